@@ -17,7 +17,7 @@ bytes of a model that is being loaded, or steps of a build."""
 
 
 def no_progress(what: str, done: int, total: int) -> None:
-    """The ``Progress`` of a caller that wants none."""
+    """Report nothing: the ``Progress`` of a caller that wants none."""
 
 
 __all__ = ["Progress", "no_progress"]

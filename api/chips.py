@@ -157,7 +157,7 @@ def build(
 
 
 def verilog(machine: str | HwConfig = "sim-64") -> str:
-    """The Verilog of a machine as one text: module lutern, with clk, rst, and the bytes of the link (rx, tx).
+    """Return the Verilog of a machine as one text: module lutern, with clk, rst, and the bytes of the link (rx, tx).
 
     Machines axi-... and hbm-... have AXI4 masters (m_axi0_...) and, for the link, an AXI4-Lite slave (s_axi_...).
     Memories without contents in the text start with zeros, as an FPGA loads them. Takes seconds to a minute. Raises

@@ -10,7 +10,7 @@ from lutern.firmware.session import Machine, Run, Session
 
 @dataclass(frozen=True)
 class Figures:
-    """What a text took.
+    """The figures of a text.
 
     Members
     -------
@@ -46,7 +46,7 @@ class Figures:
 
 
 def figures_of(machine: Machine, runs: Sequence[Run], tokens: int, seconds: float) -> Figures:
-    """The figures of runs on a machine, in which ``tokens`` tokens were fed or written in ``seconds``."""
+    """Return the figures of runs on a machine, in which ``tokens`` tokens were fed or written in ``seconds``."""
     widest = max((len(run.tokens[0]) for run in runs), default=1)
     full = [run for run in runs if len(run.tokens[0]) == widest]
     clipped, session = sum(run.saturations for run in runs), session_of(machine)
@@ -58,7 +58,7 @@ def figures_of(machine: Machine, runs: Sequence[Run], tokens: int, seconds: floa
 
 
 def session_of(machine: Machine) -> Session | None:
-    """The session that a machine uses; None for the integer model."""
+    """Return the session that a machine uses; None for the integer model."""
     inner = getattr(machine, "session", machine)  # a lock step has one
     return inner if isinstance(inner, Session) else None
 

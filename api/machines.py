@@ -26,7 +26,7 @@ from lutern.firmware.opening import load_session, machine_of
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Feed, Session
 from lutern.hw.config import HwConfig
-from lutern.hw.presets import preset
+from lutern.hw.presets import PRESETS, preset
 from lutern.measure.phases import Token, check_countable, count_token
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fast_model import FastModel
@@ -129,7 +129,7 @@ class Machine:
 
     @property
     def streams(self) -> int:
-        """Most tokens of a pass, that is, conversations that share each reading of the weights."""
+        """Largest number of tokens of a pass, that is, conversations that share each reading of the weights."""
         return self.session.streams
 
     @property
@@ -192,7 +192,7 @@ class Machine:
         return Talk(self.machine, model.tokenizer, style, chat)
 
     def logits(self, tokens: str | ArrayLike) -> NDArray[np.float64]:
-        """Logits float64 [T, V] after each of T tokens (a text, or their numbers), computed on the machine.
+        """Return logits float64 [T, V] after each of T tokens (a text, or their numbers), computed on the machine.
 
         They equal ``Model.logits`` exactly. 4 V bytes come over the link for each token, and the state of the
         conversation in slot 0 is lost. Raises LuternError for a machine that keeps only its best logits.
@@ -207,7 +207,7 @@ class Machine:
         return np.stack(rows)
 
     def count(self, streams: int = 1) -> Token:
-        """Where the cycles of a pass of ``streams`` tokens go, phase by phase, from the counters of the chip.
+        """Return where the cycles of a pass of ``streams`` tokens go, phase by phase, from the counters of the chip.
 
         ``token.phases`` have part, name, cycles, those of the cycle model, and counts by cause
         (``token.total(name)``), which add up to the cycles exactly. Conversations in the machine are lost. Raises
@@ -244,7 +244,7 @@ class Machine:
 
     @property
     def figures(self) -> Figures:
-        """What the last ``generate`` or ``generate_all`` has taken so far; raises LuternError if there was none."""
+        """The figures of the last ``generate`` or ``generate_all`` so far; raises LuternError if there was none."""
         if self._texts is None:
             raise LuternError("the machine has written no text yet; iterate over generate(...) first.")
         return self._texts.figures()
@@ -333,26 +333,32 @@ def simulate(
 
 
 def machine_named(machine: str | HwConfig) -> HwConfig:
-    """A preset by its name, or the machine that is given."""
+    """Return a preset by its name, or the machine that is given."""
     return preset(machine) if isinstance(machine, str) else machine
 
 
 def largest_shipped(hw_config: HwConfig) -> str | None:
-    """The name of the largest shipped model that a machine holds; None where it holds none."""
+    """Return the name of the largest shipped model that a machine holds; None where it holds none."""
     return next((name for name in SHIPPED if not lacks(open_checkpoint(name).config, hw_config)), None)
 
 
 def check_held(model: Model, hw_config: HwConfig) -> None:
-    """Refuse a model that a machine does not hold, and name a shipped one that it does hold."""
+    """Refuse a model that a machine does not hold; name a shipped model that fits, or a preset that holds this one."""
     found = lacks(model.config, hw_config, model.embedding_bits)
     if found:
-        name = largest_shipped(hw_config)
-        instead = "choose a larger machine or a smaller model" if name is None else f"of the shipped models {name} fits"
+        shipped = largest_shipped(hw_config) if model.name in SHIPPED else None
+        held = (name for name, of in PRESETS.items() if not lacks(model.config, of, model.embedding_bits))
+        if shipped is not None:
+            instead = f"of the shipped models {shipped} fits"
+        elif (name := next(held, None)) is not None:
+            instead = f"choose a machine that holds it, such as {name} (lutern inspect lists all)"
+        else:
+            instead = "choose a smaller model"
         raise LuternError(f"{model.name} does not fit {hw_config.name}: {reasons(found).rstrip('.')}; {instead}.")
 
 
 def first_that_holds(weights: IntegerWeights) -> HwConfig:
-    """The machine that is simulated for a model if none is chosen."""
+    """Return the machine that is simulated for a model if none is chosen."""
     *others, last = map(preset, SIM_PRESETS)
     bits = weights.embeddings.bits
     return next((config for config in others if not lacks(weights.config, config, bits)), last)

@@ -1,4 +1,5 @@
-"""A model by its name (a shipped one, a checkpoint folder, or an image file), and what it computes without a chip.
+"""Opens a model by its name (a shipped one, a checkpoint folder, or an image file), and computes with it without a
+chip.
 
     load("demo") ─► Model ─┬─► weights ─► generate, logits      the integer model: what every chip computes
                            ├─► simulate ─► Machine              the gateware, compiled
@@ -29,6 +30,7 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fast_model import FastModel
 from lutern.model_ref.float_model import FloatModel
 from lutern.model_ref.quantise import IntegerWeights, integer_weights
+from lutern.model_ref.synthetic import PUBLISHED
 from lutern.model_ref.tokenizer import TOKENIZER_FILE, Tokenizer, load_tokenizer
 from lutern.model_ref.weight_files import file_for_folder, not_a_folder
 
@@ -103,7 +105,7 @@ class Model:
         return found.limit_to(self.config.vocab_size)
 
     def encode(self, text: str, *, begin: bool = True) -> list[int]:
-        """Token numbers of a text, as the published code gives them.
+        """Return token numbers of a text, as the published code gives them.
 
         ``begin``: with the tokens that the tokenizer puts ahead of a text. Raises LuternError, with the position, for a
         character that has no token, and if there are no tokens.
@@ -111,7 +113,7 @@ class Model:
         return self.tokenizer.encode_prompt(text, begin=begin)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Text of token numbers, without special tokens."""
+        """Return the text of token numbers, without special tokens."""
         return self.tokenizer.text_of(tokens)
 
     def generate(self, prompt: str, **options: Unpack[Options]) -> Iterator[str]:
@@ -125,7 +127,7 @@ class Model:
         return generate(GoldenSession(self.weights), self.tokenizer, prompt, **options)
 
     def logits(self, tokens: str | ArrayLike, numerics: Numerics = "integer") -> NDArray[Any]:
-        """Logits [T, V] after each of T tokens, from a zero state.
+        """Return logits [T, V] after each of T tokens, from a zero state.
 
         Parameters
         ----------
@@ -144,7 +146,8 @@ class Model:
     def rows(
         self, tokens: str | ArrayLike, numerics: Numerics = "integer"
     ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        """Logits [V] and hidden [L + 1, d] after each token in turn: of the embedding, then of every layer's output.
+        """Return logits [V] and hidden [L + 1, d] after each token in turn: of the embedding, then of every layer's
+        output.
 
         Parameters and errors are those of ``logits``; only one token's results are in memory.
         """
@@ -160,7 +163,8 @@ class Model:
         return rows_of(FloatModel(self.checkpoint), ids)
 
     def token_numbers(self, tokens: str | ArrayLike) -> NDArray[np.int64]:
-        """Token numbers int64 [T] of a text or an array; raises LuternError for what the model does not know."""
+        """Return token numbers int64 [T] of a text or an array; raises LuternError for numbers that the model does not
+        have."""
         ids = np.array(self.encode(tokens)) if isinstance(tokens, str) else np.asarray(tokens)
         if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu":
             raise LuternError(
@@ -186,7 +190,8 @@ class Model:
         with_waves: bool = False,
         progress: Progress | None = None,
     ) -> Machine:
-        """The simulated board with this model loaded: the real top level, compiled, with the same link as a chip.
+        """Return the simulated board with this model loaded: the real top level, compiled, with the same link as a
+        chip.
 
         Parameters
         ----------
@@ -221,7 +226,7 @@ class Model:
     def estimate(
         self, machine: str | HwConfig = "", *, board: str = "", streams: int = 1, share: float = 1.0
     ) -> Estimate:
-        """Cycles, bytes, tokens a second and resources of this model on a machine; see ``lutern.estimate``."""
+        """Return cycles, bytes, tokens a second and resources of this model on a machine; see ``lutern.estimate``."""
         from lutern.api.chips import estimate
 
         return estimate(self, machine, board=board, streams=streams, share=share)
@@ -253,7 +258,7 @@ def open_image_file(name: str) -> OpenImage:
 
 
 def checkpoint_folder(name: str) -> Path:
-    """The folder of a shipped model's name or of a path; raises LuternError if there is none."""
+    """Return the folder of a shipped model's name or of a path; raises LuternError if there is none."""
     folder = Path(name)
     if name in SHIPPED:
         return Path(str(resources.files("lutern.firmware") / "models" / name))
@@ -261,6 +266,11 @@ def checkpoint_folder(name: str) -> Path:
         if folder.is_file() and file_for_folder(folder) is None:
             open_image_file(name)
             raise LuternError(f"{name} is an image already; give the checkpoint folder that it was made from.")
+        if name in PUBLISHED:
+            raise LuternError(
+                f"{name} is a published shape, whose weights are not shipped; give the checkpoint folder. No weights are "
+                f'needed by lutern estimate --size {name}, and from Python by lutern.estimate(lutern.PUBLISHED["{name}"]).'
+            )
         raise LuternError(
             not_a_folder(name)
             or f"there is no model {name}; give one of {', '.join(SHIPPED)}, or a folder with config.json and "

@@ -43,7 +43,7 @@ class RatedLink(Link, Protocol):
 def open_port(
     port: str, baud: int | None = None, record: Path | None = None, memory: Path | None = None
 ) -> Iterator[SerialPort | AxiPort]:
-    """A context with the open port.
+    """Give a context in which the port is open.
 
     A serial port has the rate ``baud``, or the one at which its chip answers. ``memory`` is a file that maps the memory
     of a machine with AXI4. The traffic is written to the file ``record``. Raises LuternError for options that do not
@@ -52,11 +52,11 @@ def open_port(
     is_axi = port.startswith(SCHEME)
     if memory is not None and not is_axi:
         raise LuternError(
-            f"the memory {memory} is of a machine with AXI4, and {port} names none; leave it out, or give the port "
-            "axi:DEVICE@BASE,... of one."
+            f"a memory file ({memory}) is for a machine with AXI4, which {port} is not; leave it out, or give a port "
+            "axi:DEVICE@BASE,..."
         )
     if baud is not None and is_axi:
-        raise LuternError(f"a rate of {baud} baud is of a serial port, and {port} is none; leave it out.")
+        raise LuternError(f"a rate of {baud} baud is for a serial port, which {port} is not; leave it out.")
     place = axi_place(port) if is_axi else None
     with ExitStack() as stack:
         file = None if record is None else stack.enter_context(_new_recording(record))
@@ -71,7 +71,7 @@ def open_port(
 
 
 def known_machines() -> list[HwConfig]:
-    """The machines that a chip may be: the presets, and those of bitstreams that were built here."""
+    """Return the machines that a chip may have: the presets, and the machines of bitstreams that were built here."""
     found = list(PRESETS.values())
     for path in newest("builds", f"*/{MANIFEST}"):
         try:
@@ -99,7 +99,7 @@ def find_rate(link: RatedLink, rates: Iterable[int]) -> int:
             try:
                 link.set_baud(baud)
             except PortError:
-                continue  # a rate that this bridge does not make
+                continue  # the bridge of the board does not support this rate
             client = Client(link, timeout_s=patience_s, tries=1)
             try:
                 client.transact(Opcode.INFO)
@@ -117,13 +117,13 @@ def find_rate(link: RatedLink, rates: Iterable[int]) -> int:
 
 
 def known_rates() -> list[int]:
-    """Rates that a chip may have, likeliest first."""
+    """Return rates that a chip may have, likeliest first."""
     of_boards = {board.baud(board.config(name)) for board in BOARDS.values() for name in board.presets}
     return list(dict.fromkeys((*built_rates(), BAUD, *sorted(of_boards))))
 
 
 def built_rates() -> list[int]:
-    """Rates of the bitstreams that were built here, newest first; damaged files are skipped."""
+    """Return rates of the bitstreams that were built here, newest first; damaged files are skipped."""
     manifests = (kept_json(path) for path in newest("builds", f"*/{MANIFEST}"))
     rates = (manifest.get("baud") for manifest in manifests if isinstance(manifest, dict))
     return list(dict.fromkeys(rate for rate in rates if type(rate) is int and rate > 0))

@@ -1,4 +1,4 @@
-"""How texts are written on any machine: options, several prompts at once, turns of a conversation, and figures.
+"""Writes texts on any machine: options, several prompts at once, turns of a conversation, and figures.
 
     prompts, Style ─► Texts ─► converse ─► (which, text) as it becomes certain ─► Figures
     turns, Style ───► Talk ──► Dialogue ─► text; the conversation's state stays on the machine
@@ -62,7 +62,7 @@ class Options(StyleOptions, total=False):
 
 @dataclass(frozen=True)
 class Style:
-    """How a text continues: at most ``count`` tokens, each chosen by ``sampling``.
+    """The rules by which a text continues: at most ``count`` tokens, each chosen by ``sampling``.
 
     It ends with a token of ``ends`` or before a text of ``stops``. ``begin``: with the tokens that the tokenizer puts
     ahead of a text.
@@ -75,14 +75,14 @@ class Style:
     begin: bool = True
 
     def write(self, tokenizer: Tokenizer, prompt: list[int], hidden: bool) -> Writing:
-        """A new text that continues a prompt; ``hidden``: without the prompt's own text."""
+        """Return a new text that continues a prompt; ``hidden``: without the prompt's own text."""
         return Writing(tokenizer, prompt, self.ends, self.stops, hidden)
 
 
 def choose_sampling(
     conventions: Conventions, seed: int, asked: Mapping[str, float | None]
 ) -> tuple[Sampling, list[str]]:
-    """The sampling: what the user asks for, else what generation_config.json says, else the temperature alone.
+    """Return the sampling: the user's options, else those of generation_config.json, else the temperature alone.
 
     Also returns the options that come from the file, as texts. Raises LuternError for a number that is out of range.
     """
@@ -113,7 +113,8 @@ def style_of(
     min_p: float | None = None,
     repetition_penalty: float | None = None,
 ) -> tuple[Style, list[str]]:
-    """The style that the options mean, and the options that generation_config.json decided; see ``StyleOptions``.
+    """Return the style that the options mean, and the options that generation_config.json decided; see
+    ``StyleOptions``.
 
     Raises LuternError for an option that is out of range.
     """
@@ -136,7 +137,7 @@ def style_of(
 
 
 def encode_prompts(tokenizer: Tokenizer, texts: Sequence[str], chat: bool, begin: bool) -> list[list[int]]:
-    """Token numbers of every prompt; in a ``chat`` each is a question in the tokenizer's template."""
+    """Return token numbers of every prompt; in a ``chat`` each is a question in the tokenizer's template."""
     if not chat:
         return [tokenizer.encode_prompt(text, begin=begin) for text in texts]
     ids = [Chat(tokenizer).ask(text)[0] for text in texts]
@@ -185,7 +186,7 @@ class Texts:
         return sum(text.count for text in self.texts)
 
     def figures(self) -> Figures:
-        """The figures so far."""
+        """Return the figures so far."""
         fed = sum(len(prompt) - 1 for prompt in self.prompts)
         return figures_of(self.machine, self.runs, fed + self.count, self._seconds)
 
@@ -242,20 +243,20 @@ class Talk:
             self._seconds += time.monotonic() - before
             self._steps += len(tokens) + text.count
             self._said += text.text
-            self._whole = is_done and not isinstance(text.ended_by, str)  # else the state holds more than was written
+            self._whole = is_done and not isinstance(text.ended_by, str)  # else the state is ahead of the text
             if self._chat is not None:
                 self._chat.answered(text.text, whole=self._whole)
 
     def rest(self) -> str:
-        """What is left to print of the last answer, if it was broken off."""
+        """Return what is left to print of the last answer, if it was broken off."""
         return "" if self._text is None else self._text.finish()
 
     def figures(self) -> Figures | None:
-        """The figures of all turns; None if nothing ran yet."""
+        """Return the figures of all turns; None if nothing ran yet."""
         return figures_of(self._machine, self.runs, self._steps, self._seconds) if self.runs else None
 
     def _tokens(self, turn: str) -> tuple[list[int], bool]:
-        """Tokens of a turn, and whether they continue from the state that the machine holds."""
+        """Return tokens of a turn, and whether they continue from the state that the machine holds."""
         if self._chat is not None:
             return self._chat.ask(turn)
         start, self._said = len(self._said), self._said + turn
@@ -265,7 +266,7 @@ class Talk:
 
 
 def kept(pieces: Iterator[Piece], runs: list[Run]) -> Iterator[Piece]:
-    """The same pieces; every run that they come from is appended to ``runs`` once."""
+    """Yield the pieces, and append every run that they come from to ``runs`` once."""
     for piece in pieces:
         if not runs or runs[-1] is not piece.run:
             runs.append(piece.run)
@@ -280,7 +281,7 @@ def texts_of(
     chat: bool = False,
     **options: Unpack[StyleOptions],
 ) -> Texts:
-    """Texts that continue prompts; options and prompts are checked at once. See ``Options``."""
+    """Return texts that continue prompts; options and prompts are checked at once. See ``Options``."""
     style, _ = style_of(tokenizer, **options)
     if (session := session_of(machine)) is not None:
         style.sampling.check_kept(session.config.top_k)
@@ -288,7 +289,7 @@ def texts_of(
 
 
 def generate(machine: Machine, tokenizer: Tokenizer, prompt: str, **options: Unpack[Options]) -> Iterator[str]:
-    """Pieces of a text that continues a prompt."""
+    """Return pieces of a text that continues a prompt."""
     return pieces_of(texts_of(machine, tokenizer, [prompt], **options))
 
 

@@ -125,7 +125,8 @@ class Board:
     ddr3
         How a part of DDR3 is wired.
     memory_source
-        Where it is from that these are the parts. If it is empty, their data sheets say so.
+        The document that says which parts the board has. If it is empty, the data sheets of the parts are named
+        instead.
     not_driven
         Memories of the board for which Lutern has no controller.
     preset
@@ -192,10 +193,11 @@ class Board:
         return tuple(dict.fromkeys((self.preset, *memory, *host)))
 
     def config(self, machine: str | HwConfig = "", clock_hz: int = 0, memory_hz: int = 0) -> HwConfig:
-        """A preset, or a machine that is no preset, as this board has it: no debug taps, lanes of ECP5's cells.
+        """Return a preset or another machine as this board builds it: without debug taps, with lanes of ECP5 cells.
 
-        ``clock_hz``, ``memory_hz``: its clock and that of DDR3, if they are given. Without them the board's with DDR3,
-        the machine no faster than the memory's controller, since the PLL makes both; the preset's without DDR3.
+        ``clock_hz`` and ``memory_hz`` are the clocks of the machine and of the DDR3's controller, if they are given. By
+        default, a machine with DDR3 has the clocks of the board, and is no faster than the controller, since the PLL
+        makes both. Any other machine has the clock of its preset.
         """
         config = machine if isinstance(machine, HwConfig) else preset(machine or self.preset)
         config = config.with_(debug_tap=False, cells="ecp5")

@@ -182,7 +182,7 @@ class Build:
 
 
 def synthesise(plan: Plan, report: synthesis.Report | None = None) -> Path:
-    """The folder with the netlist ``NETLIST``, and with the names that the clocks have in it."""
+    """Return the folder with the netlist ``NETLIST``, and with the names that the clocks have in it."""
 
     def run(work: Path) -> None:
         synthesis.synthesise(work, plan.rtlil_text, _WRITE, report=report)
@@ -220,7 +220,8 @@ _PASSED = {"DCCA": ("CLKI", "CLKO"), "ECLKBRIDGECS": ("CLK0", "ECSOUT"), "ECLKSY
 
 
 def build(plan: Plan, seeds: Sequence[int], progress: Progress, model: dict[str, str] | None = None) -> Build:
-    """Run what is not kept, the ``seeds`` beside each other. ``model``: name and digest, for the manifest.
+    """Run the steps whose results are not kept, with the ``seeds`` in parallel. ``model``: name and digest, for the
+    manifest.
 
     A missed clock is in the result and no error; a tool that fails is one, with its log, unless another seed ends well.
     """
@@ -269,18 +270,18 @@ def build(plan: Plan, seeds: Sequence[int], progress: Progress, model: dict[str,
 
 
 class _Routing:
-    """What is told of seeds that are placed and routed beside each other."""
+    """Reports the progress of seeds that are placed and routed in parallel."""
 
     def __init__(self, count: int, progress: Callable[[int, str], None]) -> None:
         self._count, self._done, self._progress = count, 0, progress
 
     def ended(self, done: int) -> None:
-        """So many seeds have ended."""
+        """Report how many seeds have ended."""
         self._done = done
         self._progress(done, self._text)
 
     def report(self, seed: int, state: str) -> None:
-        """A seed is in this state."""
+        """Report the state of a seed."""
         which = f"seed {seed}: " if self._count > 1 else ""
         self._progress(self._done, f"{self._text}; {which}{state}" if state else self._text)
 
@@ -290,7 +291,7 @@ class _Routing:
 
 
 def _kept_route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report, tools: Tools) -> Path:
-    """The folder of a route."""
+    """Return the folder of a route."""
     run = partial(_route, plan, netlist, seed, report, tools)
     return _kept("route", plan.route_digest(seed), (CONFIG, _ROUTED, FLOORPLAN), run, f"-seed-{seed}")
 
@@ -338,7 +339,7 @@ def _seconds(folder: Path) -> float:
 
 
 def _manifest(plan: Plan, best: Route, seeds: list[int], model: dict[str, str] | None) -> dict[str, Any]:
-    """Return what the bitstream is made from."""
+    """Return the inputs of the bitstream, which its digest is made of."""
     board = plan.board
     return {
         "board": board.name,

@@ -1,4 +1,4 @@
-"""Long tools beside each other: a process each, a thread that waits for it, as many as there are cores.
+"""Runs long tools in parallel, as many as there are cores: each has a process, and a thread that waits for it.
 
 Ctrl-C ends them all. A job that fails leaves the others alone.
 """
@@ -26,8 +26,8 @@ class Tools:
         self._lock, self._running, self._stopped = Lock(), set[subprocess.Popen[bytes]](), False
 
     def run(self, command: Sequence[str], watch: Callable[[], None] | None = None, **options: Any) -> int:
-        """The exit code of a command; one that was stopped or interrupted is a KeyboardInterrupt here. ``watch`` is
-        called every second while it runs."""
+        """Return the exit code of a command; raises KeyboardInterrupt if it was stopped or interrupted. ``watch``
+        is called every second while it runs."""
         with self._lock:
             if self._stopped:
                 raise KeyboardInterrupt
@@ -49,7 +49,7 @@ class Tools:
         return code
 
     def stop(self) -> None:
-        """End all."""
+        """End all processes."""
         with self._lock:
             self._stopped = True
             for process in self._running:
@@ -57,7 +57,7 @@ class Tools:
 
 
 def _waited(process: subprocess.Popen[bytes], seconds: float | None) -> int | None:
-    """The exit code; None where the process has not ended by then."""
+    """Return the exit code; None where the process has not ended by then."""
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -67,8 +67,8 @@ def _waited(process: subprocess.Popen[bytes], seconds: float | None) -> int | No
 def run_together(
     jobs: Sequence[Callable[[Tools], T]], progress: Callable[[int], None], most: int = 0
 ) -> list[T | LuternError]:
-    """What each job returns, or how it failed. ``most``: jobs at a time, if not as many as cores; ``progress`` is told
-    how many are done."""
+    """Return what each job returns, or how it failed. ``most``: jobs at a time, if not as many as cores; ``progress``
+    is told how many are done."""
     tools, most = Tools(), min(most or len(os.sched_getaffinity(0)), len(jobs))
 
     def outcome(job: Callable[[Tools], T]) -> T | LuternError:

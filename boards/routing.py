@@ -20,7 +20,7 @@ from lutern.hw.config import HwConfig
 LARGE_LANES = 512
 """Lanes from which on a machine counts as large."""
 PRESSURE = 1.1
-"""Factor of the clocks that nextpnr is asked for, so that it goes on until there is a margin."""
+"""Factor of the clocks that nextpnr is asked for, so that it does not stop before there is a margin."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,12 @@ docs/measuring.md, and tiny, which tests/boards/test_build.py routes."""
 
 
 def was_routed(config: HwConfig, fpga: Fpga) -> bool:
-    """Whether a machine is one of ``ROUTED``: a changed one has another name."""
+    """Return whether a machine is one of ``ROUTED``: a changed one has another name."""
     return (config.name, fpga.name) in ROUTED
 
 
 def routing_for(config: HwConfig) -> Routing:
-    """How a machine is placed and routed."""
+    """Return how a machine is placed and routed."""
     return ROUTINGS.get(config.name) or (LARGE if config.lanes >= LARGE_LANES else SMALL)
 
 

@@ -76,7 +76,7 @@ def without_zero_memories(rtlil_text: str) -> str:
 
 
 def synthesise(work: Path, rtlil_text: str, *ending: str, top: str = "top", report: Report | None = None) -> None:
-    """Run ``ecp5_script`` in the folder ``work``; ``report`` is told what it does."""
+    """Run ``ecp5_script`` in the folder ``work``; ``report`` is called with what it does."""
     (work / "top.il").write_text(rtlil_text, encoding="utf-8")
     for name, text in FILES.items():
         (work / name).write_text(text)
@@ -100,8 +100,8 @@ def run_tool(
 ) -> None:
     """Run a WebAssembly tool in `work`: it sees that folder by relative names, and no temporary folder of ours.
 
-    ``function``: of the package, if not the one of ``PACKAGES``; ``tools``: those that it runs among; ``report``
-    is told every second what the tool does.
+    ``function`` is that of the package, by default the one of ``PACKAGES``. ``tools`` are the processes that this one
+    belongs to. ``report`` is called every second with what the tool does.
     """
     program = f"import sys, {package} as tool; sys.exit(tool.{function or PACKAGES[package]}(sys.argv[1:]))"
     with open(work / LOG, "a") as log:

@@ -63,10 +63,9 @@ def pll_domains(config: HwConfig) -> tuple[str, ...]:
 
 
 def board_timings(board: Board, config: HwConfig) -> SdramTimings | Ddr3Timings | None:
-    """Return those of ``timings_for``, with the board's modes.
+    """Return the timings of ``timings_for``, with the board's modes.
 
-    A refresh takes as long as that of the largest part that the board may have, because a part that is larger than the
-    machine needs takes longer.
+    The time of a refresh is that of the largest part that the board may have, because larger parts take longer.
     """
     if config.memory != "ddr3" or board.ddr3 is None:
         return timings_for(config)
@@ -128,9 +127,9 @@ class System(Elaboratable):
         m.d.comb += [uart.rx.eq(rx.i), tx.o.eq(uart.tx)]
         for name, number, part, value in self.board.held:
             _drive(m, ports.find(name, number, part), Const(value, 1))
-        lamps = (self._blink(m), self._stretch(m, uart.o.valid), self._stretch(m, uart.i.valid), uart.overrun)
-        for place, lamp in zip(self.board.leds, lamps, strict=False):
-            _drive(m, ports.find(*place), lamp)
+        leds = (self._blink(m), self._stretch(m, uart.o.valid), self._stretch(m, uart.i.valid), uart.overrun)
+        for place, led in zip(self.board.leds, leds, strict=False):
+            _drive(m, ports.find(*place), led)
         return m
 
     def _add_clocks(self, m: Module, ports: _Ports) -> Pll:

@@ -1,4 +1,4 @@
-"""What a long tool is doing, read from the end of its log while it runs.
+"""Finds the present step of a long tool at the end of its log, while it runs.
 
 yosys     "3.12. Executing OPT pass."                  ─► "3.12. OPT pass"
 nextpnr   "Info:  at iteration #20, ... wirelen = 93"  ─► "at iteration #20, ... wirelen = 93"
@@ -16,7 +16,7 @@ _NEXTPNR = re.compile(r"^Info: +(.+)$")
 
 
 def state_of(log: Path) -> str:
-    """The last thing of a log that says what the tool is doing; empty where nothing does yet."""
+    """Return the last words of a log that say what the tool is doing; empty if none do yet."""
     try:
         with open(log, "rb") as file:
             file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))

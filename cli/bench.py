@@ -27,9 +27,9 @@ GOLDEN_TOKENS = 20
 
 
 def at_built_clock(row: Row, config: HwConfig, board: str) -> Row:
-    """The row at the clock that the newest build of the machine reached, if there is one.
+    """Return the row at the clock that the newest build of the machine reached, if there is one.
 
-    With a DRAM, whose clock does not scale with the machine's, at the target.
+    A machine with a DRAM keeps the target clock, because the clock of a DRAM does not scale with the machine's.
     """
     built = built_clock(config, board) if config.memory not in ("sdram", "ddr3") else None
     return dataclasses.replace(row, clock_hz=built.hz, clock=f"routed, {built.board}") if built else row
@@ -51,13 +51,13 @@ KEYS = {
     "of bound": "share",
     "times": "times",
 }
-"""Headings of the table, and what programs call them."""
+"""Headings of the table, and their names for programs."""
 MORE_KEYS = ("lanes", "trits", "words", "deviation", "bound")
-"""What programs read in addition."""
+"""Columns that only programs read."""
 
 
 def columns(for_programs: bool) -> list[Column]:
-    """Those of the table, and more for programs."""
+    """Return the columns of the table, and more for programs."""
     texts = ("what", "clock")
     found = [Column(KEYS[name], name, left=name in texts) for name in COLUMNS]
     found = [Column("preset", left=True), Column("model", left=True), *found]
@@ -65,7 +65,7 @@ def columns(for_programs: bool) -> list[Column]:
 
 
 def row_cells(model: str, row: Row, first: Row, for_programs: bool) -> list[Any]:
-    """A row, with the values of the keys and the texts of the table."""
+    """Return a row, with the values of the keys and the texts of the table."""
     values = {**dataclasses.asdict(row), "times": row.tokens_per_second / first.tokens_per_second}
     texts = cells(model, row, first)
     found = [
@@ -77,7 +77,7 @@ def row_cells(model: str, row: Row, first: Row, for_programs: bool) -> list[Any]
 
 
 def print_baselines(printer: Printer, model: str, weights: IntegerWeights) -> None:
-    """What this computer does with the model."""
+    """Print the tokens a second of this computer with the model."""
     golden = golden_tokens_per_second(weights, GOLDEN_TOKENS)
     printer.say(f"baseline, this computer: {golden:,.1f} tokens/s of {model} by the integer model, one stream")
     if importlib.util.find_spec("torch") is None:
@@ -93,14 +93,14 @@ def bench(
     presets: Annotated[list[str] | None, preset_option("a table of several", several=True)] = None,
     settings: SetOption = None,
     machine_file: MachineOption = None,
-    board: Annotated[str, board_option("Its machine and its newest build")] = "",
+    board: Annotated[str, board_option("The machine of this board, at the clock of its newest build")] = "",
     model: Annotated[str, typer.Option(help=f"{MODEL_HELP} Or random: d = 1024.")] = "",
     prompts: Annotated[
-        int, whole("--prompts", least=1, most=1000, help="Number of prompts that decoding is averaged over.")
+        int, whole("--prompts", least=1, most=1000, help="Number of prompts over which decoding is averaged.")
     ] = 1,
     form: FormatOption = "text",
 ) -> None:
-    """Count cycles of machines and models; without options the table of the presets."""
+    """Count cycles of machines and models; without options, print the table of the presets."""
     machines = machines_of(presets, settings, machine_file, find_board(board).preset if board else DEFAULT)
     if board:
         known = find_board(board)
@@ -129,7 +129,7 @@ def bench(
 def _rows(
     lines: list[tuple[HwConfig, str]], prompts: int, board: str, for_programs: bool, clocks: list[str]
 ) -> Iterator[list[Any]]:
-    """The rows of each machine and model; where their clocks are from goes into ``clocks``."""
+    """Yield the rows of each machine and model; where their clocks are from goes into ``clocks``."""
     with named_progress_bar("bench") as advance:
         for index, (machine, model_name) in enumerate(lines):
             advance(index, len(lines), f"{machine.name}, {model_name}")

@@ -48,7 +48,7 @@ def serve_board(
 
 
 def what_is_next(config: HwConfig, port: str, tcp: int | None) -> list[str]:
-    """What to type in another terminal, each on a line that can be copied."""
+    """Return what to type in another terminal, each on a line that can be copied."""
     model = largest_shipped(config)
     writes = f"lutern generate --on {port}" + ("" if model else " --model MODEL")
     lines = [f"{config.name} is simulated at {port}; in another terminal:", f"  lutern selftest --on {port}"]

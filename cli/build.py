@@ -42,7 +42,7 @@ def build(
             "--seeds",
             least=1,
             most=1000,
-            help="Runs of place and route, in parallel, each with another seed; the fastest is kept.",
+            help="Number of seeds to place and route, in parallel; the fastest result is kept.",
         ),
     ] = 1,
     model: Annotated[str, typer.Option(help="Check that this model fits: a name, a folder or an image.")] = "",
@@ -61,7 +61,7 @@ def build(
     ] = None,
     form: FormatOption = "text",
 ) -> None:
-    """Build a bitstream: synthesis, place and route, report. What is kept from before is used again."""
+    """Build a bitstream: synthesis, place and route, report. Results of an earlier build are used again."""
     board = find_board(board_name)  # refused before the model is opened
     chosen = given_machine(preset_name, settings, machine_file, board.preset)
     machine = board.config(chosen.config if chosen else "", **(chosen.clocks if chosen else {}))
@@ -106,7 +106,7 @@ FILE_COLUMNS = (Column("bitstream"), Column("folder"), Column("baud"))
 
 
 def telling(advance: Callable[[int, int, str], None], machine: HwConfig, board: Board) -> Progress:
-    """The progress of a build; a note precedes its first step where such a machine was never routed."""
+    """Return the progress of a build; a note precedes its first step where such a machine was never routed."""
     said = was_routed(machine, board.fpga)
 
     def report(what: str, done: int, total: int) -> None:
@@ -124,7 +124,7 @@ def telling(advance: Callable[[int, int, str], None], machine: HwConfig, board: 
 
 
 def place_of(out: Path | None, board: str, machine: str) -> Path:
-    """Where the bitstream goes; refused before anything is built."""
+    """Return where the bitstream goes; refused before anything is built."""
     if out is None:
         Path(FOLDER).mkdir(exist_ok=True)
         out = Path(FOLDER) / f"{board}-{machine}.bit"
@@ -143,7 +143,7 @@ def copy_bitstream(built: Build, place: Path) -> None:
 
 
 def print_build(printer: Printer, built: Build, place: Path | None = None) -> None:
-    """What is used, each clock, the slowest path, the time, and where the bitstream is."""
+    """Print what is used, each clock, the slowest path, the time, and where the bitstream is."""
     best = built.best
     rows = [(name, used, total, used / total) for name, (used, total) in best.used.items()]
     printer.table("resources", USED_COLUMNS, rows)
@@ -165,7 +165,7 @@ def print_build(printer: Printer, built: Build, place: Path | None = None) -> No
 
 
 def print_clocks(printer: Printer, built: Build) -> None:
-    """What each clock reaches, with the best seed and with every other."""
+    """Print what each clock reaches, with the best seed and with every other."""
     columns = (
         Column("clock", left=True),
         Column("achieved_hz", "MHz"),
@@ -187,12 +187,13 @@ def print_clocks(printer: Printer, built: Build) -> None:
 
 
 def reached(clock: Clock) -> Cell:
-    """Its rate; or that nothing limits it, which is so of a clock that only cells of pins have."""
+    """Return the achieved rate of a clock, or that nothing limits it, as for a clock that only drives cells of pins."""
     return Cell(clock.achieved_hz, f"{clock.achieved_hz / 1e6:.2f}") if clock.has_path else Cell(None, "no path")
 
 
 def slowest_path(route: Route) -> list[tuple[str, str, float]]:
-    """Line, signal and delay of the critical path; what comes from one line is one row, with its delays added."""
+    """Return line, signal and delay of the critical path; what comes from one line is one row, with its delays
+    added."""
     rows: list[tuple[str, str, float]] = []
     for hop in route.path:
         if rows and rows[-1][0] == hop.source:

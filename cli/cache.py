@@ -1,4 +1,4 @@
-"""`lutern cache`: what is kept from one run to the next, how large it is, and how it is removed."""
+"""`lutern cache`: shows the folders that are kept from one run to the next, with their sizes, and removes them."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ app = typer.Typer(help="What is kept under LUTERN_CACHE: its size, and how to re
 
 @app.callback(invoke_without_command=True)
 def cache(context: typer.Context) -> None:
-    """What is kept under LUTERN_CACHE: its size, and how to remove it."""
+    """Show what is kept under LUTERN_CACHE, with its size, or remove it."""
     if context.invoked_subcommand is None:
         size()
 
 
 def size_of(folder: Path) -> tuple[int, int]:
-    """Entries of a folder, and bytes of all files in them."""
+    """Return entries of a folder, and bytes of all files in them."""
     if not folder.is_dir():
         return 0, 0
     byte_count = 0

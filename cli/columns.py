@@ -1,4 +1,4 @@
-"""Columns of a table: a key for programs, a heading and a text of each value for readers."""
+"""Describes columns of a table: a key for programs, and for readers a heading and the text of each value."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 
 class Cell(NamedTuple):
-    """A value, and the text that a reader sees of it where its column alone does not say how."""
+    """A value with a text of its own, for a cell that its column would write in another way."""
 
     value: Any
     text: str
 
 
 def shown(value: Any) -> str:
-    """The text of a value that a reader sees, if its column says nothing else."""
+    """Return the text that a reader sees for a value, if its column names no other."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -36,34 +36,34 @@ class Column:
     folds: bool = False
 
     def text(self, value: Any) -> str:
-        """The text of a cell that a reader sees."""
+        """Return the text of a cell that a reader sees."""
         if isinstance(value, Cell):
             return value.text
         return "" if value is None else self.show(value)
 
     @property
     def title(self) -> str:
-        """What a reader sees above it."""
+        """The heading that a reader sees."""
         return self.heading or self.key.replace("_", " ")
 
 
 def percent(digits: int) -> Callable[[float], str]:
-    """Shows a share."""
+    """Return a function that shows a share as a percentage."""
     return lambda value: f"{value:.{digits}%}"
 
 
 def fixed(digits: int, unit: float = 1) -> Callable[[float], str]:
-    """Shows a number with this number of digits after the point, divided by ``unit``."""
+    """Return a function that divides a number by ``unit`` and shows it with this number of digits after the point."""
     return lambda value: f"{value / unit:,.{digits}f}"
 
 
 def raw(value: Any) -> Any:
-    """What programs read of a cell."""
+    """Return the value of a cell for programs."""
     return value.value if isinstance(value, Cell) else value
 
 
 def field_text(value: Any) -> str:
-    """The same as a text."""
+    """Return the value of a cell for programs, as a text."""
     found = raw(value)
     if found is None:
         return ""
@@ -71,7 +71,7 @@ def field_text(value: Any) -> str:
 
 
 def round_number(value: float, digits: int = 3) -> str:
-    """With this number of significant digits, without an exponent."""
+    """Return a number with this number of significant digits, without an exponent."""
     rounded = float(f"{value:.{digits}g}")
     return f"{rounded:,.0f}" if rounded >= 10 ** (digits - 1) else f"{rounded:g}"
 

@@ -1,4 +1,4 @@
-"""The commands of `lutern`: one list of them, one place where errors become one sentence."""
+"""Lists the commands of `lutern`, and turns every error into one sentence."""
 
 import errno
 import os
@@ -116,20 +116,20 @@ _UsageError: Any = typer.BadParameter.__base__
 
 
 def defaults() -> dict[str, Any]:
-    """Defaults of options, from the environment and the configuration file."""
+    """Return defaults of options, from the environment and the configuration file."""
     return default_map(typer.main.get_command(app))
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """End by a signal as by an error: ports are closed and temporary files removed on the way out."""
+    """Let a signal end the process as an error does: ports are closed, and temporary files removed."""
     sys.exit(128 + number)
 
 
 def run() -> int:
-    """Run the command line; the status to end with.
+    """Run the command line, and return the exit status.
 
     What a user can mend ends with one sentence and status 1. Ctrl-C ends it in silence with status 130, SIGTERM with
-    143, the end of its terminal with 129.
+    143, and the end of its terminal with 129.
     """
     signal.signal(signal.SIGTERM, _end)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
@@ -164,7 +164,8 @@ def run() -> int:
 
 
 def _sentence(error: OSError) -> LuternError:
-    """What a user can mend of what the system refuses; anything else is a defect of ours, and raised again."""
+    """Return the sentence for an error of the system that a user can mend; any other error is a defect of Lutern, and
+    is raised again."""
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     if error.errno == errno.ENAMETOOLONG:
         return LuternError(f"the name {name[:40]}... is too long for a file; give another.")
@@ -176,5 +177,5 @@ def _sentence(error: OSError) -> LuternError:
 
 
 def _asked(message: str, command: str) -> str:
-    """A refusal of the command line's parser as one sentence that says what to do."""
+    """Return a refusal of the command line's parser as one sentence that says what to do."""
     return f"{' '.join(message.split()).replace('. Did', '; did').rstrip('.?')}; see {command} --help."

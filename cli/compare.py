@@ -53,7 +53,7 @@ def compare(
 
 
 def _errors(printer: Printer, models: list[str], large: bool, bfloat16: bool) -> bool:
-    """The error of each checkpoint; whether all of them pass."""
+    """Return the error of each checkpoint; whether all of them pass."""
     opened = [(name, _checkpoint(name)) for name in models]  # refused before anything is computed
     shapes = {**measure.SHAPES, **(measure.LARGE if large else {})}
     reference = measure.reference()
@@ -74,7 +74,7 @@ def _shape(config: ModelConfig) -> tuple[int, int, int, int]:
 
 
 def _checkpoint(name: str) -> Checkpoint:
-    """The float weights of a model."""
+    """Return the float weights of a model."""
     checkpoint = open_model(name).checkpoint
     if checkpoint is None:
         raise LuternError(f"{name} is an image, which holds no float weights to compare with; give the checkpoint.")
@@ -82,7 +82,7 @@ def _checkpoint(name: str) -> Checkpoint:
 
 
 def _embeddings(printer: Printer, models: list[str]) -> None:
-    """One row a checkpoint: bytes and error with embeddings of 16 and of 12 bits."""
+    """Print one row for each checkpoint: bytes and error with embeddings of 16 and of 12 bits."""
     wide, narrow = EMBEDDING_BITS
     columns = (
         *SHAPE_COLUMNS,
@@ -111,7 +111,7 @@ def _embeddings(printer: Printer, models: list[str]) -> None:
 
 
 def _word_lengths(printer: Printer, models: list[str]) -> None:
-    """One row a word and width: error in steps of the int8 code, and share of codes that differ."""
+    """Print one row for each word and width: error in steps of the int8 code, and share of codes that differ."""
     columns = (
         Column("word", left=True),
         Column("built"),

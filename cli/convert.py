@@ -25,9 +25,7 @@ def convert(
     out: Annotated[Path, typer.Option("-o", "--out", help="Image file to write.")],
     calibrate: Annotated[
         Path | None,
-        typer.Option(
-            help="Text, plain or .xz: its first 2,048 tokens replace random ones where words need calibration."
-        ),
+        typer.Option(help="Text, plain or .xz; its first 2,048 tokens replace random ones if words need calibration."),
     ] = None,
     embedding_bits: Annotated[
         int,
@@ -38,7 +36,7 @@ def convert(
         ),
     ] = WIDE_BITS,
 ) -> None:
-    """Quantise a checkpoint into an image: the file that goes into the board's memory, whatever the board."""
+    """Quantise a checkpoint into an image: the file that goes into a board's memory. One image is for all boards."""
     folder = checkpoint_folder(checkpoint)
     opened = open_checkpoint(checkpoint)
     if out.is_file() and file_for_folder(out):
@@ -69,4 +67,4 @@ def convert(
     if tokens is not None:
         print(f"calibrated on {tokens.size:,} tokens of {calibrate}; `lutern inspect` prints the activations.")
     if done.calibrated:
-        print(f"warning: {len(done.calibrated)} words rest on calibration, see `lutern inspect`; they may saturate.")
+        print(f"warning: the ranges of {len(done.calibrated)} words are calibrated, not proved (see `lutern inspect`).")

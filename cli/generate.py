@@ -89,9 +89,7 @@ MinP = Annotated[
 Penalty = Annotated[
     float | None,
     typer.Option(
-        "--repetition-penalty",
-        help="Above 1: tokens that are there already become less likely.",
-        rich_help_panel=ON_HOST,
+        "--repetition-penalty", help="Above 1: tokens that occurred before become less likely.", rich_help_panel=ON_HOST
     ),
 ]
 Stops = Annotated[
@@ -146,7 +144,8 @@ def generate_text(
 ) -> None:
     """Let a model write: on real gateware, simulated, or on the integer model it is proved equal to.
 
-    The text ends at the model's end-of-text token. Sampling that is not given is that of its generation_config.json.
+    The text ends at the model's end-of-text token. Options of sampling that are not given come from the model's
+    generation_config.json.
     """
     check_place(on, check)
     check_options(on, baud, record, memory)
@@ -208,7 +207,7 @@ def generate_text(
 def simulated_for(
     opened: Model, wanted: HwConfig | None, sampling: Sampling, check: bool, over_link: bool, with_waves: bool
 ) -> Machine:
-    """The simulated board of a machine, or of the first that holds the model."""
+    """Return the simulated board of a machine, or of the first that holds the model."""
     hw_config = wanted or first_that_holds(opened.weights)
     sampling.check_kept(hw_config.top_k)
     with load_bar() as advance:
@@ -216,7 +215,7 @@ def simulated_for(
 
 
 def check_place(on: str, check: bool) -> None:
-    """Refuse what is no place to run on, and a check of what is not simulated."""
+    """Refuse a name that is no place to run on, and a check of a machine that is not simulated."""
     if on not in TARGETS and not is_port(on):
         raise LuternError(f"there is nothing called {on} to run on; give one of {', '.join(TARGETS)}, {PORTS}.")
     if check and on != "sim":
@@ -224,7 +223,7 @@ def check_place(on: str, check: bool) -> None:
 
 
 def say_what_is_read(tokenizer: Tokenizer, of_file: list[str]) -> None:
-    """What generation_config.json decides without being asked, and what it asks for in vain."""
+    """Print which options generation_config.json sets, and which of its options are not built."""
     console = plain_console(stderr=True)
     if of_file:
         console.print(f"sampling of generation_config.json: {', '.join(of_file)}", style="dim", soft_wrap=True)

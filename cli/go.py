@@ -24,7 +24,7 @@ from lutern.cli.writing import say_step
 from lutern.model_ref.errors import LuternError
 
 START_SECONDS = 1.0
-"""After which a chip that was just loaded runs, and its bridge is a port again."""
+"""Seconds after which a chip that was just loaded runs, and its bridge is a port again."""
 
 
 def go(
@@ -60,12 +60,13 @@ def go(
 
 
 def only_port() -> str:
-    """The USB serial port of this computer; LuternError where there is none, or more than one."""
+    """Return the USB serial port of this computer; raises LuternError if there is none, or more than one."""
     found = sorted(port.device for port in list_ports.comports() if port.vid is not None)
     if len(found) != 1:
-        what = f"there are {len(found)} ({', '.join(found)})" if found else "there is none"
+        if found:
+            raise LuternError(f"there are {len(found)} USB serial ports ({', '.join(found)}); give one with --on PORT.")
         raise LuternError(
-            f"the board's port is not known: of USB serial ports {what}; give --on PORT, lutern ports lists them."
+            "no USB serial port is here; plug the board in, and give its port with --on PORT: lutern ports lists them."
         )
     return found[0]
 

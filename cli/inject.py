@@ -1,4 +1,4 @@
-"""`lutern inject`: strike a simulated board with faults, and count what became of them."""
+"""`lutern inject`: injects faults into a simulated board, and counts their outcomes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ COLUMNS = (
 
 
 def machine_and_model(config: HwConfig, model: str | None) -> tuple[HwConfig, IntegerWeights]:
-    """What a campaign strikes; where no model is chosen, a small one."""
+    """Return the machine and model of a campaign; if no model is chosen, a small one."""
     if config.memory == "host":
         raise LuternError(f"{config.name} waits for words from the host; choose a preset with a memory of its own.")
     weights = integer_weights(random_checkpoint(SMALL_MODEL, 1)) if model is None else open_model(model).weights
@@ -58,7 +58,12 @@ def inject(
     ] = None,
     faults: Annotated[
         int | None,
-        whole("--faults", least=1, most=LARGEST_COUNT, help=f"How many; default: {FAULTS}, or all where they end."),
+        whole(
+            "--faults",
+            least=1,
+            most=LARGEST_COUNT,
+            help=f"Number of faults; default: {FAULTS}, or all if there are fewer.",
+        ),
     ] = None,
     seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of the faults.")] = 1,
     workers: Annotated[int, whole("--workers", least=1, most=MOST_WORKERS, help="Processes.")] = 1,
@@ -70,7 +75,7 @@ def inject(
     ] = None,
     form: FormatOption = "text",
 ) -> None:
-    """Strike a simulated board with faults, and count those that were masked, detected, corrected, or not seen."""
+    """Inject faults into a simulated board, and count those that were masked, detected, corrected, or not seen."""
     machine = machine_or_default(preset_name, settings, machine_file, SMALL_MACHINE)
     of_campaign = campaign_of(campaign, machine)
     config, weights = machine_and_model(machine, model)
@@ -103,7 +108,7 @@ def inject(
 
 
 def row_values(row: list[Any]) -> list[Any]:
-    """A row of the table; both ends of each interval are columns for programs."""
+    """Return a row of the table; both ends of each interval are columns for programs."""
     values = row[: len(KEYS)]
     for low, high in row[len(KEYS) :]:
         values += [Cell(low, f"{percent(low)} to {percent(high)} %"), Cell(high, "")]

@@ -1,4 +1,4 @@
-"""`lutern inspect`: what a checkpoint or an image consists of, and which machines hold it."""
+"""`lutern inspect`: shows the parts of a checkpoint or an image, and which machines hold it."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ MACHINES = (
     Column("fits"),
     Column("reason", folds=True),
 )
-H_BITS, I_BITS = 32, 18  # i and gate alike
+H_BITS, I_BITS = 32, 18  # for i and gate
 
 
 def inspect(
     model: Annotated[str, typer.Argument(help="An image, demo, demo-small, or a checkpoint folder.")],
-    every: Annotated[bool, typer.Option("--all", help="One line a tensor, layers apart.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Print one line for each tensor of each layer.")] = False,
     board_name: Annotated[str, board_option("Say what this board lacks for the model")] = "",
     form: FormatOption = "text",
 ) -> None:
@@ -73,7 +73,7 @@ def inspect(
 
 
 def print_parts(printer: Printer, opened: OpenImage | Checkpoint, parts: list[Tensor], every: bool) -> None:
-    """Tensors, and what all of them together are."""
+    """Print the tensors, and the shape and sizes of the whole model."""
     printer.table("tensors", TENSORS, [part_cells(part) for part in (parts if every else grouped(parts))])
     printer.say()
     for line in [*totals(opened, parts), *what_was_read(opened)]:
@@ -81,7 +81,7 @@ def print_parts(printer: Printer, opened: OpenImage | Checkpoint, parts: list[Te
 
 
 def print_text_convention(printer: Printer, model: str, opened: OpenImage | Checkpoint) -> None:
-    """How the model reads a text, and what a calibration saw of one."""
+    """Print how the model reads a text, and what a calibration measured on one."""
     if isinstance(opened, OpenImage) or (opened.folder / TOKENIZER_FILE).is_file():
         printer.say(printable(open_model(model).tokenizer.describe()))
     if isinstance(opened, OpenImage) and opened.activations:
@@ -91,22 +91,22 @@ def print_text_convention(printer: Printer, model: str, opened: OpenImage | Chec
 
 
 def part_cells(part: Tensor) -> list[Any]:
-    """The texts of a tensor's line."""
+    """Return the texts of a tensor's line."""
     shape = " x ".join(map(str, part.shape)) or "1"
     share = None if part.kind.endswith("text") else part.zeros / max(1, part.elements)
     return [part.name, shape, part.count, part.kind, share, part.bits, part.byte_count]
 
 
 def totals(opened: OpenImage | Checkpoint, parts: list[Tensor]) -> list[str]:
-    """What the whole model is and takes."""
+    """Return the shape and sizes of the whole model."""
     config = opened.config
     names = {f"{name}.weight" for name in config.projections}
     ternary = [part for part in parts if part.name in names]
     ternary_bytes = sum(part.byte_count for part in ternary)
     released = bfloat16_bytes(config)
     lines = [
-        f"{config.num_hidden_layers} layers, hidden size {config.hidden_size}, intermediate size "
-        f"{config.intermediate_size}, {config.vocab_size} tokens: {config.trits:,} ternary weights, "
+        f"{config.num_hidden_layers} layer{'s' * (config.num_hidden_layers > 1)}, hidden size {config.hidden_size}, "
+        f"intermediate size {config.intermediate_size}, {config.vocab_size} tokens: {config.trits:,} ternary weights, "
         f"{sum(part.zeros for part in ternary) / config.trits:.1%} of them zero"
     ]
     if isinstance(opened, OpenImage):
@@ -115,7 +115,7 @@ def totals(opened: OpenImage | Checkpoint, parts: list[Tensor]) -> list[str]:
             f"than bfloat16; ternary weights {2 * config.trits / ternary_bytes:.2f} times",
             f"embeddings of {opened.embedding_bits} bits",
             f"made from {printable(opened.source)}, digest {opened.digest}",
-            f"words that rest on calibration: {', '.join(sorted(opened.calibrated)) or 'none, all are proved'}",
+            f"words with ranges from calibration: {', '.join(sorted(opened.calibrated)) or 'none, all are proved'}",
         ]
     else:
         stored = sum(path.stat().st_size for path in opened.files)
@@ -136,7 +136,7 @@ def totals(opened: OpenImage | Checkpoint, parts: list[Tensor]) -> list[str]:
 
 
 def what_was_read(opened: OpenImage | Checkpoint) -> list[str]:
-    """What was read otherwise than one might expect, and what the files leave open."""
+    """Return the notes: what was read in an unexpected way, and what the files leave open."""
     lines = [f"read: {printable(note)}" for note in opened.notes]
     if isinstance(opened, Checkpoint):
         lines += [f"{CONFIG_FILE}: {printable(text)}" for text in opened.assumed]
@@ -144,7 +144,8 @@ def what_was_read(opened: OpenImage | Checkpoint) -> list[str]:
 
 
 def activation_cells(image: OpenImage, name: str) -> list[Any]:
-    """The texts of a line of a calibrated image: what a word holds, and what calibration saw in it."""
+    """Return the texts of a line of a calibrated image: the range of a word, and the range that calibration measured in
+    it."""
     word, frac_bits = (H_BITS, image.h_frac_bits) if name == "h" else (I_BITS, image.matrix(name).frac_bits)
     rests_on = "calibration" if name in image.calibrated else "proof"
     seen = image.activations[name]
@@ -152,7 +153,7 @@ def activation_cells(image: OpenImage, name: str) -> list[Any]:
 
 
 def machine_cells(model_config: ModelConfig, name: str, embedding_bits: int) -> list[Any]:
-    """The texts of a preset's line."""
+    """Return the texts of a preset's line."""
     hw_config = PRESETS[name]
     memory = memory_bytes(model_config, hw_config, embedding_bits)
     state = state_elements(model_config) * STATE_BYTES

@@ -1,4 +1,4 @@
-"""`lutern link dump`: what a recorded session of the link says, frame by frame."""
+"""`lutern link dump`: prints a recorded session of the link, frame by frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lutern logits`: what a model computes on given tokens, as arrays, for comparison with any other implementation."""
+"""`lutern logits`: writes a model's logits on given tokens as arrays, for comparison with any other implementation."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def write_arrays(
     rows: Iterable[tuple[NDArray[Any], ...]],
     advance: Callable[[int], None],
 ) -> None:
-    """An archive as numpy.savez writes it, of arrays that come row by row.
+    """Write an archive as numpy.savez does, from arrays that come row by row.
 
     Each array goes through a file: 10,000 tokens of 32,000 logits are more than memory may hold. The files are written
     and not memory-mapped, since a full disk ends a process that writes into a mapping.
@@ -110,7 +110,8 @@ def write_arrays(
 
 
 def read_ids(path: Path, vocab_size: int) -> NDArray[np.int64]:
-    """Token numbers [T] of a file that numpy.save wrote; nothing in it is ever unpickled or larger than the file."""
+    """Return token numbers [T] of a file that numpy.save wrote; nothing in it is ever unpickled or larger than the
+    file."""
     require_plain(path, "file of token numbers")
     try:
         with warnings.catch_warnings(action="ignore"):  # files of old versions of NumPy are fine

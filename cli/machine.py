@@ -15,18 +15,19 @@ from lutern.hw.machines import Machine, choose_machine
 from lutern.hw.presets import PRESETS
 
 DEFAULT = "sim-64"
-"""The machine of commands that neither a board nor a model chooses for: the smallest that holds both demo models."""
+"""The default machine of commands in which neither a board nor a model chooses one: the smallest that holds both demo
+models."""
 
 
 def preset_option(default: str, several: bool = False) -> Any:
-    """``--preset``; ``default`` is a clause that says what is used without it."""
+    """Return ``--preset``; ``default`` is a clause that says what is used without it."""
     again = ", again for more" if several else ""
     text = f"Machine{again}: {', '.join(PRESETS)}; default: {default}."
     return typer.Option("--preset", help=text, autocompletion=lambda: list(PRESETS))
 
 
 def board_option(help: str) -> Any:
-    """``--board``; ``help`` says what for, without the names."""
+    """Return ``--board``; ``help`` says what the board is for; the names are added."""
     return typer.Option("--board", help=f"{help}: {', '.join(BOARDS)}.", autocompletion=lambda: list(BOARDS))
 
 
@@ -46,7 +47,7 @@ MachineOption = Annotated[
 def given_machine(
     preset_name: str | None, settings: Sequence[str] | None, file: Path | None, default: str | HwConfig = DEFAULT
 ) -> Machine | None:
-    """The machine of the three options; None where none of them is given."""
+    """Return the machine of the three options; None where none of them is given."""
     if not (preset_name or settings or file):
         return None
     return choose_machine(preset_name or "", settings or (), file, default)
@@ -55,14 +56,15 @@ def given_machine(
 def machine_or_default(
     preset_name: str | None, settings: Sequence[str] | None, file: Path | None, default: str | HwConfig = DEFAULT
 ) -> HwConfig:
-    """The machine of the three options, or the preset ``default``."""
+    """Return the machine of the three options, or the preset ``default``."""
     return choose_machine(preset_name or "", settings or (), file, default).config
 
 
 def machines_of(
     presets: Sequence[str] | None, settings: Sequence[str] | None, file: Path | None, default: str = ""
 ) -> list[HwConfig]:
-    """Those of a command that takes several presets; the settings change each. None where nothing is given."""
+    """Return the machines of a command that takes several presets; the settings change each of them. None where nothing
+    is given."""
     names = list(presets or []) or ([default] if default and settings and file is None else [])
     found = [choose_machine(name, settings or ()).config for name in names]
     return found + ([choose_machine("", settings or (), file).config] if file is not None else [])
@@ -71,7 +73,7 @@ def machines_of(
 def machine_on_board(
     board: Board, preset_name: str | None, settings: Sequence[str] | None, file: Path | None
 ) -> HwConfig:
-    """The machine of the three options as a board has it; the board's own where none is given."""
+    """Return the machine of the three options as a board has it; the board's own where none is given."""
     chosen = given_machine(preset_name, settings, file, board.preset)
     return board.config() if chosen is None else board.config(chosen.config, **chosen.clocks)
 

@@ -22,7 +22,7 @@ def main() -> None:
         if heeded:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         status = run()
-    except KeyboardInterrupt:  # a second one, while the first one's files were removed
+    except KeyboardInterrupt:  # a second Ctrl-C, while files were removed after the first one
         status = INTERRUPTED
     if heeded:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

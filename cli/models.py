@@ -1,4 +1,4 @@
-"""Models as commands name them: opened, and what was read otherwise than one might expect said once."""
+"""Opens models for commands, and prints the notes of the reader once."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from lutern.model_ref.synthetic import PUBLISHED, random_checkpoint
 
 
 def open_model(name: str) -> Model:
-    """``load``, and its notes."""
+    """Return ``load``, and its notes."""
     model = models.load(name)
     say_notes(name, model.notes)
     return model
 
 
 def open_checkpoint(name: str) -> Checkpoint:
-    """Open a shipped model or a folder, and say its notes."""
+    """Open a shipped model or a folder, and print its notes."""
     checkpoint = models.open_checkpoint(name)
     say_notes(name, checkpoint.notes)
     return checkpoint
 
 
 def open_image_file(name: str) -> OpenImage:
-    """Open an image, and say what its checkpoint's reader said."""
+    """Open an image, and print the notes of its checkpoint's reader."""
     image = models.open_image_file(name)
     say_notes(name, image.notes)
     return image
@@ -47,12 +47,12 @@ MODEL_HELP = (
 
 
 def default_model(config: HwConfig | None) -> str:
-    """The model that a command takes where none is given: the largest shipped one that the machine holds."""
+    """Return the model that a command takes where none is given: the largest shipped one that the machine holds."""
     return (largest_shipped(config) if config else None) or SHIPPED[0]
 
 
 def say_notes(name: str, notes: tuple[str, ...]) -> None:
-    """Print what was read otherwise than one might expect."""
+    """Print what was read in an unexpected way."""
     for note in notes:
         say(f"{name}: {note}")
 
@@ -64,7 +64,7 @@ def say(note: str) -> None:
 
 
 def find_shape(model: str, size: str) -> tuple[str, ModelConfig]:
-    """Name and shape of a published size, or of a model that is there."""
+    """Return name and shape of a published size, or of a model."""
     if not size:
         return model, open_model(model).config
     if size.lower() not in PUBLISHED:
@@ -73,7 +73,7 @@ def find_shape(model: str, size: str) -> tuple[str, ModelConfig]:
 
 
 def machine_and_weights(config: HwConfig, model: str) -> tuple[HwConfig, IntegerWeights]:
-    """A machine with the weights of a model; larger memories for a preset with those of ``random``."""
+    """Return a machine with the weights of a model; a preset with ``random`` weights gets larger memories."""
     if model != "random":
         return config, open_model(model).weights
     return config.with_(**LARGE_MEMORY.get(config.name, {})), integer_weights(random_checkpoint(LARGE, seed=1))

@@ -18,8 +18,10 @@ from lutern.model_ref.synthetic import PUBLISHED, SHARD_BYTES, write_random_chec
 def new(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to make.")],
     shape: Annotated[str, typer.Option("--size", help=f"Shape: {', '.join(PUBLISHED)}.")] = "370m",
-    seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Of everything random.")] = 1,
-    layers: Annotated[int | None, whole("--layers", least=1, most=MAX_LAYERS, help="Another number of layers.")] = None,
+    seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of all random numbers.")] = 1,
+    layers: Annotated[
+        int | None, whole("--layers", least=1, most=MAX_LAYERS, help="Number of layers, if not that of the shape.")
+    ] = None,
     shard_bytes: Annotated[
         int, whole("--shard-bytes", least=1, most=1 << 50, help="Largest size of a file.")
     ] = SHARD_BYTES,

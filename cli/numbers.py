@@ -1,9 +1,9 @@
-"""Options that take a number: each has a range, and what is outside is refused in one sentence before any work.
+"""Makes options that take a number in a range; a number outside it is refused in one sentence before any work.
 
     seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of the sampler.")] = 1
     temperature: Annotated[float, real("-t", least=0, most=16, help="0 takes the likeliest.")] = 0.8
 
-NaN and infinity are in no range.
+NaN and infinity are outside every range.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from lutern.model_ref.errors import LuternError
 LARGEST_SEED = (1 << 32) - 1
 """The generators on the chip have 32 bits."""
 LARGEST_COUNT = 1_000_000_000
-"""Of whatever is counted: tokens, steps, words."""
+"""Largest number of tokens, steps, words and other counted things."""
 BAUDS = (300, 100_000_000)
-"""Rates that a serial port may have."""
+"""Lowest and highest rate of a serial port."""
 
 
 def check_number(name: str, value: float, least: float, most: float) -> None:
@@ -32,17 +32,17 @@ def check_number(name: str, value: float, least: float, most: float) -> None:
 
 
 def whole(*names: str, help: str, least: int, most: int) -> Any:
-    """An option that takes a whole number from ``least`` to ``most``."""
+    """Return an option that takes a whole number from ``least`` to ``most``."""
     return _option("int", names, help, least, most)
 
 
 def real(*names: str, help: str, least: float, most: float) -> Any:
-    """An option that takes a finite number from ``least`` to ``most``."""
+    """Return an option that takes a finite number from ``least`` to ``most``."""
     return _option("float", names, help, least, most)
 
 
 def one_of(*names: str, help: str, choices: Sequence[int]) -> Any:
-    """An option that takes one of a few whole numbers."""
+    """Return an option that takes one of a few whole numbers."""
 
     def check(param: typer.CallbackParam, value: int | None) -> int | None:
         if value is not None and value not in choices:
@@ -53,7 +53,7 @@ def one_of(*names: str, help: str, choices: Sequence[int]) -> Any:
 
 
 def baud_option() -> Any:
-    """The option ``--baud``; without it the rate is found."""
+    """Return the option ``--baud``; without it the rate is found."""
     return whole("--baud", least=BAUDS[0], most=BAUDS[1], help="Rate of the port; default: found by asking.")
 
 

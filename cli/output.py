@@ -1,4 +1,4 @@
-"""Standard output and error as users have them: a terminal, a pipe, a full disk, closed, or not UTF-8.
+"""Handles standard output and error of every kind: a terminal, a pipe, a full disk, closed, or not UTF-8.
 
     print, rich ─► Output: what cannot be written is one ``OutputError`` ─► main: one sentence, status 1
     reader of the pipe has gone (``| head``)                             ─► main: silence, status 141
@@ -22,14 +22,15 @@ from rich.console import Console
 from lutern.model_ref.errors import LuternError
 
 ERRORS = "lutern"
-"""The name under which ``codecs`` knows how to write what an encoding lacks."""
+"""The name of our error handler in ``codecs``, which writes characters that an encoding lacks."""
 SPELLED = {"±": "+-", "…": "...", "×": "x", "µ": "u", "Ω": "ohm"}
 BROKEN_PIPE_STATUS = 141
-"""What a shell reports of a program that SIGPIPE ended."""
+"""The exit status of a program that SIGPIPE ended."""
 
 
 class OutputError(LuternError):
-    """Standard output takes no more. ``quiet``: its reader has gone, so nothing needs to be said."""
+    """Standard output accepts no further text. ``quiet``: the reader of the output has gone, so no message is
+    needed."""
 
     def __init__(self, sentence: str, quiet: bool = False) -> None:
         super().__init__(sentence)
@@ -81,7 +82,7 @@ class Output(io.TextIOWrapper):
 
 
 class Messages(io.TextIOWrapper):
-    """Standard error: what it does not take is lost, since there is no other place to say so."""
+    """Standard error. A message that cannot be written is lost, since there is no other place for it."""
 
     def write(self, text: str, /) -> int:
         """Write a text."""
@@ -100,14 +101,14 @@ class Messages(io.TextIOWrapper):
 
 
 def _to_nowhere(number: int) -> None:
-    """What is written to this file, now and when the process ends, is lost."""
+    """Discard what is written to this file, now and when the process ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, number)
     os.close(nowhere)
 
 
 def _encode(error: UnicodeError) -> tuple[bytes | str, int]:
-    """What is written for a character that an encoding lacks."""
+    """Return what is written for a character that an encoding lacks."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     character = error.object[error.start]
@@ -122,13 +123,13 @@ codecs.register_error(ERRORS, _encode)
 
 
 def open_streams() -> None:
-    """Put ``Output`` and ``Messages`` in their places; refuse a standard output that is closed."""
+    """Make ``Output`` and ``Messages`` the standard output and error; refuse a standard output that is closed."""
     closed = sys.stdout is None
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets this number, which a file of ours would get else
+            os.open(os.devnull, os.O_RDWR)  # takes this number, which a file of ours would get otherwise
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")
     elif isinstance(sys.stderr, io.TextIOWrapper):
@@ -143,14 +144,14 @@ def open_streams() -> None:
 
 def _replaced(stream: io.TextIOWrapper, kind: type[Output] | type[Messages], errors: str) -> Output | Messages:
     encoding, by_line, raw = stream.encoding, stream.line_buffering, stream.detach()
-    if isinstance(raw, io.RawIOBase):  # PYTHONUNBUFFERED, where a pipe that closes in mid-text cuts it off unseen
+    if isinstance(raw, io.RawIOBase):  # with PYTHONUNBUFFERED, a closing pipe would cut a text without an error
         raw, by_line = io.BufferedWriter(raw, 1), True
     return kind(raw, encoding, errors, line_buffering=by_line)
 
 
 def printable(text: str) -> str:
-    """A sentence without what a terminal obeys or turns around, which a user's text may hold; lines stay, and so do the
-    bytes of a path that are no UTF-8."""
+    """Return a sentence without the control and bidirectional characters that a user's text may hold. Newlines stay,
+    and so do the bytes of a path that are no UTF-8."""
     return "".join(character if _is_shown(character) else ascii(character)[1:-1] for character in text)
 
 
@@ -159,7 +160,7 @@ def _is_shown(character: str) -> bool:
 
 
 def refuse(error: LuternError) -> int:
-    """Say an error on standard error; the status to end with."""
+    """Print an error on standard error, and return the exit status."""
     quiet = isinstance(error, OutputError) and error.quiet
     if not quiet:
         print(f"lutern: {printable(str(error))}", file=sys.stderr)
@@ -167,7 +168,7 @@ def refuse(error: LuternError) -> int:
 
 
 def close_output() -> None:
-    """Write what is still in memory, if that is possible; nothing is left for the end of the process to fail at."""
+    """Write what is still in memory, if that is possible; then the end of the process cannot fail."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -177,18 +178,18 @@ def close_output() -> None:
 
 
 def plain_console(stderr: bool = False, **options: Any) -> Console:
-    """A console that prints what it is given: brackets, ``:names:`` and numbers mean nothing to it."""
+    """Return a console that prints what it is given: brackets, ``:names:`` and numbers mean nothing to it."""
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False, **options)
 
 
 def given_text(text: str | None) -> str | None:
-    """A text of the command line, which must be UTF-8 whatever the locale is, and which the output can show."""
+    """Return a text of the command line: UTF-8 in every locale, and with characters that the output can show."""
     if text is None:
         return None
     try:
         raw = os.fsencode(text)
         text = raw.decode("utf-8")
-    except UnicodeEncodeError:  # not of the command line
+    except UnicodeEncodeError:  # the text is not from the command line
         return text
     except UnicodeDecodeError as error:
         raise LuternError(
@@ -201,11 +202,11 @@ def given_text(text: str | None) -> str | None:
 
 
 def given_texts(texts: list[str] | None) -> list[str] | None:
-    """The same of several."""
+    """Return several texts of the command line, see ``given_text``."""
     return None if texts is None else [given_text(text) or "" for text in texts]
 
 
 def _check_shown(text: str, output: Output) -> None:
-    """Refuse before any work what could not be printed after it."""
+    """Refuse a text that the output could not show, before any work is done."""
     with Output(io.BytesIO(), output.encoding, output.errors) as trial:
         trial.write(text)

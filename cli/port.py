@@ -1,4 +1,4 @@
-"""The options of commands that open a port of a board, and what of them does not go together."""
+"""The options of commands that open a port of a board, and which of them exclude one another."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ RecordOption = Annotated[
 MemoryOption = Annotated[
     Path | None,
     typer.Option(
-        "--memory", help="With --on axi:...: the image goes straight into this file, at the bases; as /dev/mem."
+        "--memory", help="With --on axi:...: file that maps the memory, such as /dev/mem; the image is written into it."
     ),
 ]
 PORTS = "a port such as /dev/ttyUSB0, or axi:/dev/uio0@BASE,BASE"
-"""What ``--on`` takes in addition to what is simulated."""
+"""The ports that ``--on`` takes, in addition to the simulated board."""
 
 
 def is_port(on: str) -> bool:
-    """Whether this is meant to be a port."""
+    """Return whether a value of ``--on`` is meant to be a port."""
     return os.sep in on or on.startswith(SCHEME)
 
 
 def check_options(on: str, baud: int | None, record: Path | None, memory: Path | None) -> None:
-    """Refuse options that what ``on`` names has no use for, and what cannot be the place of a machine with AXI4."""
+    """Refuse options that do not belong to what ``on`` names, and a place that no machine with AXI4 can have."""
     if record is not None and not is_port(on):
         raise LuternError(
-            f"--record {record} is of what passes at a port, and --on {on} has none; leave it out, or give the port of "
-            "a board or of lutern board."
+            f"--record {record} is for the traffic of a port, and --on {on} has none; leave it out, or give the port "
+            "of a board or of lutern board."
         )
     if not on.startswith(SCHEME):
         if memory is not None:
             raise LuternError(
-                f"--memory {memory} is of a machine with AXI4, and --on {on} names none; leave it out, or give --on "
-                "axi:DEVICE@BASE,... of one."
+                f"--memory {memory} is for a machine with AXI4, which --on {on} is not; leave it out, or give --on "
+                "axi:DEVICE@BASE,..."
             )
         return
     axi_place(on)
     if baud is not None:
-        raise LuternError(f"--baud {baud} is of a serial port, and --on {on} is none; leave it out.")
+        raise LuternError(f"--baud {baud} is for a serial port, which --on {on} is not; leave it out.")
 
 
 def open_port(
     port: str, baud: int | None = None, record: Path | None = None, memory: Path | None = None
 ) -> AbstractContextManager[SerialPort | AxiPort]:
-    """The port, after its options were checked; see ``api.ports.open_port``."""
+    """Open a port after its options were checked; see ``api.ports.open_port``."""
     check_options(port, baud, record, memory)
     return ports.open_port(port, baud, record, memory)
 

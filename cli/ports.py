@@ -44,13 +44,13 @@ def ports(
 
 
 def row_of(port: Any, ask: bool) -> list[Any]:
-    """What the system knows of a port, and with ``ask`` what the chip says."""
+    """Return the system's description of a port, and with ``ask`` the answer of the chip."""
     usb = f"{port.vid:04x}:{port.pid:04x}" if port.vid is not None else ""
     return [port.device, usb, port.description or "", machine_at(port.device) if ask else None]
 
 
 def machine_at(device: str) -> str:
-    """The name of the machine at a port, or why there is none."""
+    """Return the name of the machine at a port, or why there is none."""
     try:
         with open_port(device) as link:
             return machine_of(Client(link), *known_machines()).name

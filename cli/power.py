@@ -1,4 +1,5 @@
-"""`lutern power`: toggles of a token, counted; joules, estimated as intervals; or measured by a meter. Never mixed.
+"""`lutern power`: counts toggles of a token, estimates joules as intervals, or measures joules with a meter. The three
+are never mixed.
 
 count       toggles of the gateware, and of ECP5's cells
 estimate    joules: of a machine with memory on the chip from counted toggles, else computed
@@ -59,8 +60,8 @@ REPLACED = {
     "--preset": "lutern power count --preset, or lutern power estimate --preset",
     "-o": "lutern power calibrate READINGS.csv -o",
 }
-"""The options that `lutern power` had without commands, and what replaces each; the first of these that is given says
-what was meant."""
+"""Options of an earlier `lutern power` without commands, and the command that replaces each. If several are given, the
+first in this list decides."""
 
 
 class PowerGroup(TyperGroup):
@@ -94,7 +95,9 @@ def count(
     settings: SetOption = None,
     machine_file: MachineOption = None,
     prompts: Annotated[list[str] | None, typer.Option("--prompt", callback=given_texts, help="Again for more.")] = None,
-    netlist: Annotated[bool, typer.Option("--netlist", help="Also of ECP5's cells, for one token.")] = False,
+    netlist: Annotated[
+        bool, typer.Option("--netlist", help="Also count toggles of ECP5's cells, for one token.")
+    ] = False,
     form: FormatOption = "text",
 ) -> None:
     """Count toggles of a token: by block, by layer, by prompt."""
@@ -117,7 +120,7 @@ def estimate(
     preset_name: PresetOption = "",
     settings: SetOption = None,
     machine_file: MachineOption = None,
-    prompt: Annotated[str, typer.Option(callback=given_text, help="What the counted token follows.")] = PROMPTS[0],
+    prompt: Annotated[str, typer.Option(callback=given_text, help="Text ahead of the counted token.")] = PROMPTS[0],
     part: PartOption = "LFE5U-85F",
     dram: Annotated[str, typer.Option(help=f"Memory at a machine's ports: {', '.join(DRAMS)}.")] = "",
     file: Annotated[Path, typer.Option("--calibration", help="Coefficients.")] = calibration.SHIPPED,
@@ -125,7 +128,7 @@ def estimate(
 ) -> None:
     """Estimate joules of a token, as intervals.
 
-    With memory on the chip toggles of ECP5's cells are counted for it, which compiles them first, for minutes. Of a
+    With memory on the chip, toggles of ECP5's cells are counted; the first time, minutes go into compiling them. Of a
     published size, or with memory outside the chip, joules are computed without toggles.
     """
     config, known = machine_or_default(preset_name, settings, machine_file), calibration.load(file)
@@ -144,7 +147,7 @@ def estimate(
 
 @app.command("table")
 def table(form: FormatOption = "text") -> None:
-    """Joules a token of the published shapes by kind of memory, and what others report."""
+    """Show joules a token of the published shapes by kind of memory, and what others report."""
     with printing(form) as printer:
         print_released(printer)
 
@@ -153,7 +156,9 @@ def table(form: FormatOption = "text") -> None:
 def log(
     source: Annotated[str, typer.Argument(metavar="METER", help="hwmon, or i2c:BUS:ADDRESS:CHIP:OHM.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="CSV to write.")] = Path("power.csv"),
-    seconds: Annotated[float, real("--seconds", least=1, most=10_000_000, help="How long the meter is read.")] = 30.0,
+    seconds: Annotated[
+        float, real("--seconds", least=1, most=10_000_000, help="Seconds for which the meter is read.")
+    ] = 30.0,
     rate: Annotated[float, real("--rate", least=0.1, most=1000, help="Readings a second.")] = 20.0,
 ) -> None:
     """Read a meter for some time into a CSV."""
@@ -175,21 +180,21 @@ def measure(
     tokens: Annotated[int, whole("--tokens", least=1, most=LARGEST_COUNT, help="Tokens made during the second log.")],
     form: FormatOption = "text",
 ) -> None:
-    """Joules of a token of a board, from two logs of a meter."""
+    """Compute joules of a token of a board, from two logs of a meter."""
     with printing(form) as printer:
         show_measured(printer, meter.joules_per_token(meter.read_csv(idle), meter.read_csv(loaded), tokens))
 
 
 @app.command("designs")
 def designs(folder: Annotated[Path, typer.Argument(help="Folder to write them into.")]) -> None:
-    """Write designs of known activity, to build, run and read a meter at."""
+    """Write designs of known activity: build and run each, and read the meter."""
     write_designs(folder)
-    print(f"{len(DESIGNS)} designs and activity.csv in {folder}; docs/measuring.md describes the next steps")
+    print(f"{len(DESIGNS)} designs and activity.csv in {folder}; docs/power.md describes the next steps")
 
 
 @app.command("calibrate")
 def calibrate(
-    readings: Annotated[Path, typer.Argument(help="CSV of readings at the designs.")],
+    readings: Annotated[Path, typer.Argument(help="CSV of meter readings of the designs.")],
     part: PartOption = "LFE5U-85F",
     out: Annotated[Path, typer.Option("-o", "--out", help="File of the coefficients.")] = Path("calibration.json"),
     form: FormatOption = "text",
@@ -213,20 +218,20 @@ def check_memory(config: HwConfig) -> None:
     """Refuse a machine whose toggles are not counted."""
     if config.memory != "block":
         raise LuternError(
-            f"toggles of {config.name} cannot be counted, for they are those of a model that is simulated with memory "
-            f"on the chip; choose another machine, or lutern power estimate --preset {config.name}."
+            f"toggles are counted only of machines with memory on the chip, and {config.name} has none; choose another "
+            f"machine, or lutern power estimate --preset {config.name}."
         )
 
 
 def prepare(model: str, config: HwConfig, prompts: list[str]) -> tuple[Program, dict[str, list[int]]]:
-    """The program of a model, and the token numbers of prompts."""
+    """Return the program of a model, and the token numbers of prompts."""
     opened = open_model(model)
     program = lay_out(opened.weights, config)
     return program, {text: list(opened.tokenizer.encode(text)) for text in prompts}
 
 
 def count_cells(program: Program, config: HwConfig, coded: dict[str, list[int]]) -> list[Token]:
-    """Toggles of ECP5's cells, for the token after the first prompt."""
+    """Return toggles of ECP5's cells, for the token after the first prompt."""
     library = verilate_netlist(Top(config.with_(debug_tap=False, cells="ecp5")), toggles=True)
     return count_toggles(program, dict([next(iter(coded.items()))]), netlist=library)
 

@@ -1,4 +1,4 @@
-"""What `lutern power` prints of toggles that were counted and of joules that were estimated or measured."""
+"""Prints for `lutern power` toggles that were counted, and joules that were estimated or measured."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lutern.model_ref.quantise import IntegerWeights
 
 
 def interval(item: calibration.Coefficient | meter.Interval, unit: float, text: str) -> str:
-    """Both ends of an interval, with the name of their unit."""
+    """Return both ends of an interval as a text, with the name of the unit."""
     return f"{item.low / unit:.3g} to {item.high / unit:.3g} {text}"
 
 
 def show_counted(
     printer: Printer, tokens: list[Token], cells: list[Token], weights: IntegerWeights, program: Program
 ) -> None:
-    """Toggles a token: by block, by layer and part, by prompt."""
+    """Print toggles of a token by block, by layer and part, and by prompt."""
     matrices = [
         matrix.trits
         for layer in weights.layers
@@ -58,7 +58,7 @@ def _one_digit(value: float) -> str:
 
 
 def _ends(heading: str) -> tuple[Column, Column]:
-    """Columns of an interval in joules, of which readers see the first."""
+    """Return columns of an interval in joules, of which readers see the first."""
     return Column("joules_low", heading), Column("joules_high", f"{heading}, high")
 
 
@@ -67,7 +67,7 @@ def _both(low: float, high: float, unit: float) -> tuple[Cell, Cell]:
 
 
 def show_estimated(printer: Printer, token: Token, config: HwConfig, part: str, known: calibration.Calibration) -> None:
-    """Joules of a token whose toggles were counted: by kind of event, by layer, and their sums."""
+    """Print joules of a token whose toggles were counted: by kind of event, by layer, and their sums."""
     cost, cycles = measure_cost("top", config), token.cycles
     printer.say(f"counted: {token.total:,} toggles of ECP5's cells in a token of {cycles:,} cycles")
     events = {
@@ -96,7 +96,8 @@ def show_computed(
     known: calibration.Calibration,
     dram: str,
 ) -> None:
-    """Joules of a published size, or of a machine with memory outside the chip: too large for toggles to be counted."""
+    """Print joules of a published size, or of a machine with memory outside the chip, for which no toggles are
+    counted."""
     memory = dram_of(config, dram)
     computed = estimate(model_config, config, baud=BAUD)
     printer.say(
@@ -126,7 +127,7 @@ def show_computed(
 
 
 def show_terms(printer: Printer, found: energy.Estimate, config: HwConfig, known: calibration.Calibration) -> None:
-    """Events and joules of each kind."""
+    """Print events and joules of each kind."""
     printer.say(
         f"\nestimated for {found.part} at {config.clock_hz / 1e6:.0f} MHz; coefficients: {found.source} ({known.date})"
     )
@@ -136,7 +137,7 @@ def show_terms(printer: Printer, found: energy.Estimate, config: HwConfig, known
 
 
 def show_sums(printer: Printer, found: energy.Estimate) -> None:
-    """Joules of a token, static power apart."""
+    """Print joules of a token, with static power separately."""
     unit = _unit(found)
     standby = f" and of the memory's standby {interval(found.standby, 1, 'W')}" if found.standby.high else ""
     sums = {"dynamic_joules": found.dynamic, "static_watts": found.static, "joules": found.joules, "watts": found.watts}
@@ -149,7 +150,7 @@ def show_sums(printer: Printer, found: energy.Estimate) -> None:
 
 
 def show_measured(printer: Printer, found: meter.Measured) -> None:
-    """Watts of two logs, and joules a token."""
+    """Print watts of two logs, and joules of a token."""
     items = {
         "idle_watts": found.idle,
         "loaded_watts": found.loaded,
@@ -171,7 +172,7 @@ def show_measured(printer: Printer, found: meter.Measured) -> None:
 
 
 def _unit(found: energy.Estimate) -> tuple[float, str]:
-    """The unit in which its joules are read best."""
+    """Return the unit that suits the size of these joules."""
     return (1e-3, "mJ") if found.joules.low > 1e-3 else (1e-6, "uJ")
 
 

@@ -35,7 +35,7 @@ OTHERS = (
 
 
 def print_released(printer: Printer) -> None:
-    """Joules a token of the released models by kind of memory, and what others report."""
+    """Print joules a token of the released models by kind of memory, and what others report."""
     rows = [
         [
             row.model.upper(),
@@ -68,7 +68,7 @@ def print_released(printer: Printer) -> None:
         printer.say(f"{dram.name}: {dram.title}, {bits}, {watts}; {dram.source}.")
     for chip in (token_joules.ECP5, token_joules.KV260, token_joules.U50):
         printer.say(f"{chip.title}: {_rounded(chip.watts, 1)} W; {chip.source}.")
-    printer.say("\nreported by others: mJ a token of all that their watts are of")
+    printer.say("\nreported by others: mJ a token, of everything that their watts include")
     printer.table(
         "others",
         OTHERS,
@@ -93,6 +93,6 @@ def print_released(printer: Printer) -> None:
 
 
 def _rounded(item: Coefficient, unit: float = 1e-3) -> str:
-    """An interval without words; one number where both ends are it."""
+    """Return an interval without words; one number where both ends are it."""
     low, high = (round_number(end / unit, 2) for end in (item.low, item.high))
     return low if low == high else f"{low}-{high}"

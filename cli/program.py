@@ -17,9 +17,11 @@ from lutern.model_ref.errors import LuternError
 def program(
     board_name: Annotated[str, board_option("Board")],
     file: Annotated[Path | None, typer.Argument(help="Bitstream, if not the newest that was built.")] = None,
-    flash: Annotated[bool, typer.Option("--flash", help="Write the board's flash: stays when power goes.")] = False,
+    flash: Annotated[
+        bool, typer.Option("--flash", help="Write the board's flash, which keeps the bitstream without power.")
+    ] = False,
 ) -> None:
-    """Load a bitstream into a board, after both have said which part they are."""
+    """Load a bitstream into a board, after the IDCODEs of both were compared."""
     board = find_board(board_name)
     path = file or newest_build(board) / BITSTREAM
     check_file(board, path)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from rich.progress import (
     BarColumn,
@@ -21,22 +18,23 @@ from rich.progress import (
 )
 
 from lutern.cli.output import plain_console
+from lutern.sim.elapsed import lines
 
-FIRST_LINE_SECONDS = 60.0
 TRANSFER_BAR_WIDTH = 20
-"""With bytes, rate and time left a line of 80 columns is not cut."""
+"""Width with which bytes, rate and time left fit into 80 columns."""
 
 
 @contextmanager
 def progress_bar(what: str, hidden: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """Gives ``advance(done, total)``; drawn on stderr, gone at the end. ``hidden``: nothing is drawn."""
+    """Give ``advance(done, total)``, which draws a bar on stderr; the bar is removed at the end. With ``hidden``
+    nothing is drawn."""
     with named_progress_bar(what, hidden) as advance:
         yield lambda done, total: advance(done, total, "")
 
 
 @contextmanager
 def named_progress_bar(what: str, hidden: bool = False) -> Iterator[Callable[[int, int, str], None]]:
-    """Gives ``advance(done, total, name)``; the name of what is being worked on is shown after the bar."""
+    """Give ``advance(done, total, name)``; the name of the present item is shown after the bar."""
     columns = (MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[name]}", markup=False))
     with _bar(what, columns, hidden) as advance:
         yield advance
@@ -44,7 +42,8 @@ def named_progress_bar(what: str, hidden: bool = False) -> Iterator[Callable[[in
 
 @contextmanager
 def step_bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
-    """The same of few steps that take minutes each: shows how long it has taken, in place of a guess of the rest."""
+    """Give ``advance(done, total, name)`` for a few steps of minutes each: the elapsed time is shown in place of the
+    time left."""
     columns = (MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[name]}", markup=False))
     with _bar(what, columns, False, bar_width=10) as advance:
         yield advance
@@ -52,18 +51,38 @@ def step_bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
 
 @contextmanager
 def transfer_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Gives ``advance(done, total)`` in bytes; shows rate and time left."""
+    """Give ``advance(done, total)`` in bytes; rate and time left are shown."""
     with load_bar("{}") as advance:
         yield lambda done, total: advance(what, done, total)
 
 
 @contextmanager
 def load_bar(text: str = "{} the model") -> Iterator[Callable[[str, int, int], None]]:
-    """Gives ``advance(stage, done, total)`` in bytes, as ``firmware.loader.Progress``: each stage has its own rate and
-    its own time left."""
+    """Give ``advance(stage, done, total)`` in bytes, as ``firmware.loader.Progress``; each stage has its own rate and
+    time left."""
+    with ExitStack() as stack:
+        draw: Callable[[str, int, int], None] | None = None
+
+        def advance(what: str, done: int, total: int) -> None:
+            nonlocal draw
+            if draw is None:  # what comes before the first byte, such as compiling, has a progress of its own
+                draw = stack.enter_context(_load_bar(text))
+            draw(what, done, total)
+
+        yield advance
+
+
+@contextmanager
+def _load_bar(text: str) -> Iterator[Callable[[str, int, int], None]]:
     if not plain_console(stderr=True).is_terminal:
-        with _lines("bytes") as line:
-            yield lambda what, done, total: line(done, total, text.format(what))
+        line = text.format("loading")
+
+        def note(what: str, done: int, total: int) -> None:
+            nonlocal line
+            line = f"{text.format(what)}, {done:,} of {total:,} bytes"
+
+        with lines(lambda: line):
+            yield note
         return
     stage = ""
     with _progress((DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()), False, TRANSFER_BAR_WIDTH) as bar:
@@ -95,27 +114,20 @@ def _bar(
 
 @contextmanager
 def _lines(what: str) -> Iterator[Callable[[int, int, str], None]]:
-    """In a pipe: a line on stderr after a minute, and then after twice the time of the last one."""
-    state, ended, began = {"text": ""}, threading.Event(), time.monotonic()
+    """Give ``advance(done, total, name)`` for a pipe, in which a line is printed after 1, 2, 4, ... minutes."""
+    text = what
 
     def advance(done: int, total: int, name: str) -> None:
-        state["text"] = f", {done:,} of {total:,}{f', {name}' if name else ''}"
+        nonlocal text
+        text = f"{what}, {done:,} of {total:,}{f', {name}' if name else ''}"
 
-    def speak() -> None:
-        seconds = FIRST_LINE_SECONDS
-        while not ended.wait(max(0.0, began + seconds - time.monotonic())):
-            print(f"{what}{state['text']}: {seconds / 60:.0f} min", file=sys.stderr, flush=True)
-            seconds *= 2
-
-    threading.Thread(target=speak, daemon=True).start()
-    try:
+    with lines(lambda: text):
         yield advance
-    finally:
-        ended.set()
 
 
 def _progress(columns: tuple[ProgressColumn, ...], hidden: bool, bar_width: int = 40) -> Progress:
-    """A bar and its columns on stderr, gone at the end; not drawn where that is no terminal."""
+    """Return a bar with its columns on stderr, which is removed at the end; it is not drawn if stderr is no
+    terminal."""
     console = plain_console(stderr=True)
     return Progress(
         TextColumn("{task.description}", markup=False),

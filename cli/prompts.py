@@ -1,4 +1,4 @@
-"""Prompts from wherever a user has them: arguments, files, standard input."""
+"""Collects prompts from arguments, files and standard input."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ PATIENCE_SECONDS = 2.0
 
 
 def collect_prompts(prompt: str | None, prompts: list[str], files: list[Path], piped: bool) -> list[str]:
-    """Every prompt in order; ``-`` is standard input, which is read too if nothing is given and it is a pipe or a file
-    (``piped``). One newline at the end of a file or of standard input is not part of the prompt."""
+    """Return every prompt in order. ``-`` is standard input, which is also read if no prompt is given and it is a pipe
+    or a file (``piped``). One newline at the end of a file or of standard input is not part of the prompt."""
     given = [*([] if prompt is None else [prompt]), *prompts, *map(str, files)]
     if given.count(STANDARD_INPUT) > 1:
         raise LuternError("standard input (-) was given twice, but can be read once; give one of them another way.")
@@ -29,14 +29,16 @@ def collect_prompts(prompt: str | None, prompts: list[str], files: list[Path], p
         texts.append(text.removesuffix("\n") if str(file) != STANDARD_INPUT else text)
     if not texts and piped and input_is_piped():
         if not select.select([sys.stdin], [], [], PATIENCE_SECONDS)[0]:
-            print("no prompt was given: waiting for one on standard input; </dev/null is none.", file=sys.stderr)
+            print(
+                "no prompt was given: waiting for one on standard input; add </dev/null to give none.", file=sys.stderr
+            )
         text = _of_standard_input()
         texts = [text] if text else []
     return texts
 
 
 def input_is_piped() -> bool:
-    """Whether standard input is a pipe, a socket or a file: not a terminal, not closed, not /dev/null."""
+    """Return whether standard input is a pipe, a socket or a file: not a terminal, not closed, not /dev/null."""
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
     except (AttributeError, OSError, ValueError):
@@ -45,7 +47,7 @@ def input_is_piped() -> bool:
 
 
 def turns() -> Iterator[str]:
-    """Lines of standard input, without empty ones; on a terminal each is asked for."""
+    """Yield lines of standard input, without empty ones; a terminal shows a prompt sign for each."""
     while True:
         if sys.stdin.isatty():
             try:

@@ -1,4 +1,4 @@
-"""Options of earlier versions: each is refused with what to type now."""
+"""Refuses options of earlier versions with a message that names the new ones."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ RENAMED = {
     ("new", "--preset"): "--preset is a machine in every command; the shape is now --size",
     **{(name, "--output"): OUTPUT for name in ("verilog", "logits", "new", "convert", "power log", "power calibrate")},
 }
-"""By command and option: why, and the new name."""
+"""The reason and the new name, by command and option."""
 
 
 def renamed(command: str, option: str) -> str | None:
-    """The end of a sentence about an option that a command had; None where it never had it."""
+    """Return the end of a sentence about an option that a command had; None if the command never had it."""
     return RENAMED.get((command.removeprefix("lutern "), option))
 
 

@@ -1,4 +1,4 @@
-"""Weights that were loaded again while a model ran: a sentence for each on standard error, when the run has ended."""
+"""Prints a sentence on standard error for each time that weights were loaded again, when the run has ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lutern.firmware.session import Machine
 
 @contextmanager
 def repairs_shown(machine: Machine) -> Iterator[None]:
-    """Shows what was mended in here, each once, also when the run has failed in the end."""
+    """Print each repair that is made in this context once, also if the run fails in the end."""
     session = session_of(machine)
     before = len(session.repairs) if session else 0
     try:

@@ -1,4 +1,4 @@
-"""`lutern report`: one HTML file with what was measured, that opens offline."""
+"""`lutern report`: writes the measurements as one HTML file, which opens offline."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ LINES = [line for line in SHOWN if line[1] != "random"]
 
 
 def shown(drawings: list[Drawing], drawing: Drawing, caption: str, kind: str = "") -> str:
-    """A drawing on the page; it is kept, so that it can be written as a file too."""
+    """Return a drawing for the page, and keep it so that it can also be written as a file."""
     drawings.append(drawing)
     return report.figure(drawing.svg(), caption, kind)
 
 
 def bench_section(lines: list[tuple[HwConfig, str]], drawings: list[Drawing]) -> Section:
-    """Rows of the bench and the roofline that they make."""
+    """Return rows of the bench and the roofline that they make."""
     rows, roofs = [], []
     with named_progress_bar("bench") as advance:
         for index, (machine, model) in enumerate(lines):
@@ -75,7 +75,7 @@ def bench_section(lines: list[tuple[HwConfig, str]], drawings: list[Drawing]) ->
 
 
 def count_token(config: HwConfig, model: str) -> Token:
-    """A token on the simulated board, with the counters of its phases."""
+    """Return a token on the simulated board, with the counters of its phases."""
     with load_bar() as advance:
         machine = open_model(model).simulate(config, counters=True, progress=advance)
     with machine:
@@ -83,7 +83,7 @@ def count_token(config: HwConfig, model: str) -> Token:
 
 
 def cycles_section(token: Token, drawings: list[Drawing]) -> Section:
-    """The timeline, a bar a layer, and the counters in numbers."""
+    """Return the timeline, a bar a layer, and the counters in numbers."""
     rows = [
         [part, f"{sum(counts[name] for name in COUNTER_NAMES[:5]):,}", *(f"{counts[name]:,}" for name in COUNTER_NAMES)]
         for part, counts in token.parts.items()
@@ -100,7 +100,7 @@ def cycles_section(token: Token, drawings: list[Drawing]) -> Section:
                 else f"A token of {token.cycles:,} cycles on {token.config.name}, from the counters of the chip."
             ),
             shown(
-                drawings, figures.timeline(token), "One token: what the lanes and the record stream do in each phase."
+                drawings, figures.timeline(token), "One token: the work of lanes and record stream in each phase."
             ),
             shown(drawings, figures.layers(token), "Cycles by layer.", "half"),
             report.table(["part", "cycles", *COUNTER_NAMES], rows),
@@ -111,7 +111,7 @@ def cycles_section(token: Token, drawings: list[Drawing]) -> Section:
 def energy_section(
     config: HwConfig, model: str, netlist: bool, part: str, file: Path, drawings: list[Drawing]
 ) -> Section:
-    """Toggles by layer, counted; of the cells, joules as well, estimated."""
+    """Return toggles by layer, counted; of the cells, joules as well, estimated."""
     network = open_model(model)
     known = calibration.load(file)
     known.require(part)
@@ -157,7 +157,8 @@ def energy_section(
 
 
 def computed_energy(model_config: ModelConfig, config: HwConfig, part: str, known: calibration.Calibration) -> Section:
-    """A machine whose memory is outside the chip, as ``lutern power estimate`` computes it: no toggles are counted."""
+    """Return a machine whose memory is outside the chip, as ``lutern power estimate`` computes it: no toggles are
+    counted."""
     if config.memory in CHOOSES:
         return Section(
             "Energy",
@@ -188,7 +189,7 @@ def computed_energy(model_config: ModelConfig, config: HwConfig, part: str, know
 
 
 def builds_section() -> Section:
-    """The newest builds there are."""
+    """Return the section of the newest builds."""
     found = report.newest_builds()
     if not found:
         return Section("Builds", (report.text("There is no build yet; make one: lutern build --board BOARD"),))
@@ -227,7 +228,7 @@ def write_report(
     for config, of_line in lines:
         if config.memory == "host":
             raise LuternError(
-                f"{config.name} waits for words from the host, so its cycles are those of a line; leave it out."
+                f"{config.name} waits for words from the host, so its cycles depend on the line; leave it out."
             )
         network = open_model(of_line)
         check_fit(network.config, config, network.embedding_bits)  # before anything is measured

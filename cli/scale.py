@@ -32,7 +32,7 @@ assert tuple(column.key for column in COLUMNS) == scaling.COLUMNS
 
 
 def sizes_of(text: str) -> tuple[tuple[int, int], ...]:
-    """`64x4,96x5` as hidden sizes and layers."""
+    """Return `64x4,96x5` as hidden sizes and layers."""
     try:
         return tuple((int(width), int(layers)) for width, layers in (size.split("x") for size in text.split(",")))
     except ValueError:
@@ -42,12 +42,12 @@ def sizes_of(text: str) -> tuple[tuple[int, int], ...]:
 
 
 def shown(sizes: tuple[tuple[int, int], ...]) -> str:
-    """Sizes as they are given."""
+    """Return the text that gives these sizes."""
     return ",".join(f"{width}x{layers}" for width, layers in sizes)
 
 
 def factors_of(text: str) -> tuple[float, ...]:
-    """`0.5,1` as factors."""
+    """Return `0.5,1` as factors."""
     try:
         return tuple(float(factor) for factor in text.split(","))
     except ValueError:
@@ -56,7 +56,10 @@ def factors_of(text: str) -> tuple[float, ...]:
 
 def scale(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="What to learn from, as lutern train takes it.")],
-    out: Annotated[Path, typer.Option(help="Folder for the runs, the table and the pictures; gone on with if begun.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for the runs, the table and the pictures; runs that were begun there are continued."),
+    ],
     sizes: Annotated[str, typer.Option(metavar="DxL,...", help="Hidden size and layers of each network.")] = shown(
         SIZES
     ),
@@ -71,13 +74,18 @@ def scale(
     dropout: Annotated[float, real("--dropout", least=0, most=0.99, help="As of lutern train.")] = Plan.dropout,
     tokenizer: Annotated[str, typer.Option(metavar="NAME|FILE", help="As of lutern train.")] = Plan.tokenizer,
     at_once: Annotated[
-        int, whole("--at-once", least=1, most=256, help="Runs beside each other, on one GPU or CPU.")
+        int, whole("--at-once", least=1, most=256, help="Number of runs in parallel, on one GPU or CPU.")
     ] = Plan.at_once,
     minutes: Annotated[
         float | None,
-        real("--minutes", least=0.01, most=1e6, help="Stop all runs then; what all have reached is compared."),
+        real(
+            "--minutes",
+            least=0.01,
+            most=1e6,
+            help="Stop all runs after this time; the last step that all have reached is compared.",
+        ),
     ] = None,
-    seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Of everything random.")] = Plan.seed,
+    seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of all random numbers.")] = Plan.seed,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto for a GPU where there is one.")] = Plan.device,
     form: FormatOption = "text",
 ) -> None:

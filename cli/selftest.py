@@ -1,4 +1,5 @@
-"""`lutern selftest`: does a board do what it should? A line for each thing, and status 1 if one of them failed."""
+"""`lutern selftest`: tests whether a board works. It prints a line for each test; the exit status is 1 if one of them
+failed."""
 
 from __future__ import annotations
 
@@ -54,13 +55,15 @@ def selftest(
     ] = None,
     seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of the patterns.")] = 1,
 ) -> None:
-    """Try a board: its link, its memory, and a text compared with the integer model. Its memory is overwritten."""
+    """Test a board: its link, its memory, and a text that is compared with the integer model. Its memory is
+    overwritten."""
     console = plain_console()
     failed = 0
 
     @contextmanager
     def step(name: str) -> Iterator[Callable[[str], None]]:
-        """One line: the text given to ``done``, or what is wrong. A port that is gone ends everything."""
+        """Print one line: the text given to ``done``, or what is wrong. A port that has disappeared ends the
+        command."""
         nonlocal failed
         text: list[str] = []
         try:
@@ -92,7 +95,7 @@ def selftest(
         if config.memory == "ddr3":
             with step("level") as done:
                 done(level_reads(client, config).text())
-            if failed:  # nothing that is read means anything
+            if failed:  # after this error, no further reading has a meaning
                 raise typer.Exit(1)
         if config.memory in ("sdram", "ddr3"):
             with step("march") as done, transfer_bar("march") as advance:
@@ -121,7 +124,7 @@ def selftest(
 
 
 def model_that_fits(config: HwConfig) -> tuple[str, IntegerWeights]:
-    """The largest shipped model that a machine holds, else random weights of a small shape."""
+    """Return the largest shipped model that a machine holds, else random weights of a small shape."""
     name = largest_shipped(config)
     if name is None:
         return "random weights", integer_weights(random_checkpoint(SMALL, 1))

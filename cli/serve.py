@@ -1,4 +1,4 @@
-"""`lutern serve`: a model behind the calls of the OpenAI API, and a page for a browser."""
+"""`lutern serve`: serves a model with the calls of the OpenAI API, and a page for a browser."""
 
 from __future__ import annotations
 
@@ -34,13 +34,18 @@ def serve_model(
     machine_file: MachineOption = None,
     streams: Annotated[
         int | None,
-        whole("--streams", least=1, most=16, help="Texts of a pass, of the simulated board; default: the preset's."),
+        whole(
+            "--streams",
+            least=1,
+            most=16,
+            help="Number of texts that a pass of the simulated board advances; default: the preset's.",
+        ),
     ] = None,
     baud: Annotated[int | None, baud_option()] = None,
     record: RecordOption = None,
     memory: MemoryOption = None,
     host: Annotated[
-        str, typer.Option(help="Address to serve; with one that others reach, a key is needed.")
+        str, typer.Option(help="Address to serve; an address that other computers reach needs a key.")
     ] = "127.0.0.1",
     port: Annotated[int, whole("--port", least=0, most=65_535, help="Port to serve; 0: a free one.")] = 8000,
     key_file: Annotated[
@@ -59,12 +64,18 @@ def serve_model(
         int, whole("--queue", least=0, most=100_000, help="Texts that may wait; more are refused with status 429.")
     ] = 64,
     patience: Annotated[
-        float, real("--patience", least=0.1, most=3600, help="Seconds that a client has to send, or to take, a part.")
+        float,
+        real(
+            "--patience",
+            least=0.1,
+            most=3600,
+            help="Seconds that a client has to send a request, or to take an answer.",
+        ),
     ] = 30.0,
 ) -> None:
     """Serve a model by the OpenAI API: /v1/models, /v1/completions, /v1/chat/completions, and a page at /.
 
-    Requests that are there together share each pass of the weights. Ends with Ctrl-C or SIGTERM.
+    Requests at the same time share each pass of the weights. Ends with Ctrl-C or SIGTERM.
     """
     try:
         from lutern.api.serving import Limits, Service, bind, make_app, serve
@@ -104,13 +115,13 @@ def _check(on: str, wanted: HwConfig | None, streams: int | None) -> None:
     if on not in TARGETS and not is_port(on):
         raise LuternError(f"there is nothing called {on} to run on; give one of {', '.join(TARGETS)}, {PORTS}.")
     if on == "golden" and wanted:
-        raise LuternError(f"{wanted.name} is a machine, and --on golden has none; leave it out, or give --on sim.")
+        raise LuternError(f"{wanted.name} is a machine, but --on golden uses none; leave it out, or give --on sim.")
     if on != "sim" and streams:
         raise LuternError(f"--streams is of the simulated board; leave it out with --on {on}.")
 
 
 def _key(file: Path | None) -> str:
-    """The key of clients: the first line of a file, or of the environment; empty: none."""
+    """Return the key of clients: the first line of a file, or of the environment; empty: none."""
     key = os.environ.get(KEY, "") if file is None else read_text(file).strip()
     if file is not None and not key:
         raise LuternError(f"{file} is empty; write a key into it.")

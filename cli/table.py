@@ -1,4 +1,4 @@
-"""The tables of all commands, and the sentences between them: one printer for terminals, pipes and programs.
+"""Prints the tables of all commands, and the sentences between them, for terminals, pipes and programs.
 
     --format     a terminal       a pipe                   md                json, csv
     tables       drawn            tabs, keys, raw values   Markdown          keys, raw values
@@ -61,7 +61,8 @@ class Printer:
         self._count = 0
 
     def table(self, name: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], total: bool = False) -> None:
-        """A table. ``name``: of it in JSON; ``total``: a line is drawn above the last row."""
+        """Print a table. ``name`` is the key of the table in JSON; with ``total`` a line is drawn above the last
+        row."""
         kept = [list(row) for row in rows]
         if self._drawn:
             draw_table(columns, kept, total)
@@ -76,8 +77,8 @@ class Printer:
     def table_as_it_comes(
         self, name: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], count: int = 0, stage: str = ""
     ) -> None:
-        """A table of rows that take long: each at once in a pipe, all at the end on a terminal. A bar counts them where
-        it is known that there will be ``count``."""
+        """Print a table whose rows take long to compute: in a pipe each row at once, on a terminal all rows at the end.
+        A bar counts the rows if their ``count`` is known."""
         if not self._drawn:
             self._begin(name, columns)
         kept = []
@@ -91,12 +92,12 @@ class Printer:
             draw_table(columns, kept)
 
     def facts(self, name: str, columns: Sequence[Column], *rows: Sequence[Any]) -> None:
-        """What a reader finds in sentences, as a table for programs."""
+        """Print a table for programs with what readers find in sentences."""
         if self.for_programs:
             self.table(name, columns, rows)
 
     def say(self, text: str = "") -> None:
-        """A sentence, for readers."""
+        """Print a sentence for readers."""
         if self.for_programs:
             return
         if self._drawn and text:
@@ -105,14 +106,14 @@ class Printer:
             print(text, flush=True)
 
     def warn(self, text: str) -> None:
-        """A sentence that must not be missed: on standard error where programs read the output."""
+        """Print a sentence that must not be missed; it goes to standard error if programs read the output."""
         if self.for_programs:
             print(f"warning: {text}", file=sys.stderr)
         else:
             self.say(f"warning: {text}")
 
     def close(self) -> None:
-        """Print what comes at the end: one table of JSON is a list, several are an object of lists."""
+        """Print the tables that were kept for the end: one table of JSON is a list, several are an object of lists."""
         if self.form == "json":
             found = next(iter(self._data.values())) if len(self._data) == 1 else self._data
             print(json.dumps(found, indent=1))
@@ -152,7 +153,7 @@ def _print_markdown(texts: Sequence[str]) -> None:
 
 @contextmanager
 def printing(form: str = "text") -> Iterator[Printer]:
-    """The printer of a command; nothing of JSON is printed where the command fails."""
+    """Give the printer of a command; no JSON is printed if the command fails."""
     printer = Printer(form)
     yield printer
     printer.close()

@@ -1,4 +1,4 @@
-"""The options of a trace: signals of the simulated machine over some cycles, in a file for a wave viewer."""
+"""The options of a trace, which records signals of the simulated machine over some cycles for a wave viewer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CYCLES = "0:10000"
 
 
 def check_trace(trace: Path | None, cycles: str, signals: list[str] | None, on: str) -> tuple[int, int]:
-    """The cycles of a trace; refuses what cannot be recorded."""
+    """Return the cycles of a trace; refuses what cannot be recorded."""
     if trace is None and (signals or cycles != CYCLES):
         raise LuternError("--cycles and --signal are of a trace; give its name with --trace, or leave them out.")
     if trace is not None and on != "sim":

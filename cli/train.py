@@ -22,19 +22,19 @@ KINDS = {int: "a whole number", float: "a number"}
 
 
 def list_settings() -> str:
-    """What --set takes, with the defaults."""
+    """Return what --set takes, with the defaults."""
     fields = [field for field in dataclasses.fields(TrainOptions) if field.name not in FLAGS]
     return ", ".join(f"{field.name}={DEFAULTS.get(field.name, field.default)}" for field in fields)
 
 
 def kind_of(annotation: Any) -> type:
-    """The type of a field that may be None."""
+    """Return the type of a field that may be None."""
     kinds = [kind for kind in typing.get_args(annotation) or (annotation,) if kind is not type(None)]
     return kinds[0]  # type: ignore[no-any-return]
 
 
 def parse_setting(setting: str) -> tuple[str, Any]:
-    """Name and value of `name=value`, the value in the type that TrainOptions gives that name."""
+    """Return name and value of `name=value`; the value has the type that TrainOptions gives that name."""
     name, equals, text = setting.partition("=")
     hints = typing.get_type_hints(TrainOptions)
     types = {name: kind_of(hint) for name, hint in hints.items() if name not in FLAGS}
@@ -75,13 +75,16 @@ def train(
         ),
     ] = None,
     start_from: Annotated[
-        Path | None, typer.Option("--from", help="Checkpoint folder of the family whose weights are trained on.")
+        Path | None,
+        typer.Option("--from", help="Folder of a MatMul-free checkpoint from whose weights training begins."),
     ] = None,
     schedule: Annotated[
         str, typer.Option(help="cosine, or paper: the published learning rates, halved midway.")
     ] = TrainOptions.schedule,
     steps: Annotated[int, whole("--steps", least=1, most=LARGEST_COUNT, help="Optimiser steps.")] = TrainOptions.steps,
-    seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Of everything random.")] = TrainOptions.seed,
+    seed: Annotated[
+        int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of all random numbers.")
+    ] = TrainOptions.seed,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto for a GPU where there is one.")] = TrainOptions.device,
     parallel: Annotated[
         str, typer.Option(help="Under torchrun: ddp, or fsdp, which splits the model among the processes.")

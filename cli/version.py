@@ -11,13 +11,13 @@ _SECONDS = 10
 
 
 def version_text() -> str:
-    """``lutern 0.1.0 (commit 0123456789ab)``, with ``-dirty`` where files of the clone were changed."""
+    """Return ``lutern 0.1.0 (commit 0123456789ab)``, with ``-dirty`` where files of the clone were changed."""
     commit = commit_of(_ROOT)
     return f"lutern {metadata.version('lutern')}{f' (commit {commit})' if commit else ''}"
 
 
 def commit_of(folder: Path) -> str:
-    """The commit that a clone is at; empty where the folder is none, or where git is missing."""
+    """Return the commit that a clone is at; empty if the folder is no clone, or git is missing."""
     if not (folder / ".git").exists():
         return ""
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]

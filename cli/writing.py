@@ -1,4 +1,5 @@
-"""Text on standard output as a machine writes it, turn by turn or all at once, and what it took."""
+"""Writes text to standard output as a machine makes it, turn by turn or all at once, and prints the figures of the
+run."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from lutern.sim.lockstep import LockStep
 
 @dataclass(frozen=True)
 class Place:
-    """Where a text is written: the model, the machine that computes it, and how the machine is reached."""
+    """The model of a text, the machine that computes it, and how the machine is reached."""
 
     model: Model
     machine: session.Machine
@@ -32,12 +33,13 @@ class Place:
 
     @classmethod
     def of(cls, model: Model, machine: Machine) -> Place:
-        """A machine of the front door."""
+        """Return a machine of the front door."""
         return cls(model, machine.machine, machine.where, getattr(machine.client.link, "baud", BAUD))
 
 
 def write_texts(place: Place, tokenizer: Tokenizer, prompts: list[list[int]], style: Style, hidden: bool) -> None:
-    """Print prompts and texts as they come (several: one after the other when all is done), then what it took."""
+    """Print a prompt and its text as it comes, or several one after the other when all are done; then the figures of
+    the run."""
     out, alone = sys.stdout, len(prompts) == 1
     texts = Texts(place.machine, tokenizer, prompts, style, hidden)
     written = ["" for _ in prompts]
@@ -87,15 +89,15 @@ def say_step(command: str) -> None:
 
 
 def show_summary(place: Place, figures: Figures) -> None:
-    """Print what a run took, on standard error."""
+    """Print the figures of a run on standard error."""
     console = plain_console(stderr=True)
     for line in summary(place, figures):
         console.print(line, style="dim", soft_wrap=True)
 
 
 def summary(place: Place, figures: Figures) -> list[str]:
-    """What a run took: speed here, cycles of a pass, lane use, and the speed that the cycles mean at the preset's
-    clock, or the link allows where it brings the weights."""
+    """Return the figures of a run: speed on this computer, cycles of a pass, lane use, and the speed that the cycles
+    mean at the preset's clock, or that the link allows if it brings the weights."""
     machine, model, opened = place.machine, place.model, session_of(place.machine)
     speed = f"{figures.tokens / figures.seconds:.1f} tokens/s"
     if opened is None:
@@ -126,5 +128,5 @@ def summary(place: Place, figures: Figures) -> list[str]:
 
 
 def _synthetic(model: Model) -> list[str]:
-    """The line that every figure of random weights carries."""
+    """Return the line that every figure of random weights carries."""
     return [f"synthetic weights ({model.synthetic})"] if model.synthetic else []

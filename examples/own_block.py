@@ -28,7 +28,7 @@ EDGES = (0, 1, -1, LIMIT, -LIMIT, LIMIT - 1, 127, 128, 181, 182)
 
 
 def squared_relu(x: Int, shift: int) -> Int:
-    """The golden function: NumPy integers, rounded to nearest with halves up, saturated."""
+    """Return the golden function: NumPy integers, rounded to nearest with halves up, saturated."""
     return saturate(rsh(np.maximum(x, 0) ** 2, shift), LIMIT)
 
 
@@ -61,11 +61,11 @@ class SquaredRelu(wiring.Component):
         super().__init__({"i": In(stream.Signature(signed(BITS))), "o": Out(stream.Signature(signed(BITS)))})
 
     def model(self, x: Int) -> Int:
-        """What leaves for ``x``."""
+        """Return what leaves for ``x``."""
         return squared_relu(x, self.shift)
 
     def elaborate(self, platform: object) -> Elaboratable:
-        """Three registers without an enable; an element enters only where it has room at the end."""
+        """Return three registers without an enable; an element enters only where it has room at the end."""
         m, half = Module(), 1 << self.shift - 1
         stages = Stages(m)
         m.submodules.sent = sent = CreditFifo(signed(BITS))
@@ -83,7 +83,8 @@ class SquaredRelu(wiring.Component):
 
 @cocotb.test()
 async def edges_then_random(dut: Any) -> None:
-    """The bench: every element that leaves is the model's, and without pauses it leaves ``latency`` cycles later."""
+    """Bench: check that every element that leaves is the model's, and without pauses it leaves ``latency`` cycles
+    later."""
     given, seed = bench_parameters(), bench_seed()
     block, generator = SquaredRelu(given["shift"]), np.random.default_rng(seed)
     x = np.array([*EDGES, *generator.integers(-LIMIT, LIMIT + 1, given["count"])])
@@ -102,7 +103,7 @@ async def edges_then_random(dut: Any) -> None:
 
 
 def check(shift: int = 15, pause: str = "none", count: int = 500, seed: int = 1) -> None:
-    """The test: compile the component and run the bench on it; an AssertionError names the first difference."""
+    """Test: compile the component and run the bench on it; an AssertionError names the first difference."""
     run_bench(SquaredRelu(shift), "own_block", parameters={"shift": shift, "pause": pause, "count": count}, seed=seed)
 
 

@@ -6,7 +6,7 @@
                      ├─► Board ─► make_plan ─► Verilog-level design and constraints ─► synthesise ─► netlist
     clock, link, ... ┘
 
-The pins are invented. ``lutern.boards.build.build(plan, seeds=[1], progress=...)`` goes on to a bitstream, which takes
+The pins are invented. ``lutern.boards.build.build(plan, seeds=[1], progress=...)`` makes a bitstream, which takes
 minutes. A board that belongs into Lutern is a file of ``boards/`` and a row of ``boards/catalog.py`` (docs/boards.md).
 """
 

@@ -33,7 +33,7 @@ print(f"{rows} sums, the largest {np.abs(sums).max():,}, are exact: no multiplie
 
 
 def error(computed: np.ndarray, exact: np.ndarray) -> float:
-    """The relative RMS error."""
+    """Return the relative RMS error."""
     return float(np.sqrt(((computed - exact) ** 2).sum() / (exact**2).sum()))
 
 

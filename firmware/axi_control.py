@@ -115,7 +115,7 @@ class AxiLink:
     port_bytes
         Bytes of memory that each port has there.
     needed_bytes
-        Bytes that an image takes of each.
+        Bytes that an image takes of each port's memory.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class AxiLink:
             registers.poke(BASE_AT + 8 * index + 4, base >> 32)
 
     def require(self, needed_bytes: int) -> None:
-        """Raise ``LuternError`` if a port has fewer bytes of memory, as far as the parameters say."""
+        """Raise ``LuternError`` if a port has too few bytes of memory, according to the parameters."""
         _check_ports(*self._places, needed_bytes)
 
     @property

@@ -38,7 +38,7 @@ _ACCESS = np.dtype(np.uint64)
 
 @dataclass(frozen=True)
 class AxiPlace:
-    """Says where a machine is.
+    """The place of a machine.
 
     device
         The device of its registers.
@@ -54,7 +54,8 @@ class AxiPlace:
 
 
 def axi_place(text: str) -> AxiPlace:
-    """Return what ``axi:DEVICE@BASE,...`` says. A base may be followed by its bytes, BASE+BYTES."""
+    """Return the place that the text ``axi:DEVICE@BASE,...`` describes. A base may be followed by its bytes,
+    BASE+BYTES."""
     found = _PLACE.fullmatch(text)
     if found is None:
         raise LuternError(

@@ -1,11 +1,11 @@
-"""Conversations that come and go while a machine runs: those that are there share the passes of the weights.
+"""Conversations join and leave while a machine runs; all that are in flight share the passes of the weights.
 
     add ─► waiting ─► a slot is free ─► its prompt, a block a round ─► a token a round ─► ended: the slot is free
                                         drop: at any time between two rounds ─────────┘
 
 A round is one block of one prompt, then one token for every conversation whose prompt is read. The chip has one
-temperature a run, so conversations of equal temperature share a pass. A conversation's tokens are those that it has
-alone, see ``conversations.py``.
+temperature a run, so conversations of equal temperature share a pass. A conversation gets the same tokens as it would
+get alone, see ``conversations.py``.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ class Batch:
         self.waiting: deque[Conversation] = deque()
         self._free = list(range(self.capacity))[::-1]
         self._active: list[Conversation] = []
-        self._reading: dict[Conversation, Iterator[Run]] = {}  # of a prompt: the blocks that are still to come
+        self._reading: dict[Conversation, Iterator[Run]] = {}  # the blocks of each prompt that are still to come
         self._read: dict[Conversation, int] = {}
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self._active)
 
     def add(self, one: Conversation) -> None:
-        """Take a conversation, which begins when a slot is free. ``which`` must be its own."""
+        """Take a conversation, which begins when a slot is free. No other conversation may have the same ``which``."""
         self.waiting.append(one)
 
     def drop(self, one: Conversation) -> None:
-        """Give up a conversation, wherever it is; one that has ended is not there any more."""
+        """Give up a conversation, whether it waits or is in flight; nothing happens if it has ended."""
         if one in self.waiting:
             self.waiting.remove(one)
         elif one in self._active:
             self._leave(one)
 
     def clear(self) -> None:
-        """Give up all."""
+        """Give up all conversations."""
         self.waiting.clear()
         for one in list(self._active):
             self._leave(one)

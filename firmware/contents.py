@@ -1,4 +1,4 @@
-"""Lists what a checkpoint or an image consists of, for the tables of `lutern inspect`."""
+"""Lists the parts of a checkpoint or an image, for the tables of `lutern inspect`."""
 
 from __future__ import annotations
 

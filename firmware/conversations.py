@@ -4,8 +4,8 @@
     prompt ─► prefill ───────────────────────────────────────────────────┼─► steps: a token for each, in the same pass
     waiting prompts join as soon as a slot is free ──────────────────────┘
 
-A conversation's tokens are the same whoever shares its passes, and however its prompt was cut into blocks. It ends
-after so many tokens, or with the one that ``finished`` names.
+A conversation gets the same tokens whichever conversations share its passes, and however its prompt was cut into
+blocks. It ends after a given number of tokens, or with the token for which ``finished`` returns True.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Piece:
 
 
 class Conversation:
-    """One prompt on its way: where its state is, what its generator's state is, how much is still to come.
+    """One prompt in progress: its slot, the state of its generator, and the number of tokens that are still to come.
 
     Its seed is that of ``sampling`` + ``which``. ``left``: tokens that it may still be given; 0 once it has ended.
     """
@@ -51,11 +51,12 @@ class Conversation:
         self.seen = set(prompt)
 
     def feed(self) -> Feed:
-        """What its next step begins with."""
+        """Return the feed of its next step."""
         return Feed(self.token, self.slot, seed=self.generator)
 
     def take(self, tokens: list[int], logits: Logits | None, finished: Finished) -> list[int]:
-        """What a run chose for it, up to the token that ends it; with logits, the host's own choice in its place."""
+        """Return the tokens that a run chose for it, up to the one that ends it. With logits, the host chooses the
+        token instead."""
         if logits is not None:
             tokens = [sample(logits, self.sampling, self.random, self.seen)]
         self.left -= len(tokens)
@@ -73,15 +74,15 @@ class Conversation:
 
 
 def never(which: int, token: int) -> bool:
-    """No token ends a conversation."""
+    """Return False for every token, so that no token ends a conversation."""
     return False
 
 
 def prefill(
     machine: Machine, tokens: Sequence[int], slot: int, *, seed: int = 1, temperature: float = 0.0, fresh: bool = True
 ) -> Run:
-    """Feed a prompt from a zero state or, not ``fresh``, from the slot's; the last run, whose last stream is the one
-    that counts."""
+    """Feed a prompt, from a zero state if ``fresh``, else from the state in the slot. Return the last run; the last
+    stream of it has the prompt's last token."""
     *_, run = prefill_blocks(machine, tokens, slot, seed=seed, temperature=temperature, fresh=fresh)
     return run
 
@@ -89,7 +90,7 @@ def prefill(
 def prefill_blocks(
     machine: Machine, tokens: Sequence[int], slot: int, *, seed: int = 1, temperature: float = 0.0, fresh: bool = True
 ) -> Iterator[Run]:
-    """The same, a run for each block of ``machine.streams`` tokens."""
+    """Feed a prompt as ``prefill`` does, and yield the run of each block of ``machine.streams`` tokens."""
     for start in range(0, len(tokens), machine.streams):
         block = tokens[start : start + machine.streams]
         feeds = [Feed(token, slot, fresh=fresh and start + place == 0, seed=seed) for place, token in enumerate(block)]
@@ -104,10 +105,10 @@ def converse(
     burst: int = 1,
     finished: Finished = never,
 ) -> Iterator[Piece]:
-    """Go on from every prompt by at most ``count`` tokens, in the order in which they come; conversation i uses
-    seed + i.
+    """Continue every prompt by at most ``count`` tokens, and yield the tokens in the order in which they come;
+    conversation i uses seed + i.
 
-    ``burst``: tokens that a run may choose before the host hears of them (1 where the host samples).
+    ``burst``: tokens that a run may choose before the host sees them (1 where the host samples).
     """
     if not all(prompts):
         raise LuternError(EMPTY_PROMPT)
@@ -148,12 +149,12 @@ class Dialogue:
         """The last token, which was chosen and is not in the state yet."""
 
     def restart(self) -> None:
-        """Forget what was said: the next turn begins from a zero state."""
+        """Forget all turns: the next turn begins from a zero state."""
         self._fresh, self.pending = True, None
         self._one.seen.clear()
 
     def turn(self, tokens: Sequence[int], count: int, finished: Finished = never) -> Iterator[Piece]:
-        """Feed the last answer's last token and ``tokens``, then go on by at most ``count`` tokens."""
+        """Feed the last answer's last token and ``tokens``, then choose at most ``count`` further tokens."""
         fed = [*([] if self.pending is None else [self.pending]), *tokens]
         if not fed:
             raise LuternError(EMPTY_PROMPT)
@@ -175,7 +176,7 @@ class Dialogue:
 def generate(
     machine: Machine, prompt: Sequence[int], count: int, sampling: Sampling, burst: int = 1
 ) -> Iterator[tuple[int, Run]]:
-    """One conversation's tokens, each with the run that it came from."""
+    """Yield one conversation's tokens, each with the run that it came from."""
     for piece in converse(machine, [prompt], count, sampling, burst):
         for token in piece.tokens:
             yield token, piece.run

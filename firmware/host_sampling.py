@@ -35,7 +35,8 @@ class Sampling:
     min_p
         Above 0: keep those with at least this share of the likeliest one's probability.
     repetition_penalty
-        Other than 1: divide the positive logits of every token that was there by it, and multiply the negative ones.
+        Other than 1: the positive logits of every token that occurred before are divided by it, and the negative ones
+        multiplied.
     """
 
     temperature: float = 0.0
@@ -64,7 +65,7 @@ class Sampling:
                 f"the repetition penalty is {self.repetition_penalty:g}; give a number from {low:g} to {high:g}, 1 for "
                 "no penalty."
             )
-        temperature_word(self.on_chip)  # refuses what the chip cannot hold
+        temperature_word(self.on_chip)  # refuses a temperature that the chip cannot hold
 
     @property
     def on_host(self) -> bool:
@@ -89,7 +90,7 @@ class Sampling:
 def sample(logits: Logits, sampling: Sampling, random: np.random.Generator, seen: Collection[int] = ()) -> int:
     """Return the host's choice among ``logits``.
 
-    ``seen`` are the tokens that are there already. The lowest token wins a tie.
+    ``seen`` are the tokens that occurred before. The lowest token wins a tie.
     """
     real = logits.real()
     if sampling.repetition_penalty != 1 and seen:

@@ -28,7 +28,8 @@ def line_tokens_per_s(program: Program, baud: int) -> float:
 
 
 class HostWeights:
-    """Decides what is sent next, from what the chip says that it has. It returns frames and sends nothing itself.
+    """Decides which frames are sent next, from the counts that the chip reports. It returns frames and sends nothing
+    itself.
 
     Half of the room is used while the chip takes words, so that a row, which must follow the words in flight on the
     line, arrives soon. All of it is used while a row is awaited, so that the line is also busy after the row.
@@ -54,7 +55,7 @@ class HostWeights:
         """Start again: the chip was set up and waits for the first word."""
         self.sent = self.offset = self.taken = 0  # numbers of words that were sent, arrived, and were taken
         self._most_sent = 0  # highest number of words that were ever sent
-        self.row = self.token = 0  # the row that is wanted, or the last one
+        self.row = self.token = 0  # number of the row that is wanted, or of the last row
         self.place = self.row_words  # words of it that arrived
         self.row_sent = self.row_words
         self._sequence = 0
@@ -71,7 +72,7 @@ class HostWeights:
         offset, taken = _unwrapped(want["offset"], self.offset), _unwrapped(want["taken"], self.taken)
         self._most_sent = max(self._most_sent, self.sent)
         if not 0 <= taken <= offset <= self._most_sent or want["place"] > self.row_words:
-            return b"", False  # from a chip that was set up since, or from none: nothing of it was sent
+            return b"", False  # impossible counts: from a chip that was set up since, or noise
         self.offset, self.taken = offset, taken
         if want["row"] != self.row:
             self.row, self.token, self.row_sent = want["row"], want["token"], 0
@@ -88,7 +89,7 @@ class HostWeights:
     def nudge(self) -> bytes:
         """Return the frames to be sent after a silence.
 
-        They have what the chip may lack, or words that make it answer.
+        They bring the words that the chip may lack, or words that make it answer.
         """
         self._go_back()
         frames = self.frames()
@@ -109,7 +110,7 @@ class HostWeights:
         return b"".join(found)
 
     def _go_back(self) -> None:
-        """Go back to what is not known to have arrived, to send it again."""
+        """Go back to the first word that may not have arrived, to send it again."""
         self.resent_count += self.sent > self.offset or self.row_sent > self.place
         self.sent, self.row_sent = self.offset, self.place
         self._sent_by.clear()

@@ -12,7 +12,7 @@
 A ternary weight takes about 1.6 bits, an embedding 16 or 12. ``program.py`` lays an image out for one ``HwConfig``.
 There is a digest of every tensor and one of the metadata, so a damaged file is refused before anything is computed with
 it. Shapes are compared with the config's before a tensor is read, so the reader never allocates more than the size of
-the file, whatever its config claims. Images of version 3, whose embeddings have 16 bits, can be read, too.
+the file, even if its config is false. Images of version 3, whose embeddings have 16 bits, can be read, too.
 
 There are two ways to read an image:
 
@@ -132,7 +132,7 @@ class PackedMatrix:
 
 
 class OpenImage:
-    """An image file, of which only what is used is read; see the module's description."""
+    """An image file; only the parts that are used are read, see the module's description."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = path = Path(path)
@@ -166,7 +166,7 @@ class OpenImage:
         self.activations = self._activations()
 
     def _embedding_bits(self) -> int:
-        """Bits of an element of the embedding table."""
+        """Return bits of an element of the embedding table."""
         if self.body["version"] == WIDE_ONLY_VERSION:
             return WIDE_BITS
         bits = self._integer(self.body, "embedding_bits", min(EMBEDDING_BITS), max(EMBEDDING_BITS))
@@ -174,13 +174,14 @@ class OpenImage:
         return bits
 
     def _notes(self) -> tuple[str, ...]:
-        """What the reader of the checkpoint said; see ``Checkpoint.notes``."""
+        """Return the notes of the reader of the checkpoint; see ``Checkpoint.notes``."""
         notes = self._part(self.body, "notes", list) if "notes" in self.body else []
         self._check(all(isinstance(note, str) and note.isprintable() for note in notes), "notes")
         return tuple(notes)
 
     def _activations(self) -> dict[str, Activation]:
-        """Return those of every tensor with a binary point of its own, or of none."""
+        """Return the activations of every tensor with a binary point of its own; empty if the image is not
+        calibrated."""
         if "activations" not in self.body:
             return {}
         stored = self._part(self.body, "activations", dict)

@@ -37,7 +37,7 @@ def activation_names(config: ModelConfig) -> list[str]:
 def image_shapes(
     config: ModelConfig, tokenizer_bytes: int, embedding_bits: int = WIDE_BITS
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return type and shape of every tensor in the order of the file.
+    """Return the type and shape of every tensor in the order of the file.
 
     Items of 16 bits come first, so that each is aligned.
     """

@@ -68,7 +68,7 @@ ROWS = 128
 
 @dataclass(frozen=True)
 class Conversion:
-    """The result of a conversion: the image's digest, and what the coding cost.
+    """The result of a conversion: the image's digest, and the errors of the coding.
 
     embedding_error
         Relative RMS error of the embeddings, weighted as the first norm weights them. In 16 bits, an error above
@@ -95,7 +95,8 @@ LONGEST_ACTIVATION = Activation(9.99e15, 9.99e15)  # 18 characters each; from 1e
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where an image comes from (``notes`` as ``Checkpoint.notes``), with its text and its table."""
+    """Facts about the checkpoint that an image records (for ``notes`` see ``Checkpoint.notes``), and the bits of its
+    embeddings."""
 
     source: str
     synthetic: str

@@ -6,8 +6,8 @@
 
 A setting passes for a byte if all of its words came back and the strobe of a read was seen. In a trial all bytes get
 the same setting and are judged one by one, so 32 trials are enough for any number of bytes. DDR3 keeps its words while
-settings change, except those that were marched over: the last LEVEL_WORDS of the memory, where an image seldom ends. A
-reset clears the settings of the chip, so each session begins with leveling.
+settings change, except the words of the march test. These are the last LEVEL_WORDS of the memory, which images seldom
+use. A reset clears the settings of the chip, so each session begins with leveling.
 
 Cost: 4 commands a trial with two bytes, 132 in all, one after the other. They take 0.2 s if a bridge takes 1 ms for
 each, and 2 s if it takes 16 ms. The marches take 50,000 cycles of the memory.
@@ -27,7 +27,7 @@ TRIAL_WORDS = 64
 LEVEL_WORDS = 1024
 """Words of the march with the chosen settings."""
 TRIES = 8
-"""Most attempts at one trial. A LEVEL that is sent again reports no reads."""
+"""Largest number of attempts at one trial. A LEVEL that is sent again reports no reads."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Says what a machine has too little of for a model. Memory comes first, since a larger one cannot be configured.
+"""Finds the limits of a machine that a model exceeds. Memory comes first, since a larger one cannot be configured.
 
     ModelConfig, HwConfig ─► sizes_of ─► memory_bytes    of the record stream, the embedding table, the state
                          └─► lacks ──┬─► check_fit       one sentence: the first of them, and the others by number
@@ -23,7 +23,7 @@ from lutern.model_ref.errors import LuternError
 STATE_BYTES = STATE_BITS // 8
 """Bytes of an element of state."""
 MOST_SLOTS = 64
-"""Most conversations that wait in a memory for their turn; a host of one machine needs no more."""
+"""Largest number of conversations that wait in a memory for their turn; a host of one machine needs no more."""
 DEEPEST_FIFO = 1 << 16
 """Words that hold the gains of any machine.
 
@@ -79,7 +79,7 @@ def memory_bytes(model_config: ModelConfig, hw_config: HwConfig, embedding_bits:
 
 @lru_cache(maxsize=256)
 def lacks(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> tuple[Lack, ...]:
-    """Return everything that a machine has too little of for a shape, the most important first."""
+    """Return every limit of a machine that a shape exceeds, the most important first."""
     return (
         *_memory_lacks(model_config, hw_config, embedding_bits),
         *_limit_lacks(model_config, hw_config),
@@ -92,7 +92,7 @@ def _memory_lacks(model_config: ModelConfig, hw_config: HwConfig, embedding_bits
         return
     try:
         found = [sizes_of(model_config, hw_config, bits) for bits in (embedding_bits, NARROW_BITS)]
-    except LuternError:  # such a machine can lay out no model at all, and ``_layout_lacks`` says why
+    except LuternError:  # no model can be laid out for such a machine; ``_layout_lacks`` gives the reason
         return
     state = state_words(model_config, hw_config)
     words, beats = ([getattr(sizes, name) for sizes in found] for name in ("words", "beats"))
@@ -116,7 +116,7 @@ def _memory_lacks(model_config: ModelConfig, hw_config: HwConfig, embedding_bits
 def _memory_lack(what: str, field: str, needed: int, held: int, narrow: int, hw_config: HwConfig, state: int) -> Lack:
     """Return the lack of a memory that is too small.
 
-    It says whether the narrowest elements of the embedding table would change that.
+    It says whether the model would fit with the narrowest elements of the embedding table.
     """
     text = (
         f"the model needs {needed:,} bytes of {what}, {hw_config.name} has {held:,} ({field}): {excess(needed, held)}"
@@ -201,7 +201,7 @@ def reason_against(model_config: ModelConfig, hw_config: HwConfig, embedding_bit
 def state_slots(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> int:
     """Return how many conversations' states a machine holds.
 
-    They are at most its streams, or ``MOST_SLOTS`` if S is in memory.
+    The number is at most the streams of the machine, or ``MOST_SLOTS`` if S is in memory.
     """
     if hw_config.state == "block":
         return min(hw_config.streams, hw_config.max_state // state_elements(model_config))

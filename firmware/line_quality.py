@@ -5,8 +5,8 @@
                                     └─► patience: number of frames that are all lost only once in 10^9 times
 
 A lost frame had an error somewhere in its bytes, on average after half of them. So p is the number of lost frames over
-the bytes of the others and half the bytes of these. Older frames count half as much every 256 KiB. Frames that no
-answer has followed yet count for the length, which is then shortened at once. They do not count for the patience,
+the bytes of the others and half the bytes of these. Older frames count half as much every 256 KiB. Frames after which
+no answer has come yet count for the length, so that it is shortened at once. They do not count for the patience,
 because a dead board must not look like a bad line.
 """
 
@@ -38,7 +38,7 @@ class LineQuality:
     def __init__(self) -> None:
         self.answered_count = self.lost_count = 0
         self._errors = self._bytes = 0.0
-        self._open_errors = self._open_bytes = 0.0  # those of frames that no answer has followed yet
+        self._open_errors = self._open_bytes = 0.0  # frames after which no answer has come yet
 
     def answered(self, byte_count: int) -> None:
         """Note that a frame and its answer, ``byte_count`` bytes together, arrived undamaged."""
@@ -66,7 +66,7 @@ class LineQuality:
         return self._errors / self._bytes if self._errors else 0.0
 
     def chunk_bytes(self) -> int:
-        """Return the bytes of words in a WRITE with which the line carries most."""
+        """Return the number of bytes of words in a WRITE with which the line carries most data."""
         rate = (self._errors + self._open_errors) / (PRIOR_BYTES + self._bytes + self._open_bytes)
         if rate == 0:
             return CHUNK_BYTES
@@ -95,7 +95,7 @@ class LineQuality:
         return f"1 byte in {max(1, round(digits / step) * step):,} is damaged"
 
     def text(self) -> str:
-        """Return what was measured, as a clause."""
+        """Return the measurement as a clause."""
         note = self.note()
         lost = self.lost_count - round(self._open_errors)
         counts = f"{self.answered_count:,} frame{'s' * (self.answered_count != 1)} came through and {lost:,} did not"

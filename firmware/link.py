@@ -10,9 +10,9 @@ The receiver drops a damaged frame, so any damage looks like silence. After a si
 is safe (see hw/protocol.py). The gateware answers in order. So if a command is answered, all those in flight that were
 sent before it are lost, and are sent again at once.
 
-The host gives up if nothing at all is answered: ``TRIES`` times in a row, and not one of so many frames that the line,
-at its measured error rate, cannot have lost all of them. Then it asks for INFO, to find out whether the board is silent
-or only this command is not answered.
+The host gives up if nothing at all is answered: ``TRIES`` times in a row, and for so many frames that the line, at its
+measured error rate, cannot have lost all of them. Then it sends INFO, to find out whether the board is silent or only
+this command is not answered.
 """
 
 from collections import deque
@@ -28,17 +28,17 @@ from lutern.hw.protocol import CHECKSUM, ERROR, FRAME_BYTES, INFO, PAYLOAD_BYTES
 
 TRIES = 4
 HEARD_TRIES, NEW_HEARD_TRIES = 4, 2
-"""Factors of the patience if bytes come, but damaged: with a board that has answered before, and with a new one."""
+"""Factors of the patience if only damaged bytes come: for a board that has answered before, and for a new one."""
 WINDOW = 64
 """Commands in flight at once.
 
 They are 34 KB, more than the 19 KB that a line of 12 Mbaud carries in the 16 ms for which a USB bridge may hold an
-answer back. The number is much smaller than that of sequence numbers, so a late answer is never taken for another's.
+answer back. There are many more sequence numbers, so a late answer is never mistaken for the answer to another command.
 """
 BABBLE_BYTES = 16 * FRAME_BYTES  # a line that sends nonsense without end is as bad as a silent one
 TIMEOUT_S = 1.0
-TOKEN_TIMEOUT_S = 1.0  # more, for each token of a RUN
-SILENCE_S = 0.5  # in a run whose words the host sends; a working chip asks for the next ones much earlier
+TOKEN_TIMEOUT_S = 1.0  # further seconds for each token of a RUN
+SILENCE_S = 0.5  # for a RUN whose words the host sends; a working chip asks for the next words much earlier
 CHECKSUM_BYTES_PER_S = 200_000
 """The slowest rate: a simulated board, whose second of patience has 2 million cycles.
 
@@ -46,13 +46,13 @@ A chip sums a byte a cycle, and sometimes waits for its memory.
 """
 LONG_ANSWERS = (Opcode.RUN, Opcode.LOGITS, Opcode.COUNTERS)
 ANSWER_BYTES = 64
-"""Most bytes of the frame of other answers."""
+"""Largest number of bytes in the frame of any other answer."""
 PROBES, MOST_PROBES = 2, 8
-"""INFOs that are sent after a silence, and most that are in flight."""
+"""Number of INFOs that are sent after a silence, and largest number of INFOs in flight."""
 
 
 class Server(Protocol):
-    """Serves what a chip without weights asks for in the middle of a RUN: ``host_weights.HostWeights``."""
+    """Sends the words that a chip without weights requests during a RUN; ``host_weights.HostWeights`` does so."""
 
     def takes(self, frame: Frame) -> bool:
         """Return whether a frame is for the server."""
@@ -78,7 +78,8 @@ class Link(Protocol):
 
 
 Split = Callable[[bytes, int], Iterable[bytes]]
-"""Called with a payload and the bytes of words that a frame should have; returns payloads that do the same."""
+"""Splits a payload: called with it and the bytes of words that a frame should have, returns payloads that together do
+the same."""
 
 
 @dataclass
@@ -94,9 +95,9 @@ class Client:
     """Sends commands over a Link, and returns their answers.
 
     quality
-        What is measured of the line.
+        The quality of the line, as measured.
     server
-        Answers a chip that has no weights of its own, while it runs.
+        Answers a chip that stores no weights, during its runs.
     token_cycles
         Bound of the cycles of a token, if it is known.
 
@@ -116,7 +117,7 @@ class Client:
         self.token_cycles = 0
         self._silence = Silence()
         self._sequence = 0
-        self._word_bytes = self._clock_hz = 0  # known when greeted
+        self._word_bytes = self._clock_hz = 0  # known after the first INFO
         self._is_greeted = False
 
     @property
@@ -289,8 +290,8 @@ class Client:
     def _exchange(self, opcode: Opcode, payload: bytes, patience_s: float) -> bytes:
         """Exchange one command and its answer.
 
-        A RUN is sent again every ``timeout_s`` while it may still run. This costs nothing, and a lost RUN is not
-        awaited in vain.
+        A RUN is sent again every ``timeout_s`` while it may still run. This costs nothing, and a lost RUN costs only
+        ``timeout_s``.
         """
         self._sequence = (self._sequence + 1) & 0xFF
         frame = encode_frame(opcode, self._sequence, payload)

@@ -27,7 +27,8 @@ CODES = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "i16": "h", "16 bytes": 
 
 @dataclass(frozen=True)
 class Shape:
-    """A payload: fields of fixed length, as the document has them, then ``rest``: (what, bytes of each)."""
+    """The shape of a payload: fields of fixed length, written as in the document, then ``rest``: (name of an item,
+    bytes of an item)."""
 
     fields: str = ""
     rest: tuple[str, int] | None = None

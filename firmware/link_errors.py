@@ -1,4 +1,4 @@
-"""Errors of the link, one sentence each: a sentence gives what was measured, and no guesses."""
+"""Errors of the link, one sentence each: a sentence has measured facts, and no guesses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REASONS: dict[int, str] = {
     ErrorCode.BAD_LENGTH: "the command has the wrong length; use gateware and program of the same release",
     ErrorCode.BAD_ADDRESS: "the address is beyond the end of its memory; choose a smaller model or a larger memory",
     ErrorCode.BAD_COUNT: "the count is 0 or too large; ask for fewer at a time",
-    ErrorCode.NOT_SET_UP: "no model is set up, or another program or a reset has stopped the one that was; load the "
+    ErrorCode.NOT_SET_UP: "no model is set up, or another program or a reset has stopped the model; load the "
     "model, and let one program alone use the port",
     ErrorCode.BAD_TOKEN: "the token is not in the vocabulary of the model that is set up; use that model's tokenizer",
     ErrorCode.NOT_AVAILABLE: "it has no hardware for this command; ask a machine that has",
@@ -60,13 +60,13 @@ class Silence:
     """What happened since the last answer.
 
     rounds
-        Number of times that an answer was awaited in vain.
+        Number of time-outs.
     frames
         Frames that were sent.
     seconds
         Seconds in which no byte came.
     bytes, others
-        Bytes that came, and complete frames among them that answer something else.
+        Number of bytes that came, and of complete frames among them that answer another command.
     """
 
     rounds: int = 0

@@ -6,8 +6,8 @@
     by the back door    of a memory that the host reaches: words that differ ─► poke ─► peek ─► equal, or refused
                         the ends of every section by CHECKSUM: the chip reads the same
 
-Writes go in order. So if a host was killed in the middle, the next one continues from there, and an image that is
-already there is not sent again. A span whose first chunk is wrong counts as wrong. After a wrong block only the first
+Writes go in order. So if a host was killed during a load, the next host continues the load, and an image that is in the
+memory already is not sent again. A span whose first chunk is wrong counts as wrong. After a wrong block only the first
 chunk of the next is summed, so an empty memory costs 512 cycles a block instead of 65,536. A block that is wrong, but
 begins right, is halved until its wrong part is known to ``SPAN_BYTES``.
 
@@ -72,7 +72,7 @@ def load_sections(
     progress: Progress | None = None,
     door: BackDoor | None = None,
 ) -> None:
-    """Write every section where the memory has something else, then compare all; through ``door`` if it is given.
+    """Write every section where the memory differs from it, then compare all sections; through ``door`` if it is given.
 
     ``program.check_fit`` checks that a program fits the machine. The board refuses an address that it does not have.
     """
@@ -159,7 +159,7 @@ def write_words(client: Client, sections: Sequence[Section], advance: Callable[[
 
 
 def _written(command: bytes, word_bytes: int) -> Section:
-    """Return what a WRITE writes."""
+    """Return the words of a WRITE."""
     words = np.frombuffer(command, np.uint8, offset=WRITE.byte_count).reshape(-1, word_bytes)
     return Section(int(WRITE.unpack(command)["address"]), words)
 
@@ -194,7 +194,7 @@ def _parts(section: Section, byte_count: int) -> Iterator[Section]:
 
 
 def _wrong_spans(client: Client, blocks: Sequence[Section], report: Progress) -> Iterator[Section]:
-    """Yield spans of the blocks where the memory has something else, in order."""
+    """Yield the spans in which the memory differs from the words, in order."""
     total, done, was_right = sum(block.words.size for block in blocks), 0, False
     for block in blocks:
         begins_right = not was_right and _is_there(client, next(_parts(block, CHUNK_BYTES)))

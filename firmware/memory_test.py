@@ -23,7 +23,7 @@ from lutern.model_ref.errors import LuternError
 STEP_WORDS = 1 << 18
 SWEEP_WORDS = 4096
 SWEEP_STEPS = 64
-"""Most steps in each direction: a period of 10 ns has 32 to 64."""
+"""Largest number of steps in each direction: a period of 10 ns has 32 to 64."""
 WORDS_PER_S = 10_000
 """The slowest rate, of a simulated board; a real one is some 500 times as fast."""
 
@@ -131,7 +131,8 @@ class Window:
 
 
 def centre_phase(client: Client, config: HwConfig, words: int = SWEEP_WORDS, most: int = SWEEP_STEPS) -> Window:
-    """Move the phase of the SDRAM's clock to the middle of those, around the present one, at which the memory passes.
+    """Find the phases of the SDRAM's clock at which the memory passes, around the present one, and move it to their
+    middle.
 
     The memory must pass at the present phase. Then no test runs at a phase so far out that commands are misread, except
     perhaps the last one in each direction.

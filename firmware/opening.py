@@ -1,4 +1,4 @@
-"""The machine at the other end of a link, found out and loaded.
+"""Identifies the machine at the other end of a link, and loads it.
 
 INFO ─► identify ─► HwConfig ─► lay_out ─► DDR3: reads leveled ─► Session, which loads the program
 """
@@ -19,18 +19,19 @@ from lutern.model_ref.quantise import IntegerWeights
 
 
 def machine_of(client: Client, *among: HwConfig) -> HwConfig:
-    """Which of these machines the chip is, or which preset where none is given; LuternError where it is none."""
+    """Return the machine of a chip, one of ``among`` or, without these, of the presets; raises ``LuternError`` if it is
+    another."""
     return identify(INFO.unpack(client.transact(Opcode.INFO)), among or PRESETS.values())
 
 
 def open_session(
     client: Client, weights: IntegerWeights, machine: str | HwConfig | None = None, progress: Progress | None = None
 ) -> Session:
-    """A session with the chip at the other end, whichever machine it is, or only if it is that one.
+    """Open a session with the chip at the other end; with ``machine``, refuse a chip that is another machine.
 
-    Reads of DDR3 are leveled first, since only the chip keeps the settings, until its reset. The few words that this
-    overwrites, and what else a power-off took, are loaded again; an image that is there stays. A machine with AXI4 must
-    have room for the words, which go into its memory directly where the port has a way.
+    Reads of DDR3 are leveled first, because the chip loses these settings in a reset. Leveling overwrites a few words.
+    Only these, and other words that the memory does not hold, are loaded again. A machine with AXI4 must have room for
+    the words, which are written to that memory directly if the port can reach it.
     """
     among = [preset(machine)] if isinstance(machine, str) else [machine] if machine is not None else []
     return load_session(client, machine_of(client, *among), weights, progress)
@@ -39,7 +40,7 @@ def open_session(
 def load_session(
     client: Client, hw_config: HwConfig, weights: IntegerWeights, progress: Progress | None = None
 ) -> Session:
-    """The same with a chip that is known to be that machine."""
+    """Open a session with a chip that is known to be the machine ``hw_config``."""
     program = lay_out(weights, hw_config)
     if hw_config.memory == "ddr3":
         level_reads(client, hw_config)

@@ -5,9 +5,10 @@
 
 The machine reads the record stream again and again, and one row of the table for each token. Source "streamed": one
 memory of words holds both, first the record stream, then the table. Source "resident": the record stream has no trits.
-A memory of beats holds these, matrix after matrix, and then the table in the full parts of beats.
+A memory of beats holds the trits, matrix after matrix, and then the table in the full parts of beats.
 
-The image file does not depend on this: the same image is laid out for every machine. docs/engine.md has the records.
+The image file does not depend on the machine: the same image is laid out for every machine. docs/engine.md has the
+records.
 
 Memory: the weights (two bits a trit), the program, and one record in addition: 1.1 GiB for a 1.3B model.
 """
@@ -121,7 +122,8 @@ class Program:
     def step_limit(self) -> int:
         """Cycles between two tokens of a run, in ``STEP_LIMIT_CYCLES``, after which the machine counts as hung.
 
-        They are many times what it needs. 0 is no limit, for a machine whose words the host sends.
+        The limit is many times the cycles that a step needs. 0 means no limit, for a machine whose words the host
+        sends.
         """
         config = self.hw_config
         if config.memory == "host":
@@ -142,7 +144,7 @@ class Program:
 
     @property
     def sections(self) -> list[tuple[int, NDArray[np.uint8]]]:
-        """Return what the host writes: (address, words [n, word_bytes]).
+        """Return the sections that the host writes: (address, words [n, word_bytes]).
 
         Beats are padded to whole parts, whose number is a power of two.
         """
@@ -167,10 +169,10 @@ class Program:
 
 @dataclass(frozen=True)
 class Values:
-    """What a model gives an operation.
+    """The values of a model that an operation needs.
 
-    These are ``fields`` that shapes do not decide, trits [rows, columns] (None: EMBED) and items [rows, T] (None: no
-    gains).
+    They are the ``fields`` of the operation that do not follow from shapes, trits [rows, columns] (None: EMBED) and
+    items [rows, T] (None: no gains).
     """
 
     fields: dict[str, object]
@@ -302,7 +304,7 @@ def _table_beats(table: NDArray[np.uint8], sizes: Sizes, hw_config: HwConfig) ->
 
 
 def _values(weights: IntegerWeights) -> dict[tuple[int | None, str], Values]:
-    """Return what a model gives every operation, by layer and name."""
+    """Return the values of every operation, by layer and name."""
     vectors: list[VectorGains] = [*(layer.x_gains for layer in weights.layers), weights.final_gains]
     embed: dict[str, object] = {"frac": weights.h_frac_bits, "base": weights.embeddings.base}
     found: dict[tuple[int | None, str], Values] = {(None, "embeddings"): Values(embed, None, _items(vectors[0]))}
@@ -314,7 +316,7 @@ def _values(weights: IntegerWeights) -> dict[tuple[int | None, str], Values]:
 
 
 def _layer_values(layer: IntegerLayer, following: VectorGains) -> dict[str, Values]:
-    """Return what the matrices of a layer give. ``following``: gains of the vector after the layer."""
+    """Return the values of the operations of a layer. ``following`` are the gains of the vector after the layer."""
     gate_and_up, m = layer.gate_proj.packed, layer.gate_proj.packed.rows // 2
     bounds, state = _bound_items(layer.one_minus_lower_bound), layer.state_frac_bits
     return {
@@ -331,9 +333,10 @@ def _layer_values(layer: IntegerLayer, following: VectorGains) -> dict[str, Valu
 def _matrix_values(
     matrix: Matrix, trits: PackedTrits, items: NDArray[np.uint16] | None = None, *, frac: int | None = None
 ) -> Values:
-    """Return what a matrix gives.
+    """Return the values of the operation of a matrix.
 
-    ``trits`` are those of the matrix or a half of it. ``frac`` is that of the scaled value, if it is not the matrix's.
+    ``trits`` are those of the matrix or a half of it. ``frac`` is the fraction bits of the scaled value, if they are
+    not those of the matrix.
     """
     scale = matrix.scale
     scalars = {

@@ -269,7 +269,7 @@ def trit_records(rows: int, columns: int, hw_config: HwConfig) -> list[tuple[Rec
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a shape takes of a machine's memories, whatever its weights are.
+    """The sizes of a program in a machine's memories, which depend on the shape of the model but not on its weights.
 
     record_words, trit_beats
         Words and beats that every token reads; ``trit_beats`` is 0 if trits are in the record stream.

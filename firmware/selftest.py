@@ -26,7 +26,8 @@ SPAN_WORDS = 1 << 14
 
 
 def check_memory(client: Client, config: HwConfig, most_words: int, seed: int, progress: Progress | None = None) -> str:
-    """Write random words, then their complements, to the first ``most_words`` of each memory; return what was good.
+    """Write random words, then their complements, to the first ``most_words`` of each memory; return a text that
+    describes the test.
 
     A ``LuternError`` is raised at the first wrong word. The test overwrites the memory.
     """
@@ -53,7 +54,7 @@ def _bases(config: HwConfig) -> list[int]:
 
 
 def _pattern(config: HwConfig, base: int, most_words: int, seed: int) -> tuple[int, Words, Words]:
-    """Return address, random words, and which of their bits exist: the last part of a beat has only some."""
+    """Return the address, random words, and which of their bits exist: the last part of a beat has only some."""
     if base == 0:
         exist = np.full((min(most_words, config.memory_words), config.word_bytes), 0xFF, np.uint8)
     else:
@@ -66,7 +67,7 @@ def _pattern(config: HwConfig, base: int, most_words: int, seed: int) -> tuple[i
 
 
 def _compare(client: Client, address: int, words: Words) -> None:
-    """Refuse the first word that is not what it should be."""
+    """Raise an error for the first word that is wrong."""
     found = checksum(client, address, len(words))
     if found == crc32c(words.tobytes()):
         return

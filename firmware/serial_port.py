@@ -93,7 +93,7 @@ class SerialPort:
         return first + self._serial.read(min(limit - 1, self._serial.in_waiting)) if first else b""
 
     def _read_simulated(self, limit: int, timeout_s: float) -> bytes:
-        """As `_read`, in the board's own time."""
+        """Read as `_read` does, in the board's own time."""
         begin = before = self._cycles()
         stopped_at = time.monotonic() + STOPPED_S
         while True:

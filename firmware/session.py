@@ -4,8 +4,8 @@
 
 ``Session`` drives anything that answers the protocol at the other end of a ``Link``: the simulated board or a serial
 port. It repairs weights that the chip's memory has damaged: a run that the chip ended is repeated, see ``Session.run``.
-``GoldenSession`` answers the same calls from the integer model. Neither knows which text it makes;
-``conversations.py`` does.
+``GoldenSession`` answers the same calls from the integer model. Neither of them deals with text; ``conversations.py``
+does.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from lutern.model_ref.quantise import IntegerWeights
 from lutern.model_ref.sampling import TEMPERATURE_BITS, TEMPERATURE_FRAC_BITS, Gumbel, scores
 
 MOST_REPAIRS = 3
-"""Most repairs in a run. A memory that is damaged again each time cannot hold weights."""
+"""Largest number of repairs in a run. A memory that is damaged again each time cannot hold weights."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Logits:
 
 
 class Machine(Protocol):
-    """What a conversation needs of a machine.
+    """The interface through which conversations use a machine.
 
     ``streams``: feeds that one run takes; ``slots``: conversations whose state fits.
     """
@@ -153,7 +153,7 @@ class Session:
     door
         The chip's memory, if the host reaches it without the chip; see ``loader.load_sections``.
     is_loaded
-        The memory's content is not compared.
+        The model is in the memory already, which is then not compared.
 
     Attributes
     ----------
@@ -243,7 +243,7 @@ class Session:
         return True
 
     def _damage_text(self, kind: Damage, place: int) -> str:
-        """Return what the chip found, in a sentence."""
+        """Return a sentence about the damage that the chip found."""
         done = "the model was compared and loaded again, and the run repeated"
         if kind == Damage.RECORDS:
             blocks = self.program.blocks

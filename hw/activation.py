@@ -45,7 +45,7 @@ PRODUCT_HALF = 1 << (REMAINDER_BITS - 1)
 
 
 def table_attributes(config: HwConfig) -> dict[str, str]:
-    """Return attributes that place the table in logic on a machine without a block RAM for it, else none."""
+    """Return the memory attributes of the table: on a machine without a block RAM for it, they place it in logic."""
     return {"rom_style": "logic"} if in_luts(config, 1 << SEGMENT_BITS) else {}
 
 

@@ -16,7 +16,7 @@ with a register at the output.
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -55,7 +55,7 @@ class CodeMemory(wiring.Component):
 
     Numerics
     --------
-    None: codes are copied.
+    Nothing is computed: codes are copied.
 
     Latency
     -------
@@ -118,7 +118,6 @@ class CodeMemory(wiring.Component):
         config = self.config
         parts = config.columns // config.codes_per_cycle
         beats = -(-config.max_width // config.columns)
-        part_bits = config.codes_per_cycle * CODE_BITS
 
         # write side: part p of column beat b of the bank being filled
         part = Signal(range(parts)) if parts > 1 else Signal(1)
@@ -147,32 +146,12 @@ class CodeMemory(wiring.Component):
         last_row_group = row_group == op.row_groups - 1
         m.d.comb += self.i_op.ready.eq(may_issue & last_column & last_row_group)
 
-        reads = []
         write_address, read_address = Signal(range(2 * beats)), Signal(range(2 * beats))
         m.d.comb += [
             write_address.eq(Mux(bank_w, column + beats, column)),
             read_address.eq(Mux(bank_r, beat + beats, beat)),
         ]
-        for number in range(config.streams):
-            of_stream = i.stream == number if config.streams > 1 else 1
-            for index in range(parts):
-                attrs: dict[str, str | int] = {"no_rw_check": 1}  # a word that is being written is never used
-                attrs["ram_style"] = "distributed" if in_luts else "block"
-                memory = new_memory(part_bits, 2 * beats, attrs=attrs)
-                m.submodules[f"part_{number}_{index}"] = memory
-                write = memory.write_port()
-                m.d.comb += [
-                    write.addr.eq(write_address),
-                    write.data.eq(i.codes),
-                    write.en.eq(store & (part == index) & of_stream),
-                ]
-                if in_luts:
-                    read = memory.read_port(domain="comb")
-                    m.d.comb += read.addr.eq(read_address)
-                    is_written = comes & of_stream if index == parts - 1 else Const(0, 1)
-                    reads.append(Mux(is_written, i.codes, read.data))
-                else:
-                    reads.append(read_register(m, memory, read_address))
+        reads = self._add_parts(m, 2 * beats, part, write_address, read_address, comes)
         results = Mux(last_row_group, op.last_results, config.rows // config.results_per_cycle)
         stages = Stages(m)
         delay = self.read_latency_of(config) - 1
@@ -216,3 +195,36 @@ class CodeMemory(wiring.Component):
                     with m.If(~op.keep):
                         m.d.sync += [bank_r.eq(~bank_r), released.eq(Mux(bank_r, 0b10, 0b01))]
         return m
+
+    def _add_parts(
+        self, m: Module, depth: int, part: Signal, write_address: Signal, read_address: Signal, comes: Value
+    ) -> list[Value]:
+        """Add the part memories of all streams; return the codes that each gives.
+
+        ``comes`` says that the last codes of the beat that is read are written in this cycle.
+        """
+        config, in_luts = self.config, self.is_in_luts(self.config)
+        store, i = self.i_codes.valid, self.i_codes.payload
+        parts = config.columns // config.codes_per_cycle
+        reads: list[Value] = []
+        for number in range(config.streams):
+            of_stream = i.stream == number if config.streams > 1 else 1
+            for index in range(parts):
+                attrs: dict[str, str | int] = {"no_rw_check": 1}  # a word that is being written is never used
+                attrs["ram_style"] = "distributed" if in_luts else "block"
+                memory = new_memory(config.codes_per_cycle * CODE_BITS, depth, attrs=attrs)
+                m.submodules[f"part_{number}_{index}"] = memory
+                write = memory.write_port()
+                m.d.comb += [
+                    write.addr.eq(write_address),
+                    write.data.eq(i.codes),
+                    write.en.eq(store & (part == index) & of_stream),
+                ]
+                if in_luts:
+                    read = memory.read_port(domain="comb")
+                    m.d.comb += read.addr.eq(read_address)
+                    is_written = comes & of_stream if index == parts - 1 else Const(0, 1)
+                    reads.append(Mux(is_written, i.codes, read.data))
+                else:
+                    reads.append(read_register(m, memory, read_address))
+        return reads

@@ -1,7 +1,7 @@
 """``HwConfig`` describes how the network is computed. Every width and depth of the gateware follows from it.
 
-The limits of a bitstream (widest vector, state words, memory) are part of ``HwConfig``. ``ModelConfig`` describes what
-is computed, and is part of the image. Presets are data (hw/presets.py), and are the choices of the command line.
+The limits of a bitstream (widest vector, state words, memory) are part of ``HwConfig``. ``ModelConfig`` describes the
+network, and is part of the image. Presets are data (hw/presets.py), and are the choices of the command line.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ STATE_BASE_BITS = 20
 HOST_CHUNKS = 4
 """Chunks of the link that a chip must have room for if the host sends its words."""
 RENAMED = {"tokens": "streams"}
-"""Old names of fields, with their present names."""
+"""The present name of each field that was renamed."""
 RENAMED_SOURCES = {"stream": "streamed"}
-"""Old values of ``source``, with their present values."""
+"""The present name of each value of ``source`` that was renamed."""
 
 
 def renamed_or_known(name: str, known: Sequence[str]) -> str:
-    """Return the end of a sentence: what to write in place of a name that no field has.
+    """Return the end of an error message about an unknown name: which name to write instead.
 
     Parameters
     ----------
@@ -106,10 +106,10 @@ class HwConfig:
     max_width : int
         Longest vector: hidden or intermediate size.
     max_state : int
-        Most words of state: layers * hidden size * streams. With state "memory" it limits nothing: as many states fit
-        as the memory has words left for.
+        Largest number of words of state: layers * hidden size * streams. With state "memory" it is not used: the free
+        words of that memory decide how many states fit.
     max_vocab : int
-        Most tokens of a vocabulary.
+        Largest number of tokens of a vocabulary.
     trit_fifo_words : int
         Source "streamed": words of trits that are buffered after the router, which runs ahead during a barrier.
     gain_fifo_words : int
@@ -123,7 +123,7 @@ class HwConfig:
     top_k : int
         Number of largest logits that are kept for the host; 0 keeps all logits.
     clock_hz : int
-        Clock that tokens per second are stated for. The report of a build says what a board reaches.
+        Clock in Hz from which tokens per second are computed. The report of a build says what a board reaches.
     cells : str
         "ecp5" builds lanes of CCU2C cells. "generic" leaves them to the synthesis, and is what is simulated.
     debug_tap : bool
@@ -278,7 +278,7 @@ class HwConfig:
 
     @property
     def address_bits(self) -> int:
-        """Bits of an address of the memory of words in readers and link; of a resident machine, of both memories."""
+        """Bits of a word address in readers and link; on a resident machine it covers both memories."""
         words = 2 * TRIT_MEMORY if self.source == "resident" else self.memory_words
         return max(16, (words - 1).bit_length())
 
@@ -357,8 +357,7 @@ class HwConfig:
 
         Raises
         ------
-        LuternError
-            A name is not that of a field. If it is an old name, the sentence says the present one.
+        LuternError A name is no field's. For an old name, the message gives the new one.
         """
         known = [field.name for field in fields(cls)]
         for name in values:

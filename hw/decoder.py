@@ -9,7 +9,7 @@
                                                codes                        └─► head ─► token               │
                                                  └──────────────────────────────────────────────────────────┘
 
-This file only joins blocks. The module of each block says what the block does, and docs/engine.md says when.
+This file only joins blocks. The module of each block describes its work, and docs/engine.md the times of it.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def taps(config: HwConfig) -> dict[str, int]:
 
 
 def _find(m: Module, names: str) -> list[Any]:
-    """Return the submodules with these names, which blanks separate."""
+    """Return the submodules with these names, which are separated by blanks."""
     return [m.submodules[name] for name in names.split()]
 
 
@@ -100,7 +100,7 @@ class Decoder(wiring.Component):
         The beats of trits, which repeat without end.
     i_row : stream of ``word_bits`` bits, input
         Words of the rows that ``o_start`` requests.
-    narrow_rows : 1 bit, input, machines of ``layouts.takes_narrow_rows``
+    narrow_rows : 1 bit, input, if ``layouts.takes_narrow_rows``
         The rows have elements of 12 bits.
     i_feed : stream of ``protocol.feed_layout``, input
         First token, state and seed of a stream, before its run.
@@ -481,7 +481,8 @@ class Decoder(wiring.Component):
 
     @staticmethod
     def _is_glu(m: Module, values: Any) -> Signal:
-        """Whether the last value went to the GLU and not to MLGRU: the pipeline of the other block is empty then."""
+        """Return whether the last value went to the GLU and not to MLGRU; the pipeline of the other block is empty
+        then."""
         is_glu = Signal()
         with m.If(values.valid & values.ready):
             with m.Switch(values.payload.op):
@@ -500,7 +501,7 @@ class Decoder(wiring.Component):
 
 
 def _share(m: Module, is_glu: Signal, of_mlgru: Any, of_glu: Any, user: Any) -> None:
-    """Join the ports of two blocks to the one port of what they share; both get what comes back."""
+    """Connect the ports of two blocks to the block that they share; both receive its results."""
     for name, member in of_mlgru.signature.members.items():
         ours, theirs = getattr(of_mlgru, name), getattr(of_glu, name)
         if member.flow is Out:

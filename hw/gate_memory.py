@@ -1,4 +1,4 @@
-"""The memory that MLGRU and GLU share: it holds z for one and the gates for the other.
+"""The memory that MLGRU and GLU share: it holds z for the MLGRU, and the gates for the GLU.
 
     F    ─► z ────┐                      ┌─► I
                   ├─► place, data ─║─► ──┤
@@ -55,7 +55,7 @@ class GateMemory(wiring.Component):
 
     Numerics
     --------
-    None: the data that was written is read.
+    Nothing is computed: the data that was written is read. There is therefore no ``model()``.
 
     Latency
     -------

@@ -7,7 +7,7 @@
 
 UP does not pass the sigmoid's stages, so a beat of UP may arrive before its gate is written. Such a beat stalls at the
 input of the scale, because ``i_up`` is not ready; its value follows two cycles after its place. Beats of UP come in the
-order of GATE, so a count of gates that are written and not yet used decides.
+order of GATE, so a counter of the gates that are written and not yet used shows whether the gate of a beat is there.
 
 Cost for each of the P elements, without the sigmoid and the memory of gates: two products (silu, gate).
 """

@@ -48,11 +48,11 @@ from lutern.model_ref.ternary import SUM_BITS
 KEY_BITS = VALUE_BITS + 1
 """Bits of a score with its noise."""
 LOWEST = -(3 << (KEY_BITS - 3))
-"""Value of a padding row: below every score by more than any noise, and above the least key by as much."""
+"""Value of a padding row. Its distance to the lowest score, and to the least key, is larger than any noise."""
 NOISE_HALF = 1 << (NOISE_SHIFT - 1)
 TABLE_WORDS = [int(entry) & (1 << NOISE_BITS) - 1 for entry in TABLE]
 JUMP = 1 << JUMP_LOG2
-"""Draws between the first words of two consecutive tokens of a stream."""
+"""Number of words that a stream draws for a token."""
 FIRST_SEED = SEED_OF_ZERO
 
 
@@ -299,7 +299,7 @@ class Head(wiring.Component):
         """Return whether a token may leave: every logit before it has been inserted among the largest few.
 
         This is so if ``kept`` is 1 in this cycle and was 1 in the one before: between the stalls for two logits it may
-        be 1 for a single cycle. A token that is at the output stays there, whatever follows.
+        be 1 for a single cycle. A token that is at the output stays there in any case.
         """
         shown, before = Signal(), Signal()
         m.d.sync += [shown.eq(self.o.valid & ~self.o.ready), before.eq(kept)]
@@ -327,7 +327,8 @@ class Head(wiring.Component):
         return [linear(sampling.power(lane), current) for lane in range(lanes)]
 
     def _noise_ports(self, m: Module) -> list[Any]:
-        """A port of the table of noise for each result: a block RAM has two, logic is read once."""
+        """Return one read port of the table of noise for each result; a block RAM has two ports, a table in logic has
+        one."""
         lanes, is_logic = self.config.results_per_cycle, in_luts(self.config, len(TABLE_WORDS))
         attrs, most = ({"rom_style": "logic"}, 1) if is_logic else ({}, TABLE_PORTS)
         ports: list[Any] = []
@@ -338,7 +339,7 @@ class Head(wiring.Component):
         return ports
 
     def _noise(self, m: Module, stages: Stages, word: Value, read: Any) -> Value:
-        """The product of noise and temperature, four stages after the word."""
+        """Return the product of noise and temperature, four stages after the word."""
         scale = word[CELL_BITS + DITHER_BITS :]
         ones = Const(-1, WORD_BITS - OCTAVE_BITS)
         octave = leading_zeros(Cat(ones, scale))

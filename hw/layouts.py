@@ -45,7 +45,7 @@ HEADER_LENGTH_BITS = 20
 BLOCKS_OF_CHECK = 512
 """A block has at least this many times the words of its CHECK."""
 LONGEST_RECORD = 1 << 15
-"""Most words of a record, so that no block is longer than ``signature.LONGEST``."""
+"""Largest number of words of a record, so that no block is longer than ``signature.LONGEST``."""
 
 
 class RecordKind(IntEnum):
@@ -153,15 +153,15 @@ OPERATION = StructLayout(
 OPERATION_BITS = 208
 
 ENGINE_OP = StructLayout({"row_groups": 16, "column_beats": 12, "last_results": 8, "keep": 1})
-"""What the code memory and the ternary unit need of an operation."""
+"""Fields of an operation for the code memory and the ternary unit."""
 QUANTISE_OP = StructLayout(
     {"u_index": 2, "new_vector": 1, "eps": 2, "beats": 16, "k": SCALAR, "e1": SCALAR, "e2": SCALAR}
 )
-"""What the norm needs of an operation; ``beats`` counts beats of Q codes."""
+"""Fields of an operation for the norm; ``beats`` counts beats of Q codes."""
 SUPPLY_OP = StructLayout({"items": 3, "groups": 16})
-"""What the supply of gains needs of an operation: the groups, and the items of each element."""
+"""Fields of an operation for the supply of gains: the groups, and the items of each element."""
 GAINS_OP = StructLayout({"bounds": 1, "outer": 1, "matrices": 2})
-"""What the gain join needs of an operation: with ``bounds`` the groups are bounds for the rows of F, else gains of a
+"""Fields of an operation for the gain join: with ``bounds`` the groups are bounds for the rows of F, else gains of a
 vector."""
 KEY_BITS = MANTISSA_BITS + 6
 """Bits of the key of a short float: mantissa (17 bits, low) and biased exponent (6 bits). The key of 0 is 0."""
@@ -272,7 +272,8 @@ def row_item_bits(config: HwConfig, embedding_bits: int) -> int:
     config : HwConfig
         The machine.
     embedding_bits : int
-        Bits of an element of the model's table. A machine that does not take these has items of 16 bits.
+        Bits of an element of the model's table. A machine that does not take elements of so many bits has items of 16
+        bits.
     """
     return embedding_bits if embedding_bits in row_formats(config) else ITEM_BITS
 
@@ -340,7 +341,7 @@ def row_fifo_words(config: HwConfig) -> int:
 
 
 def results_op(config: HwConfig) -> StructLayout:
-    """Return what the results stage needs of an operation; ``scaled`` says that a scale belongs to it."""
+    """Return the fields of an operation for the results stage; ``scaled`` says that a scale belongs to it."""
     return StructLayout(
         {
             "op": 4,
@@ -393,7 +394,7 @@ def sums_payload(config: HwConfig) -> StructLayout:
 
 
 def values_payload(config: HwConfig) -> StructLayout:
-    """Return the payload of P values with what the elementwise blocks need of their operation.
+    """Return the payload of P values, with the fields of their operation for the elementwise blocks.
 
     Values are scaled, cut or raw. ``scores`` are used by HEAD only: the scaled logits, signed, with ``frac`` fraction
     bits.

@@ -11,8 +11,8 @@ A machine file has the name of the preset that it is derived from, and the field
 
 Depths follow the fields that they depend on unless they are given: the memories of trits and words keep their bytes,
 the states of as many layers fit for every stream, and no more codes are made in a cycle than are used in one. A machine
-with changed fields is called PRESET-DIGEST, so that two different ones never share a name; one of a file has the file's
-name, or the one that the file gives.
+with changed fields is called PRESET-DIGEST, so that two different machines never share a name. A machine of a file has
+the name that the file gives; without one, it has the name of the file.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Machine:
 
     @property
     def title(self) -> str:
-        """Its name, and what it was derived from."""
+        """The name of the machine, with the preset and the changes that it was derived from."""
         if not self.given:
             return self.config.name
         changes = ", ".join(f"{name}={_text(value)}" for name, value in self.given.items())
@@ -61,7 +61,8 @@ class Machine:
 
 
 def derive(base: HwConfig, given: Mapping[str, Any], name: str = "") -> HwConfig:
-    """``base`` with the ``given`` fields, and depths that follow them. Without ``name`` it is called BASE-DIGEST."""
+    """Return ``base`` with the ``given`` fields, and with the depths that follow from them. Without ``name`` the
+    machine is called BASE-DIGEST."""
     changed = base.with_(**{**given, **_followers(base, given), "name": name or base.name})
     if name or not given:
         return changed
@@ -69,7 +70,7 @@ def derive(base: HwConfig, given: Mapping[str, Any], name: str = "") -> HwConfig
 
 
 def _followers(base: HwConfig, given: Mapping[str, Any]) -> dict[str, int]:
-    """Fields that are not given, and depend on what is."""
+    """Return the fields that were not given but depend on those that were."""
 
     def ratio(*names: str) -> tuple[int, int]:
         before, now = 1, 1
@@ -93,7 +94,7 @@ def _followers(base: HwConfig, given: Mapping[str, Any]) -> dict[str, int]:
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """The values of ``--set NAME=VALUE``, each in the type of its field."""
+    """Return the values of ``--set NAME=VALUE``, each in the type of its field."""
     kinds = field_kinds()
     values: dict[str, Any] = {}
     for setting in settings:
@@ -117,19 +118,19 @@ def _parsed(setting: str, name: str, kind: type, text: str) -> Any:
 
 
 def field_kinds() -> dict[str, type]:
-    """The fields of a machine that can be given, and their types."""
+    """Return the fields of a machine that can be given, with their types."""
     example = HwConfig("")
     return {known.name: type(getattr(example, known.name)) for known in fields(HwConfig) if known.name != "name"}
 
 
 def read_machine(path: Path) -> Machine:
-    """The machine of a file; LuternError where it is none, naming what is wrong."""
+    """Return the machine that a file describes; raises ``LuternError`` if the file describes none."""
     wanted = "machine file"
     try:
         values = tomllib.loads(read_plain(path, _MOST_BYTES, wanted).decode())
     except OSError as error:
         raise LuternError(f"{path} cannot be read ({error.strerror}); give a {wanted}.") from None
-    except (ValueError, RecursionError) as error:  # TOML's and UTF-8's
+    except (ValueError, RecursionError) as error:  # errors of TOML and of UTF-8
         reason = " ".join(str(error).split())[:120]
         raise LuternError(f"{path} is no TOML ({reason}); a {wanted} has lines such as rows = 16.") from None
     base, name = values.pop(_FROM, None), values.pop("name", path.stem)
@@ -153,7 +154,7 @@ def read_machine(path: Path) -> Machine:
 
 
 def _is_one(value: Any, kind: type) -> bool:
-    """Whether a value of a file can be a field's: true and false are no numbers."""
+    """Return whether a value of a file has the type of its field; true and false do not count as numbers."""
     if kind is bool or isinstance(value, bool):
         return kind is bool and isinstance(value, bool)
     in_range = not isinstance(value, int) or 0 <= value <= _LARGEST
@@ -163,7 +164,8 @@ def _is_one(value: Any, kind: type) -> bool:
 def choose_machine(
     preset_name: str = "", settings: Sequence[str] = (), file: Path | None = None, default: str | HwConfig = ""
 ) -> Machine:
-    """The machine of a preset or of a file, with settings on top; ``default``: that where neither is given."""
+    """Return the machine of a preset or of a file, changed by settings; ``default`` is the preset if neither is
+    given."""
     if file is not None and preset_name:
         raise LuternError(f"--preset {preset_name} and --machine {file} are two machines; give one of them.")
     if file is not None:
@@ -178,7 +180,7 @@ def choose_machine(
 
 
 def machine_text(machine: Machine) -> str:
-    """The text of a machine file."""
+    """Return the text of a machine file."""
     lines = [f'{_FROM} = "{machine.base}"', f'name = "{machine.config.name}"']
     lines += [f"{name} = {_quoted(value)}" for name, value in machine.given.items()]
     return "\n".join(lines) + "\n"

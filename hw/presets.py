@@ -53,7 +53,7 @@ PRESETS = {
             gain_fifo_groups=48,
             clock_hz=65_000_000,
         ),
-        # The largest machine that an 85F holds, and that the open router finds ways for (docs/decisions/012-lanes.md).
+        # The largest machine that an 85F holds and that the open router can route (docs/decisions/012-lanes.md).
         HwConfig(
             "resident-1024",
             rows=32,

@@ -30,19 +30,19 @@ and from then on it reads ahead.
 
 The answer to MEMORY_TEST is NOT_AVAILABLE if the words are not outside the chip, and that to PHASE if they are not in
 SDRAM. If the memory is silent or answers out of order, every command that needs it is answered with this error until a
-reset. Only machines with DDR3 know LEVEL; its answer is about the reads since the LEVEL before it. Only machines with
+reset. Only machines with DDR3 know LEVEL; its answer covers the reads since the LEVEL before it. Only machines with
 counters know COUNTERS: each phase of the last token has COUNTER_STRIDE numbers, and ``COUNTER_NAMES`` names the first
 of them.
 
-A RUN takes ``streams`` conversations, with one FEED for each, and chooses ``count`` tokens for each of them. It goes
+A RUN takes ``streams`` conversations, with one FEED for each, and chooses ``count`` tokens for each of them. It works
 step after step, and in each step stream 0 comes first. With ``chained`` all streams are one conversation: the FEEDs are
 its tokens in order, and count is 1. A machine that keeps only the k best logits (``top_k``) has 2 k items for each
 stream: sum, token, sum, token and so on.
 
 A command with the sequence number and the CRC of the command before it is a resend. A resent RUN is not run again: its
-stored response is sent again. All other commands may be executed twice without harm, but a resent LEVEL answers about
-no reads. The gateware accepts commands during a RUN. If the same RUN comes again, it is answered when it ends; another
-RUN is refused.
+stored response is sent again. All other commands may be executed twice without harm, but the answer to a resent LEVEL
+covers no reads. The gateware accepts commands during a RUN. If the same RUN comes again, it is answered when it ends;
+another RUN is refused.
 
 RECORDS and ROW exist only on machines whose words the host sends for every token (hw/memory/host.py describes this).
 They are not commands in the sense above: they have no response, and the rule for resends ignores them. Such a machine
@@ -71,8 +71,8 @@ CRC_BYTES = 4
 CHUNK_BYTES = 512  # CRC-32C finds all errors of up to 5 bits in frames of this length (Koopman 2002)
 PAYLOAD_BYTES = CHUNK_BYTES + 8
 FRAME_BYTES = HEADER_BYTES + PAYLOAD_BYTES + CRC_BYTES  # before escaping
-RUN_TOKENS = 128  # most tokens of one RUN, all streams together
-LOGITS_COUNT = 128  # most sums of one LOGITS: 4 bytes each fill a chunk
+RUN_TOKENS = 128  # largest number of tokens of one RUN, all streams together
+LOGITS_COUNT = 128  # largest number of sums of one LOGITS: 4 bytes each fill a chunk
 LANE_COUNTERS = ("beats", "barrier", "codes", "trits", "sums")
 """Causes of the lanes. Each cycle counts for one of them: a beat of trits is taken; no code of the next vector is
 written yet; the first row group waits for further codes; no trits are there; the sums of the row group before have
@@ -82,7 +82,7 @@ RECORD_COUNTERS = ("words", "memory", "operations", "gains", "trit_fifo")
 stalled by the queues of operations, the FIFO of gains, or the FIFO of trits."""
 COUNTER_NAMES = (*LANE_COUNTERS, *RECORD_COUNTERS)
 COUNTER_STRIDE = 16
-COUNTERS_COUNT = 128  # most numbers of one COUNTERS
+COUNTERS_COUNT = 128  # largest number of numbers of one COUNTERS
 LEVEL_DELAYS = 8
 """Number of delays of a byte's reads from DDR3, in steps of a quarter of the part's clock."""
 LEVEL_SLIPS = 4
@@ -271,7 +271,7 @@ SETUP = WireRecord(
     vocab="H",
     image="I",  # image number: part of every check, see model_ref.signature
     trit_state="Q",  # resident: the signature's last state after the beats of trits
-    step_limit="H",  # most cycles between two tokens of a run, in STEP_LIMIT_CYCLES; 0: no limit
+    step_limit="H",  # largest number of cycles between two tokens of a run, in STEP_LIMIT_CYCLES; 0: no limit
 )
 RUN = WireRecord(
     count="H", temperature="H", streams="B", chained="B"
@@ -295,7 +295,7 @@ LEVEL = WireRecord(byte="B", delay="B", slip="B")
 LEVEL_DONE = WireRecord(burst_seen="B")
 # count: damage since power-up, modulo 256; kind: Damage; place: number of the block, token of the row, or 0
 DAMAGE_DONE = WireRecord(count="H", kind="B", place="I")
-COUNTERS = WireRecord(offset="H", count="H")  # both count numbers
+COUNTERS = WireRecord(offset="H", count="H")  # in numbers: the first one, and how many
 COUNTERS_DONE = WireRecord(phases="H")  # phases of the last token; 0: no token was chosen since the run began
 RECORDS = WireRecord(offset="I")  # then the words; modulo 2^32
 ROW = WireRecord(place="H", row="H")  # then the words
@@ -324,7 +324,7 @@ STREAM_BITS = 4
 RUN_LAYOUT = data.StructLayout({"count": 16, "final_stream": STREAM_BITS, "chained": 1, "temperature": 16})
 TOKEN_LAYOUT = data.StructLayout({"token": 16, "last": 1})  # last: it is the last token of its run
 SCALE_LAYOUT = data.StructLayout({"mantissa": 17, "exponent": signed(12)})
-# What the decoder reports with the last token of each step: cycles, beats and memory words of that step.
+# The decoder's report with the last token of each step: cycles, beats and memory words of that step.
 STATUS = data.StructLayout({"cycles": 32, "beats": 32, "words": 32, "saturations": 16})
 
 

@@ -159,7 +159,7 @@ class ResultsControl(wiring.Component):
         return m
 
     def _constants(self, m: Module, load: Value, place: Signal, loaded: Any) -> Any:
-        """Keep ``loaded`` for stream ``place``; return what is kept for the stream of the present sum."""
+        """Keep ``loaded`` for stream ``place``; return the value that is kept for the stream of the present sum."""
         if self.config.streams == 1:
             held = Signal(CONSTANTS)
             m.d.comb += self.scale.eq(held.scale)

@@ -227,7 +227,7 @@ class GroupUnpacker(wiring.Component):
 
     Latency
     -------
-    1 cycle after the last word of a group. A group leaves in every cycle where a word holds one or more; else a word
+    1 cycle after the last word of a group. A group leaves in every cycle if a word holds one or more; otherwise a word
     enters in every cycle.
 
     Reference

@@ -24,7 +24,7 @@ class RowWidener(wiring.Component):
     Parameters
     ----------
     config : HwConfig
-        A machine of ``layouts.takes_narrow_rows``.
+        A machine for which ``layouts.takes_narrow_rows`` is true.
 
     Members
     -------
@@ -39,7 +39,7 @@ class RowWidener(wiring.Component):
 
     Numerics
     --------
-    None: bits are only moved.
+    Nothing is computed: bits are only moved.
 
     Latency
     -------

@@ -35,13 +35,14 @@ EMBED_MANTISSA_BITS = 12
 """Low bits of e4s12, signed; the exponent is above them."""
 EXPONENT_BITS = ITEM_BITS - EMBED_MANTISSA_BITS
 AMOUNT_BITS = (SHIFT_MAX - SHIFT_MIN).bit_length()
-"""Bits of a shift of a product; any longer one leaves nothing of it."""
+"""Bits of the shift of a product; a longer shift gives 0."""
 BOUNDED_MIN = -(1 << EXPONENT_BITS)
-"""Least shift of an operation that counts: with an element's exponent it is below 0, which is as good as 0."""
+"""Least shift of an operation that is told apart. With it, the sum of shift and exponent is below 0 for every element,
+and such a sum acts as 0."""
 CUT_MAX = 7
 PRODUCT_BITS = 18 + MANTISSA_BITS
 PART_BITS = 64
-"""Bits of the values' FIFO that share one part: op, stream and index are apart from the values."""
+"""Bits of a value that share one part of the FIFO; op, stream and index have a part of their own."""
 CUT_VALUE_BITS = 18
 HALF = 1
 """Added to the product, which is shifted right by one bit less, so that dropping its lowest bit rounds it."""
@@ -213,7 +214,7 @@ class SumScale(wiring.Component):
         raw = stages.delay(sums, 2, "raw")
         exponent = stages.delay(Mux(embed, sums[EMBED_MANTISSA_BITS:ITEM_BITS], 0), 2, "exponent")
 
-        # 3: product; the shift amount counts from 0, which is left by 15, with a bit for shifts that leave nothing
+        # 3: product; a shift amount of 0 means 15 to the left, and the top bit marks amounts that give 0
         product = stages.register(cut * mantissa.as_unsigned(), "product")
         total = Signal(signed(AMOUNT_BITS + 2))
         m.d.comb += total.eq(shift + exponent)
@@ -243,7 +244,8 @@ class SumScale(wiring.Component):
 
 
 def _bounded(shift: Value) -> Value:
-    """Bound a shift that counts from 0 by ``BOUNDED_MIN`` and by ``2^AMOUNT_BITS``, which leaves nothing."""
+    """Limit a shift that counts from 0 to ``BOUNDED_MIN`` .. ``2^AMOUNT_BITS``; a product shifted by the latter is
+    0."""
     near = shift[EXPONENT_BITS:-1].all()
     below = Mux(near, Cat(shift[:EXPONENT_BITS], Const(-1, 2)).as_signed(), BOUNDED_MIN)
     above = Mux(shift[AMOUNT_BITS:-1].any(), 1 << AMOUNT_BITS, shift[:AMOUNT_BITS])

@@ -10,7 +10,7 @@
 
 Each queue holds 5 operations. So the quantiser can work one matrix ahead of the engine, and the first operations of the
 next token wait in the queues before that token is known. The token loop closes here: a chosen token requests its row
-without the host. Nothing else that a pass reads depends on the token.
+without the host. All other inputs of a pass are the same for every token.
 
 The words of the next pass have not been checked yet (hw/weight_check.py), so a damaged operation must not change the
 results of the last token. For this reason a pass must begin with EMBED, which waits for the row of the next token. Any

@@ -1,4 +1,4 @@
-"""The check of a signature runs over words in order and says whether the last state is the wanted one.
+"""The check of a signature runs over words in order, and tells whether the last state is the expected one.
 
     word ─► (sums) ─► register ─► state times x, plus columns ─► state ─► as wanted after the last word? ─► done, bad
 
@@ -38,7 +38,7 @@ class SignatureCheck(wiring.Component):
     bits : int
         Bits of a word.
     cells : bool
-        Builds the exclusive ors of ECP5's LUT4, else of any target's.
+        Builds the exclusive ors of LUT4 of the ECP5; otherwise any synthesis can build them.
 
     Members
     -------
@@ -146,7 +146,7 @@ class WordCheck(wiring.Component):
     bits : int
         Bits of a word.
     cells : bool
-        Builds the exclusive ors of ECP5's LUT4, else of any target's.
+        Builds the exclusive ors of LUT4 of the ECP5; otherwise any synthesis can build them.
 
     Members
     -------

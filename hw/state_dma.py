@@ -98,14 +98,14 @@ class StateDma(wiring.Component):
     i_word : stream of ``word_bits`` bits, input
         The words that were read, in order.
     state_base : ``address_bits`` bits, input
-        First word of all states. Constant during a run, as the two that follow.
+        First word of all states. Constant during a run, as ``state_words`` and ``layers`` are.
     state_words : 16 bits, input
         Words of one layer's S of one stream.
     layers : 16 bits, input
         Layers of the model.
     bases : T values of ``address_bits`` bits, input
         Where the state of each stream begins, in words from ``state_base``. Constant from the cycle after ``begins``
-        on, as the two that follow.
+        on, as ``final_stream`` and ``chained`` are.
     final_stream : ``stream_bits`` bits, input
         The number of the run's last stream.
     chained : 1 bit, input
@@ -119,7 +119,7 @@ class StateDma(wiring.Component):
 
     Numerics
     --------
-    None: bits are copied. The part of a vector's last word that lies beyond the vector is undefined.
+    Nothing is computed: bits are copied. The part of a vector's last word that lies beyond the vector is undefined.
 
     Latency
     -------

@@ -22,8 +22,8 @@ The decoder splits a beat into planes: plane k holds bit k of all bytes, that of
 takes 23 LUT4 a byte. In simulation one 64-bit operation serves eight bytes.
 
 Cost on ECP5, routed (`lutern cost lanes`), without the decoder's 3.9 LUT4 a trit: 8 x 32 lanes take 15.1 LUT4 and 12.2
-flip-flops a lane at 172 MHz, 16 x 32 lanes take 14.7 and 11.2 at 148 MHz. Products and a tree take 26.0 and 9.6 at 135
-MHz. Each further stream costs as much as the first one without the decoder.
+flip-flops a lane at 172 MHz, 16 x 32 lanes take 14.7 and 11.2 at 148 MHz. Products and a tree take 26.0 LUT4 and 9.6
+flip-flops a lane at 135 MHz. Each further stream costs as much as the first one without the decoder.
 
 The pipeline never stalls, so its registers, all over the chip, have no clock enable. Back-pressure acts only at the
 input: the last beat of a row group is accepted once the sums of the previous group move from ``hold`` to the drain. The
@@ -135,7 +135,7 @@ def decode_planes(word: Value) -> tuple[list[Value], list[Value]]:
 
 
 Trit = tuple[Value, Value]
-"""Whether the trit is +1, and whether it is -1."""
+"""Return whether the trit is +1, and whether it is -1."""
 
 
 def _bits(lanes: int) -> int:
@@ -296,7 +296,7 @@ class TernaryUnit(wiring.Component):
         per_cycle, full = config.results_per_cycle, config.rows // config.results_per_cycle
         busy, final_beat, of_last = Signal(), Signal(), Signal(reset_less=True)
         steps = Signal(range(config.streams * full + 1), reset_less=True)  # beats that follow the beat at the output
-        base, index = Signal(config.index_bits), Signal(config.index_bits, reset_less=True)  # base: of the next group
+        base, index = Signal(config.index_bits), Signal(config.index_bits, reset_less=True)  # base: of the next one
         waits = Signal()  # a beat is held and the drain must not move; as a register, known a cycle ahead
         step, next_busy, next_final_beat, next_waits = Signal(), Signal(), Signal(), Signal()
         hole, next_hole = Signal(), Signal()  # the beat at the output belongs to no row
@@ -353,7 +353,7 @@ class TernaryUnit(wiring.Component):
 
     @property
     def _cells(self) -> bool:
-        """Whether rows are built of CCU2C cells."""
+        """Return whether rows are built of CCU2C cells."""
         return self.config.cells == "ecp5"
 
     def _codes(self) -> list[list[Value]]:
@@ -435,8 +435,7 @@ class TernaryUnit(wiring.Component):
         return lane
 
     def _choose(self, m: Module, row: int, by: Value, one: Value, other: Value) -> Value:
-        """Return ``one`` where ``by`` is 1, else ``other``: in spare halves of the row's lanes as long as there are
-        any."""
+        """Return ``one`` where ``by`` is 1, else ``other``: in spare halves of the row's lanes while some are free."""
         chosen: list[Value] = []
         spare = self._choices[row % self.config.rows]
         for a, b in zip(other, one, strict=True):

@@ -199,8 +199,8 @@ class Top(wiring.Component):
         return m
 
     def _add_word_memory(self, m: Module, host: Any, memory: Any) -> None:
-        """Connect what only such a memory has: its source, a march test, a phase stepper for SDRAM, leveling for
-        DDR3."""
+        """Connect what only a memory outside the chip has: its source, a march test, a phase stepper for SDRAM,
+        leveling for DDR3."""
         m.d.comb += host.fault.eq(memory.fault)
         for theirs, ours in (("pins", "sdram"), ("dfi", "dfi"), ("words", "words")):
             if theirs in memory.signature.members:

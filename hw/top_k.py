@@ -28,7 +28,7 @@ from lutern.model_ref.fixed import Int
 from lutern.model_ref.ternary import SUM_BITS
 
 LOWEST = -(1 << (SUM_BITS - 1))
-"""The least entry of a list that is not full. It is below every sum, whose magnitude is at most 127 * 8192."""
+"""The least entry of a list that is not full. It is below every sum: the magnitude of a sum is at most 127 * 8192."""
 WALK_BITS = SUM_BITS
 """Bits of a sum that are compared in a walk."""
 

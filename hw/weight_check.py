@@ -9,7 +9,7 @@ A pass is good when every word of it was in a block with the right signature, so
 After the first damage no token leaves until the next SETUP, and the host can read the number of the block, or the token
 of the row. Until SETUP the decoder is in reset; this reset does not change ``damage``.
 
-Cost: that of the signatures (hw/signature.py), and 130 LUT4 for a resident machine.
+It costs the LUTs of the signatures (hw/signature.py), and 130 LUT4 for a resident machine.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ class WeightCheck(wiring.Component):
             for its_kind, bad, its_place in reversed(found):
                 with m.If(bad):
                     m.d.sync += [kind.eq(its_kind), place.eq(its_place)]
-        with m.Elif(self.begins & ~is_damaged):  # clear what was found before SETUP
+        with m.Elif(self.begins & ~is_damaged):  # clear all faults from before SETUP
             m.d.sync += kind.eq(Damage.NONE)
 
     def _gate(self, m: Module, spent: Signal, may_leave: Value) -> None:

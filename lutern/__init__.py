@@ -1,4 +1,4 @@
-"""Lutern from Python. This file is the front door: it names what the packages behind it offer.
+"""Lutern from Python. This file is the front door: it names what the other packages offer.
 
     import lutern
 

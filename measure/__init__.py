@@ -1,1 +1,1 @@
-"""What a machine costs: cycles, bytes, resources, energy."""
+"""Measures and estimates the costs of a machine: cycles, bytes, resources, energy."""

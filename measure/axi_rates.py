@@ -8,7 +8,7 @@ cycle model's cycles. With less, the longer of cycles and words / share counts, 
 arrive during a barrier (``word_rate.py``). No share of a DDR4 or an HBM2 was measured, and no such machine was placed
 and routed.
 
-Cost: that of the cycle model, 1 to 40 s a row and minutes in all. So the rows are kept in a file; a test remakes some.
+Its time is the cycle model's: 1 to 40 s a row, and minutes in all. So the rows are kept in a file; a test remakes some.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class AxiRow:
     words: int
 
     def rate(self, clock_hz: float, share: float = 1.0) -> float:
-        """Tokens a second of all streams together, if the memory gives ``share`` words a cycle."""
+        """Return tokens a second of all streams together, if the memory gives ``share`` words a cycle."""
         return self.streams * clock_hz / max(self.cycles, math.ceil(self.words / share))
 
     @property
@@ -54,7 +54,7 @@ class AxiRow:
 
 
 def machine(name: str, model: str, streams: int) -> tuple[HwConfig, tuple[str, ...]]:
-    """The machine of a row, and its changes to the preset; there are none if the preset is large enough."""
+    """Return the machine of a row, and its changes to the preset; there are none if the preset is large enough."""
     base, model_config = preset(name), PUBLISHED[model]
     width, state = max(model_config.hidden_size, model_config.intermediate_size), model_config.num_hidden_layers
     changes: dict[str, int | str] = {}
@@ -75,12 +75,12 @@ def make(name: str, model: str, streams: int) -> AxiRow:
 
 @lru_cache(maxsize=1)
 def rows() -> tuple[AxiRow, ...]:
-    """The rows that the file holds."""
+    """Return the rows that the file holds."""
     return tuple(AxiRow(**row) for row in json.loads(FILE.read_text()))
 
 
 def find(name: str, model: str, streams: int) -> AxiRow:
-    """The row of the file for a preset, a model and a number of streams; there must be one."""
+    """Return the row of the file for a preset, a model and a number of streams; there must be one."""
     [row] = [row for row in rows() if (row.preset, row.model, row.streams) == (name, model, streams)]
     return row
 

@@ -41,7 +41,7 @@ from lutern.model_ref.quantise import IntegerWeights
 from lutern.sim.board import SimulatedBoard, simulated
 
 STEPS = 3
-"""Steps of a measured run: from its second step on, the readers are as far ahead as they stay."""
+"""Steps of a measured run: from its second step on, the readers are as far ahead as in every later step."""
 PREFILL_TOKENS = 64
 LARGE = ModelConfig(vocab_size=256, hidden_size=1024, num_hidden_layers=2, intermediate_size=1024)
 """A model with random weights, for widths and depths beyond those of the demo."""
@@ -64,9 +64,9 @@ LARGE_MEMORY: dict[str, dict[str, object]] = {
 class Row:
     """One measurement: ``cycles`` for ``tokens`` tokens of ``what`` with ``streams`` a pass.
 
-    ``cycles`` is the mean over prompts, ``deviation`` their deviation. ``clock`` says where ``clock_hz`` is from.
-    ``line``: the host sends the weights, at the link's pace. ``words_per_cycle``: most words that the memory gives in a
-    cycle of the machine.
+    ``cycles`` is the mean over prompts, ``deviation`` their deviation. ``clock`` names the source of ``clock_hz``: a
+    build, or the preset. ``line``: the host sends the weights, at the link's pace. ``words_per_cycle``: most words that
+    the memory gives in a cycle of the machine.
     """
 
     preset: str
@@ -181,7 +181,7 @@ def measure_prefill(session: Session, tokens: int, streams: int) -> Row:
 
 
 def golden_tokens_per_second(weights: IntegerWeights, tokens: int) -> float:
-    """Tokens a second of the integer model on this computer, with one stream."""
+    """Return tokens a second of the integer model on this computer, with one stream."""
     model = FastModel(weights)
     state = model.initial_state(1)
     ids = np.zeros(1, dtype=np.int64)
@@ -201,13 +201,13 @@ class BuiltClock:
 
 
 def built_clock(config: HwConfig, board: str = "") -> BuiltClock | None:
-    """The newest build of a machine (on a board); taps, cells and clock may differ, all else must be equal."""
+    """Return the newest build of a machine (on a board); taps, cells and clock may differ, all else must be equal."""
     clocks = (_clock_of(path, config, board) for path in cache.newest("builds", f"*/{MANIFEST}"))
     return next((clock for clock in clocks if clock is not None), None)
 
 
 def _clock_of(path: Path, config: HwConfig, board: str) -> BuiltClock | None:
-    """The clock of a build; None if the build is damaged or is not of the machine."""
+    """Return the clock of a build; None if the build is damaged or is not of the machine."""
     try:
         manifest = cache.kept_json(path)
         built = config.with_(debug_tap=False, cells="ecp5")

@@ -37,7 +37,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
 
 
 def cells(model: str, row: Row, first: Row) -> list[str]:
-    """The texts of a row; ``first`` is the machine's first row: one stream, token by token."""
+    """Return the texts of a row; ``first`` is the machine's first row: one stream, token by token."""
     times = row.tokens_per_second / first.tokens_per_second
     texts = [f"{times:.2f}" if name == "times" else read(row) for name, read in COLUMNS.items()]
     return [row.preset, model, *texts]

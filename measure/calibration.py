@@ -2,9 +2,9 @@
 
     watts = static + sum(coefficient * activity a second)           Coefficient: value, low, high, in joules an event
 
-A file names its part, source and date. The one that comes with Lutern for ECP5 is not measured: no coefficients are
-published, so it holds bounds, and its source says where they are from. ``fit`` makes a file from a user's readings of
-designs whose activity is known: least squares, with intervals of 95 % from resampled readings.
+A file names its part, source and date. Lutern's own calibration for ECP5 is not measured: no coefficients are
+published, so it holds bounds, and names their sources. ``fit`` makes a file from a user's readings of designs whose
+activity is known: least squares, with intervals of 95 % from resampled readings.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ EVENTS = {
     "block_ram_access": "a block RAM reads or writes a word",
     "memory_byte": "a byte is read from SDR SDRAM, pins and all of the part included",
     "ddr3_byte": "a byte is read from DDR3, pins and their termination included, standby and refreshing not",
-    "ddr4_byte": "the same of DDR4",
-    "hbm2_byte": "the same of HBM2",
+    "ddr4_byte": "bytes read from DDR4, and written to it",
+    "hbm2_byte": "bytes read from HBM2, and written to it",
 }
 """Events that a coefficient can be for. If a file leaves out the bytes of a memory, measure/dram.py has them."""
 STATIC = "static_watts"
@@ -45,7 +45,7 @@ LARGEST = 1e6
 """Largest coefficient, in joules or watts."""
 MOST_EVENTS = 1e18
 MOST_READINGS = 10_000
-"""Most readings of a file: the fit is repeated for resampled readings, which are all in memory."""
+"""Largest number of readings of a file: the fit is repeated for resampled readings, which are all in memory."""
 _MENDED = "make one: lutern power calibrate READINGS.csv"
 
 
@@ -125,7 +125,7 @@ class Reading:
 def read_readings(path: str | Path) -> list[Reading]:
     """Read a CSV with one reading a row: ``design``, ``watts``, and events a second in a column for each event.
 
-    Events that do not occur need no column. Raises ``LuternError`` for anything else.
+    Events that do not occur need no column. Raises ``LuternError`` for any other content.
     """
     path = Path(path)
     rows = read_table(path, "CSV with columns design and watts")

@@ -34,7 +34,7 @@ class Need:
 
 
 def machine_of_width(word_bits: int) -> HwConfig:
-    """A machine that takes the trits of one word a cycle; nothing else of its shape changes the bytes."""
+    """Return a machine that takes the trits of one word a cycle; no other field of it changes the bytes."""
     return HwConfig(
         f"{word_bits}-bit words",
         rows=5,
@@ -47,7 +47,7 @@ def machine_of_width(word_bits: int) -> HwConfig:
 
 
 def needs(models: Mapping[str, ModelConfig] = PUBLISHED) -> list[Need]:
-    """The bytes for every model, width of a word and size of embeddings."""
+    """Return the bytes for every model, width of a word and size of embeddings."""
     return [
         Need(name, word_bits, bits, memory_bytes(model, machine_of_width(word_bits), bits))
         for name, model in models.items()
@@ -57,7 +57,7 @@ def needs(models: Mapping[str, ModelConfig] = PUBLISHED) -> list[Need]:
 
 
 def memories() -> dict[int, dict[str, list[Board]]]:
-    """Boards by the size of their memory in bytes (smallest first), then by the memory's title."""
+    """Return boards by the size of their memory in bytes (smallest first), then by the memory's title."""
     found: dict[int, dict[str, list[Board]]] = {}
     for board in BOARDS.values():
         for memory in board.memories:
@@ -66,10 +66,10 @@ def memories() -> dict[int, dict[str, list[Board]]]:
 
 
 def would_hold(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> str:
-    """A clause that names the memories that would hold a model's weights.
+    """Return a clause that names the memories that would hold a model's weights.
 
-    Its embeddings may be converted to fewer bits. Ask for a model that no preset of these boards holds, because of its
-    width or of the chip's size.
+    Its embeddings may be converted to fewer bits. Use it for a model that no preset of these boards holds, because of
+    its width or of the chip's size.
     """
     texts: list[str] = []
     choices = [bits for bits in EMBEDDING_BITS if bits <= embedding_bits]

@@ -1,4 +1,5 @@
-"""What the check of weights (`hw/weight_check.py`) costs a machine: its cells, and the words that it adds to a token.
+"""Counts the cost of the check of weights (`hw/weight_check.py`) in a machine: its cells, and the words that it adds to
+a token.
 
     machine ─► `weight_check` alone, synthesised ─► LUT4, FF, block RAM
             └► program's sizes for the largest model that fits ─► words of a token, and how many of them are checks
@@ -24,7 +25,7 @@ BLOCK = "weight_check"
 
 @dataclass(frozen=True)
 class CheckCost:
-    """Cells of the block and what it adds to a token of ``model``.
+    """Cells of the block, and the words that it adds to a token of ``model``.
 
     A token reads ``words`` words, of which ``added`` are checks with their headers: a ``share`` of all bytes that the
     token would read without them.
@@ -38,20 +39,21 @@ class CheckCost:
 
 
 def added_words(model_config: ModelConfig, hw_config: HwConfig) -> int:
-    """Number of words of checks, with their headers, that a token reads."""
+    """Return the number of words of checks, with their headers, that a token reads."""
     checks = sum(record.kind is RecordKind.CHECK for record in records(model_config, hw_config))
     return checks * (header_words(hw_config) + check_words(hw_config)) + check_words(hw_config)
 
 
 def added_share(model_config: ModelConfig, hw_config: HwConfig) -> float:
-    """Bytes of these words as a share of those that the token would read without checks, resident trits included."""
+    """Return bytes of these words as a share of those that the token would read without checks, resident trits
+    included."""
     sizes, added = program_sizes(model_config, hw_config), added_words(model_config, hw_config) * hw_config.word_bytes
     read = sizes.pass_words() * hw_config.word_bytes + sizes.trit_beats * hw_config.beat_bytes
     return added / (read - added)
 
 
 def measure_check(hw_config: HwConfig, models: Mapping[str, ModelConfig]) -> CheckCost | None:
-    """The cost with the first of ``models`` that the machine holds; None if it holds none."""
+    """Return the cost with the first of ``models`` that the machine holds; None if it holds none."""
     for name, model_config in models.items():
         if reason_against(model_config, hw_config) is None:
             return CheckCost(

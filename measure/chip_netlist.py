@@ -1,6 +1,6 @@
 # amaranth: UnusedElaboratable=no
 # A component is made only to ask for its ports.
-"""Simulates the netlist of a whole board: what is placed and routed, from the pins of the serial line on.
+"""Simulates the netlist of a whole board, which is placed and routed, from the pins of the serial line.
 
     Plan ─► kept netlist ─► Verilog of cells ─► module `chip` ─┐
                                 sim/chip_cells.v: pads, PLL ───┼─► Verilator ─► SimulatedBoard
@@ -28,7 +28,7 @@ from lutern.sim.verilate import verilate_text
 
 
 def chip_text(plan: Plan) -> str:
-    """Verilog of a plan's netlist and of what surrounds it: module `top` with clk, rst, rx, tx, overrun."""
+    """Return Verilog of a plan's netlist and of what surrounds it: module `top` with clk, rst, rx, tx, overrun."""
     board = plan.board
     with unfinished_folder(Path(tempfile.gettempdir())) as folder:
         work = Path(folder)
@@ -38,8 +38,8 @@ def chip_text(plan: Plan) -> str:
         cells = re.sub(r"\.COUT\(1'hx\)", ".COUT()", (work / "chip.v").read_text())
         cells = re.sub(r'TRELLIS_IO #\(\s*\.DIR\("(INPUT|OUTPUT)"\)\s*\)', r"TRELLIS_IO_\1", cells)
     resource = "{}_{}".format(*board.link.resource)
-    lamp, number, part = board.leds[3]
-    overrun = "__".join(filter(None, (f"{lamp}_{number}", part, "io")))
+    led, number, part = board.leds[3]
+    overrun = "__".join(filter(None, (f"{led}_{number}", part, "io")))
     pads = (Path(str(lutern.sim.__path__[0])) / "chip_cells.v").read_text()
     return f"""{cells}
 {pads}
@@ -50,12 +50,12 @@ endmodule
 
 
 def serial_top(plan: Plan) -> SerialTop:
-    """The component whose ports the simulated chip has."""
+    """Return the component whose ports the simulated chip has."""
     _pll, _baud, divisor = plan_clocks(plan.board, plan.config)
     return SerialTop(plan.config, divisor)
 
 
 def verilate_chip(plan: Plan) -> Path:
-    """The simulation of a board with four LEDs, for ``SimulatedBoard(serial_top(plan), library=...)``."""
+    """Return the simulation of a board with four LEDs, for ``SimulatedBoard(serial_top(plan), library=...)``."""
     text = chip_text(plan)
     return verilate_text(serial_top(plan), lambda: cell_models() + text, cell_models(), text)

@@ -66,11 +66,12 @@ class CodeTimes:
         return taken
 
     def reuse(self, op: Operation) -> None:
-        """The codes of the operation before serve this one too."""
+        """Use the codes of the operation before for this one, too."""
         self.column_ready = [0] * op.column_beats
 
     def free_bank(self) -> None:
-        """The last codes of an operation were read, and no other operation needs them: the next codes change banks."""
+        """Free the bank of an operation whose last codes were read and that no other operation needs: the next codes
+        change banks."""
         self._bank_free[self._bank] = self.reader.read + CodeMemory.bank_latency
         self._bank = 1 - self._bank
 

@@ -1,4 +1,4 @@
-"""How far the integer network's logits are from float32, compared with a float16 run of the same checkpoint.
+"""Compares the errors of two networks against float32: the integer network, and a float16 run of the same checkpoint.
 
     tokens ─┬─► float32 ─────────────────► logits ─┐
             ├─► integer (what the chip computes) ──┼─► relative RMS error, and its share of the float16 run's
@@ -80,7 +80,7 @@ def compare(name: str, checkpoint: Checkpoint, expected: tuple[NDArray, NDArray]
 
 
 def synthetic(config: ModelConfig, bfloat16: bool = False, seed: int = SEED) -> Checkpoint:
-    """A random checkpoint with the deviations of the reference's tensors, in float32 or rounded to bfloat16.
+    """Return a random checkpoint with the deviations of the reference's tensors, in float32 or rounded to bfloat16.
 
     The releases are stored in bfloat16; such weights survive a conversion to float16 with fewer flipped trits.
     """
@@ -102,7 +102,7 @@ def reference() -> Comparison | None:
 
 
 def logits(model: SteppedModel, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Logits [T, B, V] of tokens [T, B]."""
+    """Return logits [T, B, V] of tokens [T, B]."""
     state = model.initial_state(ids.shape[1])
     rows = []
     for tokens in ids:

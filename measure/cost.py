@@ -1,4 +1,4 @@
-"""What a block costs on ECP5: the block alone through yosys, or inside a wrapper through nextpnr.
+"""Finds the cost of a block on ECP5: the block alone through yosys, or inside a wrapper through nextpnr.
 
     config ─► component ─► RTLIL ─► yosys ─► stat.json ─► Cost
                                           └─► top.json ─► nextpnr, packing only ─► report.json ─► Packed
@@ -57,14 +57,15 @@ BAUD = 3_000_000
 
 
 def _state_in_memory(config: HwConfig) -> HwConfig:
-    """The machine with its state in the memory of words, or a similar one that can have it there."""
+    """Return the machine with its state in the memory of words, or a similar one that can have it there."""
     if config.source == "resident" or config.memory == "host":
         config = config.with_(source="streamed", memory="block", rows=20 * config.results_per_cycle, word_bytes=4)
     return config.with_(state="memory")
 
 
 def _with_axi(config: HwConfig) -> HwConfig:
-    """The machine with its words on an AXI4 bus of 64 bits, or a similar one; a beat of its trits fills the bus."""
+    """Return the machine with its words on an AXI4 bus of 64 bits, or a similar one; a beat of its trits fills the
+    bus."""
     if config.memory == "axi":
         return config
     filled = 8 // (config.results_per_cycle * config.columns) or 1
@@ -168,14 +169,14 @@ _DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, Recu
 
 
 def _counts(cells: dict[str, Any]) -> dict[str, int]:
-    """Numbers of cells by type."""
+    """Return numbers of cells by type."""
     if not all(type(count) is int for count in cells.values()):
         raise ValueError("a count is no number")
     return cells
 
 
 def parse_stat(block: str, text: str) -> Cost:
-    """The cost from the output of yosys' `stat -json`; raises ``LuternError`` if it is not there."""
+    """Return the cost from the output of yosys' `stat -json`; raises ``LuternError`` if it is not there."""
     try:
         cells = _counts(json.loads(text)["design"]["num_cells_by_type"])
     except _DAMAGED:
@@ -196,7 +197,7 @@ def _utilization(report: dict[str, Any]) -> dict[str, int]:
 
 
 def parse_report(block: str, text: str, seed: int) -> Placement:
-    """The placement from nextpnr's `--report`; raises ``LuternError`` if it is not there."""
+    """Return the placement from nextpnr's `--report`; raises ``LuternError`` if it is not there."""
     try:
         report: dict[str, Any] = json.loads(text)
         used = _utilization(report)
@@ -209,7 +210,7 @@ def parse_report(block: str, text: str, seed: int) -> Placement:
 
 
 def parse_packed(block: str, text: str) -> Packed:
-    """Utilisation from nextpnr's `--report`; raises ``LuternError`` if it is not there."""
+    """Return utilisation from nextpnr's `--report`; raises ``LuternError`` if it is not there."""
     try:
         used = _utilization(json.loads(text))
         return Packed(used["TRELLIS_COMB"], used["TRELLIS_FF"])
@@ -303,7 +304,8 @@ def _component(block: str, config: HwConfig) -> wiring.Component:
 
 
 def _result(block: str, wanted: tuple[str, ...], inputs: tuple[str, ...], run: Callable[[Path], None]) -> Path:
-    """The folder that holds the files `wanted`; if it does not exist, `run` makes the files in a folder of its own."""
+    """Return the folder that holds the files `wanted`; if it does not exist, `run` makes the files in a folder of its
+    own."""
     versions = [synthesis.require_package(package) for package in synthesis.PACKAGES]
     folder = cache.cache_folder("cost") / f"cost-{digest(*inputs, *versions)[:32]}"
     cache.kept_result(folder, wanted, run, f"The cost of {block} is not known", f"failed-{block}.log")

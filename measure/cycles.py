@@ -7,10 +7,10 @@
                                             codes ◄── quantiser ◄── R = 127 / largest ◄──── norm ◄───┘
 
 The only rules are "a cycle later than", "when both are there" and "one a cycle", so every time is a maximum of sums. A
-pass is computed in the order of its operations; words are read when something made from them is needed. The readers
-run ahead into the next pass, so several passes are computed, and the last one counts. Beats, row groups and layers that
-repeat are jumped over (``steady.py``). docs/engine.md describes the same in words. Tests compare the RTL with it, cycle
-by cycle. It assumes on-chip memory (a word a cycle) and a host that takes tokens at once.
+pass is computed in the order of its operations; words are read when something made from them is needed. The readers run
+ahead into the next pass, so several passes are computed, and the figures are those of the last one. Beats, row groups
+and layers that repeat are jumped over (``steady.py``). docs/engine.md describes the same in words. Tests compare the
+RTL with it, cycle by cycle. It assumes on-chip memory (a word a cycle) and a host that takes tokens at once.
 
 Times are cycles from the start of the first pass. Cost: see ``token_cycles``.
 """
@@ -39,9 +39,10 @@ from lutern.model_ref.errors import LuternError
 PAUSE = 100_000
 """Cycles before a pass that the host begins: enough for the readers to read all that they can."""
 PASSES = 32
-"""Most passes that are computed until the readers are as far ahead as they stay; mostly it takes three."""
+"""Largest number of passes that are computed until the readers are as far ahead as they stay; usually three are
+enough."""
 SHORT_GROUP = 48
-"""Most beats of a row group for which computing each is faster than jumping."""
+"""Largest number of beats of a row group for which computing each is faster than jumping."""
 _LOOKS = {start + place for start in (4, 16, 64, 256, 1024) for place in range(3)}  # three states make a step
 
 
@@ -129,7 +130,8 @@ class PassModel:
         )
 
     def _pass(self, chosen: list[int]) -> list[int]:
-        """One step: takes the cycles in which tokens were chosen, returns those of the next choices."""
+        """Compute one step from the cycles in which its tokens were chosen, and return the cycles of the next
+        choices."""
         self.phases = []
         ends, beats = chosen[-1], self.beats
 
@@ -193,7 +195,7 @@ class PassModel:
         self.results.end(self.row_used)
 
     def _asked(self, chosen: int) -> int:
-        """The cycle in which a token's row is requested: the row before it is used, and its fetch is done."""
+        """Return the cycle in which a token's row is requested: the row before it is used, and its fetch is done."""
         return max(chosen + 1, self.row_used + 1, self.fetcher_idle)
 
     def _close_port(self, asked: int) -> None:
@@ -211,7 +213,7 @@ class PassModel:
             self.results.result(op, stream, beat, self.row_used, last, first=beat == 0)
 
     def _copy(self) -> PassModel:
-        """A copy of the state."""
+        """Return a copy of the state."""
         shared = (self.config, self.stream.records)
         return copy.deepcopy(self, {id(item): item for item in shared})
 
@@ -252,7 +254,7 @@ class PassModel:
         return done
 
     def _group(self, op: Operation, shows: int, first: bool, beat_words: int) -> None:
-        """The beats of a row group; those of the first group wait for their codes."""
+        """Compute the beats of a row group; those of the first group wait for their codes."""
         codes, steady = self.codes.reader, Steady(self._visit, lambda: self.beat)
         column = 0
         while column < op.column_beats:
@@ -275,7 +277,7 @@ def token_cycles(
     chained: bool = False,
     embedding_bits: int = WIDE_BITS,
 ) -> TokenCycles:
-    """Cycles, beats and words of a pass in the middle of a run; they are the same for every pass of a program.
+    """Return cycles, beats and words of a pass in the middle of a run; they are the same for every pass of a program.
 
     ``chained``: the streams are tokens of one prompt, and each pass is a run. Raises ``LuternError`` if passes differ.
     """
@@ -290,7 +292,8 @@ def token_phases(
     chained: bool = False,
     embedding_bits: int = WIDE_BITS,
 ) -> list[PhaseCycles]:
-    """The phases of the same pass: the embedding's row, each matrix, the choice. Their cycles add up to the pass's."""
+    """Return the phases of the same pass: the embedding's row, each matrix, the choice. Their cycles add up to the
+    pass's."""
     passes = PassModel(model_config, hw_config, streams, chained=chained, embedding_bits=embedding_bits)
     passes.run()
     return passes.phases

@@ -3,8 +3,8 @@
     joules a token = bits x (core + interface) + standby x parts x seconds
 
 ``core``: array and data path of the part. ``interface``: pins, lines, termination and, if a figure includes it, the PHY
-of the controller. ``standby``: watts of one part that is clocked and refreshed but not read; no joule of a bit includes
-it. Every figure is an interval, and none has been compared with a meter.
+of the controller. ``standby``: watts of one part that is clocked and refreshed but not read; the joules of a bit do not
+include it. Every figure is an interval, and none has been compared with a meter.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class Dram:
         )
 
     def parts(self, config: HwConfig) -> int:
-        """The number of parts that give all words that a machine can take."""
+        """Return the number of parts that give all words that a machine can take."""
         return math.ceil(peak_word_hz(config) * config.word_bytes / self.peak - 1e-9)
 
     def standby_watts(self, config: HwConfig) -> Coefficient:
-        """Standby watts of all parts of a machine."""
+        """Return standby watts of all parts of a machine."""
         return Coefficient(*(self.parts(config) * getattr(self.standby, name) for name in ("value", "low", "high")))
 
 
@@ -121,7 +121,7 @@ CHOOSES = ("port", "axi")
 
 
 def dram_of(config: HwConfig, name: str = "") -> Dram | None:
-    """The kind of a machine's memory; None if it has none next to the chip.
+    """Return the kind of a machine's memory; None if it has none next to the chip.
 
     ``name`` chooses the kind where the machine leaves it open. Raises ``LuternError`` if it is missing there, is
     unknown, or contradicts the machine's kind.
@@ -146,7 +146,8 @@ def dram_of(config: HwConfig, name: str = "") -> Dram | None:
 
 @dataclass(frozen=True)
 class Joules:
-    """Joules of a token: ``transport`` of the bits that are read, ``standby`` of the parts while it is computed."""
+    """Joules of a token: ``transport`` of the bits that are read, ``standby`` of the parts while the token is
+    computed."""
 
     byte_count: float
     tokens_per_second: float
@@ -157,7 +158,7 @@ class Joules:
 def joules(
     model_config: ModelConfig, config: HwConfig, memory: Dram, tokens_per_second: float, streams: int = 1
 ) -> Joules:
-    """Joules of one token of a pass of ``streams`` tokens, at ``tokens_per_second`` of all streams together."""
+    """Return joules of one token of a pass of ``streams`` tokens, at ``tokens_per_second`` of all streams together."""
     byte_count = sizes_of(model_config, config).pass_words(streams) * config.word_bytes / streams
     transport, watts = memory.byte, memory.standby_watts(config)
     return Joules(

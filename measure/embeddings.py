@@ -1,4 +1,4 @@
-"""What embeddings of 12 bits save and what they cost: bytes of the image, error of the logits.
+"""Compares embeddings of 12 bits with those of 16: bytes of the image, error of the logits.
 
     tokens ─┬─► float32 ───────────────────► logits ─┐
             ├─► integer, embeddings of 16 bits ──────┼─► relative RMS error against float32, and of 12 bits against 16
@@ -45,7 +45,8 @@ class Cost:
 
 
 def shape(width: int) -> ModelConfig:
-    """A network of this width, with the ratio of the channel mixer to the width that the releases have (2.75)."""
+    """Return a network of this width, with the ratio of the channel mixer to the width that the releases have
+    (2.75)."""
     return ModelConfig(vocab_size=VOCAB, hidden_size=width, num_hidden_layers=LAYERS, intermediate_size=11 * width // 4)
 
 
@@ -67,7 +68,7 @@ def cost(name: str, checkpoint: Checkpoint) -> Cost:
 
 
 def synthetic_cost(width: int) -> Cost:
-    """The figures of a random checkpoint of this width."""
+    """Return the figures of a random checkpoint of this width."""
     return cost(f"random, d {width}", synthetic(shape(width), bfloat16=True))
 
 

@@ -75,7 +75,7 @@ class Estimate:
 
 
 def static_watts(part: str, calibration: Calibration) -> Coefficient:
-    """Static power of a part: measured, if the calibration has it, else that of the data sheet.
+    """Return the static power of a part: measured, if the calibration has it, else the data sheet's.
 
     Raises ``LuternError`` for a part that neither has.
     """
@@ -91,7 +91,8 @@ def static_watts(part: str, calibration: Calibration) -> Coefficient:
 
 
 def estimate(part: str, calibration: Calibration, events: Mapping[str, float], seconds: float) -> Estimate:
-    """Joules of a token that has these events and takes ``seconds``; ``LuternError`` if a coefficient is missing."""
+    """Return joules of a token that has these events and takes ``seconds``; ``LuternError`` if a coefficient is
+    missing."""
     calibration.require(part)
     terms = []
     for name, count in events.items():
@@ -108,7 +109,7 @@ def estimate(part: str, calibration: Calibration, events: Mapping[str, float], s
 
 
 def with_memory(calibration: Calibration, memory: Dram) -> Calibration:
-    """The calibration with a coefficient for the bytes of a memory: its own, or that of the memory's table."""
+    """Return the calibration with a coefficient for the bytes of a memory: its own, or that of the memory's table."""
     if memory.event in calibration.coefficients:
         return calibration
     return replace(
@@ -143,7 +144,7 @@ def of_windows(
     block_rams: int,
     clock_hz: float,
 ) -> dict[str, Coefficient]:
-    """Dynamic joules of parts of a token; ``toggles`` holds toggles and cycles of each part."""
+    """Return dynamic joules of parts of a token; ``toggles`` holds toggles and cycles of each part."""
     return {
         name: estimate(
             part,

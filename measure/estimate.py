@@ -7,7 +7,7 @@
 
     ModelConfig, Device ──► max(bytes / bandwidth, trits / (lanes x clock)) + barriers      any memory and any lanes
 
-Cost: that of the cycle model, a fifth of a second for the demo, seconds for the released models.
+Its time is the cycle model's: a fifth of a second for the demo, seconds for the released models.
 """
 
 from __future__ import annotations
@@ -95,12 +95,12 @@ def estimate(
 
 
 def lane_use(hw_config: HwConfig, found: Estimate) -> float:
-    """Share of the time in which the lanes of a machine work on trits."""
+    """Return the share of the time in which the lanes of a machine work on trits."""
     return found.trits * found.tokens_per_second / found.streams / (hw_config.lanes * hw_config.clock_hz)
 
 
 def limit_sentence(model_config: ModelConfig, hw_config: HwConfig, found: Estimate) -> str:
-    """A sentence that says what limits a machine, with its share of the time, and what more lanes would gain."""
+    """Return a sentence that says what limits a machine, with its share of the time, and what more lanes would gain."""
     used = f"{lane_use(hw_config, found):.1%}"
     if hw_config.source == "resident":
         return f"The lanes are the limit: they work in {used} of the cycles, else they wait for codes of a new vector."
@@ -120,7 +120,7 @@ def limit_sentence(model_config: ModelConfig, hw_config: HwConfig, found: Estima
 
 
 def _other_limit(model_config: ModelConfig, hw_config: HwConfig, found: Estimate) -> str:
-    """A clause that says what limits a machine that does not take all words that its memory could give."""
+    """Return a clause that says what limits a machine that does not take all words that its memory could give."""
     leave = math.ceil(hw_config.rows * found.streams / hw_config.results_per_cycle)
     beats = math.ceil(model_config.hidden_size / hw_config.columns)
     takes = f"words are taken in {found.share:.1%} of the cycles"
@@ -133,7 +133,7 @@ def _other_limit(model_config: ModelConfig, hw_config: HwConfig, found: Estimate
 
 
 def _words(model_config: ModelConfig, hw_config: HwConfig, streams: int) -> int:
-    """Number of words that a pass reads."""
+    """Return the number of words that a pass reads."""
     sizes = sizes_of(model_config, hw_config)
     return sizes.record_words + streams * sizes.row_words
 

@@ -2,8 +2,8 @@
 
     Token, roofs, bars ─► Drawing: picture, headings, rows ─► NAME.svg │ .pdf │ .png, and NAME.csv
 
-The numbers of a CSV are those that are drawn, without units and separators. What a picture comes from (provenance.py)
-is in its metadata.
+The numbers of a CSV are those that are drawn, without units and separators. The metadata of a picture hold its origin
+(provenance.py).
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Drawing:
     rows: tuple[tuple[Cell, ...], ...]
 
     def svg(self) -> str:
-        """The picture as an element of a page."""
+        """Return the picture as an element of a page."""
         return pictures.to_svg(self.draw(), self.name)
 
     def csv(self) -> str:
-        """The numbers."""
+        """Return the numbers."""
         text = io.StringIO()
         lines = csv.writer(text, lineterminator="\n")
         lines.writerow(self.headings)
@@ -53,7 +53,7 @@ class Drawing:
         return text.getvalue()
 
     def picture(self, kind: str, facts: Facts) -> bytes:
-        """The picture as a file of one of ``FORMATS``; the same numbers and facts give the same bytes."""
+        """Return the picture as a file of one of ``FORMATS``; the same numbers and facts give the same bytes."""
         matplotlib = pictures.require_matplotlib()
         says = "; ".join(f"{name}: {value}" for name, value in facts)
         metadata: dict[str, dict[str, Any]] = {
@@ -69,7 +69,7 @@ class Drawing:
 
 
 def timeline(token: Token) -> Drawing:
-    """What lanes and record stream do in each phase."""
+    """Return what lanes and record stream do in each phase."""
     rows = [
         (phase.part, phase.name, phase.cycles, phase.model_cycles, *(phase.counts[name] for name in COUNTER_NAMES))
         for phase in token.phases
@@ -79,7 +79,7 @@ def timeline(token: Token) -> Drawing:
 
 
 def layers(token: Token) -> Drawing:
-    """Cycles of each layer by cause."""
+    """Return cycles of each layer by cause."""
     rows: list[tuple[Cell, ...]] = [
         (part, *(counts[name] for name in COUNTER_NAMES)) for part, counts in token.parts.items()
     ]
@@ -87,14 +87,14 @@ def layers(token: Token) -> Drawing:
 
 
 def energy(name: str, bars: Sequence[Bar], label: str) -> Drawing:
-    """A bar a layer; ``label`` says the unit."""
+    """Return a bar a layer; ``label`` says the unit."""
     rows = [(bar.name, bar.value, bar.low, bar.high) for bar in bars]
     headings = ("part", label.partition(",")[0], "low", "high")
     return Drawing(name, lambda: pictures.energy(bars, label), headings, tuple(rows))
 
 
 def roofline(roofs: Sequence[Roof]) -> Drawing:
-    """Each machine below its bounds."""
+    """Return a roofline: each machine below its bounds."""
     rows = [
         (roof.name, roof.trits_per_byte, roof.trits_per_second, roof.lanes_per_second, roof.bytes_per_second)
         for roof in roofs
@@ -104,7 +104,7 @@ def roofline(roofs: Sequence[Roof]) -> Drawing:
 
 
 def write_drawing(drawing: Drawing, path: Path, facts: Facts) -> list[Path]:
-    """Write a picture, in the format that its name ends in, and its data beside it; the files."""
+    """Write a picture, in the format that its name ends in, and its data beside it; return the files."""
     data = path.with_suffix(".csv")
     write_whole(path, drawing.picture(path.suffix[1:], facts))
     write_whole(data, drawing.csv())
@@ -112,7 +112,7 @@ def write_drawing(drawing: Drawing, path: Path, facts: Facts) -> list[Path]:
 
 
 def write_all(drawings: Sequence[Drawing], folder: Path, facts: Facts) -> int:
-    """Write each drawing into a folder, in every format and as data; the number of files."""
+    """Write each drawing into a folder, in every format and as data; return the number of files."""
     for drawing in drawings:
         for kind in FORMATS:
             write_whole(folder / f"{drawing.name}.{kind}", drawing.picture(kind, facts))

@@ -36,7 +36,8 @@ class Fit:
 
 
 def fastest_fit(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> Fit | None:
-    """Of the boards that hold a model, that with most lanes and fastest clock; boards fed by the host come last."""
+    """Return the board that holds a model with most lanes and fastest clock; boards whose weights the host sends come
+    last."""
     found = []
     for board in BOARDS.values():
         for name in board.presets:
@@ -47,7 +48,7 @@ def fastest_fit(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> F
                 found.append((not host, speed, board, hw_config))
     if not found:
         return None
-    own, _, board, hw_config = max(found, key=lambda one: one[:2])  # the first, if several are equal
+    own, _, board, hw_config = max(found, key=lambda one: one[:2])  # ``max`` takes the first of equal ones
     baud = board.baud(hw_config)
     rate = estimate(model_config, hw_config, baud=baud, embedding_bits=embedding_bits).tokens_per_second
     return Fit(board.name, hw_config.name, rate, not own)
@@ -55,7 +56,7 @@ def fastest_fit(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> F
 
 @cache
 def chip_lacks(hw_config: HwConfig, board: Board) -> tuple[Lack, ...]:
-    """What the chip of a board has too little of for a machine.
+    """Return the resources of which a board's chip has too few for a machine.
 
     LUTs count only if the error of their estimate leaves no doubt.
     """
@@ -72,7 +73,7 @@ def chip_lacks(hw_config: HwConfig, board: Board) -> tuple[Lack, ...]:
 
 
 def largest_machine(board: Board) -> HwConfig:
-    """The machine of a board whose own memory is largest."""
+    """Return the machine of a board whose own memory is largest."""
     return max((board.config(name) for name in board.presets), key=_own_bytes)
 
 
@@ -89,7 +90,7 @@ def _holds(model_config: ModelConfig, board: Board, name: str, embedding_bits: i
 
 
 def lack_of(model_config: ModelConfig, board: Board, embedding_bits: int = WIDE_BITS) -> tuple[str, str] | None:
-    """The board's machine with the most memory, and what it lacks first; None if the board holds the model."""
+    """Return the board's machine with the most memory, and what it lacks first; None if the board holds the model."""
     own = [name for name in board.presets if board.config(name).memory != "host"]
     if any(_holds(model_config, board, name, embedding_bits) for name in own):
         return None
@@ -101,7 +102,8 @@ def lack_of(model_config: ModelConfig, board: Board, embedding_bits: int = WIDE_
 def presets_that_hold(
     model_config: ModelConfig, embedding_bits: int = WIDE_BITS, *, memory: str = ""
 ) -> dict[str, str]:
-    """The first preset of each board that holds a model, by the board's name; with ``memory``, if that is given."""
+    """Return the first preset of each board that holds a model, by the board's name; with ``memory``, if that is
+    given."""
     found = {
         board.name: next(
             (
@@ -143,7 +145,7 @@ def check_model(
 
 
 def where_it_fits(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> str:
-    """A clause that names the presets of boards that hold a model, and the memories that would."""
+    """Return a clause that names the presets of boards that hold a model, and the memories that would."""
     by_preset: dict[str, list[str]] = {}
     own = False
     for board, name in presets_that_hold(model_config, embedding_bits).items():
@@ -157,7 +159,8 @@ def where_it_fits(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) ->
 
 
 def sentence(model_config: ModelConfig, board: Board | None = None, embedding_bits: int = WIDE_BITS) -> str:
-    """A sentence: where a model fits, how fast it is, and what ``board`` (by default the first that fails) lacks."""
+    """Return a sentence: where a model fits, how fast it is, and what ``board`` (by default the first that fails)
+    lacks."""
     fit = fastest_fit(model_config, embedding_bits)
     text = "fits no board"
     if fit is not None:

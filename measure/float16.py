@@ -5,7 +5,7 @@
     every other operation: operands float16, computed in float32, result ─► float16; the state S stays float32
 
 float16 values are kept in float32 arrays and rounded by `half`. The order of BLAS additions is not that of a GPU, which
-changes the error by a tenth. Cost: that of the float network, and about 20 roundings for each element of h.
+changes the error by a tenth. Its time is the float network's, and about 20 roundings for each element of h.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Float16Model:
         return np.zeros((self.config.num_hidden_layers, streams, self.config.hidden_size), np.float32)
 
     def step(self, ids: NDArray[np.int64], state: Floats) -> tuple[Floats, Floats]:
-        """Logits [B, V] and the next state [L, B, d] of one token of every stream."""
+        """Return logits [B, V] and the next state [L, B, d] of one token of every stream."""
         h = half(self.embeddings[ids])
         new_state = np.empty_like(state)
         eps = self.config.rms_norm_eps

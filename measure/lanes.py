@@ -1,15 +1,15 @@
 # amaranth: UnusedElaboratable=no
 # A component is made only to ask for its ports.
-"""What a lane costs on ECP5, from routed designs: folded (`hw/lane.py`), or as products followed by an adder tree.
+"""The cost of a lane on ECP5, from routed designs: folded (`hw/lane.py`), or as products followed by an adder tree.
 
     LUT4 a lane = (TRELLIS_COMB of the routed unit between registers - its XORs - its decoder) / lanes
 
 The figure includes the rest of the unit: accumulators, drain, control. The decoder of trits is the same for both kinds
-of lanes and for any number of streams, and is counted separately: it is what the unit saves if the bits of a beat are
-used as trits.
+of lanes and for any number of streams, and is counted separately: its cost is the difference to a unit that uses the
+bits of a beat as trits.
 
-The shapes are those of a machine with up to 32 columns, since a row's accumulator and drain cost 43 LUT4 whatever the
-row is.
+The shapes are those of a machine with up to 32 columns, since a row's accumulator and drain cost 43 LUT4 for every
+length of the row.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from lutern.measure.wrapper import Wrapper
 SHAPES = {16: (2, 8, 1), 32: (2, 16, 1), 64: (4, 16, 1), 128: (4, 32, 1), 256: (8, 32, 2), 512: (16, 32, 4)}
 """Rows, columns and results a cycle, by the number of lanes."""
 TREE_LANES = 256
-"""Most lanes for which the naive tree is measured, as a comparison."""
+"""Largest number of lanes for which the naive tree is measured, as a comparison."""
 STREAM_LANES = 256
-"""Most lanes for which a second stream is measured."""
+"""Largest number of lanes for which a second stream is measured."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class _Undecoded(TernaryUnit):
 
 
 def lane_config(lanes: int, cells: str, streams: int = 1) -> HwConfig:
-    """A machine with this number of lanes."""
+    """Return a machine with this number of lanes."""
     rows, columns, results = SHAPES[lanes]
     return HwConfig(
         f"{lanes} lanes",

@@ -131,7 +131,7 @@ class Way:
 
 
 def _cheapest(memory: ChipMemory) -> Way:
-    """The way that yosys chooses."""
+    """Return the way that yosys chooses."""
     bits = memory.used_bits
     ways = []
     if memory.style in ("", "logic"):
@@ -150,7 +150,7 @@ def _cheapest(memory: ChipMemory) -> Way:
 
 
 def _of_block(memory: ChipMemory, bits: int, block: Block) -> Way:
-    """Block RAMs of one kind, in the shape that yosys chooses."""
+    """Return block RAMs of one kind, in the shape that yosys chooses."""
     if block.shared_ports:
         copies = -(-(memory.reads - bool(memory.chunk_bits)) // (block.shared_ports - (not memory.constant)))
     else:
@@ -179,7 +179,7 @@ def _around(memory: ChipMemory, deep: int, bits: int, checked: bool) -> float:
 
 
 def chip_memories(config: HwConfig) -> list[ChipMemory]:
-    """The memories of a chip with a serial line."""
+    """Return the memories of a chip with a serial line."""
     return [*_link(config), *_source(config), *_vectors(config), *_head(config), *_norm(config), *_fifos(config)]
 
 
@@ -194,7 +194,7 @@ def _link(config: HwConfig) -> Iterator[ChipMemory]:
 
 
 def _source(config: HwConfig) -> Iterator[ChipMemory]:
-    """Memories of trits and words."""
+    """Yield memories of trits and words."""
     if config.source == "resident":
         bank, chunk = min(BANK_BEATS, config.trit_beats), chunk_bits(config)
         for first in range(0, config.trit_beats, bank):
@@ -227,7 +227,7 @@ def _source(config: HwConfig) -> Iterator[ChipMemory]:
 
 
 def _vectors(config: HwConfig) -> Iterator[ChipMemory]:
-    """Memories of h, S, z and gates."""
+    """Yield memories of h, S, z and gates."""
     lanes, streams = config.results_per_cycle, config.streams
     width = -(-config.max_width // lanes)
     beats = place_count(config, width)
@@ -257,7 +257,7 @@ def _vectors(config: HwConfig) -> Iterator[ChipMemory]:
 
 
 def _head(config: HwConfig) -> Iterator[ChipMemory]:
-    """Memories of logits for the host, and of noise."""
+    """Yield memories of logits for the host, and of noise."""
     lanes, streams = config.results_per_cycle, config.streams
     if config.top_k:
         places = streams << max(1, (config.top_k - 1).bit_length()) if streams > 1 else config.top_k
@@ -275,7 +275,7 @@ def _head(config: HwConfig) -> Iterator[ChipMemory]:
 
 
 def _norm(config: HwConfig) -> Iterator[ChipMemory]:
-    """Memories of square roots and reciprocals, u and codes."""
+    """Yield memories of square roots and reciprocals, u and codes."""
     lanes = config.results_per_cycle
     yield ChipMemory("roots", 1024, MANTISSA_BITS, constant=True)
     places = config.streams * -(-config.max_width // config.codes_per_cycle)
@@ -298,7 +298,7 @@ def _norm(config: HwConfig) -> Iterator[ChipMemory]:
 
 
 def _fifos(config: HwConfig) -> Iterator[ChipMemory]:
-    """Memories of FIFOs: a FIFO's last word is in a register, except in those at the ends of pipelines."""
+    """Yield memories of FIFOs: a FIFO's last word is in a register, except in those at the ends of pipelines."""
     group_bits = config.results_per_cycle * TUPLE_GAINS * ITEM_BITS
     yield ChipMemory("gains", config.gain_fifo_words - 1, config.word_bits, checked=True)
     for first in range(0, group_bits, GROUP_PART_BITS):
@@ -316,7 +316,7 @@ def _fifos(config: HwConfig) -> Iterator[ChipMemory]:
 
 
 def _credits(name: str, bits: int, part_bits: int = FIFO_BITS) -> Iterator[ChipMemory]:
-    """Memories of a FIFO with credits (``hw/pipeline/credits.py``)."""
+    """Yield memories of a FIFO with credits (``hw/pipeline/credits.py``)."""
     for first in range(0, bits, part_bits):
         yield ChipMemory(name, CREDITS, min(part_bits, bits - first), style="distributed")
 

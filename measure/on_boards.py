@@ -52,7 +52,8 @@ class OnBoard:
 
 
 def machine(model_config: ModelConfig, board: Board, streams: int) -> tuple[HwConfig, tuple[str, ...]]:
-    """A board's machine for a model, and its changes to the preset, of which there are none if that is large enough."""
+    """Return a board's machine for a model, and its changes to the preset, of which there are none if that is large
+    enough."""
     assert board.ddr3 is not None
     base = preset(PRESET)
     width = max(model_config.hidden_size, model_config.intermediate_size)
@@ -72,7 +73,7 @@ def machine(model_config: ModelConfig, board: Board, streams: int) -> tuple[HwCo
 
 
 def rows() -> list[OnBoard]:
-    """A row for every model and board with DDR3 that holds it; boards that are alike share a row.
+    """Return a row for every model and board with DDR3 that holds it; boards that are alike share a row.
 
     Embeddings are as wide as the memory allows.
     """
@@ -86,7 +87,7 @@ def rows() -> list[OnBoard]:
 
 
 def _of_board(name: str, model_config: ModelConfig, board: Board) -> Iterator[OnBoard]:
-    """Rows of a board: one stream, and as many more, with S in the DDR3, as chip and memory hold."""
+    """Yield rows of a board: one stream, and as many more, with S in the DDR3, as chip and memory hold."""
     for streams in STREAMS:
         config, changes = machine(model_config, board, streams)
         if chip_lacks(config, board):

@@ -76,7 +76,7 @@ class Token:
         return found
 
     def total(self, name: str) -> int:
-        """A counter over the whole token."""
+        """Return a counter over the whole token."""
         return sum(phase.counts[name] for phase in self.phases)
 
 

@@ -43,7 +43,7 @@ PNG_DPI = 110
 
 
 def require_matplotlib() -> Any:
-    """The package matplotlib; raises ``LuternError`` with the command that installs it."""
+    """Return the package matplotlib; raises ``LuternError`` with the command that installs it."""
     try:
         import matplotlib
     except ModuleNotFoundError:
@@ -62,7 +62,8 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **opti
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """The picture as an SVG element; ``name`` keeps its ids different from those of other pictures on the page."""
+    """Return the picture as an SVG element; ``name`` keeps its ids different from those of other pictures on the
+    page."""
     matplotlib = require_matplotlib()
     settings = {
         "svg.fonttype": "none",
@@ -81,7 +82,7 @@ def to_svg(figure: Figure, name: str) -> str:
 
 
 def to_png(figure: Figure) -> bytes:
-    """The picture as the bytes of a PNG file."""
+    """Return the picture as the bytes of a PNG file."""
     matplotlib = require_matplotlib()
     content = io.BytesIO()
     with matplotlib.rc_context({"font.size": FONT_SIZE}):
@@ -97,7 +98,8 @@ def _plain(axes: Any, *, grid: str = "") -> None:
 
 
 def timeline(token: Token) -> Figure:
-    """The timeline of a token: what lanes and record stream do in each phase (area: cycles), and where layers are."""
+    """Return the timeline of a token: what lanes and record stream do in each phase (area: cycles), and where layers
+    are."""
     figure, (lanes, stream) = _figure(10, 5.4, 2, sharex=True)
     edges = np.concatenate([[0], np.cumsum([phase.cycles for phase in token.phases])])
     for axes, names, title, below in ((lanes, LANE_COUNTERS, "lanes", 0.02), (stream, RECORD_COUNTERS, "stream", 0.2)):
@@ -150,7 +152,7 @@ def timeline(token: Token) -> Figure:
 
 
 def layers(token: Token) -> Figure:
-    """Bars of cycles for each layer, stacked by what the lanes did."""
+    """Return bars of cycles for each layer, stacked by what the lanes did."""
     parts = token.parts
     figure, axes = _figure(8, 1.6 + 0.36 * len(parts))
     left = np.zeros(len(parts))
@@ -171,7 +173,7 @@ def layers(token: Token) -> Figure:
 
 @dataclass(frozen=True)
 class Bar:
-    """What a part of a token took; ``low`` and ``high`` are the interval of an estimate."""
+    """The cost of a part of a token; ``low`` and ``high`` are the interval of an estimate."""
 
     name: str
     value: float
@@ -180,7 +182,7 @@ class Bar:
 
 
 def energy(bars: Sequence[Bar], label: str) -> Figure:
-    """A bar for each layer, with its interval if it has one."""
+    """Return a bar for each layer, with its interval if it has one."""
     figure, axes = _figure(8, 1.0 + 0.36 * len(bars))
     names, values = [bar.name for bar in bars], np.array([bar.value for bar in bars])
     axes.barh(names, values, color=COLOURS["beats"])
@@ -206,7 +208,7 @@ class Roof:
 
 
 def roofline(roofs: Sequence[Roof]) -> Figure:
-    """Trits a second over trits a byte, with each machine's point below its own roof."""
+    """Return trits a second over trits a byte, with each machine's point below its own roof."""
     figure, axes = _figure(8, 4.4 + 0.2 * len(roofs))
     knees = [roof.lanes_per_second / roof.bytes_per_second for roof in roofs]
     low = min([roof.trits_per_byte for roof in roofs] + knees) / 4
@@ -233,9 +235,9 @@ def roofline(roofs: Sequence[Roof]) -> Figure:
 
 
 def scaling(results: Sequence[Result]) -> Figure:
-    """Loss over weights with the laws, and over compute as each run goes: one colour a kind of network.
+    """Return a picture of the loss over weights with the laws, and over compute; each kind of network has a colour.
 
-    A point is a run at the last step of all; lines go on where a run was faster than others."""
+    A point is a run at the last step of all; lines continue where a run was faster than others."""
     figure, (over_weights, over_compute) = _figure(10, 4.2, 1, 2, sharey=True)
     laws = laws_of(results)
     for colour, (kind, best) in zip(SERIES, best_of(results).items(), strict=False):

@@ -26,7 +26,8 @@ _BLOCK_BYTES = 1 << 20
 def provenance(
     models: Iterable[tuple[str, ModelConfig, Iterable[Path]]] = (), machines: Iterable[HwConfig] = ()
 ) -> Facts:
-    """What is known of a measurement. ``models``: name, config and files of each."""
+    """Return the origin of a measurement: version, commit, command, date, computer. ``models``: name, config and files
+    of each."""
     facts = [
         ("version", f"lutern {metadata.version('lutern')}"),
         ("commit", commit()),
@@ -41,7 +42,7 @@ def provenance(
 
 
 def commit() -> str:
-    """The commit of the checkout that this package is, and whether files of it were changed since."""
+    """Return the commit of the checkout that this package is, and whether files of it were changed since."""
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return "none: installed without its repository"
@@ -62,7 +63,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def computer() -> str:
-    """Processor, cores, system and Python of this computer."""
+    """Return processor, cores, system and Python of this computer."""
     processor = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
@@ -74,7 +75,7 @@ def computer() -> str:
 
 
 def digest_of(files: Iterable[Path]) -> str:
-    """SHA-256 over the content of files in the order of their names; "none" without any."""
+    """Return SHA-256 over the content of files in the order of their names; "none" without any."""
     found, count = hashlib.sha256(), 0
     for path in sorted(files, key=lambda path: path.name):
         count += 1

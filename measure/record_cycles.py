@@ -53,11 +53,11 @@ class RecordTimes:
         self.supply_ops: deque[Operation] = deque()
 
     def next_op(self, name: str) -> int:
-        """The cycle from which a stage's next operation shows."""
+        """Return the cycle from which a stage's next operation shows."""
         return self.queues[name].shows(self.popped[name])
 
     def trits_show(self, beat: int, words: int) -> int:
-        """The cycle from which the trits of the next beat show at the ternary unit; they fill ``words`` words.
+        """Return the cycle from which the trits of the next beat show at the ternary unit; they fill ``words`` words.
 
         ``beat`` is the cycle of the beat before.
         """
@@ -127,7 +127,7 @@ class RecordTimes:
         return when
 
     def _next_supply(self, popped: int) -> tuple[int, int, int]:
-        """The cycle from which the supply's next operation shows, its items for each group, and its groups."""
+        """Return the cycle from which the supply's next operation shows, its items for each group, and its groups."""
         shows = self.queues["supply"].shows(popped)
         op = self.supply_ops.popleft()
         return shows, op.items, op.groups

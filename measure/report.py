@@ -62,12 +62,12 @@ class BuildFound:
 
 
 def text(words: str) -> str:
-    """A paragraph as HTML."""
+    """Return a paragraph as HTML."""
     return f"<p>{escape(words)}</p>"
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
-    """A table as HTML, which scrolls sideways in a narrow window."""
+    """Return a table as HTML, which scrolls sideways in a narrow window."""
 
     def cells(tag: str, values: Sequence[str]) -> str:
         return "".join(f"<{tag}>{escape(value)}</{tag}>" for value in values)
@@ -78,12 +78,12 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], kind: str = ""
 
 
 def figure(svg: str, caption: str, kind: str = "") -> str:
-    """A picture and its caption as HTML."""
+    """Return a picture and its caption as HTML."""
     return f'<figure class="{kind}"><div class="scroll">{svg}</div><figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def render(title: str, introduction: str, sections: Sequence[Section]) -> str:
-    """The whole page as HTML."""
+    """Return the whole page as HTML."""
     names = [f"section-{index}" for index in range(len(sections))]
     links = "\n".join(
         f'<a href="#{name}">{escape(section.title)}</a>' for name, section in zip(names, sections, strict=True)
@@ -101,7 +101,7 @@ def render(title: str, introduction: str, sections: Sequence[Section]) -> str:
 
 
 def newest_builds(most: int = 3) -> list[BuildFound]:
-    """The newest build of each board and preset, newest first; builds that cannot be read are skipped."""
+    """Return the newest build of each board and preset, newest first; builds that cannot be read are skipped."""
     found: dict[tuple[str, str], BuildFound] = {}
     for path in cache.newest("builds", f"*/{MANIFEST}"):
         folder = path.parent
@@ -117,7 +117,7 @@ def newest_builds(most: int = 3) -> list[BuildFound]:
 
 
 def build_parts(build: BuildFound) -> list[str]:
-    """HTML of a build: resources, clocks, floorplan and manifest."""
+    """Return HTML of a build: resources, clocks, floorplan and manifest."""
     manifest, best = build.manifest, build.best
     plan = build.floorplan[build.floorplan.index("<svg") :]
     width, height = (plan.split(f'{side}="', 1)[1].split('"', 1)[0] for side in ("width", "height"))
@@ -145,7 +145,7 @@ def build_parts(build: BuildFound) -> list[str]:
 
 
 def roof(row: Row, model: str, config: HwConfig) -> Roof:
-    """The two bounds of a machine, and what a row of the bench reached: trits and bytes a second."""
+    """Return the two bounds of a machine, and what a row of the bench reached: trits and bytes a second."""
     per_cycle = config.word_bytes * row.words_per_cycle + (config.beat_bytes if config.source == "resident" else 0)
     return Roof(
         f"{row.preset}, {model}, {row.what} of {row.streams}",

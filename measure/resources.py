@@ -77,7 +77,7 @@ def _solve(terms: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[n
 
 
 def fit(rows: list[samples.Row]) -> dict[str, NDArray[np.float64]]:
-    """Coefficients of LUT and FF, by relative least squares."""
+    """Return coefficients of LUT and FF, by relative least squares."""
     logic = np.array([_logic(row.config) for row in rows], float)
     return {
         "luts": _solve(logic, np.array([row.comb for row in rows], float)),
@@ -92,13 +92,14 @@ def predict(fitted: NDArray[np.float64], config: HwConfig) -> float:
 
 @cache
 def coefficients() -> dict[str, NDArray[np.float64]]:
-    """Coefficients of LUT and FF, fitted to the rows that are not reserved for checks."""
+    """Return coefficients of LUT and FF, fitted to the rows that are not reserved for checks."""
     return fit([row for row in samples.read() if row.use != "check"])
 
 
 @cache
 def packing() -> float:
-    """Ratio of LUT after packing by nextpnr to LUT after synthesis: the median over the rows that have both."""
+    """Return the ratio of LUT after packing by nextpnr to LUT after synthesis: the median over the rows that have
+    both."""
     return float(np.median([row.placed / row.comb for row in samples.read() if row.placed]))
 
 
@@ -116,7 +117,7 @@ def resources(config: HwConfig) -> Resources:
 
 @cache
 def errors(use: str) -> Errors:
-    """Largest errors over the rows of one use: "preset", "fit" or "check"."""
+    """Return the largest errors over the rows of one use: "preset", "fit" or "check"."""
     pairs = [(row, resources(row.config)) for row in samples.read() if row.use == use]
     placed = [abs(found.placed_luts / row.placed - 1) for row, found in pairs if row.placed]
     return Errors(

@@ -24,7 +24,7 @@ from lutern.measure.steady import Visitor
 from lutern.measure.timing import Pipe
 
 I_AFTER_F = 3  # cycles between the last beat of F and the first of I, so that its z is written
-G_AFTER_FEW = WRITTEN + 1  # the same of I and a G of few beats, so that S is written
+G_AFTER_FEW = WRITTEN + 1  # also I and a G of few beats, so that S is written
 I_AFTER_I = WRITTEN - S_READ + 1  # cycles between two chained beats of the same index, so that S is written
 UP_AFTER_GATE = GATE_WRITTEN + 1  # cycles from a beat of GATE in glu to UP's in scale: the gate is written
 BLOCKS = {Op.G: "mlgru", Op.UP: "glu", Op.EMBED: "residual", Op.RESIDUAL: "residual"}
@@ -66,11 +66,11 @@ class ResultTimes:
         self._gains_shows = 0
 
     def open_gains(self) -> None:
-        """The next operation with gains begins."""
+        """Begin the next operation with gains."""
         self._gains_shows = self.stream.next_op("gains")
 
     def starts(self, op: Operation, scale_shows: list[int]) -> list[int]:
-        """For each stream, the cycle from which sums of the next operation pass."""
+        """Return for each stream the cycle from which sums of the next operation pass."""
         start = max(self.result_end + 1, self.stream.next_op("results"))
         if op.reuse:
             return [start] * self.streams
@@ -112,7 +112,8 @@ class ResultTimes:
         return done
 
     def enter(self, op: Operation, stream: int, index: int, when: int) -> int:
-        """The first cycle from ``when`` on in which a beat can enter the scale because there is room after it."""
+        """Return the first cycle from ``when`` on in which a beat can enter the scale because there is room after
+        it."""
         if op.op in (Op.EMBED, Op.RESIDUAL):
             return self.blocks["residual"].enter(when)
         if op.op == Op.UP:
@@ -143,12 +144,12 @@ class ResultTimes:
         return inside
 
     def end(self, when: int) -> None:
-        """The last beat of an operation entered the scale in cycle ``when``."""
+        """End an operation, whose last beat entered the scale in cycle ``when``."""
         self.result_end = when
         self.stream.popped["results"] = when
 
     def is_brief(self, op: Operation) -> bool:
-        """Whether an operation has so few beats that UP could come before its gate is written."""
+        """Return whether an operation has so few beats that UP could come before its gate is written."""
         return op.groups * self.streams < SumScale.latency + UP_AFTER_GATE
 
     def visit(self, visitor: Visitor) -> None:
@@ -176,7 +177,8 @@ class ResultTimes:
         return left
 
     def _gain_shows(self, stream: int, when: int, first: bool) -> int:
-        """The cycle from ``when`` on in which a beat of a stream has its gains; the ring is read one beat ahead."""
+        """Return the cycle from ``when`` on in which a beat of a stream has its gains; the ring is read one beat
+        ahead."""
         when = max(when, self._gains_shows)
         return max(when, self.stream.gains.next()) if stream == 0 else when + first
 

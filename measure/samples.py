@@ -5,7 +5,8 @@
 There are three kinds: the presets, machines for the fit of the formula of ``resources.py``, and machines that only
 check it. The last two are drawn from one seeded distribution, so neither kind is easier than the other.
 
-Cost: one to five minutes of yosys a machine, once; results are kept as those of ``lutern cost`` are.
+Its time is one to five minutes of yosys a machine, once; results are kept in the same cache as those of ``lutern
+cost``.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ class Row:
 
 
 def machines() -> list[tuple[str, HwConfig]]:
-    """(use, machine): the presets except those with a user's memory, more machines with DDR3, then the drawn ones."""
+    """Return (use, machine): the presets except those with a user's memory, more machines with DDR3, then the drawn
+    ones."""
     drawn = random.Random(SEED)
     found = [("preset", config) for config in PRESETS.values() if config.memory not in CHOOSES]
     found += [("fit", preset("ddr3-x16").with_(**changes)) for changes in OF_DDR3]
@@ -80,7 +82,7 @@ def machines() -> list[tuple[str, HwConfig]]:
 
 
 def _draw(drawn: random.Random, name: str) -> HwConfig | None:
-    """A machine of the distribution; None if its fields contradict one another or it is too large."""
+    """Return a machine of the distribution; None if its fields contradict one another or it is too large."""
     choose = drawn.choice
     fields: dict[str, Any] = {
         "rows": choose((4, 5, 8, 10)),

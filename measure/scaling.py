@@ -1,11 +1,12 @@
-"""What runs of several sizes say: a power law for each kind of network, with an interval, and what the text limits.
+"""Fits a power law, with an interval, to runs of several sizes for each kind of network, and says where the text is too
+short.
 
     loss = a * weights^-exponent      a line in logarithms, by least squares through a loss of every size
 
 The losses are those on the validation text at the last step that all runs have reached, so that all have read the same
-tokens.  Of each kind and size the learning rate counts whose loss is the lowest there.  The interval is
-95 % of refits to resampled residuals, seeded: how well the sizes lie on one line.  What another seed of the training
-would change is not in it.  Compute, 6 operations a weight and token, is in proportion to weights there, and so the
+tokens.  For each kind and size, the run with the learning rate of lowest loss is used.  The interval holds 95 % of the
+fits to resampled residuals (seeded). It shows how well the sizes lie on one line.  It does not include the effect of
+another seed of the training.  At that step compute (6 operations a weight and token) is proportional to weights, so the
 exponent is the same for both.
 """
 
@@ -45,12 +46,12 @@ class PowerLaw:
     high: float
 
     def at(self, weights: float) -> float:
-        """The loss at so many weights."""
+        """Return the loss of a network with this number of weights."""
         return self.coefficient * float(weights) ** -self.exponent
 
 
 def fit_power_law(weights: Sequence[float], losses: Sequence[float], seed: int = 1) -> PowerLaw:
-    """The law through points, at least three of different weights."""
+    """Return the law through points, at least three of different weights."""
     x, y = np.log(np.array(weights, float)), np.log(np.array(losses, float))
     if len(set(weights)) < 3:
         raise LuternError(f"a power law wants at least 3 sizes, but {len(set(weights))} are there; give more.")
@@ -65,14 +66,14 @@ def fit_power_law(weights: Sequence[float], losses: Sequence[float], seed: int =
 
 
 def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Slope and intercept of each row of y."""
+    """Return slope and intercept of each row of y."""
     centred = x - x.mean()
     slope = (y * centred).sum(-1) / np.square(centred).sum()
     return slope, y.mean(-1) - slope * x.mean()
 
 
 def common_step(results: Sequence[Result]) -> int:
-    """The last step at which all runs were measured."""
+    """Return the last step at which all runs were measured."""
     reached = [{int(row["step"]) for row in one.record} for one in results]
     common = set.intersection(*reached)
     if not common:
@@ -81,17 +82,18 @@ def common_step(results: Sequence[Result]) -> int:
 
 
 def until(results: Sequence[Result], step: int) -> list[Result]:
-    """The runs with what they were at a step as their last record."""
+    """Return the runs up to a step, which is then their last record."""
     return [replace(one, record=[row for row in one.record if row["step"] <= step]) for one in results]
 
 
 def last_bits(result: Result) -> float:
-    """Bits a character on the validation text at the end of a record."""
+    """Return bits a character on the validation text at the end of a record."""
     return result.record[-1]["validation_bits"]
 
 
 def best_of(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """By kind, in the order of size, the run of the best learning rate, until the last step of all."""
+    """Return for each kind, in the order of size, the run of the best learning rate, until the last step of all
+    runs."""
     found: dict[tuple[str, str], Result] = {}
     for result in until(results, common_step(results)):
         before = found.get((result.kind, result.size))
@@ -103,7 +105,7 @@ def best_of(results: Sequence[Result]) -> dict[str, list[Result]]:
 
 
 def laws_of(results: Sequence[Result], seed: int = 1) -> dict[str, PowerLaw]:
-    """The law of each kind."""
+    """Return the law of each kind."""
     return {
         kind: fit_power_law([one.weights for one in best], [last_bits(one) for one in best], seed)
         for kind, best in best_of(results).items()
@@ -111,7 +113,7 @@ def laws_of(results: Sequence[Result], seed: int = 1) -> dict[str, PowerLaw]:
 
 
 def rows(results: Sequence[Result]) -> list[list[Any]]:
-    """The values below COLUMNS; the exponent is that of the line from a size to the next, and the last has none."""
+    """Return the values below COLUMNS; the exponent is the slope from a size to the next, so the last size has none."""
     found = []
     for kind, best in best_of(results).items():
         for index, one in enumerate(best):
@@ -125,7 +127,7 @@ def rows(results: Sequence[Result]) -> list[list[Any]]:
 
 
 def to_csv(results: Sequence[Result]) -> str:
-    """A line for every validation of every run; ``counts`` is 1 for those that the laws are of."""
+    """Return a line for every validation of every run; ``counts`` is 1 for those to which the laws are fitted."""
     counting = {
         (one.kind, one.size, one.learning_rate, one.record[-1]["step"])
         for best in best_of(results).values()
@@ -144,7 +146,7 @@ def to_csv(results: Sequence[Result]) -> str:
 
 
 def sentences(results: Sequence[Result], seed: int = 1) -> list[str]:
-    """The laws, and what the text limits."""
+    """Return sentences for the laws, and for sizes whose text is too short."""
     best, found = best_of(results), []
     for kind, law in laws_of(results, seed).items():
         found.append(

@@ -29,31 +29,31 @@ class Visitor:
         self.queues: list[tuple[int, int, int, list[int] | None]] = []
 
     def time(self, value: int) -> int:
-        """A cycle; it moves by a whole period or stays."""
+        """Record a cycle, which moves by a whole period or stays, and return it after the jump."""
         self.times.append(value)
         return value
 
     def waited(self, value: int) -> int:
-        """The cycle in which the first item of a queue came; it moves as items are taken."""
+        """Return the cycle in which the first item of a queue came; it moves as items are taken."""
         self.waiting.append(value)
         return value
 
     def count(self, value: int) -> int:
-        """A number of items; a jump must not take it below 1."""
+        """Record a number of items, which a jump must not take below 1, and return it after the jump."""
         self.counts.append(value)
         return value
 
     def same(self, value: object) -> None:
-        """A value that must not change from one state to the next."""
+        """Record a value that must not change from one state to the next."""
         self.shape.append(value)
 
     def spans(self, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Spans of cycles, each from its first to the cycle after its last."""
+        """Return spans of cycles, each from its first to the cycle after its last."""
         self.same(len(spans))
         return [(self.time(start), self.time(stop)) for start, stop in spans]
 
     def moved(self, times: Times, written: int, moved: int) -> int:
-        """The times at which items left a queue; ``written`` and ``moved`` count items in and out so far.
+        """Return the times at which items left a queue; ``written`` and ``moved`` count items in and out so far.
 
         If no item was written during a period, only the newest time counts until one is written again: the times of the
         period are then recorded apart.
@@ -148,7 +148,7 @@ class Times:
             self.pop()
 
     def back(self, place: int) -> int:
-        """The cycle at ``place`` from the end; 1 is the newest."""
+        """Return the cycle at ``place`` from the end; 1 is the newest."""
         for run in reversed(self._runs):
             if place <= run[2]:
                 return run[0] + run[1] * (run[2] - place)
@@ -156,7 +156,7 @@ class Times:
         raise IndexError(place)
 
     def visit(self, visitor: Visitor) -> None:
-        """Show its state to ``visitor``; ``most`` minus the count is a count that may run out."""
+        """Show its state to ``visitor``, with the items that still fit, ``most`` minus the count."""
         visitor.same(len(self._runs))
         for run in self._runs:
             visitor.same(run[1])

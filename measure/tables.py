@@ -38,7 +38,7 @@ def read_table(path: Path, what: str) -> Iterator[list[str]]:
 
 
 def number(text: str, where: str, least: float, most: float) -> float:
-    """A field as a number from ``least`` to ``most``; a ``LuternError`` names ``where``: file and row."""
+    """Return a field as a number from ``least`` to ``most``; a ``LuternError`` names ``where``: file and row."""
     try:
         value = float(text)
     except ValueError:
@@ -51,7 +51,7 @@ def number(text: str, where: str, least: float, most: float) -> float:
 
 
 def listed(headings: Sequence[str]) -> str:
-    """Headings of a file, as an error sentence shows them."""
+    """Return headings of a file, as an error sentence shows them."""
     shown = ", ".join(name if len(name) <= 20 and name.isprintable() else quoted(name, 20) for name in headings[:8])
     return f"{shown} and {len(headings) - 8} more" if len(headings) > 8 else shown
 

@@ -27,7 +27,8 @@ class Pipe:
         self._leaves = Times(most=CREDITS)
 
     def enter(self, when: int) -> int:
-        """The first cycle from ``when`` on in which an item can enter; those before must have left already."""
+        """Return the first cycle, not before ``when``, in which an item can enter; earlier items must have left
+        already."""
         when = max(when, self._entered + 1)
         if len(self._leaves) == CREDITS:
             when = max(when, self._leaves.back(CREDITS) + ROOM)
@@ -35,11 +36,12 @@ class Pipe:
         return when
 
     def arrive(self, entered: int) -> int:
-        """The cycle in which an item that entered in cycle ``entered`` shows at the end, after the one before it."""
+        """Return the cycle in which an item that entered in cycle ``entered`` shows at the end; this is after the
+        previous item."""
         return max(entered + self.latency, self._left + 1)
 
     def leave(self, arrival: int, when: int) -> int:
-        """The item at the end leaves in cycle ``when`` at the earliest; returns the cycle in which it does."""
+        """Let the item at the end leave in cycle ``when`` or later, and return the cycle."""
         self._left = max(arrival, when)
         self._leaves.append(self._left)
         return self._left
@@ -58,11 +60,11 @@ class Slot:
     _held: bool = False
 
     def enter(self, when: int) -> int:
-        """The first cycle from ``when`` on in which an item is taken."""
+        """Return the first cycle from ``when`` on in which an item is taken."""
         return max(when, self._left + 1) if self._held else when
 
     def leave(self, entered: int, when: int) -> int:
-        """The item leaves in cycle ``when`` at the earliest; returns the cycle in which it does."""
+        """Let the item leave in cycle ``when`` or later, and return the cycle."""
         self._left = max(entered, when)
         self._held = self._left > entered
         return self._left
@@ -87,7 +89,7 @@ class Fifo:
         self._writes = self._moves = 0
 
     def room(self, when: int) -> int:
-        """The first cycle from ``when`` on in which a word can be written."""
+        """Return the first cycle from ``when`` on in which a word can be written."""
         spare = self.inner - len(self._written)
         assert spare > 0, "the reader of a FIFO must be computed before it is full"
         return max(when, self._moved.back(spare) + 1) if spare <= len(self._moved) else when
@@ -101,7 +103,7 @@ class Fifo:
         return when
 
     def shows(self, popped_before: int) -> int:
-        """The cycle from which the next word shows; the word before it was taken in cycle ``popped_before``."""
+        """Return the cycle from which the next word shows; the word before it was taken in cycle ``popped_before``."""
         while self.fill is not None and not self._written:
             self.fill()
         when = max(self._written.pop() + 1, popped_before, self._moved.back(1) + 1)
@@ -116,7 +118,8 @@ class Fifo:
 
 
 class Reader:
-    """readers.Repeater: a register at the memory's port, and one after it; ``close`` takes the port away."""
+    """readers.Repeater: a register at the memory's port, and one after it; ``close`` gives the port to another
+    reader."""
 
     def __init__(self) -> None:
         self._closed: list[tuple[int, int]] = []
@@ -125,7 +128,7 @@ class Reader:
         self._taken = -1
 
     def close(self, start: int, stop: int) -> None:
-        """Another reader has the port in the cycles ``start`` to ``stop`` - 1."""
+        """Close the port in the cycles ``start`` to ``stop`` - 1, in which another reader has it."""
         self._closed = [span for span in self._closed if span[1] > self._read]
         self._closed.append((start, stop))
 
@@ -136,12 +139,12 @@ class Reader:
         return when
 
     def shows(self, popped_before: int) -> int:
-        """The cycle from which the next item shows; the item before it was taken in cycle ``popped_before``."""
+        """Return the cycle from which the next item shows; the item before it was taken in cycle ``popped_before``."""
         self._taken = popped_before
         read = self._granted(max(self._moved, self._read + 1))
         moved = max(read + 1, self._taken)
         for start, stop in self._closed:
-            if read < start < moved:  # it was at the port when the port was taken away
+            if read < start < moved:  # the item was at the port when another reader took the port
                 read = self._granted(stop)
                 moved = max(read + 1, self._taken)
         self._read, self._moved = read, moved
@@ -167,16 +170,16 @@ class ReaderAhead:
         self._taken = Times(most=depth)
 
     def begin(self, when: int) -> None:
-        """From now on, nothing is read before cycle ``when``."""
+        """Read nothing before cycle ``when`` from now on."""
         self.read = max(self.read, when - 1)
 
     def close(self, start: int, stop: int) -> None:
-        """Another reader has the port in the cycles ``start`` to ``stop`` - 1."""
+        """Close the port in the cycles ``start`` to ``stop`` - 1, in which another reader has it."""
         self._closed = [span for span in self._closed if span[1] > self.read]
         self._closed.append((start, stop))
 
     def shows(self, popped_before: int) -> int:
-        """The cycle from which the next item shows; the item before it was taken in cycle ``popped_before``."""
+        """Return the cycle from which the next item shows; the item before it was taken in cycle ``popped_before``."""
         self._taken.append(popped_before)
         read = self.read + 1
         if len(self._taken) == self.depth:
@@ -207,7 +210,7 @@ class Checked:
         self.left = self.count
 
     def shows(self, popped_before: int) -> int:
-        """The cycle from which the next item shows; the item before it was taken in cycle ``popped_before``."""
+        """Return the cycle from which the next item shows; the item before it was taken in cycle ``popped_before``."""
         while self.left:
             self.left -= 1
             popped_before = max(self.source.shows(popped_before), popped_before + 1)
@@ -219,7 +222,8 @@ class Checked:
 
 
 def _visit_closed(visitor: Visitor, closed: list[tuple[int, int]], read: int) -> list[tuple[int, int]]:
-    """Spans in which another reader has the port; no jump reaches a span that begins after the newest ``read``."""
+    """Return spans in which another reader has the port. A jump ends before the next span that begins after the newest
+    ``read``."""
     ahead = [span for span in closed if span[1] > read]
     for start, _ in ahead:
         visitor.count(start - read)
@@ -257,14 +261,14 @@ class Supply:
             self._popped = when
 
     def next(self) -> int:
-        """The cycle from which the next group shows."""
+        """Return the cycle from which the next group shows."""
         if self._shows is None:
             self._left_fifo = self.slot.enter(self.fifo.shows(self._left_fifo))
             self._shows = self._left_fifo
         return self._shows
 
     def take(self, when: int) -> None:
-        """The group that shows is taken in cycle ``when``."""
+        """Take the group that shows, in cycle ``when``."""
         self.slot.leave(self.next(), when)
         self._shows = None
 
@@ -290,7 +294,7 @@ class Widened:
         self._popped = -1  # when the last word of the FIFO was taken
 
     def shows(self, popped_before: int) -> int:
-        """The cycle from which the next word shows; the word before it was taken in cycle ``popped_before``."""
+        """Return the cycle from which the next word shows; the word before it was taken in cycle ``popped_before``."""
         if self._count:
             self._popped = popped_before
         if self._count == NARROW_WORDS:
@@ -322,11 +326,11 @@ class Groups:
         self._shows = 0
 
     def open(self, when: int) -> None:
-        """The operation whose groups come next is known from cycle ``when`` on."""
+        """Begin the next operation, which is known from cycle ``when`` on."""
         self._refill = max(self._refill, when)
 
     def next(self, items: int) -> int:
-        """The cycle from which the next group shows; a group has ``items`` items for each element."""
+        """Return the cycle from which the next group shows; a group has ``items`` items for each element."""
         groups, words = group_shape(self.config, items)
         if self._left == 0:
             for _ in range(words):
@@ -338,7 +342,8 @@ class Groups:
         return self._shows
 
     def take(self, when: int, last: bool) -> None:
-        """The group is taken in cycle ``when``; after the ``last`` of an operation the rest of the word is dropped."""
+        """Take the group in cycle ``when``; after the ``last`` group of an operation the rest of the word is
+        dropped."""
         self._left -= 1
         self._shows = when + 1
         if last:

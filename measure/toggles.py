@@ -88,12 +88,12 @@ class Token:
 
 
 def ports(verilog_text: str) -> dict[str, set[str]]:
-    """Names of the ports of every module in a Verilog text."""
+    """Return names of the ports of every module in a Verilog text."""
     return {name: {port.strip() for port in names.split(",")} for name, names in _MODULE.findall(verilog_text)}
 
 
 def parse_saif(text: str, known_ports: dict[str, set[str]]) -> tuple[Counter[str], Counter[str]]:
-    """Toggles and number of nets by instance path (``decoder.norm``) below the top module.
+    """Return toggles and number of nets by instance path (``decoder.norm``) below the top module.
 
     Ports count only at the top module: inside, they are nets of the module around. Raises ``LuternError`` without nets.
     """
@@ -129,7 +129,7 @@ def parse_saif(text: str, known_ports: dict[str, set[str]]) -> tuple[Counter[str
 
 
 def block_of(path: str) -> str:
-    """The block of an instance path or of a flattened name: ``norm`` for ``decoder.norm.quantiser``."""
+    """Return the block of an instance path or of a flattened name: ``norm`` for ``decoder.norm.quantiser``."""
     parts = [part.split("$")[0] for part in path.split(".")]
     if parts[0] == "decoder":
         return parts[1] if len(parts) > 1 and "__" not in parts[1] else "decoder"  # else a port's fields
@@ -150,7 +150,7 @@ def _run(session: Session, prompt: Sequence[int]) -> None:
 
 
 def layer_edges(program: Program, h_cycles: NDArray[np.uint64]) -> list[int]:
-    """First cycles of the parts of a run's second token (row, each layer, head), and the end.
+    """Return the first cycles of the parts of a run's second token (row, each layer, head), and the end.
 
     ``h_cycles`` are the cycles in which h was written. Raises ``LuternError`` if their number is wrong.
     """
@@ -169,7 +169,7 @@ def layer_edges(program: Program, h_cycles: NDArray[np.uint64]) -> list[int]:
 
 
 def _edges(program: Program, prompt: Sequence[int]) -> list[int]:
-    """The edges of a token's windows, in cycles since the run began."""
+    """Return the edges of a token's windows, in cycles since the run began."""
     with SimulatedBoard(Top(program.hw_config)) as board:
         session = Session(Client(board), program)
         _run(session, prompt)
@@ -232,7 +232,8 @@ def _activity(
 
 
 def aliases(verilog: str) -> set[str]:
-    """Nets of a netlist's module `top`, or bits of them as ``name[3]``, that an `assign` makes aliases of others."""
+    """Return nets of a netlist's module `top`, or bits of them as ``name[3]``, that an `assign` makes aliases of
+    others."""
     body = verilog.partition(f"module {TOP}(")[2].partition("endmodule")[0]
     found = set()
     for line in body.splitlines():
@@ -248,7 +249,8 @@ def aliases(verilog: str) -> set[str]:
 
 
 def parse_flat(text: str, same: Set[str] = frozenset()) -> tuple[Counter[str], Counter[str]]:
-    """Toggles and nets of a flattened netlist, by the path in the nets' names; nets inside cells belong to the cells.
+    """Return toggles and nets of a flattened netlist, by the path in the nets' names; nets inside cells belong to the
+    cells.
 
     ``same``: nets that are aliases (``aliases``), and count as the other net. Raises ``LuternError`` without nets.
     """
@@ -281,5 +283,5 @@ def parse_flat(text: str, same: Set[str] = frozenset()) -> tuple[Counter[str], C
 
 
 def zero_share(trits: Sequence[NDArray[np.int8]]) -> float:
-    """Share of zeros among the trits of matrices."""
+    """Return the share of zeros among the trits of matrices."""
     return sum(int((matrix == 0).sum()) for matrix in trits) / sum(matrix.size for matrix in trits)

@@ -63,7 +63,8 @@ MACHINES = {
 
 @dataclass(frozen=True)
 class Row:
-    """A token of a pass of ``streams`` with one kind of memory; ``idle``: joules of the chip or board meanwhile."""
+    """A token of a pass of ``streams`` with one kind of memory; ``idle``: static joules of the chip or board in the
+    token's time."""
 
     model: str
     streams: int
@@ -80,7 +81,7 @@ class Row:
 
 
 def _machine(kind: str, model: str, streams: int) -> tuple[HwConfig, float]:
-    """A machine as wide as the model, and its tokens a second over all streams."""
+    """Return a machine as wide as the model, and its tokens a second over all streams."""
     name = MACHINES[kind][0]
     if preset(name).memory == "axi":
         row = axi_rates.find(name, model, streams)
@@ -93,7 +94,7 @@ def _machine(kind: str, model: str, streams: int) -> tuple[HwConfig, float]:
 
 
 def rows() -> list[Row]:
-    """A row for every model, kind of memory and number of streams."""
+    """Return a row for every model, kind of memory and number of streams."""
     found = []
     for model in PUBLISHED:
         for streams in STREAMS:

@@ -3,7 +3,7 @@
     token ─► phases of the cycle model ─► bar 1: all of them in a row        ░ lanes wait  █ trits are taken
                                       └─► bar 2: one layer, a line a matrix
 
-The page of `make docs` that shows it has it drawn anew each time, so it is of the gateware that is there. The picture
+`make docs` draws the picture anew each time, so it shows the present gateware. The picture
 is SVG without scripts or fonts of its own, and the same phases give the same bytes.
 """
 
@@ -44,7 +44,7 @@ class Span:
 
 
 def spans(model_config: ModelConfig, hw_config: HwConfig) -> list[Span]:
-    """The phases of one token, by the cycle model. Waits within a matrix are counted ahead of it."""
+    """Return the phases of one token, by the cycle model. Waits within a matrix are counted ahead of it."""
     found: list[Span] = []
     phases = token_phases(model_config, hw_config)
     for (part, name), phase in zip(phase_names(model_config.num_hidden_layers), phases, strict=True):
@@ -54,7 +54,7 @@ def spans(model_config: ModelConfig, hw_config: HwConfig) -> list[Span]:
 
 
 def token_picture(model_config: ModelConfig, hw_config: HwConfig) -> str:
-    """The picture, as the text of an SVG file; ``LuternError`` for a model that the machine does not hold."""
+    """Return the picture, as the text of an SVG file; ``LuternError`` for a model that the machine does not hold."""
     check_fit(model_config, hw_config, WIDE_BITS)
     token = spans(model_config, hw_config)
     layer = [span for span in token if span.part == (LAYER if model_config.num_hidden_layers > 1 else "layer 0")]
@@ -84,7 +84,7 @@ def _title(token: Sequence[Span], hw_config: HwConfig) -> str:
 
 
 def _scale(chosen: Sequence[Span]) -> tuple[int, float]:
-    """The first cycle, and pixels a cycle."""
+    """Return the first cycle, and pixels a cycle."""
     return chosen[0].start, (WIDTH - LEFT - RIGHT) / (chosen[-1].end - chosen[0].start)
 
 
@@ -107,7 +107,7 @@ def _legend() -> Iterator[str]:
 
 
 def _bar(chosen: Sequence[Span], y: float, scale: tuple[int, float]) -> Iterator[str]:
-    """A bar of waits and beats, whose widths add up to the cycles."""
+    """Yield a bar of waits and beats, whose widths add up to the cycles."""
     first, pixels = scale
     for span in chosen:
         x = LEFT + (span.start - first) * pixels
@@ -118,7 +118,7 @@ def _bar(chosen: Sequence[Span], y: float, scale: tuple[int, float]) -> Iterator
 
 
 def _parts(token: Sequence[Span], y: float, scale: tuple[int, float]) -> Iterator[str]:
-    """Names of the layers below a bar, and a line where each begins."""
+    """Yield names of the layers below a bar, and a line where each begins."""
     yield _text(LEFT - 10, y + 15, "token", anchor="end")
     for part in dict.fromkeys(span.part for span in token):
         of_part = [span for span in token if span.part == part]
@@ -129,7 +129,7 @@ def _parts(token: Sequence[Span], y: float, scale: tuple[int, float]) -> Iterato
 
 
 def _rows(layer: Sequence[Span], top: float) -> Iterator[str]:
-    """A line a matrix, with the cycle at which its phase begins and how long its lanes wait."""
+    """Yield a line a matrix, with the cycle at which its phase begins and how long its lanes wait."""
     scale = _scale(layer)
     for index, span in enumerate(layer):
         y = top + ROW * index

@@ -58,13 +58,13 @@ class Row:
 
 
 def rounded_mantissa(x: Real, bits: int) -> Real:
-    """Magnitudes rounded to ``bits`` leading bits; each element has its own exponent."""
+    """Return magnitudes rounded to ``bits`` leading bits; each element has its own exponent."""
     fraction, exponent = np.frexp(x)
     return np.ldexp(np.rint(np.ldexp(fraction, bits)), exponent - bits)
 
 
 def rounded_fraction(x: Real, bits: int) -> Real:
-    """Values rounded to ``bits`` bits after the binary point."""
+    """Return values rounded to ``bits`` bits after the binary point."""
     return np.ldexp(np.rint(np.ldexp(x, bits)), -bits)
 
 
@@ -77,12 +77,12 @@ def sigmoid(x: Real) -> Real:
 
 
 def positions(u: Real) -> Real:
-    """``127 u / max|u|``: codes before rounding."""
+    """Return ``127 u / max|u|``: codes before rounding."""
     return CODE_MAX * u / np.maximum(np.abs(u).max(axis=-1, keepdims=True), 1e-300)
 
 
 def codes_at(position: Real) -> Real:
-    """Positions rounded half away from zero."""
+    """Return positions rounded half away from zero."""
     return np.copysign(np.floor(np.abs(position) + 0.5), position)
 
 
@@ -167,7 +167,7 @@ def _exact_layer(
 
 
 def recurrence(z: Real, silu: Real, frac_bits: int | None = None) -> Real:
-    """States of all tokens [T, B, d]; rounded to ``frac_bits`` after every step, or not at all if None."""
+    """Return states of all tokens [T, B, d]; rounded to ``frac_bits`` after every step, or not at all if None."""
     state, states = np.zeros(z.shape[1:]), np.empty_like(z)
     for step in range(len(z)):
         state = state + z[step] * (silu[step] - state)
@@ -184,7 +184,7 @@ def cell(bits: int, got: Real, wanted: Real) -> Cell:
 
 
 ELEVEN, SEVENTEEN = (7, 9, 11, 13, 15), (11, 13, 15, 17, 19)
-"""Widths around those of items, and around those of mantissas."""
+"""Widths near the width of items, and near the width of mantissas."""
 
 
 class _Sweep:
@@ -209,39 +209,39 @@ class _Sweep:
 
     @staticmethod
     def row(word: str, built: int, codes_of: str, widths: Widths, f: Callable[[int], Real], exact: Real) -> Row:
-        """A row of one word at all widths; ``f(bits)`` computes with that width."""
+        """Return a row of one word at all widths; ``f(bits)`` computes with that width."""
         return Row(word, built, codes_of, [cell(bits, positions(f(bits)), positions(exact)) for bits in widths])
 
     def mixed(self, state: Real, swish: Callable[[Real], Real] | None = None) -> Real:
-        """The vector ahead of o_proj."""
+        """Return the vector ahead of o_proj."""
         return self.e.sums["g"] * (swish or _silu)(state) * self.e.o_gain
 
     def gated(self, a: Real) -> Real:
-        """The vector ahead of down_proj."""
+        """Return the vector ahead of down_proj."""
         return _silu(a) * self.e.a["up"] * self.e.down_gain
 
     def norm_path(self, bits: int) -> Real:
-        """The norm with all its short floats at this width."""
+        """Return the norm with all its short floats at this width."""
         short = rounded_mantissa(rounded_mantissa(self.e.x, bits) * self.e.gain, bits)
         largest = np.abs(short).max(axis=-1, keepdims=True)
         return short * rounded_mantissa(CODE_MAX / largest, bits)
 
     def forget(self, z: Real) -> Real:
-        """The vector ahead of o_proj if the forget gates, before the lower bound, are ``1 - z``."""
+        """Return the vector ahead of o_proj if the forget gates, before the lower bound, are ``1 - z``."""
         return self.mixed(recurrence(z * self.e.keep, self.silu_i))
 
     def long_state(self, guard: int) -> Real:
-        """The recurrence of a long memory with this number of guard bits."""
+        """Return the recurrence of a long memory with this number of guard bits."""
         return self.mixed(recurrence(self.long_z, self.long_silu, self.i_bits + guard)[-TOKENS:])
 
     def sigma(self, bits: int) -> Real:
-        """The recurrence with all sigmoids at this width."""
+        """Return the recurrence with all sigmoids at this width."""
         i = self.e.a["i"] * rounded_fraction(sigmoid(self.e.a["i"]), bits)
         state = recurrence(rounded_fraction(self.z_plain, bits) * self.e.keep, i)
         return self.mixed(state, lambda s: s * rounded_fraction(sigmoid(s), bits))
 
     def norm_rows(self) -> list[Row]:
-        """Rows from the embedding to the codes."""
+        """Return rows from the embedding to the codes."""
         e, u = self.e, self.e.x * self.e.gain
         return [
             self.row(
@@ -259,7 +259,7 @@ class _Sweep:
         ]
 
     def recurrence_rows(self) -> list[Row]:
-        """Rows of the gates and the state of the recurrence."""
+        """Return rows of the gates and the state of the recurrence."""
         e, state_wanted = self.e, self.mixed(recurrence(self.long_z, self.long_silu)[-TOKENS:])
         return [
             self.row(
@@ -323,7 +323,7 @@ class _Sweep:
         ]
 
     def vector_rows(self) -> list[Row]:
-        """Rows of scales, h, and the gate of the channel mixer."""
+        """Return rows of scales, h, and the gate of the channel mixer."""
         e, wanted_gate = self.e, rms(self.e.h_middle) * self.e.y_gain
         return [
             self.row(
@@ -367,19 +367,19 @@ class _Sweep:
 
 
 def _block(x: Real, bits: int) -> Real:
-    """Magnitudes with ``bits`` bits below the largest of the vector: all elements share one exponent."""
+    """Return magnitudes with ``bits`` bits below the largest of the vector: all elements share one exponent."""
     unit = np.exp2(np.ceil(np.log2(np.abs(x).max(axis=-1, keepdims=True))) - bits)
     return np.rint(x / unit) * unit
 
 
 def sweep(checkpoint: Checkpoint) -> list[Row]:
-    """Rows of every word of the last layer (for the embedding: of the first), at its own widths."""
+    """Return rows of every word of the last layer (for the embedding: of the first), at its own widths."""
     words = _Sweep(checkpoint)
     return [*words.norm_rows(), *words.recurrence_rows(), *words.vector_rows(), *as_built(words.e, words.weights)]
 
 
 def as_built(e: Exact, weights: IntegerWeights) -> list[Row]:
-    """Run the integer stages of the last layer on float64 inputs: share of codes that differ."""
+    """Run the integer stages of the last layer on float64 inputs, and return the share of codes that differ."""
     layer, streams = weights.layers[-1], e.h.shape[1]
     d, m = weights.config.hidden_size, weights.config.intermediate_size
 
@@ -425,7 +425,7 @@ def _long(x: Real) -> Real:
 
 
 def _embedding(checkpoint: Checkpoint, ids: Int, bits: int) -> Real:
-    """Normed embeddings from a table with mantissas of ``bits`` bits and 4-bit exponents."""
+    """Return normed embeddings from a table with mantissas of ``bits`` bits and 4-bit exponents."""
     table = checkpoint.tensors["model.embeddings.weight"].astype(np.float64)
     top = int(np.frexp(np.abs(table).max())[1])
     values = table[ids]

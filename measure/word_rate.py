@@ -18,7 +18,7 @@ from lutern.hw.memory import Ddr3Timings, timings_for
 
 
 def _word_hz(hw_config: HwConfig) -> tuple[float, float]:
-    """Peak and mean words a second of a machine's memory, whatever the machine takes."""
+    """Return peak and mean words a second of a machine's memory, without the limit of the machine."""
     timings = timings_for(hw_config)
     if timings is None:
         return (float(hw_config.clock_hz),) * 2
@@ -27,17 +27,17 @@ def _word_hz(hw_config: HwConfig) -> tuple[float, float]:
 
 
 def peak_word_hz(hw_config: HwConfig) -> float:
-    """Words a second of the memory if it never refreshes, at most the machine's clock."""
+    """Return words a second of the memory without refreshes, at most the machine's clock."""
     return min(_word_hz(hw_config)[0], hw_config.clock_hz)
 
 
 def mean_word_hz(hw_config: HwConfig, share: float = 1.0) -> float:
-    """Words a second of a long sequential read, at most the machine's clock, times ``share``."""
+    """Return words a second of a long sequential read, at most the machine's clock, times ``share``."""
     return share * min(_word_hz(hw_config)[1], hw_config.clock_hz)
 
 
 def pass_cycles(hw_config: HwConfig, model_cycles: int, words: int, share: float = 1.0) -> int:
-    """Cycles of a pass in the machine's clock, from those with a word a cycle and from the words of the pass."""
+    """Return cycles of a pass in the machine's clock, from those with a word a cycle and from the words of the pass."""
     return max(model_cycles, math.ceil(words * hw_config.clock_hz / mean_word_hz(hw_config, share)))
 
 

@@ -1,4 +1,4 @@
-"""Puts a block between registers on four pins: the paths between the registers are timed; nothing is optimised away.
+"""Puts a block between registers on four pins, so that its paths are timed and nothing is optimised away.
 
     i ─► shift chain (one register an input bit) ─► block ─► registers ─► XOR of 16 each ─► registers ─► XOR ─► o
 
@@ -16,7 +16,7 @@ GROUP_BITS = 16
 
 
 def _widths(outputs: int) -> list[int]:
-    """Numbers of registers: of the outputs, then of each level of XORs after them."""
+    """Return numbers of registers: of the outputs, then of each level of XORs after them."""
     return [outputs, *(_widths(-(-outputs // GROUP_BITS)) if outputs > 1 else ())]
 
 
@@ -28,7 +28,7 @@ class Wrapper(wiring.Component):
         super().__init__({"i": In(1), "o": Out(1)})
 
     def ports(self, flow: wiring.Flow) -> Value:
-        """All inputs or all outputs of the block, concatenated."""
+        """Return all inputs or all outputs of the block, concatenated."""
         return Cat(
             *[
                 Value.cast(port)

@@ -1,1 +1,1 @@
-"""The golden model: what is computed, in NumPy, in float and in integers.  Imports nothing else of Lutern."""
+"""The golden model: the network in NumPy, in float and in integers.  Imports nothing else of Lutern."""

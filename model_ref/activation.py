@@ -4,7 +4,8 @@
     sigma(-|a|) = base[index] - slope[index] * remainder / 2^12              17 fraction bits
 
 Each node is lowered by ``h^2 f'' / 16``, which halves the largest error of the chords. Largest error 2^-16.3 (table and
-rounding together, over all 2^21 arguments). One 512 x 28 table, one 11 x 12 bit product a value.
+rounding together, over all 2^21 arguments). It takes one table of 512 x 28 bits, and one 11 x 12 bit product for each
+value.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SIGMOID_FRAC_BITS = 17
 
 
 def _segments() -> tuple[Int, Int]:
-    """Base (17 bits) and slope (11 bits) of every segment."""
+    """Return the base (17 bits) and slope (11 bits) of every segment."""
     width = 16.0 / (1 << SEGMENT_BITS)
     x = np.arange((1 << SEGMENT_BITS) + 1) * width
     s = 1.0 / (1.0 + np.exp(x))  # sigma(-x)
@@ -35,7 +36,7 @@ SEGMENT_BASE, SEGMENT_SLOPE = _segments()
 
 
 def sigmoid(x: Int, frac_bits: Int | int) -> Int:
-    """``sigma(x)`` as integers with 17 fraction bits, at most 2^17 - 1; ``x`` is an integer with ``frac_bits``.
+    """Return ``sigma(x)`` as integers with 17 fraction bits, at most 2^17 - 1; ``x`` is an integer with ``frac_bits``.
 
     The magnitude is brought to 17 fraction bits by dropping bits (no rounding) or appending zeros, then clamped.
     """
@@ -48,5 +49,5 @@ def sigmoid(x: Int, frac_bits: Int | int) -> Int:
 
 
 def silu(x: Int, frac_bits: Int | int) -> Int:
-    """``x sigma(x)`` in the format of ``x`` (18 bits), by one 18 x 18 product; ``x`` has ``frac_bits``."""
+    """Return ``x sigma(x)`` in the format of ``x`` (18 bits), by one 18 x 18 product; ``x`` has ``frac_bits``."""
     return rsh(x * sigmoid(x, frac_bits), SIGMOID_FRAC_BITS)

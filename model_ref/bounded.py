@@ -1,9 +1,9 @@
-"""Bounds the processor time and the memory of code from others that runs in this process.
+"""Limits the processor time and the memory of foreign code that runs in this process.
 
     bounded(seconds, bytes): SIGVTALRM ─► TooMuch        address space: its present size and ``bytes`` ─► MemoryError
 
-A model brings its chat template, and a few characters of a template can double a text forty times. The time is that of
-the processor, so a busy computer changes nothing. Time is bounded in the main thread only, where signals arrive.
+A model brings its chat template, and a few characters of a template can double a text forty times. The limit counts
+processor time, so a busy computer changes nothing. Time is bounded in the main thread only, where signals arrive.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import Path
 
 
 class TooMuch(Exception):
-    """The code has used its processor time."""
+    """The code has used up its processor time."""
 
 
 def _address_bytes() -> int | None:
-    """Size of this process's address space in bytes; None where the system does not say."""
+    """Return the size of this process's address space in bytes; None where the system does not say."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     except (OSError, ValueError, IndexError):

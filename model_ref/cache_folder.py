@@ -9,12 +9,13 @@ from lutern.model_ref.errors import LuternError
 
 
 def cache_folder(kind: str) -> Path:
-    """The folder for results of one kind: below LUTERN_CACHE, which may begin with ~, else below ~/.cache/lutern."""
+    """Return the folder for results of one kind: below LUTERN_CACHE, which may begin with ~, else below
+    ~/.cache/lutern."""
     return expanded(os.environ.get("LUTERN_CACHE") or "~/.cache/lutern", "LUTERN_CACHE") / kind
 
 
 def expanded(path: str, variable: str) -> Path:
-    """The absolute path that the value of an environment variable means; ~ at its start is a home folder."""
+    """Return the absolute path that the value of an environment variable means; ~ at its start is a home folder."""
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError:  # no user has that name, or this user has no home folder

@@ -23,7 +23,7 @@ from lutern.model_ref.ranges import Activation
 TOKENS, STREAMS, SEED = 64, 4, 0
 """Steps, streams and seed of the random tokens that are drawn where no text is given; all tokens are equally likely."""
 TEXT_TOKENS, TEXT_STREAMS = 2048, 16
-"""How many tokens of a text are used at most, and how many streams they are cut into."""
+"""Largest number of tokens of a text that are used, and the number of streams that they are cut into."""
 TEXT_CHARACTERS = 16 * TEXT_TOKENS
 """How many characters of a text are read; a token of ordinary text has about four characters."""
 
@@ -35,7 +35,7 @@ class _Statistics:
         self.largest, self.squares, self.count = 0.0, 0.0, 0
 
     def add(self, values: Floats) -> None:
-        self.largest = float(np.maximum(self.largest, np.abs(values).max()))  # NaN stays
+        self.largest = float(np.maximum(self.largest, np.abs(values).max()))  # a NaN is kept
         self.squares += float(np.square(values, dtype=np.float64).sum())
         self.count += values.size
 
@@ -57,9 +57,9 @@ class _Seen:
 
 
 def text_tokens(ids: list[int], ahead: Sequence[int] = ()) -> Int:
-    """Calibration tokens ``[T, B]`` from the tokens of a text: the first 2,048, in up to 16 streams.
+    """Return calibration tokens ``[T, B]`` from the tokens of a text: the first 2,048, in up to 16 streams.
 
-    Every stream begins with the tokens ``ahead``, as every text does that the model sees.
+    Every stream begins with the tokens ``ahead``, as every text of the model does.
     """
     streams = max(1, min(TEXT_STREAMS, len(ids)))
     length = min(len(ids), TEXT_TOKENS) // streams

@@ -44,7 +44,8 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 def render(tokenizer: Tokenizer, messages: list[Message], *, answer: bool = True) -> str:
-    """Text of a chat by the tokenizer's template; with ``answer`` it ends where the model's next answer begins.
+    """Return the text of a chat by the tokenizer's template; with ``answer`` it ends where the model's next answer
+    begins.
 
     Raises ``LuternError`` if there is no template, or if it fails, refuses the chat or takes too much.
     """
@@ -83,7 +84,7 @@ def _now(form: str) -> str:
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:
-    """JSON as the published templates expect it: letters are not escaped, and there are no HTML escapes."""
+    """Return JSON as the published templates expect it: letters are not escaped, and there are no HTML escapes."""
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
@@ -93,14 +94,15 @@ class Chat:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.messages: list[Message] = []
-        self._read: tuple[str, ...] = ()  # what the state holds, as a template may write it
+        self._read: tuple[str, ...] = ()  # the turns that the state holds, in a template's form
 
     def check(self) -> None:
         """Refuse a tokenizer whose template cannot render a question."""
         render(self._tokenizer, [{"role": "user", "content": "?"}])
 
     def ask(self, question: str) -> tuple[list[int], bool]:
-        """Tokens of the next turn, and whether they continue from the state; if not, they hold the whole chat."""
+        """Return tokens of the next turn, and whether they continue from the state; if not, they hold the whole
+        chat."""
         self.messages.append({"role": "user", "content": question})
         text = render(self._tokenizer, self.messages)
         read = next((read for read in self._read if text.startswith(read) and len(text) > len(read)), "")

@@ -100,7 +100,7 @@ class LazyTensors(Mapping[str, NDArray[np.float32]]):
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         file, _ = self._places[name]
         values = self.stored(name).astype(np.float32)
-        if not np.isfinite([values.min(), values.max()]).all():  # both are NaN where one element is
+        if not np.isfinite([values.min(), values.max()]).all():  # both are NaN if one element is
             raise LuternError(f"{file.path}: {name} holds NaN or infinity; give a checkpoint with finite weights.")
         if name not in MAY_BE_ZERO and not values.any():
             raise LuternError(f"{file.path}: {name} holds nothing but zeros; give a trained checkpoint.")
@@ -113,12 +113,12 @@ class LazyTensors(Mapping[str, NDArray[np.float32]]):
         return len(self._places)
 
     def entry(self, name: str) -> Entry:
-        """Type and shape of a tensor as stored."""
+        """Return the type and shape of a tensor as stored."""
         file, stored = self._places[name]
         return file.entries[stored]
 
     def stored(self, name: str) -> NDArray[Any]:
-        """A tensor as stored, memory-mapped and unchecked."""
+        """Return a tensor as stored, memory-mapped and unchecked."""
         file, stored = self._places[name]
         return file.map(stored)
 
@@ -156,7 +156,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
 
 
 def _no_config(folder: Path) -> str:
-    """The sentence that says why a folder without a config is no checkpoint."""
+    """Return the reason, as a sentence, why a folder without a config is no checkpoint."""
     refuse_adapter(folder)
     if (folder / WEIGHTS_FILE).exists() or (folder / INDEX_FILE).exists():
         return f"{folder} has no {CONFIG_FILE}; copy it from the folder that the weights come from."
@@ -164,7 +164,7 @@ def _no_config(folder: Path) -> str:
 
 
 def _ternary_note(config: ModelConfig, tensors: LazyTensors) -> list[str]:
-    """The note that matrices are ternary already; only a few elements of other matrices are read to know it."""
+    """Return the note that matrices are ternary already; only a few elements of other matrices are read to know it."""
     known = [name for name in config.projections if one_magnitude(tensors.stored(f"{name}.weight")) is not None]
     if not known:
         return []

@@ -1,4 +1,4 @@
-"""What a network computes on given tokens, for comparison with any other implementation.
+"""Computes logits and hidden values of given tokens, for comparison with any other implementation.
 
     ids [T] ─► model, one token at a time, state zero at the start ─► logits [T, V], hidden [T, L + 1, d]
 
@@ -20,14 +20,15 @@ from lutern.model_ref.model import IntegerModel
 
 
 def rows_of(model: FloatModel | IntegerModel, ids: Int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Logits ``[V]`` and hidden ``[L + 1, d]`` of each token in turn: float32 from the float network, else float64."""
+    """Return logits ``[V]`` and hidden ``[L + 1, d]`` of each token in turn: float32 from the float network, else
+    float64."""
     if isinstance(model, IntegerModel):
         return _integer_rows(model, ids)
     return _float_rows(model, ids)
 
 
 def relative_error(got: NDArray[Any], wanted: NDArray[Any]) -> float:
-    """Root mean square of ``got - wanted`` divided by the root mean square of ``wanted``."""
+    """Return the root mean square of ``got - wanted`` divided by the root mean square of ``wanted``."""
     got, wanted = got.astype(np.float64), wanted.astype(np.float64)
     return float(np.sqrt(((got - wanted) ** 2).sum() / (wanted**2).sum()))
 

@@ -48,7 +48,7 @@ _SECONDS = 120
 THREADED_TRITS = 1 << 23
 """A step with at least this many trits, over all streams, uses several cores; for fewer, waking them costs more."""
 MOST_THREADS = 8
-"""Most cores that are used: trits come from memory, which a few cores keep busy."""
+"""Largest number of cores that are used: trits come from memory, which a few cores keep busy."""
 KINDS = ("i", "S", "h", "gate")
 """Tensors whose clipped values are counted, in the order of ``Counts`` in the source."""
 
@@ -94,7 +94,7 @@ class CompiledNetwork:
     def __init__(self, library: ctypes.CDLL, weights: IntegerWeights) -> None:
         self._library = library
         self._config = config = weights.config
-        self._kept: list[NDArray[Any]] = []  # what the structures point to
+        self._kept: list[NDArray[Any]] = []  # the arrays that the structures point to
         self._stages = list(_stages(config))
         self._layers = (_Layer * config.num_hidden_layers)(*map(self._layer, weights.layers))
         outer, (inner,) = weights.final_gains
@@ -173,7 +173,7 @@ class CompiledNetwork:
 
 
 def _stages(config: ModelConfig) -> Iterator[tuple[str, int, int]]:
-    """Stage, layer and width of everything that the library writes into a trace, in its order."""
+    """Yield the stage, layer and width of everything that the library writes into a trace, in its order."""
     d, m, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     yield "h", -1, d
     for index in range(layers):
@@ -185,14 +185,14 @@ def _stages(config: ModelConfig) -> Iterator[tuple[str, int, int]]:
 
 
 def thread_count() -> int:
-    """Cores that this process may use, at most ``MOST_THREADS``."""
+    """Return cores that this process may use, at most ``MOST_THREADS``."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, MOST_THREADS)
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The compiled network, or None if it is not in the cache and cannot be compiled."""
+    """Return the compiled network, or None if it is not in the cache and cannot be compiled."""
     try:
         path = _library_path()
         loaded = ctypes.CDLL(str(path))
@@ -204,7 +204,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def _library_path() -> Path:
-    """The library's file in the cache; it is compiled if it is not there."""
+    """Return the library's file in the cache; it is compiled if it is not there."""
     folder = cache_folder("models")
     command, macros = _compiler()
     sources = SOURCE.read_bytes() + _HEADER.read_bytes()
@@ -226,7 +226,7 @@ def _library_path() -> Path:
 
 
 def _compiler() -> tuple[tuple[str, ...], bytes]:
-    """The compiler's command and its macros, which name its version and the processor's extensions."""
+    """Return the compiler's command and its macros, which name its version and the processor's extensions."""
     *others, last = ((*_COMPILER, *flags) for flags in _OF_PROCESSOR)
     macros = ("-dM", "-E", "-x", "c++", os.devnull)
     for command in others:
@@ -240,7 +240,8 @@ def _name(made_from: str, content: bytes) -> str:
 
 
 def _run(*command: str) -> bytes:
-    """Output of a program; if an error or a signal ends the wait, the program and its children are ended too."""
+    """Return the output of a program; if an error or a signal ends the wait, the program and its children are ended
+    too."""
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     ) as child:

@@ -1,7 +1,7 @@
 """The shape of a MatMul-free language model (arXiv 2406.02528, section 3).
 
 ``ModelConfig`` reads and writes the ``config.json`` of the published checkpoints (``model_type`` ``hgrn_bit``). It
-refuses by name every option that would change what is computed and that Lutern does not build, and every key that
+refuses, by name, every option that would change the network in a way that Lutern does not build, and every key that
 ``config_keys.py`` does not know.
 """
 
@@ -21,7 +21,7 @@ from lutern.model_ref.file_kinds import read_json
 NORM_EPS = 1e-6
 """Eps inside the norms of the BitLinear layers (their class says 1e-8, the kernel uses 1e-6); default of all others."""
 
-# Bounds against a hostile config. The largest published model has d 2560, m 6912, L 32, V 32000.
+# Limits that protect against a hostile config. The largest published model has d 2560, m 6912, L 32, V 32000.
 MAX_VOCAB_SIZE = 1 << 18
 MAX_HIDDEN_SIZE = 1 << 14
 MAX_INTERMEDIATE_SIZE = 1 << 16
@@ -40,7 +40,7 @@ class ModelConfig:
     num_hidden_layers: L, layers of one token mixer (MLGRU) and one channel mixer (GLU) each.
     intermediate_size: m, channels inside the channel mixer.
     use_lower_bound: whether layers above the first raise their forget gate by a learned bound.
-    rms_norm_eps: the constant inside every norm but those of the BitLinear layers, whose is ``NORM_EPS``.
+    rms_norm_eps: the constant inside every norm, except those of the BitLinear layers, which have ``NORM_EPS``.
     """
 
     vocab_size: int
@@ -89,11 +89,11 @@ class ModelConfig:
         )
 
     def assumptions(self, values: Mapping[str, Any]) -> tuple[str, ...]:
-        """What the given keys leave open, one sentence each."""
+        """Return what the given keys leave open, one sentence each."""
         return assumptions(values, self.intermediate_size, NORM_EPS)
 
     def to_dict(self) -> dict[str, Any]:
-        """The published keys, as many as the published implementation needs to load the checkpoint."""
+        """Return the published keys, as many as the published implementation needs to load the checkpoint."""
         return {
             "architectures": ["HGRNBitForCausalLM"],
             "model_type": MODEL_TYPE,
@@ -153,7 +153,7 @@ class ModelConfig:
 
 
 def read_values(path: Path) -> dict[str, Any]:
-    """The keys of a ``config.json``; raises ``LuternError`` if the file is not a JSON object."""
+    """Return the keys of a ``config.json``; raises ``LuternError`` if the file is not a JSON object."""
     try:
         values = read_json(path, MAX_CONFIG_BYTES, "model config")
     except OSError as error:
@@ -173,7 +173,7 @@ def _is_int(value: Any) -> bool:
 
 
 def _default_intermediate_size(hidden_size: Any, hidden_ratio: Any) -> int:
-    """The published rule: int(d * hidden_ratio * 2 / 3), rounded up to a multiple of 256."""
+    """Return the published rule: int(d * hidden_ratio * 2 / 3), rounded up to a multiple of 256."""
     ratio = 4 if hidden_ratio is None else hidden_ratio
     if not _is_int(hidden_size) or not 1 <= hidden_size <= MAX_HIDDEN_SIZE:
         raise LuternError(

@@ -1,4 +1,5 @@
-"""The keys of a ``config.json``: which are read, which must mean what is built, and which change nothing.
+"""The keys of a ``config.json``: those that are read, those that must have the value that is built, and those that
+change nothing.
 
     key ─┬─ SIZES, EPS_NAMES, use_lower_bound ... ─► ModelConfig
          ├─ BUILT      ─► refused by name, unless the value means the network that is built
@@ -49,8 +50,8 @@ BUILT: dict[str, tuple[tuple[Any, ...], Any]] = {
     "cross_attention_hidden_size": ((None,), ABSENT),
     "tie_encoder_decoder": ((False, None), ABSENT),
 }
-"""Options whose other values mean another network. Of each: the values that are built, and the value that the published
-code takes if the key is absent (``ABSENT``: the published code does not know the key)."""
+"""Options of which other values mean another network. Each has the values that are built, and the value that the
+published code takes if the key is absent (``ABSENT``: the published code does not know the key)."""
 
 TRAINING = frozenset(
     """
@@ -97,7 +98,7 @@ def check_keys(values: Mapping[str, Any]) -> None:
                 "option."
             )
     unknown = [name for name in values if name not in _READ | HARMLESS and name not in BUILT]
-    if "use_moe" in values:  # written by a program that lists all options of experts, used or not
+    if "use_moe" in values:  # some programs write all options of experts, used or not
         unknown = [name for name in unknown if not name.startswith("moe_")]
     if unknown:
         listed = ", ".join(f"{named(name)} ({quoted(values[name])})" for name in unknown[:MOST_NAMED])
@@ -109,7 +110,7 @@ def check_keys(values: Mapping[str, Any]) -> None:
 
 
 def eps_of(values: Mapping[str, Any], default: float) -> float:
-    """The constant inside the norms, under either of its two names."""
+    """Return the constant inside the norms, under either of its two names."""
     given = {name: values[name] for name in EPS_NAMES if values.get(name) is not None}
     low, high = EPS_RANGE
     for name, value in given.items():
@@ -122,7 +123,7 @@ def eps_of(values: Mapping[str, Any], default: float) -> float:
 
 
 def assumptions(values: Mapping[str, Any], intermediate_size: int, default_eps: float) -> tuple[str, ...]:
-    """What a config leaves open and how Lutern understands it, and which of its keys change nothing."""
+    """Return what a config leaves open and how Lutern understands it, and which of its keys change nothing."""
     found = []
     if values.get("intermediate_size") is None:
         found.append(f"intermediate_size {intermediate_size}, by the published rule from hidden_size and hidden_ratio")
@@ -141,7 +142,7 @@ def assumptions(values: Mapping[str, Any], intermediate_size: int, default_eps: 
 
 
 def _means(value: Any, built: Any) -> bool:
-    """Whether a value of the file equals a value that is built: 1.0 is 1, 0 is False, but True is not 1."""
+    """Return whether a value of the file equals a value that is built: 1.0 is 1, 0 is False, but True is not 1."""
     if isinstance(built, bool):
         return type(value) in (bool, int) and value == built
     if isinstance(built, int):

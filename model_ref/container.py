@@ -2,7 +2,7 @@
 
     8 bytes: length of the header ─► JSON: name ─► dtype, shape, data_offsets;  __metadata__ ─► tensors, without gaps
 
-What a hostile file can cost is bounded. ``MAX_HEADER_BYTES`` bounds the header before it is read. The size of the file
+The cost of a hostile file is bounded. ``MAX_HEADER_BYTES`` bounds the header before it is read. The size of the file
 bounds a tensor, whose shape must exactly fill the range that the header gives it. Numbers are Python's and never wrap.
 A mapped tensor lives as long as its array; a reader needs memory only for the tensors that it holds.
 """
@@ -29,7 +29,7 @@ from lutern.model_ref.input_files import open_plain
 from lutern.model_ref.output_files import atomic_file
 
 MAX_HEADER_BYTES = 1 << 23
-"""For comparison: the header of a model of 256 layers is 0.7 MB, that of its image 1.1 MB."""
+"""For comparison: the header of a model of 256 layers has 0.7 MB, the header of its image 1.1 MB."""
 LENGTH_BYTES = 8
 METADATA = "__metadata__"
 TYPES: dict[str, Any] = {
@@ -74,7 +74,7 @@ class Container:
     metadata: dict[str, str]
 
     def map(self, name: str) -> NDArray[Any]:
-        """A tensor as stored, read-only and memory-mapped; raises ``LuternError`` if the file has gone."""
+        """Return a tensor as stored, read-only and memory-mapped; raises ``LuternError`` if the file has gone."""
         entry = self.entries[name]
         if not entry.byte_count:
             return np.zeros(entry.shape, TYPES[entry.dtype])
@@ -87,7 +87,7 @@ class Container:
 def open_container(path: str | Path, what: str = "safetensors file") -> Container:
     """Read and check the header of a file; an error calls the file a ``what``.
 
-    Raises ``LuternError`` if the header is no valid one, or if the tensors do not exactly fill the file.
+    Raises ``LuternError`` if the header is not valid, or if the tensors do not exactly fill the file.
     """
     path = Path(path)
     refuse_foreign(path, what)
@@ -135,7 +135,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _checked(name: str, value: Any, data_bytes: int) -> tuple[int, int, str, tuple[int, ...]]:
-    """(start, stop, dtype, shape) of an entry of the header; ``ValueError`` if they contradict one another."""
+    """Return (start, stop, dtype, shape) of an entry of the header; ``ValueError`` if they contradict one another."""
     name = named(name)
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name} is not given as dtype, shape and data_offsets")
@@ -146,7 +146,7 @@ def _checked(name: str, value: Any, data_bytes: int) -> tuple[int, int, str, tup
         if not isinstance(numbers, list) or len(numbers) > count:
             raise ValueError(f"{name} has no shape or range")
         if not all(type(number) is int and 0 <= number < 1 << 63 for number in numbers):
-            raise ValueError(f"{name} has a shape or range with a number that is none")
+            raise ValueError(f"{name} has a shape or range with something that is no number")
     if len(offsets) != 2 or not offsets[0] <= offsets[1] <= data_bytes:
         raise ValueError(f"{name} lies outside the file")
     entry = Entry(dtype, tuple(shape), 0)
@@ -200,7 +200,7 @@ class ContainerWriter:
 
 
 def container_bytes(shapes: Mapping[str, tuple[str, tuple[int, ...]]], largest_metadata: Mapping[str, str]) -> int:
-    """Size in bytes of the file that ``write_container`` makes."""
+    """Return the size in bytes of the file that ``write_container`` makes."""
     writer = ContainerWriter(io.BytesIO(), shapes, largest_metadata)
     return LENGTH_BYTES + writer.room + sum(entry.byte_count for entry in writer.entries.values())
 
@@ -209,7 +209,7 @@ def container_bytes(shapes: Mapping[str, tuple[str, tuple[int, ...]]], largest_m
 def write_container(
     path: Path, shapes: Mapping[str, tuple[str, tuple[int, ...]]], largest_metadata: Mapping[str, str]
 ) -> Iterator[ContainerWriter]:
-    """A writer for a file that appears whole or not at all."""
+    """Give a writer for a file that appears whole or not at all."""
     with atomic_file(path) as file:
         writer = ContainerWriter(file, shapes, largest_metadata)
         yield writer

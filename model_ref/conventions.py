@@ -97,12 +97,12 @@ class Conventions:
     unheeded: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
+        """Return the fields as plain JSON values."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Conventions:
-        """Build from what ``to_dict`` wrote; raises ``ValueError`` for anything else."""
+        """Build from a dict of ``to_dict``; raises ``ValueError`` for anything else."""
         if set(values) != set(asdict(cls())):
             raise ValueError("keys")
         bos, eos, template = values["bos"], values["eos"], values["chat_template"]
@@ -171,7 +171,7 @@ def read_conventions(folder: Path, library: tokenizers.Tokenizer) -> Conventions
 
 
 def _numbers(folder: Path, generation: dict[str, Any], config: dict[str, Any], name: str) -> list[int]:
-    """Token numbers from the first file that has the key; its value is a number or a list."""
+    """Return token numbers from the first file that has the key; its value is a number or a list."""
     for file, values in ((GENERATION_FILE, generation), ("config.json", config)):
         value = values.get(name)
         if value is None or value == []:
@@ -193,7 +193,8 @@ def _default(
     names: tuple[str, ...],
     key: bool,
 ) -> list[int]:
-    """The token if no file gives its number: the one that is named, the published default, or a well-known name."""
+    """Return the token if no file gives its number: the token that is named, the published default, or a token with a
+    well-known name."""
     number = library.token_to_id(named) if named else None
     if number is not None:
         return [number]
@@ -206,7 +207,7 @@ def _default(
 
 
 def _token_text(values: dict[str, Any], name: str, path: Path) -> str:
-    """Text of a special token, which is stored as text or as an object with its ``content``."""
+    """Return the text of a special token, which is stored as text or as an object with its ``content``."""
     value = values.get(name)
     text = value.get("content") if isinstance(value, dict) else value
     if text is None:
@@ -217,7 +218,7 @@ def _token_text(values: dict[str, Any], name: str, path: Path) -> str:
 
 
 def _more_special(values: dict[str, Any]) -> list[str]:
-    """Special tokens of the lists ``additional_special_tokens`` and ``added_tokens_decoder``."""
+    """Return special tokens of the lists ``additional_special_tokens`` and ``added_tokens_decoder``."""
     listed = values.get("additional_special_tokens") or []
     items = list(listed) if isinstance(listed, list) else []
     decoder = values.get("added_tokens_decoder") or {}
@@ -281,12 +282,12 @@ def _follow_options(library: tokenizers.Tokenizer, options: dict[str, Any], toke
 
 
 def added_around(library: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
-    """Numbers of the tokens that the post-processor puts before a text and after it."""
+    """Return numbers of the tokens that the post-processor puts before a text and after it."""
     words = (library.id_to_token(number) or "" for number in range(1000))
     for text in itertools.chain(("a", "the", "0", "."), words):
         try:
             encoding = library.encode(text)
-        except Exception:  # the library raises bare exceptions for what it lacks
+        except Exception:  # the library raises bare exceptions for tokens that it lacks
             continue
         mask = list(encoding.special_tokens_mask)
         if 0 in mask:
@@ -296,7 +297,7 @@ def added_around(library: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
 
 
 def _sampling(generation: dict[str, Any], path: Path) -> dict[str, float]:
-    """Defaults of the sampler; ``do_sample: false`` means temperature 0."""
+    """Return defaults of the sampler; ``do_sample: false`` means temperature 0."""
     found: dict[str, float] = {}
     for name, (_, wanted) in _SAMPLING.items():
         value = generation.get(name)
@@ -326,7 +327,7 @@ def _stops(generation: dict[str, Any], folder: Path) -> tuple[str, ...]:
 
 
 def _chat_template(folder: Path, options: dict[str, Any]) -> str:
-    """The chat template: from its own file, or from tokenizer_config.json, which may hold several by name."""
+    """Return the chat template: from its own file, or from tokenizer_config.json, which may hold several by name."""
     path = folder / TEMPLATE_FILE
     if os.path.lexists(path):
         refuse_foreign(path, "chat template")

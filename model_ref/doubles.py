@@ -2,14 +2,15 @@
 
 float64 holds every integer below 2^53, and no product of the network has more than 36 bits. So a right shift with
 rounding is a product with a power of two and a floor, and a short float is a float64 with 17 significant bits. NumPy
-uses vector instructions for these; for shifts by a different number per element, ``where`` and ``frexp`` it loops.
+uses vector instructions for these operations. For shifts by a different number per element, for ``where`` and for
+``frexp`` it uses a loop.
 
     fixed.rsh(x, n)          floor(x * 2^-n + 1/2)
     fixed.to_float(x)        17 leading bits of a float64, rounded in its own bits
     fixed.multiply_float     the same, applied to a product
 
 Every function equals the one that its ``Reference`` line names; tests compare them. Values that are computed once a
-vector instead of once an element (scales, reciprocals) call the reference itself. Arguments are not changed.
+vector instead of once an element (scales, reciprocals) call the reference itself. No function changes its arguments.
 """
 
 from __future__ import annotations
@@ -63,14 +64,14 @@ RISE: Doubles = 2.0 ** (SIGMOID_FRAC_BITS - 1) - SEGMENT_BASE - SEGMENT_SLOPE * 
 
 
 def nearest(x: Doubles, shift: int = 0) -> Doubles:
-    """``x * 2^-shift`` rounded to nearest, halves up. Reference: ``fixed.rsh``."""
+    """Return ``x * 2^-shift`` rounded to nearest, halves up. Reference: ``fixed.rsh``."""
     y = x * 2.0**-shift
     y += 0.5
     return np.floor(y, out=y)
 
 
 def saturate(x: Doubles, limit: int, clipped: Clipped | None = None) -> Doubles:
-    """``x`` within ``[-limit, limit]``. Reference: ``fixed.saturate``."""
+    """Return ``x`` within ``[-limit, limit]``. Reference: ``fixed.saturate``."""
     y = np.clip(x, -limit, limit)
     if clipped is not None:
         clipped(int(np.count_nonzero(x != y)))
@@ -78,7 +79,7 @@ def saturate(x: Doubles, limit: int, clipped: Clipped | None = None) -> Doubles:
 
 
 def short(x: Doubles) -> Doubles:
-    """The short float of each value. Reference: ``fixed.to_float``, and of products ``fixed.multiply_float``.
+    """Return the short float of each value. Reference: ``fixed.to_float``, and of products ``fixed.multiply_float``.
 
     Half of the last kept place is added to the bits of the float64. A carry out of the fraction would double the value;
     in that case all kept bits become ones instead.
@@ -91,7 +92,7 @@ def short(x: Doubles) -> Doubles:
 
 
 def parts(x: Doubles) -> tuple[Int, Int]:
-    """Mantissa and exponent of short floats that are not negative, as the reference holds them."""
+    """Return the mantissa and exponent of short floats that are not negative, as the reference holds them."""
     fraction, exponent = np.frexp(x)
     mantissa = np.ldexp(fraction, MANTISSA_BITS).astype(np.int64)
     return mantissa, np.where(mantissa == 0, 0, exponent.astype(np.int64) - MANTISSA_BITS)
@@ -120,7 +121,7 @@ def integer_square_sum(g: Doubles) -> tuple[Int, Int]:
 
 
 def leading(total: Int, exponent: Int) -> tuple[Int, Int]:
-    """The 17 leading bits of ``total * 2^exponent``, truncated."""
+    """Return the 17 leading bits of ``total * 2^exponent``, truncated."""
     shift = bit_length(total) - MANTISSA_BITS
     mantissa = (total << np.maximum(-shift, 0)) >> np.maximum(shift, 0)
     return mantissa, np.where(total == 0, 0, exponent + shift)
@@ -128,7 +129,7 @@ def leading(total: Int, exponent: Int) -> tuple[Int, Int]:
 
 @dataclass
 class Factors:
-    """Gains of one vector as float64: those of the outer norm (None if there is none), and those of each matrix."""
+    """Gains of one vector as float64: the gains of the outer norm (None if there is none), and of each matrix."""
 
     outer: Doubles | None
     inner: list[Doubles]
@@ -154,7 +155,7 @@ class Vector:
 
 
 def gather(x: Doubles, factors: Factors) -> Vector:
-    """Statistics of ``x [B, n]``. Reference: ``norm.gather``."""
+    """Return statistics of ``x [B, n]``. Reference: ``norm.gather``."""
     x = short(x)
     u = [short(x * gains) for gains in factors.inner]
     p = x if factors.outer is None else short(x * factors.outer)
@@ -163,7 +164,7 @@ def gather(x: Doubles, factors: Factors) -> Vector:
 
 
 def quantise(vector: Vector) -> list[Doubles]:
-    """Int8 codes ``[B, n]`` of every ``u_k``. Reference: ``norm.quantise``."""
+    """Return int8 codes ``[B, n]`` of every ``u_k``. Reference: ``norm.quantise``."""
     factors, shift = code_factor(vector.largest)
     units = np.ldexp(1.0, -vector.largest[1])
     scaled = np.ldexp(factors.astype(np.float64), -shift)
@@ -171,7 +172,7 @@ def quantise(vector: Vector) -> list[Doubles]:
 
 
 def _codes(u: Doubles, unit: Doubles, factor: Doubles) -> Doubles:
-    """``nearest(nearest(|u| unit) factor)`` with the sign of u.
+    """Return ``nearest(nearest(|u| unit) factor)`` with the sign of u.
 
     The reference's clamp at 127 never acts: ``largest * R`` lies within 0.004 of 127.
     """
@@ -184,27 +185,28 @@ def _codes(u: Doubles, unit: Doubles, factor: Doubles) -> Doubles:
 
 
 def scales_of(vector: Vector, ss: tuple[Int, Int], k: tuple[Int, Int]) -> tuple[Int, Int]:
-    """Scales ``[k, B]`` of the sums of all matrices; ``k [k, 1]`` are constants. Reference: ``norm.scale_of``."""
+    """Return scales ``[k, B]`` of the sums of all matrices; ``k [k, 1]`` are constants. Reference:
+    ``norm.scale_of``."""
     scale = multiply_float(multiply_float(vector.largest, k), rsqrt_float(ss))
     zero = (vector.largest[0] == 0) | (ss[0] == 0)
     return np.where(zero, 0, scale[0]), np.where(zero, 0, scale[1])
 
 
 def cut_sums(sums: Doubles, cut: int) -> Doubles:
-    """Sums as an 18-bit operand; where no bits are cut, they fit already. Reference: ``ternary.cut_sums``."""
+    """Return sums as an 18-bit operand; where no bits are cut, they fit already. Reference: ``ternary.cut_sums``."""
     return saturate(nearest(sums, cut), S18_MAX) if cut else sums
 
 
 def scale_sums(
     sums: Doubles, cut: int, scale: tuple[Int, Int], frac_bits: int, limit: int, clipped: Clipped | None = None
 ) -> Doubles:
-    """Sums times the token's scale. Reference: ``ternary.scale_sums``."""
+    """Return sums times the token's scale. Reference: ``ternary.scale_sums``."""
     factor = np.ldexp(scale[0].astype(np.float64), -scale_shift(scale[1], cut, frac_bits))
     return saturate(nearest(cut_sums(sums, cut) * factor[:, None]), limit, clipped)
 
 
 def sigmoid(x: Doubles, frac_bits: int) -> Doubles:
-    """``sigma(x)`` of 32-bit ``x``, with 17 fraction bits. Reference: ``activation.sigmoid``."""
+    """Return ``sigma(x)`` of 32-bit ``x``, with 17 fraction bits. Reference: ``activation.sigmoid``."""
     argument = np.abs(x)
     argument *= 2.0 ** (ARGUMENT_FRAC_BITS - frac_bits)
     np.floor(argument, out=argument)
@@ -219,38 +221,39 @@ def sigmoid(x: Doubles, frac_bits: int) -> Doubles:
 
 @cache
 def table(function: Callable[[Int, int], Int], frac_bits: int) -> NDArray[np.float32]:
-    """All values (18 bits) of a function of 18-bit integers: first of 0, 1, ..., then of ..., -2, -1."""
+    """Return all values (18 bits) of a function of 18-bit integers: first of 0, 1, ..., then of ..., -2, -1."""
     x = np.arange(-S18_MAX - 1, S18_MAX + 1)
     return np.roll(function(x, frac_bits), -S18_MAX - 1).astype(np.float32)
 
 
 def looked_up(function: Callable[[Int, int], Int], frac_bits: int, x: Doubles) -> Doubles:
-    """A function of 18-bit ``x``, read from its table, which takes 1 MB of the second-level cache."""
+    """Return a function of 18-bit ``x``, read from its table, which takes 1 MB of the second-level cache."""
     return table(function, frac_bits).take(x.astype(np.intp)).astype(np.float64)
 
 
 def silu(x: Doubles, frac_bits: int) -> Doubles:
-    """``x sigma(x)`` of 18-bit ``x``, in the format of ``x``. Reference: ``activation.silu``."""
+    """Return ``x sigma(x)`` of 18-bit ``x``, in the format of ``x``. Reference: ``activation.silu``."""
     return looked_up(activation.silu, frac_bits, x)
 
 
 def forget_gate(f: Doubles, one_minus_lower_bound: Doubles) -> Doubles:
-    """``z [B, d]`` with 17 fraction bits. Reference: ``mlgru.forget_gate``."""
+    """Return ``z [B, d]`` with 17 fraction bits. Reference: ``mlgru.forget_gate``."""
     return nearest(looked_up(activation.sigmoid, FORGET_FRAC_BITS, -f) * one_minus_lower_bound, SIGMOID_FRAC_BITS)
 
 
 def update_state(state: Doubles, z: Doubles, i: Doubles, frac_bits: int, clipped: Clipped | None = None) -> Doubles:
-    """New state ``[B, d]``. Reference: ``mlgru.update_state``."""
+    """Return the new state ``[B, d]``. Reference: ``mlgru.update_state``."""
     difference = saturate(silu(i, frac_bits) - nearest(state, STATE_GUARD_BITS), S18_MAX, clipped)
     return saturate(state + nearest(z * difference, Z_BITS - STATE_GUARD_BITS), S32_MAX, clipped)
 
 
 def gated_output(g: Doubles, state: Doubles, shift: Int, state_frac_bits: int) -> Doubles:
-    """``v [B, d]`` = g * swish(S); ``shift [B]`` is ``mlgru.state_shift``. Reference: ``mlgru.gated_output``."""
+    """Return ``v [B, d]`` = g * swish(S); ``shift [B]`` is ``mlgru.state_shift``. Reference: ``mlgru.gated_output``."""
     aligned = saturate(nearest(state * np.ldexp(1.0, -shift)[:, None]), S18_MAX)
     return g * nearest(aligned * sigmoid(state, state_frac_bits), SIGMOID_FRAC_BITS)
 
 
 def largest_shift(state: Doubles) -> Int:
-    """Right shift ``[B]`` of ``state [B, d]``. Reference: ``mlgru.state_shift``, of the largest magnitude alone."""
+    """Return the right shift ``[B]`` of ``state [B, d]``. Reference: ``mlgru.state_shift``, of the largest magnitude
+    alone."""
     return state_shift(np.abs(state).max(axis=-1, keepdims=True).astype(np.int64))

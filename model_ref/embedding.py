@@ -44,12 +44,13 @@ class EmbeddingTable:
 
     @classmethod
     def from_codes(cls, codes: NDArray[np.uint16], base: int, bits: int = WIDE_BITS) -> EmbeddingTable:
-        """Inverse of ``codes``."""
+        """Return the inverse of ``codes``."""
         return cls(*item_parts(codes), base, bits)
 
     @classmethod
     def from_real(cls, table: NDArray[np.float32], top: int | None = None, bits: int = WIDE_BITS) -> EmbeddingTable:
-        """Nearest coding of a real table [V, d]; for some rows of a table, ``top`` is the table's ``embedding_top``.
+        """Return the nearest coding of a real table [V, d]; for some rows of a table, ``top`` is the table's
+        ``embedding_top``.
 
         A magnitude that would round to 2^top is coded as the largest mantissa.
         """
@@ -83,18 +84,19 @@ class EmbeddingTable:
         return max(float(np.abs(part.real()).max()) for part in parts)
 
     def real(self) -> NDArray[np.float64]:
-        """The coded table as float64 [V, d]."""
+        """Return the coded table as float64 [V, d]."""
         return np.ldexp(self.mantissa.astype(np.float64), self.base - self.exponent.astype(np.int32))
 
 
 def embedding_top(table: NDArray[np.float32]) -> int:
-    """The smallest exponent such that all magnitudes of a table are below 2^top; 0 if all elements are zero."""
+    """Return the smallest exponent such that all magnitudes of a table are below 2^top; 0 if all elements are zero."""
     largest = max(float(table.max()), -float(table.min()))
     return int(np.frexp(largest)[1]) if largest else 0
 
 
 def channel_rms(table: NDArray[np.float32]) -> float:
-    """Root mean square of the median channel of an embedding table [V, d]; outlier channels do not change it."""
+    """Return the root mean square of the median channel of an embedding table [V, d]; outlier channels do not change
+    it."""
     squares = np.zeros(table.shape[1])
     for start in range(0, len(table), 1024):
         squares += (table[start : start + 1024].astype(np.float64) ** 2).sum(axis=0)

@@ -1,4 +1,5 @@
-"""The one exception that Lutern raises for whatever a user can mend, and how its sentence quotes a file's content."""
+"""The one exception that Lutern raises for every fault that a user can correct, and functions that quote a file's
+content in its message."""
 
 from __future__ import annotations
 
@@ -6,11 +7,11 @@ from typing import Any
 
 
 class LuternError(Exception):
-    """One clear sentence: it says what was given, what is wanted and what to do."""
+    """Its message is one clear sentence: what was given, what is expected, and what to do."""
 
 
 def quoted(value: Any, most: int = 60) -> str:
-    """A value from a file as Python writes it: printable, on one line, and cut after ``most`` characters."""
+    """Return a value from a file as Python writes it: printable, on one line, and cut after ``most`` characters."""
     try:
         text = repr(value[: most + 1] if isinstance(value, str | bytes) else value)
         text = text if text.isprintable() else ascii(value[: most + 1] if isinstance(value, str) else value)
@@ -20,12 +21,12 @@ def quoted(value: Any, most: int = 60) -> str:
 
 
 def named(name: str, most: int = 80) -> str:
-    """A name from a file without quotation marks: printable, on one line, and cut after ``most`` characters."""
+    """Return a name from a file without quotation marks: printable, on one line, and cut after ``most`` characters."""
     return name[:most] if name[:most].isprintable() else ascii(name[:most])
 
 
 def reason_of(error: BaseException, most: int = 200) -> str:
-    """The message of a library's exception: printable, on one line, and cut after ``most`` characters."""
+    """Return the message of a library's exception: printable, on one line, and cut after ``most`` characters."""
     text = " ".join(str(error).split())[:most]
     return text if text.isprintable() else ascii(text)[1:-1]
 

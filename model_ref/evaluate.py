@@ -31,7 +31,7 @@ class SteppedModel(Protocol):
 
 
 def split(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Training part (the first 95 % of the tokens) and validation part (the rest)."""
+    """Return the training part (the first 95 % of the tokens) and validation part (the rest)."""
     cut = int(len(ids) * (1 - VALIDATION_SHARE))
     return ids[:cut], ids[cut:]
 
@@ -43,7 +43,8 @@ def bits_per_character(
     progress: Callable[[int, int], None] | None = None,
     ahead: Sequence[int] = (),
 ) -> float:
-    """Bits per character of ``model`` on the token numbers ``ids``; every stream begins with the tokens ``ahead``.
+    """Return bits per character of ``model`` on the token numbers ``ids``; every stream begins with the tokens
+    ``ahead``.
 
     ``progress(done, total)`` is called after every step. Raises ``LuternError`` if the text is too short.
     """
@@ -70,7 +71,7 @@ def bits_per_character(
 
 
 def counted(tokenizer: Tokenizer, ids: NDArray[np.int64], streams: int) -> tuple[int, int]:
-    """The numbers of characters and of tokens that ``bits_per_character`` counts.
+    """Return the numbers of characters and of tokens that ``bits_per_character`` counts.
 
     It counts all of them, or leaves out each stream's first token if the tokenizer puts nothing ahead of a text.
     """
@@ -78,14 +79,14 @@ def counted(tokenizer: Tokenizer, ids: NDArray[np.int64], streams: int) -> tuple
     left_out = 0 if tokenizer.ahead else 1
     characters = 0
     for start in range(0, length * streams, length):
-        before = max(0, start + left_out - 1)  # else a decoder takes the part's first space for the text's
+        before = max(0, start + left_out - 1)  # a decoder drops the first space of a text
         part = ids[before : start + length].tolist()
         characters += len(tokenizer.text_of(part)) - len(tokenizer.text_of(part[: start + left_out - before]))
     return max(characters, 1), (length - left_out) * streams
 
 
 def _surprise(logits: NDArray[np.float64], wanted: NDArray[np.int64]) -> NDArray[np.float64]:
-    """-ln softmax(logits)[wanted] of each stream: logits [B, V] and wanted [B] give [B]."""
+    """Return -ln softmax(logits)[wanted] of each stream: logits [B, V] and wanted [B] give [B]."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     partition = np.log(np.exp(shifted).sum(axis=-1))
     return np.asarray(partition - shifted[np.arange(len(wanted)), wanted])

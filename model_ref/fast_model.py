@@ -6,10 +6,10 @@
         trits, four a byte ─► some 64 rows as float32, in the cache ─► BLAS product with the codes ─► sums, exact
         all else ─► ``doubles.py``: integers in float64
 
-``model.py`` is the one to read, and ``_decode`` below follows it line by line. There every trit is kept as float32,
-1.4 GB for a 370M model; here a trit takes two bits. The NumPy version widens a block, uses it and drops it; its time is
-that of widening, about 0.2 s a token for 370M, and several streams share it. Every partial sum is an integer below
-127 * 8192 < 2^24, so float32 is exact in whatever order BLAS adds.
+``model.py`` is the version to read first, and ``_decode`` below follows it line by line. ``model.py`` keeps every trit
+as float32, 1.4 GB for a 370M model; here a trit takes two bits. The NumPy version converts a block to float32, uses it
+and drops it. Converting takes most of the time, about 0.2 s a token for 370M, and several streams share it. Every
+partial sum is an integer below 127 * 8192 < 2^24, so float32 is exact for every order in which BLAS adds.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from lutern.model_ref.packed_trits import TRITS_PER_BYTE, WIDE_TRITS_OF_BYTE, Pa
 from lutern.model_ref.quantise import IntegerWeights, Matrix
 
 BLOCK_ELEMENTS = 1 << 16
-"""Elements of a block: 256 KiB of float32 stay in the second-level cache between widening and product."""
+"""Elements of a block: 256 KiB of float32 stay in the second-level cache between conversion and product."""
 MANY_STREAMS = 8
-"""From this number of streams on, the product costs more than the widening. BLAS then wants larger blocks ..."""
+"""From this number of streams on, the product costs more than the conversion. BLAS then wants larger blocks ..."""
 UNTHREADED = 1 << 18
 """... or blocks with fewer multiplications than this, which OpenBLAS keeps on one core. Such blocks gain nothing from a
 second core; if other programs use it, waiting for it takes ten times as long."""
 SMALLEST_BLOCK = 16
-"""Fewest rows of a block: fewer are not worth a call."""
+"""Smallest number of rows of a block; with fewer rows, the calls would cost too much."""
 
 
 class FastModel(IntegerModel):
@@ -62,7 +62,7 @@ class FastModel(IntegerModel):
         self._bounds = [layer.one_minus_lower_bound.astype(np.float64) for layer in weights.layers]
 
     def decode(self, ids: Int, state: Int, trace: Trace | None = None) -> tuple[Int, tuple[Int, Int], Int]:
-        """As ``IntegerModel.decode``."""
+        """See ``IntegerModel.decode``."""
         if self._compiled is None:
             return self._decode(ids, state, trace)
         h = embed(self.weights, np.asarray(ids), self.saturations.at("h", -1) if self.saturations else None)
@@ -77,7 +77,7 @@ class FastModel(IntegerModel):
         return sums, scale, state
 
     def _decode(self, ids: Int, state: Int, trace: Trace | None) -> tuple[Int, tuple[Int, Int], Int]:
-        """``decode`` in NumPy."""
+        """Do the work of ``decode`` in NumPy."""
         weights = self.weights
         count = self.saturations.at if self.saturations else (lambda tensor, layer: None)
 
@@ -141,7 +141,7 @@ def _project(
     layer: int,
     eps: tuple[Int, Int] | None = None,
 ) -> tuple[list[Doubles], list[tuple[Int, Int]]]:
-    """Sums ``[B, rows]`` and scale ``[B]`` of every matrix of a vector."""
+    """Return sums ``[B, rows]`` and scale ``[B]`` of every matrix of a vector."""
     sums = []
     for codes, matrix in zip(doubles.quantise(vector), matrices, strict=True):
         emit("codes", layer, codes)
@@ -153,7 +153,7 @@ def _project(
 
 
 def block_sums(codes: Doubles | Int, trits: PackedTrits) -> NDArray[np.float32]:
-    """Sums ``[B, rows]`` of codes ``[B, columns]``, computed for one block of rows after another."""
+    """Return sums ``[B, rows]`` of codes ``[B, columns]``, computed for one block of rows after another."""
     rows, columns = trits.packed.shape[0], trits.packed.shape[1] * TRITS_PER_BYTE
     wide_codes = np.zeros((columns, len(codes)), np.float32)
     wide_codes[: trits.columns] = codes.T

@@ -55,7 +55,7 @@ _STRING, _ARRAY = 8, 9
 
 
 def refuse_foreign(path: Path, wanted: str) -> None:
-    """Refuse a file of a known other kind than ``wanted``; its reader deals with an unreadable file."""
+    """Refuse a file of a known other kind than ``wanted``; a file that cannot be read is left to its reader."""
     try:
         with open_plain(path, wanted) as file:
             found = _kind(file)
@@ -66,7 +66,7 @@ def refuse_foreign(path: Path, wanted: str) -> None:
 
 
 def _kind(file: IO[bytes]) -> tuple[str, str] | None:
-    """What a file is and what to do about it; None if the kind is not known."""
+    """Return what a file is and what to do about it; None if the kind is not known."""
     head = file.read(HEAD_BYTES)
     for magic, what, mend in _MAGICS:
         if head.startswith(magic):
@@ -141,7 +141,7 @@ def describe_gguf(file: IO[bytes]) -> str:
             types[_TYPES.get(kind, f"type {kind}")] += math.prod(shape)
             reader.number("Q")
     except (ValueError, KeyError, TypeError, struct.error, RecursionError):
-        pass  # the description has what was read so far
+        pass  # the description has the part that could be read
     details = [f"architecture {architecture[:40]}"] if isinstance(architecture, str) and architecture else []
     details += [f"weights mostly {types.most_common(1)[0][0]}"] if types else []
     listed = ", ".join(details)
@@ -149,7 +149,7 @@ def describe_gguf(file: IO[bytes]) -> str:
 
 
 def read_json(path: Path, most_bytes: int, what: str) -> Any:
-    """The value of a JSON file in UTF-8 or UTF-16, with or without a byte-order mark.
+    """Return the value of a JSON file in UTF-8 or UTF-16, with or without a byte-order mark.
 
     Raises ``ValueError`` or ``RecursionError`` for what is no JSON, ``OSError`` for what cannot be read.
     """
@@ -158,7 +158,7 @@ def read_json(path: Path, most_bytes: int, what: str) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object in which no key has two values."""
+    """Return an object in which no key has two values."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found and found[name] != value:

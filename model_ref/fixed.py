@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 Int: TypeAlias = NDArray[np.int64]
 Clipped: TypeAlias = Callable[[int], None]
-"""A function that is called with the number of values that a saturation changed."""
+"""Called with the number of values that a saturation changed."""
 
 MANTISSA_BITS = 17
 """Bits of the magnitude of a short float and of every table value; with a sign it is the operand of MULT18X18D."""
@@ -39,7 +39,7 @@ SCALAR_EXPONENT_BITS = 12
 
 
 def rsh(x: Int, shift: Int | int) -> Int:
-    """``x * 2^-shift`` rounded to nearest, halves up; a negative shift multiplies. Shifts above 62 give 0."""
+    """Return ``x * 2^-shift`` rounded to nearest, halves up; a negative shift multiplies. Shifts above 62 give 0."""
     x = np.asarray(x, dtype=np.int64)
     if isinstance(shift, int) and 0 < shift <= 62:  # the same result, without arrays of shifts
         return (x + (1 << (shift - 1))) >> shift
@@ -57,12 +57,12 @@ def saturate(x: Int, limit: int, clipped: Clipped | None = None) -> Int:
 
 
 def bit_length(x: Int) -> Int:
-    """Bits of the magnitude, 0 for 0; exact below 2^53, because float64 holds such integers exactly."""
+    """Return bits of the magnitude, 0 for 0; exact below 2^53, because float64 holds such integers exactly."""
     return np.frexp(np.abs(np.asarray(x, dtype=np.int64)).astype(np.float64))[1].astype(np.int64)
 
 
 def to_float(x: Int) -> tuple[Int, Int]:
-    """Integer ``|x| < 2^52`` to a short float ``(signed mantissa, exponent)``.
+    """Return integer ``|x| < 2^52`` to a short float ``(signed mantissa, exponent)``.
 
     Rounded to nearest, halves up in magnitude; a magnitude that rounds up to 2^17 saturates at 2^17 - 1.
     """
@@ -73,7 +73,8 @@ def to_float(x: Int) -> tuple[Int, Int]:
 
 
 def multiply_float(a: tuple[Int, Int], b: tuple[Int, Int]) -> tuple[Int, Int]:
-    """Product of two short floats as a short float: one 18 x 18 product, a shift by 0 or 1 bit, one rounding."""
+    """Return the product of two short floats as a short float: one 18 x 18 product, a shift by 0 or 1 bit, one
+    rounding."""
     product = a[0] * b[0]
     magnitude = np.abs(product)
     high = (magnitude >> 33).astype(np.int64)
@@ -93,7 +94,7 @@ def add_float(a: tuple[Int, Int], b: tuple[Int, Int]) -> tuple[Int, Int]:
 
 
 def scalar_from_real(value: float) -> tuple[int, int]:
-    """The short float nearest to a real constant that is not negative; ``0.0`` gives ``(0, 0)``."""
+    """Return the short float nearest to a real constant that is not negative; ``0.0`` gives ``(0, 0)``."""
     if value == 0.0:
         return 0, 0
     fraction, exponent = np.frexp(value)
@@ -105,7 +106,7 @@ def scalar_from_real(value: float) -> tuple[int, int]:
 
 
 def _reciprocal_table() -> Int:
-    """256 values of ``2^33 / m`` at the middle of each segment of ``m`` in [2^16, 2^17)."""
+    """Return 256 values of ``2^33 / m`` at the middle of each segment of ``m`` in [2^16, 2^17)."""
     middle = MANTISSA_ONE + (np.arange(256) + 0.5) * 256
     return np.asarray(np.minimum(np.rint(2.0**33 / middle), MANTISSA_MAX), np.int64)
 
@@ -114,7 +115,7 @@ RECIPROCAL_TABLE = _reciprocal_table()
 
 
 def reciprocal(m: Int) -> Int:
-    """About ``2^33 / m`` for a mantissa ``m`` in [2^16, 2^17): a table of 256 values and one Newton step.
+    """Return about ``2^33 / m`` for a mantissa ``m`` in [2^16, 2^17): a table of 256 values and one Newton step.
 
     Largest error 1.0 unit of the last place (relative 2^-16.9), over all 65,536 inputs. The leading bit is forced, so
     that 0 behaves as 2^16: callers never use that result, and no operand grows.
@@ -126,7 +127,7 @@ def reciprocal(m: Int) -> Int:
 
 
 def reciprocal_float(a: tuple[Int, Int]) -> tuple[Int, Int]:
-    """``1 / a`` as a short float: ``2^33 / m`` lies in (2^16, 2^17]."""
+    """Return ``1 / a`` as a short float: ``2^33 / m`` lies in (2^16, 2^17]."""
     return reciprocal(a[0]), -33 - np.asarray(a[1])
 
 
@@ -134,7 +135,7 @@ def reciprocal_float(a: tuple[Int, Int]) -> tuple[Int, Int]:
 
 
 def _rsqrt_table() -> Int:
-    """384 values of ``2^16 / sqrt(m / 2^18)`` at the middle of each segment of ``m`` in [2^16, 2^18)."""
+    """Return 384 values of ``2^16 / sqrt(m / 2^18)`` at the middle of each segment of ``m`` in [2^16, 2^18)."""
     middle = MANTISSA_ONE + (np.arange(384) + 0.5) * 512
     return np.asarray(np.minimum(np.rint(2.0**25 / np.sqrt(middle)), MANTISSA_MAX), np.int64)
 
@@ -143,7 +144,7 @@ RSQRT_TABLE = _rsqrt_table()
 
 
 def rsqrt(m: Int) -> Int:
-    """About ``2^25 / sqrt(m)`` for ``m`` in [2^16, 2^18): a table of 384 values and one Newton step.
+    """Return about ``2^25 / sqrt(m)`` for ``m`` in [2^16, 2^18): a table of 384 values and one Newton step.
 
     Largest error 1.5 units of the last place (relative 2^-15.4), over all inputs. The 18th bit of ``m`` is added
     separately, so that no operand exceeds 18 signed bits.
@@ -156,7 +157,8 @@ def rsqrt(m: Int) -> Int:
 
 
 def rsqrt_float(a: tuple[Int, Int]) -> tuple[Int, Int]:
-    """``1 / sqrt(a)`` of a short float ``m 2^e``; if the exponent is odd, doubling ``m`` (18 bits) makes it even."""
+    """Return ``1 / sqrt(a)`` of a short float ``m 2^e``; if the exponent is odd, doubling ``m`` (18 bits) makes it
+    even."""
     odd = np.asarray(a[1]) & 1
     m = (np.asarray(a[0], dtype=np.int64) | MANTISSA_ONE) << odd  # 0 behaves as 2^16, see ``reciprocal``
     return rsqrt(m), -((np.asarray(a[1]) - odd) >> 1) - 25

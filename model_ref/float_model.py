@@ -33,14 +33,14 @@ SMALLEST_ABSMAX = np.float32(1e-5)  # of the published code: keeps an all-zero v
 
 
 def rms(x: Floats, gain: Floats, eps: float = NORM_EPS) -> Floats:
-    """Root-mean-square norm over the last axis, without mean subtraction (section 3.1)."""
+    """Return the root-mean-square norm over the last axis, without mean subtraction (section 3.1)."""
     mean_square = np.mean(x * x, axis=-1, keepdims=True)
     normed: Floats = x * (1 / np.sqrt(mean_square + np.float32(eps))) * gain
     return normed
 
 
 def sigmoid(x: Floats) -> Floats:
-    """1 / (1 + exp(-x)), computed through tanh, which does not overflow."""
+    """Return 1 / (1 + exp(-x)), computed through tanh, which does not overflow."""
     half = np.float32(0.5)
     value: Floats = half + half * np.tanh(half * x)
     return value
@@ -51,7 +51,7 @@ def silu(x: Floats) -> Floats:
 
 
 def codes(y: Floats) -> tuple[Floats, Floats]:
-    """int8 codes of each vector [..., n], as float32, and the real value of one code step [..., 1]."""
+    """Return int8 codes of each vector [..., n], as float32, and the real value of one code step [..., 1]."""
     factor = 127 / np.maximum(np.abs(y).max(axis=-1, keepdims=True), SMALLEST_ABSMAX)
     scaled = y * factor
     # Half away from zero, as the fused kernel rounds; np.rint would round half to even.
@@ -95,7 +95,8 @@ class Layer:
 
 
 def lower_bounds(weights: Floats) -> Floats:
-    """LB [L, d] (section 3.3.1): softmax over the layers, then the running sum without the first layer's share."""
+    """Return LB [L, d] (section 3.3.1): softmax over the layers, then the running sum without the first layer's
+    share."""
     exponentials = np.exp(weights - weights.max(axis=0))
     shares = exponentials / exponentials.sum(axis=0)
     bounds: Floats = np.cumsum(shares, axis=0, dtype=np.float32) - shares[0]
@@ -103,14 +104,14 @@ def lower_bounds(weights: Floats) -> Floats:
 
 
 def bit_linear(checkpoint: Checkpoint, name: str) -> BitLinear:
-    """One projection, by its tensor's name without ``.weight``."""
+    """Return the projection whose tensor has this name followed by ``.weight``."""
     trits, scale = ternarise(checkpoint.tensors[f"{name}.weight"])
     transposed = np.ascontiguousarray(trits.T.astype(np.float32))
     return BitLinear(checkpoint.tensors[f"{name}.norm.weight"], transposed, np.float32(scale))
 
 
 def build_layer(checkpoint: Checkpoint, index: int) -> Layer:
-    """One layer's parameters."""
+    """Return one layer's parameters."""
     tensors, prefix = checkpoint.tensors, f"model.layers.{index}."
     bound = np.zeros(checkpoint.config.hidden_size, np.float32)  # a bound of 0 leaves f unchanged
     if checkpoint.config.use_lower_bound and index > 0:
@@ -131,7 +132,8 @@ def build_layer(checkpoint: Checkpoint, index: int) -> Layer:
 
 
 def layer_step(layer: Layer, h: Floats, state: Floats) -> tuple[Floats, Floats]:
-    """One layer for one token of every stream: h and state, both ``[B, d]``, give the new h and the new state."""
+    """Compute one layer for one token of every stream, and return the new h and the new state from h and state, all
+    ``[B, d]``."""
     # Token mixer, the MLGRU (section 3.3.1).
     x = rms(h, layer.attn_norm, layer.eps)  # [B, d]
     f: Floats = layer.lower_bound + (1 - layer.lower_bound) * sigmoid(layer.f_proj(x))  # [B, d]
@@ -153,7 +155,7 @@ class FloatModel:
         self.lm_head = bit_linear(checkpoint, "lm_head")  # [V, d]
 
     def initial_state(self, streams: int) -> Floats:
-        """The state before the first token: zeros [L, B, d]."""
+        """Return the state before the first token: zeros [L, B, d]."""
         return np.zeros((self.config.num_hidden_layers, streams, self.config.hidden_size), np.float32)
 
     def step(self, ids: ArrayLike, state: Floats, hidden: list[Floats] | None = None) -> tuple[Floats, Floats]:

@@ -15,10 +15,10 @@ from lutern.model_ref.fixed import Int
 
 
 def gate(a: Int, frac_bits: int) -> Int:
-    """``silu`` of gate pre-activations ``[B, m]`` (s18 with ``frac_bits`` fraction bits), in the same format."""
+    """Return ``silu`` of gate pre-activations ``[B, m]`` (s18 with ``frac_bits`` fraction bits), in the same format."""
     return silu(a, frac_bits)
 
 
 def mix(gated: Int, up: Int) -> Int:
-    """``v [B, m]``: product of gate (s18) and cut up sums (s18); its exponent is ``cut - frac_bits``."""
+    """Return ``v [B, m]``: product of gate (s18) and cut up sums (s18); its exponent is ``cut - frac_bits``."""
     return gated * up

@@ -12,16 +12,17 @@ from lutern.model_ref.fixed import Int
 
 
 def argmax(sums: Int) -> Int:
-    """Token ``[B]`` of the largest of ``sums [B, V]``, the lowest index on a tie."""
+    """Return token ``[B]`` of the largest of ``sums [B, V]``, the lowest index on a tie."""
     return np.asarray(np.argmax(sums, axis=-1))
 
 
 def top_k(sums: Int, k: int) -> tuple[Int, Int]:
-    """Tokens and sums ``[B, min(k, V)]`` of the largest of ``sums [B, V]``, largest first; ties by rising index."""
+    """Return tokens and sums ``[B, min(k, V)]`` of the largest of ``sums [B, V]``, largest first; ties by rising
+    index."""
     tokens = np.argsort(-sums, axis=-1, kind="stable")[..., :k]
     return tokens, np.take_along_axis(sums, tokens, axis=-1)
 
 
 def logits(sums: Int, scale: tuple[Int, Int]) -> np.ndarray:
-    """Real logits float64 ``[B, V]``; they are exact, since a sum has 21 bits and a mantissa 17."""
+    """Return real logits float64 ``[B, V]``; they are exact, since a sum has 21 bits and a mantissa 17."""
     return np.ldexp((sums * scale[0][..., None]).astype(np.float64), scale[1][..., None].astype(np.int32))

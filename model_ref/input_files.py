@@ -1,4 +1,4 @@
-"""Opens the files that a user names; whatever is no plain file is refused before anything waits for it.
+"""Opens the files that a user names; a name that is no plain file is refused before the program could wait for it.
 
     name ─► what is there? ─┬─ a folder, named pipe, socket, device ─► one sentence
                             ├─ a link that leads to no file         ─► one sentence
@@ -28,7 +28,7 @@ _KINDS = (
 
 
 def require_plain(path: Path, wanted: str) -> None:
-    """Refuse a path that exists and is no plain file; if nothing is there, its reader deals with that."""
+    """Refuse a path that exists and is no plain file; a path that does not exist is left to its reader."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -52,7 +52,7 @@ def open_plain(path: Path, wanted: str) -> BufferedReader:
     Raises ``OSError`` if that is not possible, and ``LuternError`` if it is no plain file.
     """
     require_plain(path, wanted)
-    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # does not wait if it is a pipe by now
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # does not block on a pipe
     file = os.fdopen(number, "rb")
     try:
         _require_plain(os.fstat(number).st_mode, path, wanted)
@@ -63,7 +63,7 @@ def open_plain(path: Path, wanted: str) -> BufferedReader:
 
 
 def read_plain(path: Path, most_bytes: int, wanted: str) -> bytes:
-    """All bytes of a plain file of at most ``most_bytes``; raises ``OSError`` if it cannot be read."""
+    """Return all bytes of a plain file of at most ``most_bytes``; raises ``OSError`` if it cannot be read."""
     too_large = LuternError(f"{path} is larger than {most_bytes} bytes, so it is no {wanted}; give a {wanted}.")
     content = bytearray()
     with open_plain(path, wanted) as file:

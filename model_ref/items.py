@@ -1,7 +1,7 @@
 """Items: 16 bits with a 12-bit mantissa and a 4-bit exponent. Gains, lower bounds and embeddings are stored as items.
 
     bits 0-11   mantissa, signed, symmetric; 11 bits of magnitude
-    bits 12-15  exponent, counts down from the one that all items of a table or vector share
+    bits 12-15 exponent, counts down from the exponent that all items of a table or vector share
 
 The meaning of the exponent is defined where it is used: ``norm.Gains``, ``mlgru.Bounds``, ``embedding.EmbeddingTable``.
 """
@@ -23,19 +23,20 @@ ITEM_EXPONENT_MAX = (1 << ITEM_EXPONENT_BITS) - 1
 
 
 def items(mantissa: NDArray[Any], exponent: NDArray[Any]) -> NDArray[np.uint16]:
-    """Items made from mantissas and exponents, which are integers of any type."""
+    """Return items made from mantissas and exponents, which are integers of any type."""
     low = mantissa.astype(np.uint16) & np.uint16((1 << ITEM_MANTISSA_BITS) - 1)
     return low | exponent.astype(np.uint16) << np.uint16(ITEM_MANTISSA_BITS)
 
 
 def item_parts(items: NDArray[np.uint16]) -> tuple[NDArray[np.int16], NDArray[np.int8]]:
-    """Inverse of ``items``: mantissas and exponents."""
+    """Return the inverse of ``items``: mantissas and exponents."""
     mantissa = (items << np.uint16(ITEM_EXPONENT_BITS)).view(np.int16) >> np.int16(ITEM_EXPONENT_BITS)
     return mantissa, (items >> np.uint16(ITEM_MANTISSA_BITS)).astype(np.int8)
 
 
 def significant(x: NDArray[Any], bits: int = ITEM_MAGNITUDE_BITS) -> NDArray[np.float64]:
-    """``x`` rounded to ``bits`` significant bits, as an item's mantissa has: the relative error is at most 2^-bits."""
+    """Return ``x`` rounded to ``bits`` significant bits, as an item's mantissa has: the relative error is at most
+    2^-bits."""
     fraction, exponent = np.frexp(np.asarray(x, dtype=np.float64))
     rounded: NDArray[np.float64] = np.rint(np.ldexp(fraction, bits))
     return np.asarray(np.ldexp(rounded, exponent - bits))

@@ -45,7 +45,7 @@ class Bounds:
 
     @classmethod
     def from_integers(cls, bounds: NDArray[Any]) -> Bounds:
-        """Nearest coding of integers with 17 fraction bits. The largest relative error is 2^-11."""
+        """Return the nearest coding of integers with 17 fraction bits. The largest relative error is 2^-11."""
         rounded = np.minimum(significant(bounds), ITEM_MANTISSA_MAX << BOUND_LOW_BITS)
         left = np.clip(Z_BITS - np.frexp(rounded)[1], 0, ITEM_EXPONENT_MAX)
         exponent = np.where(rounded == 0, 0, left).astype(np.int64)
@@ -53,12 +53,12 @@ class Bounds:
 
     @classmethod
     def from_real(cls, bounds: NDArray[np.float64]) -> Bounds:
-        """Coding of real numbers from 0 to 1, which are rounded to 17 fraction bits first."""
+        """Return the coding of real numbers from 0 to 1, which are rounded to 17 fraction bits first."""
         return cls.from_integers(np.rint(np.ldexp(bounds, Z_BITS)))
 
     @classmethod
     def from_parts(cls, mantissa: NDArray[Any], exponent: NDArray[Any]) -> Bounds:
-        """Bounds from the parts of items, see ``items.item_parts``."""
+        """Return bounds from the parts of items, see ``items.item_parts``."""
         return cls(mantissa.astype(np.int64), exponent.astype(np.int64))
 
     @property
@@ -73,12 +73,14 @@ class Bounds:
 
 
 def forget_gate(f: Int, one_minus_lower_bound: Int) -> Int:
-    """``z [B, d]`` with 17 fraction bits of ``f [B, d]`` (Q4.13, s18) and ``1 - LB [d]`` (0.17, see ``Bounds``)."""
+    """Return ``z [B, d]`` with 17 fraction bits of ``f [B, d]`` (Q4.13, s18) and ``1 - LB [d]`` (0.17, see
+    ``Bounds``)."""
     return rsh(sigmoid(-f, FORGET_FRAC_BITS) * one_minus_lower_bound, SIGMOID_FRAC_BITS)
 
 
 def update_state(state: Int, z: Int, i: Int, frac_bits: int, clipped: Clipped | None = None) -> Int:
-    """New state ``[B, d]`` (s32, ``frac_bits + 14`` fraction bits) from gate ``z`` and pre-activation ``i`` (s18).
+    """Return the new state ``[B, d]`` (s32, ``frac_bits + 14`` fraction bits) from gate ``z`` and pre-activation ``i``
+    (s18).
 
     S stays between the least and the largest silu, so the difference fits 18 bits while |i| is within the bound that
     chose ``frac_bits`` (``quantise.pre_activation_frac_bits``). Neither saturation acts then.
@@ -88,12 +90,13 @@ def update_state(state: Int, z: Int, i: Int, frac_bits: int, clipped: Clipped | 
 
 
 def state_shift(state: Int) -> Int:
-    """Right shift ``[B]`` that brings the largest magnitude of ``state [B, d]`` to 17 bits (negative: left)."""
+    """Return the right shift ``[B]`` that brings the largest magnitude of ``state [B, d]`` to 17 bits (negative:
+    left)."""
     return bit_length(np.bitwise_or.reduce(np.abs(state), axis=-1)) - MANTISSA_BITS
 
 
 def gated_output(g: Int, state: Int, state_frac_bits: int) -> Int:
-    """``v [B, d]`` = g * swish(S): 35-bit integers with exponent ``cut + state_shift - state_frac_bits``.
+    """Return ``v [B, d]`` = g * swish(S): 35-bit integers with exponent ``cut + state_shift - state_frac_bits``.
 
     ``g`` are cut sums (s18): their scale cancels in the norm that follows.
     """

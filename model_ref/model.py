@@ -1,8 +1,8 @@
 """The integer network: exactly what the gateware computes, one token at a time, for a batch of streams.
 
 It reads from top to bottom as ``float_model.py`` does. B streams, d channels, m channels of the mixer, L layers and V
-tokens. All arrays are int64, and every rounding is in ``fixed.py``. A ``Trace`` gets what the gateware's debug tap
-shows.
+tokens. All arrays are int64, and every rounding is in ``fixed.py``. A ``Trace`` gets the values that the gateware's
+debug tap shows.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Saturations:
         self.counts: dict[tuple[str, int], int] = {}
 
     def at(self, tensor: str, layer: int) -> Clipped:
-        """A function that adds to the count of one tensor of one layer."""
+        """Return a function that adds to the count of one tensor of one layer."""
 
         def clipped(count: int) -> None:
             self.counts[tensor, layer] = self.counts.get((tensor, layer), 0) + count
@@ -44,7 +44,7 @@ class Saturations:
         return clipped
 
     def of(self, tensor: str) -> int:
-        """Clipped values of one tensor, summed over all layers."""
+        """Return clipped values of one tensor, summed over all layers."""
         return sum(count for (name, _), count in self.counts.items() if name == tensor)
 
 
@@ -64,11 +64,12 @@ class IntegerModel:
         self.saturations = saturations
 
     def multiply(self, codes: Int, matrix: Matrix) -> Int:
-        """Sums ``[B, rows]`` of codes ``[B, columns]``; ``fast_model.py`` computes the same without wide copies."""
+        """Return sums ``[B, rows]`` of codes ``[B, columns]``; ``fast_model.py`` computes the same without wide
+        copies."""
         return ternary_sums(codes, matrix.columns_f32)
 
     def initial_state(self, streams: int) -> Int:
-        """The state before the first token: zeros ``[L, B, d]``."""
+        """Return the state before the first token: zeros ``[L, B, d]``."""
         return np.zeros((self.config.num_hidden_layers, streams, self.config.hidden_size), dtype=np.int64)
 
     def step(self, ids: Int, state: Int, trace: Trace | None = None) -> tuple[np.ndarray, Int]:
@@ -77,7 +78,7 @@ class IntegerModel:
         return head.logits(sums, scale), state
 
     def decode(self, ids: Int, state: Int, trace: Trace | None = None) -> tuple[Int, tuple[Int, Int], Int]:
-        """Raw logits ``[B, V]`` (21-bit sums), their scale ``[B]`` and the new state ``[L, B, d]``."""
+        """Return raw logits ``[B, V]`` (21-bit sums), their scale ``[B]`` and the new state ``[L, B, d]``."""
         emit = trace or (lambda stage, layer, values: None)
         count = self.saturations.at if self.saturations else (lambda tensor, layer: None)
         project = partial(_project, self.multiply)
@@ -137,7 +138,7 @@ class IntegerModel:
 
 
 def embed(weights: IntegerWeights, ids: Int, clipped: Clipped | None = None) -> Int:
-    """h ``[B, d]`` (s32) of tokens ``[B]``, by one shift an element."""
+    """Return h ``[B, d]`` (s32) of tokens ``[B]``, by one shift an element."""
     table = weights.embeddings
     shift = table.exponent[ids].astype(np.int64) - table.base - weights.h_frac_bits
     return saturate(rsh(table.mantissa[ids], shift), S32_MAX, clipped)
@@ -152,7 +153,7 @@ def _project(
     emit: Trace,
     eps: tuple[Int, Int] | None = None,
 ) -> tuple[Int, tuple[Int, Int]]:
-    """Sums ``[B, rows]`` and scale ``[B]`` of the ``which``-th of the matrices that read a vector."""
+    """Return sums ``[B, rows]`` and scale ``[B]`` of the ``which``-th of the matrices that read a vector."""
     codes = norm.quantise(vector.u[which], vector.largest[which])
     emit("codes", layer, codes)
     ss = add_float(vector.ss, eps) if eps else vector.ss
@@ -161,7 +162,8 @@ def _project(
 
 
 def o_eps(layer: IntegerLayer, g: Int, g_scale: tuple[Int, Int], state: Int) -> tuple[Int, Int]:
-    """Eps term of o_proj's norm in units of ss: ``2^(-2 shift) e2 (sum g^2 + e1 / g_scale^2)``, see docs/engine.md."""
+    """Return the eps term of o_proj's norm in units of ss: ``2^(-2 shift) e2 (sum g^2 + e1 / g_scale^2)``, see
+    docs/engine.md."""
     term = norm.eps_term(layer.o_proj.scale, g_scale, integer_square_sum(g))
     return term[0], np.where(term[0] == 0, 0, term[1] - 2 * mlgru.state_shift(state))
 
@@ -172,7 +174,7 @@ def integer_square_sum(g: Int) -> tuple[Int, Int]:
 
 
 def add_residual(h: Int, sums: Int, matrix: Matrix, scale: tuple[Int, Int], clipped: Clipped | None = None) -> Int:
-    """``h + BL(x)``: s32 with the fraction bits of h."""
+    """Return ``h + BL(x)``: s32 with the fraction bits of h."""
     added = scale_sums(sums, matrix.cut, scale, matrix.frac_bits, S32_MAX, clipped)
     return saturate(h + added, S32_MAX, clipped)
 

@@ -6,9 +6,9 @@ The codes do not depend on the root mean square; only the scale of the sums does
                              └─► p = X * w1 ─► ss = sum p^2 ─► y = 1 / sqrt(ss + eps) ─► scale_k = largest_k * K_k * y
 
 ``w1`` are the gains of the outer norm, ``G_k = w1 * w2_k`` the product with the norm inside the k-th BitLinear; i, f
-and g share ``x`` and ``w1``. Per element: 2 + k products as ``x`` is produced, one as codes are made. Whatever is
-gathered (``ss``, largest) does not depend on the order of elements: squares are added as integers, and short floats
-compare as integers. Per vector: one reciprocal a matrix and one reciprocal square root.
+and g share ``x`` and ``w1``. Per element: 2 + k products as ``x`` is produced, one as codes are made. The statistics
+(``ss``, largest) do not depend on the order of elements: squares are added as integers, and short floats compare as
+integers. Per vector: one reciprocal a matrix and one reciprocal square root.
 
 Paper: section 3.2 (BitLinear with fused RMSNorm); eps 1e-6 inside every norm, as the released code runs.
 """
@@ -66,7 +66,8 @@ class Gains:
 
     @classmethod
     def from_real(cls, gains: np.ndarray) -> Gains:
-        """Nearest coding of real gains ``[n]``. The relative error is at most 2^-11, except of gains that become 0."""
+        """Return the nearest coding of real gains ``[n]``. The relative error is at most 2^-11, except of gains that
+        become 0."""
         fraction, exponent = np.frexp(significant(gains))
         used = fraction != 0
         top = int(exponent[used].max()) if used.any() else 0
@@ -77,7 +78,7 @@ class Gains:
 
     @classmethod
     def from_parts(cls, mantissa: NDArray[Any], exponent: NDArray[Any], vector_exponent: int) -> Gains:
-        """Gains from the parts of items, see ``items.item_parts``."""
+        """Return gains from the parts of items, see ``items.item_parts``."""
         return cls(mantissa.astype(np.int64) << GAIN_LOW_BITS, exponent.astype(np.int64), vector_exponent)
 
     @property
@@ -87,11 +88,11 @@ class Gains:
         return items(self.mantissa >> GAIN_LOW_BITS, self.exponent)
 
     def real(self) -> np.ndarray:
-        """The coded gains as float64 ``[n]``."""
+        """Return the coded gains as float64 ``[n]``."""
         return self.mantissa * 2.0 ** (self.vector_exponent - MANTISSA_BITS - self.exponent.astype(np.float64))
 
     def factors(self) -> tuple[Int, Int]:
-        """The gains as short floats, without the vector's exponent."""
+        """Return the gains as short floats, without the vector's exponent."""
         return self.mantissa, -MANTISSA_BITS - self.exponent
 
 
@@ -109,13 +110,13 @@ class ScaleConstants:
 
 
 def scalar(constant: tuple[int, int]) -> tuple[Int, Int]:
-    """A constant of the image as an operand that applies to every stream."""
+    """Return a constant of the image as an operand that applies to every stream."""
     return np.array(constant[0]), np.array(constant[1])
 
 
 @dataclass
 class Vector:
-    """What a norm keeps of a vector: ``u_k`` ``[B, n]``, the largest of each ``[B]`` and ``ss`` ``[B]``.
+    """The values that a norm keeps of a vector: ``u_k`` ``[B, n]``, the largest of each ``[B]`` and ``ss`` ``[B]``.
 
     All are short floats, pairs of mantissa and exponent.
     """
@@ -145,14 +146,15 @@ def square_sum(p: tuple[Int, Int]) -> tuple[Int, Int]:
 
 
 def largest_float(u: tuple[Int, Int]) -> tuple[Int, Int]:
-    """Short float of the largest magnitude along the last axis: magnitudes compare as (exponent, mantissa) keys."""
+    """Return the short float of the largest magnitude along the last axis: magnitudes compare as (exponent, mantissa)
+    keys."""
     magnitude = np.abs(u[0])
     key = np.where(magnitude == 0, 0, ((u[1] + KEY_EXPONENT_BIAS) << MANTISSA_BITS) + magnitude).max(axis=-1)
     return key & MANTISSA_MAX, np.where(key == 0, 0, (key >> MANTISSA_BITS) - KEY_EXPONENT_BIAS)
 
 
 def gather(x: Int, outer: Gains | None, inner: list[Gains]) -> Vector:
-    """Statistics of ``x [B, n]`` (35-bit integers), which the gateware gathers while ``x`` is produced.
+    """Return statistics of ``x [B, n]`` (35-bit integers), which the gateware gathers while ``x`` is produced.
 
     ``outer`` are the gains w1 (None: there is no outer norm, as ahead of down_proj); ``inner`` has one G a matrix.
     """
@@ -163,7 +165,7 @@ def gather(x: Int, outer: Gains | None, inner: list[Gains]) -> Vector:
 
 
 def quantise(u: tuple[Int, Int], largest: tuple[Int, Int]) -> Int:
-    """Int8 codes ``[B, n]`` of ``u [B, n]``: the largest magnitude becomes exactly 127, and -128 never occurs.
+    """Return int8 codes ``[B, n]`` of ``u [B, n]``: the largest magnitude becomes exactly 127, and -128 never occurs.
 
     Per vector: ``R = 127 / largest``. Per element: one shift, one 17 x 17 product and one rounding.
     """
@@ -174,12 +176,13 @@ def quantise(u: tuple[Int, Int], largest: tuple[Int, Int]) -> Int:
 
 
 def code_factor(largest: tuple[Int, Int]) -> tuple[Int, int]:
-    """``R = 127 / largest`` of each vector (17 bits), and the right shift of products with R."""
+    """Return ``R = 127 / largest`` of each vector (17 bits), and the right shift of products with R."""
     return np.minimum(rsh(CODE_MAX * reciprocal(largest[0]), 7), MANTISSA_MAX), 26
 
 
 def eps_term(constants: ScaleConstants, producer_scale: tuple[Int, Int], extra: tuple[Int, Int]) -> tuple[Int, Int]:
-    """``e2 * (extra + e1 / producer_scale^2)``: the eps of the norms ahead of o_proj and down_proj, in units of ``ss``.
+    """Return ``e2 * (extra + e1 / producer_scale^2)``: the eps of the norms ahead of o_proj and down_proj, in units of
+    ``ss``.
 
     ``producer_scale`` is the scale of g (o_proj) or of gate and up (down_proj); ``extra`` is the sum of g^2, or 0.
     """
@@ -189,7 +192,8 @@ def eps_term(constants: ScaleConstants, producer_scale: tuple[Int, Int], extra: 
 
 
 def scale_of(largest: tuple[Int, Int], ss: tuple[Int, Int], constants: ScaleConstants) -> tuple[Int, Int]:
-    """Scale of the sums of one matrix: ``largest * k / sqrt(ss)``, a short float ``[B]``; 0 for an all-zero vector.
+    """Return the scale of the sums of one matrix: ``largest * k / sqrt(ss)``, a short float ``[B]``; 0 for an all-zero
+    vector.
 
     The product ``largest * k`` comes first, because the root is known last.
     """

@@ -32,7 +32,7 @@ _MEMORY = "/dev/shm/"
 
 
 def refused_output(path: Path, error: OSError) -> LuternError:
-    """The ``LuternError`` for an output that cannot be written."""
+    """Return the ``LuternError`` for an output that cannot be written."""
     if error.errno == errno.ENAMETOOLONG:
         return LuternError(f"the name {path.name[:40]}... is too long for a file; give another.")
     return LuternError(
@@ -41,7 +41,7 @@ def refused_output(path: Path, error: OSError) -> LuternError:
 
 
 def output_file(path: Path) -> Path:
-    """The path that an output will replace: the target of a link, else ``path``.
+    """Return the path that an output will replace: the target of a link, else ``path``.
 
     Raises ``LuternError`` if something is there that a new file may not replace: a device, a pipe, a folder.
     """
@@ -61,14 +61,15 @@ def output_file(path: Path) -> Path:
 
 
 def _lock(path: str | Path) -> int | None:
-    """A descriptor that holds the lock of a file or folder; None if another process has it or there are no locks."""
+    """Return a descriptor that holds the lock of a file or folder; None if another process has it or there are no
+    locks."""
     try:
         number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(number), os.lstat(path)):  # else it was removed before it was locked
+        if os.path.samestat(os.fstat(number), os.lstat(path)):  # otherwise the file was removed before it was locked
             return number
     except OSError:
         pass
@@ -94,7 +95,8 @@ def clear_unfinished(folder: Path) -> None:
 
 
 def _begin(place: Path) -> tuple[Path, int | None]:
-    """A new unfinished folder and its lock; made anew if another process removed it before it was locked."""
+    """Return a new unfinished folder and its lock; the folder is made again if another process removed it before it was
+    locked."""
     while True:
         work = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=place))
         number = _lock(work)
@@ -104,7 +106,7 @@ def _begin(place: Path) -> tuple[Path, int | None]:
 
 @contextmanager
 def unfinished_folder(place: Path) -> Iterator[Path]:
-    """A new folder inside ``place`` for unfinished work; it is removed at the end unless it was renamed."""
+    """Give a new folder inside ``place`` for unfinished work; it is removed at the end unless it was renamed."""
     clear_unfinished(place)
     work, number = _begin(place)
     try:
@@ -117,7 +119,8 @@ def unfinished_folder(place: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears whole or not at all: written next to ``path``, then renamed, so no reader sees half of it.
+    """Give a file that appears whole or not at all: it is written next to ``path``, then renamed, so no reader sees
+    half of it.
 
     Raises ``LuternError`` if it cannot be written.
     """

@@ -29,7 +29,7 @@ WIDE_TRITS_OF_BYTE = TRITS_OF_BYTE.astype(np.float32)
 
 
 def row_bytes(columns: int) -> int:
-    """Number of bytes of a packed row."""
+    """Return the number of bytes of a packed row."""
     return -(-columns // (TRITS_PER_BYTE * ROW_BYTES)) * ROW_BYTES
 
 
@@ -51,17 +51,17 @@ class PackedTrits:
         return len(self.packed)
 
     def part(self, start: int, end: int) -> PackedTrits:
-        """The rows from ``start`` to ``end``, without a copy."""
+        """Return the rows from ``start`` to ``end``, without a copy."""
         return PackedTrits(self.packed[start:end], self.columns)
 
     def unpack(self) -> NDArray[np.int8]:
-        """All trits, int8 [rows, columns]."""
+        """Return all trits, int8 [rows, columns]."""
         trits = TRITS_OF_BYTE.take(self.packed, axis=0).reshape(self.rows, self.packed.shape[1] * TRITS_PER_BYTE)
         return np.ascontiguousarray(trits[:, : self.columns])
 
 
 def pack_rows(trits: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Packed rows uint8 [rows, row_bytes] of trits [rows, columns]."""
+    """Return packed rows uint8 [rows, row_bytes] of trits [rows, columns]."""
     rows, columns = trits.shape
     four = np.zeros((rows, row_bytes(columns) * TRITS_PER_BYTE), np.uint8)
     four[:, :columns] = trits

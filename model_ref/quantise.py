@@ -1,4 +1,4 @@
-"""Turns stored weights into what the integer network computes with: trits, scales, gains, codes, binary points.
+"""Turns stored weights into the numbers of the integer network: trits, scales, gains, codes, binary points.
 
     s = max(mean|W|, 1e-5)            one scale a matrix
     T = clamp(round_half_even(W / s), -1, 1)
@@ -7,7 +7,7 @@
 see ``ternarise.py``.) Weights enter as stored, in float32: rounding them to float16 first flips trits.
 
 Binary points are proved from the weights. A BitLinear's input is ``t * w2`` with ``|t|_2 <= sqrt(n)``, so by Cauchy
-and Schwarz row r of its output is at most ``s sqrt(n) |T_r * w2|_2`` plus what the rounding of the codes adds. Every
+and Schwarz row r of its output is at most ``s sqrt(n) |T_r * w2|_2`` plus the error of rounding the codes. Every
 binary point follows from these bounds, hence no text can make a value saturate.
 
 Where a proved word would lose the signal, the bound is replaced by 16 times the largest value on calibration tokens, if
@@ -84,7 +84,8 @@ class Matrix:
 
 
 def cut_bits(trits: NDArray[np.int8]) -> int:
-    """Number of low bits of a matrix's sums that must be rounded away, so that any sum fits 18 signed bits."""
+    """Return the number of low bits of a matrix's sums that must be rounded away, so that any sum fits 18 signed
+    bits."""
     largest = CODE_MAX * int(np.count_nonzero(trits, axis=1).max())
     return max(0, largest.bit_length() - MANTISSA_BITS)
 
@@ -113,7 +114,7 @@ class IntegerLayer:
 
 @dataclass(frozen=True)
 class IntegerWeights:
-    """All numbers of the integer network, which are also those of the image."""
+    """All numbers of the integer network; an image stores the same ones."""
 
     config: ModelConfig
     embeddings: EmbeddingTable
@@ -135,7 +136,8 @@ class IntegerWeights:
 
 
 def one_minus_lower_bounds(config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]]) -> Int:
-    """1 - LB of every layer [L, d], in the coding of ``mlgru.Bounds``; the largest value if there is no bound."""
+    """Return 1 - LB of every layer [L, d], in the coding of ``mlgru.Bounds``; the largest value of the format if the
+    model has no lower bounds."""
     shape = (config.num_hidden_layers, config.hidden_size)
     bounds = np.zeros(shape)
     if config.use_lower_bound:
@@ -148,7 +150,7 @@ def one_minus_lower_bounds(config: ModelConfig, tensors: Mapping[str, NDArray[np
 
 @dataclass(frozen=True)
 class MatrixFacts:
-    """What is kept of a ternary matrix besides its trits.
+    """The facts of a ternary matrix that are kept in addition to its trits.
 
     ``bound`` is the largest magnitude that an output can have; of gate_proj only the gate rows count, since the up rows
     have no scale.
@@ -185,7 +187,7 @@ NORMS_OF_H = ("attn_norm", "mlp_norm", "norm")
 
 
 def vectors_of(config: ModelConfig) -> list[VectorNames]:
-    """Every vector of a token in order, with full names of its norm and matrices."""
+    """Return every vector of a token in order, with full names of its norm and matrices."""
     found: list[VectorNames] = []
     for index in range(config.num_hidden_layers):
         prefix = f"model.layers.{index}."
@@ -207,7 +209,7 @@ def check_width(config: ModelConfig) -> None:
 def quantise_matrix(
     config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]], name: str
 ) -> tuple[NDArray[np.int8], MatrixFacts]:
-    """Trits int8 [rows, columns] and facts of one matrix; reads its weight and its norm's, and keeps neither."""
+    """Return trits int8 [rows, columns] and facts of one matrix; reads its weight and its norm's, and keeps neither."""
     trits, scale = ternarise(tensors[f"{name}.weight"])
     if not trits.any():
         raise LuternError(
@@ -222,7 +224,7 @@ def quantise_matrix(
 def constants(
     checkpoint: Checkpoint, facts: Mapping[str, MatrixFacts], largest_embedding: float, calibration: Int | None = None
 ) -> Constants:
-    """All constants that follow from the facts of all matrices, the gains and the largest coded embedding.
+    """Return all constants that follow from the facts of all matrices, the gains and the largest coded embedding.
 
     The float network runs over the tokens ``calibration`` if they are given. If not, it runs over random tokens, and
     only if a bound is too loose for its word.
@@ -253,7 +255,8 @@ def constants(
 def _frac_bits(
     checkpoint: Checkpoint, facts: Mapping[str, MatrixFacts], largest_embedding: float, calibration: Int | None
 ) -> tuple[dict[str, int], frozenset[str], dict[str, Activation]]:
-    """Fraction bits of h and of every matrix's scaled output, which of them are calibrated, and the activations."""
+    """Return fraction bits of h and of every matrix's scaled output, which of them are calibrated, and the
+    activations."""
     config = checkpoint.config
     adders = [name for name in config.projections if name.endswith(("o_proj", "down_proj"))]
     activated = [name for name in config.projections if name.endswith(("i_proj", "gate_proj"))]
@@ -297,7 +300,8 @@ def _eps(
     frac_bits: Mapping[str, int],
     gains: Mapping[str, Gains],
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The constants e1 and e2 of a matrix; they are zero unless its input comes from the sums of other matrices."""
+    """Return the constants e1 and e2 of a matrix; they are zero unless its input comes from the sums of other
+    matrices."""
     block = name.rsplit(".", 1)[0]
     if name.endswith("o_proj"):
         e1 = config.hidden_size * config.rms_norm_eps * 4.0 ** -facts[f"{block}.g_proj"].cut  # the eps of g_norm

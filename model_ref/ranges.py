@@ -19,7 +19,7 @@ from lutern.model_ref.ternarise import CHUNK
 
 
 def row_bounds(trits: NDArray[np.int8], scale: float, gains: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Largest magnitude of each output row [rows] of a BitLinear, whatever its input is.
+    """Return the largest magnitude of each output row [rows] of a BitLinear for any input.
 
     It adds three parts: Cauchy and Schwarz on ``T_r * w2``, half a code step for each trit that is not zero, and 0.1 %
     for rounded scalars.
@@ -38,7 +38,8 @@ def row_bounds(trits: NDArray[np.int8], scale: float, gains: NDArray[np.float32]
 
 
 def pre_activation_frac_bits(bound: float) -> int:
-    """Fraction bits (0..16) with which 18 bits hold a, silu(a) and their difference: |a| <= bound, silu >= -0.2785."""
+    """Return fraction bits (0..16) with which 18 bits hold a, silu(a) and their difference: |a| <= bound, silu >=
+    -0.2785."""
     integer_bits = max(0, int(np.ceil(np.log2(bound + 0.29))))
     return int(np.clip(MANTISSA_BITS - integer_bits, 0, 16))
 
@@ -59,17 +60,19 @@ class Activation:
     rms: float
 
     def rounded(self) -> Activation:
-        """Both values with three digits, as the image keeps them: more depend on the order in which a machine adds."""
+        """Return both values with three digits, as the image keeps them; further digits depend on the order in which a
+        machine adds."""
         return Activation(float(f"{self.largest:.3g}"), float(f"{self.rms:.3g}"))
 
 
 def residual_frac_bits(bound: float) -> int:
-    """Fraction bits (at most 30) with which 32 bits hold h: |h| <= bound."""
+    """Return fraction bits (at most 30) with which 32 bits hold h: |h| <= bound."""
     return min(30, 31 - int(np.ceil(np.log2(max(bound, 2.0**-30)))))
 
 
 def calibrated_frac_bits(bound: float, observed: float) -> tuple[int, bool]:
-    """Fraction bits of i or gate, and whether they are calibrated, which they are only if the proof is too loose."""
+    """Return fraction bits of i or gate, and whether they are calibrated, which they are only if the proof is too
+    loose."""
     proved = pre_activation_frac_bits(bound)
     if proved >= LOOSE_FRAC_BITS:
         return proved, False
@@ -78,5 +81,6 @@ def calibrated_frac_bits(bound: float, observed: float) -> tuple[int, bool]:
 
 
 def calibrated_bound(bound: float, observed: float) -> float:
-    """The smaller of the bound and the observed value with margin; a tensor that was always 0 keeps its bound."""
+    """Return the smaller of the bound and the observed value with margin; a tensor that was always 0 keeps its
+    bound."""
     return min(bound, CALIBRATION_MARGIN * observed) if observed > 0 else bound

@@ -63,7 +63,8 @@ Words = NDArray[np.uint32]
 
 
 def scores(sums: Int, cut: int, scale: tuple[Int, Int]) -> Int:
-    """Logits ``[B, V]`` as s32 with ``SCORE_FRAC_BITS`` fraction bits, from sums ``[B, V]`` and scale ``[B]``."""
+    """Return logits ``[B, V]`` as s32 with ``SCORE_FRAC_BITS`` fraction bits, from sums ``[B, V]`` and scale
+    ``[B]``."""
     return scale_sums(sums, cut, scale, SCORE_FRAC_BITS, S32_MAX)
 
 
@@ -83,7 +84,8 @@ def cells() -> list[tuple[float, float]]:
 
 
 def _table() -> Int:
-    """The mean of g over 16 points of each cell, minus the mean dither: a variate's place in its cell is not known."""
+    """Return the mean of g over 16 points of each cell, minus the mean dither: a variate's place in its cell is not
+    known."""
     mean_dither = ((1 << DITHER_BITS) - 1) / 2
     means = [sum(-log(-log1p(-(low + width * (k + 0.5) / 16))) for k in range(16)) / 16 for low, width in cells()]
     return np.rint(np.array(means) * 2.0**NOISE_FRAC_BITS - mean_dither).astype(np.int64)
@@ -93,7 +95,7 @@ TABLE = _table()
 
 
 def noise(words: Words) -> Int:
-    """The variate of each word, with ``NOISE_FRAC_BITS`` fraction bits."""
+    """Return the variate of each word, with ``NOISE_FRAC_BITS`` fraction bits."""
     octave = OCTAVE_BITS - bit_length(words.astype(np.int64) >> CELL_BITS + DITHER_BITS)
     cell = words.astype(np.int64) >> DITHER_BITS & (1 << CELL_BITS) - 1
     dither = (words & np.uint32((1 << DITHER_BITS) - 1)).astype(np.int64)
@@ -104,7 +106,7 @@ def noise(words: Words) -> Int:
 
 
 def step(words: Words) -> Words:
-    """The next word of each generator: one application of M."""
+    """Return the next word of each generator: one application of M."""
     for shift in SHIFTS:
         words = words ^ (words << np.uint32(shift) if shift > 0 else words >> np.uint32(-shift))
     return words
@@ -120,7 +122,7 @@ def _multiply(columns: Words, words: Words) -> Words:
 
 @functools.cache
 def power(count: int) -> Words:
-    """M^count as 32 words: what the unit words become after ``count`` draws."""
+    """Return M^count as 32 words: the unit words after ``count`` draws."""
     if count == 0:
         return np.uint32(1) << np.arange(WORD_BITS, dtype=np.uint32)
     if count == 1:
@@ -132,13 +134,13 @@ def power(count: int) -> Words:
 
 @functools.cache
 def _byte_tables(count: int) -> Words:
-    """``[4, 256]``: M^count applied to each value of each byte."""
+    """Return ``[4, 256]``: M^count applied to each value of each byte."""
     values = np.arange(256, dtype=np.uint32) << (8 * np.arange(4, dtype=np.uint32)[:, None])
     return _multiply(power(count), values)
 
 
 def advance(words: Words, count: int) -> Words:
-    """The words after ``count`` more draws."""
+    """Return the words after ``count`` more draws."""
     tables = _byte_tables(count)
     byte = np.uint32(255)
     product = tables[0][words & byte]
@@ -148,7 +150,7 @@ def advance(words: Words, count: int) -> Words:
 
 
 def draws(base: Words, count: int) -> Words:
-    """The first ``count`` words ``[B, count]`` from ``base [B]`` on; the first is the base itself."""
+    """Return the first ``count`` words ``[B, count]`` from ``base [B]`` on; the first is the base itself."""
     words = base[:, None]
     while words.shape[1] < count:
         words = np.concatenate([words, advance(words, words.shape[1])], axis=1)
@@ -156,7 +158,8 @@ def draws(base: Words, count: int) -> Words:
 
 
 def stream_seeds(seed: int, streams: int) -> Words:
-    """Independent seeds ``[streams]`` from one number: the finaliser of MurmurHash3, applied to equal steps."""
+    """Return independent seeds ``[streams]`` from one number: the finaliser of MurmurHash3 is applied to equal
+    steps."""
     words = np.uint32(seed & 0xFFFFFFFF) + np.arange(1, streams + 1, dtype=np.uint32) * np.uint32(SEED_OF_ZERO)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
         words = (words ^ words >> np.uint32(shift)) * np.uint32(factor)

@@ -1,11 +1,12 @@
-"""Signature of words that are read in order: 42 bits, which must have a known value after the last word of a block.
+"""The signature of words that are read in order has 42 bits, which must have a known value after the last word of a
+block.
 
     0 ─► state ─► times x ─► + columns of the word's bits that are 1 ─► state     in GF(2^42), + is exclusive or
                                              after the last word: the block's image and place?
 
-Each bit of a word is added to three bits of the state, its *column*; then x multiplies modulo POLYNOMIAL. So a word
-costs a machine a LUT for each of its bits, whatever its width, where a CRC of the same strength costs five. A word of
-records or of a row that has more than WIDE bits is cut into slices of SLICE bits, each with a signature of its own
+Each bit of a word is added to three bits of the state, its *column*; then x multiplies modulo POLYNOMIAL. So a word of
+any width costs a machine one LUT for each of its bits; a CRC of the same strength costs five. A word of records or of a
+row that has more than WIDE bits is cut into slices of SLICE bits, each with a signature of its own
 (``WordSignatures``). The beats of a resident machine with many lanes, of more than WIDE bits, are first made narrower
 (``sums_of``); they have no check bytes.
 
@@ -42,7 +43,7 @@ TAPS = (6, 11, 29, 37)
 POLYNOMIAL = 1 | sum(1 << tap for tap in TAPS)
 """The polynomial without x^42."""
 LONGEST = 1 << 16
-"""Most words of a block."""
+"""Largest number of words of a block."""
 FOURS = 256
 """In words of up to this many bits no four columns cancel."""
 BURST = 9
@@ -69,7 +70,8 @@ States = NDArray[np.uint64]
 
 
 def sums_of(bits: int) -> list[int]:
-    """The sums to which each bit of a word contributes, as a mask for each bit; empty for words of up to WIDE bits.
+    """Return the sums to which each bit of a word contributes, as a mask for each bit; empty for words of up to WIDE
+    bits.
 
     Each group of GROUP bits has ``GROUP_SUMS`` sums. A bit contributes to one sum of its group or to three, and no two
     bits to the same ones. A machine makes the sums where the bits are, so fewer wires cross it.
@@ -83,7 +85,8 @@ def sums_of(bits: int) -> list[int]:
 
 @lru_cache
 def columns(bits: int) -> tuple[int, ...]:
-    """The column of each bit of a word of ``bits``; in a wide word a bit's column is the sum of its sums' columns."""
+    """Return the column of each bit of a word of ``bits``; in a wide word a bit's column is the sum of its sums'
+    columns."""
     sums = sums_of(bits)
     if not sums:
         return _columns(bits)
@@ -93,7 +96,7 @@ def columns(bits: int) -> tuple[int, ...]:
 
 @lru_cache
 def sum_columns(count: int) -> tuple[int, ...]:
-    """The column of each of ``count`` sums of a wide word: five bits of the state.
+    """Return the column of each of ``count`` sums of a wide word: five bits of the state.
 
     With this seed no two bits of a pass of the presets' beats have the same syndrome.
     """
@@ -118,15 +121,15 @@ def _added(of_bits: tuple[int, ...], word: int) -> int:
 
 @lru_cache
 def _columns(bits: int) -> tuple[int, ...]:
-    """The column of each bit of a word: three bits of the state; five once all triples are used.
+    """Return the column of each bit of a word: three bits of the state; five once all triples are used.
 
     No two columns have the same distances between their bits, no four cancel in words of up to FOURS bits, and the bits
     of check words reach every state. Among the places that remain, each column takes one that needs no further LUT4.
     """
     check_words = -(-STATE_BITS // bits)
     found: list[int] = []
-    later: set[int] = set()  # the columns found, as they are some words later
-    sums: set[int] = set()  # of any two columns
+    later: set[int] = set()  # the columns found so far, in the form that they have some words later
+    sums: set[int] = set()  # sums of any two columns
     reached: dict[int, int] = {}  # by highest bit: states that the check words reach
     load: list[int] = [0] * STATE_BITS
 
@@ -155,7 +158,7 @@ def _columns(bits: int) -> tuple[int, ...]:
 
 
 def _multiples(column: int) -> list[int]:
-    """The column as it is after 0, 1, 2, ... words; further away, different shapes keep columns different."""
+    """Return the column after 0, 1, 2, ... words; further away, different shapes keep columns different."""
     found = [column]
     for _ in range(3 * STATE_BITS):
         found.append(step(found[-1]))
@@ -163,7 +166,7 @@ def _multiples(column: int) -> list[int]:
 
 
 def _shapes() -> Iterator[tuple[int, ...]]:
-    """Distances of a column's bits from its lowest bit: all triples, then some groups of five."""
+    """Yield distances of a column's bits from its lowest bit: all triples, then some groups of five."""
     threes = [(0, a, a + b) for a in range(1, STATE_BITS - 1) for b in range(1, STATE_BITS - a)]
     yield from (threes[index * _STRIDE % len(threes)] for index in range(len(threes)))
     for a, b, c, d in product(range(1, 8), range(2, 10), range(1, 8), range(3, 8)):
@@ -171,7 +174,7 @@ def _shapes() -> Iterator[tuple[int, ...]]:
 
 
 def _price(load: list[int], places: tuple[int, ...]) -> tuple[int, list[int]]:
-    """LUT4 that one more input to each of these state bits costs, and the inputs that these bits have already.
+    """Return LUT4 that one more input to each of these state bits costs, and the inputs that these bits have already.
 
     The last LUT4 of a bit also takes the gate, the bit before and the tap; every other LUT4 adds three inputs.
     """
@@ -181,7 +184,8 @@ def _price(load: list[int], places: tuple[int, ...]) -> tuple[int, list[int]]:
 
 
 def _reach(reached: dict[int, int], column: int, check_words: int) -> bool:
-    """Whether a column in ``check_words`` successive words reaches as many new states; if so, they join ``reached``."""
+    """Return whether a column in ``check_words`` successive words reaches as many new states; if so, they join
+    ``reached``."""
     more = dict(reached)
     for _ in range(check_words):
         rest = column
@@ -196,17 +200,18 @@ def _reach(reached: dict[int, int], column: int, check_words: int) -> bool:
 
 
 def step(state: int) -> int:
-    """The state multiplied by x."""
+    """Return the state multiplied by x."""
     return (state << 1 & MASK) ^ (POLYNOMIAL if state >> STATE_BITS - 1 else 0)
 
 
 def column_of(word: int, bits: int) -> int:
-    """The sum of the columns of a word's bits that are 1."""
+    """Return the sum of the columns of a word's bits that are 1."""
     return _added(columns(bits), word)
 
 
 def last_state(image: int, place: int, mark: int = BLOCK_MARK) -> int:
-    """The state after the last word of block ``place`` of an image, or of the row of token ``place`` with ROW_MARK.
+    """Return the state after the last word of block ``place`` of an image, or of the row of token ``place`` with
+    ROW_MARK.
 
     Places count modulo 2^PLACE_BITS: blocks whose numbers differ by a multiple of that have the same last state.
     """
@@ -214,7 +219,8 @@ def last_state(image: int, place: int, mark: int = BLOCK_MARK) -> int:
 
 
 def slices_of(bits: int) -> int:
-    """Number of signatures of a word of records or rows: one, or in a word of more than WIDE bits one a slice."""
+    """Return the number of signatures of a word of records or rows: one, or in a word of more than WIDE bits one a
+    slice."""
     return 1 if bits <= WIDE else bits // SLICE
 
 
@@ -231,24 +237,25 @@ class WordSignatures:
         self.word_bytes, self.check_words = word_bytes, self._signature.check_words
 
     def block_check(self, words: Words, image: int, place: int) -> Words:
-        """The words [check_words, word_bytes] that end block ``place`` of an image after words [n, word_bytes]."""
+        """Return the words [check_words, word_bytes] that end block ``place`` of an image after words [n,
+        word_bytes]."""
         states = self._signature.fold(self._cut(words[None]), np.zeros(self._slices, np.uint64))
         check: Words = self._joined(self._signature.checks(states, self._wanted(image, [place], BLOCK_MARK)))[0]
         return check
 
     def row_checks(self, words: Words, image: int, tokens: Iterable[int]) -> Words:
-        """The words [rows, check_words, word_bytes] that begin the rows of ``tokens``; ``words`` [rows, n, word_bytes]
-        follow them."""
+        """Return the words [rows, check_words, word_bytes] that begin the rows of ``tokens``; ``words`` [rows, n,
+        word_bytes] follow them."""
         wanted = self._wanted(image, tokens, ROW_MARK)
         return self._joined(self._signature.leading_checks(wanted, self._cut(words)))
 
     def is_right(self, words: Words, image: int, place: int, mark: int = BLOCK_MARK) -> bool:
-        """Whether words [n, word_bytes], with their check, are block or row ``place``."""
+        """Return whether words [n, word_bytes], with their check, are block or row ``place``."""
         states = self._signature.fold(self._cut(words[None]), np.zeros(self._slices, np.uint64))
         return bool((states == self._wanted(image, [place], mark)).all())
 
     def _wanted(self, image: int, places: Iterable[int], mark: int) -> States:
-        """The last states of all slices of all places."""
+        """Return the last states of all slices of all places."""
         return np.array(
             [last_state(image, place, mark) ^ part for place in places for part in range(self._slices)], np.uint64
         )
@@ -260,7 +267,7 @@ class WordSignatures:
         return np.asarray(cut.swapaxes(1, 2).reshape(blocks * self._slices, count, self._signature.word_bytes))
 
     def _joined(self, words: Words) -> Words:
-        """The inverse of ``_cut``."""
+        """Return the inverse of ``_cut``."""
         blocks, count = len(words) // self._slices, words.shape[1]
         cut = words.reshape(blocks, self._slices, count, self._signature.word_bytes)
         return np.asarray(cut.swapaxes(1, 2).reshape(blocks, count, self.word_bytes))
@@ -277,7 +284,7 @@ class Signature:
         self._powers = [_linear([step(1 << bit) for bit in range(STATE_BITS)])]
 
     def fold(self, words: Words, states: States) -> States:
-        """The states [blocks] after words [blocks, n, word_bytes], from the states before them."""
+        """Return the states [blocks] after words [blocks, n, word_bytes], from the states before them."""
         blocks, count, _ = words.shape
         if count == 0:
             return states
@@ -290,11 +297,12 @@ class Signature:
         return found[:, 0] ^ self._advanced(states, count)
 
     def checks(self, states: States, wanted: States) -> Words:
-        """The words [blocks, check_words, word_bytes] that lead from ``states`` to ``wanted``."""
+        """Return the words [blocks, check_words, word_bytes] that lead from ``states`` to ``wanted``."""
         return self._words_to(self._advanced(states, self.check_words) ^ wanted)
 
     def leading_checks(self, wanted: States, words: Words) -> Words:
-        """The check words that lead from state zero to ``wanted`` if words [blocks, n, word_bytes] follow them."""
+        """Return the check words that lead from state zero to ``wanted`` if words [blocks, n, word_bytes] follow
+        them."""
         before = wanted ^ self.fold(words, np.zeros(len(words), np.uint64))
         for _ in range(words.shape[1]):
             before = _halved(before)
@@ -312,14 +320,14 @@ class Signature:
         return raw
 
     def _advanced(self, states: States, count: int) -> States:
-        """``states`` times x^count."""
+        """Return ``states`` times x^count."""
         for level in range(count.bit_length()):
             if count >> level & 1:
                 states = self._times(states, level)
         return states
 
     def _times(self, states: States, level: int) -> States:
-        """``states`` times x^(2^level)."""
+        """Return ``states`` times x^(2^level)."""
         while len(self._powers) <= level:
             last = self._powers[-1]
             self._powers.append(_linear([int(value) for value in _apply(last, _apply(last, _units()))]))
@@ -331,7 +339,7 @@ def _units() -> States:
 
 
 def _tables(groups: list[list[int]]) -> list[States]:
-    """For each group of eight columns, a table of the sum for every value of a byte."""
+    """Return for each group of eight columns a table of the sum for every value of a byte."""
     found = []
     for group in groups:
         table = np.zeros(256, np.uint64)
@@ -342,7 +350,7 @@ def _tables(groups: list[list[int]]) -> list[States]:
 
 
 def _linear(images: list[int]) -> list[States]:
-    """The tables of a linear map of states, from the images of the single bits."""
+    """Return the tables of a linear map of states, from the images of the single bits."""
     return _tables([images[8 * byte : 8 * byte + 8] for byte in range(CHECK_BYTES)])
 
 
@@ -354,14 +362,14 @@ def _apply(tables: list[States], states: States) -> States:
 
 
 def _halved(states: States) -> States:
-    """``states`` divided by x."""
+    """Return ``states`` divided by x."""
     taps = np.uint64((POLYNOMIAL ^ 1) >> 1 | 1 << STATE_BITS - 1)
     return np.where(states & np.uint64(1), states >> np.uint64(1) ^ taps, states >> np.uint64(1))
 
 
 @lru_cache
 def _inverse_tables(bits: int, check_words: int) -> list[States]:
-    """The tables of the map from a state to the used bits of the check words that lead to it from zero."""
+    """Return the tables of the map from a state to the used bits of the check words that lead to it from zero."""
     images = []
     for bit in range(STATE_BITS):
         word, place = divmod(bit, STATE_BITS // check_words)
@@ -373,7 +381,7 @@ def _inverse_tables(bits: int, check_words: int) -> list[States]:
 
 
 def _inverse(images: list[int]) -> list[int]:
-    """The inverse of a linear map, by elimination on rows of an image and its origin."""
+    """Return the inverse of a linear map, by elimination on rows of an image and its origin."""
     rows = [(image, 1 << bit) for bit, image in enumerate(images)]
     for bit in range(STATE_BITS):
         pivot = next((index for index in range(bit, STATE_BITS) if rows[index][0] >> bit & 1), None)

@@ -41,7 +41,7 @@ CHUNK_ELEMENTS = 1 << 20
 
 
 def random_checkpoint(config: ModelConfig, seed: int) -> Checkpoint:
-    """A checkpoint with random float32 tensors; it has no folder and no tokenizer."""
+    """Return a checkpoint with random float32 tensors; it has no folder and no tokenizer."""
     random = np.random.default_rng(seed)
     tensors = {}
     for name, shape in config.tensor_shapes.items():
@@ -70,12 +70,13 @@ class RandomTensors(Mapping[str, NDArray[np.float32]]):
 
 
 def large_checkpoint(config: ModelConfig, seed: int) -> Checkpoint:
-    """As ``random_checkpoint``, with other values, and without a copy of any tensor in memory."""
+    """Return a checkpoint as ``random_checkpoint`` does, with other values, and without a copy of any tensor in
+    memory."""
     return Checkpoint(config, RandomTensors(config, seed), Path("synthetic"), f"random numbers, seed {seed}")
 
 
 def chain_checkpoint(config: ModelConfig, follows: Mapping[int, int], seed: int) -> Checkpoint:
-    """A checkpoint whose likeliest next token is known: ``follows[token]``, or any token if that has no entry.
+    """Return a checkpoint whose likeliest next token is known: ``follows[token]``, or any token if that has no entry.
 
     Embeddings are random signs, the head's row of a token is the sum of the embeddings that it follows, and the layers
     add next to nothing. About 64 channels are needed to tell the embeddings apart.
@@ -96,7 +97,7 @@ def chain_checkpoint(config: ModelConfig, follows: Mapping[int, int], seed: int)
 
 
 def _distribution(name: str) -> tuple[float, float]:
-    """Mean and standard deviation of a tensor's elements."""
+    """Return the mean and standard deviation of a tensor's elements."""
     if "norm" in name:
         return 1.0, GAIN_RANGE
     return 0.0, 1.0 if name in ("model.embeddings.weight", "model.lower_bounds") else INITIALIZER_RANGE
@@ -158,7 +159,7 @@ def _values(random: np.random.Generator, name: str, count: int) -> NDArray[np.fl
 
 
 def _shards(config: ModelConfig, shard_bytes: int) -> list[list[str]]:
-    """Names of the tensors of each file, in order; a file is full when the next tensor would exceed its size."""
+    """Return names of the tensors of each file, in order; a file is full when the next tensor would exceed its size."""
     shards: list[list[str]] = []
     room = 0
     for name, shape in config.tensor_shapes.items():
@@ -172,7 +173,8 @@ def _shards(config: ModelConfig, shard_bytes: int) -> list[list[str]]:
 
 
 def synthetic_tokenizer(vocab_size: int) -> Tokenizer:
-    """Reads printable ASCII one token a character; the other tokens are called ``<synthetic 95>`` and so on."""
+    """Return a tokenizer that reads printable ASCII, one token a character; the other tokens are called ``<synthetic
+    95>`` and so on."""
     known = ["\n", *map(chr, range(32, 127))][:vocab_size]
     others = [f"<synthetic {token}>" for token in range(len(known), vocab_size)]
     return Tokenizer(character_tokenizer(known + others))

@@ -1,4 +1,5 @@
-"""Finds the model's tensors among the stored ones: takes off prefixes of training tools, refuses what is left over.
+"""Finds the model's tensors among the stored ones: removes prefixes of training tools, and refuses tensors that are
+left over.
 
 stored names ─► one prefix of all names ─► wrappers inside a name ─┬─► the model's tensors
                                                                    └─► the rest: harmless, or refused by name
@@ -56,7 +57,7 @@ class Naming:
 
     @property
     def notes(self) -> list[str]:
-        """What was taken off the names, as sentences."""
+        """Sentences that say which prefixes were removed from the names."""
         found = []
         if self.prefix:
             found.append(f"all tensor names begin with {named(self.prefix)}, which is taken off")
@@ -66,7 +67,7 @@ class Naming:
 
     @property
     def unused(self) -> list[str]:
-        """What was left out, as at most one sentence."""
+        """At most one sentence, which says which tensors were left out."""
         count = len(self.harmless)
         what = "stored tensors are buffers" if count != 1 else "stored tensor is a buffer"
         return [f"{count} {what} that no weight depends on: {named(self.harmless[0])}"] if count else []
@@ -100,7 +101,7 @@ def find_names(stored: Iterable[str], wanted: Iterable[str], layers: int, where:
 
 
 def _prefix(names: Mapping[str, str], wanted: list[str], where: str) -> str:
-    """The prefix with which most of the model's names are stored."""
+    """Return the prefix with which most of the model's names are stored."""
     found = [""]
     for anchor in ANCHORS:
         ends = (name[: -len(anchor)] for name in names if name.endswith(anchor))
@@ -119,7 +120,7 @@ def _parts(name: str) -> list[str]:
 
 
 def _without_wrappers(names: list[str], where: str) -> dict[str, str]:
-    """Maps names without the wrappers of training tools to the stored names."""
+    """Return a map from names without the wrappers of training tools to the stored names."""
     found: dict[str, str] = {}
     for name in names:
         short = ".".join(part for part in _parts(name) if part not in WRAPPERS)
@@ -133,7 +134,7 @@ def _without_wrappers(names: list[str], where: str) -> dict[str, str]:
 
 
 def _left_over(names: list[str], layers: int, where: str) -> str:
-    """The sentence that refuses stored tensors that the network does not use."""
+    """Return the sentence that refuses stored tensors that the network does not use."""
     kinds = [_kind(name, layers) for name in names]
     order = sorted(range(len(names)), key=lambda index: not kinds[index])  # tensors of a known kind come first
     listed = ", ".join(
@@ -149,7 +150,7 @@ def _left_over(names: list[str], layers: int, where: str) -> str:
 
 
 def _kind(name: str, layers: int) -> str:
-    """What kind of tensor it is that the network does not use; empty if the name does not show it."""
+    """Return what kind of tensor it is that the network does not use; empty if the name does not show it."""
     for pattern, what in _KINDS:
         if pattern.search(name):
             return what

@@ -27,7 +27,8 @@ CHUNK = 1 << 16
 
 
 def _sum_of_magnitudes(flat: NDArray[np.float32]) -> float:
-    """Sum of |w| in float64, added in the order of NumPy's pairwise sum: equal to that of the whole array at once."""
+    """Sum of |w| in float64, added in the order of NumPy's pairwise sum: equal to the sum of the whole array in one
+    call."""
     if flat.size <= CHUNK:
         return float(np.abs(flat.astype(np.float64)).sum())
     half = flat.size // 2
@@ -40,7 +41,8 @@ FIRST_LOOK = 256
 
 
 def one_magnitude(weight: NDArray[Any]) -> float | None:
-    """The magnitude of all elements other than zero; None if there are several, or if it is below SMALLEST_SCALE."""
+    """Return the magnitude of all elements other than zero; None if there are several, or if it is below
+    SMALLEST_SCALE."""
     flat = weight.reshape(-1)
     found: np.floating[Any] | None = None
     start, stop = 0, FIRST_LOOK
@@ -56,7 +58,7 @@ def one_magnitude(weight: NDArray[Any]) -> float | None:
 
 
 def ternarise(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], float]:
-    """Trits (int8, -1, 0 or 1, shape of ``weight``) and the scale that multiplies them.
+    """Return trits (int8, -1, 0 or 1, shape of ``weight``) and the scale that multiplies them.
 
     Mean and quotient are float64: a float32 mean depends on the order of its additions, and so would a trit whose
     quotient is close to one half. Raises ``LuternError`` for an empty matrix, NaN or infinity.

@@ -16,7 +16,7 @@ SUM_BITS = 21
 
 
 def ternary_sums(codes: Int, trits_f32: np.ndarray) -> Int:
-    """``codes [B, n]`` times ``trits [rows, n]``: ``[B, rows]``.
+    """Return ``codes [B, n]`` times ``trits [rows, n]``: ``[B, rows]``.
 
     The product runs in float32 and is exact: every partial sum is an integer below 127 * 8192 < 2^24.
     """
@@ -24,14 +24,16 @@ def ternary_sums(codes: Int, trits_f32: np.ndarray) -> Int:
 
 
 def cut_sums(sums: Int, cut: int) -> Int:
-    """Sums as an 18-bit operand: ``cut`` low bits are rounded away (0 if every row has at most 1,032 nonzero trits)."""
+    """Return sums as an 18-bit operand: ``cut`` low bits are rounded away (0 if every row has at most 1,032 nonzero
+    trits)."""
     return saturate(rsh(sums, cut), S18_MAX)
 
 
 def scale_sums(
     sums: Int, cut: int, scale: tuple[Int, Int], frac_bits: int, limit: int, clipped: Clipped | None = None
 ) -> Int:
-    """Sums times the token's scale ``(mantissa, exponent)``, with ``frac_bits`` fraction bits, saturated at ``limit``.
+    """Return sums times the token's scale ``(mantissa, exponent)``, with ``frac_bits`` fraction bits, saturated at
+    ``limit``.
 
     ``sums [B, rows]``, scale arrays ``[B]``. The shift is ``-(exponent + cut + frac_bits)``; see ``scale_shift``.
     """
@@ -45,5 +47,5 @@ left by 15 it fills 32 bits and always saturates; shifted right by 40 it is zero
 
 
 def scale_shift(exponent: Int, cut: int, frac_bits: int) -> Int:
-    """Right shift that turns ``sums * mantissa`` into a number with ``frac_bits`` fraction bits."""
+    """Return the right shift that turns ``sums * mantissa`` into a number with ``frac_bits`` fraction bits."""
     return np.clip(-(np.asarray(exponent) + cut + frac_bits), SHIFT_MIN, SHIFT_MAX)

@@ -14,9 +14,9 @@ from lutern.model_ref.file_kinds import refuse_foreign
 from lutern.model_ref.input_files import open_plain, read_plain
 
 MAX_STREAM_BYTES = 1 << 28
-"""Most bytes of standard input; a plain file needs no bound."""
+"""Largest number of bytes of standard input; a plain file needs no bound."""
 MAX_UNPACKED_BYTES = 1 << 30
-"""Most bytes that an .xz file may hold unpacked."""
+"""Largest number of bytes that an .xz file may hold unpacked."""
 MAX_DICTIONARY_BYTES = 1 << 27
 """Most memory that unpacking may take; the largest preset of xz needs 65 MB."""
 _MARKS = (
@@ -33,7 +33,8 @@ def _only_zeros(raw: bytes) -> bool:
 
 
 def decode_text(raw: bytes) -> str:
-    """Text of bytes in UTF-8, or in the coding of its byte-order mark, which is dropped; CR and CR LF become newlines.
+    """Return the text of bytes in UTF-8, or in the coding of its byte-order mark, which is dropped; CR and CR LF become
+    newlines.
 
     Raises ``UnicodeDecodeError`` if the bytes are no such text.
     """
@@ -45,7 +46,7 @@ def decode_text(raw: bytes) -> str:
 
 
 def read_stream(file: IO[bytes], name: str) -> bytes:
-    """All bytes of a pipe; raises ``LuternError`` after ``MAX_STREAM_BYTES``, since a device may never end."""
+    """Return all bytes of a pipe; raises ``LuternError`` after ``MAX_STREAM_BYTES``, since a device may never end."""
     raw = file.read(MAX_STREAM_BYTES + 1)
     if len(raw) > MAX_STREAM_BYTES:
         raise LuternError(f"{name} gives more than {MAX_STREAM_BYTES:,} bytes; give a shorter text, or a plain file.")
@@ -67,7 +68,7 @@ def read_text(path: str | Path) -> str:
 
 
 def _unpacked(packed: bytes, path: Path) -> bytes:
-    """The content of an .xz file; a small file that would fill the memory is refused."""
+    """Return the content of an .xz file; a small file that would fill the memory is refused."""
     parts, room = [], MAX_UNPACKED_BYTES
     while packed.strip(b"\0"):
         stream = lzma.LZMADecompressor(memlimit=MAX_DICTIONARY_BYTES)
@@ -84,7 +85,7 @@ def _unpacked(packed: bytes, path: Path) -> bytes:
 
 
 def read_json(path: Path, largest: int) -> dict[str, Any]:
-    """The object in a JSON file of at most ``largest`` bytes; empty if there is no such file.
+    """Return the object in a JSON file of at most ``largest`` bytes; empty if there is no such file.
 
     Raises ``LuternError`` if the file holds anything else.
     """

@@ -26,7 +26,7 @@ class TextStream:
         self._given = ""
 
     def push(self, tokens: Sequence[int]) -> str:
-        """The text that these tokens make certain."""
+        """Return the text that these tokens make certain."""
         self._tokens += tokens
         self._held += tokens
         if self._stream is None or not tokens or not self._tokenizer.ends_run(tokens[-1]):
@@ -42,7 +42,7 @@ class TextStream:
         return new
 
     def finish(self) -> str:
-        """The rest of the decoding of all tokens."""
+        """Return the rest of the decoding of all tokens."""
         whole = self._tokenizer.text_of(self._tokens)
         new = whole[len(self._given) :]
         self._given += new
@@ -86,11 +86,11 @@ class Writing:
         return self.ended_by is not None
 
     def take(self) -> str:
-        """The text that can be printed since the last call."""
+        """Return the text that can be printed since the last call."""
         return self._print(len(self._text) - self._open())
 
     def finish(self) -> str:
-        """All text that is left to print."""
+        """Return all text that is left to print."""
         if not isinstance(self.ended_by, str):
             self._add(self._stream.finish())
         return self._print(len(self._text))
@@ -106,7 +106,7 @@ class Writing:
             self._text = self._text[:place]
 
     def _open(self) -> int:
-        """Number of characters at the end that may begin a stop text."""
+        """Return the number of characters at the end that may begin a stop text."""
         if self.ended_by is not None:
             return 0
         end = self._text[self._first :]

@@ -75,16 +75,16 @@ class Tokenizer:
         return cls(_read_library(text, where), where, conventions)
 
     def limit_to(self, vocab_size: int) -> Tokenizer:
-        """From now on refuse to encode to tokens that a model of ``vocab_size`` tokens does not know."""
+        """Refuse from now on to encode to tokens that a model of ``vocab_size`` tokens does not know."""
         self._model_size = vocab_size
         return self
 
     def to_json(self) -> str:
-        """Content of the ``tokenizer.json`` that ``load_tokenizer`` reads."""
+        """Return the content of the ``tokenizer.json`` that ``load_tokenizer`` reads."""
         return str(self.library.to_str(pretty=True))
 
     def encode(self, text: str, *, begin: bool = True) -> list[int]:
-        """Token numbers of ``text`` as the published code gives them, with those of the post-processor.
+        """Return token numbers of ``text`` as the published code gives them, with those of the post-processor.
 
         Without ``begin``, the tokens that the post-processor puts ahead are left out. Raises ``LuternError`` with the
         position of the first character that the tokenizer lacks.
@@ -97,7 +97,7 @@ class Tokenizer:
         return ids
 
     def encode_body(self, text: str, start: int = 0) -> list[int]:
-        """Token numbers of ``text[start:]``, without those of the post-processor.
+        """Return token numbers of ``text[start:]``, without those of the post-processor.
 
         They are the tokens of the whole text if one of these begins at ``start``, else those of the part alone.
         """
@@ -110,7 +110,7 @@ class Tokenizer:
         return list(encoding.ids[first:])
 
     def encode_documents(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token numbers of each text, without those of the post-processor; uses all cores."""
+        """Return token numbers of each text, without those of the post-processor; uses all cores."""
         encodings = self.library.encode_batch(list(texts), add_special_tokens=False)
         lossless = not self._silent and all(self._unknown_id not in encoding.ids for encoding in encodings)
         for encoding, text in zip(encodings, texts, strict=True):
@@ -120,7 +120,8 @@ class Tokenizer:
         return [list(encoding.ids) for encoding in encodings]
 
     def encode_prompt(self, text: str, *, begin: bool = True) -> list[int]:
-        """As ``encode``, but an empty text gives the beginning-of-text token; ``LuternError`` if there is none."""
+        """Encode as ``encode`` does, but an empty text gives the beginning-of-text token; raises ``LuternError`` if
+        there is none."""
         ids = self.encode(text, begin=begin) if text else []
         if not text and begin:
             bos = self.conventions.bos
@@ -131,14 +132,16 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Sequence[int], *, special: bool = True) -> str:
-        """Text of token numbers, with special tokens if ``special``; raises ``LuternError`` outside the vocabulary."""
+        """Return the text of token numbers, with special tokens if ``special``; raises ``LuternError`` outside the
+        vocabulary."""
         for token in ids:
             if not 0 <= token < self.vocab_size:
                 raise LuternError(f"token {token} is outside the vocabulary of {self.vocab_size} tokens.")
         return str(self.library.decode(list(ids), skip_special_tokens=not special))
 
     def text_of(self, ids: Sequence[int]) -> str:
-        """Text of any token numbers, without special tokens; numbers that the tokenizer lacks give no text."""
+        """Return the text of any token numbers, without special tokens; numbers that the tokenizer lacks give no
+        text."""
         shown = [token for token in ids if token not in self._special]
         try:
             return str(self.library.decode(shown, skip_special_tokens=False)) if shown else ""
@@ -148,7 +151,7 @@ class Tokenizer:
             return ""
 
     def ends_run(self, token: int) -> bool:
-        """Whether the bytes before a token are complete.
+        """Return whether the bytes before a token are complete.
 
         Bytes are decoded together; special tokens and numbers that the tokenizer lacks give no text.
         """
@@ -205,9 +208,11 @@ class Tokenizer:
             )
 
     def _first_lost(self, text: str, encoding: tokenizers.Encoding) -> int | None:
-        """Position of the first character that became unknown or was dropped by the model; None if all are kept.
+        """Return the position of the first character that became unknown or was dropped by the model; None if all are
+        kept.
 
-        What the normalizer or the pre-tokenizer drops or joins is not lost: the published code does the same.
+        Characters that the normalizer or the pre-tokenizer drops or joins are no error: the published code does the
+        same.
         """
         if self._unknown_id is not None and self._unknown_id in encoding.ids:
             for token, (start, end), added in zip(
@@ -219,7 +224,7 @@ class Tokenizer:
         return self._first_dropped(text, encoding) if self._silent else None
 
     def _first_dropped(self, text: str, encoding: tokenizers.Encoding) -> int | None:
-        """Position of the first character that a model without an unknown token leaves out.
+        """Return the position of the first character that a model without an unknown token leaves out.
 
         Characters of added tokens do not count, nor those of whole words if the model looks for whole words first.
         """
@@ -236,7 +241,8 @@ class Tokenizer:
         return position
 
     def _is_dropped(self, text: str, position: int) -> bool:
-        """Whether the model lacks a token for the normalised form of a character, joined with those before it."""
+        """Return whether the model lacks a token for the normalised form of a character, joined with those before
+        it."""
         start = max(0, position - _CONTEXT)
         before, after = self._normal(text[start:position]), self._normal(text[start : position + 1])
         same = next((place for place, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]), None)
@@ -247,13 +253,14 @@ class Tokenizer:
         return text if normalizer is None else str(normalizer.normalize_str(text))
 
     def _has_tokens(self, character: str) -> bool:
-        """Whether the model has tokens for all pieces that the pre-tokenizer makes of a character, if any."""
+        """Return whether the model has tokens for all pieces that the pre-tokenizer makes of a character, if any."""
         pre_tokenizer = self.library.pre_tokenizer
         pieces = [(character, (0, 1))] if pre_tokenizer is None else pre_tokenizer.pre_tokenize_str(character)
         return all(self._has_character(part) for piece, _ in pieces for part in piece)
 
     def _has_character(self, character: str) -> bool:
-        """Whether a byte-pair model has a token for one character, anywhere in a word, or tokens for its bytes."""
+        """Return whether a byte-pair model has a token for one character, anywhere in a word, or tokens for its
+        bytes."""
         prefixes = ("", self.library.model.continuing_subword_prefix or "")
         suffixes = ("", self.library.model.end_of_word_suffix or "")
         forms = (prefix + character + suffix for prefix in prefixes for suffix in suffixes)
@@ -276,12 +283,13 @@ def _read_library(text: str, where: str) -> tokenizers.Tokenizer:
 
 
 def is_panic(error: BaseException) -> bool:
-    """Whether the library panicked because of a defect of its own: decoders such as Strip do so on an empty text."""
+    """Return whether the library panicked because of a defect of its own: decoders such as Strip do so on an empty
+    text."""
     return type(error).__name__ == "PanicException"
 
 
 def _unknown_token(library: tokenizers.Tokenizer) -> str | None:
-    """Text of the unknown token; a Unigram model has only its number, which only the file shows."""
+    """Return the text of the unknown token; a Unigram model has only its number, which only the file shows."""
     if isinstance(library.model, models.Unigram):
         number = json.loads(library.to_str())["model"].get("unk_id")
         return None if number is None else str(library.id_to_token(number))
@@ -289,7 +297,7 @@ def _unknown_token(library: tokenizers.Tokenizer) -> str | None:
 
 
 def _decodes_bytes(library: tokenizers.Tokenizer) -> bool:
-    """Whether the decoder turns tokens such as <0x41> into bytes."""
+    """Return whether the decoder turns tokens such as <0x41> into bytes."""
     try:
         return "A" in library.decoder.decode(["<0x41>"]) and "x41" not in library.decoder.decode(["<0x41>"])
     except Exception:  # the library raises bare exceptions
@@ -297,7 +305,8 @@ def _decodes_bytes(library: tokenizers.Tokenizer) -> bool:
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Read ``tokenizer.json`` of a checkpoint folder, and the files that say how its text begins and ends.
+    """Read ``tokenizer.json`` of a checkpoint folder, and the files that name the tokens at the begin and end of its
+    text.
 
     Raises ``LuternError`` if there is no tokenizer or one of the files cannot be read.
     """
@@ -314,7 +323,8 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
 
 def character_tokenizer(characters: Sequence[str]) -> tokenizers.Tokenizer:
-    """A tokenizer with one token a character, numbered in the given order; without capitals, it lower-cases the text.
+    """Return a tokenizer with one token a character, numbered in the given order; without capitals, it lower-cases the
+    text.
 
     A byte-pair model without merges splits into characters and has no unknown token: it leaves out characters outside
     the vocabulary, which ``Tokenizer.encode`` finds by the offsets.

@@ -1,4 +1,4 @@
-"""Finds the files of a checkpoint folder that hold its weights, or says what is there if none does.
+"""Finds the files of a checkpoint folder that hold its weights. If no file does, the error names what the folder holds.
 
     DIR ─┬─ model.safetensors             read, even if there is an index of shards
          ├─ model.safetensors.index.json  names the file of each tensor
@@ -104,7 +104,7 @@ def refuse_adapter(folder: Path) -> None:
 
 
 def _single(path: Path, config: ModelConfig) -> Weights:
-    """The weights of a single file."""
+    """Return the weights of a single file."""
     file = open_container(path)
     naming = find_names(file.entries, config.tensor_shapes, config.num_hidden_layers, str(path))
     for name, shape in config.tensor_shapes.items():
@@ -121,7 +121,7 @@ def _single(path: Path, config: ModelConfig) -> Weights:
 
 
 def _shards(folder: Path, config: ModelConfig) -> Weights:
-    """The weights of the files that the index names."""
+    """Return the weights of the files that the index names."""
     index = folder / INDEX_FILE
     table = weight_map(index)
     naming = find_names(table, config.tensor_shapes, config.num_hidden_layers, str(index))
@@ -178,7 +178,7 @@ def _check_tensor(name: str, shape: tuple[int, ...], file: Container, stored: st
 
 
 def weight_map(path: Path) -> dict[str, Any]:
-    """The index's table of file names by tensor; raises ``LuternError`` if the file is no such index."""
+    """Return the index's table of file names by tensor; raises ``LuternError`` if the file is no such index."""
     try:
         values = read_json(path, MAX_INDEX_BYTES, "index of shards")
     except OSError as error:
@@ -192,7 +192,7 @@ def weight_map(path: Path) -> dict[str, Any]:
 
 
 def _names_in(index: Path) -> set[Any]:
-    """Files that an index names; empty if it cannot be read, because it is not used in that case."""
+    """Return files that an index names; empty if it cannot be read, because it is not used in that case."""
     try:
         return {place for place in weight_map(index).values() if isinstance(place, str)}
     except LuternError:
@@ -200,7 +200,7 @@ def _names_in(index: Path) -> set[Any]:
 
 
 def no_weights(folder: Path) -> str:
-    """The sentence that says why a folder has no weights that can be read, and what is there instead."""
+    """Return the reason, as a sentence, why a folder has no weights that can be read, and what is there instead."""
     names = sorted(item.name for item in folder.iterdir())
     files = [name for name in names if (folder / name).is_file()]
     inner = _inner_folder(folder, names)
@@ -238,7 +238,7 @@ def no_weights(folder: Path) -> str:
 
 
 def _inner_folder(folder: Path, names: list[str]) -> tuple[Path, str] | None:
-    """The folder inside that holds the model, and what that folder is."""
+    """Return the folder inside that holds the model, and what that folder is."""
     folders = [name for name in names if (folder / name).is_dir()]
     steps = sorted((int(match[1]), name) for name in folders if (match := _TRAINER_FOLDER.fullmatch(name)))
     if steps:
@@ -253,7 +253,8 @@ def _inner_folder(folder: Path, names: list[str]) -> tuple[Path, str] | None:
 
 
 def not_a_folder(name: str) -> str | None:
-    """The sentence for a name that is no folder but a file of a checkpoint or a name of the hub; None for others."""
+    """Return the sentence for a name that is no folder but a file of a checkpoint or a name of the hub; None for
+    others."""
     path = Path(name)
     if path.exists():
         refuse_foreign(path, "checkpoint folder")
@@ -271,7 +272,7 @@ def not_a_folder(name: str) -> str | None:
 
 
 def file_for_folder(path: Path) -> str | None:
-    """The sentence for a file of a checkpoint that was given instead of its folder; None for another file."""
+    """Return the sentence for a file of a checkpoint that was given instead of its folder; None for another file."""
     if not _PART_OF_A_CHECKPOINT.fullmatch(path.name):
         return None
     if path.suffix == ".safetensors" and IMAGE_KEY in open_container(path).metadata:

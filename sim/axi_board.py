@@ -108,7 +108,7 @@ class AxiBoard(SimulatedBoard):
         return self._link.bus_errors
 
     def port_counts(self, index: int) -> WordCounts:
-        """Cycles of a port by cause since its timing was set."""
+        """Return the cycles of a port by cause, counted since its timing was set."""
         return WordCounts(*self._library.lutern_axi_counts(self._board, index)[: len(fields(WordCounts))])
 
     def _check_memory(self) -> None:

@@ -34,13 +34,13 @@ from lutern.sim.dram import DramTop
 from lutern.sim.port_memory import WordCounts, WordTiming
 from lutern.sim.verilate import Memory, list_taps, memory_of, verilate
 
-_BLOCK_WORDS = 1 << 12  # words of a memory that are saved together
+_BLOCK_WORDS = 1 << 12  # number of words of a memory that are saved together
 _SLICE_CYCLES = 500_000  # cycles of one call into the library: Ctrl-C acts between two calls
 
 
 @dataclass(frozen=True)
 class TapLog:
-    """What a tap recorded: `cycles` [n] and `payloads` [n, bytes] in little-endian order."""
+    """The record of a tap: `cycles` [n] and `payloads` [n, bytes] in little-endian order."""
 
     cycles: NDArray[np.uint64]
     payloads: NDArray[np.uint8]
@@ -51,7 +51,7 @@ class TapLog:
         return len(self.cycles)
 
     def integers(self) -> NDArray[Any]:
-        """The payloads as numbers: int64 up to 63 bits (64 if signed), Python integers for more."""
+        """Return the payloads as numbers: int64 up to 63 bits (64 if signed), Python integers for more."""
         if self.bits + (not self.is_signed) > 64:
             return np.array([self._integer(row.tobytes()) for row in self.payloads], dtype=object)
         padded = np.zeros((len(self), 8), np.uint8)
@@ -60,7 +60,7 @@ class TapLog:
         return values << (64 - self.bits) >> (64 - self.bits) if self.is_signed else values
 
     def lanes(self, bits: int, is_signed: bool = True) -> NDArray[np.int64]:
-        """The payloads as flat vectors of parts of `bits` bits each, lowest first: int64 [n, parts]."""
+        """Return the payloads as flat vectors of parts of `bits` bits each, lowest first: int64 [n, parts]."""
         parts = self.bits // bits
         columns = np.unpackbits(self.payloads, axis=1, bitorder="little")[:, : parts * bits].reshape(-1, parts, bits)
         weights = np.left_shift(np.int64(1), np.arange(bits, dtype=np.int64))
@@ -219,7 +219,7 @@ class SimulatedBoard:
         self._reach(self._library.lutern_memory_write, address, data)
 
     def peek(self, address: int, count: int) -> NDArray[np.uint8]:
-        """Words [count, word_bytes] of the machine's memory, read by its back door."""
+        """Return words [count, word_bytes] of the machine's memory, read by its back door."""
         data = np.zeros((count, self.memory.word_bytes), np.uint8)
         self._reach(self._library.lutern_memory_read, address, data)
         return data
@@ -258,11 +258,11 @@ class SimulatedBoard:
         self._library.lutern_word_timing(self._board, timing.numbers())
 
     def set_wires(self, wires: int) -> None:
-        """Set what is between the chip and its DDR3 from now on: a value of ``ddr3_pins.wires_layout``."""
+        """Set the wires between the chip and its DDR3 from now on: a value of ``ddr3_pins.wires_layout``."""
         self._library.lutern_wires(self._board, wires)
 
     def word_counts(self) -> WordCounts:
-        """Cycles of the memory at the port `words` by cause, since its timing was set."""
+        """Return the cycles of the memory at the port `words` by cause, counted since its timing was set."""
         return WordCounts(*self._library.lutern_word_counts(self._board)[: len(fields(WordCounts))])
 
     def upset_register(self, bit: int) -> None:
@@ -279,15 +279,16 @@ class SimulatedBoard:
         self._library.lutern_reset(self._board, cycles)
 
     def pause(self, share: float, seed: int) -> None:
-        """From now on pause both streams in a share of all cycles."""
+        """Pause both streams from now on, in a share of all cycles."""
         self._library.lutern_pause(self._board, seed, round(65536 * share), round(65536 * share))
 
     def trace(
         self, path: Path, cycles: Sequence[int], signals: Sequence[str] = (), zero: int = 0, ticks: int = 2
     ) -> None:
-        """From each of ``cycles`` to the next, write to ``path``.0, ``path``.1, ...: toggles, or waves of ``signals``.
+        """Write toggles, or waves of ``signals``, from each of ``cycles`` to the next into ``path``.0, ``path``.1 and
+        so on.
 
-        For a library that does so, see `verilate`. A cycle of waves lasts ``ticks`` ns, and cycle ``zero`` is time 0.
+        `verilate` says which libraries can do this. A cycle of waves lasts ``ticks`` ns, and cycle ``zero`` is time 0.
         """
         self._require_open()
         if signals:
@@ -296,7 +297,7 @@ class SimulatedBoard:
         self._library.lutern_trace(self._board, edges.ctypes.data, len(edges), os.fsencode(path))
 
     def end_trace(self) -> None:
-        """End what is being written."""
+        """End the file that is being written."""
         if self._board is not None:
             self.trace(Path(), [])
 
@@ -306,7 +307,7 @@ class SimulatedBoard:
         self._library.lutern_trace_header(self._board, os.fsencode(path))
 
     def save(self, path: Path, **others: NDArray[Any]) -> None:
-        """Write the state of chip and memory to a file for `restore`: everything except what the taps have recorded.
+        """Write the state of chip and memory to a file for `restore`: everything except the records of the taps.
 
         `others` are arrays of the caller, which are stored with it. Raises LuternError if the file cannot be written,
         and for a library that is not savable (`verilate`).
@@ -384,7 +385,7 @@ class SimulatedBoard:
             self._library.lutern_record(self._board, self._index(name), on)
 
     def taps(self, name: str, *, clear: bool = False) -> TapLog:
-        """What the tap has recorded so far; `clear` drops it afterwards."""
+        """Return the tap's record so far; `clear` drops it afterwards."""
         index, tap = self._index(name), self._taps[name][1]
         count = self._library.lutern_tap_count(self._board, index)
         cycles = np.zeros(count, np.uint64)
@@ -423,7 +424,8 @@ class SimulatedBoard:
 
 
 def simulated(config: HwConfig, divisor: int | None = None) -> wiring.Component:
-    """Everything that a board of this machine needs except pins and clocks; with ``divisor``, with a serial line."""
+    """Return everything that a board of this machine needs except pins and clocks; with ``divisor``, with a serial
+    line."""
     if config.memory in ("sdram", "ddr3"):
         return DramTop(config, divisor)
     return Top(config) if divisor is None else SerialTop(config, divisor)

@@ -3,7 +3,7 @@
     Client ─► FaultyLine.write ─► ModelChip ─► answers ─► FaultyLine.read ─► Client
 
 ``ModelChip`` answers as ``hw/link`` does, with the tokens and logits of ``sim.loopback``. No time passes: a read that
-finds nothing returns at once, and counts as the seconds that the reader would have waited.
+finds no byte returns at once, and its timeout is added to the model's clock.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ DROPPED_BYTES = 4
 
 @cache
 def _info_of(config: HwConfig) -> bytes:
-    """INFO without its last field, cached because thousands of chips have the same."""
+    """Return INFO without its last field; it is cached because thousands of chips have the same."""
     return capability(config)[:-DROPPED_BYTES]
 
 

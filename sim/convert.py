@@ -40,7 +40,7 @@ class Port:
 
 
 def list_ports(component: wiring.Component) -> list[Port]:
-    """The flat ports of `component` in the order of its signature, without clk and rst."""
+    """Return the flat ports of `component` in the order of its signature, without clk and rst."""
     ports = []
     for path, _, value in component.signature.flatten(component):
         flat = value.as_value() if isinstance(value, ValueCastable) else value
@@ -50,13 +50,13 @@ def list_ports(component: wiring.Component) -> list[Port]:
 
 
 def domain_ports(rtlil_text: str) -> list[str]:
-    """Names of clock and reset of the domain `memory`, if the component has it in addition to `sync`."""
+    """Return names of clock and reset of the domain `memory`, if the component has it in addition to `sync`."""
     ports = rtlil_text.partition("module \\top\n")[2].partition("\nend\n")[0]
     return [name for name in ("memory_clk", "memory_rst") if f"\\{name}\n" in ports]
 
 
 def convert_rtlil(component: wiring.Component, name: str = "top") -> str:
-    """RTLIL without source positions, so that moving a line rebuilds nothing, and without zeros of memories.
+    """Return RTLIL without source positions, so that moving a line rebuilds nothing, and without zeros of memories.
 
     Memories start with zeros by Verilator's option --x-initial.
     """
@@ -64,7 +64,8 @@ def convert_rtlil(component: wiring.Component, name: str = "top") -> str:
 
 
 def convert_verilog(rtlil_text: str) -> str:
-    """Verilog of the result of `convert_rtlil`, through the yosys that Amaranth finds; raises LuternError if it fails.
+    """Return Verilog of the result of `convert_rtlil`, through the yosys that Amaranth finds; raises LuternError if it
+    fails.
 
     It does what `amaranth.back.verilog` does, but without the optimisation after `proc`. That splits words under a
     constant mask into bits, and Verilator then computes each bit alone: six times the instructions for the sampler.
@@ -90,7 +91,7 @@ def convert_verilog(rtlil_text: str) -> str:
 
 
 def registered_resets(verilog_text: str) -> str:
-    """The same Verilog with a register at the resets of module `top`, so that they act a cycle later.
+    """Return the same Verilog with a register at the resets of module `top`, so that they act a cycle later.
 
     Verilator evaluates twice a cycle everything that an input reaches without a register, and a reset reaches every
     register of the design.
@@ -108,7 +109,8 @@ def registered_resets(verilog_text: str) -> str:
 
 
 def digest(*parts: str | bytes) -> str:
-    """SHA-256 (hex) over `parts`, each with its length, and over the versions of the tools that a build depends on."""
+    """Return SHA-256 (hex) over `parts`, each with its length, and over the versions of the tools that a build depends
+    on."""
     state = hashlib.sha256()
     versions = [f"{name}={importlib.metadata.version(name)}" for name in ("amaranth", "verilator")]
     for part in [*versions, *parts]:

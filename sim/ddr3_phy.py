@@ -5,7 +5,7 @@
     clk (ticks) ─► clocks pll, init ─► Ddr3Clocks ─► edge, memory
     LevelScan ─ settings, jobs ─► Ddr3Levels, Ddr3Controller ─► Ddr3Phy ─► cells ─► ddr3_pins ─► ddr3_dfi
 
-ecp5_ddr3_cells.v says what this proves and what it does not.
+ecp5_ddr3_cells.v says how much this proves.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SETTINGS = 32
 
 
 def add_clocks(m: Module, phy: Ddr3Phy | Ddr3Start, tick: str = "sync") -> None:
-    """The domains `pll`, `init`, `edge`, `memory`, made from the tick's domain, whose reset restarts the PHY."""
+    """Add the domains `pll`, `init`, `edge`, `memory`, made from the tick's domain, whose reset restarts the PHY."""
     m.domains.pll = pll = ClockDomain("pll", reset_less=True)
     m.domains.init = init = ClockDomain("init")
     m.domains.edge = edge = ClockDomain("edge", reset_less=True)
@@ -132,7 +132,7 @@ class LevelScan(wiring.Component):
         wrong = Signal(self.byte_count)
 
         def after(value: Signal) -> Value:
-            """A pseudo-random word that differs much from the one before."""
+            """Return a pseudo-random word that differs much from the one before."""
             rotated = Cat(value[-29:], value[:-29])
             return (rotated ^ (value << 3) ^ (value >> 7) ^ 0x9E3779B97F4A7C15F39CC0605CEDC835)[: shape.word_bits]
 

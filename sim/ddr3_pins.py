@@ -30,7 +30,7 @@ STROBE_ERROR = 31
 
 
 def wires_layout(timings: Ddr3Timings) -> data.StructLayout:
-    """What is between chip and part: each byte's flight in ticks, and faults as in ddr3_pins.v."""
+    """Return the wires between chip and part: each byte's flight in ticks, and faults as in ddr3_pins.v."""
     byte_count = timings.data_bits // 8
     return data.StructLayout(
         {"flight": data.ArrayLayout(FLIGHT_BITS, byte_count), "cut": byte_count, "absent": timings.pin_address_bits}

@@ -65,7 +65,7 @@ class LockStep:
         return run
 
     def logits(self, stream: int = 0) -> Logits:
-        """Raw logits of a stream's last token, read from the chip."""
+        """Return raw logits of a stream's last token, read from the chip."""
         return self.session.logits(stream)
 
     def save(self, path: Path, **others: NDArray[Any]) -> None:
@@ -109,7 +109,7 @@ class LockStep:
 
 
 def _lanes(log: TapLog, bits: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Values [beats, elements] of a tap, and the stream of each beat [beats]."""
+    """Return values [beats, elements] of a tap, and the stream of each beat [beats]."""
     values = log.lanes(bits)
     payload_bits = log.bits - TAP_STREAM_BITS
     owners = log.payloads[:, payload_bits // 8].astype(np.int64)

@@ -3,7 +3,7 @@
     rx ─► host port ─► image memory ─► CHECKSUM
     tx ◄──────┴─────── stand-in: token' = (5 token + 3) mod vocab, or (5 token + 4) directly after `fresh`
 
-Each token takes TOKEN_CYCLES cycles, whatever its stream. Logit k of stream s is (k - 8) * (tokens so far) + s. It is
+A token of any stream takes TOKEN_CYCLES cycles. Logit k of stream s is (k - 8) * (tokens so far) + s. It is
 used in benches of the link and of the simulated board; `model_tokens` and `model_logits` compute the expected answers.
 """
 
@@ -23,7 +23,7 @@ SCALE_MANTISSA, SCALE_EXPONENT, SATURATIONS, WORDS = 0x1ABCD, -77, 0xC0DB, 0xDBC
 
 
 def model_tokens(feeds: Sequence[tuple[int, bool]], count: int, vocab: int) -> list[int]:
-    """The tokens of a RUN, from the token and `fresh` of each stream."""
+    """Return the tokens of a RUN, from the token and `fresh` of each stream."""
     tokens: list[int] = []
     held = [token for token, _ in feeds]
     for step in range(count):
@@ -36,7 +36,7 @@ def model_tokens(feeds: Sequence[tuple[int, bool]], count: int, vocab: int) -> l
 
 
 def model_logits(of_stream: int, offset: int, count: int, tokens_so_far: int) -> list[int]:
-    """The sums that LOGITS returns."""
+    """Return the sums that LOGITS returns."""
     return [(k - 8) * tokens_so_far + of_stream for k in range(offset, offset + count)]
 
 

@@ -1,4 +1,5 @@
-"""The memory that a simulated board has at the port of a machine (memory "port"): how it answers, and what it counts.
+"""The memory that a simulated board has at the port of a machine (memory "port"): how it answers, and which cycles it
+counts.
 
     machine ─► jobs ─► WordMemory (port_memory.h, in the harness) ─► their words, in order          clock: memory_clk
 
@@ -22,7 +23,7 @@ NEVER = (1 << 64) - 1
 
 @dataclass(frozen=True)
 class WordTiming:
-    """How a memory of words answers; all cycles are those of its clock.
+    """The times in which a memory of words answers, in cycles of its own clock.
 
     latency_least, latency_most
         cycles, at least 1, from a job to its first word if no other job is ahead; drawn for each job. Answers stay in
@@ -67,12 +68,13 @@ class WordTiming:
 
     @classmethod
     def dram(cls, clock_hz: float, **others: Any) -> WordTiming:
-        """The timing of a DRAM: a latency of 100 cycles, and refreshes of DDR3 at ``clock_hz``; ``others`` override."""
+        """Return the timing of a DRAM: a latency of 100 cycles, and refreshes of DDR3 at ``clock_hz``; ``others``
+        override."""
         interval, cycles = int(REFRESH_INTERVAL_S * clock_hz), -int(-REFRESH_S * clock_hz // 1)
         return cls(**{"refresh_interval": interval, "refresh_cycles": cycles, **others})
 
     def numbers(self) -> ctypes.Array[ctypes.c_uint64]:
-        """The fields in the form that the harness takes."""
+        """Return the fields in the form that the harness takes."""
         values = [NEVER if value is None else value for value in astuple(self)]
         shares = [field.name.endswith("share") for field in fields(self)]
         whole = [round(65536 * value) if share else value for value, share in zip(values, shares, strict=True)]
@@ -106,7 +108,7 @@ class WordCounts:
         return self.latency + self.refresh + self.pause + self.silent
 
     def __sub__(self, earlier: WordCounts) -> WordCounts:
-        """The counts since ``earlier``."""
+        """Return the counts since ``earlier``."""
         return WordCounts(*(a - b for a, b in zip(astuple(self), astuple(earlier), strict=True)))
 
 

@@ -3,8 +3,8 @@
     program ─► port ═► pty ═► PtyBoard ─► bit-level line ─► hw.top.SerialTop ─► bit-level line ═► pty ═► port
 
 A thread moves bytes, and lets the simulation run while there is something to do. Time on the line passes as fast as it
-is simulated, whatever the rate of the port; the path of the port shows this (``firmware.serial_port``). If the
-simulation fails, the port is closed, as if the cable were pulled, and ``wait`` says why.
+is simulated, at every rate of the port; the path of the port shows this (``firmware.serial_port``). If the simulation
+fails, the port is closed, as if the cable were pulled, and ``wait`` says why.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ QUIET_CYCLES = 20_000_000  # cycles after the last byte, after which a chip send
 
 
 class Board(Protocol):
-    """The board at the end: a ``SimulatedBoard``, or one whose line is damaged."""
+    """The board at the end of the cable: a ``SimulatedBoard``, or one whose line is damaged."""
 
     def write(self, data: bytes) -> None:
         """Queue bytes for the chip."""
 
     def read(self, limit: int, timeout_s: float) -> bytes:
-        """The bytes that the chip has sent."""
+        """Return the bytes that the chip has sent."""
 
     def run(self, cycles: int) -> int:
         """Let ``cycles`` cycles pass; returns the number of bytes that can be read."""

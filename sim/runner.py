@@ -6,11 +6,11 @@
     def test_norm() -> None:
         run_bench(RmsNorm(config), "lutern.sim.benches.norm", parameters={"columns": 8}, seed=7)
 
-Inside the bench, `bench_parameters()` and `bench_seed()` return what was passed. A failing bench raises AssertionError
-with the cocotb test's name, its message, the seed and the log's path. Only the ports of the component can be read and
-driven, because Verilator optimises nothing if every signal is public. `public="all"` opens the inside too, for
-debugging. Verilator's own runtime and headers are compiled once and shared by all benches: they are most of the build
-of a small bench.
+Inside the bench, `bench_parameters()` and `bench_seed()` return the values that were passed. A failing bench raises
+AssertionError with the cocotb test's name, its message, the seed and the log's path. Only the ports of the component
+can be read and driven, because Verilator optimises nothing if every signal is public. `public="all"` opens the inside
+too, for debugging. Verilator's own runtime and headers are compiled once and shared by all benches: they are most of
+the build of a small bench.
 """
 
 import contextlib
@@ -37,14 +37,14 @@ _PARAMETERS = "LUTERN_BENCH_PARAMETERS"
 _SEED = "LUTERN_BENCH_SEED"
 _FLAGS = ("-Wno-fatal", "-Wno-lint", "--x-assign", "fast", "--x-initial", "0", "-O3", "--output-split", "0")
 _COMPILER_FLAGS = "-O1"  # Python takes more of a bench's time than the gateware, so compile time matters more
-_MAKE_FLAGS = ("OPT_FAST=", "OPT_SLOW=", "OPT_GLOBAL=")  # a precompiled header wants equal flags in all files
+_MAKE_FLAGS = ("OPT_FAST=", "OPT_SLOW=", "OPT_GLOBAL=")  # a precompiled header needs equal flags in all files
 _HEADERS = ("verilated.h", "verilated_vpi.h", "verilated_dpi.h", "memory", "string")
 _TRACE_FLAGS = ("-CFLAGS", "-UVM_TRACE -DVM_TRACE=1")  # otherwise cocotb 2.1 leaves VM_TRACE at 0
 
 
 @functools.cache
 def bench_parameters() -> dict[str, Any]:
-    """Inside a bench: the `parameters` that were given to run_bench."""
+    """Return, inside a bench, the `parameters` that were given to run_bench."""
     path = os.environ.get(_PARAMETERS)
     if path is None:
         raise LuternError(f"{_PARAMETERS} is not set: start this bench through lutern.sim.runner.run_bench.")
@@ -52,12 +52,13 @@ def bench_parameters() -> dict[str, Any]:
 
 
 def bench_seed() -> int:
-    """Inside a bench: the `seed` that was given to run_bench."""
+    """Return, inside a bench, the `seed` that was given to run_bench."""
     return int(os.environ.get(_SEED, "0"))
 
 
 def build_root() -> Path:
-    """The folder for builds: LUTERN_BUILD, else build/ next to the sources, else build/ in the working folder."""
+    """Return the folder for builds: LUTERN_BUILD, else build/ next to the sources, else build/ in the working
+    folder."""
     repository = Path(__file__).resolve().parents[1]
     default = (repository if (repository / "pyproject.toml").exists() else Path.cwd()) / "build"
     folder = expanded(os.environ.get("LUTERN_BUILD") or str(default), "LUTERN_BUILD")
@@ -119,7 +120,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _runtime(parent: Path, waves: bool) -> Path:
-    """The folder with Verilator's compiled runtime and its precompiled headers."""
+    """Return the folder with Verilator's compiled runtime and its precompiled headers."""
     runtime = parent / f".runtime-{digest(*_FLAGS, _COMPILER_FLAGS, *_MAKE_FLAGS, *_HEADERS, str(waves))[:12]}"
     parent.mkdir(parents=True, exist_ok=True)
     with _locked(parent / f"{runtime.name}.lock"):
@@ -228,7 +229,7 @@ def run_bench(
 
 
 def _read_results(path: Path) -> tuple[list[str], int]:
-    """Texts of the failed tests and number of passed tests in cocotb's results.xml."""
+    """Return texts of the failed tests and number of passed tests in cocotb's results.xml."""
     failures, passed = [], 0
     if path.exists():
         for case in ElementTree.parse(path).iter("testcase"):

@@ -25,7 +25,7 @@ class Expected:
     index: int | None = None
 
     def place(self) -> str:
-        """The known parts of the place, as text."""
+        """Return the known parts of the place, as text."""
         parts = (("token", self.token), ("layer", self.layer), ("index", self.index))
         return ", ".join(f"{name} {value}" for name, value in parts if value is not None)
 
@@ -72,7 +72,7 @@ class Scoreboard:
     def check(self, cycle: int, value: int) -> None:
         """Compare one item that arrived; it can be StreamMonitor's `on_item`."""
         if not self.pending:
-            self._fail("an item came that nothing expects", cycle, value, None)
+            self._fail("an item came that was not expected", cycle, value, None)
         expected = self.pending.popleft()
         if (expected.value ^ value) & (1 << self.bits) - 1:
             self._fail("", cycle, value, expected)

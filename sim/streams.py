@@ -5,9 +5,9 @@
                                       StreamMonitor(dut, "i") and ("o") watch, check the contract, count cycles
 
 All of them drive directly after the rising edge and read at the falling edge, when every combinational path has
-settled: what is valid and ready there is transferred by the next rising edge. Cycle k is the time between rising edges
-k and k + 1, so the difference of two monitors' cycles is a latency. Payloads are flat unsigned integers; `pack` and
-`unpack` translate layouts.
+settled: an item that is valid and ready at the falling edge is transferred by the next rising edge. Cycle k is the time
+between rising edges k and k + 1, so the difference of two monitors' cycles is a latency. Payloads are flat unsigned
+integers; `pack` and `unpack` translate layouts.
 
 The contract: once valid, valid and payload stay until ready. A block whose valid waits for ready hangs with the sink's
 pause pattern "after_valid", which raises ready only after it has seen valid.
@@ -43,7 +43,8 @@ class _Field(NamedTuple):
 
 
 _fields: dict[int, tuple[data.Layout, dict[str, _Field]]] = {}
-"""Layouts by their id, with their fields, which Amaranth computes slowly. Holding a layout keeps its id unique."""
+"""Layouts and their fields, by the id of the layout. They are kept because Amaranth computes fields slowly. The layout
+is held so that its id stays unique."""
 
 
 def _fields_of(layout: data.Layout) -> dict[str, _Field]:
@@ -58,7 +59,7 @@ def _fields_of(layout: data.Layout) -> dict[str, _Field]:
 
 
 def pack(layout: data.Layout, fields: Any) -> int:
-    """The flat integer of `fields`: a mapping, or a sequence for an array layout."""
+    """Return the flat integer of `fields`: a mapping, or a sequence for an array layout."""
     if not (isinstance(layout, data.StructLayout) and isinstance(fields, Mapping)):
         return int(Const.cast(layout.const(fields)).value)
     places, packed = _fields_of(layout), 0
@@ -70,7 +71,7 @@ def pack(layout: data.Layout, fields: Any) -> int:
 
 
 def unpack(layout: data.StructLayout, value: int) -> dict[str, int]:
-    """The fields of a flat integer; signed members become signed, nested layouts stay flat integers."""
+    """Return the fields of a flat integer; signed members become signed, nested layouts stay flat integers."""
     fields = {}
     for name, field in _fields_of(layout).items():
         raw = value >> field.offset & (1 << field.bits) - 1
@@ -79,17 +80,17 @@ def unpack(layout: data.StructLayout, value: int) -> dict[str, int]:
 
 
 def to_signed(value: int, bits: int) -> int:
-    """The signed value of a flat integer of `bits` bits."""
+    """Return the signed value of a flat integer of `bits` bits."""
     return value - (1 << bits) if value >> (bits - 1) & 1 else value
 
 
 def cycle_now() -> int:
-    """Number of rising edges so far."""
+    """Return the number of rising edges so far."""
     return int(get_sim_time("ns")) // PERIOD_NS
 
 
 def pauses(pattern: str, seed: int = 0, share: float = 0.5) -> Iterator[bool]:
-    """An endless pattern, True in every cycle in which an end pauses.
+    """Return an endless pattern, True in every cycle in which an end pauses.
 
     "random" pauses in `share` of all cycles; "bursty" alternates between runs of 1 to 20 cycles with and without pause.
     Raises ValueError for an unknown pattern.
@@ -139,7 +140,7 @@ class _Port:
 
 
 def to_int(signal: Any) -> int:
-    """A port's value as an unsigned integer, whatever its width."""
+    """Return a port's value, of any width, as an unsigned integer."""
     value = signal.value
     return int(value) if len(signal) == 1 else int(value.to_unsigned())
 
@@ -207,7 +208,7 @@ class StreamSink(_Port):
         cocotb.start_soon(self._drive())
 
     async def receive(self, count: int, timeout_cycles: int = 100_000) -> list[int]:
-        """The next `count` payloads; raises TimeoutError if the block is silent for `timeout_cycles`."""
+        """Return the next `count` payloads; raises TimeoutError if the block is silent for `timeout_cycles`."""
         waited_from, seen = cycle_now(), len(self.received)
         while len(self.received) < count:
             await FallingEdge(self.clk)

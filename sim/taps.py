@@ -34,7 +34,7 @@ class Segment:
 
 
 class Expected:
-    """What the taps must show in a run that begins with ``step``; pass ``trace`` to the integer model."""
+    """The values that the taps must show in a run that begins with ``step``; pass ``trace`` to the integer model."""
 
     def __init__(self, streams: int) -> None:
         self.streams = streams
@@ -56,9 +56,10 @@ class Expected:
     def differences(
         self, tap: str, cycles: NDArray[np.uint64], owners: NDArray[np.int64], values: NDArray[np.int64]
     ) -> list[Difference]:
-        """The first difference of each stream on a tap.
+        """Return the first difference of each stream on a tap.
 
-        ``cycles [beats]``, ``owners [beats]`` (the stream of each beat) and ``values [beats, P]`` are what it recorded.
+        ``cycles [beats]``, ``owners [beats]`` (the stream of each beat) and ``values [beats, P]`` are the record of the
+        tap.
         """
         found = []
         for stream in range(self.streams):
@@ -71,7 +72,8 @@ class Expected:
 def first_difference(
     tap: str, stream: int, cycles: NDArray[np.uint64], values: NDArray[np.int64], expected: Sequence[Segment]
 ) -> Difference | None:
-    """The first value of a stream that differs from what is expected. ``values [beats, P]``, ``cycles [beats]``."""
+    """Return the first value of a stream that differs from what is expected. ``values [beats, P]``, ``cycles
+    [beats]``."""
     beat, width = 0, values.shape[1]
     for segment in expected:
         beats = -(-len(segment.values) // width)

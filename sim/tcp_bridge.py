@@ -2,7 +2,8 @@
 
     program ─► 127.0.0.1:NUMBER ═► TcpBridge ═► pseudo-terminal ─► PtyBoard
 
-One program at a time is connected; others wait. While none is, the pseudo-terminal is free for a program of its own.
+One program at a time is connected; others wait. While no program is connected, another program can open the
+pseudo-terminal itself.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class TcpBridge:
             os.close(port)
 
     def close(self) -> None:
-        """End; a program that is connected loses its connection."""
+        """Close the port; a program that is connected loses its connection."""
         os.write(self._waker, b"x")
         self._thread.join()
         self._listener.close()

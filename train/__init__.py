@@ -22,7 +22,7 @@ class ProcessError(LuternError):
 
 
 def speaks(error: LuternError) -> bool:
-    """Whether this process prints the error; torchrun numbers the processes."""
+    """Return whether this process prints the error; torchrun numbers the processes."""
     return isinstance(error, ProcessError) or os.environ.get("RANK", "0") == "0"
 
 

@@ -1,4 +1,4 @@
-"""What a training step costs on this GPU: time, memory and share of its peak, compared with other implementations.
+"""Measures a training step on this GPU: time, memory and share of its peak, compared with other implementations.
 
     step = forward, backward, gradient clipping, AdamW; parameters, gradients, moments in float32; random token numbers
 
@@ -47,7 +47,7 @@ CASES = {
     ("1.3B", 2): ("plain", "fused", "lean"),
     ("1.3B", 8): ("fused", "lean"),
 }
-"""What is measured for each shape and batch; sequences have LENGTH tokens."""
+"""The measurements for each shape and batch; sequences have LENGTH tokens."""
 LENGTH = 2048
 WARM_UP, TIMED = 3, 10
 FLA = "fla"
@@ -55,7 +55,7 @@ FLA = "fla"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; if a step did not run, ``error`` says why, and there are no figures."""
+    """One line of the table. If a step did not run, ``error`` says why, and the line has no figures."""
 
     shape: str
     batch: int
@@ -124,7 +124,7 @@ def _measure(name: str, batch: int, what: str, baseline: str, length: int) -> Ro
 
 
 def make(config: ModelConfig, what: str, baseline: str = "") -> tuple[Loss, list[nn.Parameter]]:
-    """The loss of inputs and targets [B, T], and the parameters that it trains."""
+    """Return the loss of inputs and targets [B, T], and the parameters that it trains."""
     if what == "baseline" and baseline != FLA:
         return _published(config, Path(baseline))
     network = Network(config, fused=what in ("eager", "fused", "lean"), lean=what == "lean").train()
@@ -155,7 +155,7 @@ def _use_fla(network: Network) -> None:
 
 
 def _published(config: ModelConfig, folder: Path) -> tuple[Loss, list[nn.Parameter]]:
-    """The published model, from a clone of its repository."""
+    """Return the published model, from a clone of its repository."""
     import triton.language as tl
 
     if not hasattr(tl.math, "round"):  # newer Triton has the same function under another name

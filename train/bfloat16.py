@@ -19,7 +19,7 @@ ROUNDS = 16  # two or three suffice
 
 
 def rounded_with_trits_kept(weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``weight`` rounded to values of bfloat16, as float32, such that its trits stay the same."""
+    """Return ``weight`` rounded to values of bfloat16, as float32, such that its trits stay the same."""
     wanted, _ = ternarise(weight)
     # As integers, the bits below the sign rise with the magnitude.
     bits = weight.astype(ml_dtypes.bfloat16).view(np.uint16)

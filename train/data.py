@@ -27,7 +27,7 @@ class Corpus(Protocol):
     def crops(
         self, count: int, length: int, generator: np.random.Generator, part: slice = ALL
     ) -> tuple[Tensor, Tensor]:
-        """Inputs [n, length] of n crops, and targets: token numbers [n, length] or probabilities [n, length, V].
+        """Return inputs [n, length] of n crops, and targets: token numbers [n, length] or probabilities [n, length, V].
 
         The n crops are the ``part`` of ``count`` crops; the generator ends in the same state whatever ``part`` is.
         """
@@ -90,7 +90,8 @@ class MappedCorpus:
 def mixed(
     corpora: list[tuple[float, Corpus]], count: int, length: int, generator: np.random.Generator, part: slice = ALL
 ) -> tuple[Tensor, Tensor]:
-    """A batch in which each corpus has its share of crops, rounded to whole crops; returns the crops of ``part``."""
+    """Return a batch in which each corpus has its share of crops, rounded to whole crops; returns the crops of
+    ``part``."""
     counts = [round(share * count) for share, _ in corpora]
     counts[0] = count - sum(counts[1:])
     begin, parts = 0, []
@@ -104,7 +105,7 @@ def mixed(
 
 
 def generator_of(seed: int, *path: int) -> np.random.Generator:
-    """The random generator of one purpose and step, equal in every run with that seed."""
+    """Return the random generator of one purpose and step, equal in every run with that seed."""
     return np.random.default_rng([seed, *path])
 
 

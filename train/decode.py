@@ -31,7 +31,7 @@ def _products(words: Tensor, codes: Tensor, digits: int) -> Tensor:
 
 
 class Decoder(ABC):
-    """What both forms share: ``token`` goes in, the next token comes out; the state is kept."""
+    """The common part of both forms: ``token`` goes in, the next token comes out, and the state is kept."""
 
     def __init__(self, config: ModelConfig, embeddings: Tensor, bounds: Tensor) -> None:
         self.config, self.embeddings, self.bounds = config, embeddings, bounds
@@ -41,7 +41,7 @@ class Decoder(ABC):
 
     @abstractmethod
     def logits(self) -> Tensor:
-        """Logits [V] after ``token``; advances the states."""
+        """Return logits [V] after ``token``; advances the states."""
 
     @property
     def held_bytes(self) -> int:
@@ -77,7 +77,7 @@ def _recorded(work: Callable[[], Any]) -> torch.cuda.CUDAGraph:
     return graph
 
 
-Parameters = Callable[[str, tuple[int, ...]], Tensor]  # from a name and a shape to a tensor
+Parameters = Callable[[str, tuple[int, ...]], Tensor]  # a function from a name and a shape to a tensor
 
 
 class PackedDecoder(Decoder):
@@ -91,7 +91,7 @@ class PackedDecoder(Decoder):
         self.digits, self.layers = digits, []
 
         def matrices(prefix: str, names: str, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
-            """Words, scales and gains of matrices of one shape."""
+            """Return words, scales and gains of matrices of one shape."""
             words, scales, gains = [], [], []
             for name in names.split():
                 latent = weight(f"{prefix}{name}.weight", (rows, columns))
@@ -199,7 +199,7 @@ class HalfDecoder(Decoder):
 
 
 def _bounds(config: ModelConfig, gain: Parameters) -> Tensor:
-    """LB [L, d], as ``Network._bounds``."""
+    """Return LB [L, d], as ``Network._bounds``."""
     bounds = gain("model.lower_bounds", (config.num_hidden_layers, config.hidden_size))
     if not config.use_lower_bound:
         return torch.zeros_like(bounds)
@@ -208,13 +208,13 @@ def _bounds(config: ModelConfig, gain: Parameters) -> Tensor:
 
 
 def parameters_of(network: Network) -> Parameters:
-    """The parameters of a network."""
+    """Return the parameters of a network."""
     tensors = network.state_dict()
     return lambda name, shape: tensors[name].detach()
 
 
 def synthetic(device: str) -> tuple[Parameters, Parameters]:
-    """Random weights, and gains of 1: no speed depends on values."""
+    """Return random weights, and gains of 1: no speed depends on values."""
     generator = torch.Generator(device).manual_seed(1)
 
     def weight(name: str, shape: tuple[int, ...]) -> Tensor:

@@ -28,8 +28,8 @@ LABEL_CHUNK = 512  # tokens a teacher reads at once
 WRITE_STREAMS = 32_768  # texts written at the same time
 WRITE_CHARACTERS = 2048  # tokens of each text
 PROMPT_CHARACTERS = 64  # tokens of the given text that are read before writing, so that texts start at any place
-CALIBRATED_LOGITS = 1 << 26  # most logits of a chunk
-TEMPERATURES = [round(0.8 + 0.02 * i, 2) for i in range(61)]  # tried for the ensemble
+CALIBRATED_LOGITS = 1 << 26  # largest number of logits of a chunk
+TEMPERATURES = [round(0.8 + 0.02 * i, 2) for i in range(61)]  # temperatures that are tried for the ensemble
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Ensemble:
         return [teacher.initial_state(streams) for teacher in self.teachers]
 
     def __call__(self, ids: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Probabilities [B, T, V] of what follows each of ids [B, T], and the next states."""
+        """Return probabilities [B, T, V] of what follows each of ids [B, T], and the next states."""
         answers = []
         with half_precision(self.teachers[0]):
             for teacher, state in zip(self.teachers, states, strict=True):
@@ -59,7 +59,8 @@ class Ensemble:
 
 @torch.no_grad()
 def calibrated(teachers: list[Network], unread: Tensor) -> Ensemble:
-    """The ensemble with the temperature that best predicts the tokens [n] of a text that its teachers have not read."""
+    """Return the ensemble with the temperature that best predicts the tokens [n] of a text that its teachers have not
+    read."""
     ensemble = Ensemble(teachers)
     rows = max(1, len(unread) // (4 * LABEL_CHUNK))
     table = unread[: len(unread) // rows * rows].view(rows, -1)
@@ -79,7 +80,8 @@ def calibrated(teachers: list[Network], unread: Tensor) -> Ensemble:
 
 @torch.no_grad()
 def labelled(ensemble: Ensemble, ids: Tensor, label_weight: float, ahead: tuple[int, ...] = ()) -> DeviceCorpus:
-    """The text (tokens [n]) with targets: the true next token at ``label_weight``, the teachers' for the rest."""
+    """Return the text (tokens [n]) with targets: the true next token at ``label_weight``, the teachers' for the
+    rest."""
     rows = min(LABEL_ROWS, max(1, len(ids) // (2 * LABEL_CHUNK)))
     length = len(ids) // rows
     table = ids[: rows * length].view(rows, length)
@@ -96,7 +98,8 @@ def labelled(ensemble: Ensemble, ids: Tensor, label_weight: float, ahead: tuple[
 
 @torch.no_grad()
 def written(ensemble: Ensemble, ids: Tensor, characters: int, seed: int, ahead: tuple[int, ...] = ()) -> DeviceCorpus:
-    """At least ``characters`` tokens of text that the teachers write together, with the probabilities of each token."""
+    """Return at least ``characters`` tokens of text that the teachers write together, with the probabilities of each
+    token."""
     streams = -(-characters // WRITE_CHARACTERS)
     generator = torch.Generator(ids.device).manual_seed(seed)
     vocab_size = ensemble.vocab_size

@@ -4,7 +4,7 @@
                                            ├─ first: what one process does for all (files), with its error for all
                                            └─ spread: DDP, each process has the model; or FSDP2, each has a part of it
 
-The engine is PyTorch's. A batch is the same for any number of processes: each reads its share of the crops.
+PyTorch does the communication. A batch is the same for any number of processes: each reads its share of the crops.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class SilentError(LuternError):
 
 @dataclass(frozen=True)
 class Group:
-    """This process among ``size``. ``patient`` is the process group that ``first`` uses; None for a single process."""
+    """This process, number ``rank`` among ``size``. ``patient`` is the process group that ``first`` uses; None for a
+    single process."""
 
     device: torch.device
     rank: int = 0
@@ -64,14 +65,14 @@ class Group:
         return result
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean of a value over all processes."""
+        """Return the mean of a value over all processes."""
         if self.size > 1:
             dist.all_reduce(value)
             value /= self.size
         return value
 
     def part(self, batch: int, accumulate: int, index: int) -> slice:
-        """The crops of a batch that this process reads as its part ``index`` of ``accumulate``."""
+        """Return the crops of a batch that this process reads as its part ``index`` of ``accumulate``."""
         count = batch // (self.size * accumulate)
         begin = (self.rank * accumulate + index) * count
         return slice(begin, begin + count)
@@ -89,7 +90,7 @@ def refuse_uneven(batch: int, accumulate: int, size: int) -> None:
 
 @contextmanager
 def opened(name: str) -> Iterator[Group]:
-    """The processes of torchrun, or this one alone; ``name`` is "cpu", "cuda" or "auto".
+    """Open the group of the processes of torchrun, or of this one alone; ``name`` is "cpu", "cuda" or "auto".
 
     Raises ``LuternError`` if a process has no GPU that it should have.
     """
@@ -117,12 +118,12 @@ def opened(name: str) -> Iterator[Group]:
 
 
 def pieces(objective: Objective) -> list[nn.Module]:
-    """The layers; each is recomputed, compiled and split as one piece."""
+    """Return the layers; each is recomputed, compiled and split as one piece."""
     return list(objective.network.layers)
 
 
 def spread(objective: Objective, group: Group, options: TrainOptions, compiled: bool) -> nn.Module:
-    """The module to call while training. With "fsdp", parts replace the parameters of ``objective``."""
+    """Return the module to call while training. With "fsdp", parts replace the parameters of ``objective``."""
     if options.checkpoint_activations:
         for piece in pieces(objective):
             _compute_again(piece)
@@ -145,7 +146,7 @@ def spread(objective: Objective, group: Group, options: TrainOptions, compiled: 
 
 
 def gradients_stay(module: nn.Module, stay: bool) -> Any:
-    """A context in which, if ``stay``, gradients add up in each process and are not yet shared."""
+    """Return a context in which, if ``stay``, gradients add up in each process and are not yet shared."""
     sharded: Any = module
     if hasattr(sharded, "set_requires_gradient_sync"):
         sharded.set_requires_gradient_sync(not stay)

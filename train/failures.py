@@ -29,7 +29,7 @@ _LOST = re.compile(r"gloo|nccl|connection (closed|reset)|socket|broken pipe|proc
 
 @contextmanager
 def explained(folder: Path, batch: int, options: TrainOptions, group: Group) -> Iterator[None]:
-    """A context that turns whatever ends the training of ``folder`` (OUT/training) into one sentence."""
+    """Turn every error that ends the training of ``folder`` (OUT/training) into one sentence."""
     try:
         yield
     except SystemExit as error:
@@ -56,7 +56,7 @@ def _is_no_memory(error: BaseException) -> bool:
 
 
 def _no_memory(batch: int, options: TrainOptions, group: Group) -> str:
-    """The sentence with the setting to change: the first one that costs nothing but time."""
+    """Return the sentence with the setting to change: the first one that costs nothing but time."""
     crops = batch // (group.size * options.accumulate)
     if group.device.type == "cuda":
         where = f"the GPU's memory ({torch.cuda.get_device_properties(group.device).total_memory / 2**30:.0f} GiB)"
@@ -90,7 +90,7 @@ def _how_to_go_on(folder: Path) -> str:
     save = last_save(folder)
     if save is None:
         return "nothing was saved yet, so begin again"
-    return f"--resume goes on from step {int(save.name[5:]):,}"
+    return f"--resume continues from step {int(save.name[5:]):,}"
 
 
 __all__ = ["explained", "refuse_nonsense"]

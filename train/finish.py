@@ -25,11 +25,12 @@ from lutern.train.prepare import VALIDATION_STREAMS, Data
 from lutern.train.progress import Progress
 
 MEASURED_PRODUCTS = 1 << 41
-"""Most products for measuring the checkpoint on the CPU: a large model is measured on less text."""
+"""Largest number of products for measuring the checkpoint on the CPU: a large model is measured on less text."""
 
 
 def finish(network: Network, data: Data, unread: torch.Tensor, out: Path) -> dict[str, Any]:
-    """Calibrate the network, write checkpoint and tokenizer, and measure what was written; returns the figures."""
+    """Calibrate the network, write checkpoint and tokenizer, and measure the written checkpoint; returns the
+    figures."""
     temperature = calibrated([network], unread).temperature
     network.divide_logits(temperature)
     write_checkpoint(network, out, data.files, data.keys)
@@ -62,8 +63,8 @@ def finish(network: Network, data: Data, unread: torch.Tensor, out: Path) -> dic
 def write_checkpoint(network: Network, out: Path, files: dict[str, bytes], keys: dict[str, Any]) -> None:
     """Write the network in the published format: bfloat16, with every trit as trained.
 
-    ``files`` are those of its tokenizer, ``keys`` more keys of config.json. All files are first written next to their
-    places. config.json is moved last and marks the folder as finished.
+    ``files`` are the files of its tokenizer, ``keys`` more keys of config.json. All files are first written next to
+    their places. config.json is moved last and marks the folder as finished.
     """
     tensors = {name: value.detach().float().cpu().numpy() for name, value in network.state_dict().items()}
     for name in network.config.projections:
@@ -84,7 +85,7 @@ def write_checkpoint(network: Network, out: Path, files: dict[str, bytes], keys:
 
 
 def start_weights(folder: str | Path) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint, as the start of training.
+    """Return the tensors of a checkpoint, as the start of training.
 
     A matrix that is ternary already has its magnitude as its scale; in training the scale is the mean of all
     magnitudes. So such a matrix is divided by its share of nonzero weights, after which it computes the same.

@@ -5,8 +5,8 @@
     step ─► batch ─► crops of this process, in ``accumulate`` parts ─► gradients, their mean over parts and processes
 
 The random state of a step (its crops, its dropout) depends only on the seed and the step's number, so a resumed run
-equals an uninterrupted one. Several processes read the same batch as one; without dropout they differ from it only in
-the order of their sums.
+equals an uninterrupted one. Several processes together read the same batch as a single one. Without dropout, their
+result differs only by the order of sums.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Draw = Callable[[int, slice], tuple[Tensor, Tensor]]
 """A function of a step and of which crops of its batch to read: inputs [B, T], and targets [B, T] or [B, T, V]."""
 Record = list[dict[str, float]]
 VALIDATION_STREAMS = 64
-VALIDATION_LOGITS = 1 << 26  # most logits of a chunk
+VALIDATION_LOGITS = 1 << 26  # largest number of logits of a chunk
 LOOK_EVERY = 100
 """All processes check after this many steps whether the loss is still a number."""
 
@@ -56,7 +56,8 @@ class Schedule:
     halved: bool = False
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step: linear to the top, then half a cosine to zero; ``halved`` from the middle on."""
+        """Return the learning rate of a step: linear to the top, then half a cosine to zero; ``halved`` from the middle
+        on."""
         factor = 0.5 if self.halved and 2 * step >= self.steps else 1.0
         if step < self.warmup_steps:
             return factor * self.learning_rate * (step + 1) / self.warmup_steps
@@ -105,7 +106,7 @@ def fit(run: Run, group: Group, options: TrainOptions) -> Record:
     Raises ``LuternError`` if the loss is no number, or if a save cannot be resumed from.
     """
     network, schedule = run.network, run.schedule
-    fused = network.is_fused()  # then nothing is left for torch.compile
+    fused = network.is_fused()  # then torch.compile has nothing to do
     compiled = not fused and (group.device.type == "cuda" if options.compile is None else options.compile)
     objective = Objective(network)
     called = spread(objective, group, options, compiled)
@@ -150,12 +151,12 @@ def _begin(run: Run, optimizer: torch.optim.Optimizer, group: Group, options: Tr
     restore(save, run.network, optimizer, group)
     step = int(state["step"])
     if group.rank == 0:
-        Progress.say(f"{run.name}: going on from step {step:,} of {run.schedule.steps:,} ({save})")
+        Progress.say(f"{run.name}: continuing from step {step:,} of {run.schedule.steps:,} ({save})")
     return _Course(step, torch.tensor(state["average"], device=group.device), list(state["record"]))
 
 
 def graphed_step(called: nn.Module, network: Trainable) -> GraphedStep:
-    """A training step of a single process, as one CUDA graph."""
+    """Return a training step of a single process, as one CUDA graph."""
 
     def loss_of(inputs: Tensor, targets: Tensor) -> Tensor:
         with half_precision(network):
@@ -213,7 +214,7 @@ class _Meter:
 
 
 def _memory_bytes(device: torch.device) -> int:
-    """The most memory in bytes that this process has used: of the GPU, or of the computer."""
+    """Return the most memory in bytes that this process has used: of the GPU, or of the computer."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -232,7 +233,7 @@ def half_precision(network: Trainable) -> Iterator[None]:
 
 @torch.no_grad()
 def validation_bits(objective: Objective, ids: Tensor, group: Group, ahead: tuple[int, ...] = ()) -> float:
-    """Bits a token by the protocol of model_ref/evaluate.py, with all tokens of a chunk at once.
+    """Return bits a token by the protocol of model_ref/evaluate.py, with all tokens of a chunk at once.
 
     Each process takes some of the streams. The result steers training and appears in its report; the figure of a
     finished checkpoint comes from model_ref/evaluate.py itself.
@@ -244,7 +245,7 @@ def validation_bits(objective: Objective, ids: Tensor, group: Group, ahead: tupl
     rows = ids[: length * VALIDATION_STREAMS].view(VALIDATION_STREAMS, length)[group.rank :: group.size]
     begin = torch.tensor(ahead, dtype=rows.dtype, device=rows.device).expand(len(rows), -1)
     inputs = torch.cat([begin, rows], 1)
-    skipped = max(0, len(ahead) - 1)  # of the tokens ahead, only the last has something to predict
+    skipped = max(0, len(ahead) - 1)  # among the tokens ahead of a text, only the last one predicts a token of it
     state = network.initial_state(len(rows), torch.zeros((), device=group.device))
     nats, counted = torch.zeros((), dtype=torch.float64, device=group.device), 0
     if skipped:
@@ -263,7 +264,7 @@ def validation_bits(objective: Objective, ids: Tensor, group: Group, ahead: tupl
 
 
 def make_optimizer(network: Trainable, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW with decay of matrices; gains and bounds, which have a natural size, do not decay."""
+    """Return AdamW with decay of matrices; gains and bounds, which have a natural size, do not decay."""
     matrices = [p for n, p in network.named_parameters() if p.ndim == 2 and not n.endswith("lower_bounds")]
     others = [p for n, p in network.named_parameters() if p.ndim != 2 or n.endswith("lower_bounds")]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

@@ -30,14 +30,14 @@ PEAK_TFLOPS: tuple[tuple[str, float], ...] = (
 
 
 def peak_flops(name: str) -> float | None:
-    """Peak operations a second of a GPU, by its driver's name; None if the table does not have it."""
+    """Return peak operations a second of a GPU, by its driver's name; None if the table does not have it."""
     return next((1e12 * tflops for part, tflops in PEAK_TFLOPS if re.search(rf"\b{part}\b", name)), None)
 
 
 def training_flops(weights: int) -> int:
-    """Operations that training needs for a token: two a weight forward, four for the gradients.
+    """Return operations that training needs for a token: two a weight forward, four for the gradients.
 
-    What is recomputed to save memory does not count.
+    Operations that are repeated to save memory do not count.
     """
     return 6 * weights
 

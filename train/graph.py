@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-WARM_UP = 2  # steps in which PyTorch and Triton allocate what they keep, before recording
+WARM_UP = 2  # steps before recording, in which PyTorch and Triton allocate their buffers
 
 
 class GraphedStep:
@@ -59,13 +59,13 @@ class GraphedStep:
 
 
 def step_by(loss_of: Loss, parameters: list[nn.Parameter], graphed: bool) -> Loss:
-    """A function that sets every gradient and returns the loss, as a graph or operation by operation."""
+    """Return a function that sets every gradient and returns the loss, as a graph or operation by operation."""
     if graphed:
         return GraphedStep(loss_of, parameters)
 
     def step(inputs: Tensor, targets: Tensor) -> Tensor:
         for parameter in parameters:
-            parameter.grad = None  # freed before the activations are made
+            parameter.grad = None  # freed before the activations are allocated
         loss = loss_of(inputs, targets)
         loss.backward()
         return loss.detach()

@@ -4,9 +4,9 @@ The formulas are those of model_ref/float_model.py, over whole sequences: B stre
 through the rounding to codes and trits (section 3.1). With ``ternary=False`` the projections are plain float matrices,
 which makes a teacher.
 
-On a GPU with Triton a ternary network runs layer by layer through ``kernels/``: the same network with less time and
-memory, where sums of products and their gradients are bfloat16 and everything else float32. The modules below are the
-plain form.
+On a GPU with Triton a ternary network runs layer by layer through ``kernels/``: it is the same network, but takes less
+time and memory. There, sums of products and their gradients are bfloat16, and all other values float32. The modules
+below are the plain form.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class Norm(nn.Module):
 
 
 def wide(x: Tensor) -> Tensor:
-    """float32, also if autocast made it narrower."""
+    """Return float32, also if autocast made it narrower."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def straight_through(value: Tensor, rounded: Tensor) -> Tensor:
-    """``rounded`` in forward, the gradient of ``value`` in backward."""
+    """Return ``rounded`` in forward; in backward the gradient goes to ``value``."""
     return value + (rounded - value).detach()
 
 
@@ -78,7 +78,7 @@ class BitLinear(nn.Module):
 
 
 class TokenMixer(nn.Module):
-    """The MLGRU, by published names."""
+    """The MLGRU; its parameters have the published names."""
 
     def __init__(self, size: int, ternary: bool, eps: float) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class TokenMixer(nn.Module):
 
 
 class ChannelMixer(nn.Module):
-    """The GLU, by published names."""
+    """The GLU; its parameters have the published names."""
 
     def __init__(self, size: int, intermediate_size: int, ternary: bool) -> None:
         super().__init__()
@@ -183,14 +183,14 @@ class Network(nn.Module):
         return VALIDATION_CHUNK
 
     def initial_state(self, streams: int, like: Tensor | None = None) -> Tensor:
-        """The state before the first token: zeros [L, B, d]. ``like`` is a tensor of the device, for a network whose
-        parameters are split over processes."""
+        """Return the state before the first token: zeros [L, B, d]. ``like`` is a tensor of the device, for a network
+        whose parameters are split over processes."""
         weight = self.model.embeddings.weight
         shape = (self.config.num_hidden_layers, streams, self.config.hidden_size)
         return (weight if like is None else like).new_zeros(shape, dtype=weight.dtype)
 
     def is_fused(self) -> bool:
-        """Whether ``forward`` runs through the kernels; then torch.compile has nothing to do."""
+        """Return whether ``forward`` runs through the kernels; then torch.compile has nothing to do."""
         if self.fused is None:
             return self.ternary and self.lm_head.weight.is_cuda and importlib.util.find_spec("triton") is not None
         return self.fused
@@ -224,7 +224,7 @@ class Network(nn.Module):
         self.lm_head.norm.weight.div_(temperature)
 
     def _bounds(self) -> Tensor:
-        """LB [L, d]: softmax over the layers, then the running sum without the first layer's share."""
+        """Return LB [L, d]: softmax over the layers, then the running sum without the first layer's share."""
         if not self.config.use_lower_bound:
             return torch.zeros_like(self.initial_state(1)[:, 0])
         shares = self.model.lower_bounds.softmax(0)

@@ -8,11 +8,11 @@ from lutern.train.network import Network
 from lutern.train.transformer import Transformer
 
 Trainable = Network | Transformer
-"""What the training loop trains."""
+"""The interface of a network to the training loop."""
 
 
 class Objective(nn.Module):
-    """Mean cross-entropy in nats, over all tokens, of the next token or of probabilities for it."""
+    """The mean cross-entropy in nats, over all tokens, of the next token or of probabilities for it."""
 
     def __init__(self, network: Trainable) -> None:
         super().__init__()

@@ -132,12 +132,13 @@ class TrainOptions:
             raise LuternError("training: separator and column want a text of at least one character.")
 
     def shape(self, name: str) -> int:
-        """``hidden_size``, ``num_hidden_layers`` or ``intermediate_size``, or its default."""
+        """Return ``hidden_size``, ``num_hidden_layers`` or ``intermediate_size``, or its default."""
         value = getattr(self, name)
         return int(DEFAULTS[name] if value is None else value)
 
     def rate(self, trits: int) -> float:
-        """Learning rate at the top: the given one, or the schedule's own for a model of ``trits`` ternary weights."""
+        """Return the learning rate at the top: the given one, or the schedule's own for a model of ``trits`` ternary
+        weights."""
         if self.learning_rate is not None:
             return self.learning_rate
         if self.schedule == "cosine":

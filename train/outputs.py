@@ -1,4 +1,5 @@
-"""The output folder of a run: what may begin there, what a run resumes from, what is kept. Needs no PyTorch.
+"""The output folder of a run: which runs may begin there, where a run resumes, and which files are kept. Needs no
+PyTorch.
 
     OUT/config.json, model.safetensors, tokenizer.json ...   a finished model: kept, unless ``force`` replaces it
     OUT/training/step-N/, OUT/teacher-I/step-N/              saves: ``resume`` continues from them, ``force`` drops them
@@ -41,7 +42,7 @@ def step_folder(step: int) -> str:
 
 
 def last_save(folder: Path) -> Path | None:
-    """The newest whole save in OUT/training or OUT/teacher-I."""
+    """Return the newest whole save in OUT/training or OUT/teacher-I."""
     found = [path for path in folder.glob("step-*") if _STEP.fullmatch(path.name) and (path / STATE_FILE).is_file()]
     return max(found, key=lambda path: int(path.name[5:]), default=None)
 
@@ -78,7 +79,7 @@ def claim(out: Path, options: TrainOptions) -> None:
     if saved and not options.resume:
         where = max(saved, key=lambda save: (save.parent.name == TRAINING, save.name))
         raise LuternError(
-            f"{out} holds a run that was saved as {where.relative_to(out)}; give --resume to go on with it, or --force "
+            f"{out} holds a run that was saved as {where.relative_to(out)}; give --resume to continue it, or --force "
             "to begin anew."
         )
     if options.resume and not saved:
@@ -101,11 +102,11 @@ def clear_stale(out: Path, written: Mapping[str, bytes]) -> None:
 
 
 def read_state(save: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The state file of a save; raises ``LuternError`` if the save was made with other ``settings``."""
+    """Return the state file of a save; raises ``LuternError`` if the save was made with other ``settings``."""
     state = read_json(save / STATE_FILE, MAX_STATE_BYTES)
     before = state.get("settings")
     if not isinstance(before, dict) or type(state.get("step")) is not int or not isinstance(state.get("record"), list):
-        raise LuternError(f"{save / STATE_FILE} is not what a save holds; train anew in another folder.")
+        raise LuternError(f"{save / STATE_FILE} is not the state of a save; train anew in another folder.")
     for name, value in settings.items():
         if before.get(name) != value:
             raise LuternError(

@@ -4,7 +4,7 @@
 
     OUT/data/train.npy, validation.npy   token numbers, 16 bits each where that is enough
     OUT/data/tokenizer.json ...          the tokenizer and the files that go with it
-    OUT/data/data.json                   what they were made from, so that a resumed run reads the same
+    OUT/data/data.json their sources, so that a resumed run reads the same
 
 A single text is kept as it is, without special tokens; every crop of it begins with the tokens that the tokenizer puts
 ahead of a text (data.py). A token file is not copied: data.json says where it is.
@@ -39,7 +39,7 @@ from lutern.train.vocabulary import COMPANIONS, Vocabulary, byte_pairs, characte
 
 DATA = "data"
 VALIDATION_TOKENS = 1 << 20
-"""Most tokens for validation; further ones are not read."""
+"""Largest number of tokens for validation; further ones are not read."""
 UNREAD_SHARE = 0.02
 """Share at the end of the training part that no crop is cut from; the temperatures are fitted to it."""
 VALIDATION_STREAMS = 64  # of the protocol in model_ref/evaluate.py
@@ -55,7 +55,8 @@ MAX_NOTE_BYTES = 1 << 22
 
 @dataclass(frozen=True)
 class Data:
-    """The data of a run: token numbers [tokens] of both parts, the tokenizer, and what a checkpoint needs with it.
+    """The data of a run: token numbers [tokens] of both parts, the tokenizer, and the files that a checkpoint needs
+    with it.
 
     ``files`` are the tokenizer's files by name, ``keys`` its keys of config.json, ``digest`` that of the data.
     """
@@ -124,7 +125,7 @@ def refuse_short(data: Data, path: str | Path, sequence_length: int, unread_shar
 
 
 def _key(source: Source, options: TrainOptions) -> dict[str, Any]:
-    """Everything that decides what the prepared files contain."""
+    """Return everything that decides what the prepared files contain."""
     tokenizer = options.tokenizer or ""
     if Path(tokenizer).exists():
         tokenizer = str(Path(tokenizer).resolve())
@@ -134,7 +135,7 @@ def _key(source: Source, options: TrainOptions) -> dict[str, Any]:
 
 
 def _vocabulary(source: Source, options: TrainOptions) -> Vocabulary:
-    """The tokenizer that the options name; it is read, or made from the data."""
+    """Return the tokenizer that the options name; it is read, or made from the data."""
     if options.start_from is not None:
         return _of_checkpoint(options.start_from, options.tokenizer)
     name = options.tokenizer or "character"
@@ -154,7 +155,8 @@ def _vocabulary(source: Source, options: TrainOptions) -> Vocabulary:
 
 
 def _of_checkpoint(folder: str, name: str | None) -> Vocabulary:
-    """The tokenizer of the checkpoint that training begins with, or the named file if the checkpoint has none."""
+    """Return the tokenizer of the checkpoint that training begins with, or the named file if the checkpoint has
+    none."""
     config = load_checkpoint(folder).config
     if name is not None and (name == "character" or pieces_of(name)):
         raise LuternError(
@@ -185,7 +187,7 @@ def _text(document: Document, name: str) -> str:
 
 
 def _training_texts(source: Source, options: TrainOptions, several: bool, name: str) -> Iterator[str]:
-    """The texts from which pieces are found: none that validates, and of a large data set only the beginning."""
+    """Yield the texts from which pieces are found: none that validates, and of a large data set only the beginning."""
     room = VOCABULARY_CHARACTERS
     for document in _read(source, options):
         text = _text(document, name)
@@ -259,7 +261,8 @@ def _write_tokens(path: Path, found: Iterator[Document], source: Source, chosen:
 
 
 def _encoded(found: Iterator[Document], chosen: Vocabulary, ahead: list[int], end: list[int]) -> Iterator[list[int]]:
-    """Token numbers of each document; many short texts are encoded at once, long ones in parts if that is safe."""
+    """Yield token numbers of each document; many short texts are encoded at once, long ones in parts if that is
+    safe."""
     encode = chosen.tokenizer.encode_documents
     waiting: list[str] = []
 
@@ -285,7 +288,7 @@ def _encoded(found: Iterator[Document], chosen: Vocabulary, ahead: list[int], en
 
 
 def _parts(text: str) -> Iterator[str]:
-    """Parts of a text that end after a line, each long enough to be worth a call."""
+    """Yield parts of a text that end after a line, each long enough to be worth a call."""
     start = 0
     while start < len(text):
         end = text.find("\n", start + PART_CHARACTERS)
@@ -319,7 +322,7 @@ def _refuse_unknown(tokens: NDArray[Any], size: int, path: Path) -> None:
 
 
 def shape_of(options: TrainOptions, vocab_size: int) -> ModelConfig:
-    """The config to train: the given shape, or that of the checkpoint that training begins with.
+    """Return the config to train: the given shape, or that of the checkpoint that training begins with.
 
     Raises ``LuternError`` if both are given and differ.
     """

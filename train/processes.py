@@ -1,4 +1,4 @@
-"""What a training step costs with several processes: runs the parts of the training loop on random token numbers.
+"""Measures a training step with several processes: runs the parts of the training loop on random token numbers.
 
     python -m lutern.train.processes 370M:16:ddp 1.3B:8:ddp                                one process
     torchrun --nproc-per-node 2 -m lutern.train.processes 370M:16:ddp 1.3B:8:fsdp          two
@@ -32,7 +32,7 @@ WARM_UP, REPEATS, STEPS = 4, 3, 5
 
 
 def measure(shape: str, crops: int, parallel: str, group: Group, length: int = LENGTH) -> Row:
-    """The row of all processes together: milliseconds a step, memory of this process."""
+    """Return the row of all processes together: milliseconds a step, memory of this process."""
     config = SHAPES[shape]
     torch.manual_seed(1)
     step = _step_of(config, crops, parallel, group, length)
@@ -56,7 +56,7 @@ def measure(shape: str, crops: int, parallel: str, group: Group, length: int = L
 
 
 def _step_of(config: ModelConfig, crops: int, parallel: str, group: Group, length: int) -> Callable[[], None]:
-    """A function that runs a step of the training loop on one batch."""
+    """Return a function that runs a step of the training loop on one batch."""
     options = TrainOptions(batch=crops * group.size, parallel=parallel, sequence_length=length, dropout=0.0)
     network = Network(config).to(group.device).train()
     called = spread(Objective(network), group, options, compiled=False)

@@ -16,7 +16,8 @@ from torch import Tensor
 
 
 def _scan(f: Tensor, x: Tensor, start: Tensor, reverse: bool) -> Tensor:
-    """S of the formula above, [B, T, d]; ``reverse`` gives G: it scans from the last time and reads f a step later."""
+    """Return S of the formula above, [B, T, d]; ``reverse`` gives G: it scans from the last time and reads f a step
+    later."""
     if x.is_cuda:
         from lutern.train.recurrence_kernel import scan_on_gpu
 
@@ -38,13 +39,13 @@ def _scan(f: Tensor, x: Tensor, start: Tensor, reverse: bool) -> Tensor:
 
 @torch.library.custom_op("lutern::recurrence", mutates_args=())
 def recurrence(f: Tensor, x: Tensor, start: Tensor) -> Tensor:
-    """All states: f and x [B, T, d] and start [B, d], float32, give S [B, T, d]."""
+    """Return all states: f and x [B, T, d] and start [B, d], float32, give S [B, T, d]."""
     return _scan(f.contiguous(), x.contiguous(), start.contiguous(), reverse=False)
 
 
 @torch.library.custom_op("lutern::recurrence_gradient", mutates_args=())
 def recurrence_gradient(f: Tensor, gradient: Tensor) -> Tensor:
-    """G of the formula above, [B, T, d]."""
+    """Return G of the formula above, [B, T, d]."""
     return _scan(f.contiguous(), gradient.contiguous(), torch.zeros_like(f[:, 0]), reverse=True)
 
 

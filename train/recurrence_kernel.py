@@ -50,7 +50,7 @@ def _kernel(  # type: ignore[no-untyped-def]
 
 
 def scan_on_gpu(f: Tensor, x: Tensor, start: Tensor, reverse: bool) -> Tensor:
-    """States [B, T, d] of the recurrence, from contiguous float32: f and x [B, T, d], and start [B, d]."""
+    """Return states [B, T, d] of the recurrence, from contiguous float32: f and x [B, T, d], and start [B, d]."""
     streams, length, channels = x.shape
     out = torch.empty_like(x)
     grid = (streams, triton.cdiv(channels, BLOCK))

@@ -1,9 +1,9 @@
-"""Saves of a run in shards, from which any number of processes can resume.
+"""Saves a run in shards, from which any number of processes can resume.
 
-    OUT/training/step-N/.metadata, __R_0.distcp   PyTorch's distributed checkpoint: each process writes what it has
+    OUT/training/step-N/.metadata, __R_0.distcp   PyTorch's distributed checkpoint: each process writes its part
     OUT/training/step-N/state.json                options, step, validation record; written last
 
-A save is written next to its place and renamed when it is whole; then the one before it is removed. PyTorch stores
+A save is written next to its place and renamed when it is whole; then the earlier save is removed. PyTorch stores
 .metadata as a pickle, which can run code: resume only from saves of your own.
 """
 
@@ -76,7 +76,7 @@ def restore(save: Path, network: Trainable, optimizer: torch.optim.Optimizer, gr
 
 
 def whole_network(network: Trainable, group: Group) -> dict[str, torch.Tensor]:
-    """All parameters, gathered in the first process's memory; empty in the other processes."""
+    """Return all parameters, gathered in the first process's memory; empty in the other processes."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=group.size > 1)
     found: dict[str, Any] = get_model_state_dict(network, options=options)
     return found
@@ -115,7 +115,7 @@ def _refused(folder: Path, error: CheckpointException) -> LuternError:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The exception in the first process that failed, which a checkpoint's exception contains."""
+    """Return the exception in the first process that failed, which a checkpoint's exception contains."""
     if isinstance(error, CheckpointException) and error.failures:
         return next(iter(error.failures.values()))[0]
     return error

@@ -1,4 +1,5 @@
-"""Several sizes of two kinds of network, trained alike: the plan of a scaling law and its results. Needs no PyTorch.
+"""The plan and the results of a scaling law: several sizes of two kinds of network, trained in the same way. Needs no
+PyTorch.
 
     DATA ─► OUT/data ─┬─► OUT/matmul-free-64x4/   ─► run.json: loss on the validation text, step by step
                       ├─► OUT/transformer-64x4/   ─► ...
@@ -35,27 +36,25 @@ LEAST_SIZES = 3
 WIDTH_STEP = 32
 """Hidden sizes are a multiple of it: the channels of a Transformer's head."""
 RATES = {"matmul-free": (8e-3, 600_000, 0.11), "transformer": (4e-3, 200_000, 0.25)}
-"""Learning rate at so many weights, and the power of their number by which it falls: for the MatMul-free network from
-the demo's to the published 370M's."""
+"""Learning rate at a number of weights, and the power of this number by which the rate falls: for the MatMul-free
+network from the demo's to the published 370M's."""
 PLAN_FILE, RUN_FILE, RECORD_FILE, LOG_FILE = "plan.json", "run.json", "record.json", "log.txt"
 MAX_BYTES = 1 << 24
 SAVES = 4
-"""Of a run, so that what is stopped goes on from its last quarter."""
+"""Saves of a run, so that a stopped run continues from its last quarter."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained; all but ``device``, ``at_once`` and ``minutes`` must be equal where a folder is gone on with.
+    """The networks to train. All fields except ``device``, ``at_once`` and ``minutes`` must be the same when a folder
+    is continued.
 
     Parameters
     ----------
-    sizes: hidden size and layers of each.
-    factors: of the learning rate of RATES; every size is trained with each.
+    sizes: hidden size and layers of each. factors: of the learning rate of RATES; every size is trained with each.
     steps, batch, sequence_length, warmup_steps, dropout, tokenizer, seed: as in TrainOptions, the same for all runs.
-    validations: how often each run is measured on the validation text.
-    device: as in TrainOptions.
-    at_once: runs beside each other.
-    minutes: after which all runs are stopped where they are; None lets them finish.
+    validations: how often each run is measured on the validation text. device: as in TrainOptions. at_once: number of
+    runs in parallel. minutes: time after which all runs are stopped where they are; None lets them finish.
     """
 
     sizes: tuple[tuple[int, int], ...] = SIZES
@@ -86,7 +85,7 @@ class Plan:
             raise LuternError("factors of the learning rate must be above 0 and below 1000.")
 
     def train_options(self) -> TrainOptions:
-        """What the training loop is told."""
+        """Return the options of the training loop."""
         return TrainOptions(
             tokenizer=self.tokenizer,
             steps=self.steps,
@@ -103,13 +102,13 @@ class Plan:
 
     @property
     def runs(self) -> list[Run]:
-        """Every kind, size and rate, the largest first: what is begun last should be done soon."""
+        """Runs of every kind, size and rate, the largest first, so that the last ones to start are short."""
         cases = [(kind, size, factor) for size in self.sizes for kind in KINDS for factor in self.factors]
         runs = [Run(kind, *size, factor) for kind, size, factor in cases]
         return sorted(runs, key=lambda run: -run.shape(1).trits)
 
     def kept(self) -> dict[str, Any]:
-        """As it stands in PLAN_FILE."""
+        """Return the plan as PLAN_FILE holds it."""
         values = {name: value for name, value in asdict(self).items() if name not in _NOT_KEPT}
         return json.loads(json.dumps(values))  # type: ignore[no-any-return]
 
@@ -129,25 +128,26 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """The name of its folder."""
         rate = "" if self.factor == 1 else f"-rate{self.factor:g}"
         return f"{self.kind}-{self.size}{rate}"
 
     def shape(self, vocab_size: int) -> ModelConfig:
-        """Of the network; both kinds have as many weights in their matrices as this has trits."""
+        """Return the shape of the network; both kinds have as many weights in their matrices as this shape has
+        trits."""
         width = self.hidden_size
         return ModelConfig(vocab_size, width, self.layers, width * 11 // 4)
 
     def learning_rate(self, weights: int) -> float:
-        """At the top of the schedule."""
+        """Return the learning rate at the top of the schedule."""
         rate, at, power = RATES[self.kind]
         return self.factor * rate * (weights / at) ** -power
 
 
 @dataclass(frozen=True)
 class Result:
-    """A run as far as it is: weights of its matrices, tokens a step, tokens of the training part, steps of the whole
-    run, and its record of step, loss_bits and validation_bits (bits a character)."""
+    """A run up to its present step: weights of its matrices, tokens a step, tokens of the training part, steps of the
+    whole run, and its record of step, loss_bits and validation_bits (bits a character)."""
 
     kind: str
     size: str
@@ -162,7 +162,7 @@ class Result:
 
 
 def refuse_other_plan(out: Path, plan: Plan) -> None:
-    """Refuse a folder that holds something else, or runs that cannot be compared with those of ``plan``."""
+    """Refuse a folder with other files, or with runs that cannot be compared with the runs of ``plan``."""
     if out.exists() and not out.is_dir():
         raise LuternError(f"{out} is a file, but --out wants a folder for the runs; give another name.")
     before = read_json(out / PLAN_FILE, MAX_BYTES)
@@ -179,7 +179,7 @@ def refuse_other_plan(out: Path, plan: Plan) -> None:
 
 
 def read_result(path: Path) -> Result:
-    """A run as its process wrote it."""
+    """Read a run as its process wrote it."""
     values = read_json(path, MAX_BYTES)
     try:
         result = Result(**values)
@@ -194,7 +194,7 @@ def read_result(path: Path) -> Result:
 
 
 def plan_of(out: Path, device: str) -> Plan:
-    """The plan of a folder, for the process of one run."""
+    """Return the plan of a folder, for the process of one run."""
     values = read_json(out / PLAN_FILE, MAX_BYTES)
     values |= {"sizes": tuple(map(tuple, values["sizes"])), "factors": tuple(values["factors"])}
     return Plan(**values, device=device)

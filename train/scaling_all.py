@@ -1,8 +1,9 @@
-"""All runs of a scaling law, each as a process of its own; a folder is begun, or gone on with. Needs no PyTorch.
+"""Starts all runs of a scaling law, each as a process of its own, in a new folder or in one that is continued. Needs no
+PyTorch.
 
     plan ─► what is not finished ─► data prepared ─► processes, ``at_once`` beside each other ─► results
 
-Which files there are: scaling.py.
+scaling.py lists the files.
 """
 
 from __future__ import annotations
@@ -36,14 +37,15 @@ from lutern.train.scaling import (
 
 POLL_S = 0.3
 ENDING_S = 10.0
-"""A run that is told to end is killed after so many seconds."""
+"""Seconds after which a run that was told to end is killed."""
 
 Advance = Callable[[int, int, str], None]
-"""Steps done, steps in all, and what is under way."""
+"""Called with the steps done, all steps, and the names of the present runs."""
 
 
 def train_all(data: str | Path, out: Path, plan: Plan, advance: Advance) -> list[Result]:
-    """Train what is not finished in ``out``, and read all results, of runs that were stopped as far as they are."""
+    """Train the runs that are not finished in ``out``, and read all results; a stopped run has the result that it
+    reached."""
     refuse_other_plan(out, plan)
     left = [run for run in plan.runs if not (out / run.name / RUN_FILE).is_file()]
     if left:
@@ -59,7 +61,7 @@ def _result_of(out: Path, run: Run) -> Result:
             return read_result(out / run.name / name)
     raise LuternError(
         f"the run {run.name} was stopped before its first validation, so there is nothing to compare; give more "
-        "--minutes, and the same command goes on with what is left."
+        "--minutes; the same command continues the runs."
     )
 
 
@@ -81,15 +83,15 @@ def _begin(data: str | Path, out: Path, plan: Plan) -> None:
 
 
 def _remove(out: Path) -> None:
-    """What a beginning that was refused has left."""
+    """Remove the files of a beginning that was refused."""
     shutil.rmtree(out / DATA, ignore_errors=True)
     with suppress(OSError):
         out.rmdir()
 
 
 def _start_all(out: Path, plan: Plan, left: list[Run], advance: Advance) -> None:
-    """Each run in a process of its own, ``at_once`` beside each other; where one fails, the others go on, and
-    when ``plan.minutes`` are over, all are ended."""
+    """Start each run in a process of its own, ``at_once`` in parallel. If one fails, the others continue; after
+    ``plan.minutes`` all are ended."""
     count, total, began_s = len(plan.runs), len(plan.runs) * plan.steps, time.monotonic()
     waiting, failures = list(left), []
     working: dict[Run, subprocess.Popen[bytes]] = {}
@@ -130,17 +132,17 @@ def _start(out: Path, run: Run, plan: Plan) -> subprocess.Popen[bytes]:
 
 
 def _steps_of(folder: Path) -> int:
-    """How far a run is, as of its last validation."""
+    """Return how far a run is, as of its last validation."""
     record = read_json(folder / RECORD_FILE, MAX_BYTES).get("record") or [{"step": 0}]
     return int(record[-1]["step"])
 
 
 def _failed(out: Path, run: Run, status: int) -> LuternError:
-    """What the last line of its log says."""
+    """Return the error of a run, with the last line of its log."""
     lines = (out / run.name / LOG_FILE).read_text(errors="replace").strip().splitlines()
     reason = lines[-1].removeprefix("lutern: ").rstrip(".") if lines else f"it ended with status {status}"
     return LuternError(
-        f"the run {run.name} failed: {reason}; the same command goes on with what is left ({out / run.name / LOG_FILE} "
+        f"the run {run.name} failed: {reason}; the same command continues the rest ({out / run.name / LOG_FILE} "
         "has more)."
     )
 

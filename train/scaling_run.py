@@ -31,7 +31,7 @@ from lutern.train.trainer import Text, loaded
 
 
 def train_one(out: Path, run: Run, plan: Plan) -> Result:
-    """Train a network, or go on from its last save, and write what it reached."""
+    """Train a network from its beginning or its last save, and write its result."""
     options, folder, began_s = plan.train_options(), out / run.name, time.monotonic()
     torch.set_float32_matmul_precision("high")
     with opened(plan.device) as group, explained(folder / TRAINING, plan.batch, options, group):
@@ -92,7 +92,7 @@ def _network(run: Run, text: Text, plan: Plan) -> Trainable:
 
 
 def main(out: str, name: str, device: str) -> int:
-    """The status to end with."""
+    """Return the status to end with."""
     plan = plan_of(Path(out), device)
     run = next(run for run in plan.runs if run.name == name)
     try:

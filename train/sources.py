@@ -1,4 +1,4 @@
-"""What a run reads: a text, rows with a column of text, or token numbers. Needs no PyTorch.
+"""Reads the data of a run: a text, rows with a column of text, or token numbers. Needs no PyTorch.
 
     DATA ─┬─ text file, plain or .xz ────────────────────────────► documents (cut at the separator)
           ├─ .jsonl, .parquet, .arrow, or a folder of one kind ──► documents: text or token numbers of a column
@@ -48,7 +48,7 @@ class Source:
     validation: tuple[Path, ...] = ()
 
     def key(self) -> list[list[Any]]:
-        """Names, sizes and times of the files, which distinguish them from other files of the same names."""
+        """Return names, sizes and times of the files, which distinguish them from other files of the same names."""
         files = (*self.training, *self.validation)
         return [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
@@ -135,9 +135,7 @@ def _json_lines(file: Path, column: str) -> Iterator[Any]:
                     )
                 yield row[column]
     except (OSError, EOFError, ValueError, RecursionError) as error:
-        raise LuternError(
-            f"{file} is not read to its end as JSON, one object a line ({reason_of(error)}); restore it."
-        ) from error
+        raise LuternError(f"{file} is not JSON with one object a line ({reason_of(error)}); restore it.") from error
 
 
 def _arrow_rows(file: Path, column: str) -> Iterator[Any]:
@@ -174,7 +172,7 @@ def _arrow_rows(file: Path, column: str) -> Iterator[Any]:
 
 
 def map_tokens(path: Path) -> NDArray[Any]:
-    """Memory-mapped token numbers [tokens] of a file: one axis of integers (.npy), or 16 bits each (.bin).
+    """Return memory-mapped token numbers [tokens] of a file: one axis of integers (.npy), or 16 bits each (.bin).
 
     Raises ``LuternError`` for any other file.
     """

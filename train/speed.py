@@ -1,4 +1,5 @@
-"""How fast PyTorch and packed trits decode one stream, and in how many bytes: for `lutern bench`, and as a table.
+"""Measures the speed and the bytes of decoding one stream with PyTorch and with packed trits: for `lutern bench`, and
+as a table.
 
     packed     trits at 2 or 1.6 bits; through kernels on a GPU, unpacked matrix by matrix on a CPU
     float      ternary matrices in float16 (on a CPU in bfloat16), with PyTorch's kernels
@@ -23,7 +24,8 @@ from lutern.train.network import Network
 
 @torch.no_grad()
 def torch_tokens_per_second(config: ModelConfig, tokens: int) -> float:
-    """Tokens a second of the network with random weights, one stream, token by token; no speed depends on the values.
+    """Return tokens a second of the network with random weights, one stream, token by token; no speed depends on the
+    values.
 
     The weights are made ternary again for every token, as in training.
     """
@@ -78,7 +80,7 @@ def decode_rows(shapes: dict[str, ModelConfig], device: str, tokens: int) -> Ite
 
 
 def _rate(decoder: Decoder, device: str, tokens: int) -> tuple[float, int]:
-    """Tokens a second, and bytes held."""
+    """Return tokens a second, and bytes held."""
     on_gpu = device == "cuda"
     if on_gpu:
         torch.cuda.empty_cache()

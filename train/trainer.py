@@ -43,10 +43,11 @@ from lutern.train.outputs import REPORT_FILE, TEACHER, TRAINING, claim, release
 from lutern.train.prepare import UNREAD_SHARE, VALIDATION_STREAMS, Data, load, prepare, refuse_short, shape_of
 from lutern.train.saves import whole_network
 
-UNREAD_TOKENS = 1 << 18  # most tokens that the temperatures are fitted to
+UNREAD_TOKENS = 1 << 18  # largest number of tokens that the temperatures are fitted to
 DEVICE_TOKENS = 1 << 28  # a larger training part stays in its file
 
-# Options that do not change what is learned, and those of the data, which have a digest.
+# Options that a resumed run may change: they do not change the result, or, like those of the data, a digest covers
+# them.
 _FREE_ON_RESUME = {
     *("device", "compile", "save_every", "validate_every", "resume", "force", "accumulate", "checkpoint_activations"),
     *("parallel", "tokenizer", "separator", "column", "start_from"),
@@ -125,7 +126,8 @@ def load_text(text_path: str | Path, out: Path, options: TrainOptions, group: Gr
 
 
 def loaded(out: Path, shape: Callable[[int], ModelConfig], group: Group) -> Text:
-    """The prepared data of a folder, cut in their parts; ``shape`` gives the config for a size of the vocabulary."""
+    """Return the prepared data of a folder, cut into their parts; ``shape`` gives the config for a size of the
+    vocabulary."""
     data = load(out)
     training = len(data.training)
     cut = max(int(training * (1 - UNREAD_SHARE)), training - UNREAD_TOKENS)
@@ -175,7 +177,8 @@ def train_teacher(index: int, text: Text, out: Path, options: TrainOptions, grou
 
 
 def distilled(ensemble: Ensemble, text: Text, options: TrainOptions) -> list[tuple[float, Corpus]]:
-    """The corpora of a network with teachers, with their shares: the labelled text and the text that they write."""
+    """Return the two corpora that teachers make, each with its share of the crops: the labelled text, and the text that
+    they write."""
     if not isinstance(text.read, DeviceCorpus):
         raise LuternError(f"teachers want a text of at most {DEVICE_TOKENS:,} tokens; give less, or --set teachers=0.")
     ids = text.read.ids[0].long()

@@ -1,14 +1,15 @@
-"""A plain float Transformer decoder, to compare the MatMul-free network with: as many weights, the same training loop.
+"""A plain float Transformer decoder with as many weights and the same training loop, to which the MatMul-free network
+is compared.
 
     ids ─► embeddings ─► L x [ h + attention(norm(h)),  h + SwiGLU(norm(h)) ] ─► norm ─► head
 
 Attention is causal, in heads of ``HEAD`` channels, with rotary positions (arXiv 2104.09864).  A layer has 4 d^2 + 3 d m
 weights, exactly as many as MLGRU and GLU of the same config, and the head has V d.  On a GPU products are bfloat16
-under autocast, all else is float32.
+under autocast, all other operations float32.
 
-It is trained on crops of ``window`` tokens and knows no later position.  So its state is text: the last half window of
-tokens, which it reads again ahead of the next half.  Where validation goes on from chunk to chunk, each token but those
-of the first chunk thus sees from half a window to a whole one.
+It is trained on crops of ``window`` tokens and knows no later position.  Its state is therefore text: the last half
+window of tokens, which it reads again before the next half.  In a validation of several chunks, each token after the
+first chunk thus sees half a window to a whole one.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ from lutern.train.network import INITIAL_DEVIATION, Norm, wide
 HEAD = 32
 """Channels of a head; the hidden size is a multiple of it."""
 LONGEST_WAVE = 10_000.0
-"""Of the rotary positions, in turns of one radian a token at the fastest."""
+"""Base of the rotary positions; the fastest channel turns by one radian a token."""
 
 
 def matrix(columns: int, rows: int, deviation: float = INITIAL_DEVIATION) -> nn.Linear:
-    """A projection without bias."""
+    """Return a projection without bias."""
     linear = nn.Linear(columns, rows, bias=False)
     nn.init.normal_(linear.weight, 0, deviation)
     return linear
 
 
 def turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """x [..., T, HEAD] with channel c and c + HEAD/2 as a point, turned by its position's angle [T, HEAD/2]."""
+    """Return x [..., T, HEAD] with channel c and c + HEAD/2 as a point, turned by its position's angle [T, HEAD/2]."""
     first, second = x.chunk(2, -1)
     return torch.cat([first * cosines - second * sines, second * cosines + first * sines], -1).type_as(x)
 
@@ -50,7 +51,7 @@ class Attention(nn.Module):
         self.o_proj = matrix(size, size, deviation)
 
     def forward(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-        """x [B, T, d], angles [T, HEAD/2] to [B, T, d]."""
+        """Return [B, T, d] from x [B, T, d] and angles [T, HEAD/2]."""
         q, k, v = self.qkv_proj(x).unflatten(-1, (3, -1, HEAD)).permute(2, 0, 3, 1, 4)  # each [B, heads, T, HEAD]
         mixed = F.scaled_dot_product_attention(turned(q, cosines, sines), turned(k, cosines, sines), v, is_causal=True)
         out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
@@ -76,14 +77,14 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        deviation = INITIAL_DEVIATION / math.sqrt(2 * config.num_hidden_layers)  # so many sums make the stream
+        deviation = INITIAL_DEVIATION / math.sqrt(2 * config.num_hidden_layers)  # 2 L terms add up
         self.attn_norm = Norm(config.hidden_size)
         self.attn = Attention(config.hidden_size, deviation)
         self.mlp_norm = Norm(config.hidden_size)
         self.mlp = SwiGLU(config.hidden_size, config.intermediate_size, deviation)
 
     def forward(self, h: Tensor, cosines: Tensor, sines: Tensor, dropout: float) -> Tensor:
-        """h [B, T, d] to the next h; ``dropout`` of what is added to it."""
+        """Return the next h from h [B, T, d]; ``dropout`` applies to the terms that are added to it."""
         h = h + F.dropout(self.attn(self.attn_norm(h), cosines, sines), dropout)
         return h + F.dropout(self.mlp(self.mlp_norm(h)), dropout)
 
@@ -119,17 +120,18 @@ class Transformer(nn.Module):
         return self.window // 2
 
     def initial_state(self, streams: int, like: Tensor | None = None) -> Tensor:
-        """No tokens read yet, [B, 0]."""
+        """Return the state before the first token: no tokens, [B, 0]."""
         return (self.lm_head.weight if like is None else like).new_zeros((streams, 0), dtype=torch.long)
 
     def is_fused(self) -> bool:
-        """Whether a step is recorded as a graph of PyTorch's own kernels, with nothing left for torch.compile."""
+        """Return whether a step is recorded as a graph of PyTorch's own kernels, with nothing left for
+        torch.compile."""
         return bool(self.lm_head.weight.is_cuda)
 
     def forward(self, ids: Tensor, state: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """ids [B, T] behind those of the state [B, P] to logits [B, T, V] and the next state.
+        """Return logits [B, T, V] and the next state, from ids [B, T] that follow the ids of the state [B, P].
 
-        With ``targets``, token numbers [B, T], to the mean cross-entropy in nats and the state.
+        With ``targets``, token numbers [B, T], return the mean cross-entropy in nats and the state.
         """
         share = self.dropout if self.training else 0.0
         read = torch.cat([state, ids], 1)

@@ -73,7 +73,7 @@ class Vocabulary:
 
 
 def pieces_of(name: str) -> int | None:
-    """N of ``bpe:N``; None for any other name. Raises ``LuternError`` if N is no number in range."""
+    """Return N of ``bpe:N``; None for any other name. Raises ``LuternError`` if N is not a number in range."""
     if not name.startswith("bpe:"):
         return None
     if not (name[4:].isascii() and name[4:].isdigit()) or not 1 <= int(name[4:]) <= MAX_VOCAB_SIZE:
@@ -82,7 +82,7 @@ def pieces_of(name: str) -> int | None:
 
 
 def given(name: str) -> Vocabulary:
-    """The tokenizer of a folder or of a ``tokenizer.json``, together with the other files of its folder.
+    """Return the tokenizer of a folder or of a ``tokenizer.json``, together with the other files of its folder.
 
     Raises ``LuternError`` if it cannot be read.
     """
@@ -111,7 +111,8 @@ def given(name: str) -> Vocabulary:
 
 
 def characters(texts: Iterable[str], several: bool) -> Vocabulary:
-    """One token a character, in order of code points; ``several`` documents get marks at beginning and end."""
+    """Return a vocabulary with one token for each character, in order of code points; ``several`` documents get marks
+    at beginning and end."""
     found: set[str] = set()
     for text in texts:
         found.update(text)
@@ -128,7 +129,7 @@ def characters(texts: Iterable[str], several: bool) -> Vocabulary:
 
 
 def byte_pairs(texts: Iterable[str], pieces: int) -> Vocabulary:
-    """A vocabulary of exactly ``pieces`` pieces; pairs are joined in order of their frequency in the text.
+    """Return a vocabulary of exactly ``pieces`` pieces; pairs are joined in order of their frequency in the text.
 
     Raises ``LuternError`` if the text has too many characters or too few pairs.
     """
@@ -193,7 +194,8 @@ def _made(library: tokenizers.Tokenizer) -> Vocabulary:
 
 
 def _keys(bos: int | None, eos: int | list[int] | None) -> dict[str, Any]:
-    """The keys of config.json for the beginning and end of a text; null means that the model has no such token."""
+    """Return the keys of config.json for the beginning and end of a text; null means that the model has no such
+    token."""
     return {"bos_token_id": bos, "eos_token_id": eos}
 
 

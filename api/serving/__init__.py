@@ -1,4 +1,4 @@
-"""A model behind the calls of the OpenAI API: completions, chats, streams. Needs the extra ``serve``.
+"""Serves a model with the calls of the OpenAI API: completions, chats, streams. Needs the extra ``serve``.
 
     HTTP ─► app ─► requests ─► engine: one thread, one machine ─► answers ─► JSON, or server-sent events
              │        what a client may ask for   conversations that are there share a pass

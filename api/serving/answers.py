@@ -31,14 +31,14 @@ class Mail:
         self._queue: asyncio.Queue[Update] = asyncio.Queue()
 
     def post(self, update: Update) -> None:
-        """Called in any thread."""
+        """Add an update; any thread may call this."""
         try:
             self._loop.call_soon_threadsafe(self._queue.put_nowait, update)
-        except RuntimeError:  # the server has ended, and nobody waits
+        except RuntimeError:  # the server has ended, and no request waits
             return
 
     async def read(self, texts: int) -> AsyncIterator[Update]:
-        """Updates up to the last one of so many texts, or to the first error."""
+        """Yield updates up to the last one of ``texts`` texts, or to the first error."""
         while texts:
             update = await self._queue.get()
             yield update
@@ -58,7 +58,7 @@ class Shape:
         }
 
     def whole(self, texts: list[str], ends: list[str | None], usage: dict[str, int]) -> dict[str, Any]:
-        """The answer at the end."""
+        """Return the whole answer, at the end."""
         choices = [
             self._choice(which, end, message={"role": "assistant", "content": text, "refusal": None})
             if self._chat
@@ -69,17 +69,17 @@ class Shape:
         return {**self._head, "object": kind, "choices": choices, "usage": usage}
 
     def chunk(self, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-        """A part of the answer."""
+        """Return a part of the answer."""
         kind = "chat.completion.chunk" if self._chat else "text_completion"
         return {**self._head, "object": kind, "choices": choices, **more}
 
     def first(self, which: int) -> dict[str, Any] | None:
-        """What a chat's text begins with."""
+        """Return the part of the answer ahead of a chat's text."""
         role = {"role": "assistant", "content": ""}
         return self.chunk([self._choice(which, None, delta=role)]) if self._chat else None
 
     def part(self, update: Update) -> dict[str, Any]:
-        """Text as it comes."""
+        """Return the text as it comes."""
         text = update.text
         if not self._chat:
             choice = self._choice(update.which, update.ended, text=text)
@@ -93,7 +93,7 @@ class Shape:
 
 
 class Answer(Response):
-    """The answer to a request, sent while the machine writes it; it gives its texts up when nobody waits for them."""
+    """The answer to a request, sent while the machine writes it; it gives up its texts when the client is gone."""
 
     def __init__(self, service: Service, wanted: TextRequest, mail: Mail) -> None:
         self.status_code = 200
@@ -124,7 +124,7 @@ class Answer(Response):
             if sending.done():
                 sending.result()
         except TimeoutError:
-            pass  # nothing was taken: the connection is closed where this returns
+            pass  # the client took nothing: the connection is closed when this returns
         finally:
             sending.cancel()
             leaving.cancel()
@@ -181,7 +181,7 @@ class Answer(Response):
 
 
 def error_response(error: ApiError) -> JSONResponse:
-    """A refusal as a response."""
+    """Return a refusal as a response."""
     return JSONResponse(error.body, error.status, headers={**NO_STORE, **error.headers})
 
 

@@ -3,8 +3,8 @@
     /                       the page, its script, its style, the picture of the machine
     /health                 whether the server answers; no key
     /v1/models[/NAME]       the model, and the machine
-    /v1/completions         a text goes on
-    /v1/chat/completions    a chat goes on, where the model has a template
+    /v1/completions         continues a text
+    /v1/chat/completions    continues a chat, if the model has a template
 
 400 a field is wrong; 401 no key, or a wrong one; 403 another host's name; 404, 405 no such thing; 408, 413, 415 body
 slow, large, no JSON; 429 the queue is full; 500 a defect; 503 the machine failed, or the server ends.
@@ -44,7 +44,7 @@ PAGE_HEADERS = {
 
 
 def make_app(service: Service) -> FastAPI:
-    """The application of a service; the engine runs as long as it does."""
+    """Return the application of a service; the engine runs as long as it does."""
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
@@ -137,7 +137,7 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _is_local(header: str) -> bool:
-    """Whether the host that a request names, with or without a port, is one that this computer alone has."""
+    """Return whether the host that a request names, with or without a port, is one that this computer alone has."""
     try:
         host = urlsplit(f"//{header}").hostname or ""
     except ValueError:

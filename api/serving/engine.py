@@ -1,6 +1,6 @@
-"""The thread that runs the machine: texts come from any thread, and go on together.
+"""The thread that runs the machine: texts come from any thread, and are continued together.
 
-    submit ─► queue ─► Batch: a round at a time ─► Ticket.push ─► Update, to whoever asked
+    submit ─► queue ─► Batch: a round at a time ─► Ticket.push ─► Update, to the request
     cancel ─► looked at between two rounds
 
 A client that goes away costs the machine at most one more round. A failure of the machine ends the texts that are in
@@ -27,7 +27,8 @@ LOG = logging.getLogger("lutern.serving")
 
 @dataclass(frozen=True)
 class Update:
-    """News of a text: ``text`` that became certain, the ``count`` of its tokens so far, clock ``cycles`` of the pass.
+    """An update of a text: ``text`` that became certain, the ``count`` of its tokens so far, clock ``cycles`` of the
+    pass.
 
     ``ended``: "stop" or "length" with the last; ``error``: why there is no more.
     """
@@ -41,12 +42,12 @@ class Update:
 
     @property
     def is_last(self) -> bool:
-        """Whether nothing comes after it."""
+        """Whether no update comes after this one."""
         return self.ended is not None or self.error is not None
 
 
 class Ticket:
-    """One text on its way. ``publish`` is called in the engine's thread, and must return at once."""
+    """One text in progress. ``publish`` is called in the engine's thread, and must return at once."""
 
     def __init__(
         self, which: int, tokenizer: Tokenizer, prompt: list[int], style: Style, publish: Callable[[Update], None]
@@ -57,7 +58,7 @@ class Ticket:
         self.is_open = True
 
     def push(self, piece: Piece) -> None:
-        """Publish what the tokens of a piece made certain."""
+        """Publish the text that the tokens of a piece made certain."""
         writing, ended = self.writing, None
         text = writing.take()
         if not self.conversation.left:
@@ -74,12 +75,12 @@ class Ticket:
 
 
 class Engine:
-    """A machine, the texts in flight on it, and those that wait.
+    """A machine, the texts in flight on it, and the texts that wait.
 
     Parameters
     ----------
     machine : Machine
-        What chooses the tokens; only this engine's thread calls it.
+        Chooses the tokens; only this engine's thread calls it.
     queue : int
         Texts that may wait beside those in flight.
     repairs : list of str
@@ -110,7 +111,7 @@ class Engine:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the texts that are there, and the thread after the round that it is in."""
+        """End all texts, and the thread after its present round."""
         with self._news:
             self._stops = True
             self._news.notify()
@@ -129,7 +130,7 @@ class Engine:
             self._news.notify()
 
     def cancel(self, tickets: Sequence[Ticket]) -> None:
-        """Give up texts that nobody waits for any more; those that have ended stay as they are."""
+        """Give up texts whose client is gone; those that have ended stay as they are."""
         with self._news:
             self._cancelled += tickets
             self._news.notify()
@@ -154,7 +155,8 @@ class Engine:
         self._fail_all(stopping())
 
     def _take_news(self) -> bool:
-        """Wait until there is something to run; take what came and what was given up. False: it is time to end."""
+        """Wait until there is something to run; take new texts, and remove those that were given up. Return False when
+        it is time to end."""
         with self._news:
             self._news.wait_for(lambda: self._stops or self._inbox or self._cancelled or len(self._batch))
             for ticket in self._inbox:

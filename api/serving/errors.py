@@ -23,7 +23,7 @@ class ApiError(Exception):
 
     @property
     def body(self) -> dict[str, Any]:
-        """The JSON that says it."""
+        """The JSON of the error."""
         return {"error": {"message": self.message, "type": _type(self.status), "param": self.param, "code": self.code}}
 
 
@@ -34,7 +34,7 @@ def _type(status: int) -> str:
 
 
 def full(waiting: int) -> ApiError:
-    """The queue has no room."""
+    """Return the error of a queue that has no room."""
     return ApiError(
         429,
         f"{waiting} texts wait already, which is as many as may; send the request again in a moment.",
@@ -44,18 +44,18 @@ def full(waiting: int) -> ApiError:
 
 
 def stopping() -> ApiError:
-    """The server ends."""
+    """Return the error of a server that is being stopped."""
     return ApiError(503, "the server is being stopped; send the request to another.", "stopping")
 
 
 def broken(reason: str) -> ApiError:
-    """The machine did not do what it was asked for."""
+    """Return the error of a machine that failed."""
     return ApiError(503, f"the machine failed: {reason}", "machine_failed")
 
 
 def defect() -> ApiError:
-    """Something that no client can mend."""
-    return ApiError(500, "the server has a defect, which its log describes; tell whoever runs it.", "defect")
+    """Return the error of a defect of the server, which no client can mend."""
+    return ApiError(500, "the server has a defect, which its log describes; tell its administrator.", "defect")
 
 
 __all__ = ["ApiError", "broken", "defect", "full", "stopping"]

@@ -1,4 +1,4 @@
-"""What a client may ask for, and how long it may keep others waiting."""
+"""Limits of requests, and of the time for which a client may delay others."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ class Limits:
     Members
     -------
     tokens : int
-        Most tokens that a text may be asked to have.
+        Largest number of tokens that a text may be asked to have.
     prompt_tokens : int
-        Most tokens of a prompt.
+        Largest number of tokens of a prompt.
     body_bytes : int
-        Most bytes of a request's body.
+        Largest number of bytes of a request's body.
     queue : int
         Texts that may wait for a place in the machine.
     texts : int
-        Most texts of one request: prompts times ``n``.
+        Largest number of texts of one request: prompts times ``n``.
     patience_s : float
         Seconds that a client has to send its request, or to take what was sent to it, before the connection is closed.
     """

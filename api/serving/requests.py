@@ -1,8 +1,9 @@
-"""Bodies of requests: read whole or refused, checked field by field, and what they ask for.
+"""Reads the bodies of requests whole or refuses them, checks them field by field, and returns the texts that they ask
+for.
 
     body ─► JSON ─► without nulls and what changes nothing ─► CompletionRequest, ChatRequest ─► Style, prompts
 
-A field that would change the text and is not built is refused by name, as is one that nobody knows.
+A field that would change the text and is not built is refused by name, as is an unknown field.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from lutern.model_ref.tokenizer import Tokenizer
 LARGEST_SEED = (1 << 32) - 1
 """The generators on the chip have 32 bits."""
 MOST_STOPS, MOST_STOP_CHARACTERS = 16, 256
-"""Each is looked for after every token."""
+"""The text is searched for each of them after every token."""
 DRAINED = 8
-"""So many times the largest body is read, so that its client hears the refusal and no broken connection."""
+"""A body of up to this many times the largest size is read to its end, so that the client receives the refusal and not
+a broken connection."""
 
 _IGNORED = ("metadata", "prompt_cache_key", "safety_identifier", "service_tier", "store", "user", "verbosity")
-"""Say nothing about the text."""
+"""Fields that do not change the text; they are ignored."""
 _NOT_BUILT: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "echo": (False,),
@@ -47,11 +49,11 @@ _NOT_BUILT: dict[str, tuple[Any, ...]] = {
     "tools": ([],),
     "top_logprobs": (),
 }
-"""Fields of the OpenAI API that are not built, and the values that ask for nothing."""
+"""Fields of the OpenAI API that are not built, each with the values that change nothing."""
 
 
 def _joined(value: Any) -> Any:
-    """Text of a message, which may come in parts."""
+    """Return the text of a message, which may come in parts."""
     if not isinstance(value, list):
         return value
     for part in value:
@@ -96,11 +98,11 @@ class TextRequest(BaseModel):
     figures: bool = False
 
     def most_tokens(self) -> int | None:
-        """Tokens that are asked for."""
+        """Return the number of tokens that is asked for."""
         return self.max_tokens
 
     def style(self, tokenizer: Tokenizer, limits: Limits, which: int) -> Style:
-        """How the text with this number is written: as ``generate`` writes it with this seed and its number."""
+        """Return how the text with this number is written: as ``generate`` writes it with this seed and its number."""
         tokens = self.most_tokens()
         if tokens is not None and tokens > limits.tokens:
             raise ApiError(
@@ -132,7 +134,7 @@ class CompletionRequest(TextRequest):
     prompt: str | list[str] | list[int] | list[list[int]]
 
     def prompts(self) -> list[str | list[int]]:
-        """Each prompt as a text, or as token numbers."""
+        """Return each prompt as a text, or as token numbers."""
         given = self.prompt
         if isinstance(given, str):
             return [given]
@@ -150,7 +152,7 @@ class ChatRequest(TextRequest):
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
     def chat(self) -> list[Message]:
-        """The messages as a template takes them."""
+        """Return the messages as a template takes them."""
         return [{"role": turn.role, "content": turn.content} for turn in self.messages]
 
 
@@ -158,7 +160,7 @@ Kind = TypeVar("Kind", bound=TextRequest)
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
-    """The body of a request. Raises ``ApiError`` for one that is too large, too slow, or of another type."""
+    """Return the body of a request. Raises ``ApiError`` for one that is too large, too slow, or of another type."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise ApiError(415, "the body must be JSON; send it with Content-Type: application/json.")
     parts, size = [], 0
@@ -178,7 +180,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
 
 
 def parse(kind: type[Kind], body: bytes) -> Kind:
-    """The request in a body. Raises ``ApiError`` for what is none."""
+    """Return the request in a body. Raises ``ApiError`` for a body that is none."""
     try:
         fields = json.loads(body, parse_constant=_no_number)
     except (ValueError, RecursionError):
@@ -202,7 +204,7 @@ def _no_number(text: str) -> None:
 
 
 def _without_nulls(fields: dict[str, Any]) -> dict[str, Any]:
-    """The same without fields that are null, of messages too: clients send back what they received."""
+    """Return a body without its null fields and those of its messages, since clients send back what they received."""
     kept = {name: value for name, value in fields.items() if value is not None}
     messages = kept.get("messages")
     if isinstance(messages, list):
@@ -211,7 +213,7 @@ def _without_nulls(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refusal(error: ValidationError) -> ApiError:
-    """The first thing that is wrong with the fields, in a sentence."""
+    """Return the first thing that is wrong with the fields, in a sentence."""
     first = error.errors(include_url=False)[0]
     place = [str(part) for part in first["loc"] if not (isinstance(part, str) and "[" in part) and part != "str"]
     name = ".".join(place)

@@ -1,4 +1,4 @@
-"""The socket of a server, taken before anything slow happens, and the server on it until it is ended."""
+"""Opens the socket of a server before anything slow happens, then runs the server on it until it is stopped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEAVING_S = 5
 
 
 def bind(host: str, port: int, key: str = "", limits: Limits | None = None) -> socket.socket:
-    """A listening socket.
+    """Return a listening socket.
 
     Raises LuternError for an address that this computer does not have, a port that is taken or needs rights, and for an
     address that others reach without a key.
@@ -49,12 +49,12 @@ def bind(host: str, port: int, key: str = "", limits: Limits | None = None) -> s
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this computer reaches an address."""
+    """Return whether only this computer reaches an address."""
     return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def address_of(listening: socket.socket) -> str:
-    """The address for a browser."""
+    """Return the address for a browser."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
@@ -65,7 +65,7 @@ def serve(app: FastAPI, listening: socket.socket) -> None:
 
 
 class _Server(uvicorn.Server):
-    """A server whose texts end first, so that their clients hear it and their connections end."""
+    """A server that ends all texts before it stops, so that their clients are told and their connections close."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         engine: Engine = self.config.app.state.engine  # type: ignore[union-attr]
@@ -74,7 +74,7 @@ class _Server(uvicorn.Server):
 
 
 def make_server(app: FastAPI) -> uvicorn.Server:
-    """The server of an application."""
+    """Return the server of an application."""
     return _Server(
         uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, ws="none", timeout_graceful_shutdown=LEAVING_S
@@ -83,8 +83,8 @@ def make_server(app: FastAPI) -> uvicorn.Server:
 
 
 def _drop_those_that_do_not_read(listening: socket.socket, patience_s: float) -> None:
-    """The system ends a connection whose client takes nothing for so long; without it, its last bytes would wait for
-    ever. Systems without the option keep them."""
+    """Let the system end a connection whose client takes nothing for ``seconds``; otherwise its last bytes would wait
+    for ever. Systems without this option keep such connections."""
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     if option is not None:
         listening.setsockopt(socket.IPPROTO_TCP, option, round(1000 * patience_s))

@@ -69,7 +69,7 @@ class Service:
         return bool(self.tokenizer.conventions.chat_template)
 
     def describe(self) -> dict[str, Any]:
-        """The model as an object of the API; ``lutern``: the machine."""
+        """Return the model as an object of the API; ``lutern``: the machine."""
         config = self.config
         return {
             "id": self.name,
@@ -96,7 +96,8 @@ class Service:
             )
 
     async def tickets(self, wanted: TextRequest, publish: Callable[[Update], None]) -> list[Ticket]:
-        """The texts that a request begins, checked; text i has the request's seed + i, as in ``generate_all``."""
+        """Return the texts that a request begins, checked; text i has the request's seed + i, as in
+        ``generate_all``."""
         self.check_model(wanted.model)
         try:
             prompts = await self._prompts(wanted)
@@ -114,7 +115,7 @@ class Service:
         ]
 
     async def _prompts(self, wanted: TextRequest) -> list[list[int]]:
-        """Token numbers of every prompt of a request."""
+        """Return token numbers of every prompt of a request."""
         if isinstance(wanted, ChatRequest):
             if not self.has_chat:
                 raise ApiError(400, f"{self.name} has no chat template; use /v1/completions.", "no_chat_template")

@@ -1,4 +1,4 @@
-"""A table says what a valid command is: opcode -> rule of its length, range of items, rules of its values.
+"""A table defines the valid commands: opcode -> rule of its length, range of items, rules of its values.
 
     cycle  DECODE            ADD                  CHECK                      BEGIN
            opcode, length    end of the range     ranges and values          executed, or refused
@@ -76,7 +76,7 @@ class Handler:
     first_state : str | None
         The state that follows BEGIN; REPLY if it is None.
     add_states : Callable[[], None] | None
-        Adds the states of the command to the FSM. The last of them goes on to REPLY, which sends `answer`, or to
+        Adds the states of the command to the FSM. The last of them continues with REPLY, which sends `answer`, or to
         RELEASE, which sends nothing.
     answer : Answer | None
         The response.

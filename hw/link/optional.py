@@ -127,7 +127,7 @@ def level_ports(config: Any) -> dict[str, Any]:
 
 
 def add_level(m: Module, port: Any, executor: Executor) -> None:
-    """Add LEVEL: it sends a setting, and holds what was seen with the setting before in a register until it is sent.
+    """Add LEVEL: it sends a setting. A register holds the strobes of the earlier setting until they are sent.
 
     Parameters
     ----------

@@ -4,8 +4,8 @@
                                          ├─► head (registers) ───► command.opcode, sequence, arguments
                                          └─► counters ───────────► command.byte_count, word_count, partial_word
 
-A register separates the deframer from all that reads its bytes, because the placer spreads small blocks like these
-over a large chip.
+A register separates the deframer from all that reads its bytes, because the placer spreads small blocks such as these
+two over a large chip.
 
 Cost: one block RAM of 1,024 bytes, some 260 registers.
 """

@@ -84,7 +84,7 @@ class Reply(wiring.Component):
         m = Module()
         reply = self.i.p
         are_long = Signal()
-        index = Signal.like(self.fixed_index)  # of a byte in the fixed part, or in an item
+        index = Signal.like(self.fixed_index)  # index of a byte in the fixed part, or in an item
         items_left = Signal.like(reply.item_count)
         address, item = Signal(16), Signal(32)
         sends = Signal()

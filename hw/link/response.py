@@ -21,7 +21,7 @@ COUNTER_BITS = 32
 ANSWER_BYTES = 32
 """Bytes of responses that wait for the line: the response to one WRITE, if every byte is escaped."""
 LONG_ANSWER_BYTES = 1024
-"""The same for machines that ask the host for words while other responses wait."""
+"""The same number for machines that ask the host for words while other responses wait."""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Run:
     receiver, checks, response
         The other parts of the port.
     token_limit : int
-        Most tokens of a run, all streams together.
+        Largest number of tokens of a run, all streams together.
 
     Members
     -------

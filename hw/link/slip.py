@@ -55,8 +55,8 @@ class Deframer(wiring.Component):
     Latency
     -------
     A byte leaves two cycles after the fourth byte that follows it, `end` two cycles after END. The next byte is
-    accepted when the item of this one has left. All of ``o`` and ``crc`` are registers, and ``i.ready`` depends on
-    nothing else.
+    accepted when the item of this one has left. All of ``o`` and ``crc`` are registers, and ``i.ready`` depends only on
+    registers.
 
     Reference
     ---------

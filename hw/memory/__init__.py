@@ -41,7 +41,7 @@ Timings = SdramTimings | Ddr3Timings
 
 
 def timings_for(config: HwConfig, modes: Ddr3Modes | None = None) -> Timings | None:
-    """Return the timings of the DRAM of a machine: those of ``any_part`` or ``any_ddr3_part``.
+    """Return the timings of the DRAM of a machine, from ``any_part`` or ``any_ddr3_part``.
 
     The result is None if the machine has no DRAM on the board.
 

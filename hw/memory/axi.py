@@ -36,12 +36,12 @@ from lutern.hw.axi_registers import AXI_ADDRESS_BITS, BOUNDARY, ERROR_COUNT_BITS
 from lutern.hw.memory.word_source import Client, SourceShape, WordPort
 
 BURST = 16
-"""Most beats of a burst."""
+"""Largest number of beats of a burst."""
 INCR = 0b01
 CACHE = 0b0011
 """AxCACHE: normal memory, not cacheable, bufferable."""
 MOST_WRITES = 15
-"""Most writes in flight on a port."""
+"""Largest number of writes in flight on a port."""
 QUIET_CYCLES = 1024
 """Cycles after reset without a beat, a power of two. They must exceed a memory's latency and refresh."""
 

@@ -9,7 +9,7 @@ Every token reads the same words and beats in the same order. So two readers rep
 the row of the embedding table depends on the token, and a row has priority over the other reads.
 
 After configuration the memory is empty, and everything arrives over the link. While ``running`` is 0, the memory serves
-the host and the readers are in reset. They start when ``running`` rises, and drop what they hold when it falls.
+the host and the readers are in reset. They start when ``running`` rises, and drop their words when it falls.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class ResidentMemory(wiring.Component):
             self.setup.trit_beats,
             self.o_trits,
         )
-        # The machine may restart a cycle before the readers; it must not see what they held.
+        # The machine may restart a cycle before the readers; it must not see their old words.
         m.d.comb += [self.o_words.valid.eq(words.o.valid & running), self.o_trits.valid.eq(trits.o.valid & running)]
         m.d.comb += [trits.granted.eq(1), words.granted.eq(1)]
 
@@ -210,7 +210,7 @@ class StreamedMemory(wiring.Component):
     The readers share the port: each word of a row takes a cycle from the record stream, and no cycle between the two is
     idle.
 
-    Addresses are those of words. The row of token k begins at word ``embedding_base + k * embedding_stride``.
+    Addresses count words. The row of token k begins at word ``embedding_base + k * embedding_stride``.
 
     Parameters
     ----------
@@ -279,7 +279,7 @@ class StreamedMemory(wiring.Component):
 
 
 def _written(m: Module, i_write: Any) -> tuple[Signal, Signal, Signal]:
-    """Return address, word and enable of the host's writes, from registers because they reach every block RAM."""
+    """Return the address, word and enable of the host's writes, from registers because they reach every block RAM."""
     address = Signal(len(i_write.payload.address), name="write_address", reset_less=True)
     word = Signal(len(i_write.payload.word), name="write_word", reset_less=True)
     writes = Signal()
@@ -289,7 +289,7 @@ def _written(m: Module, i_write: Any) -> tuple[Signal, Signal, Signal]:
 
 
 def _written_in_chunks(m: Module, i_write: Any, bits: int) -> tuple[Value, ...]:
-    """Return address, word and enable of the host's writes, as ``_written``, and whether a write is in progress.
+    """Return the address, word and enable of the host's writes, as ``_written``, and whether a write is in progress.
 
     The word shifts down by ``bits`` a cycle.
     """

@@ -1,7 +1,7 @@
 """The memory of words in DDR3 SDRAM: ``WordMemory`` over the controller of its part.
 
-Row latency, with one clock for both domains: 22 cycles + the read latency of DFI to an open page; at most 2 bursts, a
-group of refreshes and tRP + tRCD more.
+Row latency, with one clock for both domains: 22 cycles + the read latency of DFI to an open page; it can be longer by 2
+bursts, a group of refreshes and tRP + tRCD.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ from lutern.hw.memory.dram_rows import ACTIVATE, PRECHARGE, READ, REFRESH, WRITE
 from lutern.hw.memory.word_source import WordPort
 
 REFRESH_WAIT = 2 * BURST
-"""Most cycles that a due refresh waits for the words of a job, rows and writes.
+"""Largest number of cycles that a due refresh waits for the words of a job, rows and writes.
 
 Induction proves it for a small part, with one and two refreshes together (tests/hw/memory/test_ddr3_proofs.py). No real
 part has longer times.
@@ -60,7 +60,8 @@ ALL_BANKS = 1 << 10
 
 @dataclass(frozen=True)
 class _Page:
-    """A page that is wanted, and the state of its bank a cycle before: page open, other page open, or closed."""
+    """A page that is wanted, and the state that its bank had one cycle before: this page open, another page open, or
+    closed."""
 
     bank: Value
     row: Value
@@ -71,9 +72,9 @@ class _Page:
 
 @dataclass(frozen=True)
 class _Refreshes:
-    """The refreshes that are ``owed``.
+    """The refreshes that are due or late: ``owed`` is their number.
 
-    ``due``: they are enough for a group. ``begins``: a group starts in this cycle.
+    ``due`` says that they are enough for a group. ``begins`` says that a group starts in this cycle.
     """
 
     owed: Signal
@@ -104,9 +105,9 @@ class Ddr3Controller(wiring.Component):
 
     Latency
     -------
-    4 + read latency cycles from the acceptance of a job, whose page is open, to its first word at ``port``. It is tRCD
-    more for a closed bank, and tRP + tRCD more for a bank with another page. Then a word every two cycles; a job of one
-    word takes 3 cycles.
+    4 + read latency cycles from the acceptance of a job, whose page is open, to its first word at ``port``. A closed
+    bank takes tRCD more, and a bank with another open page tRP + tRCD more. Then a word follows every two cycles; a job
+    of one word takes 3 cycles.
 
     Reference
     ---------

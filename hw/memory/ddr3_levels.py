@@ -4,7 +4,8 @@
 
 DQSBUFM accepts a new READCLKSEL only while PAUSE is high. All bytes pause together, since a byte that did not pause
 after the last change may use another delay than the one set. No word may be in flight then, so the host changes
-settings between two march tests. The answer to a change reports what the test before it saw, and clears it.
+settings between two march tests. The answer to a change reports which bursts the test before it saw, and clears this
+record.
 
 Cost (2 bytes): 35 LUT4, 25 FF.
 """

@@ -23,8 +23,8 @@ class Ddr3Modes:
     Parameters
     ----------
     cl, cwl : int
-        Clocks from READ and WRITE to their data. Below 125 MHz some parts require that the DLL is off, and then 6 and
-        6.
+        Clocks from READ and WRITE to their data. Below 125 MHz some parts require that the DLL is off; then both must
+        be 6.
     dll : bool
         Whether the part's DLL runs.
     rtt_nom, rtt_wr : int

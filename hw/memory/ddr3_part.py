@@ -1,4 +1,5 @@
-"""A part of DDR3 SDRAM: its data sheet in nanoseconds, and the same for a clock of the memory at half the part's.
+"""A part of DDR3 SDRAM: the times of its data sheet in nanoseconds, and in cycles of a memory clock at half the part's
+clock.
 
     Ddr3Part (ns) ── timings(clock_hz) ──► Ddr3Timings (clocks of the part) ──► controller, model in simulation
                                                └─ cycles(clocks, from, to) ──► cycles of the memory's clock
@@ -34,7 +35,7 @@ BURST = 8
 MOST_POSTPONED = 8
 """Refreshes that the standard allows to postpone."""
 REFRESH_SHARE = 0.995
-"""Part of the refresh interval that the controller uses, since a refresh waits for the job before it."""
+"""Share of the refresh interval that the controller uses; the rest is for the job that a refresh waits for."""
 RFC_NS = {1: 110.0, 2: 160.0, 4: 260.0, 8: 350.0}
 """tRFC by density in Gb."""
 PHY_READ_CYCLES = 10
@@ -60,7 +61,7 @@ class Ddr3Part:
         read, tRRD activate to activate of another bank, tFAW four activates, tWR last beat written to precharge, tWTR
         last beat written to read, tRTP read to precharge.
     rrd_clocks, wtr_clocks, rtp_clocks, ccd_clocks : int
-        Least clocks of the same; tCCD read to read, write to write.
+        The least of the same times, in clocks; tCCD read to read, write to write.
     mrd_clocks, mod_ns, mod_clocks
         tMRD mode register to mode register, tMOD to another command.
     zq_init_ns, zq_init_clocks, dll_clocks

@@ -185,9 +185,9 @@ class Ddr3Phy(wiring.Component):
         return later[first] | later[first + 1]
 
     def _write_beats(self, m: Module, second: Value) -> list[Value]:
-        """Return four beats of each bit.
+        """Return four beats of each data pin.
 
-        They are those of a word's first half, and in the next cycle those of its second half.
+        In one cycle these are the first half of a word, and in the next cycle its second half.
         """
         width = self.timings.data_bits
         half = GEAR * width
@@ -236,7 +236,7 @@ class Ddr3Phy(wiring.Component):
         return buffer
 
     def _strobe(self, m: Module, byte: int, buffer: dict[str, Value], oe: Value, before: Value, after: Value) -> None:
-        """Add the strobe, which drives half a cycle before the data and half a cycle after them, too."""
+        """Add the strobe, which drives from half a cycle before the data until half a cycle after them."""
         items = {f"i_D{n}": Const(level, 1) for n, level in enumerate(STROBE)}
         clock = buffer["DQSW"]
         self._cell(m, "ODDRX2DQSB", f"dqs_{byte}", **items, i_DQSW=clock, o_Q=self.pins.dqs_o[byte])

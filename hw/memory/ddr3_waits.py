@@ -78,8 +78,8 @@ class Waits:
     def may_turn(self, bank: Value) -> Value:
         """Return whether reads may continue in this bank.
 
-        The bank of the reads before must not be precharged too soon after its last READ, and from the next cycle on
-        `may_close` checks the new bank only.
+        The bank of the reads before must not be precharged too soon after its last READ. From the next cycle on,
+        `may_close` checks only the new bank.
         """
         if self.read_to_close <= self.read_to_read + 1:
             return self.read.over

@@ -82,9 +82,7 @@ class CommandSlot:
     ----------
     m : Module
         The module that gets the registers.
-    pins : ``DfiCommand``
-        What the registers drive.
-    name : str
+    pins : ``DfiCommand`` The outputs of the registers. name : str
         Prefix of their names.
     """
 

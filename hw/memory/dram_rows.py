@@ -26,7 +26,7 @@ class Countdown:
     name : str
         Prefix of the names of its registers.
     most : int
-        Most cycles of a `start`.
+        Largest number of cycles of a `start`.
 
     Members
     -------
@@ -45,7 +45,7 @@ class Countdown:
         self._m.d.sync += [self._more.eq(cycles - 2), self.over.eq(cycles == 1)]
 
     def left(self) -> Value:
-        """Return the cycles until it is over."""
+        """Return the cycles until the countdown is over."""
         return Mux(self.over, 0, self._more + 1)
 
 
@@ -96,7 +96,7 @@ class OpenRows:
         banks = range(1 << cycles.bank_bits)
         self.is_open = [Signal(name=f"open_{b}") for b in banks]
         self.rows = [Signal(cycles.row_bits, name=f"row_{b}") for b in banks]
-        # over: the bank may get a command after its last ACTIVATE or PRECHARGE.
+        # when a countdown is over, the bank may get a command after its last ACTIVATE or PRECHARGE
         self.settle = [Countdown(m, f"settle_{b}", max(cycles.rp, cycles.rcd)) for b in banks]
         self.hold = [Countdown(m, f"hold_{b}", cycles.hold) for b in banks]
         self.next_activate = Countdown(m, "next_activate", cycles.rrd)

@@ -1,4 +1,5 @@
-"""Weight memory on the host: the words of every token come over the link, in the order in which they are read.
+"""The weights are in the memory of the host: the words of every token come over the link, in the order in which they
+are read.
 
     host ─► RECORDS frames ─► o_host of the host port ─► FIFO ─► o_words          offset = words so far, modulo 2^32
          ─► ROW frames ────► o_host ──────────────────────────► o_row            the decoder holds a whole row
@@ -6,15 +7,15 @@
 
 The chip keeps four counts, and a WANT frame contains all of them. ``offset`` is the next word of the record stream that
 it waits for. ``taken`` counts the words that have left the FIFO. ``row`` counts the rows that it has requested, and
-``token`` is that of the last row. ``place`` counts the words of that row that came. Each WANT frame has the whole
+``token`` is that of the last row. ``place`` counts the words of that row that have come. Each WANT frame has the whole
 state, so any frame may be lost.
 
 *Flow.* The host may send at most ``memory_words`` words that are not taken, so there is room for every word that comes.
 
 *Loss.* A word that is not the next one is dropped, and the frame that brought it is answered by a WANT with the
-sequence number of the last frame that ended. The host knows what it had sent by then, finds what is missing, and sends
-again from there. If the line falls silent, because the last frames or the last WANT are lost, the host sends some words
-again.
+sequence number of the last frame that ended. The host compares this with the words that it has sent, and sends again
+from the first missing one. If the line falls silent, because the last frames or the last WANT are lost, the host sends
+some words again.
 
 *Rows* have frames of their own, which the host sends before the records.
 

@@ -1,4 +1,4 @@
-"""The side of the memory of words in the machine's clock domain: it takes requests, and hands out their words.
+"""The part of the memory of words in the machine's clock domain: it takes requests, and hands out their words.
 
     i_write, i_read, march test ─► (at rest)  ─┐
     i_start ─► row's address ────► (running) ──┴─► requests[fetch]        fetched ─► o_read, march test │ o_row
@@ -30,7 +30,8 @@ from lutern.hw.pipeline import Skid, join_streams
 from lutern.hw.protocol import MEMORY_TEST_DONE, range_layout
 
 REST_CYCLES = 8
-"""Most cycles that a level which says "empty" may be old, if neither clock is 4 times as fast as the other."""
+"""Largest number of cycles by which the level of a FIFO that shows "empty" may be late, if neither clock is 4 times as
+fast as the other."""
 
 
 def march_members(config: HwConfig) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""March test of a range of an external memory, block by block; each word has a pattern made of its address.
+"""Does a march test of a range of an external memory, block by block; the pattern of each word is made of its address.
 
     up: write p │ up: read p, write ~p │ down: read ~p, write p │ up: read p        blocks of 32 words, up in each
 
-The pattern begins with the lowest 16 bits of the address. The next 8 bits are added (modulo 2) to both of their bytes,
-the last 8 as they are to one byte and rotated by a bit to the other. So every address line changes the pattern, and no
-two lines change it in the same way. A word repeats the 16 bits, inverted in parts 1, 3, 4, 6, ..., so that a burst of
-DDR3 that begins some beats late never equals it.
+The pattern begins with the lowest 16 bits of the address. The next 8 bits of the address are added (modulo 2) to both
+bytes of the pattern. The last 8 bits are added to one byte, and rotated by one bit to the other. So every address line
+changes the pattern, and no two lines change it in the same way. A word repeats the 16 bits, inverted in parts 1, 3, 4,
+6, ..., so that a burst of DDR3 that begins some beats late never equals it.
 
 The test finds stuck and coupled bits, address lines that are stuck or joined, cells that lose their value, data lines
 that fail at one polarity, and words that are sampled too early or too late. It overwrites the range.
@@ -31,7 +31,7 @@ ELEMENTS = ((1, 0, 1, 1), (1, 1, 1, 0), (0, 1, 1, 1), (1, 1, 0, 0))
 
 
 def pattern(address: int, bits: int) -> int:
-    """Return the word of an address before inversion; the twin of the gateware's.
+    """Return the word of an address before inversion, as the gateware makes it.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class MemoryTest(wiring.Component):
 
     Latency
     -------
-    None fixed: it depends on the memory. The result is offered 2 cycles after the last word.
+    It is not fixed, because it depends on the memory. The result is offered 2 cycles after the last word.
 
     Reference
     ---------

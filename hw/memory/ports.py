@@ -40,7 +40,7 @@ def source_shape(config: HwConfig) -> SourceShape | None:
 
 
 def memory_members(config: HwConfig) -> dict[str, Any]:
-    """Return the members that every memory of words has; ``ResidentMemory`` and ``WordMemory`` say what each means."""
+    """Return the members that every memory of words has; ``ResidentMemory`` and ``WordMemory`` describe each."""
     word = stream.Signature(config.word_bits)
     state = {"i_state": In(stream.Signature(state_request_layout(config))), "o_state": Out(word)}
     return {

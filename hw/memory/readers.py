@@ -1,4 +1,4 @@
-"""Readers of a memory: two repeat words or beats endlessly, one reads what a token or the host asks for.
+"""Three readers of a memory: two repeat words or beats endlessly, and one reads at the request of a token or the host.
 
     Repeater      a port that others may take ─► register ─► o              one item a cycle while granted
     ReaderAhead   a port ─► registers ─► FIFO ─► o                          as far ahead as the FIFO has room
@@ -172,7 +172,7 @@ class ReaderAhead(wiring.Component):
 
 
 class Fetcher(wiring.Component):
-    """Reads what is asked for: words for the host, or the row of a token.
+    """Reads on request: words for the host, or the row of a token.
 
     A row's address is ``embedding_base + token * embedding_stride``. It counts beats if beats have parts, and then a
     row fills the full parts of each beat.

@@ -1,7 +1,7 @@
 """The memory of words in an SDRAM: ``WordMemory`` over the controller of its part.
 
-Row latency, with one clock for both domains: 24 + CAS latency cycles to an open page; at most 2 bursts, a refresh and
-tRP + tRCD more.
+Row latency, with one clock for both domains: 24 + CAS latency cycles to an open page; it can be longer by 2 bursts, a
+refresh and tRP + tRCD.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The banks of a part of SDR SDRAM and the commands to them: what `SdramController` decides with.
+"""The state of the banks of an SDR SDRAM, and the commands to them; `SdramController` decides which command is next.
 
     Banks ── what is open, what may come next ─► decision ─► Commands ─► pins
       ▲                                                         │
@@ -41,7 +41,7 @@ class Banks(OpenRows):
     quiet : Countdown
         Cycles from a READ until the part has released the data pins.
     burst : Countdown
-        Words of the burst that is read, of which one comes a cycle.
+        Words that are left of the burst that is read; one comes in each cycle.
     burst_bank, burst_client : registers
         Bank and client of that burst.
     """
@@ -87,7 +87,7 @@ class Commands:
     command : 3 bits, register
         The command on the pins.
     pause, left : registers
-        Cycles until the next command of the states that `start_states` adds, and refreshes that are left in them.
+        For the states that `start_states` adds: cycles until their next command, and refreshes that are left.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class Commands:
                 m.d.sync += [self.pause.eq(t.rfc - 1), self.left.eq(self.left - 1)]
                 with m.If(self.left == 0):
                     m.next = "END"
-        with m.State("END"):  # the time of the last command, less this cycle
+        with m.State("END"):  # the pause after the last command, without the present cycle
             with m.If(initialised & (self.pause == 1)):
                 m.next = "RUN"
             with m.If(~initialised & (self.pause == 0)):

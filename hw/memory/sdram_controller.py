@@ -43,7 +43,7 @@ from lutern.hw.memory.sdram_part import SdramTimings
 from lutern.hw.memory.word_source import SourceShape, WordPort
 
 REFRESH_WAIT = 3 * BURST
-"""Most cycles that a due refresh waits for bursts, rows and writes.
+"""Largest number of cycles that a due refresh waits for bursts, rows and writes.
 
 Induction proves it with the timings of the presets, and for a small part with two refreshes together
 (tests/hw/memory/test_sdram_proofs.py).
@@ -110,7 +110,7 @@ def sdram_shape(timings: SdramTimings, client_bits: int = 1) -> SourceShape:
 
 @dataclass(frozen=True)
 class _Page:
-    """A page that is wanted, and whether its bank had another page open or was closed a cycle before."""
+    """A page that is wanted, and whether one cycle before its bank had another page open, or was closed."""
 
     bank: Value
     row: Value
@@ -141,9 +141,9 @@ class SdramController(wiring.Component):
 
     Latency
     -------
-    6 + CAS latency cycles from the acceptance of a job, whose page is open, to its first word. It is tRCD more for a
-    closed bank, and tRP + tRCD more for a bank with another page. Then a word a cycle; a job of fewer than 4 words
-    takes 4 cycles.
+    6 + CAS latency cycles from the acceptance of a job, whose page is open, to its first word. A closed bank takes tRCD
+    more, and a bank with another open page tRP + tRCD more. Then a word follows in every cycle; a job of fewer than 4
+    words takes 4 cycles.
 
     Reference
     ---------

@@ -1,4 +1,4 @@
-"""A part of SDR SDRAM: its data sheet in nanoseconds, and the same in cycles of a clock.
+"""A part of SDR SDRAM: the times of its data sheet in nanoseconds, and in cycles of a clock.
 
     SdramPart (ns) ── timings(clock_hz) ──► SdramTimings (cycles) ──► controller, model in simulation
 

@@ -1,4 +1,5 @@
-"""The side of the memory of words in the clock domain of its source: it decides who gives the next job, and when.
+"""The part of the memory of words in the clock domain of its source: it decides which client gives the next job, and
+when.
 
     i[fetch] ─► BurstReader ──┬──────────── first      ┌─► port (word source)
     i[state] ─► BurstReader ──┤             second ────┤
@@ -8,13 +9,13 @@
 
 *Credit.* Every client has a FIFO of ``depth`` words. ``owed`` counts the words that it was promised and that are not in
 the FIFO yet. A job is offered only while level + owed leaves room for two bursts: that of the job, and that of the job
-before it, which ``room`` may not include yet. So nothing is requested without room, whatever the latency of the source.
+before it, which ``room`` may not include yet. So with any latency of the source, no word is requested without room.
 
 *Cycles.* A client's next job comes 2 cycles after one is accepted (MEASURE, OFFER), and 3 at the end of a request. A
 source that takes 8 cycles for a burst never waits for a job while ``in_flight`` words are promised. ``depth`` is at
-least in_flight + 2 bursts + CROSSING, the words by which a level may be late: one for a register, and two and a half
-for the crossing. The source does idle if the record stream is shorter than a burst (3 cycles for its words), or if a
-client does not take its words.
+least in_flight + 2 bursts + CROSSING. The last one is the number of words by which a level may be late: one for a
+register, and two and a half for the crossing. The source idles only if the record stream is shorter than a burst (3
+cycles for its words), or if a client does not take its words.
 
 A write is given only when the reader of its client has no more job to give, so reads and writes of a client stay in
 order.

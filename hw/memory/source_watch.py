@@ -3,8 +3,8 @@
     jobs that it accepted ─► queue of {client, length} ─┐
     words that came ────────────────────────────────────┴─► in order?      words awaited for how long?  ─► fault
 
-Cost: a counter of 16 bits. If the order of the source is not proved, it is watched, too. That takes a counter of 23
-bits and a queue of the jobs in flight.
+Cost: a counter of 16 bits. Unless the order of the source is proved, the order is watched, too. That takes a counter of
+23 bits and a queue of the jobs in flight.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ An external memory takes milliseconds to initialise.
 
 
 class Fault(IntFlag):
-    """Names what is wrong with a source. The first fault stays.
+    """The faults of a source. The first fault stays.
 
     Members
     -------
@@ -143,7 +143,7 @@ class SourceWatch(wiring.Component):
 
     @property
     def queue_depth(self) -> int:
-        """Jobs in flight: twice as many as full bursts would be."""
+        """Return how many jobs may be in flight: twice as many as there would be with full bursts."""
         return 2 * -(-self.shape.in_flight // self.shape.burst) + 4
 
 

@@ -44,7 +44,7 @@ def chunk_bits(config: HwConfig) -> int:
 def side_steps(config: HwConfig) -> int:
     """Return the cycles in which a word is read through the side port.
 
-    They are two if a row still comes as fast as its elements are used, otherwise one.
+    A word takes two cycles if a row then still comes as fast as its elements are used, otherwise one.
     """
     halves = config.word_bits % (2 * chunk_bits(config)) == 0
     return 2 if halves and config.word_bits >= 2 * ITEM_BITS * config.results_per_cycle else 1

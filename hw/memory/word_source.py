@@ -54,13 +54,13 @@ class SourceShape:
     in_flight : int
         Words that must be requested ahead so that the source never waits for a job: latency times words a cycle.
     burst : int
-        Most words of a job, a power of two.
+        Largest number of words of a job, a power of two.
     page_bits : int
         log2 of the words of a page, which a source may open before its first job; ``address_bits`` if it has none.
     client_bits : int
         Width of ``client``: 1 without ``Client.STATE``.
     is_trusted : bool
-        The source is a block of this package, and its order is proved. So it is watched for silence only.
+        The source is a block of this package, and its order is proved. It is then watched for silence only.
     """
 
     word_bits: int

@@ -1,4 +1,4 @@
-"""A memory of words over any word source: two clock domains, and FIFOs between them.
+"""A memory of words on top of any word source, with two clock domains and FIFOs between them.
 
     sync                                              memory
     i_write, i_read ─┐                           ┌─ writes ─┐
@@ -17,8 +17,9 @@ Requests of host and machine never overlap (machine_side.py).
 Reset applies to both domains together. A board has none, and there the domains may start in any order. Requests wait
 while the source initialises its part.
 
-Row latency, with one clock for both domains: 18 cycles and the source's latency, at most 2 bursts more.
-Cost with SDRAM (x16): 1,630 LUT4 and 45 distributed RAMs, of which the controller takes 500, the march test some 650.
+Row latency, with one clock for both domains: 18 cycles and the source's latency; it can be longer by 2 bursts. Cost
+with SDRAM (x16): 1,630 LUT4 and 45 distributed RAMs, of which the controller takes 500 LUT4 and the march test some
+650.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class WordMemory(wiring.Component):
 
     Latency
     -------
-    See above: it is that of the source and some 18 cycles.
+    It is that of the source and some 18 cycles; see the row latency above.
 
     Reference
     ---------
@@ -156,11 +157,11 @@ def memory_of_part(config: HwConfig, source: Any, width: str) -> WordMemory:
     Parameters
     ----------
     config : HwConfig
-        The machine. A LuternError refuses a part whose words have another width, or that has too few.
+        The machine. A LuternError refuses a part whose words have another width, or that has too few words.
     source
         The controller.
     width : str
-        What the part's words are, for the error.
+        Describes the words of the part in the error message.
     """
     shape, word_bytes = source.shape, source.shape.word_bits // 8
     if shape.word_bits != config.word_bits:

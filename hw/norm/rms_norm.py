@@ -20,7 +20,7 @@ Cost on ECP5 (``lutern cost norm``), with P = 1 and Q = 4:
     sim-64       512 elements                2,880 LUT4, 459 CCU2C, 2,369 FF, 10 multipliers, 9 block RAMs
     stream-x16   1,024 elements, 8 streams   2,917 LUT4, 472 CCU2C, 2,462 FF, 10 multipliers, 33 block RAMs
 
-The second one has 71 distributed RAMs, too.
+The norm of stream-x16 has 71 distributed RAMs, too.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ class RmsNorm(wiring.Component):
     Latency
     -------
     ``latency`` by ``results_per_cycle``: 14 for 1 and 2, 15 for 4, 16 for 8. It counts the cycles from the last beat of
-    x to the first codes of one stream. It is ``largest_latency(config)`` + 8, so one more with several streams.
+    x to the first codes of one stream. It is ``largest_latency(config)`` + 8, so it is one cycle more with several
+    streams.
 
     `scale_latency`, `first_interval` and `next_interval` are the other cycles of one stream, for an operation that came
     16 cycles before its vector and outputs that do not stall. No cycle is lost between passes on one vector if the

@@ -40,7 +40,7 @@ from lutern.model_ref.norm import KEY_EXPONENT_BIAS
 
 G_SQUARES_BITS = 48
 ROUND_FACTOR = 1 << 6
-"""Half of the last place of R: ``127 y`` has 7 bits more than R."""
+"""Half of the last place of R, in the units of ``127 y``, which has 7 bits more than R."""
 RECIPROCAL_EXPONENT = -33
 ROOT_EXPONENT = -25
 
@@ -130,7 +130,8 @@ class NormScalar(wiring.Component):
         layouts.Eps.O_PROJ: cycles_of("RECIPROCAL", "EPS SQUARE", "EPS E1"),
         layouts.Eps.DOWN_PROJ: cycles_of("RECIPROCAL", "EPS SQUARE", "EPS E1", "EPS E2"),
     }
-    """Cycles from the acceptance of an operation that the part of its eps term made of the last scale takes."""
+    """Cycles from the acceptance of an operation until the part of its eps term that depends on the last scale is
+    ready."""
     adding = {
         layouts.Eps.NONE: cycles_of("SUM"),
         layouts.Eps.O_PROJ: cycles_of("EXTRA", "SQUARES", "ADD"),
@@ -270,7 +271,7 @@ class NormScalar(wiring.Component):
     def _reciprocal_states(self, m: Module, path: ScalarPath, giving: Signal) -> None:
         """Compute ``fixed.reciprocal``, and the product of largest and K after it.
 
-        The pass is offered to the quantiser when the one before it is gone, and R follows. The table is read again
+        The pass is offered to the quantiser after the earlier pass has left, and R follows. The table is read again
         until then.
         """
         op, largest, a, b, guess, payload = path.op, path.largest, path.a, path.b, path.guess, self.o_pass.payload

@@ -28,7 +28,7 @@ TABLE_WORDS = [0] * 128 + [int(y) for y in RSQRT_TABLE] + [int(y) for y in RECIP
 
 
 class ScalarPath:
-    """Holds what the states of ``scalar`` read and write.
+    """Holds the registers that the states of ``scalar`` read and write.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ class ScalarPath:
         m.d.comb += self.newton.eq(Mux(stepped > MANTISSA_MAX, MANTISSA_MAX, stepped))
 
     def _look_up(self, m: Module) -> None:
-        """Add the table's address; that of a reciprocal is applied in RECIPROCAL and the state before it."""
+        """Add the table's address. The states RECIPROCAL and the one before it use the address for a reciprocal."""
         for_root, for_largest = Signal(), Signal()
         self.for_root, self.for_largest = for_root, for_largest
         reciprocal_of = Mux(for_largest, self.early, leading_bits(self.previous.mantissa))
@@ -133,10 +133,10 @@ class ScalarPath:
         m.d.comb += self.read.addr.eq(address)
 
     def _add(self, m: Module, scalar: Any) -> None:
-        """Add the adder. The leading bits are those of ss, which is ready in the state SUM.
+        """Add the adder. Usually `LeadingBits` gets ss, which is ready in the state SUM.
 
-        In an O_PROJ operation they are those of the squares of g until the factor is computed, however long that takes,
-        and of ss in the state ADD.
+        In an O_PROJ operation it gets the sum of the squares of g until the factor is computed, and then ss for the
+        state ADD.
         """
         m.submodules.leading = self.leading = LeadingBits(SQUARES_BITS)
         m.submodules.adder = self.adder = FloatAdder()

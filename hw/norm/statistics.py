@@ -292,7 +292,7 @@ class Running:
 def largest_latency(config: HwConfig) -> int:
     """Return the cycles from the last beat of a vector until its largest keys are valid.
 
-    With several streams they are read from memory again, which takes one more.
+    With several streams they are read from memory again, which takes one cycle more.
     """
     return (6 if config.streams == 1 else 7) + max(exact_log2(config.results_per_cycle) - 1, 0)
 

@@ -8,7 +8,8 @@ So no register of the pipeline needs an enable. In a wide pipeline an enable wou
 over the chip. ``o.ready`` drives only the pointers and a counter.
 
 Cost: the FIFO is distributed RAM of 1.5 LUT4 a bit and takes the place of the pipeline's last register. Its control
-takes 40 LUT4, 9 CCU2C and 19 flip-flops. Each further part has its own pointers and adds 32, 6 and 13.
+takes 40 LUT4, 9 CCU2C and 19 flip-flops. Each further part has its own pointers and adds 32 LUT4, 6 CCU2C and 13
+flip-flops.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 CREDITS = 16
-"""Most items in flight and waiting together: the depth of a distributed RAM."""
+"""Largest number of items in flight and waiting together: the depth of a distributed RAM."""
 ROOM = 2
 """Cycles from an item that leaves to one that enters in its place."""
 FIFO_BITS = 208
-"""Most bits of one FIFO. A wider item is split over several, so that each can be placed near its bits."""
+"""Largest number of bits of one FIFO. A wider item is split over several, so that each can be placed near its bits."""
 
 
 class CreditFifo(wiring.Component):

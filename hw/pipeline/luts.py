@@ -17,7 +17,7 @@ def lut4(m: Module, inputs: Sequence[Value], function: Callable[[list[int]], boo
     inputs : Sequence[Value]
         Its inputs, at most four.
     function : Callable[[list[int]], bool | int]
-        What it computes of the bits of its inputs.
+        The function of the bits of its inputs.
     """
     table = sum(function([row >> index & 1 for index in range(len(inputs))]) << row for row in range(16))
     found = Signal()
@@ -27,7 +27,7 @@ def lut4(m: Module, inputs: Sequence[Value], function: Callable[[list[int]], boo
 
 
 def fewer(m: Module, values: Sequence[Value], count: int, function: Callable[[list[int]], bool | int]) -> list[Value]:
-    """Combine values with LUT4 until few are left, and return these.
+    """Combine values with LUT4 until at most ``count`` are left, and return them.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def fewer(m: Module, values: Sequence[Value], count: int, function: Callable[[li
     values : Sequence[Value]
         The values.
     count : int
-        Most values that may be left.
+        Largest number of values that may be left.
     function : Callable[[list[int]], bool | int]
         An associative function of up to four bits.
     """

@@ -1,9 +1,9 @@
-"""A shift to the right that keeps few bits, by large steps first.
+"""A shift to the right that keeps only a few bits and makes its large steps first.
 
     value ─► >> 16 ─► keep + 15 bits ─► >> 8 ─► keep + 7 bits ─► ... ─► keep bits
                  └──► beyond?               └─► beyond?
 
-A step that moves far goes first: what is still to come can then move by less, so that fewer bits need a multiplexer.
+The largest step goes first. The later steps then move the bits by less, so fewer bits need a multiplexer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value
 
 
 def shift_right(m: Module, value: Value, amount: Value, keep: int) -> tuple[Value, Value]:
-    """Shift ``value`` to the right by ``amount``, by the sign of ``value``, and keep the low ``keep`` bits.
+    """Shift ``value`` to the right by ``amount`` with sign extension, and keep the low ``keep`` bits.
 
     Returns the kept bits, of the same signedness as ``value``, and one flag a step that dropped bits, as one vector:
     the shifted value fits into ``keep`` bits if and only if no flag is set. The flags do not wait for the last steps.
@@ -30,7 +30,8 @@ def shift_right(m: Module, value: Value, amount: Value, keep: int) -> tuple[Valu
 
 
 def spread(bits: Value) -> Value:
-    """Return whether not all ``bits`` are equal. For the top bits of a signed value: whether the value needs them."""
+    """Return 1 if the ``bits`` are not all equal. For the top bits of a signed value this means that the value needs
+    them."""
     return bits.any() & ~bits.all()
 
 

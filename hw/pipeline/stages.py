@@ -32,11 +32,7 @@ class Stages:
 
         Parameters
         ----------
-        value : ValueLike
-            What is delayed.
-        name : str | None
-            Name of the register in the netlist.
-        reset_less : bool
+        value : ValueLike The value to delay. name : str | None Name of the register in the netlist. reset_less : bool
             Reset does not clear the register.
         """
         value = Value.cast(value)
@@ -50,9 +46,7 @@ class Stages:
 
         Parameters
         ----------
-        value : ValueLike
-            What is delayed.
-        stages : int
+        value : ValueLike The value to delay. stages : int
             Number of registers.
         name : str | None
             Prefix of their names.
@@ -78,9 +72,7 @@ def own_register(m: Module, value: ValueLike, *, cells: bool) -> Any:
     ----------
     m : Module
         The module that gets the flip-flops, in domain ``sync``.
-    value : ValueLike
-        What is registered.
-    cells : bool
+    value : ValueLike The input of the flip-flops. cells : bool
         Instantiate flip-flops of the ECP5. Otherwise an ordinary register is made.
     """
     value = Value.cast(value)
@@ -110,7 +102,7 @@ def saturate(value: Value, bits: int) -> Value:
 
 
 def clamp(value: Value, outside: Value, sign: Value, bits: int) -> Value:
-    """Return ``value`` in ``bits`` signed bits, or if ``outside`` the limit of these, symmetric, that has this sign."""
+    """Return ``value`` in ``bits`` signed bits, or if ``outside`` the symmetric limit that has this ``sign``."""
     limit = Cat(Const(1, 1), (~sign).replicate(bits - 2), sign)
     return Mux(outside, limit, value[:bits])[:bits].as_signed()
 

@@ -1,1 +1,1 @@
-"""Fault campaigns on the simulated board: what became of each injected fault."""
+"""Injects faults into the simulated board, in campaigns, and counts their outcomes."""

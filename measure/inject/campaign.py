@@ -6,7 +6,7 @@ A fault and its outcome depend only on these three, the machine and the model. E
 state after power-up, so it does not matter which faults came before it, or which process computes it.
 
     masked     the same tokens and logits, nothing reported
-    corrected  the same tokens and logits, after the host reported and mended something
+    corrected the same tokens and logits, after the host reported and corrected a fault
     detected   an error instead of an answer
     silent     a wrong token or logit
     hung       no answer until the host gave up

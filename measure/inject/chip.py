@@ -39,7 +39,7 @@ class ChipCampaign(Campaign):
         self.registers, self.memories = listed(settings.library.with_name(VERILOG).read_text())
 
     def at_a_cycle(self, draw: random.Random, change: Change, where: str) -> tuple[str, str]:
-        """The result of ``change(board)`` at a drawn cycle of the run."""
+        """Return the result of ``change(board)`` at a drawn cycle of the run."""
         cycles = draw.randrange(self.bench.sound(SCENARIO).cycles)  # of one token; the run has two
         with self.bench.board() as board:
 
@@ -50,7 +50,7 @@ class ChipCampaign(Campaign):
         return result, f"{where}, cycle {cycles}. {note}".rstrip()
 
     def in_memory(self, draw: random.Random, memories: list[ChipMemory]) -> tuple[str, str]:
-        """The result of changing one bit of one of these memories."""
+        """Return the result of changing one bit of one of these memories."""
         memory = draw.choices(memories, [each.words * each.bits for each in memories])[0]
         address, bit = draw.randrange(memory.words), draw.randrange(memory.bits)
 
@@ -76,7 +76,7 @@ class State(ChipCampaign):
         return self.in_memory(draw, [used(each, elements // config.results_per_cycle) for each in found])
 
     def _in_words(self, draw: random.Random) -> tuple[str, str]:
-        """The result of a changed bit of an S that is in the memory next to the chip."""
+        """Return the result of a changed bit of an S that is in the memory next to the chip."""
         address = self.program.setup["state_base"] + draw.randrange(self.program.state_stride)
         bit = draw.randrange(self.settings.config.word_bits)
 
@@ -131,7 +131,7 @@ class ResidentWeights(ChipCampaign):
         return result, f"{where} {places}, cycle {cycles}. {note}".rstrip()
 
     def _in_beat(self, beat: int, bit: int) -> tuple[ChipMemory, int, int]:
-        """The memory, word and bit that hold a bit of a beat."""
+        """Return the memory, word and bit that hold a bit of a beat."""
         part, at = divmod(bit, self.settings.config.word_bits)
         beats = self._parts[0, part].words
         return self._parts[beat // beats, part], beat % beats, at
@@ -188,17 +188,17 @@ class Setup(ChipCampaign):
 
 
 def block_of(register: Register) -> str:
-    """The block that a register is in: a part of the machine, or of the decoder."""
+    """Return the block that a register is in: a part of the machine, or of the decoder."""
     return ".".join(part.partition("$")[0] for part in register.path.split(".")[1:3]) or "top"
 
 
 def bits(registers: list[Register]) -> int:
-    """Number of bits of all these registers."""
+    """Return the number of bits of all these registers."""
     return sum(each.bits for each in registers)
 
 
 def used(memory: ChipMemory, words: int) -> ChipMemory:
-    """The memory, as if only its first ``words`` words existed, which are those that hold something."""
+    """Return the memory, as if only its first ``words`` words existed, which are those that hold something."""
     return ChipMemory(memory.number, min(words, memory.words), memory.bits, memory.path, memory.name)
 
 

@@ -148,7 +148,7 @@ class Kill(LinkCampaign):
                 pass
             board.run(draw.randrange(1, 2000))
             while board.read(1 << 16, 0.0):
-                pass  # what the first host did not read
+                pass  # answers that the first host did not read
             result, note = self.compared(board, *self.bench.judge(board, SCENARIO, _nothing, Line(board)))
         note = f"after {most} bytes, in frame {number + 1} of {len(ends)}. {note}".rstrip()
         return ("corrected" if result == "masked" else result), note

@@ -63,7 +63,7 @@ class MemoryCampaign(Campaign):
         return [Span(first, count) for first, count in self.program.blocks]
 
     def rows(self, scenario: Scenario) -> list[Span]:
-        """The rows of the embedding table that the run reads."""
+        """Return the rows of the embedding table that the run reads."""
         setup = self.program.setup
         return [
             Span(setup["embedding_base"] + token * setup["embedding_stride"], setup["embedding_row_words"])
@@ -71,12 +71,12 @@ class MemoryCampaign(Campaign):
         ]
 
     def of_words(self, draw: random.Random, scenario: Scenario) -> Span:
-        """The block or row of a randomly drawn word that the run reads."""
+        """Return the block or row of a randomly drawn word that the run reads."""
         spans = [*self.blocks, *self.rows(scenario)]
         return draw.choices(spans, [span.count for span in spans])[0]
 
     def with_words(self, scenario: Scenario, changed: Words, cycles: int, where: str) -> tuple[str, str]:
-        """The result if the memory holds ``changed`` from a cycle of the run on."""
+        """Return the result if the memory holds ``changed`` from a cycle of the run on."""
         different = np.flatnonzero((changed != self.program.words).any(axis=1))
         first, last = int(different[0]), int(different[-1])
 
@@ -99,7 +99,7 @@ class DrawnCampaign(MemoryCampaign):
         return self.strike_at(cycles, kind, draw, index, scenario)
 
     def strike_at(self, cycles: int, kind: str, draw: random.Random, index: int, scenario: Scenario) -> tuple[str, str]:
-        """As ``strike``, at a given cycle of the run; 0 means before it."""
+        """Do as ``strike``, at a given cycle of the run; 0 means before it."""
         words = self.program.words
         where, changed = "", words
         while np.array_equal(changed, words):
@@ -108,7 +108,7 @@ class DrawnCampaign(MemoryCampaign):
 
     @abstractmethod
     def change(self, kind: str, draw: random.Random, index: int, scenario: Scenario) -> tuple[str, Words]:
-        """Where the fault is, and all words with the fault; by chance they may be unchanged."""
+        """Return where the fault is, and all words with the fault; by chance they may be unchanged."""
 
 
 class Weights(DrawnCampaign):
@@ -175,7 +175,8 @@ class Weights(DrawnCampaign):
 
 
 class Bits(MemoryCampaign):
-    """Every single bit of one block: fault i is bit i of the shortest block, wrong from before the run on."""
+    """Flips every single bit of one block: fault i is bit i of the shortest block, which is wrong from the beginning of
+    the run on."""
 
     kinds = ("1 bit",)
 
@@ -192,7 +193,7 @@ class Bits(MemoryCampaign):
 
 
 class Row(DrawnCampaign):
-    """A row of a DRAM is lost: all words of a page that the run reads."""
+    """Loses a row of a DRAM: all words of a page that the run reads."""
 
     kinds = ("zeros", "ones", "noise")
 
@@ -209,7 +210,7 @@ class Row(DrawnCampaign):
 
 
 class Refresh(DrawnCampaign):
-    """Refreshing stopped for a time: a share of all cells lost their charge, at least one of which is read.
+    """Stops refreshing for a time: a share of all cells lose their charge, and at least one of them is read.
 
     A cell without charge reads 0 in every other page, and 1 in the pages between.
     """
@@ -238,7 +239,7 @@ def flip(words: Words, bits: list[int]) -> None:
 
 
 def page_of(words: Words, at: int) -> Span:
-    """The page that contains word ``at``."""
+    """Return the page that contains word ``at``."""
     count = max(1, PAGE_BYTES // words.shape[1])
     first = at // count * count
     return Span(first, min(count, len(words) - first))

@@ -33,7 +33,7 @@ LONGEST_LINE = 1 << 16
 
 
 def wilson(hits: int, trials: int) -> tuple[float, float]:
-    """The interval of 95 % for a share that was ``hits`` of ``trials``.
+    """Return the interval of 95 % for a share that was ``hits`` of ``trials``.
 
     Reference: Wilson 1927, without continuity correction.
     """
@@ -49,7 +49,7 @@ def wilson(hits: int, trials: int) -> tuple[float, float]:
 class ResultsFile:
     """The outcomes of one campaign by index, in ``outcomes`` and in a file; without a path only in memory.
 
-    ``about`` says what the outcomes belong to. Raises ``LuternError`` for a file with other contents.
+    ``about`` is the first line, which names the campaign. Raises ``LuternError`` for a file with other contents.
     """
 
     def __init__(self, path: Path | None, about: dict[str, Any]) -> None:
@@ -143,7 +143,7 @@ INTERVALS = ("silent", "hung")
 
 
 def rows(outcomes: Iterable[Outcome]) -> list[list[Any]]:
-    """The rows of the table, one for each kind and one for all: ``KEYS``, then both ends of ``INTERVALS``."""
+    """Return the rows of the table, one for each kind and one for all: ``KEYS``, then both ends of ``INTERVALS``."""
     counts: dict[str, Counter[str]] = {}
     for outcome in outcomes:
         counts.setdefault(outcome.kind, Counter())[outcome.result] += 1
@@ -159,7 +159,7 @@ def _row(kind: str, count: Counter[str]) -> list[Any]:
 
 
 def percent(share: float) -> str:
-    """A share in per cent with two significant digits."""
+    """Return a share in per cent with two significant digits."""
     return np.format_float_positional(100 * share, precision=2, unique=False, fractional=False, trim="-")
 
 

@@ -25,7 +25,8 @@ from lutern.model_ref.quantise import IntegerWeights
 from lutern.sim.board import SimulatedBoard, simulated
 
 CYCLES_PER_SECOND = 50_000
-"""Simulated cycles that the host takes for a second. They are few, since a hung board is waited for in vain."""
+"""Simulated cycles that the host takes for a second. The number is small, because a hung board never answers and the
+host waits until its time-out."""
 FIRST, SECOND = 3, 1
 """Tokens that are fed: one to the earlier conversation, one to the run that is struck."""
 
@@ -43,7 +44,7 @@ class ShortLimits(Program):
 
     @classmethod
     def of(cls, program: Program) -> ShortLimits:
-        """The same program with short limits."""
+        """Return the same program with short limits."""
         return cls(**{field.name: getattr(program, field.name) for field in fields(program)})
 
 
@@ -64,7 +65,7 @@ class Answer:
     cycles: int = 0
 
     def is_same(self, other: Answer) -> bool:
-        """Whether tokens and logits are equal."""
+        """Return whether tokens and logits are equal."""
         return self.tokens == other.tokens and self.logits == other.logits
 
 
@@ -103,7 +104,7 @@ class Bench:
         self._sound: dict[Scenario, Answer] = {}
 
     def board(self, *, is_loaded: bool = True) -> StruckBoard:
-        """A board as after power-up; if its memory has a back door, the program is loaded."""
+        """Return a board as after power-up; if its memory has a back door, the program is loaded."""
         board = StruckBoard(self.component, library=self.library, cycles_per_second=CYCLES_PER_SECOND)
         if board.has_back_door and is_loaded:
             for address, words in self.program.sections:
@@ -111,13 +112,13 @@ class Bench:
         return board
 
     def session(self, board: StruckBoard, link: Link | None = None) -> Session:
-        """A session with a board of ``board()``."""
+        """Return a session with a board of ``board()``."""
         client = Client(board if link is None else link)
         has_door = board.has_back_door and link is None
         return Session(client, self.program, door=board if has_door else None, is_loaded=has_door)
 
     def sound(self, scenario: Scenario) -> Answer:
-        """The answer of a working board; raises ``LuternError`` if it is not that of the integer model."""
+        """Return the answer of a working board; raises ``LuternError`` if it is not that of the integer model."""
         if scenario not in self._sound:
             with self.board() as board:
                 answer = play(self.session(board), scenario)
@@ -132,7 +133,7 @@ class Bench:
     def judge(
         self, board: StruckBoard, scenario: Scenario, begin: Callable[[Session], None], link: Link | None = None
     ) -> tuple[str, str]:
-        """The result and the note of a session in which ``begin`` strikes the board before the run."""
+        """Return the result and the note of a session in which ``begin`` strikes the board before the run."""
         sound = self.sound(scenario)
         try:
             session = self.session(board, link)
@@ -149,7 +150,7 @@ class Bench:
         return ("corrected" if reports else "masked"), " ".join(reports)
 
     def _after_reset(self, board: StruckBoard, scenario: Scenario) -> str:
-        """A sentence that says whether a reset helps."""
+        """Return a sentence that says whether a reset helps."""
         board.reset()
         try:
             helps = play(self.session(board), scenario).is_same(self.sound(scenario))

@@ -23,7 +23,8 @@ from lutern.model_ref.errors import LuternError
 
 
 def map_faults(settings: Settings, indices: Iterable[int], workers: int) -> Iterator[Outcome]:
-    """Yield the outcomes of the faults with these indices, in any order; a single worker is this process itself."""
+    """Yield the outcomes of the faults with these indices, in any order; with a single worker, this process computes
+    them itself."""
     if workers == 1:
         campaign = open_campaign(settings)
         yield from map(campaign.outcome, indices)

@@ -21,7 +21,8 @@ RESULT_BITS = 17
 
 
 def arguments(generator: np.random.Generator) -> list[tuple[int, int]]:
-    """(value, fraction bits): zeros, ones, ends, both sides of the clamp, every segment, then random magnitudes."""
+    """Return (value, fraction bits): zeros, ones, ends, both sides of the clamp, every segment, then random
+    magnitudes."""
     items = []
     for frac in range(31):
         limit = min(16 << frac, S32_MAX)
@@ -54,7 +55,7 @@ class Bench:
         self.count = 0
 
     def beats(self, generator: np.random.Generator) -> list[int]:
-        """The arguments, P in a beat; a beat has one number of fraction bits, and zeros fill it up."""
+        """Return the arguments, P in a beat; a beat has one number of fraction bits, and zeros fill it up."""
         items = sorted(arguments(generator), key=lambda item: item[1])
         beats = []
         for begin in range(0, len(items) - self.lanes + 1, self.lanes):

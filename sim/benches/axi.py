@@ -21,14 +21,14 @@ from lutern.sim.streams import start, to_int
 
 @cocotb.test()
 async def words_come_in_order(dut: Any) -> None:
-    """Reads and writes of all clients, with pauses: a client reads what it wrote."""
+    """Read and write with all clients, with pauses: a client reads what it wrote."""
     bench = Bench(dut)
     bench.pause(bench.parameters["pause"])
     await start(dut)
     for _ in range(bench.parameters["jobs"]):
         client = bench.draw.choice(list(Client))
         address = bench.draw.randrange(WORDS)
-        if client is Client.STREAM:  # it reads only words that are not written meanwhile: the lower half
+        if client is Client.STREAM:  # the record stream reads only the lower half, which is not written meanwhile
             address //= 2
             length = bench.draw.randrange(1, BURST - address % BURST + 1)
             await bench.job(address, length, client)
@@ -67,7 +67,7 @@ async def a_word_a_cycle(dut: Any) -> None:
 
 @cocotb.test()
 async def latency(dut: Any) -> None:
-    """The cycles from a job to ARVALID, and from RVALID to the word."""
+    """Check the cycles from a job to ARVALID, and from RVALID to the word."""
     bench = Bench(dut)
     await start(dut)
     await bench.job(5, 1)
@@ -204,7 +204,8 @@ async def beats_of_before_a_reset(dut: Any) -> None:
 
 @cocotb.test()
 async def a_refused_transaction_is_named(dut: Any) -> None:
-    """SLVERR for a read or a write at one port: the fault stays, and each is counted up to the highest number."""
+    """Answer a read or a write at one port with SLVERR: the fault stays, and each answer is counted, up to the highest
+    number."""
     bench = Bench(dut)
     await start(dut)
     bench.ignores = True

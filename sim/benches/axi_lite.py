@@ -112,7 +112,7 @@ class Bench:
         assert holds, f"{what}, cycle {cycle_now()}, seed {self.seed}"
 
     def channel(self, name: str) -> Any:
-        """The master's end of a channel, by its name."""
+        """Return the master's end of a channel, by its name."""
         side = self.master.write_if if name in ("aw", "w", "b") else self.master.read_if
         return getattr(side, f"{name}_channel")
 
@@ -141,14 +141,14 @@ class Bench:
         )
 
     async def status(self) -> tuple[int, int]:
-        """Bytes that the FIFO to the machine has room for, and bytes that wait for the host."""
+        """Return bytes that the FIFO to the machine has room for, and bytes that wait for the host."""
         value = await self.peek(STATUS_AT)
         return value & 0xFFFF, value >> 16
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def registers(dut: Any) -> None:
-    """All registers, including every access that is refused."""
+    """Check all registers, including every access that is refused."""
     bench = Bench(dut)
     dut.i__valid.value = dut.i__payload.value = dut.o__ready.value = 0
     await start(dut)
@@ -217,7 +217,8 @@ async def a_full_fifo(dut: Any) -> None:
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def bytes_both_ways(dut: Any) -> None:
-    """Random bytes through DATA, with pauses on all channels and streams, and reads and writes at the same time."""
+    """Send random bytes through DATA, with pauses on all channels and streams, and reads and writes at the same
+    time."""
     bench = Bench(dut)
     bench.pause(bench.parameters["pause"])
     sink = StreamSink(dut, "o", pause="random", seed=bench.seed)
@@ -246,7 +247,7 @@ async def bytes_both_ways(dut: Any) -> None:
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def address_and_data(dut: Any) -> None:
-    """AW long before W, W long before AW, or both at once: nothing is taken or answered before both are there."""
+    """Send AW long before W, W long before AW, or both at once: nothing is taken or answered before both are there."""
     bench = Bench(dut)
     dut.i__valid.value = dut.i__payload.value = dut.o__ready.value = 0
     await start(dut)

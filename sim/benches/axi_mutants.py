@@ -28,7 +28,7 @@ class Mutant:
     is_proved: bool = True
 
     def block(self) -> type[AxiSource]:
-        """The wrong version, with the present constants of hw/memory/axi.py."""
+        """Return the wrong version, with the present constants of hw/memory/axi.py."""
         text = Path(axi.__file__).read_text()
         if text.count(self.old) != 1:
             raise AssertionError(f"{text.count(self.old)} times in hw/memory/axi.py, not once: {self.old}")

@@ -26,7 +26,7 @@ from lutern.sim.streams import cycle_now, pack, to_int
 SPACING = 1 << 20
 WORDS = 512
 SETTLED = 4000
-"""Cycles after which every transaction in flight has ended, whatever the pauses."""
+"""Cycles after which every transaction in flight has ended, with pauses of any length."""
 
 
 class Region:
@@ -43,16 +43,16 @@ class Region:
         return slice(offset, offset + length)
 
     async def read(self, address: int, length: int) -> bytes:
-        """As AxiSlave calls it."""
+        """Serve a call of AxiSlave."""
         return bytes(self.bytes[self._at(address, length)])
 
     async def write(self, address: int, data: bytes) -> None:
-        """As AxiSlave calls it."""
+        """Serve a call of AxiSlave."""
         self.bytes[self._at(address, len(data))] = data
 
 
 class Rules:
-    """What a slave may rely on, checked in every cycle."""
+    """Rules that a slave may rely on, checked in every cycle."""
 
     PAYLOADS = {
         "ar": ("id", "addr", "len", "size", "burst", "lock", "cache", "prot", "qos"),
@@ -126,7 +126,7 @@ class Rules:
 
 
 def channels_of(slave: AxiSlave) -> dict[str, Any]:
-    """The slave's ends of the channels, by their names."""
+    """Return the slave's ends of the channels, by their names."""
     write, read = slave.write_if, slave.read_if
     writes = {"aw": write.aw_channel, "w": write.w_channel, "b": write.b_channel}
     return {**writes, "ar": read.ar_channel, "r": read.r_channel}
@@ -199,7 +199,7 @@ class Bench:
                 channels_of(slave)[name].pause = held
 
     def valid(self, channel: str) -> list[int]:
-        """VALID of the channel at each port."""
+        """Return VALID of the channel at each port."""
         return [to_int(getattr(self.dut, f"m_axi{index}_{channel}valid")) for index in range(self.ports)]
 
     def require(self, holds: object, what: str) -> None:

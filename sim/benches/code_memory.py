@@ -168,7 +168,7 @@ async def operations_follow_without_an_idle_cycle(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_vector(dut: Any) -> None:
-    """Whole vectors after a reset are right, whatever was partly written or partly read."""
+    """Whole vectors after a reset are right, even if another was partly written or partly read before it."""
     bench = Bench(dut)
     config = bench.config
     await start(dut)

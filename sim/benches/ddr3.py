@@ -90,13 +90,13 @@ class Bench:
             self.dut.port__ahead.value = ((done >> t.page_bits) + 1 << t.page_bits) % t.words
 
     def page(self, row: int, bank: int) -> int:
-        """Address of the first word of a page."""
+        """Return the address of the first word of a page."""
         return (row << self.timings.bank_bits | bank) << self.timings.page_bits
 
 
 @cocotb.test()
 async def reads_what_was_written(dut: Any) -> None:
-    """Jobs in any order, of any length, in any page, writes and reads mixed."""
+    """Mix writes and reads in any order, of any length, in any page; reads return what was written."""
     bench = Bench(dut)
     await bench.begin()
     t, draw, burst = bench.timings, bench.draw, bench.burst
@@ -119,7 +119,8 @@ async def reads_what_was_written(dut: Any) -> None:
 
 @cocotb.test()
 async def pages_in_turn(dut: Any) -> None:
-    """A word or two of a page, then another row in the next bank or the one before: rows change as fast as possible."""
+    """Read a word or two of a page, then another row in the next bank or the one before: rows change as fast as
+    possible."""
     bench = Bench(dut)
     await bench.begin()
     t, draw = bench.timings, bench.draw
@@ -143,7 +144,7 @@ async def pages_in_turn(dut: Any) -> None:
 
 @cocotb.test()
 async def latency(dut: Any) -> None:
-    """The latency of a job to an open page, to a closed bank, and to another page."""
+    """Check the latency of a job to an open page, to a closed bank, and to another page."""
     bench = Bench(dut)
     await bench.begin()
     t = bench.timings
@@ -157,7 +158,7 @@ async def latency(dut: Any) -> None:
             await bench.rest()
             await ClockCycles(dut.clk, t.cycles(t.ras) + bench.draw.randrange(20))
             seen.append(bench.came[-1] - bench.entered.items[-1][0])
-    usual = {address: mode(seen) for address, seen in waits.items()}  # some meet a refresh
+    usual = {address: mode(seen) for address, seen in waits.items()}  # some jobs wait for a refresh
     assert usual == places, bench.text(f"latencies {usual}, wanted {places}")
     before = to_int(dut.refreshes)
     while to_int(dut.refreshes) == before:
@@ -215,7 +216,7 @@ async def refreshes_are_on_time(dut: Any) -> None:
 
 @cocotb.test()
 async def a_reset_wakes_it_up_anew(dut: Any) -> None:
-    """Whatever the reset interrupts, no rule is broken, and words that are written afterwards are right."""
+    """A reset at any time breaks no rule, and words that are written afterwards are right."""
     bench = Bench(dut)
     await bench.begin()
     t, draw, burst = bench.timings, bench.draw, bench.burst

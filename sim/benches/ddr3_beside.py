@@ -15,7 +15,7 @@ NAMES = ("compared", "differs", "which", "reads", "writes", "bursts", "changes")
 
 @cocotb.test()
 async def runs(dut: Any) -> None:
-    """Run as long as the parameters say."""
+    """Run for the time in the parameters."""
     await start(dut)
     await ClockCycles(dut.clk, bench_parameters()["ticks"])
     Path("counts.json").write_text(json.dumps({name: to_int(getattr(dut, name)) for name in NAMES}))

@@ -1,4 +1,4 @@
-"""Bench of the start of the DDR3 PHY's clocks: the order of the steps, and which clocks run meanwhile."""
+"""Bench of the start of the DDR3 PHY's clocks: the order of the steps, and which clocks run in each."""
 
 from itertools import pairwise
 from typing import Any

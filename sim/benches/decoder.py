@@ -5,7 +5,7 @@
     row of the token ───────► i_row ◄── o_start
 
 The golden model gets the tokens that were started (``o_start``), so a wrong choice shows as a wrong choice, and not as
-all its consequences. The pattern gives the pauses of all streams; a reset may come in the middle of a token.
+all its consequences. A pattern decides when the streams pause; a reset may come in the middle of a token.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ TIMEOUT_CYCLES = 100_000
 
 
 def numbers(words: NDArray[np.uint8]) -> list[int]:
-    """Words [n, word_bytes] as integers."""
+    """Return words [n, word_bytes] as integers."""
     return [int.from_bytes(word.tobytes(), "little") for word in words]
 
 
 def row_words(program: Program, token: int) -> NDArray[np.uint8]:
-    """The words of a token's row of the embedding table, with its check, as the memory gives them."""
+    """Return the words of a token's row of the embedding table, with its check, as the memory gives them."""
     sizes, config = program.sizes, program.hw_config
     first = program.setup["embedding_base"] + token * sizes.stride
     if config.source == "streamed":
@@ -134,7 +134,7 @@ class Golden:
         self.session = GoldenSession(weights, config.streams, config.streams, IntegerModel, self.expected.trace)
 
     def run(self, feeds: list[Feed], count: int, temperature: int, chained: bool) -> list[list[int]]:
-        """The tokens of a run; keeps what the taps must show."""
+        """Return the tokens of a run; keeps the values that the taps must show."""
         self.expected.begin(0)
         return self.session.run(feeds, count, temperature=temperature / 4096, chained=chained).tokens
 
@@ -155,7 +155,7 @@ class Golden:
 
 
 async def read_logits(dut: Any, stream: int, vocab: int) -> list[int]:
-    """Raw logits, read through the host's port: one cycle from address to value."""
+    """Return raw logits, read through the host's port: one cycle from address to value."""
     values = []
     dut.logits_stream.value = stream
     for address in range(vocab):
@@ -237,7 +237,8 @@ class Bench:
 
 @cocotb.test()
 async def tokens(dut: Any) -> None:
-    """Runs that continue from each other's state, alone and together, with argmax and sampling; and a repeat."""
+    """Check runs that continue from each other's state, alone and together, with argmax and sampling, and a repeated
+    run."""
     bench = Bench(dut)
     await start(dut)
     vocab, most = bench.model.vocab_size, bench.config.streams

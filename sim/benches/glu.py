@@ -30,7 +30,7 @@ EDGES = ("zeros", "largest", "all_minus", "mixed", "ties")
 
 
 def ties(frac: int, elements: int, generator: np.random.Generator) -> np.ndarray:
-    """Alternately gates whose product with their sigma is a tie of the rounding, and the next smaller gates."""
+    """Return gates whose product with their sigma is a tie of the rounding, alternating with the next smaller gates."""
     every = np.arange(-LARGEST, LARGEST + 1)
     rest = (every * sigmoid(every, frac)) & (1 << SIGMOID_FRAC_BITS) - 1
     half = 1 << (SIGMOID_FRAC_BITS - 1)
@@ -39,7 +39,7 @@ def ties(frac: int, elements: int, generator: np.random.Generator) -> np.ndarray
 
 
 def vectors(name: str, frac: int, elements: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Gate and up of one vector."""
+    """Return gate and up of one vector."""
 
     def draw() -> np.ndarray:
         limit = 1 << int(generator.integers(1, 18))
@@ -80,7 +80,7 @@ class Bench:
         self.vector = 0
 
     def beats_of(self, name: str, beats: int) -> list[int]:
-        """One vector a stream: GATE, then UP. Fields that the block does not read are random."""
+        """Return one vector a stream: GATE, then UP. Fields that the block does not read are random."""
         frac = TIES_FRAC_BITS if name == "ties" else int(self.generator.integers(0, 18))
         items = []
         data = [vectors(name, frac, beats * self.lanes, self.generator) for _ in range(self.active)]

@@ -68,7 +68,7 @@ class Bench:
         await RisingEdge(self.dut.clk)
 
     def vectors(self) -> list[tuple[Int, Int]]:
-        """Sums and scores [V] of named vectors, then of random ones."""
+        """Return sums and scores [V] of named vectors, then of random ones."""
         ones, place, draw = np.ones(self.vocab, dtype=np.int64), np.arange(self.vocab), self.generator
         named = [0 * ones, LARGEST * ones, -LARGEST * ones, place, -place, -place - 5, place // 3, -(place // 3) - 1]
         named += [np.where(place == best, -5, -6) for best in (0, 1, self.vocab - 2, self.vocab - 1)]
@@ -85,7 +85,8 @@ class Bench:
         return list(zip(named, scores, strict=True))
 
     def step(self, vectors: list[tuple[Int, Int]]) -> list[int]:
-        """Payloads of a vector for each of the first streams, in blocks; padding rows hold sums that would win."""
+        """Return payloads of a vector for each of the first streams, in blocks; padding rows hold sums that would
+        win."""
         draw, block = self.generator, int(self.generator.choice((1, 2, 5)))
         beats = -(-self.vocab // self.lanes)
         pad = np.ones(-self.vocab % self.lanes, dtype=np.int64)
@@ -158,7 +159,8 @@ class Bench:
 
 @cocotb.test()
 async def edges_then_random(dut: Any) -> None:
-    """Vectors back to back, with changes of the temperature between them; then the logits of the last ones."""
+    """Send vectors back to back, with changes of the temperature between them; then read the logits of the last
+    ones."""
     bench = Bench(dut)
     await start(dut)
     await bench.give_seeds(0, 1, (1 << 32) - 1)
@@ -219,7 +221,8 @@ async def reset_in_mid_vector(dut: Any) -> None:
 
 @cocotb.test()
 async def every_table_entry(dut: Any) -> None:
-    """Two logits: the first one's word is chosen. A tie chooses its token, and one more for the second the second."""
+    """Check every entry of the table with two logits; the word of the first one is chosen. In a tie the first token
+    wins; with one unit more the second token wins."""
     bench = Bench(dut, vocab=2)
     await start(dut)
     back = (1 << 32) - 1 - (1 << sampling.JUMP_LOG2)  # number of draws back from a word to the seed that begins with it

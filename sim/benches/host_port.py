@@ -36,7 +36,7 @@ from lutern.sim.streams import cycle_now, pack, reset, start
 
 @cocotb.test()
 async def commands(dut: Any) -> None:
-    """All commands in random order and with random contents."""
+    """Send all commands in random order and with random contents."""
     around = Surroundings(dut)
     generator, word_bytes, config = around.random, around.word_bytes, around.config
     await start(dut)
@@ -89,7 +89,7 @@ async def commands(dut: Any) -> None:
 
 @cocotb.test()
 async def runs(dut: Any) -> None:
-    """RUN: the feeds, the request, the tokens, the figures; a repeated RUN goes to the host only."""
+    """Check RUN: the feeds, the request, the tokens, the figures; a repeated RUN is answered without the decoder."""
     around = Surroundings(dut)
     vocab, most = around.config.max_vocab, around.config.streams
     await start(dut)
@@ -117,7 +117,7 @@ async def runs(dut: Any) -> None:
 
 @cocotb.test()
 async def bad_runs(dut: Any) -> None:
-    """Counts and streams at their limits, wrong lengths, a bad token in any feed: no run begins."""
+    """Send counts and streams beyond their limits, wrong lengths, and a bad token in any feed: no run begins."""
     around = Surroundings(dut)
     config, draw = around.config, around.random
     most, vocab = config.streams, config.max_vocab - 1
@@ -282,7 +282,8 @@ async def a_step_that_takes_too_long(dut: Any) -> None:
 
 @cocotb.test()
 async def a_run_that_another_command_ends(dut: Any) -> None:
-    """Its answer comes after that command's; repeated without a fresh feed, it would continue from a partial state."""
+    """End a run by another command: the RUN is answered after that command. If it were repeated without a fresh feed,
+    it would continue from a partial state."""
     around = Surroundings(dut)
     await start(dut)
     setup = SETUP.pack(**around.setup_fields())
@@ -311,7 +312,8 @@ async def a_run_that_another_command_ends(dut: Any) -> None:
 
 @cocotb.test()
 async def limits(dut: Any) -> None:
-    """The longest and shortest frame, one byte more or less, broken escapes; the last word, the largest counts."""
+    """Send the longest and shortest frame, one byte more or less, and broken escapes; use the last word and the largest
+    counts."""
     around = Surroundings(dut)
     config, word_bytes = around.config, around.word_bytes
     await start(dut)

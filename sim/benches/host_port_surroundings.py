@@ -1,4 +1,5 @@
-"""What surrounds the host port in its bench: memory, decoder, logits and host, and checks of everything that it sends.
+"""The surroundings of the host port in its bench: memory, decoder, logits and host, and checks of everything that the
+port sends.
 
     frames ─► i_rx │ host port │ o_tx ─► frames, compared byte for byte
                      o_write ─► memory ─► o_read, i_read;  o_feed, o_run ─► tokens ─► i_token, status
@@ -44,7 +45,7 @@ from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, to_int, to_signed, unpack
 
 RESPONSE = 0x80
-MOST_FEEDS = (PAYLOAD_BYTES - RUN.byte_count) // FEED.byte_count  # most feeds of a frame
+MOST_FEEDS = (PAYLOAD_BYTES - RUN.byte_count) // FEED.byte_count  # largest number of feeds of a frame
 Feeds = list[dict[str, int]]
 
 
@@ -63,7 +64,7 @@ class Surroundings:
         self.answer_count, self.run_sequence, self.status = 0, 0, 0
         self.run_tokens, self.last_answer = b"", b""
         self.run_feeds: list[int] = []
-        self.is_mute = False  # neither words nor tokens come
+        self.is_mute = False  # memory and decoder give nothing
         self.counts_cycles, self.step_begun = bool(parameters["step_limit_cycles"]), 0  # as the decoder does
         dut.damage.value = 0
         if self.config.memory == "port":
@@ -148,7 +149,7 @@ class Surroundings:
         return {"mantissa": 0x1FFFF - stream * 0xDB, "exponent": 5 * stream - 2048}
 
     def logits(self, stream: int, offset: int, count: int) -> bytes:
-        """The expected answer to LOGITS."""
+        """Return the expected answer to LOGITS."""
         scale = {f"scale_{name}": value for name, value in self.scale(stream).items()}
         sums = (self.logit(stream, offset + k) for k in range(count))
         return LOGITS_DONE.pack(**scale) + b"".join(number.to_bytes(4, "little", signed=True) for number in sums)
@@ -167,7 +168,8 @@ class Surroundings:
             self.dut.status.value = self.status
 
     async def _watch_setup(self) -> None:
-        """Check that the setup has arrived in the cycle before readers begin, in which they take it, and stays."""
+        """Check that the setup arrives one cycle before ``running`` rises, when readers take it, and does not change
+        afterwards."""
         before = None
         while True:
             await FallingEdge(self.dut.clk)
@@ -216,7 +218,7 @@ class Surroundings:
             self.expect(Opcode.RUN | RESPONSE, self.run_sequence, self.last_answer)
 
     def draw_feeds(self, streams: int, vocab: int) -> Feeds:
-        """Feeds with random contents."""
+        """Return feeds with random contents."""
         draw = self.random
         return [
             {
@@ -247,7 +249,7 @@ class Surroundings:
         await self.answered()
 
     def setup_fields(self) -> dict[str, int]:
-        """The fields of the largest SETUP that fits."""
+        """Return the fields of the largest SETUP that fits."""
         config = self.config
         resident = config.source == "resident"
         return {
@@ -300,7 +302,7 @@ class Surroundings:
 
 
 def run_command(feeds: Feeds, *, count: int = 1, streams: int | None = None, **fields: int) -> bytes:
-    """The payload of a RUN; if ``streams`` is not the number of feeds, its length is wrong."""
+    """Return the payload of a RUN; if ``streams`` is not the number of feeds, its length is wrong."""
     fields = {"chained": 0, "temperature": 0, **fields}
     head = RUN.pack(count=count, streams=len(feeds) if streams is None else streams, **fields)
     return head + b"".join(FEED.pack(**feed) for feed in feeds)

@@ -43,7 +43,7 @@ class Bench:
     """Drives one memory; lists are the reference."""
 
     patience = 500
-    """Most cycles from the writes of a case until a word comes."""
+    """Largest number of cycles from the writes of a case until a word comes."""
 
     def __init__(self, dut: Any, pause: str | None = None) -> None:
         self.parameters = bench_parameters()
@@ -73,7 +73,7 @@ class Bench:
         self.setup: dict[str, int] = {}
 
     def _checker(self, name: str) -> Any:
-        """A function that compares an item; items of the endless streams are expected in turn."""
+        """Return a function that compares an item; items of the endless streams are expected in turn."""
 
         def check(cycle: int, value: int) -> None:
             if name in self.endless:
@@ -85,7 +85,7 @@ class Bench:
         return check
 
     def item(self, name: str, place: int) -> int:
-        """The item at a place of an endless stream."""
+        """Return the item at a place of an endless stream."""
         if name == "o_words":
             return self.words[place]
         return sum(part << self.config.word_bits * index for index, part in enumerate(self.beats[place]))
@@ -93,7 +93,7 @@ class Bench:
     # ------------------------------------------------------------------------------------------ the host
 
     def stored(self, address: int) -> int:
-        """The word that the host reads at an address."""
+        """Return the word that the host reads at an address."""
         if address < TRIT_MEMORY:
             return self.words[address]
         beat, part = divmod(address - TRIT_MEMORY, 1 << self.config.part_bits)
@@ -170,7 +170,7 @@ class Bench:
             sink.received.clear()
 
     def row(self, token: int) -> list[int]:
-        """The words of a row, from the reference."""
+        """Return the words of a row, from the reference."""
         s, config = self.setup, self.config
         at, count = s["embedding_base"] + token * s["embedding_stride"], s["embedding_row_words"]
         if not self.resident:
@@ -186,7 +186,7 @@ class Bench:
             self.boards["o_row"].expect(word, token=token, index=index)
 
     def shape(self, record_words: int = 40, row_words: int = 6, vocab: int = 9) -> dict[str, int]:
-        """A setup that the small memories can hold, with the table at their end."""
+        """Return a setup that the small memories can hold, with the table at their end."""
         if not self.resident:
             base = len(self.words) - vocab * row_words
             return {
@@ -246,7 +246,7 @@ async def host_reads_what_it_wrote(dut: Any) -> None:
 
 @cocotb.test()
 async def readers_repeat(dut: Any) -> None:
-    """Several rounds, from the beginning after each start, and setups of other lengths."""
+    """Read several rounds, from the beginning after each start, with setups of other lengths."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -269,7 +269,7 @@ async def readers_repeat(dut: Any) -> None:
 
 @cocotb.test()
 async def a_start_right_after_a_stop(dut: Any) -> None:
-    """``running`` falls for one cycle, as the host port allows: what the readers held is never seen again."""
+    """``running`` falls for one cycle, as the host port allows: no word that the readers held is seen again."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -281,7 +281,7 @@ async def a_start_right_after_a_stop(dut: Any) -> None:
 
 @cocotb.test()
 async def rows_go_first(dut: Any) -> None:
-    """Rows of tokens at any time, back to back and apart, while the other streams move."""
+    """Request rows of tokens at any time, with and without pauses, while the other streams move."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -312,7 +312,7 @@ async def rows_go_first(dut: Any) -> None:
 
 @cocotb.test()
 async def rows_pass_what_waits(dut: Any) -> None:
-    """Streams that are not taken stall nothing else, and lose nothing."""
+    """A stream whose words are not taken stalls no other, and loses no word."""
     bench = Bench(dut, "none")
     await start(dut)
     await bench.fill()
@@ -339,7 +339,7 @@ async def rows_pass_what_waits(dut: Any) -> None:
 
 
 def _held(cycles: int) -> Any:
-    """A pause of ``cycles`` cycles, then none."""
+    """Return a pause of ``cycles`` cycles, then none."""
     for _ in range(cycles):
         yield True
     while True:
@@ -348,7 +348,8 @@ def _held(cycles: int) -> Any:
 
 @cocotb.test()
 async def a_large_table(dut: Any) -> None:
-    """Products with all 16 bits; addresses are taken modulo the memory's size, in the reference too."""
+    """Request rows whose product has all 16 bits; addresses are taken modulo the memory's size, in the reference
+    too."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -383,7 +384,8 @@ async def writes_while_reading(dut: Any) -> None:
 
 @cocotb.test()
 async def stops_and_resets_in_mid_row(dut: Any) -> None:
-    """Both drop requests and what the readers hold, and keep the words."""
+    """Stop or reset in the middle of a row: both drop requests and the words in the readers, and keep the memory's
+    words."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()

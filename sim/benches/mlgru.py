@@ -24,7 +24,8 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_no
 
 LATENCY = 11
 F_TO_I, I_TO_I, I_TO_G, I_TO_FEW_G, FEW = 3, 7, 8, 13, 5
-"""Fewest cycles between beats: of one place, of one index (chained), of a vector, and of a vector of few beats."""
+"""Smallest number of cycles between beats: of one place, of one index (chained), of a vector, and of a vector of few
+beats."""
 OFFSET = 3
 """First beat of S that is used, so that bases are never 0."""
 LARGEST = (1 << 17) - 1
@@ -34,7 +35,8 @@ which "zeros" leaves; "open" after it shows how the S of "ties" is rounded."""
 
 
 def ties(frac: int, elements: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """Even elements: z is a tie of its rounding, or one less. Odd elements: the same for the S that follows S = 0."""
+    """Return even elements: z is a tie of its rounding, or one less. Odd elements: the same for the S that follows S =
+    0."""
     data = {key: np.zeros(elements, dtype=np.int64) for key in ("f", "bound", "i", "g")}
     for k in range(elements):
         below = k // 2 % 2
@@ -52,7 +54,7 @@ def ties(frac: int, elements: int, generator: np.random.Generator) -> dict[str, 
 
 
 def vectors(name: str, frac: int, elements: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """f, bound, i and g of one layer."""
+    """Return f, bound, i and g of one layer."""
 
     def draw() -> np.ndarray:
         limit = 1 << int(generator.integers(1, 18))
@@ -101,10 +103,11 @@ class Bench:
         cocotb.start_soon(self.watch())
 
     def prepare(self) -> None:
-        """For a subclass that has more to drive."""
+        """Do nothing here; a subclass drives further ports."""
 
     def restart(self) -> None:
-        """Reset the golden side. S holds random values, which the first token must not use."""
+        """Reset the golden model and the outputs that are expected of the block. S holds random values, which the first
+        token must not use."""
         self.v_board = Scoreboard("mlgru.v", seed=self.seed, bits=len(self.dut.o__payload))
         tap_bits = 32 * self.lanes + self.config.stream_bits + self.config.index_bits
         self.s_board = Scoreboard("mlgru.S", seed=self.seed, bits=tap_bits)
@@ -128,7 +131,8 @@ class Bench:
         self.dut.bases.value = sum(base << self.config.state_bits * stream for stream, base in enumerate(self.bases))
 
     def token(self, name: str) -> list[int]:
-        """Beats of one token of all streams: F, I, G of every layer. Fields that the block does not read are random."""
+        """Return beats of one token of all streams: F, I, G of every layer. Fields that the block does not read are
+        random."""
         items, draw = [], self.generator
         for layer in range(self.layers):
             frac = int(draw.integers(0, 17))
@@ -191,11 +195,11 @@ class Bench:
                     self.place = (token + (layer + 1) // self.layers, (layer + 1) % self.layers)
 
     def first_of(self, fields: dict[str, int]) -> int:
-        """Where the golden side keeps S of a beat of I."""
+        """Return where the golden model keeps S of a beat of I."""
         return (fields["state_base"] + self.bases[fields["stream"]] + fields["index"]) * self.lanes
 
     def tap(self, s: int, stream: int, index: int) -> int:
-        """The tap's fields as one number."""
+        """Return the tap's fields as one number."""
         return s | (stream | index << self.config.stream_bits) << 32 * self.lanes
 
     def on_output(self, cycle: int, payload: int) -> None:

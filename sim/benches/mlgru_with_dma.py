@@ -52,7 +52,7 @@ class Bench(mlgru.Bench):
         raise TimeoutError(f"mlgru_with_dma: waited for {what}, seed {self.seed}")
 
     def has_read(self, count: int) -> bool:
-        """Whether ``count`` reads have been requested in all."""
+        """Return whether ``count`` reads have been requested in all."""
         return self.memory.reads >= count
 
     async def run_steps(self, names: list[str]) -> None:

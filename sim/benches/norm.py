@@ -57,7 +57,7 @@ class Case:
 
 
 def edge_vector(name: str, elements: int, rng: np.random.Generator) -> np.ndarray:
-    """A named vector, or a random one of random magnitude."""
+    """Return a named vector, or a random one of random magnitude."""
     x = np.zeros(elements, dtype=np.int64)
     if name == "largest":
         x[:] = X_MAX
@@ -84,7 +84,7 @@ def edge_vector(name: str, elements: int, rng: np.random.Generator) -> np.ndarra
 
 
 def random_gains(name: str, elements: int, rng: np.random.Generator) -> Gains:
-    """Gains over the whole range of exponents, of which some are 0; for "ties" all are equal."""
+    """Return gains over the whole range of exponents, of which some are 0; for "ties" all are equal."""
     if name == "ties":
         mantissa = np.full(elements, rng.integers(MANTISSA_ONE, 2 * MANTISSA_ONE) >> GAIN_LOW_BITS << GAIN_LOW_BITS)
         return Gains(mantissa, np.zeros_like(mantissa), 0)
@@ -93,12 +93,12 @@ def random_gains(name: str, elements: int, rng: np.random.Generator) -> Gains:
 
 
 def short_float(rng: np.random.Generator, exponent: float, spread: int = 3) -> tuple[int, int]:
-    """A short float with a random mantissa and an exponent near the given one."""
+    """Return a short float with a random mantissa and an exponent near the given one."""
     return int(rng.integers(MANTISSA_ONE, 2 * MANTISSA_ONE)), round(exponent) + int(rng.integers(-spread, spread + 1))
 
 
 def build_cases(names: list[str], elements: list[int], seed: int, active: int = 1) -> list[Case]:
-    """The four kinds of operations in the order of a layer, with an eps term close to ss or far from it.
+    """Return the four kinds of operations in the order of a layer, with an eps term close to ss or far from it.
 
     Names of vectors are for stream 0; each further stream has the next name.
     """
@@ -288,7 +288,7 @@ class NormBench:
             self.dut.may_begin.value = int(not next(self.waits))
 
     def x_beats(self, case: Case) -> list[int]:
-        """Payloads of a case, block by block; gains that no matrix uses are random."""
+        """Return payloads of a case, block by block; gains that no matrix uses are random."""
         beats = -(-case.length // self.config.results_per_cycle)
         return [
             self.x_beat(case.vectors[stream], stream, index, index == beats - 1)
@@ -347,7 +347,8 @@ class NormBench:
         self.scales.finish()
 
     def check_latencies(self) -> None:
-        """Exact cycles of an idle unit without pauses: of every pass and scale, and the four figures of one stream."""
+        """Check the exact cycles of an idle unit without pauses: those of every pass and scale, and the four figures of
+        one stream."""
         norm = RmsNorm(self.config)
         assert norm.latency <= 25 and max(map(norm.scale_latency, layouts.Eps)) <= 60
         index, previous, gaps = 0, 0, set()

@@ -9,7 +9,7 @@ from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
 
 
 async def reset_after(dut: Any, bench: Any, sent_count: int, items: Iterable[int]) -> None:
-    """Reset after ``sent_count`` items in all; ``items`` replace what was queued and expected."""
+    """Reset after ``sent_count`` items in all; ``items`` replace the queued and expected ones."""
     while bench.source.sent_count < sent_count:
         await FallingEdge(dut.clk)
     await RisingEdge(dut.clk)

@@ -49,14 +49,14 @@ class Bench:
         cocotb.start_soon(self.watch())
 
     def tap(self, h: int, stream: int, index: int, saturated: int) -> tuple[int, int]:
-        """The tap and the saturation as one number, and the number's bits."""
+        """Return the tap and the saturation as one number, and the number's bits."""
         bits = VALUE_BITS * self.lanes
         number = h | stream << bits | index << bits + self.config.stream_bits
         bits += self.config.stream_bits + self.config.index_bits
         return number | saturated << bits, bits + 1
 
     def token(self, name: str, beats: int, adds: int = 3) -> list[int]:
-        """EMBED, then RESIDUAL `adds` times; fields that this block does not read are random."""
+        """Return EMBED, then RESIDUAL `adds` times; fields that this block does not read are random."""
         items, draw = [], self.generator
         for vector in range(1 + adds):
             limit = min(S32_MAX, 1 << int(draw.integers(1, 33)))
@@ -124,7 +124,7 @@ class Bench:
 
 @cocotb.test()
 async def edges_then_random(dut: Any) -> None:
-    """Vectors back to back, from four beats (three others between two visits of a place) to the longest."""
+    """Send vectors back to back, from four beats (three others between two visits of a place) to the longest."""
     bench = Bench(dut)
     await start(dut)
     longest = bench.config.max_width // bench.lanes
@@ -142,7 +142,7 @@ async def edges_then_random(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_vector(dut: Any) -> None:
-    """What was in flight is dropped, and never written."""
+    """Values in flight are dropped, and never written."""
     bench = Bench(dut)
     await start(dut)
     for cycles in range(1, 8):

@@ -50,7 +50,7 @@ class Bench:
         dut.scale_stream.value = 0
 
     def masked(self, payload: int) -> int:
-        """A payload in which the fields that are not read are 0."""
+        """Return a payload in which the fields that are not read are 0."""
         fields = unpack(self.layout, payload)
         return pack(self.layout, fields | dict.fromkeys(UNUSED.get(Op(fields["op"]), ()), 0))
 
@@ -182,7 +182,8 @@ async def a_beat_waits_for_the_scale_of_its_stream(dut: Any) -> None:
 
 @cocotb.test()
 async def scales_stay_until_the_next_ones(dut: Any) -> None:
-    """What the host reads at the end of a token, while operations without a scale and one that waits continue."""
+    """Check the host's results at the end of a token, while operations without a scale, and one that waits,
+    continue."""
     bench = Bench(dut)
     await start(dut)
     bench.operation(Op.HEAD, 2)

@@ -54,14 +54,15 @@ class Bench:
                 self.checked.append(cycle_now())
 
     def record(self, kind: int, length: int) -> list[int]:
-        """Header and words of a record; unused bits of the header are random."""
+        """Return the header and words of a record; unused bits of the header are random."""
         width = self.bits * self.header_words
         whole = header(RecordKind.OP, length) - RecordKind.OP + kind | self.draw.getrandbits(width) >> 24 << 24
         head = [whole >> self.bits * place & (1 << self.bits) - 1 for place in range(self.header_words)]
         return [*head, *(self.draw.getrandbits(self.bits) for _ in range(length))]
 
     def records(self, count: int) -> list[int]:
-        """First named records: empty ones, successive operations, every unknown kind, a long one; then random ones."""
+        """Return first named records: empty ones, successive operations, every unknown kind, a long one; then random
+        ones."""
         pairs = [(kind, length) for kind in (*UNKNOWN, 2, 3, 4, 5) for length in (0, 1, 3)]
         pairs += [(RecordKind.OP, self.op_words)] * 4 + [(RecordKind.TRITS, LONG)]
         for _ in range(count):

@@ -1,4 +1,5 @@
-"""Bench of the scale unit: every operation, cut, exponent and shift, values and the saturation pulse, every beat."""
+"""Bench of the scale unit: every operation, cut, exponent and shift; the values and the saturation pulse are checked in
+every beat."""
 
 from itertools import product
 from typing import Any
@@ -19,13 +20,15 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_no
 TOP = (1 << SUM_BITS - 1) - 1
 MANTISSAS = (0, 1 << 16, (1 << 17) - 1, 0x15555)
 SHIFTS = (-2112, *range(SHIFT_MIN - 3, SHIFT_MAX + 4), 2117)
-"""The ends are those of -(exponent + cut + frac); between them is every shift that differs, and some that must not."""
+"""Shifts from the least to the largest value of -(exponent + cut + frac). They include every shift with a result of its
+own, and some that must give the same results as others."""
 DIRECT = {
     Op.UP: ("o_up", "cuts", CUT_VALUE_BITS, 2),
     Op.RESIDUAL: ("o_h", "h_values", VALUE_BITS, 5),
     Op.EMBED: ("o_h", "h_values", VALUE_BITS, 5),
 }
-"""For operations that use no FIFO: the ports of place and values, the bits of a value, and the latency in cycles."""
+"""For each operation that uses no FIFO: its port for stream and index, its port for values, the bits of a value, and
+the latency in cycles."""
 SUMS = (0, 1, -1, 63, 64, -64, -65, 131071, 131072, -131071, -131072, TOP, -TOP, -TOP - 1)
 
 
@@ -44,7 +47,7 @@ class Bench:
         self.sink = StreamSink(dut, "o", pause=parameters["sink"], seed=self.seed + 1)
         self.board = Scoreboard("scale.values", seed=self.seed, bits=self.out.size, decode=self.show)
         self.direct = [StreamSink(dut, name, pause=parameters["sink"], seed=self.seed + 2) for name in ("o_up", "o_h")]
-        self.late: dict[int, tuple[str, int, str]] = {}  # by cycle: port, its value, operation
+        self.late: dict[int, tuple[str, int, str]] = {}  # for each cycle: port, value, operation
         self.entered = StreamMonitor(dut, "i", on_item=self.on_input)
         self.left = StreamMonitor(dut, "o", on_item=self.on_output)
         self.saturations = 0
@@ -58,7 +61,7 @@ class Bench:
         return Op(fields["op"]).name, *vectors, fields["stream"], fields["index"]
 
     def beat(self, op: Op, sums: Any, cut: int = 0, mantissa: int = 1 << 16, shift: int = 16) -> int:
-        """One payload; fields that only pass through, such as the stream, are random."""
+        """Return one payload; fields that only pass through, such as the stream, are random."""
         wide = (("state_base", self.config.state_bits), ("index", self.config.index_bits), ("last", 1))
         junk = {name: int(self.generator.integers(0, 1 << bits)) for name, bits in wide}
         junk["stream"] = int(self.generator.integers(0, self.config.streams))
@@ -78,7 +81,7 @@ class Bench:
         )
 
     def random_beat(self) -> int:
-        """A beat of any operation, with sums of any magnitude and mostly shifts that keep some bits."""
+        """Return a beat of any operation, with sums of any magnitude and mostly shifts that keep some bits."""
         draw = self.generator
         op = Op(int(draw.integers(1, 9)))
         mantissa = int(draw.integers(1 << 16, 1 << 17))
@@ -89,14 +92,14 @@ class Bench:
         return self.beat(op, sums, int(draw.integers(0, 8)), mantissa, int(draw.integers(SHIFT_MIN - 2, SHIFT_MAX + 3)))
 
     def edges(self) -> list[int]:
-        """Named ends of every range: all shifts for all sums, all cuts, all embedding exponents."""
+        """Check the ends of every range by name: all shifts for all sums, all cuts, all embedding exponents."""
         items = []
         for op, mantissa, shift in product((Op.RESIDUAL, Op.I, Op.F, Op.GATE, Op.HEAD), MANTISSAS, SHIFTS):
             items.append(self.beat(op, self.generator.choice(SUMS, self.lanes), 0, mantissa, shift))
         for op, cut in product(Op, range(8)):
             if op != Op.EMBED:
                 items += [self.beat(op, np.full(self.lanes, value), cut) for value in SUMS]
-        for shift, exponent in product(range(-30, 48, 3), range(16)):  # h_frac_bits and base of any table
+        for shift, exponent in product(range(-30, 48, 3), range(16)):  # any h_frac_bits and base of an embedding table
             codes = self.generator.choice((0, 1, 0x7FF, 0x800, 0xFFF, 0x555), self.lanes)
             items.append(self.beat(Op.EMBED, codes | exponent << 12, shift=shift))
         return items
@@ -119,7 +122,7 @@ class Bench:
         self.board.expect(expected, index=len(self.entered.items) - 1)
 
     def on_direct(self, cycle: int, op: Op, fields: dict[str, int], values: Any) -> None:
-        """The place comes at once, the values when they are computed."""
+        """Check that stream and index come at once, and the values when they are computed."""
         name, port, bits, cycles = DIRECT[op]
         self.late[cycle + cycles] = port, flat(values, bits), op.name
         place = unpack(place_payload(self.config), to_int(getattr(self.dut, f"{name}__payload")))

@@ -91,7 +91,7 @@ class Bench:
 
 @cocotb.test()
 async def reads_what_was_written(dut: Any) -> None:
-    """Jobs in any order, of any length, in any page, writes and reads mixed."""
+    """Mix writes and reads in any order, of any length, in any page; reads return what was written."""
     bench = Bench(dut)
     await start(dut)
     t, draw = bench.timings, bench.draw
@@ -114,7 +114,7 @@ async def reads_what_was_written(dut: Any) -> None:
 
 @cocotb.test()
 async def latency(dut: Any) -> None:
-    """The latency of a job to an open page, to a closed bank, and to another page."""
+    """Check the latency of a job to an open page, to a closed bank, and to another page."""
     bench = Bench(dut)
     await start(dut)
     t = bench.timings
@@ -128,7 +128,7 @@ async def latency(dut: Any) -> None:
             await bench.rest()
             await ClockCycles(dut.clk, t.ras + bench.draw.randrange(20))
             seen.append(bench.came[-1] - bench.entered.items[-1][0])
-    usual = {address: mode(seen) for address, seen in waits.items()}  # some meet a refresh
+    usual = {address: mode(seen) for address, seen in waits.items()}  # some jobs wait for a refresh
     assert usual == places, bench.text(f"latencies {usual}, wanted {places}")
     before = to_int(dut.refreshes)
     while to_int(dut.refreshes) == before:
@@ -189,7 +189,7 @@ async def refreshes_are_on_time(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_burst(dut: Any) -> None:
-    """Whatever the reset interrupts, words that were written before stay, and no rule is broken."""
+    """A reset at any time breaks no rule, and words that were written before it stay."""
     bench = Bench(dut)
     await start(dut)
     t, draw = bench.timings, bench.draw

@@ -29,7 +29,7 @@ class Bench(memory_bench.Bench):
             assert error == Rule.NONE, f"rule {error.name} is broken, seed {self.seed}"
 
     async def march(self, first: int, count: int) -> dict[str, int]:
-        """The result of a march test of a range."""
+        """Return the result of a march test of a range."""
         self.ranges.queue([first | count << self.config.address_bits])
         return unpack(MEMORY_TEST_DONE.layout, (await self.results.receive(1, 20_000))[0])
 
@@ -44,7 +44,7 @@ stops_and_resets_in_mid_row = memory_bench.stops_and_resets_in_mid_row
 
 @cocotb.test()
 async def the_stream_repeats(dut: Any) -> None:
-    """Streams of all lengths, several rounds; stops of one cycle restart them, whatever is in flight."""
+    """Read streams of all lengths, in several rounds; stops of one cycle restart them, with any words in flight."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -73,7 +73,7 @@ async def the_stream_repeats(dut: Any) -> None:
 
 @cocotb.test()
 async def a_march_finds_faults(dut: Any) -> None:
-    """A healthy part, a stuck bit, and an address line without effect; only the range changes."""
+    """Test a healthy part, a stuck bit, and an address line without effect; only the range changes."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()

@@ -39,7 +39,7 @@ WITHIN = [op for op in Op if op not in (Op.EMBED, Op.HEAD)]
 
 
 def wanted(op: dict[str, int]) -> dict[str, dict[str, int]]:
-    """The stages that get an operation, and the fields that are derived for them."""
+    """Return the stages that get an operation, and the fields that are derived for them."""
     embed, own_codes = op["op"] == Op.EMBED, int(op["op"] != Op.EMBED and not op["reuse"])
     outputs: dict[str, dict[str, int]] = {"results": {"scaled": own_codes}}
     if own_codes:
@@ -72,7 +72,7 @@ class Bench:
         }
 
     def operations(self, count: int) -> list[int]:
-        """Short passes with random bits, and with many F and reuse."""
+        """Return short passes with random bits, and with many F and reuse."""
         items: list[int] = []
         op = Op.HEAD
         for _ in range(count):
@@ -81,12 +81,12 @@ class Bench:
         return items
 
     def operation(self, op: Op) -> int:
-        """An operation with random bits."""
+        """Return an operation with random bits."""
         return pack(OPERATION, self.nested({**unpack(OPERATION, self.draw.getrandbits(OPERATION.size)), "op": op}))
 
     @staticmethod
     def nested(fields: dict[str, int]) -> dict[str, Any]:
-        """The fields with nested layouts as mappings again."""
+        """Return the fields with nested layouts as mappings again."""
         inner = {name: shape for name, shape in OPERATION.members.items() if hasattr(shape, "members")}
         return {name: unpack(inner[name], value) if name in inner else value for name, value in fields.items()}
 
@@ -228,7 +228,7 @@ class Loop:
         cocotb.start_soon(self.watch())
 
     async def run(self, streams: int, count: int) -> None:
-        """The host's side of a run: feeds in order, then all its tokens."""
+        """Play the host's side of a run: feeds in order, then all its tokens."""
         draw, self.streams, self.rows = self.draw, streams, 0
         for stream in range(streams):
             feed = {
@@ -352,7 +352,8 @@ class Loop:
 
 @cocotb.test()
 async def tokens_loop_on_the_chip(dut: Any) -> None:
-    """Runs of any streams and counts: rows in order, each as soon as its token came; held ports; counters."""
+    """Play runs of any streams and counts: rows come in order, each as soon as its token came; ports hold; counters
+    count."""
     loop = Loop(dut)
     await start(dut)
     total = 0

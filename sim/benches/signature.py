@@ -17,7 +17,7 @@ Blocks = list[tuple[list[int], int]]
 
 
 def last_state_of(words: list[int], bits: int) -> int:
-    """The last state by its definition, one word at a time."""
+    """Return the last state by its definition, one word at a time."""
     state = 0
     for word in words:
         state = step(state) ^ column_of(word, bits)
@@ -25,7 +25,7 @@ def last_state_of(words: list[int], bits: int) -> int:
 
 
 def blocks(draw: random.Random, bits: int) -> Blocks:
-    """Every bit of a word alone, in blocks of one and two words; each wrong bit of the state; random words."""
+    """Return every bit of a word alone, in blocks of one and two words; each wrong bit of the state; random words."""
     found: Blocks = [([1 << bit], 0) for bit in range(bits)]
     found += [([1 << bit, 0], 0) for bit in range(0, bits, 5)]
     found += [([draw.getrandbits(bits) for _ in range(draw.randint(1, 4))], 1 << bit) for bit in range(STATE_BITS)]

@@ -53,7 +53,7 @@ class StateWords:
             self.given.queue(self.words[fields["address"] :][: self.state_words])
 
     def vector(self, first: int, places: int) -> list[int]:
-        """The contents of ``places`` places from word ``first`` on."""
+        """Return the contents of ``places`` places from word ``first`` on."""
         bits = self.config.word_bits
         flat = sum(word << bits * k for k, word in enumerate(self.words[first : first + self.state_words]))
         place = self.config.results_per_cycle * STATE_BITS
@@ -123,7 +123,7 @@ class Bench:
         raise TimeoutError(f"state_dma: {name} did not rise, seed {self.seed}")
 
     async def run(self, active: int, steps: int, *, chained: bool) -> None:
-        """A run of ``active`` streams, whose states are in random slots."""
+        """Play a run of ``active`` streams, whose states are in random slots."""
         dut, memory = self.dut, self.memory
         slots = [self.random.randrange(self.slots)] * active if chained else []
         slots = slots or self.random.sample(range(self.slots), active)

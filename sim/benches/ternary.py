@@ -73,7 +73,7 @@ class Model:
         self.base = 0
 
     def clear(self) -> None:
-        """Forget what a reset drops."""
+        """Forget all values that a reset drops."""
         self.words, self.trits, self.codes, self.base = [], [], [], 0
         self.board.pending.clear()
 
@@ -81,7 +81,7 @@ class Model:
         self.words.append(payload)
 
     def take_codes(self, cycle: int, payload: int) -> None:
-        """Runs after take_word of the same cycle, whose monitor was started first."""
+        """Take codes; this runs after take_word of the same cycle, whose monitor was started first."""
         config, beat = self.config, unpack(codes_payload(self.config), payload)
         assert len(self.words) == 1, "the unit took codes without a word"
         trits = [
@@ -153,16 +153,16 @@ class Bench:
         self.board.finish()
 
     def draw_codes(self, n: int) -> np.ndarray:
-        """Random codes [T, n], also for streams that the run does not have."""
+        """Return random codes [T, n], also for streams that the run does not have."""
         return self.generator.integers(-127, 128, (self.config.streams, n))
 
     def draw_trits(self, *shape: int) -> np.ndarray:
-        """Random trits of a shape."""
+        """Return random trits of a shape."""
         return self.generator.integers(-1, 2, shape)
 
 
 def edge_matrices(config: HwConfig) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Named (trits, codes) whose sums reach the ends of their ranges."""
+    """Return (trits, codes) by name, whose sums reach the ends of their ranges."""
     rows, n = 2 * config.rows, 4 * config.columns
     ones, codes = np.ones((rows, n), int), np.full(n, 127)
     signs = np.where(np.arange(n) % 2, 1, -1)
@@ -181,7 +181,7 @@ def edge_matrices(config: HwConfig) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 @cocotb.test()
 async def edges_then_random(dut: Any) -> None:
-    """Named matrices, then random ones of odd sizes, back to back, with the pause pattern."""
+    """Send the named matrices, then random ones of odd sizes, back to back, with the pause pattern."""
     bench = Bench(dut, pause=bench_parameters()["pause"])
     config, generator = bench.config, bench.generator
     await start(dut)
@@ -198,7 +198,7 @@ async def edges_then_random(dut: Any) -> None:
 
 @cocotb.test()
 async def every_byte(dut: Any) -> None:
-    """All 243 bytes at every place of a word; with codes 1, 3, 9, 27, ... a sum identifies its trits."""
+    """Send all 243 bytes at every place of a word; with codes 1, 3, 9, 27, ... a sum identifies its trits."""
     bench = Bench(dut)
     config = bench.config
     await start(dut)
@@ -220,7 +220,7 @@ async def every_byte(dut: Any) -> None:
 
 @cocotb.test()
 async def widest_row(dut: Any) -> None:
-    """The most columns that the machine supports, all with codes of 127, reach the ends of the sums' range."""
+    """Send as many columns as the machine supports, all with codes of 127; the sums reach the ends of their range."""
     bench = Bench(dut)
     config = bench.config
     await start(dut)

@@ -37,7 +37,7 @@ class Bench:
         dut.logits_stream.value = 0
 
     def vectors(self) -> list[Int]:
-        """Named sums [V], then random ones."""
+        """Return named sums [V], then random ones."""
         place, draw = np.arange(self.vocab), self.generator
         named = [0 * place, LARGEST + 0 * place, -LARGEST + 0 * place, place, -place, place // 3, -(place // 3) - 1]
         named += [np.where(place == best, LARGEST, -LARGEST) for best in (0, 1, self.vocab - 1)]
@@ -48,7 +48,8 @@ class Bench:
         return named
 
     def step(self, vectors: list[Int]) -> list[int]:
-        """Payloads of a vector for each of the first streams, in blocks; padding rows hold sums that would win."""
+        """Return payloads of a vector for each of the first streams, in blocks; padding rows hold sums that would
+        win."""
         draw, block = self.generator, int(self.generator.choice((1, 2, 5)))
         beats = -(-self.vocab // self.lanes)
         pad = np.full(-self.vocab % self.lanes, (1 << SUM_BITS - 1) - 1)
@@ -103,7 +104,7 @@ class Bench:
         await read_back(self.dut, "top_k", wanted, places, self.seed)
 
     def longest_wait(self) -> int:
-        """Largest number of cycles between two beats."""
+        """Return the largest number of cycles between two beats."""
         return int(np.diff([cycle for cycle, _ in self.entered.items]).max())
 
 

@@ -79,7 +79,7 @@ def some_bytes(count: int = BYTES) -> bytes:
 
 @cocotb.test()
 async def bytes_come(dut: Any) -> None:
-    """Bytes back to back and apart; each arrives after its latency if none waits."""
+    """Send bytes with and without pauses; each arrives after its latency if no byte waits."""
     line, sink, left = Line(dut, bit_cycles()), StreamSink(dut, "o"), StreamMonitor(dut, "o")
     await start(dut)
     await ClockCycles(dut.clk, 10)
@@ -115,7 +115,7 @@ async def bytes_leave(dut: Any) -> None:
 
 @cocotb.test()
 async def lost_bytes_are_told(dut: Any) -> None:
-    """A FIFO full of bytes waits; further bytes are lost and set the flag, and nothing else is harmed."""
+    """A full FIFO of bytes waits; further bytes are lost and set the flag, and all others arrive."""
     line, sink = Line(dut, bit_cycles()), StreamSink(dut, "o")
     sink.pause = itertools.repeat(True)
     await start(dut)
@@ -139,7 +139,8 @@ async def lost_bytes_are_told(dut: Any) -> None:
 
 @cocotb.test()
 async def a_byte_without_stop_bit_is_dropped(dut: Any) -> None:
-    """So are a glitch shorter than half a bit, and a line that is held low."""
+    """Check that a byte without stop bit is dropped, and so are a glitch shorter than half a bit and a line that is
+    held low."""
     divisor = bench_parameters()["divisor"]
     line, sink = Line(dut, bit_cycles()), StreamSink(dut, "o")
     await start(dut)
@@ -163,7 +164,7 @@ async def a_byte_without_stop_bit_is_dropped(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_byte(dut: Any) -> None:
-    """In both directions. After a byte's time of silence the next byte is right."""
+    """Reset both directions in the middle of a byte. After a byte's time of silence the next byte is right."""
     divisor = bench_parameters()["divisor"]
     line, sink, source = Line(dut, bit_cycles()), StreamSink(dut, "o"), StreamSource(dut, "i")
     await start(dut)

@@ -36,7 +36,7 @@ class Bench:
         self.board.check(cycle, payload & (1 << self.bits(self.items)) - 1)
 
     def words(self, items: int, count: int, layer: int) -> list[int]:
-        """Words of `count` groups, with random bits between them; the groups are expected."""
+        """Return words of `count` groups, with random bits between them; the groups are expected."""
         width, (groups, words) = self.config.word_bits, group_shape(self.config, items)
         values = [self.draw.getrandbits(self.bits(items)) for _ in range(count)]
         for index, value in enumerate(values):

@@ -14,13 +14,13 @@ def flat(values: Iterable[int], bits: int) -> int:
 
 
 def split(value: int, bits: int, count: int, *, signed: bool = True) -> NDArray[np.int64]:
-    """The ``count`` numbers of a flat vector, int64."""
+    """Return the ``count`` numbers of a flat vector, int64."""
     parts = [value >> bits * index & (1 << bits) - 1 for index in range(count)]
     return np.array([to_signed(part, bits) if signed else part for part in parts], dtype=np.int64)
 
 
 def blocks(beats: int, group: int, streams: int) -> Iterator[tuple[int, int]]:
-    """(stream, index) of every beat of an operation: each group of beats has a block for each stream."""
+    """Yield (stream, index) of every beat of an operation: each group of beats has a block for each stream."""
     for begin in range(0, beats, group):
         for stream in range(streams):
             for index in range(begin, min(begin + group, beats)):

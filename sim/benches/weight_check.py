@@ -30,7 +30,7 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_no
 LATENCY = 4
 """Cycles from the last word of a pass, row or block until a token leaves, or until damage shows."""
 AHEAD = 2
-"""Most passes that are read before their token has left."""
+"""Largest number of passes that are read before their token has left."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,11 @@ class Program:
         return pack(SETUP_LAYOUT, {name: fields.get(name, 0) for name in SETUP_LAYOUT.members})
 
     def is_right(self, numbers: list[int], place: int, mark: int) -> bool:
-        """Whether these words are that block or row."""
+        """Return whether these words are that block or row."""
         return self.signatures.is_right(to_words(numbers, self.bytes), self.image, place, mark)
 
     def read(self, number: int, fault: Fault, draw: random.Random) -> list[tuple[int, bool]]:
-        """The words of pass ``number``, each with whether it ends a block."""
+        """Return the words of pass ``number``, each with whether it ends a block."""
         blocks = [list(block) for block in self.blocks]
         ends = [[place == len(block) - 1 for place in range(len(block))] for block in blocks]
         if fault.at == number:
@@ -134,7 +134,7 @@ class Program:
 
 
 class Reference:
-    """Computes what the ports must show from what they showed before."""
+    """Computes the ports' next values from their values so far."""
 
     def __init__(self, dut: Any, config: HwConfig, seed: int) -> None:
         self.dut, self.config, self.seed = dut, config, seed
@@ -145,7 +145,7 @@ class Reference:
         cocotb.start_soon(self._watch())
 
     def restart(self) -> None:
-        """Do what a reset does; ``damage`` stays."""
+        """Reset the model; ``damage`` stays."""
         self.words: list[int] = []
         self.of_pass = self.block = 0
         self.beats: list[int] = []
@@ -228,7 +228,7 @@ class Reference:
         self.due.setdefault(cycle_now() + LATENCY - 1, []).append((kind, place, right, of_pass))
 
     def _settle(self, now: int, step_ends: bool) -> None:
-        """Compute what the next cycle shows."""
+        """Compute the values of the next cycle."""
         ended = sorted(self.due.pop(now, []))
         wrong = [(kind, place) for kind, place, right, _ in ended if not right]
         for name in self.good:

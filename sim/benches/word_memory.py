@@ -12,7 +12,8 @@ from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, pack, start, to_int
 
 ROW_CYCLES = 120
-"""Most cycles from a token to the last of the 6 words of its row, with random pauses, without the source's latency."""
+"""Largest number of cycles from a token to the last of the 6 words of its row, with random pauses, without the source's
+latency."""
 
 
 class Bench(memory_bench.Bench):
@@ -60,7 +61,7 @@ stops_and_resets_in_mid_row = memory_bench.stops_and_resets_in_mid_row
 
 @cocotb.test()
 async def the_stream_repeats(dut: Any) -> None:
-    """Streams of several lengths, and starts after stops of one cycle, whatever is in flight."""
+    """Read streams of several lengths, and start again after stops of one cycle, with any words in flight."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -79,7 +80,7 @@ async def the_stream_repeats(dut: Any) -> None:
 
 @cocotb.test()
 async def a_stream_that_nobody_takes(dut: Any) -> None:
-    """It stalls neither rows nor the state."""
+    """Take no word of the record stream: neither rows nor the state stall."""
     bench = Bench(dut, "none")
     bench.sinks["o_words"].pause = memory_bench._held(1 << 30)
     await start(dut)
@@ -101,7 +102,8 @@ async def a_stream_that_nobody_takes(dut: Any) -> None:
 
 @cocotb.test()
 async def state_is_read_and_written(dut: Any) -> None:
-    """In order, while the record stream and rows continue; a stop drops words, and keeps what was written."""
+    """Read and write the state in order, while the record stream and rows continue; a stop drops words, and keeps what
+    was written."""
     bench = Bench(dut)
     if not bench.has_state:
         return

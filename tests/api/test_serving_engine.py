@@ -118,14 +118,14 @@ def test_texts_that_nobody_waits_for(engine: Engine, machine: Held) -> None:
     one = Asked(1)
     engine.submit([one.ticket])
     until(lambda: one.is_done)
-    assert machine.count == count + 1, "the machine rests when nobody asks"
+    assert machine.count == count + 1, "the machine rests without a request"
 
 
 @pytest.mark.parametrize(
     ("failure", "status", "message"),
     [
         (LuternError("The cable is out."), 503, "the machine failed: The cable is out."),
-        (ZeroDivisionError("defect"), 500, "the server has a defect, which its log describes; tell whoever runs it."),
+        (ZeroDivisionError("defect"), 500, "the server has a defect, which its log describes; tell its administrator."),
     ],
 )
 def test_a_machine_that_fails(

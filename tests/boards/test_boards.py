@@ -1,4 +1,4 @@
-"""Every board takes its default machine: pins, clock, link, lamps; and is what a second source says it is.
+"""Every board takes its default machine: pins, clock, link, LEDs; and is what a second source says it is.
 
 ``SECOND`` holds pins copied from the second source that each board's file names, not from what is tested here.
 """
@@ -118,14 +118,14 @@ def test_default_machine(name: str) -> None:
     pins.pop(f"{board.clock}_0__n", None)
     resource = "{}_{}".format(*board.link.resource)
     assert (pins.pop(f"{resource}__rx__io"), pins.pop(f"{resource}__tx__io")) == (second["rx"], second["tx"])
-    lamps = [
-        pins.pop("_".join([f"{lamp}_{number}", *([f"_{part}"] if part else []), "_io"]))
-        for lamp, number, part in board.leds
+    leds = [
+        pins.pop("_".join([f"{led}_{number}", *([f"_{part}"] if part else []), "_io"]))
+        for led, number, part in board.leds
     ]
     if name.startswith("ecpix5"):  # the sources number them in opposite order
-        assert sorted(lamps) == sorted(second["leds"].split())
+        assert sorted(leds) == sorted(second["leds"].split())
     else:
-        assert lamps == second["leds"].split()
+        assert leds == second["leds"].split()
     held = [pins.pop(f"{thing}_{number}__{part}__io") for thing, number, part, _ in board.held]
     assert " ".join(held) == second.get("held", "")
     assert not pins

@@ -161,11 +161,15 @@ def test_selftest_and_cycles(machine: Registers, folder: Path, monkeypatch: pyte
         ),
         ("cycles", f"--on {PLACE}zz", f"{PLACE}zz is no place of a machine with AXI4; give "),
         ("selftest", "--on axi:", "axi: is no place of a machine with AXI4; give "),
-        ("generate", f"--on {PLACE} --baud 3000000", f"--baud 3000000 is of a serial port, and --on {PLACE} is none; "),
+        (
+            "generate",
+            f"--on {PLACE} --baud 3000000",
+            f"--baud 3000000 is for a serial port, which --on {PLACE} is not; ",
+        ),
         (
             "generate",
             "--on sim --memory here",
-            "--memory here is of a machine with AXI4, and --on sim names none; leave",
+            "--memory here is for a machine with AXI4, which --on sim is not; leave",
         ),
         (
             "cycles",

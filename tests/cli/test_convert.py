@@ -39,7 +39,10 @@ def test_calibrated_on_a_text(folder: Path, tmp_path: Path, packed: bool) -> Non
     image = tmp_path / "image"
     done = run("convert", str(folder), "-o", str(image), "--calibrate", str(text))
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"calibrated on 2,048 tokens of {text}" in done.stdout and "warning: 1 words rest on" in done.stdout
+    assert (
+        f"calibrated on 2,048 tokens of {text}" in done.stdout
+        and "warning: the ranges of 1 words are calibrated" in done.stdout
+    )
     opened = open_image(image)
     assert opened.calibrated == {GATE}
     ids = text_tokens([" abc".index(character) for character in TEXT])

@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 
 from lutern.cli import doctor
 from lutern.cli.commands import app
+from lutern.model_ref.extras import install_command
 from lutern.sim import tools
 from processes import run_python
 
@@ -58,7 +59,15 @@ def test_without_an_optional_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "version", without_torch)
     result = run_doctor()
     assert result.exit_code == 0
-    assert "-m pip install -e " in row(result, "torch") and "[train]" in row(result, "torch")
+    assert "| extra train, see below |" in row(result, "torch")
+    assert f"extra train, for lutern train: {install_command('train')}" in result.output.splitlines()
+
+
+def test_every_extra_is_named_as_pip_takes_it() -> None:
+    """The extras of pyproject.toml, one with a hyphen in its name among them, and each with its purpose."""
+    declared = set(metadata.metadata("lutern").get_all("Provides-Extra") or ())
+    assert {check.extra for check in doctor.check_packages()} == {"", *declared} and "ddr3-check" in declared
+    assert declared <= set(doctor.PURPOSE_OF_EXTRA)
 
 
 def test_without_a_package_that_the_demo_needs(monkeypatch: pytest.MonkeyPatch) -> None:

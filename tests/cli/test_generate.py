@@ -120,7 +120,7 @@ def test_model_too_large_for_the_board(folder: Path) -> None:
         f"{folder} does not fit tiny: "
         f"the model needs {needed:,} bytes of block RAM for trits and embeddings, tiny has {held:,} (trit_beats): "
         f"{excess(needed, held)}; beyond its limits are also hidden size 96 (at most 64), state (layers x hidden size) "
-        "192 (at most 128); choose a larger machine or a smaller model.",
+        "192 (at most 128); choose a machine that holds it, such as sim-64 (lutern inspect lists all).",
     )
 
 
@@ -152,7 +152,7 @@ def test_no_compiler(folder: Path, tmp_path: Path) -> None:
         ),
         (
             ("--on", "golden", "--record", "kept.txt"),
-            "--record kept.txt is of what passes at a port, and --on golden has none; leave it out, or give the port "
+            "--record kept.txt is for the traffic of a port, and --on golden has none; leave it out, or give the port "
             "of a board or of lutern board.",
         ),
         (("--preset", "huge"), f"there is no preset huge; choose one of {', '.join(PRESETS)}."),

@@ -159,5 +159,5 @@ def test_go(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "$ lutern build --board ulx3s-25f --set gain_fifo_words=32\n" in done.stderr
     monkeypatch.setattr(go.list_ports, "comports", lambda: [])
     done = run("go", "--board", "ulx3s-25f")
-    assert "of USB serial ports there is none; give --on PORT, lutern ports lists them." in str(done.exception)
+    assert "no USB serial port is here; plug the board in, and give its port with --on PORT" in str(done.exception)
     assert len(calls) == 4 and run("go", "--board", "ulx3s-25f", "--dry-run").exit_code == 0 and len(calls) == 4

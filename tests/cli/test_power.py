@@ -174,7 +174,7 @@ def test_the_table() -> None:
     assert others[0] == ["model", "device", "by", "grade", "tokens/s", "W", "mJ"] and len(others) == 1 + 9
     assert ["1.3B", "D5005", "Zhu et al.", "projected", "23.8", "13", "550"] in others
     assert ["BitNet 2.4B", "KV260", "bitnet-kv260", "measured", "18.6", "6.8", "368"] in others
-    document = (Path(__file__).parents[2] / "docs" / "measuring.md").read_text()
+    document = (Path(__file__).parents[2] / "docs" / "power.md").read_text()
     rows = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in document.splitlines()]
     assert set(map(tuple, [*estimates, *others])) <= set(rows)
     for kind in ("sdram", "ddr3", "ddr4", "hbm2"):

@@ -10,6 +10,7 @@ import pytest
 from lutern.cli import progress
 from lutern.cli.output import plain_console
 from lutern.firmware.loader import COMPARING, SENDING, VERIFYING
+from lutern.sim import elapsed
 
 IMAGE_BYTES = 392_297_856
 
@@ -98,13 +99,29 @@ def test_long_steps_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     with progress.named_progress_bar("short") as advance:
         advance(0, 2, "one")
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(progress, "FIRST_LINE_SECONDS", 1e-3)
+    monkeypatch.setattr(elapsed, "FIRST_LINE_SECONDS", 1e-3)
     found, wanted = "", "build, 1 of 3, place and route: 0 min\n"
     with progress.named_progress_bar("build") as advance:
         advance(1, 3, "place and route")
         while wanted not in found:  # else the time of the test ends it
             found += capsys.readouterr().err
     assert set(found.splitlines(keepends=True)) <= {wanted, "build: 0 min\n"}
+
+
+def test_a_long_load_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A first run compiles before it loads: lines name the step that takes long."""
+    drawn(monkeypatch, Clock(), terminal=False)
+    monkeypatch.setattr(elapsed, "FIRST_LINE_SECONDS", 1e-3)
+    found, compiling, sending = "", "Compiling tiny: 0 min\n", "sending the model, 3,000 of 9,000 bytes: 0 min\n"
+    with progress.load_bar() as advance:
+        with elapsed.elapsed("Compiling tiny"):
+            while compiling not in found:  # else the time of the test ends it
+                found += capsys.readouterr().err
+        assert set(found.splitlines(keepends=True)) == {compiling}
+        advance(SENDING, 3_000, 9_000)
+        while sending not in found:
+            found += capsys.readouterr().err
+    assert set(found.splitlines(keepends=True)) <= {compiling, "loading the model: 0 min\n", sending}
 
 
 def test_elapsed_time(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:

@@ -7,7 +7,7 @@ import pytest
 from lutern.hw import activation
 from lutern.hw.config import HwConfig
 from lutern.sim.benches import activation as tb_activation
-from lutern.sim.benches.with_sigmoid import StreamedSigmoid
+from lutern.sim.benches.with_shared_blocks import StreamedSigmoid
 from lutern.sim.runner import run_bench
 
 CONFIGS = {lanes: HwConfig(f"bench-{lanes}", results_per_cycle=lanes) for lanes in (1, 2)}

@@ -10,7 +10,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.glu import Glu
 from lutern.sim.benches import glu as tb_glu
 from lutern.sim.benches.with_late_values import LateGlu
-from lutern.sim.benches.with_sigmoid import WithSigmoid
+from lutern.sim.benches.with_shared_blocks import WithSharedBlocks
 from lutern.sim.runner import run_bench
 
 CONFIGS = {
@@ -41,7 +41,7 @@ def run(
         "source": source,
         "sink": sink,
     }
-    run_bench(WithSigmoid(LateGlu(Glu(config))), "lutern.sim.benches.glu", parameters=parameters, seed=seed)
+    run_bench(WithSharedBlocks(LateGlu(Glu(config))), "lutern.sim.benches.glu", parameters=parameters, seed=seed)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from lutern.hw import mlgru
 from lutern.hw.config import HwConfig
 from lutern.hw.mlgru import Mlgru
 from lutern.sim.benches import mlgru as tb_mlgru
-from lutern.sim.benches.with_sigmoid import WithSigmoid
+from lutern.sim.benches.with_shared_blocks import WithSharedBlocks
 from lutern.sim.runner import run_bench
 
 CONFIGS = {
@@ -55,7 +55,7 @@ def run(
         "source": source,
         "sink": sink,
     }
-    run_bench(WithSigmoid(Mlgru(config)), "lutern.sim.benches.mlgru", parameters=parameters, seed=seed)
+    run_bench(WithSharedBlocks(Mlgru(config)), "lutern.sim.benches.mlgru", parameters=parameters, seed=seed)
 
 
 @pytest.mark.parametrize("lanes", [1, pytest.param(2, marks=pytest.mark.slow)])

@@ -14,7 +14,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.mlgru import Mlgru
 from lutern.hw.state_dma import StateDma
 from lutern.sim.benches.with_dma import WithDma
-from lutern.sim.benches.with_sigmoid import WithSigmoid
+from lutern.sim.benches.with_shared_blocks import WithSharedBlocks
 from lutern.sim.runner import run_bench
 
 
@@ -76,7 +76,7 @@ def run_mlgru(
         "sink": pause,
         "memory": memory,
     }
-    run_bench(WithSigmoid(WithDma(config)), "lutern.sim.benches.mlgru_with_dma", parameters=parameters, seed=seed)
+    run_bench(WithSharedBlocks(WithDma(config)), "lutern.sim.benches.mlgru_with_dma", parameters=parameters, seed=seed)
 
 
 RECURRENCES = [(1, 4, 1, 1, False), (2, 4, 4, 4, False), (2, 4, 4, 3, True)]

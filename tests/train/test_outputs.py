@@ -37,9 +37,7 @@ def test_a_finished_model_is_kept(tmp_path: Path) -> None:
 def test_a_run_that_was_saved_is_kept(tmp_path: Path) -> None:
     make_save(tmp_path / "teacher-0", 99)
     save = make_save(tmp_path / "training", 6)
-    with pytest.raises(
-        LuternError, match="saved as training/step-00000006; give --resume to go on with it, or --force"
-    ):
+    with pytest.raises(LuternError, match="saved as training/step-00000006; give --resume to continue it, or --force"):
         claim(tmp_path, TrainOptions())
     claim(tmp_path, TrainOptions(resume=True))
     (tmp_path / "model.safetensors").touch()  # the process ended while it wrote the model

@@ -1,4 +1,4 @@
-"""Several processes train what one trains, and a run goes on with another number of them. On the CPU, by gloo."""
+"""Several processes train what one trains, and a run continues with another number of them. On the CPU, by gloo."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_lost_process_and_resuming_with_another_number(text: Path, tmp_path: P
     assert lost.returncode != 0
     said = [line for line in lost.stderr.splitlines() if line.startswith("lutern: ")]
     assert said == [
-        "lutern: process 0 of 2 stops, because another process was lost or ended; --resume goes on from step 6."
+        "lutern: process 0 of 2 stops, because another process was lost or ended; --resume continues from step 6."
     ]
     assert not (out / "config.json").exists()
     gone_on = rows(train(text, out, replace(OPTIONS, resume=True))["record"])
@@ -109,7 +109,7 @@ def test_a_lost_process_and_resuming_with_another_number(text: Path, tmp_path: P
         path.unlink()
     done = torchrun(tmp_path, "", text, "--out", out, "--resume")
     assert done.returncode == 0, done.stderr
-    assert "train: going on from step 12 of 12" in done.stderr
+    assert "train: continuing from step 12 of 12" in done.stderr
     assert np.array_equal(rows(report_of(out)), gone_on)
 
 

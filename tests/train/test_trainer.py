@@ -150,10 +150,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     monkeypatch.undo()
     with pytest.raises(LuternError, match="was trained with learning_rate"):
         train(text, tmp_path / "parts", replace(options, resume=True, learning_rate=0.5))
-    with pytest.raises(LuternError, match="give --resume to go on with it"):
+    with pytest.raises(LuternError, match="give --resume to continue it"):
         train(text, tmp_path / "parts", options)
     parts = train(text, tmp_path / "parts", replace(options, resume=True))
-    assert "train: going on from step 6 of 12" in capsys.readouterr().err
+    assert "train: continuing from step 6 of 12" in capsys.readouterr().err
     assert parts["record"] == whole["record"]
     assert_equal_checkpoints(tmp_path / "whole", tmp_path / "parts")
     before = (tmp_path / "parts" / "model.safetensors").read_bytes()

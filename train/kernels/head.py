@@ -20,7 +20,8 @@ CHUNK_LOGITS = 1 << 25
 
 
 def head_loss(h: Tensor, norm: Tensor, eps: float, head: Any, bit_eps: float, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in nats of h [B, T, d] for targets [B, T]; ``head`` is a BitLinear, ``norm`` a gain [d]."""
+    """Return the mean cross-entropy in nats of h [B, T, d] for targets [B, T]; ``head`` is a BitLinear, ``norm`` a gain
+    [d]."""
     loss: Tensor = _HeadLoss.apply(
         h.reshape(-1, h.shape[-1]), norm, eps, head.weight, head.norm.weight, bit_eps, targets.flatten()
     )

@@ -5,7 +5,7 @@
     h + o + down ◄─ down ◄─ codes, swish·up ◄─ gate up ◄─ codes, norm ◄──────┘
 
 Backward keeps, in bytes a token: h (4 d), the sums of i, f, g, o (2 d each) and of gate and up (4 m), a factor a row of
-each product; and the trits, packed in 2 bits. Codes, states, the middle h and everything else are computed again. With
+each product; and the trits, packed in 2 bits. Codes, states, the middle h and all other values are computed again. With
 ``lean`` the sums of gate and up are computed again too, at the cost of that product.
 
 No gradient flows into ``start`` or out of the last state.
@@ -24,7 +24,7 @@ from lutern.train.kernels import plain
 
 
 def forms(x: Tensor) -> ModuleType:
-    """The kernels where they can run, elsewhere their plain forms."""
+    """Return the kernels where they can run, elsewhere their plain forms."""
     if x.is_cuda and x.dtype == torch.float32:
         from lutern.train.kernels import fast
 
@@ -33,7 +33,8 @@ def forms(x: Tensor) -> ModuleType:
 
 
 def narrow(x: Tensor) -> torch.dtype:
-    """Type of sums, codes and scaled gradients: bfloat16 for float32; float64 stays, so that tests can be exact."""
+    """Return the type of sums, codes and scaled gradients: bfloat16 for float32; float64 stays, so that tests can be
+    exact."""
     return torch.bfloat16 if x.dtype == torch.float32 else x.dtype
 
 
@@ -189,7 +190,7 @@ class _Layer(torch.autograd.Function):
 
 
 def stacked(matrices: list[Tensor]) -> Tensor:
-    """Equal matrices as one tensor, without a copy if they are consecutive in one buffer."""
+    """Return equal matrices as one tensor, without a copy if they are consecutive in one buffer."""
     first, step = matrices[0], matrices[0].numel()
     begin = first.storage_offset()
     same = all(m.untyped_storage().data_ptr() == first.untyped_storage().data_ptr() for m in matrices)

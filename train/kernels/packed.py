@@ -16,7 +16,7 @@ DIGITS = {2.0: 4, 1.6: 5}  # bits a trit to digits a byte
 
 
 def words_of(columns: int, digits: int) -> int:
-    """W, the number of 32-bit words of a row."""
+    """Return W, the number of 32-bit words of a row."""
     return -(-columns // (4 * digits))
 
 
@@ -49,7 +49,8 @@ def unpack_rows(words: Tensor, columns: int, digits: int) -> Tensor:
 
 
 def products_of(words: Tensor, codes: Tensor, digits: int) -> Tensor:
-    """The plain form of ``packed_kernel.products_of``: words [J, rows, W] and codes [J, columns] give [J, rows]."""
+    """Return the plain form of ``packed_kernel.products_of``: words [J, rows, W] and codes [J, columns] give [J,
+    rows]."""
     columns = codes.shape[-1]
     trits = torch.stack([unpack_rows(matrix, columns, digits) for matrix in words]).to(torch.float32)
     return (trits @ codes.to(torch.float32).unsqueeze(-1)).squeeze(-1)

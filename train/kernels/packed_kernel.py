@@ -20,7 +20,7 @@ NATIVE = os.environ.get("TRITON_INTERPRET") != "1"  # Triton's interpreter canno
 
 @triton.jit
 def _dot4(digits, codes, total, NATIVE: tl.constexpr):  # type: ignore[no-untyped-def]
-    """``total`` plus the products of four unsigned bytes and four signed bytes."""
+    """Return ``total`` plus the products of four unsigned bytes and four signed bytes."""
     if NATIVE:
         out = tl.inline_asm_elementwise(
             "dp4a.u32.s32 $0, $1, $2, $3;", "=r,r,r,r", [digits, codes, total], dtype=tl.int32, is_pure=True, pack=1
@@ -68,7 +68,7 @@ def _products(  # type: ignore[no-untyped-def]
 
 
 def products_of(words: Tensor, codes: Tensor, digits: int) -> Tensor:
-    """Sums float32 [J, rows] of words [J, rows, W] and codes int8 [J, columns]; columns is a multiple of 4."""
+    """Return sums float32 [J, rows] of words [J, rows, W] and codes int8 [J, columns]; columns is a multiple of 4."""
     matrices, rows, width = words.shape
     out = torch.empty(matrices, rows, device=words.device)
     block = min(256, triton.next_power_of_2(width))

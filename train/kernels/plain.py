@@ -22,12 +22,12 @@ from lutern.model_ref.ternarise import SMALLEST_SCALE
 
 SMALLEST_ABSMAX = float(float_model.SMALLEST_ABSMAX)
 
-Dropout = tuple[Tensor | None, int, float]  # seed [1] on the device, number of this use of it, share that is zeroed
+Dropout = tuple[Tensor | None, int, float]  # seed [1] on the device, number of this use, share that is zeroed
 Product = tuple[Tensor, Tensor, Tensor]  # sums [..., N, rows], factor [..., N] and scale [...] of a BitLinear
 
 
 def value_of(product: Product) -> Tensor:
-    """The output of the BitLinear, in the precision of its factors."""
+    """Return the output of the BitLinear, in the precision of its factors."""
     sums, factor, scale = product
     return sums.to(factor.dtype) * (scale / factor).unsqueeze(-1)
 
@@ -38,7 +38,7 @@ def rounded(x: Tensor) -> Tensor:
 
 
 def kept(shape: tuple[int, int], dropout: Dropout, like: Tensor) -> Tensor:
-    """The factors of dropout: 0, or 1 / (1 - share)."""
+    """Return the factors of dropout: 0, or 1 / (1 - share)."""
     seed, use, share = dropout
     if seed is None or share == 0:
         return torch.ones((), dtype=like.dtype, device=like.device)
@@ -47,13 +47,14 @@ def kept(shape: tuple[int, int], dropout: Dropout, like: Tensor) -> Tensor:
 
 
 def scales_of(weights: list[Tensor]) -> Tensor:
-    """Scale of each matrix: its mean magnitude."""
+    """Return the scale of each matrix: its mean magnitude."""
     means = torch._foreach_mul(torch._foreach_norm(weights, 1), [1 / weight.numel() for weight in weights])
     return torch.stack(means).clamp(min=SMALLEST_SCALE)
 
 
 def ternarise(weights: list[Tensor], scales: Tensor, dtype: torch.dtype) -> tuple[list[Tensor], Tensor]:
-    """Trits of each matrix in ``dtype``; and all of them packed, four in a byte, each matrix at a multiple of 16."""
+    """Return trits of each matrix in ``dtype``; and all of them packed, four in a byte, each matrix at a multiple of
+    16."""
     trits = [(weight / scale).round().clamp(-1, 1) for weight, scale in zip(weights, scales, strict=True)]
     flat = torch.cat([F.pad(t.flatten(), (0, padded(t.numel()) - t.numel())) for t in trits])
     digits = (flat + 1).to(torch.uint8).view(-1, 4) << torch.arange(0, 8, 2, dtype=torch.uint8, device=flat.device)
@@ -67,12 +68,12 @@ def unpack(packed: Tensor, shapes: list[torch.Size], dtype: torch.dtype) -> list
 
 
 def padded(elements: int) -> int:
-    """Elements that a matrix takes in a buffer of several matrices."""
+    """Return elements that a matrix takes in a buffer of several matrices."""
     return -(-elements // 16) * 16
 
 
 def matrices_of(flat: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
-    """Views of a buffer as consecutive matrices."""
+    """Return views of a buffer as consecutive matrices."""
     out, begin = [], 0
     for shape in shapes:
         out.append(flat[begin : begin + shape.numel()].view(shape))
@@ -81,17 +82,18 @@ def matrices_of(flat: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
 
 
 def product(codes: Tensor, trits: Tensor, dtype: torch.dtype) -> Tensor:
-    """Sums [..., N, rows] of codes [..., N, columns] and trits [..., rows, columns]; only ``dtype`` rounds them."""
+    """Return sums [..., N, rows] of codes [..., N, columns] and trits [..., rows, columns]; only ``dtype`` rounds
+    them."""
     return (codes @ trits.transpose(-1, -2)).to(dtype)
 
 
 def weight_gradient(d: Tensor, codes: Tensor, dtype: torch.dtype) -> Tensor:
-    """dW [..., rows, columns] from scaled gradients [..., N, rows] and codes [..., N, columns]."""
+    """Return dW [..., rows, columns] from scaled gradients [..., N, rows] and codes [..., N, columns]."""
     return (d.transpose(-1, -2) @ codes).to(dtype)
 
 
 def _unit(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """x divided by its root mean square, and the factor."""
+    """Return x divided by its root mean square, and the factor."""
     root = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
     return x * root, root
 
@@ -110,19 +112,20 @@ def _before_codes(dcodes: Tensor, scale: Tensor, factor: Tensor) -> Tensor:
 
 
 def add_product(h: Tensor, added: Product, dropout: Dropout) -> Tensor:
-    """h + dropout(value), [N, d]."""
+    """Return h + dropout(value), [N, d]."""
     return h + value_of(added) * kept((h.shape[0], h.shape[1]), dropout, h)
 
 
 def add_product_backward(dh: Tensor, factor: Tensor, dropout: Dropout, dtype: torch.dtype) -> Tensor:
-    """The scaled gradient of the sums of ``add_product``."""
+    """Return the scaled gradient of the sums of ``add_product``."""
     return (dh * kept((dh.shape[0], dh.shape[1]), dropout, dh) / factor.unsqueeze(-1)).to(dtype)
 
 
 def norm_codes(
     h: Tensor, outer: Tensor, outer_eps: float, gains: Tensor, eps: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Codes [J, N, d] and factors [J, N] of h [N, d] after the norm with gain ``outer`` and J norms with ``gains``."""
+    """Return codes [J, N, d] and factors [J, N] of h [N, d] after the norm with gain ``outer`` and J norms with
+    ``gains``."""
     u, _ = _unit(_unit(h, outer_eps)[0] * outer, eps)
     return _quantised(u * gains[:, None], dtype)
 
@@ -139,7 +142,8 @@ def norm_codes_backward(
     dh: Tensor | None,
     narrow: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The codes again; dh plus the gradient of h; gradients of ``gains`` and ``outer``; scale [J], factor [J, N]."""
+    """Return the codes again; dh plus the gradient of h; gradients of ``gains`` and ``outer``; scale [J], factor [J,
+    N]."""
     unit_outer, root_outer = _unit(h, outer_eps)
     u, root = _unit(unit_outer * outer, eps)
     y = u * gains[:, None]
@@ -154,7 +158,7 @@ def norm_codes_backward(
 def gated_codes(
     g: Product, states: Tensor, norm: Tensor, norm_eps: float, gain: Tensor, eps: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Codes [N, d] and factor [N] of norm(g) * swish(states)."""
+    """Return codes [N, d] and factor [N] of norm(g) * swish(states)."""
     z = _unit(value_of(g), norm_eps)[0] * norm * F.silu(states)
     return _quantised(_unit(z, eps)[0] * gain, dtype)
 
@@ -171,7 +175,8 @@ def gated_codes_backward(
     dcodes: Tensor,
     out: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The codes again; gradients of ``states``, ``gain`` and ``norm``. The scaled gradient of g goes to ``out``."""
+    """Return the codes again; gradients of ``states``, ``gain`` and ``norm``. The scaled gradient of g goes to
+    ``out``."""
     unit_g, root_g = _unit(value_of(g), norm_eps)
     swish = F.silu(states)
     u, root = _unit(unit_g * norm * swish, eps)
@@ -190,7 +195,7 @@ def _swish_slope(x: Tensor) -> Tensor:
 
 
 def swish_codes(p: Product, gain: Tensor, eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Codes [N, m] and factor [N] of swish(gate) * up, where p is [N, 2m]: gate, up."""
+    """Return codes [N, m] and factor [N] of swish(gate) * up, where p is [N, 2m]: gate, up."""
     gate, up = value_of(p).chunk(2, -1)
     return _quantised(_unit(F.silu(gate) * up, eps)[0] * gain, dtype)
 
@@ -198,7 +203,7 @@ def swish_codes(p: Product, gain: Tensor, eps: float, dtype: torch.dtype) -> tup
 def swish_codes_backward(
     p: Product, gain: Tensor, eps: float, factor: Tensor, scale: Tensor, dcodes: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The codes again; the scaled gradient of p [N, 2m]; the gradient of ``gain``."""
+    """Return the codes again; the scaled gradient of p [N, 2m]; the gradient of ``gain``."""
     gate, up = value_of(p).chunk(2, -1)
     swish = F.silu(gate)
     u, root = _unit(swish * up, eps)
@@ -210,14 +215,14 @@ def swish_codes_backward(
 
 
 def _gates(i: Product, f: Product, bound: Tensor, streams: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Candidate, sigmoid and forget gate, each [B, T, d]."""
+    """Return candidate, sigmoid and forget gate, each [B, T, d]."""
     shape = (streams, -1, i[0].shape[-1])
     candidate, opened = value_of(i).view(shape), torch.sigmoid(value_of(f)).view(shape)
     return candidate, opened, bound + (1 - bound) * opened
 
 
 def gated_scan(i: Product, f: Product, bound: Tensor, start: Tensor) -> Tensor:
-    """States [B, T, d] of S[t] = F[t] S[t-1] + (1 - F[t]) swish(i[t]), F = bound + (1 - bound) sigmoid(f)."""
+    """Return states [B, T, d] of S[t] = F[t] S[t-1] + (1 - F[t]) swish(i[t]), F = bound + (1 - bound) sigmoid(f)."""
     candidate, _, forget = _gates(i, f, bound, len(start))
     x, carried, states = (1 - forget) * F.silu(candidate), start, []
     for t in range(x.shape[1]):
@@ -229,7 +234,7 @@ def gated_scan(i: Product, f: Product, bound: Tensor, start: Tensor) -> Tensor:
 def gated_scan_backward(
     i: Product, f: Product, bound: Tensor, start: Tensor, states: Tensor, dstates: Tensor, di: Tensor, df: Tensor
 ) -> Tensor:
-    """Gradient of ``bound``; the scaled gradients of i and f go to ``di`` and ``df``, [N, d]."""
+    """Return the gradient of ``bound``; the scaled gradients of i and f go to ``di`` and ``df``, [N, d]."""
     candidate, opened, forget = _gates(i, f, bound, len(start))
     carried, gradients = torch.zeros_like(start), []
     for t in reversed(range(states.shape[1])):
@@ -249,7 +254,7 @@ def gated_scan_backward(
 def cross_entropy(
     sums: Tensor, factor: Tensor, scale: Tensor, targets: Tensor, weight: float, narrow: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Losses [C] in nats of logits as sums [C, V], and the scaled gradient of ``weight`` times their sum."""
+    """Return losses [C] in nats of logits as sums [C, V], and the scaled gradient of ``weight`` times their sum."""
     logits = value_of((sums, factor, scale))
     losses = F.cross_entropy(logits, targets, reduction="none")
     d = logits.softmax(-1)

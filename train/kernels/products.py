@@ -43,7 +43,7 @@ def _int8_product(  # type: ignore[no-untyped-def]
 
 
 def product(codes: Tensor, trits: Tensor, dtype: torch.dtype) -> Tensor:
-    """As ``plain.product``; the type of the codes, int8 or bfloat16, selects the kernel."""
+    """Compute ``plain.product``; the type of the codes, int8 or bfloat16, selects the kernel."""
     if codes.dtype != torch.int8:
         if dtype == codes.dtype:
             return codes @ trits.transpose(-1, -2)
@@ -61,7 +61,7 @@ def weight_gradient(d: Tensor, codes: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _wide(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
-    """a @ b of narrow operands; sums and result are in ``dtype``."""
+    """Return a @ b of narrow operands; sums and result are in ``dtype``."""
     if not a.is_cuda:  # Triton's interpreter
         return a.to(dtype) @ b.to(dtype)
     return torch.bmm(a, b, out_dtype=dtype) if a.ndim == 3 else torch.mm(a, b, out_dtype=dtype)

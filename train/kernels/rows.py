@@ -149,7 +149,8 @@ def _add_product_backward(  # type: ignore[no-untyped-def]
 
 
 def block_of(width: int, copies: int = 1) -> dict[str, int]:
-    """BLOCK and warps for a row: one short row needs few elements a thread, many long rows more, to save reductions."""
+    """Return BLOCK and warps for a row: one short row needs few elements a thread, many long rows more, to save
+    reductions."""
     block = triton.next_power_of_2(width)
     elements = WIDE if copies * block > 2048 else NARROW
     return {"BLOCK": block, "num_warps": max(1, min(16, copies * block // (32 * elements)))}

@@ -36,7 +36,7 @@ def _pair(decays, ends, at, inside):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _walked(carried, decays, ends, first, segment, channel, channels):  # type: ignore[no-untyped-def]
-    """The state after the segments before this one; ``first`` is the first segment of the stream."""
+    """Return the state after the segments before this one; ``first`` is the first segment of the stream."""
     for before in range(0, segment, 4):
         at = (first + before) * channels + channel
         inside = channel < channels
@@ -146,7 +146,7 @@ def _load_back(  # type: ignore[no-untyped-def]
     channels,
     FINAL: tl.constexpr,
 ):
-    """Sigmoid of f, candidate, the state before and its gradient at time t, for the walk backwards."""
+    """Return sigmoid of f, candidate, the state before and its gradient at time t, for the walk backwards."""
     inside = (channel < channels) & (t >= 0)
     n = stream * length + t
     opened = tl.sigmoid(_value(f_sums, f_factors, f_scale, n, channel, channels, inside))
@@ -254,7 +254,7 @@ def _backward(  # type: ignore[no-untyped-def]
 
 
 def gated_scan(i: Product, f: Product, bound: Tensor, start: Tensor, states: Tensor | None = None) -> Tensor:
-    """As ``plain.gated_scan``; for a single time, ``states`` may be ``start`` itself."""
+    """Compute ``plain.gated_scan``; for a single time, ``states`` may be ``start`` itself."""
     streams, d = start.shape
     length = len(i[0]) // streams
     segments = triton.cdiv(length, SEGMENT)

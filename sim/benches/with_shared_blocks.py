@@ -1,7 +1,7 @@
-"""Wrappers for the benches of the sigmoid and of the blocks that use it.
+"""Joins blocks with the sigmoid and the memory of gates that they share, for their benches.
 
 i ─► valid bits ─► Sigmoid ─► o                     StreamedSigmoid
-ports ─► block ◄─► Sigmoid, GateMemory             WithSigmoid: the ports of the block, except `sigmoid` and `gates`
+ports ─► block ◄─► Sigmoid, GateMemory             WithSharedBlocks: the block's ports, except `sigmoid` and `gates`
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class StreamedSigmoid(wiring.Component):
         return m
 
 
-class WithSigmoid(wiring.Component):
+class WithSharedBlocks(wiring.Component):
     """``block``, the sigmoid and the memory of gates that it uses."""
 
     shared = {"sigmoid": Sigmoid, "gates": GateMemory}
