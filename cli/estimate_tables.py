@@ -29,7 +29,7 @@ COLUMNS = (
 
 
 def _own_rows(size: str, model_config: ModelConfig) -> list[tuple[Any, ...]]:
-    """Return what machines of this project would do with a model: on boards, at AXI4 ports, on larger devices."""
+    """Return the rates of machines of this project with a model: on boards, at AXI4 ports, on larger devices."""
     found = [
         _row(size, one.tokens_per_second, "estimated", "", ", ".join(one.boards), _machine_text(one))
         for one in on_boards.rows()

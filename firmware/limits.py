@@ -54,7 +54,7 @@ def state_elements(model_config: ModelConfig) -> int:
 
 @lru_cache(maxsize=256)
 def sizes_of(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> Sizes:
-    """Return ``program_sizes``, even for a machine whose FIFO is too short for gains, which is a lack of its own."""
+    """Return ``program_sizes``, even for a machine whose FIFO is too short for gains: that lack is found separately."""
     try:
         return program_sizes(model_config, hw_config, embedding_bits)
     except LuternError:
@@ -154,7 +154,7 @@ def _limit_lacks(model_config: ModelConfig, hw_config: HwConfig) -> Iterator[Lac
 def _layout_lacks(model_config: ModelConfig, hw_config: HwConfig) -> Iterator[Lack]:
     """Return sizes that are no multiples, and records that cannot be laid out.
 
-    An example are gains for which a FIFO is too short.
+    One example is gains for which a FIFO is too short.
     """
     results = hw_config.results_per_cycle
     for what, value in (

@@ -142,7 +142,7 @@ class Cost:
 class Packed:
     """Places of logic and flip-flops as nextpnr packs them, which is what a build reports.
 
-    They include what carry chains need at their ends.
+    They include the cells at the ends of carry chains.
     """
 
     comb: int

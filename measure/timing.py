@@ -205,7 +205,7 @@ class Checked:
         self.left = 0
 
     def begin(self, when: int) -> None:
-        """Begin a row, of which nothing is read before cycle ``when``."""
+        """Begin a row whose first word is not read before cycle ``when``."""
         self.source.begin(when)
         self.left = self.count
 
