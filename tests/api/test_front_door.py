@@ -223,7 +223,7 @@ def test_verilog() -> None:
         ),
         (
             "lutern.estimate('1.3b')",
-            r'1.3b is .* An estimate needs no weights: .*lutern.estimate\(lutern.PUBLISHED\["1.3b"\]\)',
+            ("lutern.estimate('1.3b')", r'1.3b is .* An estimate needs no weights: .*PUBLISHED\["1.3b"\]\)'),
         ),
         ("lutern.load('nowhere')", "there is no model nowhere; give one of demo, demo-small, or a folder with"),
         ("model.logits([0, 27])", "token 27 at position 1 is outside the vocabulary of 27 tokens; encode the text"),
