@@ -87,7 +87,7 @@ def test_machines_with_axi() -> None:
     assert set(map(tuple, lines[:-1])) <= set(documented())
     said = lines[-1][0]
     for text in (
-        "1.0: the cycle model's;",
+        "With share 1.0, cycles are the cycle model's;",
         "No share of a DDR4 or HBM2 was measured",
         "2.7B on axi-x128 with --set max_w",
     ):
