@@ -110,9 +110,9 @@ def print_axi(printer: Printer) -> None:
     printer.table("axi", columns, lines)
     printer.say(
         "tokens/s of T streams, by clock in MHz, and by the share of cycles in which the memory gives a word. With "
-        "share 1.0, cycles are the cycle model's; with less, the larger of these and words / share. T 8 (--set streams=8 "
-        "--set state=memory): cycles are a close estimate. No share of a DDR4 or HBM2 was measured, and no build reached a "
-        f"clock, since no open router supports such chips. {'; '.join(changed_machines)}."
+        "share 1.0, cycles are the cycle model's; with less, the larger of these and words / share. T 8 (--set "
+        "streams=8 --set state=memory): cycles are a close estimate. No share of a DDR4 or HBM2 was measured, and no "
+        f"build reached a clock, since no open router supports such chips. {'; '.join(changed_machines)}."
     )
 
 
