@@ -16,6 +16,7 @@ from functools import lru_cache
 from lutern.firmware.schedule import Sizes, program_sizes
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import STATE_BITS
+from lutern.hw.presets import PRESETS
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.embedding import NARROW_BITS, WIDE_BITS
 from lutern.model_ref.errors import LuternError
@@ -178,7 +179,10 @@ def check_fit(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: in
     """Refuse a shape that the machine cannot hold, with names and numbers."""
     found = lacks(model_config, hw_config, embedding_bits)
     if found:
-        advice = "" if "choose" in found[0].text else "; choose a larger preset or a smaller model"
+        held = (name for name, of in PRESETS.items() if not lacks(model_config, of, embedding_bits))
+        larger = next(held, None)
+        instead = f"a preset that holds it, such as {larger}, or a smaller model" if larger else "a smaller model"
+        advice = "" if "choose" in found[0].text else f"; choose {instead}"
         raise LuternError(f"{reasons(found)}{advice}.")
 
 
