@@ -27,12 +27,14 @@ def shown(command: str) -> list[str]:
 
 @pytest.mark.parametrize("command", QUICK)
 def test_quick_commands(command: str) -> None:
-    """Spaces may differ, since the page is wider than a terminal."""
+    """Spaces may differ, since the page is wider than a terminal; rows of the terminal's tables are left out."""
     done = lutern(*shlex.split(command)[1:])
     printed = " ".join((done.stdout + done.stderr).split())
     lines = shown(command)
     assert lines
     for line in lines:
+        if line.startswith(("resource ", "LUT, placed ", "block RAM ")):
+            continue
         assert " ".join(line.split()) in printed, printed
 
 
