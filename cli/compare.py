@@ -34,8 +34,10 @@ ERROR_COLUMNS = (
 
 def compare(
     models: Annotated[list[str] | None, typer.Argument(help="Checkpoint folders to compare as well.")] = None,
-    large: Annotated[bool, typer.Option("--large", help="V 32000, d 1024 too: half a minute, 3 GB.")] = False,
-    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Random weights stored as the releases are.")] = False,
+    large: Annotated[bool, typer.Option("--large", help="Also compare V 32000, d 1024 (half a minute, 3 GB).")] = False,
+    bfloat16: Annotated[
+        bool, typer.Option("--bfloat16", help="Store random weights in bfloat16, as in the releases.")
+    ] = False,
     word_lengths: Annotated[
         bool, typer.Option("--word-lengths", help="Print the error from every word length.")
     ] = False,
@@ -55,7 +57,7 @@ def compare(
 
 
 def _errors(printer: Printer, models: list[str], large: bool, bfloat16: bool) -> bool:
-    """Return the error of each checkpoint; whether all of them pass."""
+    """Return the error of each checkpoint, and whether all of them pass."""
     opened = [(name, _checkpoint(name)) for name in models]  # refused before anything is computed
     shapes = {**measure.SHAPES, **(measure.LARGE if large else {})}
     reference = measure.reference()

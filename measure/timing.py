@@ -198,7 +198,8 @@ class ReaderAhead:
 
 
 class Checked:
-    """A reader of rows; the first ``count`` words of a row, its check, are taken as they show (hw/weight_check.py)."""
+    """A reader of rows. The first ``count`` words of a row are its check, and are taken in the cycle in which they show
+    (hw/weight_check.py)."""
 
     def __init__(self, source: ReaderAhead, count: int) -> None:
         self.source, self.count = source, count

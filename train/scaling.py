@@ -7,10 +7,10 @@ PyTorch.
 
     OUT/plan.json                    options that all runs have in common; another plan in the same folder is refused
     OUT/KIND-SIZE/run.json           a finished run: kept, not trained again
-    OUT/KIND-SIZE/record.json        the same of a run under way, as of its last validation
+    OUT/KIND-SIZE/record.json        the same for an unfinished run, up to its last validation
     OUT/KIND-SIZE/training, log.txt  its saves, from which the next call continues, and its messages
 
-Each run is a process of its own (scaling_run.py, started by scaling_all.py), some of them at once.  All read the same
+scaling_all.py starts a process for each run (scaling_run.py), several of them in parallel.  All read the same
 crops in the same order, so that sizes differ by nothing but their shape and learning rate.
 """
 
