@@ -35,9 +35,7 @@ ERROR_COLUMNS = (
 def compare(
     models: Annotated[list[str] | None, typer.Argument(help="Checkpoint folders to compare as well.")] = None,
     large: Annotated[bool, typer.Option("--large", help="Also compare V 32000, d 1024 (half a minute, 3 GB).")] = False,
-    bfloat16: Annotated[
-        bool, typer.Option("--bfloat16", help="Store random weights in bfloat16, as in the releases.")
-    ] = False,
+    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Store random weights in bfloat16.")] = False,
     word_lengths: Annotated[
         bool, typer.Option("--word-lengths", help="Print the error from every word length.")
     ] = False,
