@@ -1,4 +1,4 @@
-"""What ``import lutern`` offers, on top of all other packages; the command line uses the same calls.
+"""The calls of ``import lutern``, on top of all other packages; the command line uses the same ones.
 
 models.py     a model by its name: text, logits, estimate           needs NumPy and the tokenizer
 machines.py   a machine that runs it: simulated, or at a port       needs the descriptions of the gateware

@@ -1,4 +1,4 @@
-"""What writing a text took: tokens, time, clock cycles, and use of the lanes."""
+"""The figures of a text that was written: tokens, time, clock cycles, and use of the lanes."""
 
 from __future__ import annotations
 

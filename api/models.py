@@ -134,7 +134,7 @@ class Model:
         tokens : str or array of int
             A text, or its token numbers [T].
         numerics : str
-            "integer": what the gateware computes, float64, exact. "float": the float32 network of the checkpoint.
+            "integer": the numbers of the gateware as float64, exact. "float": the float32 network of the checkpoint.
 
         Raises
         ------
@@ -268,8 +268,8 @@ def checkpoint_folder(name: str) -> Path:
             raise LuternError(f"{name} is an image already; give the checkpoint folder that it was made from.")
         if name in PUBLISHED:
             raise LuternError(
-                f"{name} is a published shape, whose weights are not shipped; give the checkpoint folder. No weights are "
-                f'needed by lutern estimate --size {name}, and from Python by lutern.estimate(lutern.PUBLISHED["{name}"]).'
+                f"{name} is a published shape, whose weights are not shipped; give the checkpoint folder. An estimate "
+                f'needs no weights: lutern estimate --size {name}, or lutern.estimate(lutern.PUBLISHED["{name}"]).'
             )
         raise LuternError(
             not_a_folder(name)

@@ -34,9 +34,9 @@ class StyleOptions(TypedDict, total=False):
     ``tokens``: most tokens to write, 200 by default. ``temperature``: 0 takes the likeliest token. ``top_k``,
     ``top_p``, ``min_p``, ``repetition_penalty``: see ``firmware.host_sampling.Sampling``; with one of these the host
     chooses, and for every token 4 bytes for each token of the vocabulary come over the link. Options that are not given
-    are those of the model's generation_config.json, else temperature 0.8 alone. ``seed``: seed of the choice; prompt i
-    has seed + i. ``stop``: texts before which to end. ``ignore_eos``: continue after the end-of-text token. ``begin``:
-    feed the tokens that the tokenizer puts ahead of a text.
+    come from the model's generation_config.json; without it, the temperature is 0.8. ``seed``: seed of the choice;
+    prompt i has seed + i. ``stop``: texts before which to end. ``ignore_eos``: continue after the end-of-text token.
+    ``begin``: feed the tokens that the tokenizer puts ahead of a text.
     """
 
     tokens: int
@@ -176,7 +176,7 @@ class Texts:
             yield piece.which, self.texts[piece.which].take()
 
     def rest(self) -> Iterator[tuple[int, str]]:
-        """Yield what is left to print of every text if no more tokens come."""
+        """Yield the rest of every text that is not printed yet, if no more tokens come."""
         for which, text in enumerate(self.texts):
             yield which, text.finish()
 
@@ -248,7 +248,7 @@ class Talk:
                 self._chat.answered(text.text, whole=self._whole)
 
     def rest(self) -> str:
-        """Return what is left to print of the last answer, if it was broken off."""
+        """Return the rest of the last answer that is not printed yet, if the answer was broken off."""
         return "" if self._text is None else self._text.finish()
 
     def figures(self) -> Figures | None:

@@ -1,4 +1,4 @@
-"""Places the block RAMs of a large machine's trits: those of one address are adjacent.
+"""Places the block RAMs of a large machine's trits: block RAMs of one address are adjacent.
 
     groups (bank, part), each of one address register ─► columns of a pair of rows ─► attribute BEL of each cell
 

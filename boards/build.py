@@ -6,7 +6,7 @@
                           ├─► route-<digest>     nextpnr, once a seed
                           └─► <board>-<preset>-<digest>   best seed: top.bit, report.json, manifest.json, floorplan.svg
 
-The result of every step is kept under a digest of what it is made from (`cache.py`). A build that was interrupted
+The result of every step is kept under a digest of its inputs (`cache.py`). A build that was interrupted
 continues after the last finished step, and a build with more seeds runs only the new ones. A digest leaves out source
 positions, so moving a line causes no new build.
 

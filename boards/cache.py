@@ -59,10 +59,9 @@ def require_writable(folder: Path, what: str = "Nothing can be built") -> None:
 
 
 def wasm_environment() -> dict[str, str]:
-    """Return what WebAssembly tools need in their environment.
+    """Return the environment variables that WebAssembly tools need.
 
-    They keep what they compiled for this machine in the user's cache folder, or under LUTERN_CACHE if that folder
-    cannot be written.
+    They keep their compiled code in the user's cache folder, or under LUTERN_CACHE if that folder cannot be written.
     """
     with contextlib.suppress(LuternError):
         own = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "HOME")

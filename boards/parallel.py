@@ -20,7 +20,7 @@ WATCH_SECONDS = 1.0
 
 
 class Tools:
-    """Processes of tools; ``stop`` ends those that run, and no further one starts."""
+    """Processes of tools; ``stop`` ends the running ones, and no further one starts."""
 
     def __init__(self) -> None:
         self._lock, self._running, self._stopped = Lock(), set[subprocess.Popen[bytes]](), False
@@ -67,7 +67,7 @@ def _waited(process: subprocess.Popen[bytes], seconds: float | None) -> int | No
 def run_together(
     jobs: Sequence[Callable[[Tools], T]], progress: Callable[[int], None], most: int = 0
 ) -> list[T | LuternError]:
-    """Return what each job returns, or how it failed. ``most``: jobs at a time, if not as many as cores; ``progress``
+    """Return the result of each job, or its failure. ``most``: jobs at a time, if not as many as cores; ``progress``
     is told how many are done."""
     tools, most = Tools(), min(most or len(os.sched_getaffinity(0)), len(jobs))
 

@@ -24,7 +24,8 @@ _CELLS = "LUT4|TRELLIS_FF|CCU2C|PFUMX|L6MUX21|DP16KD|MULT18X18D|TRELLIS_DPR16X4"
 
 @dataclass(frozen=True)
 class Clock:
-    """A clock domain: its target and what it achieves. ``has_path``: there is a path that limits it."""
+    """A clock domain, with its target frequency and the frequency that it reaches. ``has_path``: there is a path that
+    limits it."""
 
     domain: str
     target_hz: float
@@ -44,7 +45,7 @@ class Hop:
     kind
         "routing" (of the net ``name``), "logic", "clk-to-q" or "setup" (of the cell ``name``).
     source
-        The line of Python that makes the signal after which net or cell are named.
+        The line of Python that makes the signal whose name the net or cell has.
     """
 
     kind: str
@@ -165,9 +166,9 @@ def source_lines(rtlil_text: str) -> dict[str, str]:
 
 
 def signal_of(name: str) -> str:
-    """Return the signal after which a net or cell is named.
+    """Return the signal whose name a net or cell has.
 
-    What yosys derives from a signal has the signal's name and types of cells in its name.
+    Names that yosys derives from a signal consist of the signal's name and types of cells.
     """
     return re.sub(rf"(_({_CELLS})(_.*|$)|\[\d+\]$|\$(DPRAM|CCU2|PFUMX).*)", "", name)
 

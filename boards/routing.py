@@ -51,7 +51,7 @@ class Routing:
 
     @property
     def digest_text(self) -> str:
-        """What a route depends on, in addition to its arguments."""
+        """The inputs of a route in addition to its arguments."""
         return json.dumps([asdict(self), LAYOUT if self.prepared else 0])
 
     @property

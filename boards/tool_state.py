@@ -16,7 +16,7 @@ _NEXTPNR = re.compile(r"^Info: +(.+)$")
 
 
 def state_of(log: Path) -> str:
-    """Return the last words of a log that say what the tool is doing; empty if none do yet."""
+    """Return the last words of a log that name the tool's present step; empty if there are none yet."""
     try:
         with open(log, "rb") as file:
             file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))

@@ -31,7 +31,7 @@ def serve_board(
     """Serve the simulated board at a port of its own until Ctrl-C or SIGTERM: give that port to `lutern generate --on`.
 
     In the background of a script (`lutern board &`) Ctrl-C is ignored; `kill` ends it. The port is the first line of
-    standard output, a TCP port the second. On a terminal they are followed by what to type next.
+    standard output, a TCP port the second. On a terminal the next commands to type follow them.
     """
     config = machine_or_default(preset_name, settings, machine_file, DEFAULT)
     with ExitStack() as stack:
@@ -48,7 +48,7 @@ def serve_board(
 
 
 def what_is_next(config: HwConfig, port: str, tcp: int | None) -> list[str]:
-    """Return what to type in another terminal, each on a line that can be copied."""
+    """Return commands to type in another terminal, each on a line that can be copied."""
     model = largest_shipped(config)
     writes = f"lutern generate --on {port}" + ("" if model else " --model MODEL")
     lines = [f"{config.name} is simulated at {port}; in another terminal:", f"  lutern selftest --on {port}"]

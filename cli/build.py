@@ -47,7 +47,7 @@ def build(
     ] = 1,
     model: Annotated[str, typer.Option(help="Check that this model fits: a name, a folder or an image.")] = "",
     counters: Annotated[
-        bool, typer.Option("--counters", help="Count what lanes and record stream wait for; lutern cycles reads it.")
+        bool, typer.Option("--counters", help="Count the waits of lanes and record stream, for lutern cycles.")
     ] = False,
     frequency_mhz: Annotated[
         float | None, real("--frequency", least=1, most=1000, help="Clock of the machine in MHz, if not the preset's.")
@@ -165,7 +165,7 @@ def print_build(printer: Printer, built: Build, place: Path | None = None) -> No
 
 
 def print_clocks(printer: Printer, built: Build) -> None:
-    """Print what each clock reaches, with the best seed and with every other."""
+    """Print the frequency that each clock reaches, with the best seed and with every other."""
     columns = (
         Column("clock", left=True),
         Column("achieved_hz", "MHz"),
@@ -192,8 +192,7 @@ def reached(clock: Clock) -> Cell:
 
 
 def slowest_path(route: Route) -> list[tuple[str, str, float]]:
-    """Return line, signal and delay of the critical path; what comes from one line is one row, with its delays
-    added."""
+    """Return line, signal and delay of the critical path; all delays of one source line are added up in one row."""
     rows: list[tuple[str, str, float]] = []
     for hop in route.path:
         if rows and rows[-1][0] == hop.source:

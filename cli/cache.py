@@ -64,7 +64,7 @@ def size(form: FormatOption = "text") -> None:
 
 @app.command("clear")
 def clear(kinds: Annotated[list[str] | None, typer.Argument(help=f"All if none: {', '.join(KINDS)}.")] = None) -> None:
-    """Remove what is kept; it is made again when it is needed. Bitstreams take minutes to an hour each."""
+    """Remove the kept results; a command that needs them makes them again. Bitstreams take minutes to an hour each."""
     chosen = list(dict.fromkeys(kinds or KINDS))
     for kind in chosen:
         if kind not in KINDS:

@@ -112,7 +112,7 @@ else:
 INTERRUPTED = 130
 """The status after Ctrl-C."""
 _UsageError: Any = typer.BadParameter.__base__
-"""What the command line's parser raises."""
+"""The exceptions of the command line's parser."""
 
 
 def defaults() -> dict[str, Any]:
@@ -128,8 +128,8 @@ def _end(number: int, frame: FrameType | None) -> None:
 def run() -> int:
     """Run the command line, and return the exit status.
 
-    What a user can mend ends with one sentence and status 1. Ctrl-C ends it in silence with status 130, SIGTERM with
-    143, and the end of its terminal with 129.
+    An error that a user can correct ends with one sentence and status 1. Ctrl-C ends it in silence with status 130,
+    SIGTERM with 143, and the end of its terminal with 129.
     """
     signal.signal(signal.SIGTERM, _end)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup

@@ -1,4 +1,4 @@
-"""`lutern compare`: errors of the integer network and of a float16 run, and what each word length costs."""
+"""`lutern compare`: errors of the integer network and of a float16 run, and the error from each word length."""
 
 from __future__ import annotations
 
@@ -34,11 +34,13 @@ ERROR_COLUMNS = (
 
 def compare(
     models: Annotated[list[str] | None, typer.Argument(help="Checkpoint folders to compare as well.")] = None,
-    large: Annotated[bool, typer.Option("--large", help="V 32000, d 1024 too: half a minute, 3 GB.")] = False,
-    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Random weights stored as the releases are.")] = False,
-    word_lengths: Annotated[bool, typer.Option("--word-lengths", help="Print what every word length costs.")] = False,
+    large: Annotated[bool, typer.Option("--large", help="Also compare V 32000, d 1024 (half a minute, 3 GB).")] = False,
+    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Store random weights in bfloat16.")] = False,
+    word_lengths: Annotated[
+        bool, typer.Option("--word-lengths", help="Print the error from every word length.")
+    ] = False,
     embeddings: Annotated[
-        bool, typer.Option("--embeddings", help="Print what embeddings of 12 bits save and cost.")
+        bool, typer.Option("--embeddings", help="Print bytes and error of embeddings of 12 bits.")
     ] = False,
     form: FormatOption = "text",
 ) -> None:
@@ -53,7 +55,7 @@ def compare(
 
 
 def _errors(printer: Printer, models: list[str], large: bool, bfloat16: bool) -> bool:
-    """Return the error of each checkpoint; whether all of them pass."""
+    """Return the error of each checkpoint, and whether all of them pass."""
     opened = [(name, _checkpoint(name)) for name in models]  # refused before anything is computed
     shapes = {**measure.SHAPES, **(measure.LARGE if large else {})}
     reference = measure.reference()

@@ -1,4 +1,4 @@
-"""`lutern cost`: what each block costs on ECP5, and a lane. The work is done by lutern.measure, this prints it."""
+"""`lutern cost`: the cost of each block on ECP5, and of a lane. The work is done by lutern.measure, this prints it."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def cost(
 
 
 def print_blocks(printer: Printer, names: list[str], config: HwConfig, routed: bool, seed: int) -> None:
-    """Print what blocks cost; with ``routed`` also their slowest paths."""
+    """Print the cost of blocks; with ``routed`` also their slowest paths."""
     placements: list[Placement] = []
 
     def measured(name: str) -> list[Any]:

@@ -68,7 +68,7 @@ def options_of(command: Any) -> dict[str, str]:
 
 
 def default_map(root: Any, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return what click takes as defaults: by the words of each command, then by parameter."""
+    """Return the defaults in click's form: by the words of each command, then by parameter."""
     environment = os.environ if environment is None else environment
     path, config = read_config(environment)
     _check(path, config, root)

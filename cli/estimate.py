@@ -79,7 +79,7 @@ RESOURCE_COLUMNS = (
 ESTIMATE_COLUMNS = tuple(
     map(Column, ("model", "machine", "streams", "cycles", "bytes", "tokens_per_second", "clock_hz", "bound", "share"))
 )
-"""The columns that say for programs what the sentences say."""
+"""Columns for programs, in place of the sentences."""
 
 
 def print_estimate(

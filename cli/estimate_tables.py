@@ -29,7 +29,7 @@ COLUMNS = (
 
 
 def _own_rows(size: str, model_config: ModelConfig) -> list[tuple[Any, ...]]:
-    """Return what machines of this project would do with a model: on boards, at AXI4 ports, on larger devices."""
+    """Return the rates of machines of this project with a model: on boards, at AXI4 ports, on larger devices."""
     found = [
         _row(size, one.tokens_per_second, "estimated", "", ", ".join(one.boards), _machine_text(one))
         for one in on_boards.rows()
@@ -109,10 +109,10 @@ def print_axi(printer: Printer) -> None:
         lines.append([row.model.upper(), row.preset, row.streams, *of_row])
     printer.table("axi", columns, lines)
     printer.say(
-        "tokens/s of T streams, by clock in MHz and share: words that the memory gives, of one in every cycle. Share "
-        "1.0: the cycle model's; below, the longer of its cycles and words / share. T 8: with --set streams=8 --set "
-        "state=memory, cycles a close estimate. No share of a DDR4 or HBM2 was measured, and no clock was reached, for "
-        f"no open router knows such chips. {'; '.join(changed_machines)}."
+        "tokens/s of T streams, by clock in MHz, and by the share of cycles in which the memory gives a word. With "
+        "share 1.0, cycles are the cycle model's; with less, the larger of these and words / share. T 8 (--set "
+        "streams=8 --set state=memory): cycles are a close estimate. No share of a DDR4 or HBM2 was measured, and no "
+        f"build reached a clock, since no open router supports such chips. {'; '.join(changed_machines)}."
     )
 
 

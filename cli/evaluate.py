@@ -69,7 +69,7 @@ def text_of(path: Path) -> str:
 
 
 def print_figures(printer: Printer, network: Model, ids: NDArray[np.int64], streams: int) -> None:
-    """Print each numerics on its own line as soon as it is known, then what saturated."""
+    """Print each numerics on its own line as soon as it is known, then the counts of saturated values."""
     weights, counts, checkpoint = network.weights, Saturations(), network.checkpoint
     makers: dict[str, Callable[[], SteppedModel]] = {"integer": lambda: FastModel(weights, counts)}
     if checkpoint is not None:

@@ -118,7 +118,7 @@ def read_ids(path: Path, vocab_size: int) -> NDArray[np.int64]:
             ids = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise LuternError(f"there is no file {path}; {_MENDED}.") from None
-    except Exception as error:  # NumPy's header parser lets through what Python's own parser raises
+    except Exception as error:  # NumPy's header parser does not catch the errors of Python's own parser
         raise LuternError(f"{path} is no array that numpy.save wrote; {_MENDED}.") from error
     if not isinstance(ids, np.ndarray):
         raise LuternError(f"{path} holds several arrays; {_MENDED}.")

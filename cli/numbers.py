@@ -25,7 +25,7 @@ BAUDS = (300, 100_000_000)
 
 
 def check_number(name: str, value: float, least: float, most: float) -> None:
-    """Refuse what is not from ``least`` to ``most``."""
+    """Refuse a value that is not from ``least`` to ``most``."""
     if not (math.isfinite(value) and least <= value <= most):
         kind = "a whole number" if isinstance(value, int) else "a number"
         raise LuternError(f"{name} is {value}; give {kind} from {least:,} to {most:,}.")

@@ -57,7 +57,7 @@ class Output(io.TextIOWrapper):
             raise self._refused(error) from None
 
     def flush(self) -> None:
-        """Write what is still in memory."""
+        """Write the text that is still in memory."""
         self._check()
         try:
             super().flush()
@@ -93,7 +93,7 @@ class Messages(io.TextIOWrapper):
             return len(text)
 
     def flush(self) -> None:
-        """Write what is still in memory."""
+        """Write the text that is still in memory."""
         try:
             super().flush()
         except OSError:
@@ -101,14 +101,14 @@ class Messages(io.TextIOWrapper):
 
 
 def _to_nowhere(number: int) -> None:
-    """Discard what is written to this file, now and when the process ends."""
+    """Discard all text for this file, now and when the process ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, number)
     os.close(nowhere)
 
 
 def _encode(error: UnicodeError) -> tuple[bytes | str, int]:
-    """Return what is written for a character that an encoding lacks."""
+    """Return the replacement of a character that an encoding lacks."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     character = error.object[error.start]
@@ -168,7 +168,7 @@ def refuse(error: LuternError) -> int:
 
 
 def close_output() -> None:
-    """Write what is still in memory, if that is possible; then the end of the process cannot fail."""
+    """Write the text that is still in memory, if that is possible; then the end of the process cannot fail."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -178,7 +178,7 @@ def close_output() -> None:
 
 
 def plain_console(stderr: bool = False, **options: Any) -> Console:
-    """Return a console that prints what it is given: brackets, ``:names:`` and numbers mean nothing to it."""
+    """Return a console that prints text unchanged: brackets, ``:names:`` and numbers have no special meaning."""
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False, **options)
 
 

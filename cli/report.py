@@ -99,9 +99,7 @@ def cycles_section(token: Token, drawings: list[Drawing]) -> Section:
                 if token.phases[0].model_cycles is not None
                 else f"A token of {token.cycles:,} cycles on {token.config.name}, from the counters of the chip."
             ),
-            shown(
-                drawings, figures.timeline(token), "One token: the work of lanes and record stream in each phase."
-            ),
+            shown(drawings, figures.timeline(token), "One token: the work of lanes and record stream in each phase."),
             shown(drawings, figures.layers(token), "Cycles by layer.", "half"),
             report.table(["part", "cycles", *COUNTER_NAMES], rows),
         ),

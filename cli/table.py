@@ -92,7 +92,7 @@ class Printer:
             draw_table(columns, kept)
 
     def facts(self, name: str, columns: Sequence[Column], *rows: Sequence[Any]) -> None:
-        """Print a table for programs with what readers find in sentences."""
+        """Print a table for programs, with the figures that readers find in sentences."""
         if self.for_programs:
             self.table(name, columns, rows)
 

@@ -33,7 +33,7 @@ CYCLES = "0:10000"
 
 
 def check_trace(trace: Path | None, cycles: str, signals: list[str] | None, on: str) -> tuple[int, int]:
-    """Return the cycles of a trace; refuses what cannot be recorded."""
+    """Return the cycles of a trace; refuses cycles that cannot be recorded."""
     if trace is None and (signals or cycles != CYCLES):
         raise LuternError("--cycles and --signal are of a trace; give its name with --trace, or leave them out.")
     if trace is not None and on != "sim":

@@ -22,7 +22,7 @@ KINDS = {int: "a whole number", float: "a number"}
 
 
 def list_settings() -> str:
-    """Return what --set takes, with the defaults."""
+    """Return the names that --set takes, with the defaults."""
     fields = [field for field in dataclasses.fields(TrainOptions) if field.name not in FLAGS]
     return ", ".join(f"{field.name}={DEFAULTS.get(field.name, field.default)}" for field in fields)
 

@@ -66,7 +66,7 @@ def write_texts(place: Place, tokenizer: Tokenizer, prompts: list[list[int]], st
 
 
 def write_turns(place: Place, tokenizer: Tokenizer, turns: Iterable[str], style: Style, chat: bool) -> None:
-    """Answer every turn on a line of its own; see ``Talk``."""
+    """Answer every turn on a separate line; see ``Talk``."""
     talk = Talk(place.machine, tokenizer, style, chat)
     for turn in turns:
         pieces = talk.say(turn)

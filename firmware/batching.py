@@ -24,8 +24,7 @@ class Batch:
     -------
     capacity : int
         Conversations that are in flight at once; more wait.
-    waiting : deque of Conversation
-        Those that have no slot yet.
+    waiting : deque of Conversation Conversations that have no slot yet.
     """
 
     def __init__(self, machine: Machine, finished: Finished = never) -> None:

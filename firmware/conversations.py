@@ -29,7 +29,7 @@ Finished = Callable[[int, int], bool]
 
 @dataclass(frozen=True)
 class Piece:
-    """Tokens that conversation ``which`` went on with, and the run that they came from."""
+    """The next tokens of conversation ``which``, and the run that chose them."""
 
     which: int
     tokens: list[int]
@@ -39,7 +39,7 @@ class Piece:
 class Conversation:
     """One prompt in progress: its slot, the state of its generator, and the number of tokens that are still to come.
 
-    Its seed is that of ``sampling`` + ``which``. ``left``: tokens that it may still be given; 0 once it has ended.
+    Its seed is ``sampling``'s seed + ``which``. ``left``: tokens that it may still be given; 0 once it has ended.
     """
 
     def __init__(self, which: int, prompt: Sequence[int], count: int, sampling: Sampling) -> None:

@@ -70,7 +70,7 @@ def seal(body: Mapping[str, Any]) -> str:
 
 
 def unseal(text: str, path: Path) -> tuple[dict[str, Any], str]:
-    """Return metadata and their digest; what ``seal`` did not write is refused."""
+    """Return metadata and their digest; refuses bytes that ``seal`` did not write."""
     foreign = LuternError(f"{path} is no Lutern image; give a file that Lutern wrote from a checkpoint.")
     try:
         body = json.loads(text) if len(text) <= MAX_METADATA_BYTES else None

@@ -16,6 +16,7 @@ from functools import lru_cache
 from lutern.firmware.schedule import Sizes, program_sizes
 from lutern.hw.config import HwConfig
 from lutern.hw.layouts import STATE_BITS
+from lutern.hw.presets import PRESETS
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.embedding import NARROW_BITS, WIDE_BITS
 from lutern.model_ref.errors import LuternError
@@ -54,7 +55,7 @@ def state_elements(model_config: ModelConfig) -> int:
 
 @lru_cache(maxsize=256)
 def sizes_of(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> Sizes:
-    """Return ``program_sizes``, even for a machine whose FIFO is too short for gains, which is a lack of its own."""
+    """Return ``program_sizes``, even for a machine whose FIFO is too short for gains: that lack is found separately."""
     try:
         return program_sizes(model_config, hw_config, embedding_bits)
     except LuternError:
@@ -154,7 +155,7 @@ def _limit_lacks(model_config: ModelConfig, hw_config: HwConfig) -> Iterator[Lac
 def _layout_lacks(model_config: ModelConfig, hw_config: HwConfig) -> Iterator[Lack]:
     """Return sizes that are no multiples, and records that cannot be laid out.
 
-    An example are gains for which a FIFO is too short.
+    One example is gains for which a FIFO is too short.
     """
     results = hw_config.results_per_cycle
     for what, value in (
@@ -178,7 +179,10 @@ def check_fit(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: in
     """Refuse a shape that the machine cannot hold, with names and numbers."""
     found = lacks(model_config, hw_config, embedding_bits)
     if found:
-        advice = "" if "choose" in found[0].text else "; choose a larger preset or a smaller model"
+        held = (name for name, of in PRESETS.items() if not lacks(model_config, of, embedding_bits))
+        larger = next(held, None)
+        instead = f"a preset that holds it, such as {larger}, or a smaller model" if larger else "a smaller model"
+        advice = "" if "choose" in found[0].text else f"; choose {instead}"
         raise LuternError(f"{reasons(found)}{advice}.")
 
 

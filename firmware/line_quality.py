@@ -5,9 +5,9 @@
                                     └─► patience: number of frames that are all lost only once in 10^9 times
 
 A lost frame had an error somewhere in its bytes, on average after half of them. So p is the number of lost frames over
-the bytes of the others and half the bytes of these. Older frames count half as much every 256 KiB. Frames after which
-no answer has come yet count for the length, so that it is shortened at once. They do not count for the patience,
-because a dead board must not look like a bad line.
+the bytes of the others and half the bytes of these. Older frames count half as much every 256 KiB. Frames without an
+answer so far count for the length, so that it is shortened at once. They do not count for the patience, because a dead
+board must not look like a bad line.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class LineQuality:
     def __init__(self) -> None:
         self.answered_count = self.lost_count = 0
         self._errors = self._bytes = 0.0
-        self._open_errors = self._open_bytes = 0.0  # frames after which no answer has come yet
+        self._open_errors = self._open_bytes = 0.0  # frames without an answer so far
 
     def answered(self, byte_count: int) -> None:
         """Note that a frame and its answer, ``byte_count`` bytes together, arrived undamaged."""

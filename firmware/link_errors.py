@@ -57,7 +57,7 @@ class RefusedError(LinkError):
 
 @dataclass
 class Silence:
-    """What happened since the last answer.
+    """The events since the last answer.
 
     rounds
         Number of time-outs.

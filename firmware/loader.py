@@ -56,7 +56,7 @@ class Section(NamedTuple):
 
 
 class BackDoor(Protocol):
-    """A memory that the host reaches without the chip: that of a simulated board, or next to a processor."""
+    """A memory that the host reaches without the chip: of a simulated board, or next to a processor."""
 
     def poke(self, address: int, words: Words) -> None:
         """Write words."""

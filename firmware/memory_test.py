@@ -93,7 +93,7 @@ def march(
 def check_size(client: Client, config: HwConfig) -> None:
     """Refuse a part that is smaller than the machine's memory.
 
-    Such a part ignores the highest bits of an address, so words of higher addresses are those of lower ones. The check
+    Such a part ignores the highest bits of an address, so a higher address reads the word of a lower one. The check
     overwrites a word at each power of two, and word 0.
     """
     words = {1 << bit: np.full((1, config.word_bytes), bit, np.uint8) for bit in range(config.address_bits)}

@@ -1,4 +1,4 @@
-"""Records what passes at a port, in the form that docs/protocol.md describes; `lutern link dump` reads it."""
+"""Records the bytes at a port, in the form that docs/protocol.md describes; `lutern link dump` reads it."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ stream, an operation comes ``LOOKAHEAD`` matrices before its own trits:
     OP(embed) OP(f) OP(i)  gains of the embedding's vector
     then for each matrix: OP(the matrix after the next)  [gains of some rows, trits of those rows] ...
 
-A CHECK comes after every ``block_words`` words or some more, and at the end of a layer that has as many.
+A CHECK comes after every ``block_words`` words or some more, and at the end of a layer of at least ``block_words``
+words.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Operation:
 
     @property
     def items(self) -> int:
-        """Items a row in the records of gains.
+        """Number of items for a row in the records of gains.
 
         They are lower bounds (F), gains of the vector that the results make, or none.
         """
@@ -305,7 +306,8 @@ class Sizes:
 def program_sizes(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> Sizes:
     """Return the sizes of the program of a shape: its records, and a row of the embedding table for every token.
 
-    ``embedding_bits`` are those of an element of the model's table. A machine that does not take 12 has it in 16.
+    ``embedding_bits`` are those of an element of the model's table. A machine that does not take 12 bits stores the
+    table in 16.
     """
     found, vocab = records(model_config, hw_config), model_config.vocab_size
     layers = model_config.num_hidden_layers

@@ -61,7 +61,7 @@ MOST_REPAIRS = 3
 
 @dataclass(frozen=True)
 class Feed:
-    """What one stream of a run begins with.
+    """The first token, state and seed of one stream of a run.
 
     token
         The first token.

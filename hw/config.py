@@ -123,13 +123,14 @@ class HwConfig:
     top_k : int
         Number of largest logits that are kept for the host; 0 keeps all logits.
     clock_hz : int
-        Clock in Hz from which tokens per second are computed. The report of a build says what a board reaches.
+        Clock in Hz from which tokens per second are computed. The report of a build gives the clock that a board
+        reaches.
     cells : str
-        "ecp5" builds lanes of CCU2C cells. "generic" leaves them to the synthesis, and is what is simulated.
+        "ecp5" builds lanes of CCU2C cells. "generic" leaves them to the synthesis; simulations use it.
     debug_tap : bool
         Adds the ports with which the simulated board shows h, S, codes and sums.
     counters : bool
-        Adds counters of what lanes and record stream wait for, phase by phase (hw/counters.py).
+        Adds counters of the waits of lanes and record stream, phase by phase (hw/counters.py).
     """
 
     name: str
@@ -322,8 +323,8 @@ class HwConfig:
     def counted_phases(self) -> int:
         """Phases of a token that the table of counters holds; 0 without counters.
 
-        A token has 7 phases for each layer, and 3 more. The table of 512 rows is block RAM and holds 72 layers. That of
-        a resident machine is built of LUTs and holds 17 layers.
+        A token has 7 phases for each layer, and 3 more. The table of 512 rows is block RAM and holds 72 layers. The
+        program memory of a resident machine is built of LUTs and holds 17 layers.
         """
         if not self.counters:
             return 0

@@ -29,7 +29,7 @@ NARROW_ITEM_BITS = NARROW_BITS
 SPARE_BITS = ITEM_BITS - NARROW_ITEM_BITS
 """Low bits of an item that a narrow element does not store."""
 NARROW_WORDS = 3
-"""This many words of 12-bit elements hold as much as one word more of 16-bit elements, see
+"""Three words of 12-bit elements hold as many elements as four words of 16-bit elements, see
 ``packing.pack_narrow_row``."""
 
 TUPLE_GAINS = 4
@@ -61,10 +61,8 @@ class RecordKind(IntEnum):
         Items: gains or bounds.
     TRITS
         Beats of trits.
-    SHORT_TRITS
-        Beats of trits of which each has one word, see ``short_trits``.
-    CHECK
-        Bytes that give the signature of all words since the last CHECK its wanted value.
+    SHORT_TRITS Beats of trits, each of one word, see ``short_trits``. CHECK Check bytes: with them the signature of all
+    words since the last CHECK has its expected value.
     """
 
     OP = 1
@@ -129,7 +127,7 @@ OPERATION = StructLayout(
         "op": 4,
         "eps": 2,
         "new_vector": 1,  # the quantiser waits for the vector that the results make
-        "u_index": 2,  # which u of the vector
+        "u_index": 2,  # the number k of u_k of the vector
         "reuse": 1,  # codes and scale of the operation before (UP)
         "keep": 1,  # the engine leaves the codes for the operation after (GATE)
         "makes_vector": 1,  # the results enter the norm
@@ -200,8 +198,8 @@ def check_words(config: HwConfig) -> int:
 
 
 def block_words(config: HwConfig) -> int:
-    """Return the words after which a block of the record stream ends with the present record: its CHECK is 0.2 % of
-    them."""
+    """Return the words after which a block of the record stream ends with the present record. The CHECK is 0.2 % of a
+    block."""
     return BLOCKS_OF_CHECK * (header_words(config) + check_words(config))
 
 

@@ -261,9 +261,9 @@ PRESETS = {
                 ("hbm-x4096", 40, 64, 8, 32, 16, 1 << 21, 6912, 81920),
             )
         ),
-        # There are no weights on the chip, so those of any model fit. Each word is exactly one beat, so padding occurs
-        # only at the end of a matrix; a word arrives every few hundred cycles. The chip buffers 8 KB, which a line of 3
-        # Mbaud brings in 27 ms.
+        # There are no weights on the chip, so every model's weights fit. Each word is exactly one beat, so padding
+        # occurs only at the end of a matrix; a word arrives every few hundred cycles. The chip buffers 8 KB, which a
+        # line of 3 Mbaud brings in 27 ms.
         HwConfig(
             "host",
             rows=5,

@@ -65,7 +65,7 @@ class ResultsControl(wiring.Component):
     scale_stream : ``stream_bits`` bits, input
         Selects the stream of ``scale``.
     scale : ``layouts.SCALAR``, output
-        The scale of stream ``scale_stream`` that was loaded last. From the end of a token until F of the next one, that
+        The scale of stream ``scale_stream`` that was loaded last. From the end of a token until F of the next one, it
         is the scale of HEAD.
 
     Numerics

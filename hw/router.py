@@ -35,8 +35,8 @@ from lutern.hw.layouts import (
 class RecordRouter(wiring.Component):
     """Sends each record to the output that its header names.
 
-    The words of a record CHECK are skipped. So are those of an unknown kind, so that the machine does not hang on
-    erased memory.
+    The words of a record CHECK are skipped. Records of an unknown kind are skipped, too, so that the machine does not
+    hang on erased memory.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ class GroupUnpacker(wiring.Component):
         Items of an element. It is constant while the groups of one operation are taken. 0 means that there is no
         operation, and no word is taken.
     flush : 1 bit, input
-        Is 1 with the transfer of an operation's last group, and drops what is left of its word.
+        Is 1 with the transfer of an operation's last group, and drops the rest of its word.
     o : stream of groups of P x ``max(choices)`` x 16 bits, output
         One group in each transfer, element after element, the first item in the lowest bits. Unused upper bits are
         undefined.

@@ -203,7 +203,7 @@ class SumScale(wiring.Component):
     ) -> tuple[Value, Value, Value, Value]:
         """Build one lane: the value and score before register 5, the cut sum after register 2, and whether the value
         saturates."""
-        # 1: add half of what is cut away; 2: cut and saturate to 18 bits
+        # 1: add half a unit of the last kept bit; 2: cut and saturate to 18 bits
         half = Signal(CUT_MAX)
         m.d.comb += half.eq((1 << i.cut) >> 1)
         added = Signal(signed(SUM_BITS + 1))

@@ -157,7 +157,8 @@ class WordCheck(wiring.Component):
     last : 1 bit, input
         ``word`` ends a block; the next word begins another one.
     wanted : 42 bits, input
-        The wanted last state of slice 0, 2 cycles after the last word. That of slice k is ``wanted`` xor k.
+        The wanted last state of slice 0, 2 cycles after the last word. The wanted last state of slice k is ``wanted``
+        xor k.
     done : 1 bit, output
         A block has ended.
     bad : 1 bit, output

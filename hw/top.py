@@ -199,8 +199,8 @@ class Top(wiring.Component):
         return m
 
     def _add_word_memory(self, m: Module, host: Any, memory: Any) -> None:
-        """Connect what only a memory outside the chip has: its source, a march test, a phase stepper for SDRAM,
-        leveling for DDR3."""
+        """Connect the parts that only a memory outside the chip has: its source, a march test, a phase stepper for
+        SDRAM, leveling for DDR3."""
         m.d.comb += host.fault.eq(memory.fault)
         for theirs, ours in (("pins", "sdram"), ("dfi", "dfi"), ("words", "words")):
             if theirs in memory.signature.members:
@@ -282,7 +282,7 @@ class SerialTop(wiring.Component):
 
     Latency
     -------
-    That of ``Top``, and that of ``Uart`` for each byte.
+    The latency of ``Top``, and for each byte the latency of ``Uart``.
 
     Reference
     ---------
@@ -351,7 +351,7 @@ class AxiTop(wiring.Component):
 
     Latency
     -------
-    That of ``Top``.
+    The latency of ``Top``.
 
     Reference
     ---------

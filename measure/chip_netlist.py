@@ -28,7 +28,7 @@ from lutern.sim.verilate import verilate_text
 
 
 def chip_text(plan: Plan) -> str:
-    """Return Verilog of a plan's netlist and of what surrounds it: module `top` with clk, rst, rx, tx, overrun."""
+    """Return Verilog of a plan's netlist and of its surroundings: module `top` with clk, rst, rx, tx, overrun."""
     board = plan.board
     with unfinished_folder(Path(tempfile.gettempdir())) as folder:
         work = Path(folder)

@@ -116,7 +116,7 @@ wrapper. `axi_top` is `top` in a system with a processor: its buses end at the r
 DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
 TARGET_HZ = 150_000_000
 CHIP_TARGET_HZ = 80_000_000
-"""More than a block or a whole chip should reach, so that the placer does not stop improving before."""
+"""Higher than a block or a whole chip reaches, so that the placer does not stop before its best result."""
 _KEPT_RESULTS = 400
 
 
@@ -142,7 +142,7 @@ class Cost:
 class Packed:
     """Places of logic and flip-flops as nextpnr packs them, which is what a build reports.
 
-    They include what carry chains need at their ends.
+    They include the cells at the ends of carry chains.
     """
 
     comb: int

@@ -69,7 +69,7 @@ class Drawing:
 
 
 def timeline(token: Token) -> Drawing:
-    """Return what lanes and record stream do in each phase."""
+    """Return the cycles of lanes and record stream in each phase, by their work."""
     rows = [
         (phase.part, phase.name, phase.cycles, phase.model_cycles, *(phase.counts[name] for name in COUNTER_NAMES))
         for phase in token.phases

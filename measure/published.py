@@ -1,4 +1,5 @@
-"""What others report about ternary language models on hardware: tokens a second, joules a token, and their grade.
+"""Results that others report about ternary language models on hardware: tokens a second, joules a token, and their
+grade.
 
 Grades: "measured" on hardware by its author; "simulated" by synthesis and simulation; "projected" by its author from
 something smaller; "published", if the source does not say how. Rate and joules may have different grades. A figure has

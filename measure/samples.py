@@ -34,7 +34,7 @@ COMMAND = "python -m lutern.measure.samples"
 SEED = 6
 DRAWN = 32
 CHECKED = (2, 4)
-"""Which of every five drawn machines are for checks."""
+"""The places, in every five drawn machines, of the machines for checks."""
 MOST_LANES = 128
 MOST_PRODUCTS = 160
 """Largest product of lanes and streams, for which a synthesis takes one to two minutes."""

@@ -34,7 +34,7 @@ class Visitor:
         return value
 
     def waited(self, value: int) -> int:
-        """Return the cycle in which the first item of a queue came; it moves as items are taken."""
+        """Return the cycle in which the oldest item of a queue came; each removal of an item changes it."""
         self.waiting.append(value)
         return value
 

@@ -198,14 +198,15 @@ class ReaderAhead:
 
 
 class Checked:
-    """A reader of rows; the first ``count`` words of a row, its check, are taken as they show (hw/weight_check.py)."""
+    """A reader of rows. The first ``count`` words of a row are its check, and are taken in the cycle in which they show
+    (hw/weight_check.py)."""
 
     def __init__(self, source: ReaderAhead, count: int) -> None:
         self.source, self.count = source, count
         self.left = 0
 
     def begin(self, when: int) -> None:
-        """Begin a row, of which nothing is read before cycle ``when``."""
+        """Begin a row whose first word is not read before cycle ``when``."""
         self.source.begin(when)
         self.left = self.count
 

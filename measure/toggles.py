@@ -48,7 +48,7 @@ _LINE = re.compile(r"\s*\((?:INSTANCE (\S+)|(\S+) \(T0 .*\(TC (\d+)\)\))|\s*\((D
 
 @dataclass(frozen=True)
 class Activity:
-    """What toggled in ``cycles`` cycles: toggles of the nets of each block, and the number of nets of each."""
+    """The toggles of ``cycles`` cycles: toggles of the nets of each block, and the number of nets of each."""
 
     name: str
     cycles: int

@@ -1,4 +1,5 @@
-"""What each word length costs, stage by stage: a stage gets the exact float64 input, and one word is shortened.
+"""Measures the error from each word length, stage by stage: a stage gets the exact float64 input, and one word is
+shortened.
 
     float64 network ─► inputs of a stage ─► stage with a word of b bits ─► norm ─► 127 u / max|u|   against exact codes
 

@@ -89,7 +89,7 @@ class ModelConfig:
         )
 
     def assumptions(self, values: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return what the given keys leave open, one sentence each."""
+        """Return the questions that the given keys leave open, one sentence each."""
         return assumptions(values, self.intermediate_size, NORM_EPS)
 
     def to_dict(self) -> dict[str, Any]:

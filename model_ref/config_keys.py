@@ -50,7 +50,7 @@ BUILT: dict[str, tuple[tuple[Any, ...], Any]] = {
     "cross_attention_hidden_size": ((None,), ABSENT),
     "tie_encoder_decoder": ((False, None), ABSENT),
 }
-"""Options of which other values mean another network. Each has the values that are built, and the value that the
+"""Options whose other values mean another network. Each has the values that are built, and the value that the
 published code takes if the key is absent (``ABSENT``: the published code does not know the key)."""
 
 TRAINING = frozenset(

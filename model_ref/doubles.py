@@ -99,7 +99,7 @@ def parts(x: Doubles) -> tuple[Int, Int]:
 
 
 def square_sum(p: Doubles) -> tuple[Int, Int]:
-    """Sum of the squares ``[B]`` of ``p [B, n]``, each truncated. Reference: ``norm.square_sum``."""
+    """Return the sum ``[B]`` of the squares of ``p [B, n]``, each truncated. Reference: ``norm.square_sum``."""
     square = p * p
     np.floor(square, out=square)
     high = square * 2.0**-HALF_SUM_BITS
@@ -115,7 +115,7 @@ def square_sum(p: Doubles) -> tuple[Int, Int]:
 
 
 def integer_square_sum(g: Doubles) -> tuple[Int, Int]:
-    """Sum of squares ``[B]`` of cut sums ``[B, d]``, 47 bits. Reference: ``model.integer_square_sum``."""
+    """Return the sum of squares ``[B]``, 47 bits, of cut sums ``[B, d]``. Reference: ``model.integer_square_sum``."""
     total = np.einsum("bd,bd->b", g, g).astype(np.int64)
     return leading(total, np.zeros_like(total))
 

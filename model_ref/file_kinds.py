@@ -66,7 +66,7 @@ def refuse_foreign(path: Path, wanted: str) -> None:
 
 
 def _kind(file: IO[bytes]) -> tuple[str, str] | None:
-    """Return what a file is and what to do about it; None if the kind is not known."""
+    """Return the kind of a file and advice; None if the kind is not known."""
     head = file.read(HEAD_BYTES)
     for magic, what, mend in _MAGICS:
         if head.startswith(magic):

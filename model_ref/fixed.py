@@ -5,8 +5,9 @@ Two kinds of number exist in the integer network.
 *Fixed point*: a signed integer and a binary point that its producer states (``Q4.13``: 13 fraction bits).
 
 *Short float*: sign, 17-bit magnitude in ``[2^16, 2^17)`` and an exponent; value = ``sign * magnitude * 2^exponent``.
-Zero has magnitude 0. Short floats carry what has no range known in advance: the vector entering a norm, gains, scales.
-Their magnitude and a sign fit an 18-bit multiplier operand, and two of them compare as integers (exponent, magnitude).
+Zero has magnitude 0. Short floats carry values whose range is not known in advance: the input vector of a norm, gains,
+scales. Their magnitude and a sign fit an 18-bit multiplier operand, and two of them compare as integers (exponent,
+magnitude).
 
 Every function takes and returns int64 NumPy arrays (or Python integers) of any shape, element by element, and has a
 counterpart in the gateware: ``hw/norm/short_float.py``, ``hw/pipeline/stages.py`` or the block that uses it. Multiplier
@@ -35,7 +36,8 @@ MANTISSA_MAX = (1 << MANTISSA_BITS) - 1
 S18_MAX = (1 << 17) - 1
 S32_MAX = (1 << 31) - 1
 SCALAR_EXPONENT_BITS = 12
-"""Bits of a scalar's signed exponent; 12 bits hold every product that the network forms of 8-bit exponents."""
+"""Bits of a scalar's signed exponent; 12 bits are enough for every product in the network of scalars with 8-bit
+exponents."""
 
 
 def rsh(x: Int, shift: Int | int) -> Int:
@@ -84,7 +86,8 @@ def multiply_float(a: tuple[Int, Int], b: tuple[Int, Int]) -> tuple[Int, Int]:
 
 
 def add_float(a: tuple[Int, Int], b: tuple[Int, Int]) -> tuple[Int, Int]:
-    """Sum of two short floats that are not negative; the smaller is shifted to the larger exponent and rounded."""
+    """Return the sum of two short floats that are not negative; the smaller is shifted to the larger exponent and
+    rounded."""
     swap = (b[0] != 0) & ((a[0] == 0) | (b[1] > a[1]))
     big = np.where(swap, b[0], a[0]), np.where(swap, b[1], a[1])
     small = np.where(swap, a[0], b[0]), np.where(swap, a[1], b[1])

@@ -49,7 +49,7 @@ class Saturations:
 
 
 COUNTED = ("h", "i", "S", "gate")
-"""What ``Saturations`` counts. f saturates by design and is not counted; sums always fit their words."""
+"""The values that ``Saturations`` counts. f saturates by design and is not counted; sums always fit their words."""
 
 
 class IntegerModel:

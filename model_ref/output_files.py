@@ -78,7 +78,7 @@ def _lock(path: str | Path) -> int | None:
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Remove what processes that have ended left in a folder."""
+    """Remove the files that ended processes left in a folder."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.startswith(UNFINISHED):

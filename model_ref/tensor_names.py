@@ -150,7 +150,7 @@ def _left_over(names: list[str], layers: int, where: str) -> str:
 
 
 def _kind(name: str, layers: int) -> str:
-    """Return what kind of tensor it is that the network does not use; empty if the name does not show it."""
+    """Return the kind of a tensor that the network does not use; empty if the name does not show the kind."""
     for pattern, what in _KINDS:
         if pattern.search(name):
             return what

@@ -89,7 +89,7 @@ class SdramModel(Elaboratable):
 
 
 class SdramBench(wiring.Component):
-    """Controller and part in one clock domain; ``part``: timings that the model asserts, if they differ."""
+    """Controller and part in one clock domain; ``part``: timings that the model checks, by default the controller's."""
 
     def __init__(self, timings: SdramTimings, part: SdramTimings | None = None) -> None:
         self.timings, self.part = timings, part or timings

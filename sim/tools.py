@@ -1,4 +1,4 @@
-"""What all simulations need from the computer: a compiler, Verilator's environment, tidy folders.
+"""Provides the surroundings of all simulations: a compiler, Verilator's environment, tidy folders.
 
 Make cannot handle a path with a space, a bracket or a colon. If Verilator's own path is like that, Verilator is reached
 through links in a folder with a plain path. If the folder of a build is like that, the build is made in a plain folder

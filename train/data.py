@@ -38,7 +38,7 @@ class Corpus(Protocol):
 class DeviceCorpus:
     """Rows of tokens in the device's memory: ids [rows, length].
 
-    Targets [rows, length, V] are the probabilities of what follows each token; None if the next token itself is the
+    Targets [rows, length, V] are the probabilities of the token after each token; None if the next token itself is the
     target. ``ahead`` replaces the first tokens of every crop.
     """
 

@@ -47,7 +47,7 @@ class Ensemble:
         return [teacher.initial_state(streams) for teacher in self.teachers]
 
     def __call__(self, ids: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return probabilities [B, T, V] of what follows each of ids [B, T], and the next states."""
+        """Return probabilities [B, T, V] of the token after each of ids [B, T], and the next states."""
         answers = []
         with half_precision(self.teachers[0]):
             for teacher, state in zip(self.teachers, states, strict=True):

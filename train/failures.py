@@ -1,4 +1,4 @@
-"""Explains in one sentence what ends a run from outside: no memory left, a lost process, a loss that is no number.
+"""Explains in one sentence why a run ended: no memory left, a lost process, a loss that is no number.
 
 In each case the last save is whole, and the sentence says how to continue from it.
 """

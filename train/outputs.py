@@ -48,7 +48,7 @@ def last_save(folder: Path) -> Path | None:
 
 
 def claim(out: Path, options: TrainOptions) -> None:
-    """Make the output folder; ``force`` drops what an earlier run would resume from.
+    """Make the output folder; ``force`` removes the saves of an earlier run.
 
     Raises ``LuternError`` if the folder holds something that the options do not allow to replace.
     """
@@ -87,7 +87,7 @@ def claim(out: Path, options: TrainOptions) -> None:
 
 
 def release(out: Path, options: TrainOptions) -> None:
-    """Remove what a refused run has prepared, and its folder if that is empty then."""
+    """Remove the files that a refused run has prepared, and its folder if that is empty then."""
     if not options.resume:
         shutil.rmtree(out / DATA, ignore_errors=True)
     with suppress(OSError):

@@ -125,7 +125,7 @@ def refuse_short(data: Data, path: str | Path, sequence_length: int, unread_shar
 
 
 def _key(source: Source, options: TrainOptions) -> dict[str, Any]:
-    """Return everything that decides what the prepared files contain."""
+    """Return everything that the content of the prepared files depends on."""
     tokenizer = options.tokenizer or ""
     if Path(tokenizer).exists():
         tokenizer = str(Path(tokenizer).resolve())

@@ -63,7 +63,7 @@ def store(
 
 
 def restore(save: Path, network: Trainable, optimizer: torch.optim.Optimizer, group: Group) -> None:
-    """Load what ``store`` wrote, with any number of processes; raises ``LuternError`` for a damaged save."""
+    """Load a save of ``store``, with any number of processes; raises ``LuternError`` for a damaged save."""
     tensors = _tensors(network, optimizer)
     try:
         _quietly(shards.load, tensors, save, group)

@@ -5,12 +5,12 @@ PyTorch.
                       ├─► OUT/transformer-64x4/   ─► ...
                       └─► a folder for every kind, size and learning rate
 
-    OUT/plan.json                    what all runs have in common; another plan in the same folder is refused
+    OUT/plan.json                    options that all runs have in common; another plan in the same folder is refused
     OUT/KIND-SIZE/run.json           a finished run: kept, not trained again
-    OUT/KIND-SIZE/record.json        the same of a run under way, as of its last validation
-    OUT/KIND-SIZE/training, log.txt  its saves, which the next call goes on from, and what it says
+    OUT/KIND-SIZE/record.json        the same for an unfinished run, up to its last validation
+    OUT/KIND-SIZE/training, log.txt  its saves, from which the next call continues, and its messages
 
-Each run is a process of its own (scaling_run.py, started by scaling_all.py), some of them at once.  All read the same
+scaling_all.py starts a process for each run (scaling_run.py), several of them in parallel.  All read the same
 crops in the same order, so that sizes differ by nothing but their shape and learning rate.
 """
 
@@ -72,7 +72,7 @@ class Plan:
     minutes: float | None = None
 
     def __post_init__(self) -> None:
-        self.train_options()  # refuses what training refuses
+        self.train_options()  # refuses the values that training refuses
         if len(set(self.sizes)) < LEAST_SIZES or len(set(self.sizes)) != len(self.sizes):
             raise LuternError(f"{len(set(self.sizes))} sizes make no law; give at least {LEAST_SIZES}, all different.")
         for width, layers in self.sizes:

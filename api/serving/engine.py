@@ -130,7 +130,7 @@ class Engine:
             self._news.notify()
 
     def cancel(self, tickets: Sequence[Ticket]) -> None:
-        """Give up texts whose client is gone; those that have ended stay as they are."""
+        """Cancel texts whose client is gone; finished texts stay unchanged."""
         with self._news:
             self._cancelled += tickets
             self._news.notify()

@@ -22,7 +22,7 @@ class Limits:
     texts : int
         Largest number of texts of one request: prompts times ``n``.
     patience_s : float
-        Seconds that a client has to send its request, or to take what was sent to it, before the connection is closed.
+        Seconds that a client has to send its request, or to read its answer, before the connection is closed.
     """
 
     tokens: int = 1024

@@ -79,7 +79,7 @@ class StreamOptions(BaseModel):
 
 
 class TextRequest(BaseModel):
-    """What both kinds of requests have. ``figures``: add what each text took, see docs/serving.md."""
+    """The fields that both kinds of requests have. ``figures``: add the figures of each text, see docs/serving.md."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     model: str | None = None

@@ -112,7 +112,7 @@ class CommandRange:
     is_empty : 1 bit, register
         No item is left.
     end : ``bits`` + 1 bits, register
-        The number after that of the last item.
+        The number of the last item, plus 1.
     overflows : 1 bit, register
         First or count of the command has bits that are lost here.
     """

@@ -43,9 +43,9 @@ class Executor:
     begin_resets : list of registers
         What BEGIN sets to 0 for the states of the commands.
     is_notifying : 1 bit, output
-        The response that is sent is that of a RUN or a WANT.
+        A RUN's response or a WANT is being sent.
     notifies_run : 1 bit, register
-        It is that of a RUN.
+        It is a RUN's response.
     want_valid : 1 bit, input
         A WANT is to be sent.
     want_sequence : 8 bits, input

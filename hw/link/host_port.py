@@ -99,7 +99,7 @@ class HostPort(wiring.Component):
     i_phase : stream of 16 bits signed, input, memory "sdram"
         The sum of all steps.
     o_level : stream of ``protocol.level_layout``, output, memory "ddr3"
-        A setting of read leveling. What was seen with the setting before must come on ``i_level``.
+        A setting of read leveling. The strobes that were seen with the earlier setting must come on ``i_level``.
     i_level : stream of one bit for each byte, input, memory "ddr3"
         The bytes whose strobe was seen.
     o_host : stream of ``protocol.host_word_layout``, output, memory "host"

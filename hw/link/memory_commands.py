@@ -24,7 +24,8 @@ from lutern.hw.protocol import HEADER_BYTES, ErrorCode
 
 
 class MemoryCommands:
-    """Adds to a module what WRITE and CHECKSUM need. The caller puts their entries into the table of commands.
+    """Adds the registers and streams of WRITE and CHECKSUM to a module. The caller puts their entries into the table of
+    commands.
 
     Parameters
     ----------

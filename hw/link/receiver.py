@@ -82,7 +82,7 @@ class CommandReceiver:
     has_item : 1 bit, output
         A byte or the end of a frame is in ``item``.
     item : ``slip.DEFRAMED``, output
-        What came from the deframer.
+        The item that came from the deframer.
     frame_arrived : 1 bit, output
         ``item`` is the end of a good frame: ``command`` is valid from the next cycle on.
     pointer : ``range(FRAME_BYTES)``, register

@@ -224,7 +224,8 @@ class Run:
         return late
 
     def add_background(self, is_checking: Value) -> None:
-        """Add what runs in the background: it stores tokens, and the figures of the last step for the response.
+        """Add the logic that runs in the background: it stores tokens, and the figures of the last step for the
+        response.
 
         Parameters
         ----------

@@ -97,7 +97,7 @@ class Ddr3Start(wiring.Component):
 
 
 class Ddr3Clocks(wiring.Component):
-    """Makes the clocks of domains `edge` and `memory` from that of `pll`, and the reset of `memory`.
+    """Makes the clocks of domains `edge` and `memory` from the clock of `pll`, and the reset of `memory`.
 
     The reset lasts until ``ready``. The parent defines the domains.
 

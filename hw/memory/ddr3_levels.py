@@ -146,7 +146,7 @@ class HostLevels(wiring.Component):
 
     Latency
     -------
-    That of `Ddr3Levels`, and two clock domain crossings.
+    The latency of `Ddr3Levels`, and two clock domain crossings.
 
     Reference
     ---------

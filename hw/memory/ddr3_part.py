@@ -281,7 +281,7 @@ class Ddr3Timings:
 
     @property
     def pin_address_bits(self) -> int:
-        """Number of pins A: those of a row, but at least those of a mode register."""
+        """Number of pins A: as many as a row has address bits, but at least as many as a mode register has."""
         return max(self.row_bits, 13)
 
     @property

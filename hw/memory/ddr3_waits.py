@@ -1,4 +1,4 @@
-"""Times between the commands of a DDR3 part in cycles, and what `Ddr3Controller` waits for because of them.
+"""Times between the commands of a DDR3 part in cycles, and the waits of `Ddr3Controller` that keep them.
 
     READ, WRITE ─► Waits ─► may a READ, a WRITE, a PRECHARGE go out?     left: words that the job has still to read
 

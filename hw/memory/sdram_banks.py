@@ -4,7 +4,7 @@
       ▲                                                         │
       └─────────────── every command changes its bank ──────────┘
 
-`OpenRows` has what all kinds of DRAM share.
+`OpenRows` has the logic that all kinds of DRAM share.
 """
 
 from __future__ import annotations

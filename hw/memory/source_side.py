@@ -61,7 +61,7 @@ def request_layout(shape: SourceShape, address_bits: int) -> data.StructLayout:
 
 
 class Credit:
-    """Counts what one client was promised.
+    """Counts the words that one client was promised.
 
     A word that comes in cycle t is in the level, and has left ``owed``, from t + 2 on. A job that is accepted in t is
     in ``owed`` from t + 2 on, and in ``used`` from t + 3 on.

@@ -45,7 +45,7 @@ class Client(IntEnum):
 
 @dataclass(frozen=True)
 class SourceShape:
-    """Widths of a word source, and what its reader must know of it.
+    """Widths of a word source, and the other figures that its reader needs.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ from lutern.model_ref.norm import GAIN_LOW_BITS, GAIN_MANTISSA_BITS, Gains, Scal
 
 @dataclass(frozen=True)
 class NormInput:
-    """One vector for `RmsNorm.model`: x ``[n]``, its gains, and what an O_PROJ operation samples."""
+    """One vector for `RmsNorm.model`: x ``[n]``, its gains, and the values that an O_PROJ operation samples."""
 
     x: Int
     outer: Gains | None

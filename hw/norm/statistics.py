@@ -1,4 +1,4 @@
-"""Gathers what RMSNorm needs while its vectors arrive.
+"""Gathers the statistics of vectors for RMSNorm while they arrive.
 
 It computes u_k = x G_k, the largest |u_k|, and the sum of squares of p = x w1.
 

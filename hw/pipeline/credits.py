@@ -45,7 +45,7 @@ class CreditFifo(wiring.Component):
     enters : 1 bit, input
         An item enters the pipeline in this cycle; allowed only while ``room`` is 1.
     i : stream of ``payload``, always ready, input
-        What leaves the last stage: each item that entered, in the same cycle or later.
+        The items that leave the last stage, each in the cycle of its entry or later.
     o : stream of ``payload``, output
         The same items.
 

@@ -29,7 +29,7 @@ RESULTS = ("masked", "detected", "corrected", "silent", "hung")
 
 @dataclass(frozen=True)
 class Settings:
-    """What all faults of a campaign share. ``library`` is the compiled board."""
+    """The fields that all faults of a campaign share. ``library`` is the compiled board."""
 
     campaign: str
     seed: int

@@ -171,7 +171,7 @@ class Control(ChipCampaign):
 
 
 class Setup(ChipCampaign):
-    """Upsets of what SETUP wrote, and a second SETUP at any cycle."""
+    """Upsets of the registers that SETUP wrote, and a second SETUP at any cycle."""
 
     kinds = (*SETUP.names, AGAIN)
 

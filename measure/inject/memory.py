@@ -99,7 +99,7 @@ class DrawnCampaign(MemoryCampaign):
         return self.strike_at(cycles, kind, draw, index, scenario)
 
     def strike_at(self, cycles: int, kind: str, draw: random.Random, index: int, scenario: Scenario) -> tuple[str, str]:
-        """Do as ``strike``, at a given cycle of the run; 0 means before it."""
+        """Call ``strike`` at a given cycle of the run; 0 means before the run."""
         words = self.program.words
         where, changed = "", words
         while np.array_equal(changed, words):
@@ -144,7 +144,7 @@ class Weights(DrawnCampaign):
             source = int(other * pages) * page.count
             count = min(page.count, len(words) - source, len(words) - page.first)
             words[page.first : page.first + count] = self.program.words[source : source + count]
-            return f"page at word {page.first} is that at word {source}", words
+            return f"the page at word {page.first} holds the page at word {source}", words
         if kind == "swap":
             return self._swapped(words, draw, scenario, span)
         if kind == "stale":
@@ -157,7 +157,7 @@ class Weights(DrawnCampaign):
         first = span.first + draw.randrange(span.count - count + 1)
         source = draw.randrange(len(words) - count + 1)
         words[first : first + count] = self.program.words[source : source + count]
-        return f"words {first} to {first + count - 1} are those from {source} on", words
+        return f"words {first} to {first + count - 1} hold the words from {source} on", words
 
     def _swapped(self, words: Words, draw: random.Random, scenario: Scenario, span: Span) -> tuple[str, Words]:
         """Exchange this span with another one, up to the length of the shorter."""

@@ -109,7 +109,7 @@ class ResultsFile:
         return content
 
     def _damaged(self, number: int) -> LuternError:
-        return LuternError(f"{self._path} is no {WANTED}: line {number} is none of its; give another file.")
+        return LuternError(f"{self._path} is no {WANTED}: line {number} is no outcome; give another file.")
 
     def add(self, outcome: Outcome) -> None:
         """Keep an outcome, and append it to the file."""

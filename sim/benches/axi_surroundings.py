@@ -1,4 +1,4 @@
-"""What surrounds the AXI4 word source in its bench: memories at its ports, the rules of AXI4, jobs and words.
+"""The surroundings of the AXI4 word source in its bench: memories at its ports, the rules of AXI4, jobs and words.
 
     jobs ─► AxiSource ─► m_axi0_* ... ─► AxiSlave ─► Region (bytes)
     words ◄─────┘            └─► Rules: what a slave may rely on

@@ -18,7 +18,7 @@ ITEMS = 300
 
 @cocotb.test()
 async def items_pass(dut: Any) -> None:
-    """What enters leaves, with pauses at both ends; without pauses one a cycle, each after the latency."""
+    """Every item that enters leaves, with pauses at both ends; without pauses one a cycle, each after the latency."""
     parameters, seed = bench_parameters(), bench_seed()
     bits = parameters["bits"]
     board = Scoreboard("credits", seed=seed, bits=bits)

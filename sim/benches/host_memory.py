@@ -21,7 +21,7 @@ ROW_WORDS = 7
 
 
 class Bench:
-    """The host of one chip: knows what it sent and what the chip took."""
+    """The host of one chip: keeps the words that it sent and the words that the chip took."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()

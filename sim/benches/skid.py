@@ -18,7 +18,7 @@ BITS = 16
 
 @cocotb.test()
 async def items_pass(dut: Any) -> None:
-    """What enters leaves, with pauses at both ends; without pauses in the same cycle."""
+    """Every item that enters leaves, with pauses at both ends; without pauses in the same cycle."""
     pauses = bench_parameters()
     board = Scoreboard("skid", seed=bench_seed(), bits=BITS)
     entered = StreamMonitor(dut, "i", on_item=lambda cycle, item: board.expect(item))

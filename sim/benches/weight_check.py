@@ -35,7 +35,7 @@ AHEAD = 2
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong in pass number ``at``, or with row number ``at``; see ``Program``."""
+    """The damage in pass number ``at``, or in row number ``at``; see ``Program``."""
 
     kind: str = "none"
     at: int = 0

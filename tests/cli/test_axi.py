@@ -174,7 +174,7 @@ def test_selftest_and_cycles(machine: Registers, folder: Path, monkeypatch: pyte
         (
             "cycles",
             "--on /dev/ttyUSB9 --memory here",
-            "--memory here is of a machine with AXI4, and --on /dev/ttyUSB9 n",
+            "--memory here is for a machine with AXI4, which --on /dev/ttyUSB9 is not",
         ),
         (
             "selftest",

@@ -87,7 +87,7 @@ def test_machines_with_axi() -> None:
     assert set(map(tuple, lines[:-1])) <= set(documented())
     said = lines[-1][0]
     for text in (
-        "1.0: the cycle model's;",
+        "With share 1.0, cycles are the cycle model's;",
         "No share of a DDR4 or HBM2 was measured",
         "2.7B on axi-x128 with --set max_w",
     ):
@@ -126,7 +126,7 @@ def test_the_memories_are_those_of_the_document() -> None:
             "a word in every cycle, or --share of them. What DDR4 or HBM2 gives was not measured.",
         ),
         (("--preset", "axi-x128", "--share", "0.8"), "words come in 80.0% of the cycles"),
-        (("--preset", "resident-1024"), "this machine is outside of that"),
+        (("--preset", "resident-1024"), "this machine is larger or has another memory"),
         (("--preset", "stream-x16"), "state S: in 16 block RAMs of the chip, of 8 conversations of this model"),
         (
             ("--preset", "stream-x32", "--set", "state=memory", "--streams", "8"),

@@ -65,9 +65,7 @@ def test_few_characters(folder: Path, tmp_path: Path) -> None:
     """Case C14: a short text is cut into few streams, and its figures come with a warning, for programs beside them."""
     (tmp_path / "text.txt").write_text(TEXT)
     done = run(str(folder), str(tmp_path / "text.txt"), "--whole")
-    warning = (
-        f"warning: {len(TEXT) - 1:,} characters are few: figures of another such text may differ by tenths of a bit."
-    )
+    warning = f"warning: {len(TEXT) - 1:,} characters are few: figures of a similar text may differ by tenths of a bit."
     assert f"{len(TEXT) - 1:,} characters in 1 stream\n" in done.stdout and warning in done.stdout
     done = run(str(folder), str(tmp_path / "text.txt"), "--whole", "--format", "json")
     assert [row["numerics"] for row in json.loads(done.stdout)] == ["float", "integer"] and warning in done.stderr

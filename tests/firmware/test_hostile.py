@@ -304,7 +304,7 @@ def test_overlaps_and_gaps(model: Path) -> None:
     refused({last: {"data_offsets": [end, end + 2]}}, f"{last} lies outside the file")
     refused({last: {"shape": [0], "data_offsets": [end, end]}}, f"{last} leaves a gap before it")
     refused({first: {"shape": [1 << 32, 1 << 32, 15]}}, "does not fill its range")
-    refused({first: {"shape": [(1 << 64) + 15]}}, "has a shape or range with a number that is none")
+    refused({first: {"shape": [(1 << 64) + 15]}}, "has a shape or range with something that is no number")
     refused({first: {"shape": [3, 5]}}, "has shape [3, 5], but config.json asks for [5, 3]")
     refused({first: {"dtype": "I16"}}, "is stored as I16, but only float32, float16, bfloat16 are read")
     refused({first: {"dtype": "F4"}}, "has the unknown type F4")

@@ -59,8 +59,8 @@ def test_every_limit_is_named_in_order() -> None:
     assert str(caught.value) == (
         f"the model needs {8 * words:,} bytes of memory, small has 128 (memory_words): {words / 16:,.0f} times as "
         "much; beyond its limits are also hidden size 64 (at most 63), intermediate size 96 (at most 63), "
-        "state (layers x hidden size) 192 (at most 191), vocabulary 40 (at most 39); choose a larger preset or a "
-        "smaller model."
+        "state (layers x hidden size) 192 (at most 191), vocabulary 40 (at most 39); choose a preset that "
+        "holds it, such as sim-64, or a smaller model."
     )
 
 
@@ -96,8 +96,8 @@ def test_embeddings_of_twelve_bits_are_advised_where_they_help() -> None:
     assert str(caught.value) == (
         f"the model needs {wide:,} bytes of memory, deep has 134,217,728 (memory_words): {over / 1e3:.0f} KB "
         f"({100 * over / (1 << 27):.2f} %) "
-        f"too many (with `lutern convert --embedding-bits 12` it would need {narrow:,}, which fit); choose a larger "
-        "preset or a smaller model."
+        f"too many (with `lutern convert --embedding-bits 12` it would need {narrow:,}, which fit); choose a preset "
+        "that holds it, such as ddr3-x16, or a smaller model."
     )
     check_fit(model, DEEP, embedding_bits=12)
     for other in ("1.3b", "2.7b"):

@@ -264,7 +264,7 @@ def test_a_bound_that_is_no_item_is_refused(weights: IntegerWeights) -> None:
         lay_out(wrong, STREAM)
 
 
-LARGER = "choose a larger preset or a smaller model."
+LARGER = "choose a preset that holds it, such as tiny, or a smaller model."
 
 
 @pytest.mark.parametrize(

@@ -185,8 +185,8 @@ def test_run_before_setup(board: SimulatedBoard) -> None:
     with pytest.raises(RefusedError) as error:
         run_tokens(Client(board), [(0, True)], 1)
     assert str(error.value) == (
-        "The board refused RUN: no model is set up, or another program or a reset has stopped the one that was; load "
-        "the model, and let one program alone use the port."
+        "The board refused RUN: no model is set up, or another program or a reset has stopped the model; load the "
+        "model, and let one program alone use the port."
     )
 
 

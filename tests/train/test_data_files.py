@@ -109,7 +109,7 @@ def test_token_files(tmp_path: Path) -> None:
         ("[1]", "line 1: a row with the column text is wanted, but it has no columns"),
         ('{"body": "x"}', "line 1: a row with the column text is wanted, but it has body; name the column"),
         ('{"text": 5}', "column text holds 5, but wants texts or lists of token numbers"),
-        ("{", "is not read to its end as JSON, one object a line"),
+        ("{", "is not JSON with one object a line"),
     ],
 )
 def test_rows_that_cannot_be_used(row: str, message: str, tmp_path: Path) -> None:

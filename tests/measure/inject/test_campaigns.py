@@ -105,7 +105,7 @@ def test_the_next_token_changes_no_logits(settings: Settings) -> None:
     """Its first operation was damaged after the token was chosen, and read ahead before the logits were."""
     outcome = opened(settings, "weights").outcome(16_011)
     assert (outcome.kind, outcome.result) == ("address", "masked"), f"seed {SEED}: {outcome}"
-    assert "words 1 to 3 are those from 2506 on" in outcome.note, outcome
+    assert "words 1 to 3 hold the words from 2506 on" in outcome.note, outcome
 
 
 def test_nothing_is_silent(settings: Settings) -> None:

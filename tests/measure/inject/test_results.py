@@ -96,7 +96,7 @@ def test_two_programs_on_one_file(tmp_path: Path) -> None:
 def test_a_damaged_file_is_refused(line: bytes, tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     path.write_bytes(json.dumps(ABOUT).encode() + b"\n" + line)
-    with pytest.raises(LuternError, match="is no file of outcomes: line 2 is none of its"):
+    with pytest.raises(LuternError, match="is no file of outcomes: line 2 is no outcome"):
         ResultsFile(path, ABOUT)
     assert path.read_bytes().endswith(line)
 
@@ -107,5 +107,5 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
             ResultsFile(path, ABOUT)
     other = tmp_path / "other"
     other.write_text("a text\n")
-    with pytest.raises(LuternError, match="line 1 is none of its"):
+    with pytest.raises(LuternError, match="line 1 is no outcome"):
         ResultsFile(other, ABOUT)

@@ -1,0 +1,48 @@
+"""docs/first-ten-minutes.md: commands that take seconds print what the page shows."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+
+from documents import ROOT
+from processes import lutern
+
+PAGE = (ROOT / "docs" / "first-ten-minutes.md").read_text()
+QUICK = (
+    "lutern estimate --preset sim-64",
+    "lutern estimate --preset sim-64 --format csv",
+    "lutern estimate --size 1.3b --preset ddr3-x16",
+    "lutern build --board ulx3s-25f --preset resident-85f",
+)
+
+
+def shown(command: str) -> list[str]:
+    """The lines of the page below a command."""
+    (below,) = re.findall(rf"^\$ {re.escape(command)}\n(.*?)^(?:```|\$ )", PAGE, re.DOTALL | re.MULTILINE)
+    return str(below).splitlines()
+
+
+@pytest.mark.parametrize("command", QUICK)
+def test_quick_commands(command: str) -> None:
+    """Spaces may differ, since the page is wider than a terminal; rows of the terminal's tables are left out."""
+    done = lutern(*shlex.split(command)[1:])
+    printed = " ".join((done.stdout + done.stderr).split())
+    lines = shown(command)
+    assert lines
+    for line in lines:
+        if line.startswith(("resource ", "LUT, placed ", "block RAM ")):
+            continue
+        assert " ".join(line.split()) in printed, printed
+
+
+def test_ten_lines_of_python() -> None:
+    """The front door in ten lines: the integer model, the gateware, and estimates."""
+    (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    assert len(code.splitlines()) <= 10
+    compile(code, "docs/first-ten-minutes.md", "exec")
+    names: dict[str, object] = {}
+    exec("\n".join(line for line in code.splitlines() if line.startswith(("import", "model", "print(lutern"))), names)
+    assert repr(names["model"]).startswith("<Model demo: 4 layers")
