@@ -65,8 +65,8 @@ def test_what_does_not_fit_is_pruned() -> None:
     for field, what in (("luts", "LUT"), ("block_rams", "block RAMs"), ("multipliers", "multipliers")):
         text = f"{enough[field]:,} {what} are needed, a device of "
         assert (reason(**{field: enough[field] - 1}) or "").startswith(text)
-    wide = ModelConfig(vocab_size=30, hidden_size=1024, num_hidden_layers=1, intermediate_size=32)
-    assert "hidden size is 1024, but sim-64 holds at most 512" in (reason(wide) or "")
+    wide = ModelConfig(vocab_size=30, hidden_size=32, num_hidden_layers=1, intermediate_size=1024)
+    assert "intermediate size is 1024, but sim-64 holds at most 512" in (reason(wide) or "")
 
 
 def test_clocks_are_those_of_routed_machines() -> None:
