@@ -64,8 +64,8 @@ build/typing/lutern/__init__.py:
 
 # Each stamp installs the project editable with its extras, again whenever a dependency or a pin changes.
 $(VENV)/installed-base:       EXTRAS :=
-$(VENV)/installed-test:       EXTRAS := [test,report,serve]
-$(VENV)/installed-test-build: EXTRAS := [test,build,report,serve,docs]
+$(VENV)/installed-test:       EXTRAS := [test,report,serve,explore]
+$(VENV)/installed-test-build: EXTRAS := [test,build,report,serve,explore,docs]
 $(VENV)/installed-docs:       EXTRAS := [docs]
 $(VENV)/installed-base $(VENV)/installed-test $(VENV)/installed-test-build $(VENV)/installed-docs: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 	$(PIP) setuptools

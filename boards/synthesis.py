@@ -38,6 +38,8 @@ _ZERO_MEMORY = re.compile(
     re.MULTILINE,
 )
 
+_END_WITH_PARENT = "import ctypes; ctypes.CDLL(None).prctl(1, 9)"
+"""PR_SET_PDEATHSIG, SIGKILL: no tool goes on after the process that waits for it was killed."""
 _PORTS = "input A0, B0, C0, D0, A1, B1, C1, D1, output S0, S1, COUT, input CIN"
 _PARAMETERS = 'parameter INIT0 = 0; parameter INIT1 = 0; parameter INJECT1_0 = "YES"; parameter INJECT1_1 = "YES";'
 _CELL = """#(.INIT0(INIT0), .INIT1(INIT1), .INJECT1_0(INJECT1_0), .INJECT1_1(INJECT1_1)) _TECHMAP_REPLACE_ (
@@ -103,7 +105,8 @@ def run_tool(
     ``function`` is that of the package, by default the one of ``PACKAGES``. ``tools`` are the processes that this one
     belongs to. ``report`` is called every second with the tool's present step.
     """
-    program = f"import sys, {package} as tool; sys.exit(tool.{function or PACKAGES[package]}(sys.argv[1:]))"
+    call = f"import sys, {package} as tool; sys.exit(tool.{function or PACKAGES[package]}(sys.argv[1:]))"
+    program = f"{_END_WITH_PARENT}; {call}" if sys.platform == "linux" else call
     with open(work / LOG, "a") as log:
         code = (tools or Tools()).run(
             [sys.executable, "-c", program, *arguments],

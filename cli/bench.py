@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from lutern.boards.catalog import find_board
+from lutern.cli.cluster import SchedulerOption
 from lutern.cli.machine import DEFAULT, MachineOption, SetOption, board_option, machines_of, preset_option
 from lutern.cli.models import MODEL_HELP, default_model, machine_and_weights, open_model
 from lutern.cli.numbers import whole
@@ -17,8 +19,9 @@ from lutern.cli.progress import named_progress_bar
 from lutern.cli.table import Cell, Column, FormatOption, Printer, printing
 from lutern.hw.config import HwConfig
 from lutern.hw.presets import preset
-from lutern.measure.bench import Row, built_clock, golden_tokens_per_second, measure
+from lutern.measure.bench import Row, built_clock, golden_tokens_per_second, measure, measure_by
 from lutern.measure.bench_table import COLUMNS, SHOWN, cells
+from lutern.measure.cluster import workers
 from lutern.measure.fits import check_model
 from lutern.model_ref.extras import install_command
 from lutern.model_ref.quantise import IntegerWeights
@@ -98,6 +101,7 @@ def bench(
     prompts: Annotated[
         int, whole("--prompts", least=1, most=1000, help="Number of prompts over which decoding is averaged.")
     ] = 1,
+    scheduler: SchedulerOption = "",
     form: FormatOption = "text",
 ) -> None:
     """Count cycles of machines and models; without options, print the table of the presets."""
@@ -113,9 +117,10 @@ def bench(
     shown = [(preset(name), of_line) for name, of_line in SHOWN]
     lines = [(config, model or default_model(config)) for config in machines] if machines else shown
     clocks: list[str] = []
-    with printing(form) as printer:
+    with workers(scheduler=scheduler) as crew, printing(form) as printer:
+        measured = partial(measure_by, crew) if scheduler else measure
         printer.table_as_it_comes(
-            "bench", columns(printer.for_programs), _rows(lines, prompts, board, printer.for_programs, clocks)
+            "bench", columns(printer.for_programs), _rows(lines, prompts, board, printer.for_programs, clocks, measured)
         )
         if machines and not printer.for_programs:
             if board and set(clocks) == {"target"}:
@@ -127,7 +132,12 @@ def bench(
 
 
 def _rows(
-    lines: list[tuple[HwConfig, str]], prompts: int, board: str, for_programs: bool, clocks: list[str]
+    lines: list[tuple[HwConfig, str]],
+    prompts: int,
+    board: str,
+    for_programs: bool,
+    clocks: list[str],
+    measured: Callable[[HwConfig, IntegerWeights, int], Iterable[Row]],
 ) -> Iterator[list[Any]]:
     """Yield the rows of each machine and model; where their clocks are from goes into ``clocks``."""
     with named_progress_bar("bench") as advance:
@@ -135,7 +145,7 @@ def _rows(
             advance(index, len(lines), f"{machine.name}, {model_name}")
             first: Row | None = None
             config, weights = machine_and_weights(machine, model_name)
-            for counted in measure(config, weights, prompts):
+            for counted in measured(config, weights, prompts):
                 row = at_built_clock(counted, config, board)
                 first = first or row
                 clocks.append(row.clock)

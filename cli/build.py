@@ -17,6 +17,7 @@ from lutern.boards.build import FLOORPLAN, MANIFEST, REPORT, Build
 from lutern.boards.catalog import find_board
 from lutern.boards.report import Clock, Route, signal_of
 from lutern.boards.routing import was_routed
+from lutern.cli.cluster import SchedulerOption
 from lutern.cli.machine import MachineOption, SetOption, board_option, given_machine, preset_option
 from lutern.cli.models import open_model
 from lutern.cli.numbers import real, whole
@@ -56,6 +57,7 @@ def build(
         float | None,
         real("--memory-frequency", least=1, most=1000, help="Clock of DDR3's controller in MHz, half the part's."),
     ] = None,
+    scheduler: SchedulerOption = "",
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help=f"Bitstream to write; default: {FOLDER}/BOARD-MACHINE.bit.")
     ] = None,
@@ -80,6 +82,7 @@ def build(
             clock_hz=clock_hz,
             memory_clock_hz=memory_clock_hz,
             progress=telling(advance, machine, board),
+            scheduler=scheduler,
         )
     copy_bitstream(built, place)
     with printing(form) as printer:

@@ -16,6 +16,7 @@ KINDS = {
     "boards": "simulated boards, compiled",
     "builds": "netlists, placements and bitstreams",
     "cost": "what blocks cost, synthesised",
+    "estimates": "machines that were searched",
     "models": "the integer network, compiled",
     "scapy": "settings of a package of the tests",
     "wasm": "tools, compiled for this computer",

@@ -57,6 +57,7 @@ try:
         cycles,
         estimate,
         evaluate,
+        explore,
         generate,
         go,
         inject,
@@ -101,6 +102,7 @@ else:
     app.command("cycles")(cycles.cycles)
     app.command("inject")(inject.inject)
     app.command("estimate")(estimate.estimate_machine)
+    app.command("explore")(explore.explore)
     app.add_typer(power.app, name="power")
     app.command("report")(report.write_report)
     app.command("build")(build.build)

@@ -29,6 +29,8 @@ PURPOSE_OF_EXTRA = {
     "test": "make test",
     "build": "bitstreams",
     "report": "lutern report",
+    "serve": "lutern serve",
+    "explore": "lutern explore, --scheduler",
     "train": "lutern train",
     "docs": "make docs",
     "data": "lutern train, data sets in .parquet and .arrow",

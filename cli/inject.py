@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from lutern.boards.cache import digest
+from lutern.cli.cluster import SchedulerOption
 from lutern.cli.machine import MachineOption, SetOption, machine_or_default, preset_option
 from lutern.cli.models import open_model
 from lutern.cli.numbers import LARGEST_COUNT, LARGEST_SEED, whole
@@ -14,9 +18,11 @@ from lutern.cli.progress import progress_bar
 from lutern.cli.table import Cell, Column, FormatOption, printing
 from lutern.firmware.limits import check_fit
 from lutern.hw.config import HwConfig
+from lutern.measure import cluster
 from lutern.measure.inject.campaign import Settings
 from lutern.measure.inject.campaigns import CAMPAIGNS, SMALL_MACHINE, SMALL_MODEL, campaign_of, open_campaign
 from lutern.measure.inject.results import INTERVALS, KEYS, ResultsFile, percent, rows
+from lutern.measure.inject.spread import spread_faults
 from lutern.measure.inject.workers import map_faults
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantise import IntegerWeights, integer_weights
@@ -67,6 +73,7 @@ def inject(
     ] = None,
     seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of the faults.")] = 1,
     workers: Annotated[int, whole("--workers", least=1, most=MOST_WORKERS, help="Processes.")] = 1,
+    scheduler: SchedulerOption = "",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -95,9 +102,14 @@ def inject(
     }
     with ResultsFile(out, about) as results:
         left = [index for index in range(count) if index not in results.outcomes]
-        with progress_bar(campaign) as advance:
+        with progress_bar(campaign) as advance, contextlib.ExitStack() as stack:
             advance(count - len(left), count)
-            for outcome in map_faults(of_run, left, min(workers, len(left))) if left else ():
+            if scheduler:
+                crew = stack.enter_context(cluster.workers(scheduler=scheduler))
+                struck = spread_faults(of_run, digest(json.dumps(about)), left, crew)
+            else:
+                struck = map_faults(of_run, left, min(workers, len(left))) if left else iter(())
+            for outcome in struck:
                 results.add(outcome)
                 advance(sum(index < count for index in results.outcomes), count)
         outcomes = [outcome for index, outcome in sorted(results.outcomes.items()) if index < count]

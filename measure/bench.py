@@ -15,10 +15,12 @@ Cost: a pass of the demo is 3 thousand (resident-1024) to 200 thousand (stream-x
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from lutern.firmware.link import Client
 from lutern.firmware.program import Program, lay_out
 from lutern.firmware.session import Feed, Session
 from lutern.hw.config import TRITS_PER_BYTE, HwConfig
+from lutern.measure.cluster import Job, Workers
 from lutern.measure.cycles import token_cycles
 from lutern.measure.word_rate import peak_word_hz
 from lutern.model_ref.config import ModelConfig
@@ -130,8 +133,42 @@ def measure(config: HwConfig, weights: IntegerWeights, prompts: int = 1) -> Iter
 
     Decoding is measured after each of ``prompts`` first tokens.
     """
+    return _measure(config, weights, range(prompts), has_prefill=True)
+
+
+def measure_by(crew: Workers, config: HwConfig, weights: IntegerWeights, prompts: int) -> list[Row]:
+    """The same by workers, each of which measures one prompt at a time.
+
+    With a DRAM the cycles of a prompt depend a little on when the memory refreshes, so the mean may differ.
+    """
+    about = cache.digest(config.digest, weights.config.digest, weights_digest(weights))
+    shared = crew.share(f"weights-{about}", weights)
+    jobs = [Job(f"bench-{about}-{prompt}", measure_prompt, (config, shared, prompt)) for prompt in range(prompts)]
+    results = crew.run(jobs)
+    for result in results:
+        if isinstance(result, LuternError):
+            raise result
+    return [_together([rows[place] for rows in results if place < len(rows)]) for place in range(len(results[0]))]
+
+
+def measure_prompt(config: HwConfig, weights: IntegerWeights, prompt: int) -> list[Row]:
+    """The rows of one prompt; only the first one has that of a prompt in blocks. Runs at a worker."""
+    return list(_measure(config, weights, range(prompt, prompt + 1), has_prefill=prompt == 0))
+
+
+def _together(rows: list[Row]) -> Row:
+    cycles = [row.cycles for row in rows]
+    return replace(rows[0], cycles=round(statistics.mean(cycles)), deviation=statistics.pstdev(cycles))
+
+
+def weights_digest(weights: IntegerWeights) -> str:
+    """A digest of all values."""
+    return hashlib.sha256(pickle.dumps(weights)).hexdigest()
+
+
+def _measure(config: HwConfig, weights: IntegerWeights, prompts: range, has_prefill: bool) -> Iterator[Row]:
     program = lay_out(weights, config)
-    first_tokens = [index * 7 % program.vocab for index in range(prompts)]
+    first_tokens = [index * 7 % program.vocab for index in prompts]
     machine: Any = simulated(config)
     part = getattr(machine, "part_timings", None)  # cycles of memory and machine in the same time
     clocks = Fraction(round(part.clock_hz), config.clock_hz).as_integer_ratio() if part else None
@@ -141,7 +178,7 @@ def measure(config: HwConfig, weights: IntegerWeights, prompts: int = 1) -> Iter
         streams = min(session.streams, session.slots)
         if streams > 1:
             yield measure_decode(session, streams, first_tokens)
-        if config.streams > 1:
+        if config.streams > 1 and has_prefill:
             yield measure_prefill(session, PREFILL_TOKENS, config.streams)
 
 

@@ -261,3 +261,56 @@ def scaling(results: Sequence[Result]) -> Figure:
     over_weights.yaxis.set_minor_formatter("{x:.3g}")
     figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=FONT_SIZE - 1)
     return figure
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A machine of a search: ``low`` and ``high`` are joules a token, ``routed`` LUT and tokens a second as built."""
+
+    name: str
+    kind: str
+    tokens_per_second: float
+    luts: float
+    block_rams: int
+    low: float
+    high: float
+    on_front: bool
+    routed: tuple[float, float] | None = None
+
+
+def pareto(machines: Sequence[Searched], limits: tuple[int, int]) -> Figure:
+    """Tokens a second over LUT, block RAMs and joules a token: machines that were searched, the front in colour.
+
+    ``limits``: LUT and block RAMs of the chip."""
+    figure, panels = _figure(10, 4.4, 1, 3, sharey=True)
+    rest = [one for one in machines if not one.on_front]
+    front = [one for one in machines if one.on_front]
+    for axes, value in zip(
+        panels, (lambda one: one.luts, lambda one: one.block_rams, lambda one: one.high), strict=True
+    ):
+        rates = [one.tokens_per_second for one in rest]
+        axes.plot([value(one) for one in rest], rates, ".", color="#bbbbbb", label="beaten by another one")
+        for colour, kind in zip(SERIES, dict.fromkeys(one.kind for one in front), strict=False):
+            chosen = [one for one in front if one.kind == kind]
+            rates = [one.tokens_per_second for one in chosen]
+            axes.plot([value(one) for one in chosen], rates, "o", color=colour, label=f"front, {kind}", markersize=5)
+            if axes is panels[2]:
+                axes.hlines(
+                    rates, [one.low for one in chosen], [one.high for one in chosen], color=colour, linewidth=0.8
+                )
+        _plain(axes, grid="both")
+    for one in front:
+        if one.routed:
+            panels[0].annotate("", one.routed, (one.luts, one.tokens_per_second), arrowprops={"arrowstyle": "-"})
+    routed = [one.routed for one in front if one.routed]
+    panels[0].plot([luts for luts, _ in routed], [rate for _, rate in routed], "kx", label="placed and routed")
+    for axes, limit in zip(panels, limits, strict=False):
+        if limit <= 2 * max((one.luts if axes is panels[0] else one.block_rams for one in machines), default=0):
+            axes.axvline(limit, color="black", linewidth=0.8, linestyle=":")
+    panels[0].set(xlabel="LUT", ylabel="tokens a second, all streams", yscale="log")
+    panels[1].set(xlabel="block RAMs")
+    panels[2].set(xlabel="joules a token, low to high", xscale="log")
+    panels[0].xaxis.set_major_formatter("{x:,.0f}")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=4, frameon=False, fontsize=FONT_SIZE - 1)
+    return figure

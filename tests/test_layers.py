@@ -46,10 +46,10 @@ EXTRAS = {
     "train": {"train", "data"},
     "boards": {"build"},
     "sim": {"test"},
-    "measure": {"test", "report"},
+    "measure": {"test", "report", "explore"},
     "examples": {"test", "build"},
     "api": {"serve"},
-    "tests": {"test", "train", "data", "build", "report", "serve", "ddr3-check", "fuzz"},
+    "tests": {"test", "train", "data", "build", "report", "serve", "explore", "ddr3-check", "fuzz"},
 }
 
 # Packages that are imported under another name than their own, or bring a second one.

@@ -1,0 +1,18 @@
+"""The option that names a cluster, the same in every command that spreads work over one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+SchedulerOption = Annotated[
+    str,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Use the workers of this Dask scheduler, tcp://HOST:8786 (docs/exploring.md).",
+    ),
+]
+
+__all__ = ["SchedulerOption"]

@@ -1,0 +1,137 @@
+"""Searches machines: batches of a study are judged by workers, then some of the front are placed and routed.
+
+    study ─► batch ─► out of limits: pruned here
+      ▲               in: jobs ─► workers ─► Judged
+      └───────────────────────────────────────┘            ─► front ─► K routes ─► the chosen machine
+
+The same trials, seed and question give the same front, however many workers there are and whichever of them are lost.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lutern.hw.config import HwConfig
+from lutern.hw.machines import Machine, derive
+from lutern.hw.presets import preset
+from lutern.measure.cluster import Workers
+from lutern.measure.explore import route
+from lutern.measure.explore.judge import Judged, Question, job_of
+from lutern.measure.explore.route import Routed
+from lutern.measure.explore.space import machine_of
+from lutern.measure.explore.study import Study
+from lutern.model_ref.errors import LuternError
+
+Progress = Callable[[int, int, str], None]
+CHOICES = {
+    "tokens_per_second": lambda one: -one.tokens_per_second,
+    "luts": lambda one: one.luts,
+    "block_rams": lambda one: one.block_rams,
+    "joules_high": lambda one: one.joules_high,
+}
+"""By what the machine is chosen of those on the front; the least of these first."""
+CLOCK_STEP_HZ = 1_000_000
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found: trials, machines that were judged, the front, those that were routed."""
+
+    question: Question
+    trials: int
+    judged: dict[str, Judged]
+    front: list[Judged]
+    reasons: Counter[str]
+    routed: list[Routed]
+    machines: dict[str, tuple[Machine, HwConfig]]
+    """Of the front, by digest: as a file names it, and as it is on the chip."""
+
+    def chosen(self, by: str) -> tuple[Judged, Machine]:
+        """The best machine of the front, of those that were routed if any was.
+
+        One that missed its clock has the one that it reached. ``by``: a key of ``CHOICES``, or the name of a machine of
+        the front. Raises ``LuternError`` if there is none.
+        """
+        if not self.front:
+            raise LuternError(
+                f"none of {self.trials:,} machines holds {self.question.model} on {self.question.target.name}; "
+                f"{self._commonest()}."
+            )
+        routed = {one.digest: one for one in self.routed if not one.failed}
+        among = [one for one in self.front if not routed or one.digest in routed]
+        if by in CHOICES:
+            met = [one for one in among if not routed or routed[one.digest].met]
+            best = min(met or among, key=lambda one: (CHOICES[by](one), one.luts, one.name))
+        else:
+            named = [one for one in self.front if by == one.name]
+            if not named:
+                raise LuternError(
+                    f"--choose is {by}; give one of {', '.join(CHOICES)}, or the name of a machine of the front."
+                )
+            best = named[0]
+        machine, _ = self.machines[best.digest]
+        if best.digest in routed and not routed[best.digest].met:
+            machine = _slower(machine, routed[best.digest].achieved_hz)
+        return best, machine
+
+    def _commonest(self) -> str:
+        if not self.reasons:
+            return "give more --trials"
+        return f"the commonest reason is: {self.reasons.most_common(1)[0][0].rstrip('.')}"
+
+
+def _slower(machine: Machine, hz: float) -> Machine:
+    given = {**machine.given, "clock_hz": int(hz // CLOCK_STEP_HZ) * CLOCK_STEP_HZ}
+    return Machine(derive(preset(machine.base), given), machine.base, given)
+
+
+def search(question: Question, study: Study, crew: Workers, trials: int, progress: Progress) -> None:
+    """Go on with a study until it has so many trials, or some more, since a batch is never cut."""
+    judged = {digest: one for digest, (one, _) in study.judged().items()}
+    while (before := study.count) < trials:
+        text = f"{len(judged):,} machines estimated"
+        choices = study.ask()
+        found = [job_of(question, choice) for choice in choices]
+        jobs = {item[0].key: item[0] for item in found if not isinstance(item, str) and item[1].digest not in judged}
+
+        def told(done: int, first: int = before + len(choices) - len(jobs), text: str = text) -> None:
+            progress(min(first + done, trials), trials, text)
+
+        results = dict(zip(jobs, crew.run(list(jobs.values()), told), strict=True))
+        outcomes: list[Judged | str] = []
+        for item in found:
+            if isinstance(item, str):
+                outcomes.append(item)
+                continue
+            result = results[item[0].key] if item[0].key in results else judged[item[1].digest]
+            outcomes.append(str(result) if isinstance(result, LuternError) else result)
+        study.tell(choices, outcomes)
+        judged |= {one.digest: one for one in outcomes if isinstance(one, Judged)}
+
+
+def route_front(found: Found, crew: Workers, count: int, progress: Progress) -> list[Routed]:
+    """Place and route ``count`` machines of the front, or all if there are fewer."""
+    chosen = route.evenly(found.front, count)
+    jobs = [route.job_of(found.question.target.board, found.machines[one.digest][1], one) for one in chosen]
+    results = crew.run(jobs, lambda done: progress(done, len(jobs), f"place and route of {len(jobs)} machines"))
+    for result in results:
+        if isinstance(result, LuternError):
+            raise result
+    return list(results)
+
+
+def found_by(question: Question, study: Study) -> Found:
+    """What a study has found so far; nothing is routed."""
+    known, front = study.judged(), study.front()
+    machines = {
+        one.digest: machine_of(known[one.digest][1], question.target, question.model_config, question.embedding_bits)
+        for one in front
+    }
+    reasons = Counter(re.sub(r"^HwConfig [\w.-]+: ", "", reason) for reason in study.reasons())
+    return Found(question, study.count, {key: one for key, (one, _) in known.items()}, front, reasons, [], machines)
+
+
+__all__ = ["CHOICES", "Found", "Progress", "found_by", "route_front", "search"]

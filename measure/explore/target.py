@@ -1,0 +1,128 @@
+"""The chip that machines are searched for: that of a board, or a device that is described by its limits.
+
+    board ──────────────────► Target: limits, kinds of memory, the clock and line of the board
+    LUT, block RAMs, ... ───► Target: limits, kinds of memory
+
+A clock is no part of the search, since a faster one is better in everything that the estimate knows. The target clock
+of a machine follows its lanes, as it does in the presets that were routed; a route says what is reached.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lutern.boards.board import FPGAS, Board
+from lutern.boards.catalog import find_board
+from lutern.boards.sdram_parts import sdram_part
+from lutern.boards.system import plan_clocks
+from lutern.firmware.serial_port import BAUD
+from lutern.hw.config import HwConfig
+from lutern.hw.presets import preset
+from lutern.measure.dram import DRAMS
+from lutern.model_ref.errors import LuternError
+
+MEMORIES = ("block", "sdram", "ddr3", "host", "port")
+"""Where words may be. "block": trits and words are in block RAM."""
+CLOCKS = tuple(
+    (preset(name).lanes, preset(name).clock_hz) for name in ("resident-25f", "resident-85f", "resident-1024")
+)
+"""Lanes and clocks of machines that were routed; between them the logarithm of the lanes counts."""
+CLOCK_STEP_HZ = 5_000_000
+WORDS = {"block": (2, 4, 8, 9, 16, 18), "sdram": (2, 4), "ddr3": (16,), "host": (2,), "port": (2, 4, 8, 16, 32, 64)}
+"""Bytes of a word that each kind of memory may have."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A chip. ``board``: a board's name, or empty; ``words``: bytes of a word by kind of memory; ``clock_hz``: of every
+    machine, or 0 for one that follows the lanes; ``part``: whose static power counts; ``dram``: kind of memory at a
+    port."""
+
+    name: str
+    board: str
+    part: str
+    luts: int
+    block_rams: int
+    multipliers: int
+    words: tuple[tuple[str, tuple[int, ...]], ...]
+    clock_hz: int = 0
+    dram: str = ""
+
+    @property
+    def memories(self) -> tuple[str, ...]:
+        """Kinds of memory."""
+        return tuple(kind for kind, _ in self.words)
+
+    def clock_for(self, lanes: int) -> int:
+        """The clock that a machine of so many lanes is to reach."""
+        return self.clock_hz or clock_of(lanes)
+
+    def fitted(self, config: HwConfig) -> HwConfig:
+        """The machine as the board has it; raises ``LuternError`` if its memory or its clocks cannot be had."""
+        if not self.board:
+            return config.with_(debug_tap=False, cells="ecp5")
+        board = find_board(self.board)
+        found = board.config(config)
+        plan_clocks(board, found)
+        return found
+
+    def baud(self, config: HwConfig) -> int:
+        """Rate of the link."""
+        return find_board(self.board).baud(config) if self.board else BAUD
+
+
+def clock_of(lanes: int) -> int:
+    """The clock of a machine of so many lanes, as machines that were routed have it."""
+    known = [count for count, _ in CLOCKS]
+    place = bisect.bisect_left(known, lanes)
+    if place in (0, len(CLOCKS)):
+        return CLOCKS[min(place, len(CLOCKS) - 1)][1]
+    (below, slow), (above, fast) = CLOCKS[place - 1], CLOCKS[place]
+    share = math.log(lanes / below) / math.log(above / below)
+    return round((slow + share * (fast - slow)) / CLOCK_STEP_HZ) * CLOCK_STEP_HZ
+
+
+def board_target(board: Board, memories: Sequence[str] = (), clock_hz: int = 0) -> Target:
+    """The target of a board; ``memories`` chooses among those that it has, by default all but the host's."""
+    words: dict[str, tuple[int, ...]] = {"block": WORDS["block"]}
+    if board.ddr3:
+        words["ddr3"] = WORDS["ddr3"]
+    elif board.memory:
+        words["sdram"] = (sdram_part(board.memory[0]).data_bits // 8,)
+    words["host"] = WORDS["host"]
+    for kind in memories:
+        if kind not in words:
+            raise LuternError(f"--memory is {kind}, but {board.name} has {', '.join(words)}; choose of these.")
+    chosen = tuple((kind, words[kind]) for kind in memories or [kind for kind in words if kind != "host"])
+    fpga = board.fpga
+    limits = fpga.luts, fpga.block_rams, fpga.multipliers
+    return Target(board.name, board.name, fpga.name, *limits, chosen, clock_hz)
+
+
+def device_target(
+    luts: int, block_rams: int, multipliers: int, memories: Sequence[str] = (), clock_hz: int = 0, dram: str = ""
+) -> Target:
+    """The target of a device with these limits.
+
+    Its static power, and its multipliers if they are 0 here, are those of the smallest ECP5 that is as large.
+    """
+    for kind in memories:
+        if kind not in MEMORIES:
+            raise LuternError(f"there is no memory {kind}; choose of {', '.join(MEMORIES)}.")
+    if ("port" in memories) != bool(dram) or (dram and dram not in DRAMS):
+        raise LuternError(
+            f"--dram says what the memory at a port is ({', '.join(DRAMS)}), so it is for --memory port; give both, or "
+            "neither."
+        )
+    parts = sorted(FPGAS.values(), key=lambda part: part.luts)
+    part = next((part for part in parts if part.luts >= luts and part.block_rams >= block_rams), parts[-1])
+    multipliers = multipliers or part.multipliers
+    name = f"a device of {luts:,} LUT, {block_rams:,} block RAMs and {multipliers:,} multipliers"
+    words = tuple((kind, WORDS[kind]) for kind in dict.fromkeys(memories or ("block",)))
+    return Target(name, "", part.name, luts, block_rams, multipliers, words, clock_hz, dram)
+
+
+__all__ = ["MEMORIES", "Target", "board_target", "clock_of", "device_target"]
