@@ -42,6 +42,9 @@ if TYPE_CHECKING:  # these import the descriptions of the gateware, which logits
     from lutern.measure.estimate import Estimate
 
 SHIPPED = ("demo", "demo-small")
+"""Shipped checkpoints, the largest first; commands without ``--model`` choose from them."""
+LARGE = "demo-large"
+"""Shipped as an image, a seventh of its checkpoint; taken only by name."""
 NUMERICS = ("float", "integer")
 Numerics = Literal["float", "integer"]
 
@@ -233,13 +236,18 @@ class Model:
 
 
 def load(name: str | os.PathLike[str]) -> Model:
-    """Open a model: ``"demo"``, ``"demo-small"``, a checkpoint folder in the published format, or an image file.
+    """Open a model: a shipped one, a checkpoint folder in the published format, or an image file.
 
-    Only headers and the config are read here. Raises LuternError for a path that is no model, is damaged, or needs a
-    feature that is not built.
+    The shipped ones are ``"demo"``, ``"demo-small"`` and ``"demo-large"``. Only headers and the config are read here.
+    Raises LuternError for a path that is no model, is damaged, or needs a feature that is not built.
     """
     name = os.fspath(name)
-    return Model(name, open_image_file(name) if Path(name).is_file() else open_checkpoint(name))
+    return Model(name, open_image_file(name) if is_image(name) else open_checkpoint(name))
+
+
+def is_image(name: str) -> bool:
+    """Whether a name means an image: a file, or the shipped ``LARGE``."""
+    return Path(name).is_file() or name == LARGE
 
 
 def open_checkpoint(name: str) -> Checkpoint:
@@ -248,9 +256,11 @@ def open_checkpoint(name: str) -> Checkpoint:
 
 
 def open_image_file(name: str) -> OpenImage:
-    """Open an image; a file of a checkpoint is refused with a hint to its folder."""
+    """Open an image, a shipped one by its name; a file of a checkpoint is refused with a hint to its folder."""
     from lutern.firmware.image import open_image
 
+    if name == LARGE and not Path(name).is_file():
+        return open_image(str(_shipped(LARGE) / "model.image"))
     reason = file_for_folder(Path(name))
     if reason:
         raise LuternError(reason)
@@ -261,9 +271,9 @@ def checkpoint_folder(name: str) -> Path:
     """Return the folder of a shipped model's name or of a path; raises LuternError if there is none."""
     folder = Path(name)
     if name in SHIPPED:
-        return Path(str(resources.files("lutern.firmware") / "models" / name))
+        return _shipped(name)
     if not folder.is_dir():
-        if folder.is_file() and file_for_folder(folder) is None:
+        if name == LARGE or (folder.is_file() and file_for_folder(folder) is None):
             open_image_file(name)
             raise LuternError(f"{name} is an image already; give the checkpoint folder that it was made from.")
         if name in PUBLISHED:
@@ -273,18 +283,24 @@ def checkpoint_folder(name: str) -> Path:
             )
         raise LuternError(
             not_a_folder(name)
-            or f"there is no model {name}; give one of {', '.join(SHIPPED)}, or a folder with config.json and "
-            "model.safetensors."
+            or f"there is no model {name}; give one of {', '.join((*SHIPPED, LARGE))}, or a folder with config.json "
+            "and model.safetensors."
         )
     return folder
 
 
+def _shipped(name: str) -> Path:
+    return Path(str(resources.files("lutern.firmware") / "models" / name))
+
+
 __all__ = [
+    "LARGE",
     "NUMERICS",
     "SHIPPED",
     "Model",
     "Numerics",
     "checkpoint_folder",
+    "is_image",
     "load",
     "open_checkpoint",
     "open_image_file",

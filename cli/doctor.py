@@ -29,7 +29,6 @@ PURPOSE_OF_EXTRA = {
     "test": "make test",
     "build": "bitstreams",
     "report": "lutern report",
-    "serve": "lutern serve",
     "explore": "lutern explore, --scheduler",
     "train": "lutern train",
     "docs": "make docs",

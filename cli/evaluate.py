@@ -36,7 +36,7 @@ COLUMNS = (
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="demo, demo-small, a checkpoint folder, or an image.")],
+    model: Annotated[str, typer.Argument(help="demo, demo-small, demo-large, a checkpoint folder, or an image.")],
     text: Annotated[
         Path, typer.Argument(help="Text file, plain or .xz, or - for standard input; its last 5 % are evaluated.")
     ],

@@ -59,7 +59,8 @@ def inject(
     model: Annotated[
         str | None,
         typer.Option(
-            help="demo, demo-small, a checkpoint folder, or an image; default: a small one of random weights."
+            help="demo, demo-small, demo-large, a checkpoint folder, or an image; default: a small one of random "
+            "weights."
         ),
     ] = None,
     faults: Annotated[

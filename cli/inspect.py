@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from lutern.api.models import is_image
 from lutern.boards.catalog import find_board
 from lutern.cli.machine import board_option
 from lutern.cli.models import open_checkpoint, open_image_file, open_model
@@ -52,7 +52,7 @@ H_BITS, I_BITS = 32, 18  # for i and gate
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(help="An image, demo, demo-small, or a checkpoint folder.")],
+    model: Annotated[str, typer.Argument(help="demo, demo-small, demo-large, a checkpoint folder, or an image.")],
     every: Annotated[bool, typer.Option("--all", help="Print one line for each tensor of each layer.")] = False,
     board_name: Annotated[str, board_option("Say what this board lacks for the model")] = "",
     form: FormatOption = "text",
@@ -60,7 +60,7 @@ def inspect(
     """Print what was read and assumed, tensors and sizes, the memory that the model needs, and where it fits."""
     board = find_board(board_name) if board_name else None
     opened: OpenImage | Checkpoint
-    opened = open_image_file(model) if Path(model).is_file() else open_checkpoint(model)
+    opened = open_image_file(model) if is_image(model) else open_checkpoint(model)
     with named_progress_bar("reading") as advance:
         parts = parts_of(opened, advance)
     with printing(form) as printer:

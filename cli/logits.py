@@ -31,7 +31,7 @@ _MENDED = "save a one-dimensional integer array with numpy.save"
 
 
 def write_logits(
-    model: Annotated[str, typer.Argument(help="demo, demo-small, a checkpoint folder, or an image.")],
+    model: Annotated[str, typer.Argument(help="demo, demo-small, demo-large, a checkpoint folder, or an image.")],
     tokens: Annotated[
         Path | None, typer.Option("--token-file", help="Token numbers: one integer array saved by numpy.save.")
     ] = None,

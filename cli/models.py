@@ -41,8 +41,8 @@ def open_image_file(name: str) -> OpenImage:
 
 
 MODEL_HELP = (
-    f"demo, demo-small, a checkpoint folder, or an image; default: {SHIPPED[0]}, or {SHIPPED[1]} where the machine "
-    f"does not hold that."
+    f"demo, demo-small, demo-large, a checkpoint folder, or an image; default: {SHIPPED[0]}, or {SHIPPED[1]} where the "
+    f"machine does not hold that."
 )
 
 

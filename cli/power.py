@@ -78,7 +78,9 @@ class PowerGroup(TyperGroup):
 
 app = typer.Typer(cls=PowerGroup, help="Toggles counted, joules estimated or measured.", rich_markup_mode=None)
 
-ModelOption = Annotated[str, typer.Option("--model", help="demo, demo-small, a checkpoint folder or an image.")]
+ModelOption = Annotated[
+    str, typer.Option("--model", help="demo, demo-small, demo-large, a checkpoint folder or an image.")
+]
 PresetOption = Annotated[str, preset_option(DEFAULT)]
 PartOption = Annotated[str, typer.Option("--part", help="Chip.")]
 

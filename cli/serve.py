@@ -25,7 +25,9 @@ KEY = "LUTERN_KEY"
 
 
 def serve_model(
-    model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder, or an image.")] = "demo",
+    model: Annotated[
+        str, typer.Option(help="demo, demo-small, demo-large, a checkpoint folder, or an image.")
+    ] = "demo",
     on: Annotated[str, typer.Option(help=f"sim: the simulated board; golden: the integer model; or {PORTS}.")] = "sim",
     preset_name: Annotated[
         str, preset_option(f"the port's, else {SIM_PRESETS[0]}, or {SIM_PRESETS[1]} if that does not hold the model")

@@ -12,7 +12,9 @@ from lutern.cli.prompts import collect_prompts
 
 def tokenize(
     text: Annotated[str, typer.Argument(help="Text; - is standard input.")],
-    model: Annotated[str, typer.Option(help="demo, demo-small, a checkpoint folder, or an image.")] = "demo",
+    model: Annotated[
+        str, typer.Option(help="demo, demo-small, demo-large, a checkpoint folder, or an image.")
+    ] = "demo",
     no_bos: Annotated[bool, typer.Option("--no-bos", help="Leave out the beginning-of-text token.")] = False,
 ) -> None:
     """Print a text's token numbers on one line, as the model reads them."""

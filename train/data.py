@@ -27,7 +27,7 @@ class Corpus(Protocol):
     def crops(
         self, count: int, length: int, generator: np.random.Generator, part: slice = ALL
     ) -> tuple[Tensor, Tensor]:
-        """Return inputs [n, length] of n crops, and targets: token numbers [n, length] or probabilities [n, length, V].
+        """Return inputs [n, length] of n crops, and targets: token numbers [n, length] or ``SoftTargets.pairs``.
 
         The n crops are the ``part`` of ``count`` crops; the generator ends in the same state whatever ``part`` is.
         """
@@ -35,15 +35,42 @@ class Corpus(Protocol):
 
 
 @dataclass(frozen=True)
+class SoftTargets:
+    """For each token some that may follow it, tokens [rows, length, K], and their weights, which sum to 1."""
+
+    tokens: Tensor
+    weights: Tensor
+
+    @classmethod
+    def of(cls, tokens: Tensor, weights: Tensor, vocab_size: int) -> SoftTargets:
+        """In the types that are kept: 4 bytes a pair, or 6 if the vocabulary has more than 32,768 tokens."""
+        return cls(tokens.to(_kind(vocab_size)), weights.half())
+
+    @classmethod
+    def empty(cls, shape: tuple[int, int], count: int, vocab_size: int, device: torch.device) -> SoftTargets:
+        """Room for ``count`` pairs a token, to be filled."""
+        tokens = torch.empty(*shape, count, dtype=_kind(vocab_size), device=device)
+        return cls(tokens, torch.empty(*shape, count, dtype=torch.float16, device=device))
+
+    def pairs(self, row: Tensor, at: Tensor) -> Tensor:
+        """Token numbers and weights as float32 [..., K, 2], of the tokens ``at`` of the rows; exact to 2^24 tokens."""
+        return torch.stack([self.tokens[row, at].float(), self.weights[row, at].float()], -1)
+
+
+def _kind(vocab_size: int) -> torch.dtype:
+    return torch.int16 if vocab_size <= 1 << 15 else torch.int32
+
+
+@dataclass(frozen=True)
 class DeviceCorpus:
     """Rows of tokens in the device's memory: ids [rows, length].
 
-    Targets [rows, length, V] are the probabilities of the token after each token; None if the next token itself is the
-    target. ``ahead`` replaces the first tokens of every crop.
+    ``targets`` say what follows each token, or are None if the next token itself is the target. ``ahead`` replaces the
+    first tokens of every crop.
     """
 
     ids: Tensor
-    targets: Tensor | None = None
+    targets: SoftTargets | None = None
     ahead: tuple[int, ...] = ()
 
     def crops(
@@ -60,7 +87,7 @@ class DeviceCorpus:
         _begin(inputs, self.ahead)
         if self.targets is None:
             return inputs, self.ids[row, at + 1].long()
-        return inputs, self.targets[row, at].float()
+        return inputs, self.targets.pairs(row, at)
 
 
 @dataclass(frozen=True)
@@ -122,4 +149,4 @@ def _refuse_short(available: int, length: int) -> None:
         )
 
 
-__all__ = ["ALL", "Corpus", "DeviceCorpus", "MappedCorpus", "generator_of", "mixed"]
+__all__ = ["ALL", "Corpus", "DeviceCorpus", "MappedCorpus", "SoftTargets", "generator_of", "mixed"]

@@ -69,8 +69,8 @@ def _no_memory(batch: int, options: TrainOptions, group: Group) -> str:
         remedy = f"give --set accumulate={again}, which trains the same in smaller parts"
     elif not options.checkpoint_activations:
         remedy = "give --set checkpoint_activations=true, which trains the same in more time"
-    elif options.teachers and options.synthetic_characters:
-        remedy = "give less --set synthetic_characters=N"
+    elif options.teachers and options.synthetic_tokens:
+        remedy = "give less --set synthetic_tokens=N"
     elif group.size > 1 and options.parallel == "ddp":
         remedy = "give --parallel fsdp, which splits the model among the processes"
     else:

@@ -34,7 +34,7 @@ from lutern.train.progress import Progress
 from lutern.train.saves import restore, store
 
 Draw = Callable[[int, slice], tuple[Tensor, Tensor]]
-"""A function of a step and of which crops of its batch to read: inputs [B, T], and targets [B, T] or [B, T, V]."""
+"""A function of a step and of which crops of its batch to read: inputs [B, T], and targets [B, T] or [B, T, K, 2]."""
 Record = list[dict[str, float]]
 VALIDATION_STREAMS = 64
 VALIDATION_LOGITS = 1 << 26  # largest number of logits of a chunk
@@ -112,7 +112,7 @@ def fit(run: Run, group: Group, options: TrainOptions) -> Record:
     called = spread(objective, group, options, compiled)
     optimizer = make_optimizer(network, schedule.weight_decay)
     at_once = group.size == 1 and options.accumulate == 1 and not options.checkpoint_activations
-    graphed = graphed_step(called, network) if fused and group.device.type == "cuda" and at_once else None
+    graphed = graphed_step(called, network) if group.device.type == "cuda" and (fused or compiled) and at_once else None
     course = _begin(run, optimizer, group, options)
     meter = _Meter(run, group, options, course.done)
     network.train()

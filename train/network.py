@@ -51,6 +51,15 @@ def straight_through(value: Tensor, rounded: Tensor) -> Tensor:
     return value + (rounded - value).detach()
 
 
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy in nats of logits [B, T, V] for targets [B, T] or [B, T, K, 2]; see ``Network.forward``."""
+    if targets.ndim == 2:
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    tokens, weights = targets.unbind(-1)
+    found = logits.gather(-1, tokens.long())
+    return (weights.sum(-1) * logits.logsumexp(-1) - (weights * found).sum(-1)).mean()
+
+
 class BitLinear(nn.Module):
     """Ternary projection with its norm, [..., columns] to [..., rows].
 
@@ -198,8 +207,8 @@ class Network(nn.Module):
     def forward(self, ids: Tensor, state: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """ids [B, T] and state [L, B, d] give logits [B, T, V] and the state after the last token.
 
-        With ``targets`` (token numbers [B, T] or probabilities [B, T, V]) the first result is instead the mean
-        cross-entropy in nats.
+        With ``targets`` (token numbers [B, T], or pairs of a token number and its weight [B, T, K, 2]) the first result
+        is instead the mean cross-entropy in nats.
         """
         share = self.dropout if self.training else 0.0
         fused = self.is_fused()
@@ -215,7 +224,7 @@ class Network(nn.Module):
             return head_loss(h, norm.weight, norm.eps, self.lm_head, NORM_EPS, targets), torch.stack(last)
         logits = wide(self.lm_head(self.model.norm(h)))
         if targets is not None:
-            return F.cross_entropy(logits.flatten(0, 1), targets.flatten(0, 1)), torch.stack(last)
+            return cross_entropy(logits, targets), torch.stack(last)
         return logits, torch.stack(last)
 
     @torch.no_grad()

@@ -12,14 +12,14 @@ Trainable = Network | Transformer
 
 
 class Objective(nn.Module):
-    """The mean cross-entropy in nats, over all tokens, of the next token or of probabilities for it."""
+    """The mean cross-entropy in nats, over all tokens, of the next token or of weighted tokens in its place."""
 
     def __init__(self, network: Trainable) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, inputs: Tensor, targets: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """inputs [B, T], targets [B, T] or [B, T, V] and the network's state give the loss and the last state."""
+        """inputs [B, T], targets [B, T] or [B, T, K, 2] and the network's state give the loss and the last state."""
         loss, last = self.network(inputs, state, targets)
         return loss, last
 

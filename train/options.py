@@ -32,6 +32,7 @@ class TrainOptions:
     batch: crops a step, over all processes.
     accumulate: number of parts in which a process reads its share of the batch, one after another.
     checkpoint_activations: keep only the inputs of the layers, and compute the rest again for the gradient.
+    lean: on a GPU keep less for the gradient, and compute one product of each layer again.
     parallel: how several processes share the work: "ddp" (each has the whole model) or "fsdp" (each has a part).
     sequence_length: tokens a crop; the state is zero at its start.
     schedule: "cosine" to zero; or "paper": the same, halved from the middle on, at the published learning rates.
@@ -44,8 +45,10 @@ class TrainOptions:
     teachers: float networks trained first and distilled into the model; 0 trains on the text alone.
     teacher_hidden_size, teacher_num_hidden_layers, teacher_intermediate_size, teacher_steps, teacher_batch,
     teacher_learning_rate, teacher_weight_decay, teacher_dropout: the same for the teachers.
-    synthetic_characters: amount of text that the teachers write for the model. It is stored in the device's memory with
-        a half-precision probability for each token of the vocabulary: 80 bytes a character for 38 tokens.
+    teacher_top: for each token the model learns this many of the teachers' largest probabilities, and one token drawn
+        from all others, which stands for them.
+    synthetic_tokens: amount of text that the teachers write for the model. It is stored in the device's memory with
+        what is kept of the probabilities: 76 bytes a token.
     synthetic_share: share of the crops taken from that text.
     label_weight: on the given text, the weight of the true next token relative to the teachers' probabilities.
     seed: seed of everything random.
@@ -68,6 +71,7 @@ class TrainOptions:
     batch: int = 32
     accumulate: int = 1
     checkpoint_activations: bool = False
+    lean: bool = False
     parallel: str = "ddp"
     sequence_length: int = 1024
     schedule: str = "cosine"
@@ -85,7 +89,8 @@ class TrainOptions:
     teacher_learning_rate: float = 2e-3
     teacher_weight_decay: float = 1.0
     teacher_dropout: float = 0.25
-    synthetic_characters: int = 64_000_000
+    teacher_top: int = 16
+    synthetic_tokens: int = 64_000_000
     synthetic_share: float = 0.7
     label_weight: float = 0.2
     seed: int = 1
@@ -104,12 +109,13 @@ class TrainOptions:
             "sequence_length",
             "teacher_steps",
             "teacher_batch",
+            "teacher_top",
             "save_every",
             "validate_every",
         ):
             if getattr(self, name) < 1:
                 raise LuternError(f"training: {name} is {getattr(self, name)}, but wants at least 1.")
-        not_negative = ("weight_decay", "warmup_steps", "teachers", "teacher_weight_decay", "synthetic_characters")
+        not_negative = ("weight_decay", "warmup_steps", "teachers", "teacher_weight_decay", "synthetic_tokens")
         for name in (*not_negative, "seed"):
             if getattr(self, name) < 0:
                 raise LuternError(f"training: {name} is {getattr(self, name)}, but must not be negative.")

@@ -17,6 +17,7 @@ All processes that torchrun started run this; the first one prepares the data an
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -32,7 +33,7 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.evaluate import counted
 from lutern.model_ref.output_files import write_whole
 from lutern.train.data import Corpus, DeviceCorpus, MappedCorpus, generator_of, mixed
-from lutern.train.distill import Ensemble, calibrated, labelled, written
+from lutern.train.distill import Ensemble, calibrated, labelled, nats_of, written
 from lutern.train.distributed import Group, opened, refuse_uneven
 from lutern.train.failures import explained
 from lutern.train.finish import finish, start_weights
@@ -41,6 +42,7 @@ from lutern.train.network import Network
 from lutern.train.options import TrainOptions
 from lutern.train.outputs import REPORT_FILE, TEACHER, TRAINING, claim, release
 from lutern.train.prepare import UNREAD_SHARE, VALIDATION_STREAMS, Data, load, prepare, refuse_short, shape_of
+from lutern.train.progress import Progress
 from lutern.train.saves import whole_network
 
 UNREAD_TOKENS = 1 << 18  # largest number of tokens that the temperatures are fitted to
@@ -50,10 +52,10 @@ DEVICE_TOKENS = 1 << 28  # a larger training part stays in its file
 # them.
 _FREE_ON_RESUME = {
     *("device", "compile", "save_every", "validate_every", "resume", "force", "accumulate", "checkpoint_activations"),
-    *("parallel", "tokenizer", "separator", "column", "start_from"),
+    *("lean", "parallel", "tokenizer", "separator", "column", "start_from"),
 }
 # Options of the model that a teacher depends on, besides its own options.
-_SHARED_WITH_TEACHERS = ("sequence_length", "warmup_steps", "gradient_clip", "seed")
+_SHARED_WITH_TEACHERS = {"sequence_length", "warmup_steps", "gradient_clip", "seed"}
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,15 @@ def train(text_path: str | Path, out_dir: str | Path, options: TrainOptions | No
         with explained(out / TRAINING, options.batch, options, group):
             corpora: list[tuple[float, Corpus]] = [(1.0, text.read)]
             teacher_records: list[Record] = []
+            together = None
             if options.teachers:
                 trained = [train_teacher(index, text, out, options, group) for index in range(options.teachers)]
                 teacher_records = [record for _, record in trained]
-                corpora = distilled(calibrated([teacher for teacher, _ in trained], text.unread), text, options)
+                ensemble = calibrated([teacher for teacher, _ in trained], text.unread)
+                together = float(nats_of(ensemble, text.validation, [1.0])) / math.log(2) * text.per_character
+                Progress.say(f"teachers together: {together:.4f} bits/character, temperature {ensemble.temperature}")
+                corpora = distilled(ensemble, text, options)
+                del trained, ensemble
             network, record = train_network(corpora, text, out, options, group)
             del corpora
             if group.size > 1:
@@ -99,7 +106,8 @@ def train(text_path: str | Path, out_dir: str | Path, options: TrainOptions | No
     if group.size > 1:
         network.load_state_dict(weights)
     report = finish(network.to(group.device).eval(), text.data, text.unread, out)
-    report |= {"options": asdict(options), "record": record, "teachers": teacher_records, "processes": group.size}
+    report |= {"options": asdict(options), "record": record, "processes": group.size}
+    report |= {"teachers": teacher_records, "teachers_together_bits_per_character": together}
     report |= {"seconds": round(time.monotonic() - began_s, 1)}
     write_whole(out / REPORT_FILE, json.dumps(report, indent=2) + "\n")
     return report
@@ -169,7 +177,10 @@ def train_teacher(index: int, text: Text, out: Path, options: TrainOptions, grou
         generator = generator_of(seed, 0, step)
         return text.read.crops(options.teacher_batch, options.sequence_length, generator, part)
 
-    settings = {n: v for n, v in asdict(options).items() if n.startswith("teacher_") or n in _SHARED_WITH_TEACHERS}
+    depends = {name for name in asdict(options) if name.startswith("teacher_")} - {
+        "teacher_top"
+    } | _SHARED_WITH_TEACHERS
+    settings = {name: value for name, value in asdict(options).items() if name in depends}
     settings["data"] = text.data.digest
     name, saves = f"teacher {index + 1} of {options.teachers}", out / TEACHER.format(index)
     run = Run(teacher, schedule, draw, name, saves, settings, text.validation, text.per_character, text.ahead)
@@ -182,10 +193,11 @@ def distilled(ensemble: Ensemble, text: Text, options: TrainOptions) -> list[tup
     if not isinstance(text.read, DeviceCorpus):
         raise LuternError(f"teachers want a text of at most {DEVICE_TOKENS:,} tokens; give less, or --set teachers=0.")
     ids = text.read.ids[0].long()
-    share = options.synthetic_share if options.synthetic_characters else 0.0
-    corpora: list[tuple[float, Corpus]] = [(1 - share, labelled(ensemble, ids, options.label_weight, text.ahead))]
+    share, top = options.synthetic_share if options.synthetic_tokens else 0.0, options.teacher_top
+    text_itself = labelled(ensemble, ids, options.label_weight, top, options.seed, text.ahead)
+    corpora: list[tuple[float, Corpus]] = [(1 - share, text_itself)]
     if share:
-        corpora.append((share, written(ensemble, ids, options.synthetic_characters, options.seed, text.ahead)))
+        corpora.append((share, written(ensemble, ids, options.synthetic_tokens, top, options.seed, text.ahead)))
     return corpora
 
 
@@ -194,7 +206,7 @@ def train_network(
 ) -> tuple[Network, Record]:
     """Train or restore the ternary network; returns it and its validation record."""
     torch.manual_seed(options.seed)
-    network = Network(text.config, dropout=options.dropout).to(group.device)
+    network = Network(text.config, dropout=options.dropout, lean=options.lean).to(group.device)
     if options.start_from is not None:
         network.load_state_dict(start_weights(options.start_from))
     schedule = Schedule(

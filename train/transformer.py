@@ -101,6 +101,8 @@ class Transformer(nn.Module):
     """
 
     ternary = False
+    cosines: Tensor
+    sines: Tensor
 
     def __init__(self, config: ModelConfig, window: int, dropout: float = 0.0, ahead: tuple[int, ...] = ()) -> None:
         super().__init__()

@@ -219,7 +219,10 @@ def test_verilog() -> None:
     [
         ("lutern.load('1.3b')", "1.3b is a published shape, whose weights are not shipped; give the checkpoint"),
         ("lutern.estimate('1.3b')", r'1.3b is .* An estimate needs no weights: .*PUBLISHED\["1.3b"\]\)'),
-        ("lutern.load('nowhere')", "there is no model nowhere; give one of demo, demo-small, or a folder with"),
+        (
+            "lutern.load('nowhere')",
+            "there is no model nowhere; give one of demo, demo-small, demo-large, or a folder with",
+        ),
         ("model.logits([0, 27])", "token 27 at position 1 is outside the vocabulary of 27 tokens; encode the text"),
         ("model.logits([[0]])", r"token numbers of shape \[1, 1\] and type int64 were given; give whole numbers \[T\]"),
         ("model.logits([0.5])", r"token numbers of shape \[1\] and type float64 were given; give whole numbers"),

@@ -58,7 +58,8 @@ def test_sim_and_golden_write_the_same(folder: Path) -> None:
 def test_missing_checkpoint() -> None:
     assert_refused(
         run("--model", "nowhere"),
-        "there is no model nowhere; give one of demo, demo-small, or a folder with config.json and model.safetensors.",
+        "there is no model nowhere; give one of demo, demo-small, demo-large, or a folder with config.json and "
+        "model.safetensors.",
     )
 
 

@@ -4,6 +4,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -41,7 +42,7 @@ TEACHERS = replace(
     teacher_intermediate_size=32,
     teacher_steps=6,
     teacher_batch=4,
-    synthetic_characters=2048,
+    synthetic_tokens=2048,
 )
 
 
@@ -322,6 +323,109 @@ def test_a_temperature_folds_into_the_head() -> None:
         network.divide_logits(1.5)
         after, _ = network(ids, state)
     assert torch.allclose(after * 1.5, before, rtol=1e-5, atol=1e-5)
+
+
+def small_ensemble(vocab_size: int) -> Any:
+    from lutern.train.distill import Ensemble
+    from lutern.train.network import Network
+
+    torch.manual_seed(4)
+    config = replace(load_checkpoint(TINY).config, vocab_size=vocab_size)
+    networks = [Network(config, ternary=False).eval() for _ in range(2)]
+    for network in networks:
+        network.divide_logits(0.1)  # random weights of 0.02 hardly prefer a token
+    return Ensemble(networks, 1.1)
+
+
+def test_what_is_kept_of_probabilities_has_their_mean() -> None:
+    from lutern.train.distill import kept
+
+    seed, draws, top = 12, 20_000, 3
+    generator = torch.Generator().manual_seed(seed)
+    probabilities = torch.rand(9, generator=generator).square().softmax(0)
+    tokens, weights = kept(probabilities.expand(draws, -1), top, generator)
+    assert tokens.shape == (draws, top + 1) and torch.allclose(weights.sum(-1), torch.ones(draws))
+    largest = probabilities.topk(top)
+    assert (tokens[:, :top] == largest.indices).all() and torch.equal(weights[0, :top], largest.values)
+    assert not (tokens[:, top:] == tokens[:, :top]).any(), "the last one is drawn from the others"
+    mean = torch.zeros(draws, 9).scatter_add(1, tokens, weights).mean(0)
+    assert (mean - probabilities).abs().max() < 5 * 0.5 / draws**0.5, f"seed {seed}"
+    tokens, weights = kept(probabilities[None], 9, generator)  # no more tokens than are kept: all of them
+    assert torch.equal(torch.zeros(1, 9).scatter_add(1, tokens, weights)[0], probabilities)
+
+
+def test_weighted_targets_have_the_cross_entropy_of_their_probabilities() -> None:
+    from lutern.train.network import cross_entropy
+
+    torch.manual_seed(6)
+    logits, tokens = torch.randn(2, 5, 7), torch.randint(7, (2, 5, 3))  # a token may come twice
+    weights = torch.rand(2, 5, 3).softmax(-1)
+    dense = torch.zeros(2, 5, 7).scatter_add(-1, tokens, weights)
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), dense.flatten(0, 1))
+    assert torch.allclose(cross_entropy(logits, torch.stack([tokens.float(), weights], -1)), expected)
+
+
+def test_teachers_write_what_they_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept with a written text are the teachers' probabilities of that text; the text is theirs, not given."""
+    from lutern.train import distill
+
+    monkeypatch.setattr(distill, "WRITE_TOKENS", 40)
+    monkeypatch.setattr(distill, "WRITE_STREAMS", 3)
+    seed, top, ensemble = 5, 4, small_ensemble(12)
+    ids = torch.randint(12, (300,), generator=torch.Generator().manual_seed(seed))
+    corpus = distill.written(ensemble, ids, 161, top, seed)
+    assert corpus.ids.shape == (5, 41) and corpus.targets is not None
+    begin = int(distill.generator_of(seed, 0).integers(0, 300 - distill.PROMPT_TOKENS, (3, 1))[1, 0])
+    prompt = ids[begin : begin + distill.PROMPT_TOKENS]
+    assert corpus.ids[1, 0] == prompt[-1]
+    read = torch.cat([prompt[:-1], corpus.ids[1, :-1]])[None].long()
+    with torch.no_grad():
+        expected, _ = ensemble(read, ensemble.initial_state(1))
+    largest = expected[0, -40:].topk(top)
+    assert torch.equal(corpus.targets.tokens[1, :, :top].long(), largest.indices)
+    assert torch.allclose(corpus.targets.weights[1, :, :top].float(), largest.values, atol=1e-3)
+    assert (corpus.targets.weights[..., -1] == 0).all(), "the token that was drawn says nothing more"
+    inputs, targets = corpus.crops(2, 20, distill.generator_of(1))
+    assert inputs.shape == (2, 20) and targets.shape == (2, 20, top + 2, 2)
+    assert torch.allclose(targets[..., 1].sum(-1), torch.ones(2, 20), atol=2e-3)
+    again = distill.written(ensemble, ids, 161, top, seed)
+    assert torch.equal(again.ids, corpus.ids), f"seed {seed}"
+
+
+def test_the_given_text_keeps_its_own_tokens() -> None:
+    from lutern.train import distill
+
+    seed, weight, ensemble = 8, 0.25, small_ensemble(12)
+    ids = torch.randint(12, (90,), generator=torch.Generator().manual_seed(seed))
+    corpus = distill.labelled(ensemble, ids, weight, 4, seed)
+    assert torch.equal(corpus.ids[0], ids) and corpus.targets is not None
+    assert torch.equal(corpus.targets.tokens[0, :, -1].long(), ids[1:])
+    assert (corpus.targets.weights[0, :, -1] == weight).all()
+    with torch.no_grad():
+        expected, _ = ensemble(ids[None, :-1], ensemble.initial_state(1))
+    assert torch.allclose(corpus.targets.weights[0, :, :4].float(), 0.75 * expected[0].topk(4).values, atol=1e-3)
+
+
+def test_lean_is_handed_on_and_trains_the_same(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernels' plain forms, which run on a CPU, keep less if the option says so; no figure changes."""
+    from lutern.train import network
+
+    seen = []
+
+    def layer(module: Any, h: Any, bound: Any, start: Any, settings: Any) -> Any:
+        seen.append(settings.lean)
+        return fused_layer(module, h, bound, start, settings)
+
+    fused_layer = network.fused_layer
+    monkeypatch.setattr(network, "fused_layer", layer)
+    monkeypatch.setattr(network.Network, "is_fused", lambda self: self.ternary)
+    records = []
+    for lean in (False, True):
+        seen.clear()
+        options = replace(OPTIONS, dropout=0.0, steps=6, lean=lean)
+        records.append(train(text, tmp_path / str(lean), options)["record"])
+        assert set(seen) == {lean}
+    assert records[0] == records[1]
 
 
 def test_calibration_finds_the_temperature_of_an_overconfident_network() -> None:

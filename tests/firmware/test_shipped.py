@@ -1,0 +1,58 @@
+"""The shipped models: what their pages and docs/models.md say of them, and which machines hold them."""
+
+import re
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lutern.api.models import LARGE, SHIPPED, checkpoint_folder, load
+from lutern.cli.commands import app
+from lutern.firmware.image import OpenImage
+from lutern.firmware.limits import reason_against
+from lutern.hw.presets import preset
+from lutern.model_ref.errors import LuternError
+
+MODELS = Path(str(resources.files("lutern.firmware") / "models"))
+PAGE = Path(__file__).parents[2] / "docs" / "models.md"
+MOST_BYTES = 12_000_000
+
+
+@pytest.mark.parametrize("name", [*SHIPPED, LARGE])
+def test_its_pages(name: str) -> None:
+    text = (MODELS / name / "README.md").read_text()
+    trits = f"{load(name).config.trits:,}"
+    assert f"| ternary weights | {trits}, lm_head included |" in text
+    bits = re.search(r"\| bits per character \| ([\d.]+) float", text)
+    assert bits, "no figure"
+    row = next(line for line in PAGE.read_text().splitlines() if line.startswith(f"| `{name}` |"))
+    assert row.split(" | ")[1] == trits and row.split(" | ")[3] == bits[1]
+
+
+def test_the_large_one_is_an_image() -> None:
+    model, text = load(LARGE), (MODELS / LARGE / "README.md").read_text()
+    assert isinstance(model.source, OpenImage) and not model.source.calibrated
+    assert model.source.path.stat().st_size <= MOST_BYTES
+    assert f"{model.source.path.stat().st_size:,} bytes, digest {model.source.digest[:16]};" in text
+    with pytest.raises(LuternError, match=r"^demo-large is an image already; give the checkpoint folder"):
+        checkpoint_folder(LARGE)
+
+
+def test_the_large_one_writes_what_its_page_shows() -> None:
+    written = "once upon a time" + "".join(load(LARGE).generate("once upon a time", tokens=24, seed=1))
+    shown = (MODELS / LARGE / "README.md").read_text().split("## What it writes")[1].split("> ", 1)[1]
+    assert " ".join(shown.replace("\n> ", " ").split()).startswith(" ".join(written.split()))
+
+
+@pytest.mark.parametrize("name", ["sdram-x16", "sdram-x32"])
+def test_sdram_of_8_mb_holds_the_large_one(name: str) -> None:
+    config, machine = load(LARGE).config, preset(name)
+    assert reason_against(config, machine) is not None, "its vocabulary needs the setting"
+    assert reason_against(config, machine.with_(max_vocab=2048)) is None
+
+
+def test_inspect_knows_its_name() -> None:
+    result = CliRunner().invoke(app, ["inspect", LARGE])
+    assert result.exit_code == 0, result.output
+    assert "words that rest on calibration: none" in result.stdout
