@@ -165,7 +165,7 @@ def _written(command: bytes, word_bytes: int) -> Section:
 
 
 def _split(word_bytes: int, command: bytes, byte_count: int) -> Iterator[bytes]:
-    """Return WRITEs that do the same, of at most ``byte_count`` bytes of words, but at least a word."""
+    """Return WRITEs that replace this one, each with at most ``byte_count`` bytes of words, but at least a word."""
     for part in _parts(_written(command, word_bytes), byte_count):
         yield WRITE.pack(address=part.address) + part.words.tobytes()
 

@@ -216,7 +216,7 @@ class Decoder(wiring.Component):
         m.submodules.join = GainJoin(config)
         m.submodules.norm = RmsNorm(config)
         m.submodules.gains = GainSupply(config)
-        row_ended = Signal()  # drops the rest of the row's last word; the next row comes some cycles later
+        row_ended = Signal()  # the rest of the row's last word is dropped; the next row comes some cycles later
         m.submodules.row = row = ResetInserter(row_ended)(GroupUnpacker(config, (1,)))
         m.submodules.row_skid = ResetInserter(row_ended)(Skid(row.o.signature.members["payload"].shape))
 

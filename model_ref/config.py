@@ -19,7 +19,8 @@ from lutern.model_ref.errors import LuternError, quoted
 from lutern.model_ref.file_kinds import read_json
 
 NORM_EPS = 1e-6
-"""Eps inside the norms of the BitLinear layers (their class says 1e-8, the kernel uses 1e-6); default of all others."""
+"""Eps inside the norms of the BitLinear layers: the published kernel uses 1e-6, although the class has 1e-8. It is the
+default of all other norms."""
 
 # Limits that protect against a hostile config. The largest published model has d 2560, m 6912, L 32, V 32000.
 MAX_VOCAB_SIZE = 1 << 18

@@ -102,7 +102,8 @@ class TextRequest(BaseModel):
         return self.max_tokens
 
     def style(self, tokenizer: Tokenizer, limits: Limits, which: int) -> Style:
-        """Return how the text with this number is written: as ``generate`` writes it with this seed and its number."""
+        """Return the style of the text with this number; ``generate`` with this seed writes the same text at this
+        number."""
         tokens = self.most_tokens()
         if tokens is not None and tokens > limits.tokens:
             raise ApiError(

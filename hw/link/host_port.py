@@ -105,7 +105,7 @@ class HostPort(wiring.Component):
     o_host : stream of ``protocol.host_word_layout``, output, memory "host"
         A word of a RECORDS or ROW frame.
     i_want : stream of ``protocol.WANT_LAYOUT``, input, memory "host"
-        A response without a command. The payload must be stable until it is taken, with its last byte.
+        A response without a command. The payload must be stable until its last byte is taken.
     counters_address : 16 bits, output, with counters
         Selects a counter, for a synchronous read.
     counters_data : 32 bits, input, with counters
@@ -218,7 +218,8 @@ class HostPort(wiring.Component):
         return Handler(Check(receiver.command.byte_count != HEADER_BYTES), answer=Answer(info, FIXED_BYTES))
 
     def _setup_handler(self, m: Module, executor: Executor) -> Handler:
-        """Handle SETUP: `running` rises a cycle after `setup` has changed, so all that runs starts again."""
+        """Handle SETUP: `running` rises a cycle after `setup` has changed, so a running decoder and its readers start
+        again."""
         config, command = self.config, executor.command
         setup = command.fields(protocol.SETUP)
         record_limit = (1 << 32) - 1 if self.has_host else config.memory_words

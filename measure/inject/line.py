@@ -43,7 +43,7 @@ class Line:
 
 
 class FaultyByte(Line):
-    """Strikes byte ``at``, to the board or from it, once with ``fault``."""
+    """Applies ``fault`` once to byte ``at``, to the board or from it."""
 
     def __init__(self, link: Link, fault: str, at: int, draw: random.Random, *, to_board: bool) -> None:
         super().__init__(link)

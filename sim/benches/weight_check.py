@@ -336,7 +336,7 @@ class Bench:
         await RisingEdge(self.dut.clk)
 
     def read_ahead(self, step: int) -> None:
-        """Make sure that the pass of this step is read, and perhaps the next ones."""
+        """Make sure that the pass of this step is read; at random, read the next ones, too."""
         while self.passes < self.steps_done + step + 1 + self.draw.randrange(AHEAD):
             self.read_pass()
 

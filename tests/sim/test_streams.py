@@ -78,7 +78,7 @@ def test_scoreboard_tells_the_story() -> None:
         "norm.codes: token 3, layer 1, index 1, cycle 412: got 0x7e (126, +0.992), expected 0xff (-1, -0.008), "
         "after 1 equal ones, seed 7"
     )
-    with pytest.raises(Mismatch, match="an item came that nothing expects"):
+    with pytest.raises(Mismatch, match="an item came that was not expected"):
         board.check(413, 0)
     board.expect(5)
     with pytest.raises(Mismatch, match="1 items are missing after 1"):
