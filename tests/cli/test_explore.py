@@ -52,8 +52,8 @@ def test_a_search(tmp_path: Path) -> None:
     assert chosen.config.name == rows[0]["name"] and "# command: lutern explore" in (out / "machine.toml").read_text()
     on_chip = find_board("ulx3s-25f").config(chosen.config, **chosen.clocks)
     assert on_chip.digest == json.loads((out / "front.json").read_text())["front"][0]["digest"]
-    again = lutern("explore", *SEARCH, "-o", out, "--choose", rows[-1]["name"], "--format", "json")
-    found = json.loads(again.stdout)
+    again = [*SEARCH, "-o", str(out), "--choose", rows[-1]["name"], "--format", "json"]
+    found = json.loads(CliRunner().invoke(app, ["explore", *again], catch_exceptions=False).stdout)
     assert [row["name"] for row in found["front"]] == [row["name"] for row in rows]
     assert found["search"][0]["chosen"] == rows[-1]["name"] and found["search"][0]["trials"] == 20
 

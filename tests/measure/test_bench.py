@@ -17,7 +17,16 @@ from lutern.hw.config import HwConfig
 from lutern.hw.layouts import check_words
 from lutern.hw.presets import preset
 from lutern.hw.top import Top
-from lutern.measure.bench import BuiltClock, built_clock, golden_tokens_per_second, measure_decode, measure_prefill
+from lutern.measure.bench import (
+    BuiltClock,
+    built_clock,
+    golden_tokens_per_second,
+    measure,
+    measure_by,
+    measure_decode,
+    measure_prefill,
+)
+from lutern.measure.cluster import Workers
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantise import integer_weights
@@ -47,6 +56,12 @@ def opened(config: HwConfig) -> Iterator[Session]:
 @pytest.fixture(scope="module")
 def several() -> Iterator[Session]:
     yield from opened(SEVERAL)
+
+
+def test_prompts_by_workers() -> None:
+    """The same rows as of one board that runs all prompts, since cycles of a memory on the chip are exact."""
+    weights = integer_weights(random_checkpoint(MODEL, SEED))
+    assert measure_by(Workers(), SEVERAL, weights, 3) == list(measure(SEVERAL, weights, 3)), f"seed {SEED}"
 
 
 def test_resident_weights() -> None:

@@ -19,11 +19,13 @@ from typer.testing import CliRunner
 from lutern.cli import inject
 from lutern.cli.commands import app
 from lutern.hw.presets import preset
+from lutern.measure.cluster import workers
 from lutern.measure.inject.campaign import Outcome, Settings
 from lutern.measure.inject.campaigns import CAMPAIGNS, SMALL_MACHINE, SMALL_MODEL, campaign_of, open_campaign
 from lutern.measure.inject.chip import Codes, Control, ResidentWeights, Setup, State
 from lutern.measure.inject.memory import Bits, DrawnCampaign, Refresh, Row, Weights
 from lutern.measure.inject.results import ResultsFile
+from lutern.measure.inject.spread import spread_faults
 from lutern.measure.inject.trial import Bench, Scenario, StruckBoard
 from lutern.measure.inject.workers import map_faults
 from lutern.model_ref.config import ModelConfig
@@ -218,6 +220,15 @@ def _group_lives(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_workers_of_a_cluster(settings: Settings) -> None:
+    """The same outcomes, whichever worker strikes which faults."""
+    pytest.importorskip("distributed", reason='needs the extra "explore"')
+    of_bits = replace(with_less_to_load(settings), campaign="bits")
+    with workers(2, processes=False) as crew:
+        found = list(spread_faults(of_bits, "bits of a test", range(5), crew))
+    assert sorted(found, key=lambda one: one.index) == outcomes(with_less_to_load(settings), "bits", 5)
 
 
 def test_the_command(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,37 @@
+"""Case C9: `lutern generate --trace`: what it is refused for, before anything is compiled; tests/sim has the waves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from command_tree import options_of
+from lutern.cli.commands import app
+from lutern.cli.trace import check_trace
+from lutern.model_ref.errors import LuternError
+
+
+def test_the_cycles(tmp_path: Path) -> None:
+    assert options_of(("generate",)) >= {"--trace", "--cycles", "--signal"}
+    assert check_trace(tmp_path / "out.vcd", "100:400", None, "sim") == (100, 400)
+    assert check_trace(None, "0:10000", None, "golden") == (0, 10000)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--cycles", "1:2"), "--cycles and --signal are of a trace; give its name with --trace, or leave them out."),
+        (("--signal", "clk"), "--cycles and --signal are of a trace; give its name with --trace, or leave them out."),
+        (("--trace", "out.vcd", "--on", "golden"), "--trace records the simulated board, and --on golden is none; "),
+        (("--trace", "out.vcd", "--cycles", "5"), "--cycles is '5'; give the first cycle and the one after the last, "),
+        (("--trace", "out.vcd", "--cycles", "5:5"), "--cycles 5:5 has no cycle in it; give the smaller number first."),
+        (("--trace", "out.wav"), "out.wav "),
+    ],
+)
+def test_refused(arguments: tuple[str, ...], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["generate", "ab", *arguments])
+    assert isinstance(done.exception, LuternError), done.output
+    assert str(done.exception).startswith(text) and "\n" not in str(done.exception) and not list(tmp_path.iterdir())
