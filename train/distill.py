@@ -31,6 +31,7 @@ LABEL_CHUNK = 512  # tokens a teacher reads at once
 WRITE_STREAMS = 32_768  # texts written at the same time
 WRITE_TOKENS = 2048  # tokens of each text
 PROMPT_TOKENS = 64  # tokens of the given text that are read before writing, so that texts start at any place
+PROMPT_CHUNK = 7  # prompt tokens that all texts read at once; teachers keep their activations in memory
 CALIBRATED_LOGITS = 1 << 26  # largest number of logits of a chunk
 TEMPERATURES = [round(0.8 + 0.02 * i, 2) for i in range(61)]  # temperatures that are tried for the ensemble
 
@@ -150,7 +151,8 @@ def written(
         at = torch.from_numpy(begins + np.arange(PROMPT_TOKENS)).to(ids.device)
         prompt = ids[at]
         states = ensemble.initial_state(count)
-        _, states = ensemble(prompt[:, :-1], states)
+        for start in range(0, PROMPT_TOKENS - 1, PROMPT_CHUNK):
+            _, states = ensemble(prompt[:, start : min(start + PROMPT_CHUNK, PROMPT_TOKENS - 1)], states)
         token = prompt[:, -1:]
         for position in range(WRITE_TOKENS):
             probabilities, states = ensemble(token, states)
