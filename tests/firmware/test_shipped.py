@@ -55,4 +55,4 @@ def test_sdram_of_8_mb_holds_the_large_one(name: str) -> None:
 def test_inspect_knows_its_name() -> None:
     result = CliRunner().invoke(app, ["inspect", LARGE])
     assert result.exit_code == 0, result.output
-    assert "words that rest on calibration: none" in result.stdout
+    assert "words with ranges from calibration: none, all are proved" in result.stdout

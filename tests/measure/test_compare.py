@@ -69,7 +69,7 @@ def test_the_table() -> None:
     rows = printed("demo")
     assert set(rows) - {"demo"} == set(documented()) - {"random, V 32000"}
     check_rows(rows, [name for name in rows if name != "demo"])
-    check_sentence(r"`lutern compare demo`: ([\d.]+), where the float16 run has ([\d.]+)\.", *rows["demo"][4:6])
+    check_sentence(r"`lutern compare demo` gives ([\d.]+), and ([\d.]+) for the float16 run\.", *rows["demo"][4:6])
 
 
 def test_the_word_lengths() -> None:
@@ -121,7 +121,7 @@ def test_the_large_model_and_bfloat16() -> None:
     rows = [row for name, row in printed("--large", "--bfloat16").items() if name.startswith("random")]
     numbers = r"([\d.]+), ([\d.]+), ([\d.]+) and ([\d.]+)"
     check_sentence(
-        rf"has {numbers} on the four random checkpoints, {numbers} of the float16 run\.",
+        rf"has errors of {numbers} on the four random checkpoints, which are {numbers} of those of the float16 run\.",
         *(row[4] for row in rows),
         *(row[6] for row in rows),
     )
