@@ -311,6 +311,7 @@ def pareto(machines: Sequence[Searched], limits: tuple[int, int]) -> Figure:
     panels[1].set(xlabel="block RAMs")
     panels[2].set(xlabel="joules a token, low to high", xscale="log")
     panels[0].xaxis.set_major_formatter("{x:,.0f}")
+    panels[0].locator_params(axis="x", nbins=4)  # labels of five digits have room
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=4, frameon=False, fontsize=FONT_SIZE - 1)
     return figure
