@@ -20,13 +20,13 @@ from lutern.api.figures import Figures
 from lutern.api.models import SHIPPED, Model, load, open_checkpoint
 from lutern.api.ports import known_machines, open_port
 from lutern.api.writing import Options, StyleOptions, Talk, Texts, all_pieces, pieces_of, style_of, texts_of
-from lutern.firmware.limits import lacks, reasons
+from lutern.firmware.limits import lacks, preset_for, reasons
 from lutern.firmware.link import Client
 from lutern.firmware.opening import load_session, machine_of
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Feed, Session
 from lutern.hw.config import HwConfig
-from lutern.hw.presets import PRESETS, preset
+from lutern.hw.presets import preset
 from lutern.measure.phases import Token, check_countable, count_token
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fast_model import FastModel
@@ -347,10 +347,9 @@ def check_held(model: Model, hw_config: HwConfig) -> None:
     found = lacks(model.config, hw_config, model.embedding_bits)
     if found:
         shipped = largest_shipped(hw_config) if model.name in SHIPPED else None
-        held = (name for name, of in PRESETS.items() if not lacks(model.config, of, model.embedding_bits))
         if shipped is not None:
             instead = f"of the shipped models {shipped} fits"
-        elif (name := next(held, None)) is not None:
+        elif name := preset_for(model.config, model.embedding_bits):
             instead = f"choose a machine that holds it, such as {name} (lutern inspect lists all)"
         else:
             instead = "choose a smaller model"

@@ -246,8 +246,8 @@ def load(name: str | os.PathLike[str]) -> Model:
 
 
 def is_image(name: str) -> bool:
-    """Whether a name means an image: a file, or the shipped ``LARGE``."""
-    return Path(name).is_file() or name == LARGE
+    """Return whether a name means an image: a file, or the shipped ``LARGE``."""
+    return _path_of(name).is_file()
 
 
 def open_checkpoint(name: str) -> Checkpoint:
@@ -259,21 +259,18 @@ def open_image_file(name: str) -> OpenImage:
     """Open an image, a shipped one by its name; a file of a checkpoint is refused with a hint to its folder."""
     from lutern.firmware.image import open_image
 
-    if name == LARGE and not Path(name).is_file():
-        return open_image(str(_shipped(LARGE) / "model.image"))
-    reason = file_for_folder(Path(name))
+    path = _path_of(name)
+    reason = file_for_folder(path)
     if reason:
         raise LuternError(reason)
-    return open_image(name)
+    return open_image(str(path))
 
 
 def checkpoint_folder(name: str) -> Path:
     """Return the folder of a shipped model's name or of a path; raises LuternError if there is none."""
-    folder = Path(name)
-    if name in SHIPPED:
-        return _shipped(name)
+    folder = _path_of(name)
     if not folder.is_dir():
-        if name == LARGE or (folder.is_file() and file_for_folder(folder) is None):
+        if folder.is_file() and file_for_folder(folder) is None:
             open_image_file(name)
             raise LuternError(f"{name} is an image already; give the checkpoint folder that it was made from.")
         if name in PUBLISHED:
@@ -289,8 +286,12 @@ def checkpoint_folder(name: str) -> Path:
     return folder
 
 
-def _shipped(name: str) -> Path:
-    return Path(str(resources.files("lutern.firmware") / "models" / name))
+def _path_of(name: str) -> Path:
+    """Return the folder or file that a name means. A file or folder named like the shipped image takes its place."""
+    shipped = Path(str(resources.files("lutern.firmware"))) / "models" / name
+    if name in SHIPPED:
+        return shipped
+    return shipped / "model.image" if name == LARGE and not Path(name).exists() else Path(name)
 
 
 __all__ = [

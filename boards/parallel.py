@@ -5,7 +5,6 @@ Ctrl-C ends them all. A job that fails leaves the others alone.
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from threading import Lock
 from typing import Any, TypeVar
 
+from lutern.model_ref.cores import own_cores
 from lutern.model_ref.errors import LuternError
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ def run_together(
 ) -> list[T | LuternError]:
     """Return the result of each job, or its failure. ``most``: jobs at a time, if not as many as cores; ``progress``
     is told how many are done."""
-    tools, most = Tools(), min(most or len(os.sched_getaffinity(0)), len(jobs))
+    tools, most = Tools(), min(most or own_cores(), len(jobs))
 
     def outcome(job: Callable[[Tools], T]) -> T | LuternError:
         try:

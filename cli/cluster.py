@@ -1,4 +1,4 @@
-"""The option that names a cluster, the same in every command that spreads work over one."""
+"""Defines the option that names a cluster, for every command that spreads work."""
 
 from __future__ import annotations
 

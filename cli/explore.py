@@ -19,7 +19,7 @@ from lutern.cli.numbers import LARGEST_SEED, real, whole
 from lutern.cli.progress import step_bar
 from lutern.cli.table import FormatOption, Printer, printing
 from lutern.measure import pictures
-from lutern.measure.cluster import Workers, own_cores, workers
+from lutern.measure.cluster import Workers, workers
 from lutern.measure.dram import DRAMS
 from lutern.measure.explore.figures import MACHINE, records, write_files
 from lutern.measure.explore.judge import Question
@@ -29,6 +29,7 @@ from lutern.measure.explore.study import Study, require_optuna
 from lutern.measure.explore.target import MEMORIES, Target, board_target, device_target
 from lutern.measure.provenance import provenance
 from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.cores import own_cores
 from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.errors import LuternError, quoted
 from lutern.model_ref.synthetic import PUBLISHED
@@ -65,7 +66,7 @@ SEARCH = tuple(map(Column, ("trials", "judged", "pruned", "front", "chosen", "fo
 
 
 def question_of(model: str, size: str, shape: str, target: Target, streams: int) -> tuple[Question, Model | None]:
-    """What is searched for, and the model if it is one."""
+    """Return the question of the search, and the model if one was named."""
     if bool(model) + bool(size) + bool(shape) != 1:
         raise LuternError("a search is for one model; give one of --model, --size and --shape.")
     if model:
@@ -78,7 +79,7 @@ def question_of(model: str, size: str, shape: str, target: Target, streams: int)
 
 
 def shape_of(text: str) -> ModelConfig:
-    """`64,2,96,38`: hidden size, layers, intermediate size, vocabulary."""
+    """Return the shape of a text such as `64,2,96,38`: hidden size, layers, intermediate size, vocabulary."""
     numbers = text.split(",")
     if len(numbers) != 4 or not all(number.isdecimal() and len(number) < 10 for number in numbers):
         raise LuternError(
@@ -92,7 +93,7 @@ def shape_of(text: str) -> ModelConfig:
 def target_of(
     board: str, limits: tuple[int | None, int | None, int | None], memories: list[str], clock: float | None, dram: str
 ) -> Target:
-    """The board, or the device that is described by its limits."""
+    """Return the target of a board, or of a device that is given by its limits."""
     luts, block_rams, multipliers = limits
     clock_hz = round(clock * 1e6) if clock else 0
     if board:
@@ -108,7 +109,7 @@ def target_of(
 
 
 def folder_of(out: Path | None, question: Question) -> Path:
-    """Where the study and the files go; made if it is not there."""
+    """Return the folder of the study and the files, which is made if it is not there."""
     if out is None:
         names = (question.model, question.target.board or "device")
         plain = "".join(each if each.isalnum() or each in ".-" else "-" for each in "-".join(names))
@@ -124,7 +125,7 @@ def folder_of(out: Path | None, question: Question) -> Path:
 
 def explore(
     model: Annotated[
-        str, typer.Option(help="What the machine is for: demo, demo-small, a checkpoint folder or an image.")
+        str, typer.Option(help="Model of the machine: demo, demo-small, demo-large, a checkpoint folder or an image.")
     ] = "",
     size: Annotated[str, typer.Option(help=f"A published shape instead: {', '.join(PUBLISHED)}.")] = "",
     shape: Annotated[
@@ -151,12 +152,12 @@ def explore(
     ] = None,
     trials: Annotated[int, whole("--trials", least=1, most=100_000, help="Machines to try, by the estimate.")] = 200,
     route: Annotated[
-        int | None, whole("--route", least=1, most=1000, help="So many of the front are placed and routed.")
+        int | None, whole("--route", least=1, most=1000, help="Number of machines of the front to place and route.")
     ] = None,
     choose: Annotated[
         str, typer.Option(metavar=f"<{'|'.join(CHOICES)}|MACHINE>", help="Which machine of the front is chosen.")
     ] = "tokens_per_second",
-    seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Of the search.")] = 1,
+    seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of the search.")] = 1,
     processes: Annotated[
         int | None, whole("--workers", least=1, most=256, help="Processes of this computer; default: as many as cores.")
     ] = None,
@@ -167,7 +168,7 @@ def explore(
     ] = None,
     form: FormatOption = "text",
 ) -> None:
-    """Search machines for a model and a chip: by estimates, then by place and route. A study goes on where it ended."""
+    """Search machines for a model and a chip: by estimates, then by place and route. A study is continued."""
     target = target_of(board_name, (luts, block_rams, multipliers), memories or [], clock, dram)
     if route and not board_name:
         raise LuternError("--route is for a board, whose pins and package are known; give --board, or leave it out.")
@@ -202,7 +203,7 @@ def _routed(found: Found, crew: Workers, count: int) -> list[Any]:
 
 
 def _print(printer: Printer, found: Found, chosen: str, folder: Path) -> None:
-    """The front, what was routed, and what came of the trials."""
+    """Print the front, the routed machines and the counts of the trials."""
     rows = records(found)
     printer.table("front", FRONT, [[*(row[one.key] for one in FRONT[:-2]), *_joules(row)] for row in rows])
     estimated = {one.digest: one.luts for one in found.front}

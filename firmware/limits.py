@@ -179,11 +179,15 @@ def check_fit(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: in
     """Refuse a shape that the machine cannot hold, with names and numbers."""
     found = lacks(model_config, hw_config, embedding_bits)
     if found:
-        held = (name for name, of in PRESETS.items() if not lacks(model_config, of, embedding_bits))
-        larger = next(held, None)
+        larger = preset_for(model_config, embedding_bits)
         instead = f"a preset that holds it, such as {larger}, or a smaller model" if larger else "a smaller model"
         advice = "" if "choose" in found[0].text else f"; choose {instead}"
         raise LuternError(f"{reasons(found)}{advice}.")
+
+
+def preset_for(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> str | None:
+    """Return the first preset that holds a shape; None if there is none."""
+    return next((name for name, of in PRESETS.items() if not lacks(model_config, of, embedding_bits)), None)
 
 
 def reasons(found: Sequence[Lack], numbers: bool = True) -> str:

@@ -137,22 +137,19 @@ def measure(config: HwConfig, weights: IntegerWeights, prompts: int = 1) -> Iter
 
 
 def measure_by(crew: Workers, config: HwConfig, weights: IntegerWeights, prompts: int) -> list[Row]:
-    """The same by workers, each of which measures one prompt at a time.
+    """Return the same rows, measured by workers, each of which takes one prompt at a time.
 
     With a DRAM the cycles of a prompt depend a little on when the memory refreshes, so the mean may differ.
     """
     about = cache.digest(config.digest, weights.config.digest, weights_digest(weights))
     shared = crew.share(f"weights-{about}", weights)
     jobs = [Job(f"bench-{about}-{prompt}", measure_prompt, (config, shared, prompt)) for prompt in range(prompts)]
-    results = crew.run(jobs)
-    for result in results:
-        if isinstance(result, LuternError):
-            raise result
+    results = crew.run_whole(jobs)
     return [_together([rows[place] for rows in results if place < len(rows)]) for place in range(len(results[0]))]
 
 
 def measure_prompt(config: HwConfig, weights: IntegerWeights, prompt: int) -> list[Row]:
-    """The rows of one prompt; only the first one has that of a prompt in blocks. Runs at a worker."""
+    """Return the rows of one prompt, at a worker; only the first prompt has the row of a prompt in blocks."""
     return list(_measure(config, weights, range(prompt, prompt + 1), has_prefill=prompt == 0))
 
 
@@ -162,7 +159,7 @@ def _together(rows: list[Row]) -> Row:
 
 
 def weights_digest(weights: IntegerWeights) -> str:
-    """A digest of all values."""
+    """Return a digest of all values."""
     return hashlib.sha256(pickle.dumps(weights)).hexdigest()
 
 

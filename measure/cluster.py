@@ -1,12 +1,12 @@
-"""Independent jobs, here or spread over the workers of a Dask cluster (extra ``explore``).
+"""Runs independent jobs in this process, or on the workers of a Dask cluster (extra ``explore``).
 
     jobs ─┬─ one worker ──────► this process
           ├─ several ─────────► processes of this computer      a process that is lost is started again
           └─ --scheduler ─────► workers of other computers      `dask scheduler`, `dask worker ADDRESS`
 
-A job is a function and its arguments under a key, the digest of what it computes: jobs with one key are computed once.
-The job of a worker that is lost runs again on another one. A worker with another version of Lutern is refused. Nothing
-waits without end: not for a scheduler that is gone, nor for workers that do not come back.
+A job is a function with its arguments. Its key is the digest of what it computes, so two jobs with the same key are
+computed once. If a worker is lost, its job runs again on another one. A worker with another version of Lutern is
+refused. No call waits without end for a lost scheduler or for lost workers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import os
 import queue
 import time
 import warnings
@@ -32,17 +31,17 @@ from lutern.model_ref.extras import install_command
 
 CONNECT_SECONDS = 5.0
 ALONE_SECONDS = 60.0
-"""How long jobs wait for a worker when there is none."""
+"""Jobs wait this long for a worker if the cluster has none."""
 WATCH_SECONDS = 0.5
 LOSSES = 3
-"""A job is given up when it has lost so many workers."""
+"""A job is given up after it has lost this number of workers."""
 CLOSE_SECONDS = 20.0
 _FOLDERS = ("boards", "firmware", "hw", "measure", "model_ref", "sim")
 
 
 @dataclass(frozen=True)
 class Job:
-    """``run(*arguments)``, whose result ``key`` names. The function is one that a worker can import."""
+    """A call ``run(*arguments)``; ``key`` names its result. A worker must be able to import the function."""
 
     key: str
     run: Callable[..., Any]
@@ -51,7 +50,7 @@ class Job:
 
 @cache
 def stamp() -> tuple[str, str]:
-    """The version of Lutern, and the digest of its sources: equal stamps compute equal results."""
+    """Return the version of Lutern and the digest of its sources: equal stamps compute equal results."""
     root, found = Path(__file__).resolve().parents[1], hashlib.sha256()
     for folder in _FOLDERS:
         for path in sorted((root / folder).rglob("*")):
@@ -61,12 +60,15 @@ def stamp() -> tuple[str, str]:
 
 
 class Workers:
-    """This process, as the only worker."""
+    """Runs jobs in this process, which is the only worker."""
 
-    count = 1
+    @property
+    def count(self) -> int:
+        """The number of workers that are there now."""
+        return 1
 
     def share(self, key: str, value: Any) -> Any:
-        """What stands for a value in the arguments of jobs: it is sent once to each worker that needs it."""
+        """Return what takes the place of a value in the arguments of jobs: the value is sent to each worker once."""
         return value
 
     def each(self, jobs: Sequence[Job]) -> Iterator[tuple[str, Any]]:
@@ -75,13 +77,21 @@ class Workers:
             yield key, _outcome(job.run, job.arguments)
 
     def run(self, jobs: Sequence[Job], told: Callable[[int], None] = lambda done: None) -> list[Any]:
-        """The same in the order of the jobs; ``told`` is given how many have ended."""
+        """Return the results in the order of the jobs; ``told`` is called with the number of jobs that have ended."""
         found: dict[str, Any] = {}
         told(0)
         for key, result in self.each(jobs):
             found[key] = result
             told(sum(job.key in found for job in jobs))
         return [found[job.key] for job in jobs]
+
+    def run_whole(self, jobs: Sequence[Job], told: Callable[[int], None] = lambda done: None) -> list[Any]:
+        """Return the results as ``run`` does. Raises the first ``LuternError`` among them."""
+        results = self.run(jobs, told)
+        for result in results:
+            if isinstance(result, LuternError):
+                raise result
+        return results
 
 
 class Cluster(Workers):
@@ -91,12 +101,12 @@ class Cluster(Workers):
         self._client = client
 
     @property
-    def count(self) -> int:  # type: ignore[override]
-        """Workers that are there now."""
+    def count(self) -> int:
+        """See ``Workers``."""
         return len(self._client.scheduler_info(n_workers=-1)["workers"])
 
     def share(self, key: str, value: Any) -> Any:
-        """See ``Workers``. It is the result of a job, so that it is made again when its worker is lost."""
+        """See ``Workers``. The value is the result of a job, so it is made again if its worker is lost."""
         return self._client.submit(_same, value, key=key, pure=False)
 
     def each(self, jobs: Sequence[Job]) -> Iterator[tuple[str, Any]]:
@@ -123,7 +133,7 @@ class Cluster(Workers):
                     self._client.cancel([futures[key] for key in left], force=True)
 
     def _watch(self, seen: float) -> float:
-        """When there was a worker last; refuses a cluster that has gone."""
+        """Return the time at which a worker was last there. Raises ``LuternError`` for a cluster that has gone."""
         if self._client.status != "running":
             raise LuternError(f"{_GONE}; the same command goes on where this one ended.")
         if self.count:
@@ -165,7 +175,7 @@ _GONE = "the scheduler of the cluster has gone"
 
 @dataclass(frozen=True)
 class _Other:
-    """What a worker of another version says in place of a result."""
+    """The answer of a worker with another version, in place of a result."""
 
     text: str
 
@@ -186,7 +196,7 @@ def _same(value: Any) -> Any:
 
 
 def _checked(wanted: tuple[str, str], run: Callable[..., Any], *arguments: Any) -> Any:
-    """Runs at a worker."""
+    """Run a job at a worker, unless its version of Lutern is another one."""
     return _outcome(run, arguments) if stamp() == wanted else _Other(_shown(stamp()))
 
 
@@ -203,11 +213,11 @@ def _require() -> Any:
 
 @contextlib.contextmanager
 def workers(count: int = 1, scheduler: str = "", processes: bool = True) -> Iterator[Workers]:
-    """Workers until the block ends.
+    """Give workers until the block ends.
 
-    ``scheduler``: the address of a Dask scheduler, whose workers are used. Without it ``count`` processes of this
-    computer (threads, unless ``processes``); a single one is this process. Raises ``LuternError`` for a scheduler that
-    does not answer or has no workers.
+    ``scheduler`` is the address of a Dask scheduler, whose workers are used. Without it there are ``count`` processes
+    of this computer, or threads if ``processes`` is false; a single worker is this process. Raises ``LuternError`` for
+    a scheduler that does not answer or has no workers.
     """
     if not scheduler and count == 1:
         yield Workers()
@@ -243,7 +253,7 @@ def workers(count: int = 1, scheduler: str = "", processes: bool = True) -> Iter
 
 
 def _close(what: Any) -> None:
-    """Processes that do not end in time end with this one."""
+    """Close a client or a cluster. Processes that do not end in time end with this process."""
     with contextlib.suppress(Exception):
         what.close(timeout=CLOSE_SECONDS)
 
@@ -266,9 +276,4 @@ def _connect(distributed: Any, address: str) -> Any:
         ) from None
 
 
-def own_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
-__all__ = ["Cluster", "Job", "Workers", "own_cores", "stamp", "workers"]
+__all__ = ["Cluster", "Job", "Workers", "stamp", "workers"]

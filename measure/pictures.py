@@ -265,7 +265,7 @@ def scaling(results: Sequence[Result]) -> Figure:
 
 @dataclass(frozen=True)
 class Searched:
-    """A machine of a search: ``low`` and ``high`` are joules a token, ``routed`` LUT and tokens a second as built."""
+    """A machine of a search: ``low`` and ``high`` are joules a token, ``routed`` has its LUT and tokens a second."""
 
     name: str
     kind: str
@@ -279,9 +279,9 @@ class Searched:
 
 
 def pareto(machines: Sequence[Searched], limits: tuple[int, int]) -> Figure:
-    """Tokens a second over LUT, block RAMs and joules a token: machines that were searched, the front in colour.
+    """Return tokens a second of searched machines over LUT, block RAMs and joules a token, with the front in colour.
 
-    ``limits``: LUT and block RAMs of the chip."""
+    ``limits`` are LUT and block RAMs of the chip."""
     figure, panels = _figure(10, 4.4, 1, 3, sharey=True)
     rest = [one for one in machines if not one.on_front]
     front = [one for one in machines if one.on_front]
@@ -289,7 +289,7 @@ def pareto(machines: Sequence[Searched], limits: tuple[int, int]) -> Figure:
         panels, (lambda one: one.luts, lambda one: one.block_rams, lambda one: one.high), strict=True
     ):
         rates = [one.tokens_per_second for one in rest]
-        axes.plot([value(one) for one in rest], rates, ".", color="#bbbbbb", label="beaten by another one")
+        axes.plot([value(one) for one in rest], rates, ".", color="#bbbbbb", label="not on the front")
         for colour, kind in zip(SERIES, dict.fromkeys(one.kind for one in front), strict=False):
             chosen = [one for one in front if one.kind == kind]
             rates = [one.tokens_per_second for one in chosen]

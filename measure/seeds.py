@@ -1,4 +1,4 @@
-"""Seeds of a build placed and routed by the workers of a cluster, which need not share files with this computer.
+"""Places and routes seeds of a build on the workers of a cluster, which need not share files with this computer.
 
 netlist ─► its files ─► each worker, once ─► nextpnr ─► files of the route ─► kept here as if routed here
 """
@@ -19,7 +19,7 @@ Files = dict[str, bytes]
 
 
 def spread_seeds(crew: Workers) -> Spread:
-    """How ``boards.build.build`` places and routes by workers."""
+    """Return the function by which ``boards.build.build`` places and routes on workers."""
 
     def spread(
         plan: Plan, netlist: Path, seeds: Sequence[int], told: Callable[[int], None]
@@ -45,7 +45,7 @@ def spread_seeds(crew: Workers) -> Spread:
 
 
 def route_seed(plan: Plan, files: Files, seed: int) -> Files:
-    """Place and route a seed; runs at a worker."""
+    """Place and route a seed, at a worker."""
     for package, version in plan.versions.items():
         if require_package(package) != version:
             raise LuternError(
@@ -58,7 +58,7 @@ def route_seed(plan: Plan, files: Files, seed: int) -> Files:
 
 
 def read_files(folder: Path, names: Sequence[str]) -> Files:
-    """Files of a folder, by name."""
+    """Return the contents of files of a folder, by name."""
     return {name: (folder / name).read_bytes() for name in names}
 
 

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from lutern.model_ref.activation import SEGMENT_BASE, SEGMENT_SLOPE
 from lutern.model_ref.cache_folder import cache_folder
 from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.cores import own_cores
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.fixed import RECIPROCAL_TABLE, RSQRT_TABLE, Int
 from lutern.model_ref.input_files import read_plain
@@ -186,8 +187,7 @@ def _stages(config: ModelConfig) -> Iterator[tuple[str, int, int]]:
 
 def thread_count() -> int:
     """Return cores that this process may use, at most ``MOST_THREADS``."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_THREADS)
+    return min(own_cores(), MOST_THREADS)
 
 
 @functools.cache

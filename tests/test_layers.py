@@ -21,7 +21,7 @@ LAYERS = {
     "firmware": {"model_ref", "hw.axi_registers", "hw.config", "hw.layouts", "hw.presets", "hw.protocol"},
     "boards": {
         "hw",
-        *(f"model_ref.{name}" for name in ("cache_folder", "errors", "extras", "input_files", "output_files")),
+        *(f"model_ref.{name}" for name in ("cache_folder", "cores", "errors", "extras", "input_files", "output_files")),
     },
     "sim": {"model_ref", "train", "hw", "firmware", "boards"},
     "measure": {"model_ref", "train", "hw", "firmware", "boards", "sim"},

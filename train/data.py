@@ -36,24 +36,24 @@ class Corpus(Protocol):
 
 @dataclass(frozen=True)
 class SoftTargets:
-    """For each token some that may follow it, tokens [rows, length, K], and their weights, which sum to 1."""
+    """Targets of each token: K tokens that may follow it, [rows, length, K], with weights that sum to 1."""
 
     tokens: Tensor
     weights: Tensor
 
     @classmethod
     def of(cls, tokens: Tensor, weights: Tensor, vocab_size: int) -> SoftTargets:
-        """In the types that are kept: 4 bytes a pair, or 6 if the vocabulary has more than 32,768 tokens."""
+        """Return targets in the types that are kept: 4 bytes a pair, or 6 for more than 32,768 tokens."""
         return cls(tokens.to(_kind(vocab_size)), weights.half())
 
     @classmethod
     def empty(cls, shape: tuple[int, int], count: int, vocab_size: int, device: torch.device) -> SoftTargets:
-        """Room for ``count`` pairs a token, to be filled."""
+        """Return memory for ``count`` pairs a token, without values."""
         tokens = torch.empty(*shape, count, dtype=_kind(vocab_size), device=device)
         return cls(tokens, torch.empty(*shape, count, dtype=torch.float16, device=device))
 
     def pairs(self, row: Tensor, at: Tensor) -> Tensor:
-        """Token numbers and weights as float32 [..., K, 2], of the tokens ``at`` of the rows; exact to 2^24 tokens."""
+        """Return token numbers and weights as float32 [..., K, 2], for the tokens ``at`` of the rows."""
         return torch.stack([self.tokens[row, at].float(), self.weights[row, at].float()], -1)
 
 

@@ -52,7 +52,7 @@ def straight_through(value: Tensor, rounded: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in nats of logits [B, T, V] for targets [B, T] or [B, T, K, 2]; see ``Network.forward``."""
+    """Return the mean cross-entropy in nats of logits [B, T, V] for the targets of ``Network.forward``."""
     if targets.ndim == 2:
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
     tokens, weights = targets.unbind(-1)

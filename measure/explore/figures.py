@@ -1,4 +1,4 @@
-"""What a search found, as files of a folder: the front as CSV and JSON, a picture with its data, the chosen machine."""
+"""Writes the result of a search: the front as CSV and JSON, a picture with its data, and the chosen machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ROUTED = ("achieved_hz", "met", "luts", "ff", "block_rams", "multipliers", "tok
 
 
 def records(found: Found) -> list[dict[str, Any]]:
-    """The machines of the front, with what was measured of those that were routed."""
+    """Return the machines of the front, with the measured figures of routed ones."""
     routed = {one.digest: one for one in found.routed}
     rows = []
     for one in found.front:
@@ -36,7 +36,7 @@ def records(found: Found) -> list[dict[str, Any]]:
 
 
 def drawing(found: Found) -> Drawing:
-    """The picture of all machines that were judged, and its data."""
+    """Return the picture of all machines that were judged, and its data."""
     front = {one.digest for one in found.front}
     routed = {one.digest: one for one in found.routed if not one.failed}
     machines = [_searched(one, one.digest in front, routed.get(one.digest)) for one in found.judged.values()]
@@ -60,7 +60,7 @@ def _searched(one: Judged, on_front: bool, built: Routed | None) -> Searched:
 
 
 def write_files(found: Found, machine: Machine, folder: Path, facts: Facts) -> list[Path]:
-    """Write all files; their paths."""
+    """Write all files and return their paths."""
     rows, text = records(found), io.StringIO()
     lines = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     lines.writeheader()

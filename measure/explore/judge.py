@@ -1,10 +1,10 @@
-"""What a machine gives and costs with a model, by the estimate; each is computed once and kept by its digest.
+"""Judges a machine with a model by the estimate. Each machine is computed once, and its result is kept by digest.
 
     machine ─► lacks? ─► limits? ─► cycles ─► tokens a second, joules ─► Judged
                  └─ no room ─┴─ pruned before anything is computed
 
-Joules are an interval, from the same events as `lutern power estimate` has without toggles. What is searched for is a
-small upper end: a bound that holds.
+Joules are an interval, from the same events as `lutern power estimate` has without toggles. The search lowers the upper
+end, since that is a bound.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ESTIMATE = "estimate.json"
 
 @dataclass(frozen=True)
 class Question:
-    """What is searched for: a model on a target. ``streams``: most streams of a machine."""
+    """The question of a search: a model on a target. ``streams`` is the largest number of streams of a machine."""
 
     model: str
     model_config: ModelConfig
@@ -43,7 +43,7 @@ class Question:
     streams: int = 1
 
     def about(self) -> dict[str, Any]:
-        """What a study and its results belong to."""
+        """Return all that a study and its results depend on."""
         return {
             "version": " ".join(stamp()),
             "model": self.model_config.digest,
@@ -55,7 +55,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Judged:
-    """A machine by the estimate; ``luts`` as placed, rates of all streams together, joules a token."""
+    """The estimate of a machine: ``luts`` as placed, tokens a second of all streams, joules a token."""
 
     name: str
     digest: str
@@ -81,11 +81,14 @@ class Judged:
 
 
 OBJECTIVES = {"tokens_per_second": "maximize", "luts": "minimize", "block_rams": "minimize", "joules_high": "minimize"}
-"""What is searched for, and in which direction."""
+"""Objectives of the search, and their directions."""
 
 
 def reason_against(question: Question, config: HwConfig) -> str | None:
-    """Why a machine is out: it does not hold the model, or the chip has no room for it. Costs milliseconds."""
+    """Return why a machine is pruned: it does not hold the model, or the chip has no room for it. None if it is not.
+
+    Cost: milliseconds.
+    """
     if found := lacks(question.model_config, config, question.embedding_bits):
         return found[0].text
     target, needed = question.target, resources(config)
@@ -100,7 +103,7 @@ def reason_against(question: Question, config: HwConfig) -> str | None:
 
 
 def job_of(question: Question, choice: Mapping[str, Any]) -> tuple[Job, HwConfig] | str:
-    """The job that judges the machine of a choice; or why there is nothing to judge."""
+    """Return the job that judges the machine of a choice, or why there is no such machine."""
     try:
         _, config = machine_of(choice, question.target, question.model_config, question.embedding_bits)
         if reason := reason_against(question, config):
@@ -112,7 +115,7 @@ def job_of(question: Question, choice: Mapping[str, Any]) -> tuple[Job, HwConfig
 
 
 def judge(key: str, question: Question, config: HwConfig) -> Judged:
-    """Estimate a machine, unless that is kept under the key; see ``Judged``."""
+    """Estimate a machine, unless its estimate is kept under the key."""
     folder = cache_folder("estimates") / key
     if cache.is_whole(folder, (ESTIMATE,)):
         return Judged(**json.loads((folder / ESTIMATE).read_text()))

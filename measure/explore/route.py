@@ -1,8 +1,8 @@
-"""Machines of the front placed and routed: what they take of the chip and which clock they reach, measured.
+"""Places and routes machines of the front, which measures their resources and clocks.
 
     front ─► K of it, evenly spaced ─► synthesis ─► place and route, one seed ─► Routed        kept by digest
 
-Netlists, placements and bitstreams are kept as those of `lutern build` are, which then finds them.
+Netlists, placements and bitstreams are kept where `lutern build` finds them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ ROUTED = "routed.json"
 class Routed:
     """A machine as nextpnr placed and routed it.
 
-    ``tokens_per_second`` are those at the clock that it reached, at most at its target. ``failed``: why there is no
-    route.
+    ``tokens_per_second`` is the rate at the clock that it reached, or at its target if that is lower. ``failed``
+    says why there is no route.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Routed:
 
 
 def evenly(front: Sequence[Judged], count: int) -> list[Judged]:
-    """So many machines of a front, from its first to its last."""
+    """Return ``count`` machines of a front, evenly spaced from its first to its last."""
     if count >= len(front):
         return list(front)
     if count == 1:
@@ -58,7 +58,7 @@ def evenly(front: Sequence[Judged], count: int) -> list[Judged]:
 
 
 def job_of(board: str, config: HwConfig, judged: Judged) -> Job:
-    """The job that routes a machine."""
+    """Return the job that routes a machine."""
     versions = {package: require_package(package) for package in PACKAGES}
     digests = find_board(board).digest, config.digest, judged.digest
     key = cache.digest(json.dumps([stamp(), versions, digests, SEED], sort_keys=True))
@@ -66,7 +66,7 @@ def job_of(board: str, config: HwConfig, judged: Judged) -> Job:
 
 
 def route(key: str, board: str, config: HwConfig, judged: Judged) -> Routed:
-    """Build a machine, unless what came of it is kept under the key; one that cannot be routed is a result as well."""
+    """Build a machine, unless its result is kept under the key. A failed build is a result, too."""
     folder = cache_folder("estimates") / key
     if cache.is_whole(folder, (ROUTED,)):
         return Routed(**json.loads((folder / ROUTED).read_text()))

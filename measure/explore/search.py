@@ -1,10 +1,10 @@
-"""Searches machines: batches of a study are judged by workers, then some of the front are placed and routed.
+"""Searches machines: workers judge batches of a study, then some machines of the front are placed and routed.
 
     study ─► batch ─► out of limits: pruned here
       ▲               in: jobs ─► workers ─► Judged
       └───────────────────────────────────────┘            ─► front ─► K routes ─► the chosen machine
 
-The same trials, seed and question give the same front, however many workers there are and whichever of them are lost.
+The same trials, seed and question give the same front. Neither the number of workers nor a lost worker changes it.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ CHOICES = {
     "block_rams": lambda one: one.block_rams,
     "joules_high": lambda one: one.joules_high,
 }
-"""By what the machine is chosen of those on the front; the least of these first."""
+"""Objectives by which a machine of the front is chosen; the smallest value is the best."""
 CLOCK_STEP_HZ = 1_000_000
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found: trials, machines that were judged, the front, those that were routed."""
+    """The result of a search: trials, machines that were judged, the front, and machines that were routed."""
 
     question: Question
     trials: int
@@ -47,13 +47,13 @@ class Found:
     reasons: Counter[str]
     routed: list[Routed]
     machines: dict[str, tuple[Machine, HwConfig]]
-    """Of the front, by digest: as a file names it, and as it is on the chip."""
+    """Machines of the front by digest: as a file names them, and as they are on the chip."""
 
     def chosen(self, by: str) -> tuple[Judged, Machine]:
-        """The best machine of the front, of those that were routed if any was.
+        """Return the best machine of the front, or of the routed ones if there are any.
 
-        One that missed its clock has the one that it reached. ``by``: a key of ``CHOICES``, or the name of a machine of
-        the front. Raises ``LuternError`` if there is none.
+        A machine that missed its clock gets the clock that it reached. ``by`` is a key of ``CHOICES``, or the
+        name of a machine of the front. Raises ``LuternError`` if there is none.
         """
         if not self.front:
             raise LuternError(
@@ -89,7 +89,7 @@ def _slower(machine: Machine, hz: float) -> Machine:
 
 
 def search(question: Question, study: Study, crew: Workers, trials: int, progress: Progress) -> None:
-    """Go on with a study until it has so many trials, or some more, since a batch is never cut."""
+    """Continue a study until it has at least ``trials`` trials; a batch is never cut."""
     judged = {digest: one for digest, (one, _) in study.judged().items()}
     while (before := study.count) < trials:
         text = f"{len(judged):,} machines estimated"
@@ -116,15 +116,11 @@ def route_front(found: Found, crew: Workers, count: int, progress: Progress) -> 
     """Place and route ``count`` machines of the front, or all if there are fewer."""
     chosen = route.evenly(found.front, count)
     jobs = [route.job_of(found.question.target.board, found.machines[one.digest][1], one) for one in chosen]
-    results = crew.run(jobs, lambda done: progress(done, len(jobs), f"place and route of {len(jobs)} machines"))
-    for result in results:
-        if isinstance(result, LuternError):
-            raise result
-    return list(results)
+    return crew.run_whole(jobs, lambda done: progress(done, len(jobs), f"place and route of {len(jobs)} machines"))
 
 
 def found_by(question: Question, study: Study) -> Found:
-    """What a study has found so far; nothing is routed."""
+    """Return the result of a study so far, without routes."""
     known, front = study.judged(), study.front()
     machines = {
         one.digest: machine_of(known[one.digest][1], question.target, question.model_config, question.embedding_bits)

@@ -1,4 +1,4 @@
-"""The fields of a machine that are searched, and the machine that a choice of them means.
+"""Lists the fields of a machine that are searched, and makes the machine of a choice.
 
     results, rows, columns, codes: P, R = P x rows, C = P x columns, Q = P x codes, at most C   powers of two but rows
     memory, word, state, streams, tables, groups                                                choices
@@ -28,15 +28,15 @@ from lutern.model_ref.errors import LuternError
 ROWS = (1, 2, 4, 5, 8, 10, 16, 20, 32, 40)
 """Rows of a beat for each sum that leaves in a cycle; multiples of 5 fill bytes of five trits."""
 TABLES = (64, 256, 704)
-"""Depths up to which memories of a resident machine are LUTs; at 704 all its tables are."""
+"""Depths up to which a resident machine has memories in LUTs; at 704 all its tables are in LUTs."""
 GROUPS = (4, 16, 48)
 BASES = {"block": "resident-25f", "ddr3": "ddr3-x16", "host": "host", "port": "stream-x64"}
-"""The preset that a machine is derived from, by its memory; with SDR SDRAM by its word, too."""
+"""The preset that a machine is derived from, by its memory. With SDR SDRAM it depends on the word, too."""
 DEPTH = 512
 MULTIPLIERS, MULTIPLIERS_A_RESULT = 2, 14
-"""Of a machine, and for each of P, where Q is as small: see measure/resources.py."""
+"""Multipliers of a machine, and of each result a cycle, if Q equals P: see measure/resources.py."""
 LEAST_LUTS_A_LANE = 10
-"""Fewer than any lane takes."""
+"""A lower bound of the LUTs of any lane."""
 DEEPEST_GAINS = 1 << 12
 FOLLOWERS = ("trit_beats", "memory_words", "max_state", "codes_per_cycle")
 """Fields that hw/machines.py derives from others unless they are given."""
@@ -44,7 +44,7 @@ FOLLOWERS = ("trit_beats", "memory_words", "max_state", "codes_per_cycle")
 
 @dataclass(frozen=True)
 class Dimension:
-    """A thing that is chosen: one of ``choices``; ``ordered``: neighbours are alike."""
+    """A field to choose: it has one of ``choices``. If they are ``ordered``, neighbours are alike."""
 
     name: str
     choices: tuple[Any, ...]
@@ -52,7 +52,7 @@ class Dimension:
 
 
 def dimensions(target: Target, most_streams: int) -> tuple[Dimension, ...]:
-    """What is chosen for a target; choices that its multipliers or LUT rule out are no choices."""
+    """Return the fields to choose for a target, without choices that its multipliers or LUT rule out."""
     most_results = max(1, (target.multipliers - MULTIPLIERS) // MULTIPLIERS_A_RESULT)
     most_lanes = max(1, target.luts // LEAST_LUTS_A_LANE)
     words = max(len(sizes) for _, sizes in target.words)
@@ -80,9 +80,9 @@ def _upto(choices: tuple[int, ...], most: int) -> tuple[int, ...]:
 def machine_of(
     choice: Mapping[str, Any], target: Target, model_config: ModelConfig, embedding_bits: int
 ) -> tuple[Machine, HwConfig]:
-    """The machine of a choice, as a file names it and as the target has it.
+    """Return the machine of a choice, as a file names it and as the target has it.
 
-    Raises ``LuternError`` for one that there is not.
+    Raises ``LuternError`` for a choice that is no machine.
     """
     memory = choice.get("memory", target.memories[0])
     words = dict(target.words)[memory]
@@ -127,7 +127,7 @@ def machine_of(
 
 
 def _deep_enough(config: HwConfig, model_config: ModelConfig, embedding_bits: int) -> HwConfig:
-    """The machine with depths for the model: of trits, words and gains."""
+    """Return the machine with memories deep enough for the trits, words and gains of the model."""
     while True:
         try:
             sizes = program_sizes(model_config, config, embedding_bits)
@@ -143,7 +143,7 @@ def _deep_enough(config: HwConfig, model_config: ModelConfig, embedding_bits: in
     if config.memory == "port":
         needed = sizes.words + config.streams * state_words(model_config, config)
         return config.with_(memory_words=_rounded(needed))
-    return config  # a part of the board, whose size is known
+    return config  # a memory part of the board, whose size is known
 
 
 def _rounded(depth: int) -> int:

@@ -1,10 +1,10 @@
-"""Optuna's study of machines, in an SQLite file that a later command goes on with.
+"""Keeps Optuna's study of machines in an SQLite file, with which a later command continues.
 
     ask ─► choices ─► (judged elsewhere) ─► tell         a batch of trials at a time
 
-The sampler is asked on a copy in memory that has the trials before the batch, with a seed of the batch's own. So a
-batch has the same machines whoever judges them and however often it was broken off. The first batch is drawn evenly,
-the later ones are NSGA-II's children of the best machines so far.
+The sampler works on a copy in memory, which has the trials before the batch, and each batch has its own seed. So a
+batch has the same machines after an interruption, and with any number of workers. The first batch is drawn evenly.
+Later ones are NSGA-II's children of the best machines so far.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ NAME = "machines"
 _ABOUT, _JUDGED, _WHY = "about", "judged", "why"
 SHORT = 60
 SECONDS = 10.0
-"""For another reader of the file, such as a dashboard."""
+"""The time to wait for another reader of the file, such as a dashboard."""
 
 
 def require_optuna() -> Any:
-    """The package optuna; raises ``LuternError`` with the command that installs it."""
+    """Return the package optuna; raises ``LuternError`` with the command that installs it."""
     try:
         import optuna
     except ModuleNotFoundError as error:
@@ -46,9 +46,9 @@ def require_optuna() -> Any:
 
 
 class Study:
-    """A study in a file, locked while it is open.
+    """A study in a file, which is locked while it is open.
 
-    Raises ``LuternError`` for a file that is no study, is of another question or version, or is in use.
+    Raises ``LuternError`` for a file that is no study, belongs to another question or version, or is in use.
     """
 
     def __init__(self, path: Path, about: dict[str, Any], space: Sequence[Dimension], seed: int) -> None:
@@ -128,11 +128,11 @@ class Study:
 
     @property
     def count(self) -> int:
-        """Trials that were told."""
+        """The number of trials with a result."""
         return len(self._trials())
 
     def ask(self) -> list[dict[str, Any]]:
-        """What the trials of the present batch choose; those that were told already are left out."""
+        """Return the choices of the present batch's trials that have no result yet."""
         optuna, trials = self._optuna, self._trials()
         done = len(trials) % BATCH
         before = trials[: len(trials) - done]
@@ -143,7 +143,7 @@ class Study:
         return [{name: self._choices[name][index] for name, index in params.items()} for params in asked[done:]]
 
     def tell(self, choices: Sequence[Mapping[str, Any]], outcomes: Sequence[Judged | str]) -> None:
-        """What the trials of a batch are worth, or why they are out; in the order in which they were asked."""
+        """Store the results of trials, or the reasons why they were pruned, in the order of ``ask``."""
         states = self._optuna.trial.TrialState
         for choice, outcome in zip(choices, outcomes, strict=True):
             out = isinstance(outcome, str)
@@ -157,7 +157,7 @@ class Study:
             self._study.add_trial(trial)
 
     def judged(self) -> dict[str, tuple[Judged, dict[str, Any]]]:
-        """The machines that were judged and what they choose, by their digests."""
+        """Return the machines that were judged, with their choices, by digest."""
         found = {}
         for trial in self._trials():
             if _JUDGED in trial.user_attrs:
@@ -166,11 +166,11 @@ class Study:
         return found
 
     def reasons(self) -> list[str]:
-        """Why machines are out."""
+        """Return the reason of each pruned trial."""
         return [str(trial.user_attrs[_WHY]) for trial in self._trials() if _WHY in trial.user_attrs]
 
     def front(self) -> list[Judged]:
-        """The machines that no other one beats in everything, the fastest first; each once."""
+        """Return the machines that no other one beats in every objective, each once, the fastest first."""
         found = {trial.user_attrs[_JUDGED]["digest"]: trial.user_attrs[_JUDGED] for trial in self._study.best_trials}
         return sorted((Judged(**one) for one in found.values()), key=lambda one: (-one.tokens_per_second, one.luts))
 

@@ -1,10 +1,10 @@
-"""The chip that machines are searched for: that of a board, or a device that is described by its limits.
+"""Describes the chip that machines are searched for: the chip of a board, or a device given by its limits.
 
     board ──────────────────► Target: limits, kinds of memory, the clock and line of the board
     LUT, block RAMs, ... ───► Target: limits, kinds of memory
 
-A clock is no part of the search, since a faster one is better in everything that the estimate knows. The target clock
-of a machine follows its lanes, as it does in the presets that were routed; a route says what is reached.
+The clock is not searched, since a faster clock is better in every objective. The target clock of a machine depends on
+its lanes, as in the presets that were routed. A route shows the clock that is reached.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MEMORIES = ("block", "sdram", "ddr3", "host", "port")
 CLOCKS = tuple(
     (preset(name).lanes, preset(name).clock_hz) for name in ("resident-25f", "resident-85f", "resident-1024")
 )
-"""Lanes and clocks of machines that were routed; between them the logarithm of the lanes counts."""
+"""Lanes and clocks of machines that were routed; between them the clock is interpolated over the logarithm of lanes."""
 CLOCK_STEP_HZ = 5_000_000
 WORDS = {"block": (2, 4, 8, 9, 16, 18), "sdram": (2, 4), "ddr3": (16,), "host": (2,), "port": (2, 4, 8, 16, 32, 64)}
 """Bytes of a word that each kind of memory may have."""
@@ -37,9 +37,12 @@ WORDS = {"block": (2, 4, 8, 9, 16, 18), "sdram": (2, 4), "ddr3": (16,), "host": 
 
 @dataclass(frozen=True)
 class Target:
-    """A chip. ``board``: a board's name, or empty; ``words``: bytes of a word by kind of memory; ``clock_hz``: of every
-    machine, or 0 for one that follows the lanes; ``part``: whose static power counts; ``dram``: kind of memory at a
-    port."""
+    """A chip.
+
+    ``board`` is the name of a board, or empty. ``part`` is the ECP5 whose static power is counted. ``words`` lists
+    bytes of a word by kind of memory. ``clock_hz`` is the clock of every machine, or 0 if it depends on the lanes.
+    ``dram`` is the kind of memory at a port.
+    """
 
     name: str
     board: str
@@ -53,15 +56,15 @@ class Target:
 
     @property
     def memories(self) -> tuple[str, ...]:
-        """Kinds of memory."""
+        """The kinds of memory that the chip has."""
         return tuple(kind for kind, _ in self.words)
 
     def clock_for(self, lanes: int) -> int:
-        """The clock that a machine of so many lanes is to reach."""
+        """Return the target clock of a machine with this number of lanes."""
         return self.clock_hz or clock_of(lanes)
 
     def fitted(self, config: HwConfig) -> HwConfig:
-        """The machine as the board has it; raises ``LuternError`` if its memory or its clocks cannot be had."""
+        """Return the machine as the board has it; raises ``LuternError`` if its memory or its clocks cannot be had."""
         if not self.board:
             return config.with_(debug_tap=False, cells="ecp5")
         board = find_board(self.board)
@@ -70,12 +73,12 @@ class Target:
         return found
 
     def baud(self, config: HwConfig) -> int:
-        """Rate of the link."""
+        """Return the rate of the link."""
         return find_board(self.board).baud(config) if self.board else BAUD
 
 
 def clock_of(lanes: int) -> int:
-    """The clock of a machine of so many lanes, as machines that were routed have it."""
+    """Return the clock for a number of lanes, by the machines that were routed."""
     known = [count for count, _ in CLOCKS]
     place = bisect.bisect_left(known, lanes)
     if place in (0, len(CLOCKS)):
@@ -86,7 +89,7 @@ def clock_of(lanes: int) -> int:
 
 
 def board_target(board: Board, memories: Sequence[str] = (), clock_hz: int = 0) -> Target:
-    """The target of a board; ``memories`` chooses among those that it has, by default all but the host's."""
+    """Return the target of a board. ``memories`` chooses among its kinds of memory, by default all but the host's."""
     words: dict[str, tuple[int, ...]] = {"block": WORDS["block"]}
     if board.ddr3:
         words["ddr3"] = WORDS["ddr3"]
@@ -105,9 +108,9 @@ def board_target(board: Board, memories: Sequence[str] = (), clock_hz: int = 0) 
 def device_target(
     luts: int, block_rams: int, multipliers: int, memories: Sequence[str] = (), clock_hz: int = 0, dram: str = ""
 ) -> Target:
-    """The target of a device with these limits.
+    """Return the target of a device with these limits.
 
-    Its static power, and its multipliers if they are 0 here, are those of the smallest ECP5 that is as large.
+    Its static power is that of the smallest ECP5 that is as large, and so are its multipliers if 0 is given.
     """
     for kind in memories:
         if kind not in MEMORIES:

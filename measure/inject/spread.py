@@ -1,4 +1,4 @@
-"""Faults of a campaign struck by the workers of a cluster: each opens the campaign once, and strikes a few at a time.
+"""Strikes faults of a campaign on the workers of a cluster. Each worker opens the campaign once.
 
 settings, indices ─► jobs of some faults ─► outcomes, in any order
 """
@@ -17,13 +17,13 @@ from lutern.sim.board import simulated
 from lutern.sim.verilate import verilate
 
 JOBS_A_WORKER = 8
-"""So that a lost worker loses little, and all end at about the same time."""
+"""Several jobs for each worker: a lost worker loses little, and all end at about the same time."""
 MOST_FAULTS = 64
 _opened = threading.local()
 
 
 def spread_faults(settings: Settings, about: str, indices: Sequence[int], crew: Workers) -> Iterator[Outcome]:
-    """Yield the outcomes of faults; ``about`` names what they belong to, as their file does."""
+    """Yield the outcomes of faults. ``about`` is the digest of all that they depend on."""
     size = max(1, min(MOST_FAULTS, len(indices) // (JOBS_A_WORKER * max(1, crew.count))))
     shared = crew.share(f"campaign-{about}", settings)
     parts = [tuple(indices[first : first + size]) for first in range(0, len(indices), size)]
@@ -35,13 +35,13 @@ def spread_faults(settings: Settings, about: str, indices: Sequence[int], crew: 
 
 
 def strike(about: str, settings: Settings, indices: Sequence[int]) -> list[Outcome]:
-    """The outcomes of some faults; runs at a worker."""
+    """Return the outcomes of some faults, at a worker."""
     campaign = _campaign(about, settings)
     return [campaign.outcome(index) for index in indices]
 
 
 def _campaign(about: str, settings: Settings) -> Campaign:
-    """The campaign as this worker has it open; its board is compiled where it is not there."""
+    """Return the open campaign of this worker, whose board is compiled if it is not there."""
     if getattr(_opened, "about", None) != about:
         if not settings.library.exists():
             needs_upsets = campaign_of(settings.campaign, settings.config).needs_upsets
