@@ -33,10 +33,10 @@ app = typer.Typer(help="What is kept under LUTERN_CACHE: its size, and how to re
 
 
 @app.callback(invoke_without_command=True)
-def cache(context: typer.Context) -> None:
+def cache(context: typer.Context, form: FormatOption = "text") -> None:
     """Show what is kept under LUTERN_CACHE, with its size, or remove it."""
     if context.invoked_subcommand is None:
-        size()
+        size(form)
 
 
 def size_of(folder: Path) -> tuple[int, int]:

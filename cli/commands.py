@@ -9,16 +9,53 @@ from typing import Annotated, Any
 
 import typer
 
-from lutern.cli import doctor
 from lutern.cli.defaults import default_map
+from lutern.cli.lazy import Entry, lazy_group
 from lutern.cli.output import close_output, open_streams, printable, refuse
 from lutern.cli.renamed import renamed
 from lutern.cli.version import version_text
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.output_files import FULL
 
+COMMANDS = {
+    name: Entry(f"lutern.cli.{module}", attribute, summary)
+    for name, module, attribute, summary in (
+        ("doctor", "doctor", "doctor", "Show what is installed, and how to get what is missing."),
+        ("generate", "generate", "generate_text", "Let a model write, on simulated gateware or on a board."),
+        ("go", "go", "go", "Build a bitstream, load it, test the board, and let it write."),
+        ("ports", "ports", "ports", "List the serial ports that --on takes."),
+        ("selftest", "selftest", "selftest", "Test a board: its link, its memory, and a known text."),
+        ("board", "board", "serve_board", "Serve the simulated board at a port of its own."),
+        ("serve", "serve", "serve_model", "Serve a model by the OpenAI API."),
+        ("link", "link", "app", "Print a recorded session of the link."),
+        ("eval", "evaluate", "evaluate", "Print bits per character and per token, float and integer."),
+        ("compare", "compare", "compare", "Compare the integer network and float16 with the float one."),
+        ("logits", "logits", "write_logits", "Write logits and hidden states into a file."),
+        ("tokenize", "tokenize", "tokenize", "Print the token numbers of a text."),
+        ("convert", "convert", "convert", "Quantise a checkpoint into an image, the file for a board."),
+        ("inspect", "inspect", "inspect", "Print what a model has, and which machines hold it."),
+        ("new", "new", "new", "Write a checkpoint of random numbers in a published shape."),
+        ("train", "train", "train", "Train a model and write its checkpoint."),
+        ("scale", "scale", "scale", "Train several sizes, and fit how the loss falls with size."),
+        ("cost", "cost", "cost", "Print what blocks cost on an ECP5, each synthesised alone."),
+        ("bench", "bench", "bench", "Count cycles of machines and models in simulation."),
+        ("cycles", "cycles", "cycles", "Show where a token's cycles go, phase by phase."),
+        ("inject", "inject", "inject", "Inject faults into a simulated board, and count their effects."),
+        ("estimate", "estimate", "estimate_machine", "Compute cycles, tokens a second and resources, unsimulated."),
+        ("explore", "explore", "explore", "Search machines for a model and a chip."),
+        ("power", "power", "app", "Count toggles; estimate or measure joules."),
+        ("report", "report", "write_report", "Write all figures of a model and a machine into an HTML file."),
+        ("build", "build", "build", "Build a bitstream: synthesis, place and route, report."),
+        ("program", "program", "program", "Load a bitstream into a board."),
+        ("verilog", "verilog", "verilog", "Print the Verilog of a machine."),
+        ("cache", "cache", "app", "Show what is kept on this computer, or remove it."),
+    )
+}
+"""Commands by name, in the order of the help text."""
+
 app = typer.Typer(
     name="lutern",
+    cls=lazy_group(COMMANDS),
     help="MatMul-free language models as FPGA gateware.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -42,84 +79,17 @@ def lutern(
     """MatMul-free language models as FPGA gateware."""
 
 
-# Every command of `lutern`. Doctor comes first, and runs where packages that the others import are missing.
-app.command("doctor")(doctor.doctor)
-missing: str | None = None
-try:
-    from lutern.cli import (
-        bench,
-        board,
-        build,
-        cache,
-        compare,
-        convert,
-        cost,
-        cycles,
-        estimate,
-        evaluate,
-        explore,
-        generate,
-        go,
-        inject,
-        inspect,
-        link,
-        logits,
-        new,
-        ports,
-        power,
-        program,
-        report,
-        scale,
-        selftest,
-        serve,
-        tokenize,
-        train,
-        verilog,
-    )
-except ModuleNotFoundError as error:
-    missing = (error.name or "").split(".")[0]
-    if missing in ("", "lutern"):
-        raise
-else:
-    app.command("generate")(generate.generate_text)
-    app.command("go")(go.go)
-    app.command("ports")(ports.ports)
-    app.command("selftest")(selftest.selftest)
-    app.command("board")(board.serve_board)
-    app.command("serve")(serve.serve_model)
-    app.add_typer(link.app, name="link")
-    app.command("eval")(evaluate.evaluate)
-    app.command("compare")(compare.compare)
-    app.command("logits")(logits.write_logits)
-    app.command("tokenize")(tokenize.tokenize)
-    app.command("convert")(convert.convert)
-    app.command("inspect")(inspect.inspect)
-    app.command("new")(new.new)
-    app.command("train")(train.train)
-    app.command("scale")(scale.scale)
-    app.command("cost")(cost.cost)
-    app.command("bench")(bench.bench)
-    app.command("cycles")(cycles.cycles)
-    app.command("inject")(inject.inject)
-    app.command("estimate")(estimate.estimate_machine)
-    app.command("explore")(explore.explore)
-    app.add_typer(power.app, name="power")
-    app.command("report")(report.write_report)
-    app.command("build")(build.build)
-    app.command("program")(program.program)
-    app.command("verilog")(verilog.verilog)
-    app.add_typer(cache.app, name="cache")
-
-
 INTERRUPTED = 130
 """The status after Ctrl-C."""
 _UsageError: Any = typer.BadParameter.__base__
 """The exceptions of the command line's parser."""
 
 
-def defaults() -> dict[str, Any]:
-    """Return defaults of options, from the environment and the configuration file."""
-    return default_map(typer.main.get_command(app))
+def defaults(arguments: list[str]) -> dict[str, Any]:
+    """Return defaults of the options of the command in ``arguments``, from the environment and the configuration
+    file."""
+    name = next((word for word in arguments if not word.startswith("-")), None)
+    return default_map(typer.main.get_command(app), name)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -138,10 +108,8 @@ def run() -> int:
         signal.signal(signal.SIGHUP, _end)
     try:
         open_streams()
-        if missing is not None and sys.argv[1:] != ["doctor"]:
-            raise LuternError(f"the package {missing} is not installed; run `lutern doctor`, which says how to get it.")
         arguments = sys.argv[1:] or ["--help"]
-        status = app(arguments, prog_name="lutern", standalone_mode=False, default_map=defaults())
+        status = app(arguments, prog_name="lutern", standalone_mode=False, default_map=defaults(arguments))
         if status != INTERRUPTED:
             sys.stdout.flush()
     except LuternError as error:

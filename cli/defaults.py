@@ -67,22 +67,28 @@ def options_of(command: Any) -> dict[str, str]:
     return found
 
 
-def default_map(root: Any, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return the defaults in click's form: by the words of each command, then by parameter."""
+def default_map(root: Any, wanted: str | None, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the defaults of one command of ``root``, or of one group of commands, in click's form: by the words of
+    each command, then by parameter. No other command is imported, unless a file must be checked."""
     environment = os.environ if environment is None else environment
     path, config = read_config(environment)
-    _check(path, config, root)
-    return _of_group(root, environment, [config], PREFIX)
+    if config:
+        _check(path, config, root)
+    if wanted is None or wanted not in root.commands:
+        return {}
+    return _of_group({wanted: root.commands[wanted]}, environment, [config], PREFIX)
 
 
-def _of_group(group: Any, environment: Mapping[str, str], tables: list[dict[str, Any]], prefix: str) -> dict[str, Any]:
+def _of_group(
+    commands: Mapping[str, Any], environment: Mapping[str, str], tables: list[dict[str, Any]], prefix: str
+) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name, command in group.commands.items():
+    for name, command in commands.items():
         word = name.replace("-", "_").upper()
         own = [table[name] for table in tables if isinstance(table.get(name), dict)]
         below = f"{prefix}{word}_"
         if hasattr(command, "commands"):
-            found[name] = _of_group(command, environment, [*own, *tables], below)
+            found[name] = _of_group(command.commands, environment, [*own, *tables], below)
             continue
         values = {}
         for option, parameter in options_of(command).items():

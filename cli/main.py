@@ -1,6 +1,6 @@
 """The entry point of `lutern`: from its first moment on, Ctrl-C ends it in silence.
 
-    start ─► imports, a second or more          ─► the command                    ─► its end
+    start ─► the parser is imported             ─► the command is imported, runs  ─► its end
              Ctrl-C ends the process, as it does    Ctrl-C raises KeyboardInterrupt    Ctrl-C ends the process
              one that has no handler for it         so that files are removed
 

@@ -8,16 +8,22 @@ the whole session is killed when the test is done with the child, or when the ch
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
+import struct
 import subprocess
 import sys
+import termios
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 TIMEOUT_S = 600.0
 """A child is killed after so many seconds: a multiple of what the longest one takes on a busy machine."""
+ROUTE_S = 3600.0
+"""The same of a child that places and routes."""
 
 Finished = subprocess.CompletedProcess[str]
 
@@ -89,9 +95,40 @@ def run_python(program: str, *, cwd: Path | None = None, env: Mapping[str, str] 
     return run([sys.executable, "-c", program], cwd=cwd, env=env)
 
 
-def lutern(*arguments: str | Path, **environment: str) -> Finished:
+def lutern(*arguments: str | Path, timeout_s: float = TIMEOUT_S, **environment: str) -> Finished:
     """Run the command ``lutern``; ``environment`` is added to this one."""
-    return run([sys.executable, "-m", "lutern.cli.main", *arguments], env={**os.environ, **environment})
+    command = [sys.executable, "-m", "lutern.cli.main", *arguments]
+    return run(command, env={**os.environ, **environment}, timeout_s=timeout_s)
+
+
+def on_terminal(
+    *arguments: str | Path, columns: int = 80, timeout_s: float = TIMEOUT_S, **environment: str
+) -> tuple[int, str]:
+    """Run the command ``lutern`` at a terminal of ``columns``; return its exit code and what it drew."""
+    reader, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    env = {**os.environ, "TERM": "xterm-256color", **environment}
+    for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR"):
+        env.pop(name, None)
+    command = [sys.executable, "-m", "lutern.cli.main", *arguments]
+    with _signals(signal.default_int_handler):
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal, env=env, start_new_session=True
+        )
+    os.close(terminal)
+    late = threading.Timer(timeout_s, os.killpg, (child.pid, signal.SIGKILL))
+    late.start()
+    drawn = b""
+    try:
+        with contextlib.suppress(OSError):  # Linux reports the end of a terminal as an error
+            while data := os.read(reader, 1 << 16):
+                drawn += data
+        return child.wait(), drawn.decode()
+    finally:
+        late.cancel()
+        os.close(reader)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 def kill_descendants() -> None:

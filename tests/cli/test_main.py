@@ -14,12 +14,13 @@ from processes import Finished, finish, run, run_python, started
 PROGRAM = """
 import sys
 from lutern.cli import commands, main
+from lutern.cli.lazy import Entry
 from lutern.model_ref.errors import LuternError
 
-@commands.app.command("fail")
 def fail() -> None:
     {}
 
+commands.COMMANDS["fail"] = Entry("__main__", "fail", "Fail.")
 sys.argv = ["lutern", "fail"]
 main.main()
 """
@@ -59,18 +60,26 @@ class Interrupt:
             os.kill(os.getpid(), signal.{})
 
 sys.meta_path.insert(0, Interrupt())
-sys.argv = ["lutern", "doctor"]
+sys.argv = ["lutern", "estimate"]
 from lutern.cli.main import main
 main()
 """
 
 
-@pytest.mark.parametrize("module", ["lutern.cli.commands", "typer", "numpy", "amaranth"])
+@pytest.mark.parametrize("module", ["lutern.cli.commands", "typer"])
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_signal_while_it_starts(module: str, name: str, tmp_path: Path) -> None:
-    """While packages are imported, the signal ends the process as if it had no handler: in silence, at once."""
+    """Before the command is known, the signal ends the process as if it had no handler: in silence, at once."""
     done = run_python(STARTING.format(module, name), cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (-getattr(signal, name), "", "")
+
+
+@pytest.mark.parametrize("module", ["lutern.cli.estimate", "numpy", "amaranth"])
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_signal_while_a_command_is_imported(module: str, name: str, status: int, tmp_path: Path) -> None:
+    """The signal ends the command in silence, as it does later."""
+    done = run_python(STARTING.format(module, name), cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
 
 
 def test_ctrl_c_again_and_again(tmp_path: Path) -> None:
@@ -122,7 +131,7 @@ def test_what_the_system_refuses(
         raise OSError(getattr(errno, number), os.strerror(getattr(errno, number)), "a/b")
 
     monkeypatch.setattr(commands, "app", fail)
-    monkeypatch.setattr(commands, "defaults", dict)
+    monkeypatch.setattr(commands, "defaults", lambda arguments: {})
     monkeypatch.setattr(commands, "open_streams", lambda: None)
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)
     assert commands.run() == 1
@@ -134,7 +143,7 @@ def test_too_little_memory(monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
         raise MemoryError
 
     monkeypatch.setattr(commands, "app", fail)
-    monkeypatch.setattr(commands, "defaults", dict)
+    monkeypatch.setattr(commands, "defaults", lambda arguments: {})
     monkeypatch.setattr(commands, "open_streams", lambda: None)
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)
     assert commands.run() == 1

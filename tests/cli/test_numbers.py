@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from command_tree import COMMANDS
 from lutern.cli.commands import app
 from lutern.cli.numbers import check_number, real, whole
 from lutern.firmware.conversations import Sampling
@@ -29,23 +30,12 @@ def refusal(*arguments: str) -> str:
     return str(result.exception)
 
 
-def click_command(name: str) -> Any:
-    """The command of a name, which may be that of a group and of a command in it."""
-    command: Any = typer.main.get_command(app)
-    for part in name.split():
-        command = command.commands[part]
-    return command
-
-
 def number_options() -> list[tuple[str, str, list[str]]]:
     """Command, option and required arguments of every option whose value is an int or a float."""
     found = []
-    groups = [("", app), *((f"{group.name} ", group.typer_instance) for group in app.registered_groups)]
-    for name, command in ((name, command) for name, group in groups for command in group.registered_commands):
-        assert command.callback is not None and command.name is not None
-        name = f"{name}{command.name}"
+    for path, command in COMMANDS.items():
         hints = get_type_hints(command.callback)
-        parameters = [parameter for parameter in click_command(name).params if parameter.name in hints]
+        parameters = [parameter for parameter in command.params if parameter.name in hints]
         required: list[str] = []
         for parameter in parameters:
             if parameter.required:
@@ -53,7 +43,7 @@ def number_options() -> list[tuple[str, str, list[str]]]:
         for parameter in parameters:
             kind = hints[parameter.name]
             if {int, float} & {kind, *get_args(kind)}:
-                found.append((name, max(parameter.opts, key=len), required))
+                found.append((" ".join(path), max(parameter.opts, key=len), required))
     return found
 
 

@@ -28,11 +28,12 @@ ODD = "a [red]b[/red] :bus: é$x"
 PROGRAM = """
 import sys
 from lutern.cli import commands, main
+from lutern.cli.lazy import Entry
 
-@commands.app.command("write")
 def write() -> None:
     {}
 
+commands.COMMANDS["write"] = Entry("__main__", "write", "Write.")
 sys.argv = ["lutern", "write"]
 main.main()
 """

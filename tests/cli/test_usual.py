@@ -10,6 +10,7 @@ import tomllib
 from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import typer
@@ -19,14 +20,16 @@ from command_tree import COMMANDS
 from lutern.boards import tool_state
 from lutern.cli import ports
 from lutern.cli.board import what_is_next
+from lutern.cli.commands import COMMANDS as ENTRIES
 from lutern.cli.commands import app
 from lutern.cli.defaults import default_map
+from lutern.cli.lazy import Entry
 from lutern.cli.renamed import RENAMED
 from lutern.cli.version import commit_of, version_text
 from lutern.hw.presets import preset
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.extras import install_command
-from processes import lutern
+from processes import lutern, run_python
 
 ROOT = Path(__file__).parents[2]
 TREE = typer.main.get_command(app)
@@ -45,6 +48,26 @@ def test_no_commit(tmp_path: Path) -> None:
     assert commit_of(tmp_path) == ""
     (tmp_path / ".git").write_text("damaged")
     assert commit_of(tmp_path) == ""
+
+
+def test_the_list_of_commands() -> None:
+    """Nothing of a command is imported for it, and no line of it is cut or folded at 80 columns."""
+    program = "import sys; from lutern.cli.commands import run; run(); print({'numpy', 'amaranth'} & set(sys.modules))"
+    done = run_python(f"import sys; sys.argv = ['lutern', '-h']; {program}")
+    *shown, imported = done.stdout.splitlines()
+    assert imported == "set()", done.stderr
+    rows = shown[shown.index("Commands:") + 1 :]
+    assert [row.split()[0] for row in rows] == list(ENTRIES) and all(len(row) <= 80 for row in rows)
+
+
+def test_a_package_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that imports it is refused, when it is used."""
+    (tmp_path / "dreaming.py").write_text("import moonlight.shadows")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(ENTRIES, "dream", Entry("dreaming", "dream", "Dream."))
+    assert CliRunner().invoke(app, ["--version"]).exit_code == 0
+    refused = CliRunner().invoke(app, ["dream"]).exception
+    assert str(refused) == "the package moonlight is not installed; run `lutern doctor`, which says how to get it."
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -102,22 +125,26 @@ def file_of(tmp_path: Path, text: str) -> dict[str, str]:
     return {"LUTERN_CONFIG": str(path)}
 
 
+def defaults_of(command: str, environment: dict[str, str]) -> dict[str, Any]:
+    return dict(default_map(TREE, command, environment)[command])
+
+
 def test_defaults(tmp_path: Path) -> None:
     """A command's variable wins over the variable of all, that over the command's table, that over the file's top."""
-    of_file = file_of(tmp_path, 'board = "ulx3s-25f"\nstreams = 2\n[estimate]\nstreams = 4\n[power.log]\nrate = 3.5\n')
-    found = default_map(TREE, of_file)
-    assert found["estimate"]["board_name"] == found["build"]["board_name"] == "ulx3s-25f"
-    assert found["estimate"]["streams"] == 4 and found["cycles"]["streams"] == 2
-    assert found["power"]["log"]["rate"] == 3.5 and "rate" not in found["power"]["estimate"]
-    found = default_map(TREE, {**of_file, "LUTERN_BOARD": "a", "LUTERN_ESTIMATE_BOARD": "b", "LUTERN_STREAMS": "8"})
-    assert found["build"]["board_name"] == "a" and found["estimate"]["board_name"] == "b"
-    assert found["estimate"]["streams"] == "8"
-    assert default_map(TREE, {"LUTERN_POWER_LOG_RATE": "2"})["power"]["log"]["rate"] == "2"
+    env = file_of(tmp_path, 'board = "ulx3s-25f"\nstreams = 2\n[estimate]\nstreams = 4\n[power.log]\nrate = 3.5\n')
+    estimate, build, power = (defaults_of(name, env) for name in ("estimate", "build", "power"))
+    assert estimate["board_name"] == build["board_name"] == "ulx3s-25f"
+    assert estimate["streams"] == 4 and defaults_of("cycles", env)["streams"] == 2
+    assert power["log"]["rate"] == 3.5 and "rate" not in power["estimate"]
+    env |= {"LUTERN_BOARD": "a", "LUTERN_ESTIMATE_BOARD": "b", "LUTERN_STREAMS": "8"}
+    assert defaults_of("build", env)["board_name"] == "a"
+    assert defaults_of("estimate", env).items() >= {"board_name": "b", "streams": "8"}.items()
+    assert defaults_of("power", {"LUTERN_POWER_LOG_RATE": "2"})["log"]["rate"] == "2"
 
 
 def test_nothing_of_the_cache(tmp_path: Path) -> None:
-    found = default_map(TREE, {"LUTERN_CACHE": "x", "LUTERN_QUICK_BUILD": "1", "XDG_CONFIG_HOME": str(tmp_path)})
-    assert not any(found[name] for name in ("estimate", "generate"))
+    environment = {"LUTERN_CACHE": "x", "LUTERN_QUICK_BUILD": "1", "XDG_CONFIG_HOME": str(tmp_path)}
+    assert defaults_of("estimate", environment) == defaults_of("generate", environment) == {}
 
 
 def test_defaults_as_typed(tmp_path: Path) -> None:
@@ -141,14 +168,14 @@ def test_defaults_as_typed(tmp_path: Path) -> None:
 )
 def test_wrong_files(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(LuternError) as refused:
-        default_map(TREE, file_of(tmp_path, text))
+        default_map(TREE, None, file_of(tmp_path, text))
     assert said in str(refused.value)
 
 
 def test_no_file(tmp_path: Path) -> None:
-    assert default_map(TREE, {"XDG_CONFIG_HOME": str(tmp_path)})["estimate"] == {}
+    assert defaults_of("estimate", {"XDG_CONFIG_HOME": str(tmp_path)}) == {}
     with pytest.raises(LuternError, match="of LUTERN_CONFIG cannot be read"):
-        default_map(TREE, {"LUTERN_CONFIG": str(tmp_path / "none.toml")})
+        default_map(TREE, None, {"LUTERN_CONFIG": str(tmp_path / "none.toml")})
 
 
 def test_the_cache(tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""What commands draw at a terminal of 80 columns, and what they write into a pipe: cases C1, C7, C8 and C9."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from lutern.model_ref.checkpoint import save_checkpoint
+from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.synthetic import random_checkpoint
+from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
+from processes import lutern, on_terminal
+
+WIDTH = 80
+CONFIG = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=1, intermediate_size=48)
+SEED = 3
+STYLES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+BOXES = re.compile("[\u2500-\u257f]")
+TABLES = (
+    ("estimate", "--preset", "sim-64"),
+    ("estimate", "--size", "370m", "--preset", "ddr3-x16"),
+    ("estimate", "--memories"),
+    ("estimate", "--axi"),
+    ("inspect", "demo-small"),
+    ("cache",),
+)
+"""Commands whose tables take seconds."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small random checkpoint of letters and the space."""
+    folder = tmp_path / "model"
+    save_checkpoint(folder, CONFIG, random_checkpoint(CONFIG, SEED).tensors)
+    tokenizer = Tokenizer(character_tokenizer(" abcdefghijklmnopqrstuvwxyz"))
+    (folder / "tokenizer.json").write_text(tokenizer.to_json())
+    return folder
+
+
+def screen(drawn: str) -> list[str]:
+    """The lines that a terminal shows, without colours; of a line that was drawn again, its last state."""
+    lines = STYLES.sub("", drawn.replace("\r\n", "\n")).split("\n")
+    return [line.rpartition("\r")[2] for line in lines]
+
+
+def check_screen(drawn: str) -> None:
+    """Each line fits, and nothing in a table is cut."""
+    for line in screen(drawn):
+        assert len(line) <= WIDTH, line
+        assert "\u2026" not in line, line
+
+
+@pytest.mark.parametrize("command", TABLES, ids=" ".join)
+def test_tables(command: tuple[str, ...], tmp_path: Path) -> None:
+    """At a terminal each line fits and nothing is cut; a pipe gets no box characters, and json has the raw numbers."""
+    cache = {"LUTERN_CACHE": str(tmp_path / "cache")}
+    code, drawn = on_terminal(*command, **cache)
+    assert code == 0, drawn
+    check_screen(drawn)
+    piped = lutern(*command, **cache)
+    assert piped.returncode == 0 and not BOXES.search(piped.stdout) and not STYLES.search(piped.stdout), piped.stdout
+    raw = lutern(*command, "--format", "json", **cache)
+    assert raw.returncode == 0 and json.loads(raw.stdout), raw.stderr
+
+
+@pytest.mark.slow
+def test_figures(folder: Path, tmp_path: Path) -> None:
+    """Case C8: `lutern cycles -o` writes a figure in each format, and the numbers and the provenance of it."""
+    command = ("cycles", "--model", folder, "--preset", "tiny", "-o")
+    code, drawn = on_terminal(*command, tmp_path / "token.pdf")
+    assert code == 0 and (tmp_path / "token.pdf").read_bytes().startswith(b"%PDF"), drawn
+    check_screen(drawn)
+    piped = lutern(*command, tmp_path / "token.svg")
+    assert piped.returncode == 0 and not BOXES.search(piped.stdout), piped.stderr
+    text = (tmp_path / "token.svg").read_text()
+    assert "command: lutern cycles --model " in text and "version: " in text
+    rows = list(csv.DictReader((tmp_path / "token.csv").open()))
+    (total,) = re.findall(r"([\d,]+) cycles", piped.stdout)[:1]
+    assert sum(int(row["cycles"]) for row in rows) == int(total.replace(",", ""))
+
+
+@pytest.mark.slow
+def test_waves(folder: Path, tmp_path: Path) -> None:
+    """Case C9: `lutern generate --trace` writes the waves of a range of cycles, and says where."""
+    command = ("generate", "ab", "--model", folder, "--preset", "tiny", "-n", "2", "--cycles", "100:300", "--trace")
+    code, drawn = on_terminal(*command, tmp_path / "seen.vcd")
+    assert code == 0 and "seen.vcd" in drawn, drawn
+    check_screen(drawn)
+    piped = lutern(*command, tmp_path / "out.vcd")
+    assert piped.returncode == 0 and re.fullmatch(r"ab[ a-z]{2}\n", piped.stdout), piped.stderr
+    waves = (tmp_path / "out.vcd").read_text()
+    assert waves.startswith("$") and "$enddefinitions" in waves and waves == (tmp_path / "seen.vcd").read_text()
