@@ -18,7 +18,7 @@ from lutern.model_ref.signature import SLICE, WIDE
 
 TRITS_PER_BYTE = 5
 TRIT_MEMORY = 1 << 23
-"""Word addresses from this one on are those of the memory of trits, for the host: ``TRIT_MEMORY | beat << part_bits |
+"""The host's word addresses from this one on belong to the memory of trits: ``TRIT_MEMORY | beat << part_bits |
 part``."""
 
 
@@ -70,8 +70,8 @@ class HwConfig:
     columns : int
         Codes that are applied to each row of a beat.
     streams : int
-        Activation vectors that every trit is applied to, and so the most streams of a run: conversations that share a
-        pass.
+        Activation vectors that every trit is applied to. A run has at most this many streams, which are conversations
+        that share a pass.
     results_per_cycle : int
         Sums that leave the ternary unit in a cycle, and elements that the elementwise path takes in a cycle.
     codes_per_cycle : int
@@ -115,8 +115,8 @@ class HwConfig:
     gain_fifo_words : int
         Words of gains that are buffered after the router.
     gain_fifo_groups : int
-        Groups of gains, each for P elements, that are buffered after those words. A group may take several words while
-        results come a beat a cycle; then many groups are needed.
+        Groups of gains, each for P elements, that are unpacked from those words and buffered. Results come a beat a
+        cycle. If a group takes several words, many groups must be buffered before that.
     lut_ram_depth : int
         Source "resident", whose block RAMs are full of trits: memories of vectors and tables up to this depth are built
         of LUTs.
@@ -253,8 +253,9 @@ class HwConfig:
             or bits * self.memory_ports != self.word_bits
         ):
             raise LuternError(
-                f"HwConfig {self.name}: words of {self.word_bytes} bytes over {self.memory_ports} AXI4 ports; give "
-                f"memory_ports {', '.join(map(str, AXI_PORTS))}, of {', '.join(map(str, AXI_DATA_BITS))} bits each."
+                f"HwConfig {self.name}: words of {self.word_bytes} bytes do not fit {self.memory_ports} AXI4 ports; "
+                f"give memory_ports {', '.join(map(str, AXI_PORTS))}, "
+                f"of {', '.join(map(str, AXI_DATA_BITS))} bits each."
             )
 
     @property
@@ -358,7 +359,8 @@ class HwConfig:
 
         Raises
         ------
-        LuternError A name is no field's. For an old name, the message gives the new one.
+        LuternError
+            A name is not that of a field. For an old name, the message gives the new one.
         """
         known = [field.name for field in fields(cls)]
         for name in values:

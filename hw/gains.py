@@ -98,7 +98,7 @@ class GainSupply(wiring.Component):
             self.i_op.ready.eq(taken & last),
             self.o.valid.eq(groups.r_rdy),
         ]
-        # Known a cycle ahead, except after an operation's last group; no group is taken in that cycle.
+        # ``last`` is known a cycle early, except after an operation's last group. No group is taken in that cycle.
         m.d.sync += last.eq(Mux(taken, number + 1 == op.groups, number == op.groups))
         with m.If(taken):
             m.d.sync += number.eq(Mux(last, 1, number + 1))
@@ -248,7 +248,7 @@ class GainJoin(wiring.Component):
         write, read = memory.write_port(), memory.read_port(domain="comb")
         held = Signal(len(fresh), reset_less=True)
         some, here = Signal(), Signal()
-        at, following = Signal(config.index_bits + 1), Signal(config.index_bits + 1)  # no wrap to 0
+        at, following = Signal(config.index_bits + 1), Signal(config.index_bits + 1)  # one bit more, so no wrap to 0
         m.d.comb += [
             here.eq(some & (at == index)),
             following.eq(Mux(here, index + 1, index)),

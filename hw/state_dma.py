@@ -155,7 +155,7 @@ class StateDma(wiring.Component):
     def model(
         state_base: int, state_words: int, layers: int, bases: Sequence[int], steps: int, *, chained: bool = False
     ) -> Iterator[tuple[bool, int]]:
-        """Yield the requests of a run: whether it is a write, and its address. A read is one of ``state_words`` words.
+        """Yield each request of a run as (whether it is a write, its address). A read asks for ``state_words`` words.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The memories in block RAM that a machine reads a token's numbers from; hw/memory/readers.py has their readers.
+"""The memories in block RAM hold words, trits and embedding rows of a model; hw/memory/readers.py has their readers.
 
     resident   words: operations, gains ──► FIFO ─► o_words, a word a cycle    host ─► i_write
                trits: beats in parts ─► FIFOs ─► o_trits, a beat a cycle       host ─► i_read ─► o_read
@@ -70,7 +70,7 @@ def _add_reader(m: Module, name: str, reader: Any, running: Signal, count: Value
 
 
 class ResidentMemory(wiring.Component):
-    """Holds beats of trits in one memory, words of operations and gains in another.
+    """Holds beats of trits in one memory, and words of operations and gains in another.
 
     The block RAMs of the trits are spread over the chip, and all of them are read in every cycle for the lanes. All
     other reads and writes go through their second port (hw/memory/trit_parts.py), so they do not wait for the trits:

@@ -6,7 +6,7 @@
 
 A job ends at the end of its aligned block of ``burst`` words, or with the request.
 
-Cost: two cycles a job and one a request, which a burst of 8 words hides.
+Cost: two cycles a job and one a request. Bursts of 8 words hide these cycles.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from lutern.model_ref.fixed import MANTISSA_BITS
 from lutern.model_ref.norm import CODE_MAX
 
 CODE_SHIFT = 26
-"""|u| 2^shift and R have 17 bits each, and R is 127/128 of 2^33 / largest: the shift is 33 - 7 bits."""
+"""Shift of the product |u| R: R is 127/128 * 2^33 / largest, so the code 127 |u| / largest is |u| R / 2^(33 - 7)."""
 CODE_ROUND = 1 << (CODE_SHIFT - 1)
 
 

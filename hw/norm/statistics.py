@@ -196,7 +196,7 @@ class NormStatistics(wiring.Component):
     def _element(self, s: Stages, index: int) -> tuple[list[Value], tuple[Value, Value]]:
         """Return register 6 of one element.
 
-        These are its three u, and p as (mantissa, how many bits its exponent lies below the top).
+        These are its three u, and p as (mantissa, distance of its exponent from the top).
         """
         payload = self.i_x.payload
         x = payload.x.word_select(index, X_BITS).as_signed()

@@ -65,11 +65,11 @@ STREAMED = {"source": "streamed", "rows": 80, "columns": 8}
         ),
         (
             STREAMED | {"memory": "axi", "memory_ports": 3},
-            r"words of 4 bytes over 3 AXI4 ports; give memory_ports 1, 2, 4, 8, 16, of 64, 128, 256, 512 bits each\.$",
+            r"bytes do not fit 3 AXI4 ports; give memory_ports 1, 2, 4, 8, 16, of 64, 128, 256, 512 bits each\.$",
         ),
         (
             STREAMED | {"memory": "axi", "memory_ports": 2},
-            r"words of 4 bytes over 2 AXI4 ports; give memory_ports 1, 2, 4, 8, 16, of 64, 128, 256, 512 bits each\.$",
+            r"bytes do not fit 2 AXI4 ports; give memory_ports 1, 2, 4, 8, 16, of 64, 128, 256, 512 bits each\.$",
         ),
         (
             {"state": "memory"},

@@ -144,5 +144,5 @@ def test_geometry_by_the_data_sheets() -> None:
 def test_bad_input() -> None:
     with pytest.raises(LuternError, match="there is no memory part X; choose one of MT48LC16M16A2-7E"):
         sdram_part("X")
-    with pytest.raises(LuternError, match=r"is asked to run at 200 MHz, its data sheet ends at 142.857 MHz; choose"):
+    with pytest.raises(LuternError, match=r"is asked to run at 200 MHz, but its data sheet ends at 142.857 MHz; ch"):
         sdram_part("MT48LC16M16A2-7E").timings(200e6)
