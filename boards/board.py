@@ -223,8 +223,8 @@ class Board:
         wanted = f"preset {config.name} reads words of {config.word_bits} bits"
         if config.memory == "port":
             raise LuternError(
-                f"{wanted} at a port, to which your own design connects a memory, but {self.title} has none; choose "
-                f"one of {', '.join(self.presets)}."
+                f"{wanted} at a port, to which your own design connects a memory, but {self.title} has no such port; "
+                f"choose one of {', '.join(self.presets)}."
             )
         kind = "DDR3" if config.memory == "ddr3" else "SDR SDRAM"
         others = f"choose one of {', '.join(self.presets)}."

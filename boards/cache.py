@@ -87,8 +87,8 @@ def digest(*parts: str) -> str:
 def kept_result(folder: Path, wanted: tuple[str, ...], run: Callable[[Path], None], what: str, failed_log: str) -> Path:
     """Return ``folder`` with the files ``wanted`` and the log; ``run`` makes them if they are missing or damaged.
 
-    ``run`` is given the folder that it must write to. ``what`` begins the sentence of a failure, which names the log,
-    kept as ``failed_log``. The folder counts as just used, see ``prune``.
+    ``run`` is given the folder that it must write to. ``what`` begins the message of a failure, which names the log.
+    That log is kept as ``failed_log``. The folder counts as just used, see ``prune``.
     """
     clear_unfinished(folder.parent)
     if not is_whole(folder, wanted):

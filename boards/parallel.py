@@ -1,6 +1,6 @@
 """Runs long tools in parallel, as many as there are cores: each has a process, and a thread that waits for it.
 
-Ctrl-C ends them all. A job that fails leaves the others alone.
+Ctrl-C ends them all. A job that fails does not stop the others.
 """
 
 from __future__ import annotations

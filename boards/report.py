@@ -98,8 +98,8 @@ def parse_route(
 ) -> Route:
     """Return the route that nextpnr's ``--report`` describes.
 
-    ``clocks`` are the targets, by every name that the clock's net may have. ``sources``: see ``source_lines``. To
-    nextpnr a 12F is a 25F, and it counts as one here.
+    ``clocks`` are the targets, by every name that the clock's net may have. ``sources``: see ``source_lines``. A 12F
+    counts as a 25F here, as it does in nextpnr.
     """
     try:
         report: dict[str, Any] = json.loads(text)

@@ -27,7 +27,7 @@ module ddr3_dfi #(
 );
     localparam BANKS = 1 << BANK_BITS, PLACE_BITS = BANK_BITS + ROW_BITS + PAGE_BITS;
     localparam COLUMN_BITS = PAGE_BITS + 3;
-    // A refresh is for all rows whose addresses end alike: 8192 refreshes are for all rows, also of a part with more.
+    // A REFRESH is for all rows whose addresses end alike, so 8192 of them refresh a part with more rows, too.
     localparam REFRESH_BITS = ROW_BITS < 13 ? ROW_BITS : 13, REFRESHES = 1 << REFRESH_BITS;
     localparam [4:0] POWER = 1, XPR = 2, MRD = 3, MOD = 4, ZQ = 5, DLLK = 6, INIT = 7, RC = 8, RAS = 9, RP = 10,
         RCD = 11, RRD = 12, FAW = 13, CCD = 14, RTP = 15, RTW = 16, WTR = 17, WR = 18, RFC = 19, POSTPONED = 20,

@@ -3,7 +3,7 @@
     program ─► port ═► pty ═► PtyBoard ─► bit-level line ─► hw.top.SerialTop ─► bit-level line ═► pty ═► port
 
 A thread moves bytes, and lets the simulation run while there is something to do. Time on the line passes as fast as it
-is simulated, at every rate of the port; the path of the port shows this (``firmware.serial_port``). If the simulation
+is simulated, at every rate of the port. ``firmware.serial_port`` knows such a port by its path. If the simulation
 fails, the port is closed, as if the cable were pulled, and ``wait`` says why.
 """
 
