@@ -46,8 +46,9 @@ def side_by_side(fpga: Fpga, groups: Sequence[Sequence[str]]) -> dict[str, str]:
 
     A group that is smaller than the others (the last part of a beat) is left to the placer, and its sites stay free.
     The remaining columns stay free, too, between the second and the last third of a row. The placer needs them: where
-    few block RAMs can move, it never exchanges two that are in each other's place. The result is empty if the sites of
-    the part are not known or not enough.
+    few block RAMs can move, it never exchanges two that are in each other's place.
+
+    The result is empty if the sites of the part are not known or not enough.
     """
     columns = [(left + 2 * index, index) for left in fpga.block_ram_columns for index in range(4)]
     upper, lower = fpga.block_ram_rows[:2], fpga.block_ram_rows[2:]

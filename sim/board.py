@@ -203,7 +203,7 @@ class SimulatedBoard:
             return
         if self.memory.is_port:
             if error := self._library.lutern_word_error(self._board):
-                what = "is not valid, or ends beyond the memory" if error & 1 else "changed before it was accepted"
+                what = "is invalid, or beyond the end of the memory" if error & 1 else "changed before it was accepted"
                 raise AssertionError(f"a job at the port of the memory {what}, in or before cycle {self.cycles}")
         elif error := self._library.lutern_memory_error(self._board):
             model = self.memory.part.files[0] if self.memory.part else ""

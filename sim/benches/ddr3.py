@@ -80,7 +80,7 @@ class Bench:
         await RisingEdge(self.dut.clk)
 
     async def sequence(self, first: int, count: int) -> None:
-        """Request aligned bursts in order; the page after that of the waiting burst is announced ahead."""
+        """Request aligned bursts in order; ``ahead`` is the page after that of the waiting burst."""
         t, before = self.timings, self.source.sent_count
         for address in range(first, first + count, self.burst):
             self.read(address % t.words, self.burst)
@@ -172,7 +172,7 @@ async def latency(dut: Any) -> None:
 
 @cocotb.test()
 async def no_cycle_is_lost(dut: Any) -> None:
-    """Over many pages a word comes every two cycles; only refreshes interrupt them, as long as the formula says."""
+    """Over many pages a word comes every two cycles; only refreshes interrupt, for as long as the formula says."""
     bench = Bench(dut)
     await bench.begin()
     t = bench.timings

@@ -54,7 +54,7 @@ class Bench:
         dut.final_stream.value = self.active - 1
 
     def check(self, cycle: int, payload: int) -> None:
-        """Compare; items of a tuple that the operation does not have may have any value, and count as 0."""
+        """Compare an item. Parts of a tuple that the operation does not have may have any value, and count as 0."""
         layout = gathered_payload(self.config)
         fields = unpack(layout, payload)
         some = (1 << ITEM_BITS * (1 + fields["matrices"])) - (1 if fields["outer"] else 1 << ITEM_BITS)

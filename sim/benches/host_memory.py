@@ -75,8 +75,7 @@ class Bench:
         )
 
     async def settled(self) -> dict[str, int]:
-        """Return the request of the chip after all words have come to rest; the chip has reported it after the last
-        frame."""
+        """Return the last WANT after all words have been handled; the chip sends it after a frame of dropped words."""
         await self.words.drained()
         await ClockCycles(self.dut.clk, 60)
         sequence, want = self.wants[-1]
@@ -122,7 +121,7 @@ async def a_full_fifo_drops_and_says_so(dut: Any) -> None:
     depth = bench.config.memory_words
     bench.frame(0, depth + 40)
     want = await bench.settled()
-    assert (want["taken"], want["offset"]) == (0, depth), "the FIFO holds other than memory_words"
+    assert (want["taken"], want["offset"]) == (0, depth), "the FIFO does not hold memory_words"
 
 
 @cocotb.test()

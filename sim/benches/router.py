@@ -98,7 +98,7 @@ class Bench:
         for board in self.boards.values():
             board.finish()
         wrong = set(self.checked) ^ set(self.checks_ended)
-        assert not wrong, f"checked in cycles {sorted(wrong)[:5]}, and the last words of CHECKs not, seed {self.seed}"
+        assert not wrong, f"checked is not the end of a CHECK in cycles {sorted(wrong)[:5]}, seed {self.seed}"
 
 
 @cocotb.test()

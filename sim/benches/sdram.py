@@ -76,7 +76,7 @@ class Bench:
         await RisingEdge(self.dut.clk)
 
     async def sequence(self, first: int, count: int) -> None:
-        """Request aligned bursts in order; the page after that of the waiting burst is announced ahead."""
+        """Request aligned bursts in order; ``ahead`` is the page after that of the waiting burst."""
         for address in range(first, first + count, BURST):
             self.read(address % self.timings.words, BURST)
         page, before = -1, self.source.sent_count
@@ -142,7 +142,7 @@ async def latency(dut: Any) -> None:
 
 @cocotb.test()
 async def no_slot_is_lost(dut: Any) -> None:
-    """Over many pages only refreshes interrupt the words, as long as the formula says."""
+    """Over many pages only refreshes interrupt the words, for the slots that the formula gives."""
     bench = Bench(dut)
     await start(dut)
     t = bench.timings

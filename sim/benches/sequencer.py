@@ -300,7 +300,8 @@ class Loop:
             )
 
     def check(self) -> int:
-        """Check every token with its row, counts, flag and answer, and that held ports hold; returns their number."""
+        """Check row, counts, flag and answer of every token, and that held ports are stable; return the number of
+        tokens."""
         left = tokens = cycles = beats = words = 0
         feeds: dict[int, dict[str, int]] = {}
         rows: deque[dict[str, int]] = deque()  # rows to request, from the next cycle on

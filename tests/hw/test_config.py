@@ -1,4 +1,4 @@
-"""hw/config.py: names that machines' descriptions had before are refused with those that they have now."""
+"""hw/config.py: wrong machines are refused, and the message for an old name gives the new one."""
 
 from dataclasses import asdict
 from typing import Any
@@ -111,7 +111,7 @@ def test_states_are_named_by_as_many_bits_as_there_are(state: int, results: int,
 
 
 def test_layers_that_counters_hold() -> None:
-    """Streamed machines those of any released model; a table of LUTs as many as a chip of block RAM has."""
+    """A streamed machine counts the layers of any released model, a resident one those that fit into its block RAM."""
     streamed, resident = (preset(name).with_(counters=True) for name in ("stream-x32", "tiny"))
     assert len(phase_names(72)) <= streamed.counted_phases < len(phase_names(73))
     assert len(phase_names(17)) <= resident.counted_phases < len(phase_names(18))
