@@ -35,7 +35,7 @@ class Fpga:
     idcode
         Its answer to JTAG, as Project Trellis has it.
     luts, block_rams, multipliers
-        TRELLIS_COMB (and as many TRELLIS_FF), DP16KD and MULT18X18D that the open tools place.
+        Numbers of TRELLIS_COMB (there are as many TRELLIS_FF), DP16KD and MULT18X18D that the open tools place.
     block_ram_rows, block_ram_columns
         Tiles of the block RAMs, four from each of these columns on. They are empty if nothing is placed by them.
     """
@@ -183,7 +183,7 @@ class Board:
 
     @property
     def presets(self) -> tuple[str, ...]:
-        """Machines to be tried for a model: the default, those of the memory, those whose weights the host sends."""
+        """Machines to try for a model: the default, those for the memory, and those with weights from the host."""
         if self.ddr3:
             words = self.memories[0].byte_count // 16
             memory = tuple(name for name in DDR3_PRESETS if preset(name).memory_words <= words)

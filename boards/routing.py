@@ -90,7 +90,7 @@ docs/measuring.md, and tiny, which tests/boards/test_build.py routes."""
 
 
 def was_routed(config: HwConfig, fpga: Fpga) -> bool:
-    """Return whether a machine is one of ``ROUTED``: a changed one has another name."""
+    """Return whether a machine is one of ``ROUTED``. A changed machine is not, because it has another name."""
     return (config.name, fpga.name) in ROUTED
 
 

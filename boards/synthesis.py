@@ -39,7 +39,7 @@ _ZERO_MEMORY = re.compile(
 )
 
 _END_WITH_PARENT = "import ctypes; ctypes.CDLL(None).prctl(1, 9)"
-"""PR_SET_PDEATHSIG, SIGKILL: no tool goes on after the process that waits for it was killed."""
+"""PR_SET_PDEATHSIG, SIGKILL: a tool is killed together with the process that waits for it."""
 _PORTS = "input A0, B0, C0, D0, A1, B1, C1, D1, output S0, S1, COUT, input CIN"
 _PARAMETERS = 'parameter INIT0 = 0; parameter INIT1 = 0; parameter INJECT1_0 = "YES"; parameter INJECT1_1 = "YES";'
 _CELL = """#(.INIT0(INIT0), .INIT1(INIT1), .INJECT1_0(INJECT1_0), .INJECT1_1(INJECT1_1)) _TECHMAP_REPLACE_ (

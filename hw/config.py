@@ -31,7 +31,7 @@ AXI_DATA_BITS = (64, 128, 256, 512)
 STATES = ("block", "memory")
 CELLS = ("generic", "ecp5")
 STATE_BASE_BITS = 20
-"""Bits of the field of an operation that names a beat of the memory of states."""
+"""Bits of an operation's field ``state_base``, which names a beat of the memory of states."""
 HOST_CHUNKS = 4
 """Chunks of the link that a chip must have room for if the host sends its words."""
 RENAMED = {"tokens": "streams"}
@@ -99,8 +99,8 @@ class HwConfig:
     word_bytes : int
         Bytes of a word of memory. The host writes words, and the record stream consists of words.
     memory_words : int
-        Depth of the memory of words. Memory "host": words that the chip buffers, a power of two times the words
-        of a chunk of the link.
+        Depth of the memory of words. Memory "host": number of words that the chip buffers. It is a power of two times
+        the words of a chunk of the link.
     trit_beats : int
         Source "resident": depth of the memory of trits, in beats. The embedding table follows the trits.
     max_width : int

@@ -53,8 +53,8 @@ class GainSupply(wiring.Component):
 
     Latency
     -------
-    A group that enters an empty supply leaves 4 cycles after its last word. A group leaves in every cycle as long as
-    its words arrive as fast.
+    A group that enters an empty supply leaves 4 cycles after its last word. A group leaves in every cycle if its
+    words arrive at that rate.
 
     Reference
     ---------

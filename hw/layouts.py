@@ -265,7 +265,7 @@ def row_formats(config: HwConfig) -> tuple[int, ...]:
 
 
 def row_item_bits(config: HwConfig, embedding_bits: int) -> int:
-    """Return the bits of an element of an embedding row in the memory of a machine.
+    """Return the bits that an element of an embedding row has in the memory of a machine.
 
     Parameters
     ----------
@@ -442,8 +442,8 @@ def gathered_payload(config: HwConfig) -> StructLayout:
 
 
 def quantised_payload(config: HwConfig) -> StructLayout:
-    """Return the payload of Q codes of consecutive elements of one stream's vector. The streams 0 to N - 1 follow one
-    another."""
+    """Return the payload of Q codes: those of consecutive elements of one stream's vector. The streams 0 to N - 1
+    follow one another."""
     return StructLayout({"codes": config.codes_per_cycle * CODE_BITS, "stream": config.stream_bits, "last": 1})
 
 

@@ -513,8 +513,7 @@ class Mlgru(wiring.Component):
     def _largest(
         self, m: Module, stages: Stages, i: list[Any], g: list[Any], place: list[Any], begins: list[Any], ones: Value
     ) -> Value:
-        """Return the bits of the largest magnitude of a stream's new S in stage ``ALIGN`` of its G, from the ``ones``
-        of each new S."""
+        """Return the bits of a stream's largest new |S|, in stage ``ALIGN`` of its G. ``ones`` has each new |S|."""
         config = self.config
         kept = STATE_BITS - 1
         parts = [ones.word_select(lane, kept) for lane in range(config.results_per_cycle)]

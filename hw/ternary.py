@@ -55,7 +55,7 @@ OFFSET = 1 << (CODE_BITS - 1)
 CHAIN = 4
 """Folded lanes in a chain, before a tree joins the chains. The first lane of a chain is a product."""
 LANES_PER_STAGE = 2
-"""Adders between two registers, both in a chain of lanes and among those that join chains."""
+"""Number of adders between two registers, in a chain of lanes and in the tree that joins chains."""
 ROWS_TOGETHER = 8
 """Rows that share registers of codes and controls. Lanes are placed all over the chip, near their trits."""
 LEVELS_PER_STAGE = 2
@@ -139,7 +139,7 @@ Trit = tuple[Value, Value]
 
 
 def _bits(lanes: int) -> int:
-    """Return the bits of the sum of this number of products."""
+    """Return the bits that hold the sum of ``lanes`` products."""
     return (lanes * (OFFSET - 1)).bit_length() + 1
 
 

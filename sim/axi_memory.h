@@ -76,7 +76,7 @@ struct AxiMemory {
         uint64_t base = 0, now = 0, given = 0;
         Ring<Burst, kBursts> reads, addresses, answers;
         Ring<AxiData<kBytes>, kBursts> data;
-        AxiAddress<kBytes> held_ar, held_aw;  // what was shown but not accepted
+        AxiAddress<kBytes> held_ar, held_aw;  // what was offered but not accepted
         AxiData<kBytes> held_w;
         Shown shown;
         Random random;

@@ -68,8 +68,8 @@ def convert_verilog(rtlil_text: str) -> str:
     fails.
 
     It does what `amaranth.back.verilog` does, but without the optimisation after `proc`. This optimisation splits words
-    under a constant mask into bits, and Verilator then computes each bit alone: six times the instructions for the
-    sampler.
+    under a constant mask into bits, and Verilator then computes each bit alone. The sampler would take six times
+    the instructions.
     """
     script = (
         f"read_rtlil <<rtlil\n{rtlil_text}\nrtlil",

@@ -551,7 +551,7 @@ bool lutern_memory_read(Board* board, uint64_t first, uint8_t* bytes, uint64_t c
 
 #ifdef PART_WORDS
 #ifdef HAS_WIRES
-// Sets what is between the chip and its part; see ddr3_pins.py.
+// Sets the wires between the chip and its part; see ddr3_pins.py.
 void lutern_wires(Board* board, uint64_t wires) { board->top->wires = wires; }
 #endif
 

@@ -84,7 +84,7 @@ def _is_named(parts: list[str], pattern: list[str]) -> bool:
 
 
 def check_path(path: Path) -> None:
-    """Refuse a name that is not one of a wave file, and FST if no program here makes it."""
+    """Refuse a name that is not that of a wave file, and an FST file if no program here can make one."""
     if path.suffix not in FORMATS or not path.parent.is_dir():
         raise LuternError(
             f"{path} is no name of a trace; give one that ends in .vcd or .fst, in a folder that is there."

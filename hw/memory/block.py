@@ -82,9 +82,9 @@ class ResidentMemory(wiring.Component):
     have priority, and every later read sees a write that was accepted.
 
     The host's addresses are ``TRIT_MEMORY | beat << part_bits | part`` for a part of a beat, otherwise the number of a
-    word. Parts that a beat does not have read as 0, and writes to them have no effect. Of the last part only the bits
-    that exist are stored. The row of token k begins in part 0 of beat ``embedding_base + k * embedding_stride``, and
-    fills the full parts of each beat.
+    word. Parts that a beat does not have read as 0, and writes to them have no effect. The last part stores only the
+    bits that exist. The row of token k begins in part 0 of beat ``embedding_base + k * embedding_stride``, and fills
+    the full parts of each beat.
 
     Parameters
     ----------

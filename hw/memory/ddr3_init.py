@@ -112,7 +112,7 @@ class Ddr3Init(wiring.Component):
             m.d.sync += more.eq(more - 1)
             with m.If(more == 0):
                 m.d.sync += [step.eq(step + 1), begins.eq(1), more.eq(Array([*pauses[1:], 1])[step] - 1)]
-        # These registers match those of the command slots, so CKE rises in the cycle of a command of its step.
+        # Commands have a register, too, so CKE rises in the cycle in which a command of the same step would go out.
         m.d.sync += [self.reset_n.eq(step >= 1), self.cke.eq(step >= 2)]
         return m
 

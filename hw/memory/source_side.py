@@ -7,15 +7,15 @@ when.
                     ▲           stream                                  │
                     └── room ◄── credit: depth - level - owed ◄─────────┘
 
-*Credit.* Every client has a FIFO of ``depth`` words. ``owed`` counts the words that it was promised and that are not in
-the FIFO yet. A job is offered only while level + owed leaves room for two bursts: that of the job, and that of the job
+*Credit.* Every client has a FIFO of ``depth`` words. ``owed`` counts the words that were promised and are not in the
+FIFO yet. A job is offered only while level + owed leaves room for two bursts: that of this job, and that of the job
 before it, which ``room`` may not include yet. So with any latency of the source, no word is requested without room.
 
 *Cycles.* A client's next job comes 2 cycles after one is accepted (MEASURE, OFFER), and 3 at the end of a request. A
 source that takes 8 cycles for a burst never waits for a job while ``in_flight`` words are promised. ``depth`` is at
 least in_flight + 2 bursts + CROSSING. A level may be late by some words, at most CROSSING: one word for a register, and
-two and a half for the crossing. The source idles only if the record stream is shorter than a burst (3
-cycles for its words), or if a client does not take its words.
+two and a half for the crossing. The source idles only if the record stream is shorter than a burst (3 cycles for its
+words), or if a client does not take its words.
 
 A write is given only when the reader of its client has no more job to give, so reads and writes of a client stay in
 order.

@@ -1,4 +1,4 @@
-"""Bench of the DDR3 PHY: the gateware tries settings, which are compared with those that the models' times need."""
+"""Bench of the DDR3 PHY: the gateware tries settings, and those that work must be the expected ones."""
 
 from typing import Any
 

@@ -126,7 +126,7 @@ async def a_full_fifo_drops_and_says_so(dut: Any) -> None:
 
 @cocotb.test()
 async def rows(dut: Any) -> None:
-    """A row's words overtake those of records; words of another row, or out of turn, are dropped."""
+    """A row's words overtake those of records; words of another row, or in a wrong order, are dropped."""
     bench = Bench(dut)
     await start(dut)
     dut.running.value = 1

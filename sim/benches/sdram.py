@@ -137,7 +137,7 @@ async def latency(dut: Any) -> None:
     bench.read(2, 1)
     await bench.rest()
     shut = bench.came[-1] - bench.entered.items[-1][0]
-    assert shut == base + t.rcd, bench.text(f"{shut} cycles to a shut bank")
+    assert shut == base + t.rcd, bench.text(f"{shut} cycles to a closed bank")
 
 
 @cocotb.test()

@@ -111,7 +111,7 @@ def test_states_are_named_by_as_many_bits_as_there_are(state: int, results: int,
 
 
 def test_layers_that_counters_hold() -> None:
-    """A streamed machine counts the layers of any released model, a resident one those that fit into its block RAM."""
+    """A streamed machine counts the layers of any released model. A resident one counts those that its chip holds."""
     streamed, resident = (preset(name).with_(counters=True) for name in ("stream-x32", "tiny"))
     assert len(phase_names(72)) <= streamed.counted_phases < len(phase_names(73))
     assert len(phase_names(17)) <= resident.counted_phases < len(phase_names(18))

@@ -1,4 +1,4 @@
-"""The latencies in docs/engine.md and in docstrings equal those of the blocks; the test of each block checks these."""
+"""The latencies in docs/engine.md and in docstrings equal those of the classes, which the blocks' own tests check."""
 
 from __future__ import annotations
 

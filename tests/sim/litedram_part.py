@@ -6,8 +6,8 @@ Without "postponing" the module is a model of a DDR3 part at DFI, with a checker
 LiteDRAM's own controller of such a part, which makes that many refreshes together, and a reader that reads all words in
 order and counts them.
 
-Two faults of the checker are handled. It converts a time in clocks to picoseconds and then cuts the fraction, but cuts
-the fraction of its own clock first. So a clock with a fraction of a picosecond seems too fast for tCCD, and
+Two faults of the checker are handled. It cuts the period of its own clock to whole picoseconds, but not the period from
+which it computes a time in clocks. So a period with a fraction of a picosecond seems too short for tCCD, and
 ``ck_ns_to_ps`` corrects this. Its message about the refreshes of 64 ms comes with every late refresh, so the tests
 ignore these lines of the log.
 """

@@ -147,7 +147,7 @@ def test_cycles_are_the_models_and_what_the_memory_withheld(board: Watched, weig
     indirect=True,
 )
 def test_front_door_and_back_door_are_equal(board: Watched) -> None:
-    """With an image of 1 MiB, the back door finds the words that came over the link, and the link those of the door."""
+    """With 1 MiB, the back door finds words that came over the link, and a load finds the words of the back door."""
     word_bytes = board.memory.word_bytes
     words = np.random.default_rng(SEED).integers(0, 256, ((1 << 20) // word_bytes, word_bytes), dtype=np.uint8)
     first = board.config.memory_words // 2 - 77 if board.config.name in QUICK else 0

@@ -82,7 +82,7 @@ def test_reset_in_mid_token() -> None:
 
 
 def test_front_door_and_back_door_are_equal() -> None:
-    """With an image of 1 MiB, the back door finds the words that came over the link, and the link those of the door."""
+    """With 1 MiB, the back door finds words that came over the link, and a load finds the words of the back door."""
     words = np.random.default_rng(3).integers(0, 256, (1 << 18, 4), dtype=np.uint8)
     first = (1 << 21) - len(words) - 77
     with new_board(memory_clock=(4, 3)) as board:

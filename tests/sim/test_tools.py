@@ -160,7 +160,7 @@ def test_programs_of_programs_end_too(tmp_path: Path) -> None:
         if not stat.exists() or stat.read_text().rpartition(") ")[2][0] in "ZX":
             return
         time.sleep(0.01)
-    raise AssertionError("the program of a program goes on")
+    raise AssertionError("the inner program still runs")
 
 
 def test_status_of_a_program() -> None:

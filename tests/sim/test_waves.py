@@ -37,7 +37,7 @@ SIGNALS = [Signal("clk", 1), Signal("rx__payload", 8), Signal("decoder.i__valid"
 
 
 def test_names() -> None:
-    """The names are those below the top module; its ports, which the simulation declares twice, come once."""
+    """The names are those below the top module. The simulation declares its ports twice, but they are listed once."""
     assert read_header(HEADER) == SIGNALS
     assert SIGNALS[-1].place == "top.top.decoder.norm.sum"
 

@@ -1,4 +1,4 @@
-"""The DDR3 PHY through models of its cells to a part at its pins: which settings read back what was written."""
+"""The DDR3 PHY with models of its cells and a part at its pins: the settings that read all written words back."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ They hold at the widths and depths of real machines:
     exactly the requested words          the jobs of a request are its words, in order, each once
     the row goes first                   its job is the next one that the source accepts, then the state's
     no client waits for another          a reader offers its job if its own FIFO has room, even if other FIFOs are full
-    host only at rest                    no word that a run requested reaches the host, and none of the host's a run
+    host only at rest                    no word of a run reaches the host, and no word of the host reaches a run
 """
 
 from __future__ import annotations

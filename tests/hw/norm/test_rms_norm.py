@@ -1,4 +1,4 @@
-"""The norm against `model_ref.norm`, bit for bit: shapes, pauses, reset, latencies; and what altered constants do."""
+"""The norm equals `model_ref.norm`, bit for bit: shapes, pauses, reset, latencies; and changed constants are found."""
 
 from typing import Any
 
