@@ -79,11 +79,11 @@ class ExternalMemory:
     """A memory on the board.
 
     byte_count
-        Capacity that every specimen of the board has.
+        Capacity that every board of this kind has.
     source
         Where that number is from.
     note
-        Which specimens have more.
+        The boards of this kind that have more.
     driven
         Lutern has a controller for it.
     """
@@ -120,8 +120,8 @@ class Board:
     held
         Resources, subsignals and values of outputs that must not float.
     memory
-        Parts of ``sdram_parts.py``, or with ``ddr3`` of ``ddr3_parts.py``. The board has one of them. It is empty if
-        everything must be on the chip.
+        Parts of ``sdram_parts.py``, or of ``ddr3_parts.py`` if ``ddr3`` is given. The board has one of them. It is
+        empty if everything must be on the chip.
     ddr3
         How a part of DDR3 is wired.
     memory_source

@@ -3,7 +3,7 @@
     inputs ─► digest ─► folder ── there and complete? ──► used
                            └── missing or damaged ──► made in a temporary folder ─► sealed ─► renamed
 
-A folder is sealed with SHA-256 of each of its files, which are compared when they are used: 1 ms a megabyte. Two
+A seal has the SHA-256 of each file of a folder. A file is compared with it when it is used, in 1 ms a megabyte. Two
 processes may make the same result, and Ctrl-C leaves nothing half-written. A step that fails leaves only its log.
 """
 
@@ -51,7 +51,7 @@ def refusal_to_write(folder: Path) -> str | None:
 
 
 def require_writable(folder: Path, what: str = "Nothing can be built") -> None:
-    """Refuse a folder of the cache in which nothing can be written, before anything must be written."""
+    """Refuse a folder of the cache in which nothing can be written. This is checked before the first write."""
     if reason := refusal_to_write(folder):
         raise LuternError(
             f"{what} in {folder} ({reason}); make that folder writable or set LUTERN_CACHE to another one."

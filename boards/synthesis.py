@@ -3,8 +3,8 @@
     top.il ─► synth_ecp5 ─► carry-in of first and carry-out of last cells of a chain removed ─► top.json ─► nextpnr
 
 nextpnr spends a slice on a constant carry-in, and another on an unused carry-out: two to four LUT4 a chain.
-Lanes (`hw/lane.py`) need neither. A port at x costs nothing in nextpnr, while a missing port makes it stop. Only chains
-whose first half ignores its carry-in, because its LUT4 is 0, are changed.
+Lanes (`hw/lane.py`) need neither. A port at x costs nothing in nextpnr, while a missing port makes it stop. A chain is
+changed only if its first half ignores the carry-in, because its LUT4 is 0.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ module \\$__last ({_PORTS});
   \\$__end {_CELL} .COUT(1'bx), .CIN(CIN));
 endmodule
 """
-"""Yosys' map. First cells lose their carry-in, a constant since synth_ecp5, and last ones their carry-out."""
+"""Yosys' map. First cells lose their carry-in, which synth_ecp5 makes constant. Last cells lose their carry-out."""
 FILES = {"carry_map.v": CARRY_MAP}
 """Files that must be in the folder of the RTLIL."""
 

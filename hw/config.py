@@ -116,7 +116,7 @@ class HwConfig:
         Words of gains that are buffered after the router.
     gain_fifo_groups : int
         Groups of gains, each for P elements, that are unpacked from those words and buffered. Results come a beat a
-        cycle. If a group takes several words, many groups must be buffered before that.
+        cycle. If a group takes several words, many groups must be buffered before the results come.
     lut_ram_depth : int
         Source "resident", whose block RAMs are full of trits: memories of vectors and tables up to this depth are built
         of LUTs.

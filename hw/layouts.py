@@ -43,7 +43,7 @@ BOUND_BITS = MANTISSA_BITS
 HEADER_KIND_BITS = 4
 HEADER_LENGTH_BITS = 20
 BLOCKS_OF_CHECK = 512
-"""Least number of words of a block for each word of its CHECK."""
+"""A block has at least this many words for each word of its record CHECK."""
 LONGEST_RECORD = 1 << 15
 """Largest number of words of a record, so that no block is longer than ``signature.LONGEST``."""
 

@@ -462,7 +462,7 @@ class Mlgru(wiring.Component):
     def _states(
         self, m: Module, stages: Stages, i: list[Any], place: list[Any], new_s: Value
     ) -> tuple[list[Any], list[Any]]:
-        """Add the memories of S: return, for each lane, S as G uses it in stage 2 and as I uses it in stage
+        """Add the memories of S. Return for each lane the S that G uses in stage 2, and the S that I uses in stage
         ``SIGMA``."""
         config, p = self.config, self.i.payload
         lanes = range(config.results_per_cycle)

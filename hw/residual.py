@@ -54,7 +54,7 @@ class Residual(wiring.Component):
     o : stream of ``layouts.x_payload``, output
         The new h, sign-extended to 35 bits.
     saturated : 1 bit, output
-        Pulses in the cycle in which a new h is written that did not fit.
+        Pulses in the cycle in which a new h is written, if its value did not fit.
     tap_valid : 1 bit, output
         A beat of the new h is written in this cycle.
     tap : P values of 32 bits, output

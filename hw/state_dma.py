@@ -7,8 +7,8 @@
     begin of a run ─► load layer 0 ─► I writes the window ─► save ─► load layer 1 ─► ...     the last layer: layer 0
                                           and G reads it ──────────────▲                     of the next step, if any
 
-The window holds one layer. It is saved while G runs, and the next layer is loaded from the end of G on. The load has
-the time of the other matrices until the next I, and that I stalls at the input of MLGRU until the layer is loaded.
+The window holds one layer. It is saved while G runs, and the next layer is loaded from the end of G on. The load may
+take as long as the other matrices until the next I. That I stalls at the input of MLGRU until the layer is loaded.
 
     first word of (stream t, layer l) = state_base + base(t) + l * state_words
 

@@ -209,7 +209,7 @@ module ddr3_dfi #(
         for (i = 0; i < REFRESHES; i = i + 1) stamp[i] = at;
     endtask
 
-    // RESET_N and CKE: rise at the right time; a reset restarts everything.
+    // RESET_N and CKE must rise at the right time; a reset restarts everything.
     task power;
         begin
             if (!reset_n) begin

@@ -153,7 +153,7 @@ def _build(
         names = ["clk", "rst", *domain_ports(rtlil_text), *(port.name for port in list_ports(component))]
         rules = [f'public_flat_rw -module "top" -var "{name}"\n' for name in names]
         (folder / "public.vlt").write_text("`verilator_config\n" + "".join(rules))
-        # cp -p would keep times older than the generated header, with which make compares them.
+        # cp -p would keep old times, but make wants times newer than those of the generated header.
         take = ["cp", *map(str, runtime.glob("*.o")), str(folder)]
         flags = f"{_COMPILER_FLAGS} -include ../{runtime.name}/runtime.h"
         _verilate(

@@ -3,7 +3,7 @@
 The component has the byte streams `rx` (in) and `tx` (out), or the pins `rx` and `tx` of a serial line and an attribute
 `divisor`, the cycles of a bit. It has any number of taps: ports `tap_<name>_valid` (1 bit) and `tap_<name>_payload`
 (any width). A component with an external memory has a second clock, memory_clk, and words that the harness reaches. If
-it has an attribute `part_timings`, it brings its memory part along (dram.py; ddr3_pins.py, whose second clock is
+it has an attribute `part_timings`, it contains its memory part (dram.py; ddr3_pins.py, whose second clock is
 tick_clk). If it has `source_shape`, its port `words` gets `config.memory_words` words (port_memory.py). Words in block
 RAM are reached by the names of the chip's memories. harness.cpp is the same for all components; what depends on the
 component is in taps.h, which is written here.

@@ -257,7 +257,7 @@ class Ddr3Phy(wiring.Component):
         self._cell(m, "TSHX2DQA", f"dq_{bit}", i_T0=~oe, i_T1=~oe, i_DQSW270=clock, o_Q=self.pins.dq_z[bit])
 
     def _data_in(self, m: Module, bit: int, buffer: dict[str, Value], slip: Value) -> None:
-        """Add a data input: ``slip`` selects half a word from the beats of two cycles, and the half before is kept."""
+        """Add a data input: ``slip`` selects half a word from the beats of two cycles. The last half is kept."""
         late = Signal(name=f"dq_{bit}_late")
         beats, kept, half, last = (
             Signal(bits, name=f"dq_{bit}_{name}", reset_less=name == "kept")

@@ -12,8 +12,8 @@ whole state, so any frame may be lost.
 
 *Flow.* The host may send at most ``memory_words`` words that are not taken, so there is room for every word that comes.
 
-*Loss.* A word that is not the next one is dropped, and the frame that brought it is answered by a WANT with the
-sequence number of the last frame that ended. The host compares the WANT with what it has sent, and sends all words
+*Loss.* A word that is not the next one is dropped, and its frame is answered by a WANT. This WANT has the sequence
+number of the last frame that ended. The host compares the WANT with what it has sent, and sends all words
 again from the first missing one on. If the line falls silent, because the last frames or the last WANT are lost, the
 host sends some words again.
 

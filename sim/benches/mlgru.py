@@ -251,7 +251,7 @@ class Bench:
         assert self.scalar_checks >= len(names) * self.layers
 
     def check_cycles(self) -> None:
-        """Without pauses latency, one beat a cycle, and the waits of the interlocks are exact."""
+        """Without pauses the latency, the rate of a beat a cycle, and the waits of the interlocks are exact."""
         inputs = [(cycle, unpack(self.layout, item)) for cycle, item in self.entered.items]
         g_cycles = [cycle for cycle, item in inputs if item["op"] == Op.G]
         assert {b - a for a, (b, _) in zip(g_cycles, self.left.items, strict=True)} == {LATENCY}

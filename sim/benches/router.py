@@ -15,7 +15,7 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_no
 OUTPUTS = {RecordKind.OP: "o_op", RecordKind.GAINS: "o_gains", RecordKind.TRITS: "o_trits"}
 UNKNOWN = (0, *range(6, 16))
 LONG = 5000
-"""Words of a record whose length needs more bits than a 16-bit word has besides the kind."""
+"""Length of a record that needs more bits than a 16-bit word has besides the kind."""
 
 
 class Bench:

@@ -60,7 +60,7 @@ class Bench:
         return cycles
 
     async def end_row(self) -> None:
-        """Flush; before that one more word may be taken, as by an unpacker that runs ahead."""
+        """Flush. Before that, one more word may be taken, as by an unpacker that reads ahead."""
         self.dut.o__ready.value = self.draw.getrandbits(1)
         await ClockCycles(self.dut.clk, self.draw.randrange(1, 3))
         self.dut.flush.value = 1

@@ -353,8 +353,8 @@ class Loop:
 
 @cocotb.test()
 async def tokens_loop_on_the_chip(dut: Any) -> None:
-    """Play runs of any streams and counts: rows come in order, each as soon as its token came; ports hold; counters
-    count."""
+    """Play runs of any streams and counts. Rows come in order, each as soon as its token came. Held ports are stable,
+    and counters count."""
     loop = Loop(dut)
     await start(dut)
     total = 0

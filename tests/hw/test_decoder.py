@@ -152,7 +152,7 @@ WIDE_MACHINES = {
         WIDE.with_(name="512-two", word_bytes=64, rows=20, columns=32, results_per_cycle=4, codes_per_cycle=16),
     )
 }
-"""A name has the bits of a word, and the words of a beat of trits. From 256 bits on an operation is one word."""
+"""Each name gives the bits of a word, and the words in a beat of trits. From 256 bits on an operation is one word."""
 QUICK_WIDE = ("64-one", "256-one")
 
 

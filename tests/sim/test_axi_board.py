@@ -50,7 +50,7 @@ HBM = preset("hbm-x4096").with_(top_k=0)
 NOTE_EVERY = 200
 """Cycles between two readings of the counts. Events in so many cycles may count for the token before or after."""
 OFFERED = 0.99
-"""Least share of the cycles with a word of a port's memory in which the machine takes the word."""
+"""The machine must take at least this share of the words that the memory of a port offers."""
 
 
 class Watched(Watch, AxiBoard):

@@ -1,4 +1,4 @@
-"""On the simulated board, a bus that refuses or does not answer causes an error with its name, and no hang."""
+"""On the simulated board, a bus that refuses or does not answer causes an error that names this fault, and no hang."""
 
 from __future__ import annotations
 

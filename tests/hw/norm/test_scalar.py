@@ -27,7 +27,7 @@ def test_a_wrong_entry_of_the_table_is_found(step: str, monkeypatch: pytest.Monk
     monkeypatch.setitem(PATH, step, PATH[step] + 1)
     with pytest.raises(AssertionError, match="PATH says"):
         convert_rtlil(NormScalar(HwConfig("bench", streams=2)))
-    gc.collect()  # collects components that were not elaborated, while their warnings are off
+    gc.collect()  # free the components here, where their warnings are off
 
 
 def test_figures() -> None:
