@@ -88,7 +88,7 @@ def run_together(
         futures = [pool.submit(outcome, job) for job in jobs]
         progress(0)
         for done, future in enumerate(as_completed(futures), 1):
-            future.result()  # a fault of ours ends all
+            future.result()  # an error of our own code ends all jobs
             progress(done)
     except BaseException:
         tools.stop()

@@ -81,7 +81,7 @@ RECORD_COUNTERS = ("words", "memory", "operations", "gains", "trit_fifo")
 stalled by the queues of operations, the FIFO of gains, or the FIFO of trits."""
 COUNTER_NAMES = (*LANE_COUNTERS, *RECORD_COUNTERS)
 COUNTER_STRIDE = 16
-COUNTERS_COUNT = 128  # largest number of numbers of one COUNTERS
+COUNTERS_COUNT = 128  # largest number of counters in one COUNTERS
 LEVEL_DELAYS = 8
 """Number of delays of a byte's reads from DDR3, in steps of a quarter of the part's clock."""
 LEVEL_SLIPS = 4

@@ -45,7 +45,7 @@ PART_BITS = 64
 """Bits of a value that share one part of the FIFO; op, stream and index have a part of their own."""
 CUT_VALUE_BITS = 18
 HALF = 1
-"""This half is added to the product, which is shifted right by one bit less. Then dropping the lowest bit rounds it."""
+"""This half is added to the product after a shift that leaves one bit too many. Dropping that bit then rounds."""
 
 
 class SumScale(wiring.Component):

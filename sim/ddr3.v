@@ -154,7 +154,7 @@ module ddr3_dfi #(
             stamp[next_row] = at;
             next_row = next_row + 1;
             refreshes = refreshes + 1;
-            if (postponed > -8) postponed = postponed - 1;  // more than 8 ahead do not count
+            if (postponed > -8) postponed = postponed - 1;  // more than 8 early refreshes do not count
             if (refreshes > 16 && at - t_refreshes[15] < 2 * TREFI) broken(POSTPONED, 0, next_row);
             for (i = 15; i > 0; i = i - 1) t_refreshes[i] = t_refreshes[i-1];
             t_refreshes[0] = at;

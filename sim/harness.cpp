@@ -92,8 +92,8 @@ struct Board {
     std::vector<uint64_t> edges;  // the first cycle of each window, and the end of the last
     std::string trace_path;
     size_t window = 0;
-    uint64_t trace_zero = 0, trace_ticks = 2;  // the cycle at time 0, and how long a cycle is
-    std::vector<std::string> signals;          // of a VCD; all if none is named
+    uint64_t trace_zero = 0, trace_ticks = 2;  // the cycle at time 0, and the length of a cycle
+    std::vector<std::string> signals;          // in a VCD file; all signals if none is named
     std::unique_ptr<TraceFile> trace_file;
 #endif
 };

@@ -184,7 +184,7 @@ async def beats_of_before_a_reset(dut: Any) -> None:
         bench.ignores = True
         for burst in range(2):
             await bench.job(burst * BURST, BURST)
-        await bench.until(lambda: not any(bench.valid("ar")), "a burst is not asked for")
+        await bench.until(lambda: not any(bench.valid("ar")), "a burst is not requested")
         bench.hold("r", held)
         await ClockCycles(dut.clk, 8)
         dut.rst.value = 1

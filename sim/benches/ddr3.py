@@ -208,7 +208,7 @@ async def refreshes_are_on_time(dut: Any) -> None:
             passed = (cycle_now() - since) // t.refresh_interval
             made = to_int(dut.refreshes) - begun
             assert passed - 2 * t.refresh_group <= made <= passed + t.refresh_group, bench.text(f"{made} of {passed}")
-    for bank in range(1 << t.bank_bits):  # every row once more
+    for bank in range(1 << t.bank_bits):  # read every row once more
         for row in range(1 << t.row_bits):
             bench.read(bench.page(row, bank), 1)
     await bench.rest()

@@ -1,4 +1,4 @@
-"""Bench of hw/memory/host.py: words in any order, lost or doubled, leave in order and once; WANT is always true.
+"""Bench of hw/memory/host.py: words in any order, lost or doubled, leave in order and once; each WANT has right counts.
 
 `parameters`: config (fields of HwConfig), pause (of all streams), frames.
 """

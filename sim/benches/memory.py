@@ -30,7 +30,7 @@ class _Stopped:
 
 
 class _Running:
-    """The component with that reset."""
+    """Acts as the component, but has `_Stopped` as its reset."""
 
     def __init__(self, dut: Any) -> None:
         self._dut, self.rst = dut, _Stopped(dut)

@@ -31,7 +31,7 @@ def test_outcomes_are_in_order(most: int) -> None:
 
 
 def test_as_many_as_may_be() -> None:
-    """Three jobs run at a time, because a barrier of three opens. A fourth job never runs with them."""
+    """A barrier of three opens only if three jobs run at the same time. A fourth job never runs with them."""
     meeting, running, most, lock = threading.Barrier(3), 0, 0, threading.Lock()
 
     def job(tools: Tools) -> None:
