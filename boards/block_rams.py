@@ -45,8 +45,8 @@ def side_by_side(fpga: Fpga, groups: Sequence[Sequence[str]]) -> dict[str, str]:
     (hw/memory/trit_parts.py).
 
     A group that is smaller than the others (the last part of a beat) is left to the placer, and its sites stay free.
-    The remaining columns stay free, too, between the second and the last third of a row. The placer needs them: where
-    few block RAMs can move, it never exchanges two that are in each other's place.
+    The remaining columns stay free, too, between the second and the last third of a row. The placer needs them: if
+    few block RAMs can move, it never exchanges two of them.
 
     The result is empty if the sites of the part are not known or not enough.
     """

@@ -37,7 +37,8 @@ class Fpga:
     luts, block_rams, multipliers
         Numbers of TRELLIS_COMB (there are as many TRELLIS_FF), DP16KD and MULT18X18D that the open tools place.
     block_ram_rows, block_ram_columns
-        Tiles of the block RAMs, four from each of these columns on. They are empty if nothing is placed by them.
+        Where block RAMs can be placed: rows of tiles, and the first column of each four block RAMs, which are two
+        columns apart. They are empty if Lutern places no block RAMs of this part.
     """
 
     name: str
@@ -56,7 +57,7 @@ _COLUMNS_85F = (4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114)
 FPGAS = {
     part.name: part
     for part in (
-        Fpga("LFE5U-12F", "--12k", 0x21111043, 24_288, 56, 28),  # the die of the 25F, sold as half of it
+        Fpga("LFE5U-12F", "--12k", 0x21111043, 24_288, 56, 28),  # a 25F's die, sold as half a 25F
         Fpga("LFE5U-25F", "--25k", 0x41111043, 24_288, 56, 28),
         Fpga("LFE5U-45F", "--45k", 0x41112043, 43_848, 108, 72),
         Fpga("LFE5U-85F", "--85k", 0x41113043, 83_640, 208, 156, _ROWS_85F, _COLUMNS_85F),

@@ -3,8 +3,8 @@
     oscillator ─► PLL ─┬─► gates ─► sync, memory, the SDRAM's clock pin       rx ─► Uart ─► Top ─► Uart ─► tx
                        └─► locked ─◄                                                  LEDs ◄─┴─► SDRAM pins, or PHY
 
-With DDR3 (`ddr3_pads.py`) the gates give sync and init. The clock of memory is made from the PLL's first output, which
-goes to the edge clock's tree on wires of its own.
+With DDR3 (`ddr3_pads.py`) the clock gates give only sync and init. The clock of memory is made from the PLL's first
+output, which goes to the edge clock's tree on wires of its own.
 
 There is no reset. Configuration leaves every register at its initial value, and no clock runs before the PLL is locked.
 The net of a reset would have to reach thousands of registers all over the chip within a cycle. If the lock is lost

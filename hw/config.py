@@ -265,7 +265,7 @@ class HwConfig:
 
     @property
     def beat_bytes(self) -> int:
-        """Bytes of the trits of one beat, five in a byte."""
+        """Bytes of the trits of one beat, with five trits in a byte."""
         return -(-self.lanes // TRITS_PER_BYTE)
 
     @property

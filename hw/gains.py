@@ -162,7 +162,7 @@ class GainJoin(wiring.Component):
     Latency
     -------
     0 cycles. In streams 1 to ``final_stream`` the first beat of a block takes 1 cycle. One idle cycle separates two
-    operations, because the end of an operation is registered: the queue of operations ends a long path.
+    operations, because a register for the end of an operation cuts the critical path to the queue of operations.
 
     Reference
     ---------

@@ -274,7 +274,7 @@ class Head(wiring.Component):
         best: Value = newest
         wins = Signal()
         candidate = Cat(token, Const(0, 16 - len(token)), key)
-        if config.streams > 1:  # the best of another stream is fetched a stage ahead
+        if config.streams > 1:  # the best of another stream is fetched a stage earlier
             next_stream = stages.delay(beat_stream, behind - 1)
             beat_stream = stages.register(next_stream)
             others = StreamRegister(m, config, "best", len(newest))

@@ -8,7 +8,7 @@
                                           and G reads it ──────────────▲                     of the next step, if any
 
 The window holds one layer. It is saved while G runs, and the next layer is loaded from the end of G on. The load may
-take as long as the other matrices until the next I. That I stalls at the input of MLGRU until the layer is loaded.
+take as long as the other matrices until the next I. This operation stalls at the input of MLGRU until the load ends.
 
     first word of (stream t, layer l) = state_base + base(t) + l * state_words
 

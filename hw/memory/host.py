@@ -74,7 +74,7 @@ class HostMemory(wiring.Component):
     o_words : stream of words, output
         The words 0 to ``record_words`` - 1, repeated endlessly.
     i_host : stream of ``protocol.host_word_layout``, input
-        Words of RECORDS and ROW frames. It is ready except while the decoder is not ready for a word of a row.
+        Words of RECORDS and ROW frames. It stalls only while the decoder is not ready for a word of a row.
     o_want : stream of ``protocol.WANT_LAYOUT``, output
         {sequence, want}: a WANT frame.
 

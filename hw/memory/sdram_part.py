@@ -95,8 +95,8 @@ class SdramPart:
     def timings(self, clock_hz: float, refresh_group: int = 1) -> SdramTimings:
         """Return all times in cycles of a clock.
 
-        A sequential read is equally fast with every CAS latency. So the latency is chosen whose data come soonest after
-        the clock.
+        A sequential read is equally fast with every CAS latency. So this chooses the CAS latency with the shortest time
+        from the clock to the data.
 
         Parameters
         ----------

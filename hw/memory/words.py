@@ -83,8 +83,8 @@ class WordMemory(wiring.Component):
     o_test : stream of ``protocol.MEMORY_TEST_DONE.layout``, output
         Its result (see ``march_test.py``).
     fault : 2 bits (3 with memory "axi"), output
-        ``Fault``, and above it whether a bus refused something. A bit that is 1 stays 1, and from then on no word is
-        reliable.
+        ``Fault``, and in the next higher bit whether a bus refused something. A bit that is 1 stays 1, and from then on
+        no word is reliable.
 
     Numerics
     --------
@@ -92,7 +92,7 @@ class WordMemory(wiring.Component):
 
     Latency
     -------
-    It is that of the source and some 18 cycles; see the row latency above.
+    Some 18 cycles more than the latency of the source; see the row latency above.
 
     Reference
     ---------

@@ -24,8 +24,8 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_no
 
 LATENCY = 11
 F_TO_I, I_TO_I, I_TO_G, I_TO_FEW_G, FEW = 3, 7, 8, 13, 5
-"""Smallest number of cycles between beats: of one place, of one index (chained), of a vector, and of a vector of few
-beats."""
+"""Least cycles from F to I of the same place, from I to I of the same index (chained), and from the last I to the first
+G, also for a vector of ``FEW`` beats or fewer."""
 OFFSET = 3
 """First beat of S that is used, so that bases are never 0."""
 LARGEST = (1 << 17) - 1

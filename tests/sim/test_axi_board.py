@@ -1,6 +1,6 @@
 """Machines with AXI4 masters, over memories like DDR4 and HBM2, equal the integer model.
 
-The tests also count the share of the words offered by the memories that a machine takes, and `pytest -s` prints it. The
+The tests also count how many of the words that the memories offer are taken, and `pytest -s` prints this share. The
 tests of whole models of 1.3 and 2.7 billion parameters are slow.
 """
 

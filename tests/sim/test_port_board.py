@@ -56,7 +56,7 @@ TIMINGS = {
 TOKENS, WARM = 8, 3
 """Tokens of a counted run, and the number of first tokens that are not counted, because the readers still run ahead."""
 NOTE_EVERY = 200
-"""Cycles between two readings of the counts of a large model. Words withheld in so many cycles may not be counted."""
+"""Cycles between two readings of the counts of a large model. So a count may be this many cycles old."""
 ROW_WAY = 20
 """Largest number of cycles by which an embedding row takes longer from a port than from memory on the chip."""
 
@@ -128,7 +128,7 @@ def test_cycles_are_the_models_and_what_the_memory_withheld(board: Watched, weig
         where = f"{name}, {counts}, seed {SEED}"
         assert end - begin == counts.words + counts.withheld + counts.not_asked, where
         bound = model.cycles == model.words  # the memory bounds the machine
-        # At the end of a token words are read ahead: a row's words more or less, or up to a FIFO's if time allows.
+        # Words are read ahead at the end of a token: the count may differ by a row's words, or by those of a FIFO.
         slack = 2 * sizes.row_words if bound else fifo_depth(board.shape)
         assert abs(counts.words - tokens * model.words) <= slack, where
         assert end - begin - counts.withheld <= tokens * (model.cycles + ROW_WAY) + 2 * sizes.row_words, where

@@ -27,7 +27,7 @@ Job = tuple[int, int, int, int, int]
 
 
 class PortBench(wiring.Component):
-    """Keeps jobs from ``rx`` until one has the bit above those of a job, then offers them to a memory of words.
+    """Keeps jobs from ``rx`` until one comes with an additional top bit, then offers them all to a memory of words.
 
     Members: ``rx``, ``tx`` (silent), ``words``; taps ``job`` (the job was taken) and ``word`` ({word, client}).
     """

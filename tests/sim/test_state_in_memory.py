@@ -23,8 +23,7 @@ from lutern.sim.port_memory import WordTiming
 
 SEED = 11
 BURST = 8
-"""Words by which the readers may be further ahead at the end of a step than at its start; also cycles that a row
-waits."""
+"""How many more words may be read ahead at the end of a step than at its start; also the cycles that a row waits."""
 MODELS = (
     ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48),
     ModelConfig(vocab_size=37, hidden_size=64, num_hidden_layers=2, intermediate_size=80),

@@ -37,8 +37,8 @@ ADDRESS_BITS = 8
 class Around(Elaboratable):
     """``SourceSide`` between FIFOs with late levels, and a source that answers late, but only what it owes.
 
-    Free inputs are the requests, ``going``, when the source accepts and answers, when words are taken, and how late
-    the level shows that.
+    Free inputs are the requests, ``going``, the times at which the source accepts and answers, the times at which words
+    are taken, and the delay of the levels.
     """
 
     def __init__(self, shape: SourceShape) -> None:
