@@ -129,7 +129,7 @@ def chain(stages: Stages, value: Any, count: int, name: str, *, reset_less: bool
     count : int
         Number of delays.
     name : str
-        Name of the registers, which the number of the stage follows.
+        Prefix of the registers' names; the number of the stage follows it.
     reset_less : bool
         A reset does not clear the registers.
 

@@ -105,7 +105,7 @@ endmodule
 
 // READ opens a gate for the strobe. Where it opens in the low level before the first rise (the preamble), eight edges
 // pass in step, and BURSTDET rises. Pairs of beats go into slots of IDDRX2DQA: WRPNTR counts strobes, and begins where
-// the reader will be; RDPNTR counts periods of ECLK for which READ was open, four of them later.
+// the reader will be; RDPNTR counts, four periods of ECLK later, the periods in which READ was open.
 module DQSBUFM #(
     parameter DQS_LI_DEL_ADJ = "PLUS", DQS_LI_DEL_VAL = 0, DQS_LO_DEL_ADJ = "PLUS", DQS_LO_DEL_VAL = 0, GSR = "ENABLED"
 ) (

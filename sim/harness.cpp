@@ -111,7 +111,7 @@ inline std::unique_ptr<TraceFile> open_trace(Board& board, const std::string& pa
     return file;
 }
 
-// Toggles and waves go to a file of their own from each edge to the next: path.0, path.1, ...
+// The toggles or waves from each edge to the next go to a separate file: path.0, path.1, ...
 inline void trace(Board& board, bool high) {
     if (!high && board.window < board.edges.size() && board.cycle == board.edges[board.window]) {
         if (board.trace_file) board.trace_file->close();

@@ -4,8 +4,8 @@
     ReaderAhead   a port ─► registers ─► FIFO ─► o                          as far ahead as the FIFO has room
     Fetcher       a token's row, or words for the host ─► registers ─► FIFO of ``hw/memory/block.py``
 
-Cost: each reader takes an address counter, the FIFO of a ReaderAhead 1.5 LUT4 a bit, and the Fetcher a multiplier for
-the row's address.
+Cost: each reader takes an address counter. The FIFO of a ReaderAhead takes 1.5 LUT4 a bit. The Fetcher takes a
+multiplier for the row's address, too.
 """
 
 from __future__ import annotations
