@@ -359,7 +359,7 @@ def _seconds(folder: Path) -> float:
 
 
 def _manifest(plan: Plan, best: Route, seeds: list[int], model: dict[str, str] | None) -> dict[str, Any]:
-    """Return the inputs of the bitstream, which its digest is made of."""
+    """Return the inputs of the bitstream, from which its digest is computed."""
     board = plan.board
     return {
         "board": board.name,

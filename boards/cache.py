@@ -31,7 +31,7 @@ LOG = "build.log"
 _WASM_CACHES = ("YoWASP", "wasmtime")
 """Folders of the user's cache that the tools' packages use."""
 SEAL = "digests.json"
-"""The file of a kept folder that holds the digests of all others."""
+"""The file in a kept folder with the digests of all its other files."""
 _MOST_BYTES = 1 << 26
 """Largest file that is read at once."""
 

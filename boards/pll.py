@@ -139,7 +139,7 @@ class Pll(Elaboratable):
     plan : PllPlan
         The dividers.
     phases : Mapping[int, float] | None
-        Degrees by which an output is delayed, by its index.
+        The delays of outputs in degrees, by the output's index.
     moving : int | None
         Index of an output that ``phase_step`` moves.
 
@@ -155,7 +155,7 @@ class Pll(Elaboratable):
         Each time that it falls, the output ``moving`` moves by an eighth of a VCO period
         (``hw/memory/sdram_phase.py``).
     phase_dir : 1 bit, input
-        It moves later if this is 0, earlier if this is 1.
+        Moves the output to a later phase if 0, to an earlier one if 1.
     """
 
     def __init__(self, plan: PllPlan, phases: Mapping[int, float] | None = None, moving: int | None = None) -> None:

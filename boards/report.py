@@ -142,7 +142,7 @@ def critical_path(
 def source_lines(rtlil_text: str) -> dict[str, str]:
     """Return the line of our Python for each hierarchical name of a signal or module in RTLIL.
 
-    Lines of libraries are left out, so the inside of their modules counts as the line that made the module.
+    Lines of libraries are left out, so everything in a library's module counts as the line that made this module.
     """
     found: dict[str, str] = {}
     source, module = "", ""

@@ -102,8 +102,8 @@ def run_tool(
 ) -> None:
     """Run a WebAssembly tool in `work`: it sees that folder by relative names, and no temporary folder of ours.
 
-    ``function`` is that of the package, by default the one of ``PACKAGES``. ``tools`` are the processes that this one
-    belongs to. ``report`` is called every second with the tool's present step.
+    ``function`` is that of the package, by default the one of ``PACKAGES``. ``tools`` can stop the tool. ``report`` is
+    called every second with the tool's present step.
     """
     call = f"import sys, {package} as tool; sys.exit(tool.{function or PACKAGES[package]}(sys.argv[1:]))"
     program = f"{_END_WITH_PARENT}; {call}" if sys.platform == "linux" else call

@@ -64,7 +64,7 @@ def sigmoid_signature(config: HwConfig) -> wiring.Signature:
     frac : 5 bits, output
         Fraction bits of the arguments, 0 to 30.
     sigma : P values of 17 bits, input
-        The sigmoid of the arguments of ``SIGMOID_STAGES`` cycles ago.
+        The sigmoid of the arguments that came ``SIGMOID_STAGES`` cycles before.
     """
     lanes = config.results_per_cycle
     return wiring.Signature(

@@ -296,8 +296,8 @@ class TernaryUnit(wiring.Component):
         per_cycle, full = config.results_per_cycle, config.rows // config.results_per_cycle
         busy, final_beat, of_last = Signal(), Signal(), Signal(reset_less=True)
         steps = Signal(range(config.streams * full + 1), reset_less=True)  # beats that follow the beat at the output
-        base, index = Signal(config.index_bits), Signal(config.index_bits, reset_less=True)  # base: of the next one
-        waits = Signal()  # a register: a beat is held, so the drain must not move
+        base, index = Signal(config.index_bits), Signal(config.index_bits, reset_less=True)  # base: of the next group
+        waits = Signal()  # a beat is held, so the drain must not move
         step, next_busy, next_final_beat, next_waits = Signal(), Signal(), Signal(), Signal()
         hole, next_hole = Signal(), Signal()  # the beat at the output belongs to no row
         shown = [Signal(signed(SUM_BITS), name=f"shown_{lane}") for lane in range(per_cycle)]

@@ -100,7 +100,7 @@ class Quantiser(wiring.Component):
         row_bits, bank_bits = (rows - 1).bit_length(), exact_log2(banks)
         # As in hw/pipeline/vectors.py, no place is left unused if the number of rows is no power of two.
         is_low = config.streams > 1 and rows != 1 << row_bits
-        depth = config.streams * rows  # the same in both orders
+        depth = config.streams * rows  # the same in both orders of streams and rows
         attrs = {"ram_style": "distributed"} if in_luts(config, depth) else {}
         s = Stages(m)
 

@@ -133,7 +133,7 @@ class NormStatistics(wiring.Component):
             m.d.sync += pending.eq(ends)
 
         def place(came: Value, stream: Value, stages: int) -> Value:
-            """Return, after ``stages`` + 1 cycles, the stream of the beat that came, else ``stream``."""
+            """Return the stream of the beat that came ``stages`` + 1 cycles before, or ``stream`` if none came."""
             return s.register(Mux(came, s.delay(stream, stages), self.stream)) if streams > 1 else of
 
         elements = [self._element(s, index) for index in range(self.config.results_per_cycle)]

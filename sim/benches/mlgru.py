@@ -35,8 +35,8 @@ which "zeros" leaves; "open" after it shows how the S of "ties" is rounded."""
 
 
 def ties(frac: int, elements: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return even elements: z is a tie of its rounding, or one less. Odd elements: the same for the S that follows S =
-    0."""
+    """Return a layer's inputs for which rounding meets a tie, or one less than a tie: the rounding of z in even
+    elements, and that of the S that follows S = 0 in odd elements."""
     data = {key: np.zeros(elements, dtype=np.int64) for key in ("f", "bound", "i", "g")}
     for k in range(elements):
         below = k // 2 % 2
