@@ -126,7 +126,7 @@ def critical_path(
 ) -> tuple[Hop, ...]:
     """Return the critical path inside a domain. nextpnr names it by its clock's edge and net.
 
-    ``domains`` are the domains by their nets.
+    ``domains`` has the domain of each net.
     """
     for path in report["critical_paths"]:
         nets = {path[end].split(" ")[-1].removeprefix("$glbnet$") for end in ("from", "to")}

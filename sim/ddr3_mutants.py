@@ -21,7 +21,7 @@ from lutern.hw.memory.word_source import SourceShape, WordPort
 from lutern.sim.ddr3 import COMMAND_PINS, OUTPUTS, Ddr3Model
 
 Damage = Callable[[Module, Any, Any], None]
-"""A function (m, sent, arrives) that adds statements. They change the command that arrives, depending on that sent."""
+"""A function (m, sent, arrives) that adds statements: they make ``arrives`` differ from ``sent`` for some commands."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ MACHINES = {
     for config in (
         preset("stream-x16").with_(columns=2, codes_per_cycle=2, streams=1, memory="port", **SMALL),
         preset("stream-x32").with_(columns=4, codes_per_cycle=4, streams=1, memory="port", **SMALL),
-        preset("stream-x64").with_(counters=True, top_k=0),  # a list of the best takes cycles that depend on values
+        preset("stream-x64").with_(counters=True, top_k=0),  # with top_k, cycles would depend on values
         *(preset(f"stream-x{bits}").with_(**SMALL) for bits in (128, 256, 512)),
     )
 }
