@@ -1,6 +1,6 @@
-"""Places the block RAMs of a large machine's trits: block RAMs of one address are adjacent.
+"""Places the block RAMs of a large machine's trits: those that share an address register are adjacent.
 
-    groups (bank, part), each of one address register ─► columns of a pair of rows ─► attribute BEL of each cell
+    groups (bank, part), each with one address register ─► columns of a pair of rows ─► attribute BEL of each cell
 
 nextpnr's static placer minimises wire length and ignores timing, so an address register may be 59 columns away from one
 of its sixteen block RAMs. It does not move the block RAMs that are placed here, and puts the lanes of their trits
@@ -45,8 +45,8 @@ def side_by_side(fpga: Fpga, groups: Sequence[Sequence[str]]) -> dict[str, str]:
     (hw/memory/trit_parts.py).
 
     A group that is smaller than the others (the last part of a beat) is left to the placer, and its sites stay free.
-    The remaining columns stay free, too, between the second and the last third of a row. They are needed: where few
-    block RAMs can move, two that are in each other's place never change places.
+    The remaining columns stay free, too, between the second and the last third of a row. The placer needs them: if
+    few block RAMs can move, it never exchanges two of them.
 
     The result is empty if the sites of the part are not known or not enough.
     """

@@ -35,9 +35,10 @@ class Fpga:
     idcode
         Its answer to JTAG, as Project Trellis has it.
     luts, block_rams, multipliers
-        TRELLIS_COMB (and as many TRELLIS_FF), DP16KD and MULT18X18D that the open tools place.
+        Numbers of TRELLIS_COMB (there are as many TRELLIS_FF), DP16KD and MULT18X18D that the open tools place.
     block_ram_rows, block_ram_columns
-        Tiles of the block RAMs, four from each of these columns on. They are empty if nothing is placed by them.
+        Where block RAMs can be placed: rows of tiles, and the first column of each four block RAMs, which are two
+        columns apart. They are empty if Lutern places no block RAMs of this part.
     """
 
     name: str
@@ -56,7 +57,7 @@ _COLUMNS_85F = (4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114)
 FPGAS = {
     part.name: part
     for part in (
-        Fpga("LFE5U-12F", "--12k", 0x21111043, 24_288, 56, 28),  # the die of the 25F, sold as half of it
+        Fpga("LFE5U-12F", "--12k", 0x21111043, 24_288, 56, 28),  # a 25F's die, sold as half a 25F
         Fpga("LFE5U-25F", "--25k", 0x41111043, 24_288, 56, 28),
         Fpga("LFE5U-45F", "--45k", 0x41112043, 43_848, 108, 72),
         Fpga("LFE5U-85F", "--85k", 0x41113043, 83_640, 208, 156, _ROWS_85F, _COLUMNS_85F),
@@ -79,11 +80,11 @@ class ExternalMemory:
     """A memory on the board.
 
     byte_count
-        Capacity that every specimen of the board has.
+        Capacity that every board of this kind has.
     source
         Where that number is from.
     note
-        Which specimens have more.
+        The boards of this kind that have more.
     driven
         Lutern has a controller for it.
     """
@@ -120,8 +121,8 @@ class Board:
     held
         Resources, subsignals and values of outputs that must not float.
     memory
-        Parts of ``sdram_parts.py``, or with ``ddr3`` of ``ddr3_parts.py``. The board has one of them. It is empty if
-        everything must be on the chip.
+        Parts of ``sdram_parts.py``, or of ``ddr3_parts.py`` if ``ddr3`` is given. The board has one of them. It is
+        empty if everything must be on the chip.
     ddr3
         How a part of DDR3 is wired.
     memory_source
@@ -183,7 +184,7 @@ class Board:
 
     @property
     def presets(self) -> tuple[str, ...]:
-        """Machines to be tried for a model: the default, those of the memory, those whose weights the host sends."""
+        """Machines to try for a model: the default, those for the memory, and those with weights from the host."""
         if self.ddr3:
             words = self.memories[0].byte_count // 16
             memory = tuple(name for name in DDR3_PRESETS if preset(name).memory_words <= words)
@@ -223,8 +224,8 @@ class Board:
         wanted = f"preset {config.name} reads words of {config.word_bits} bits"
         if config.memory == "port":
             raise LuternError(
-                f"{wanted} at a port, to which your own design connects a memory, but {self.title} has none; choose "
-                f"one of {', '.join(self.presets)}."
+                f"{wanted} at a port, to which your own design connects a memory, but {self.title} has no such port; "
+                f"choose one of {', '.join(self.presets)}."
             )
         kind = "DDR3" if config.memory == "ddr3" else "SDR SDRAM"
         others = f"choose one of {', '.join(self.presets)}."

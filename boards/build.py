@@ -45,7 +45,7 @@ BITSTREAM, CONFIG = "top.bit", "top.config"
 REPORT, MANIFEST, FLOORPLAN = "report.json", "manifest.json", "floorplan.svg"
 NETLIST = "top.json"
 _ROUTED, _NETS, _SECONDS = "nextpnr.json", "nets.json", "seconds"
-_KEPT = {"netlist": 16, "route": 24}  # more than are made at a time; that of an 85F has some 100 MB, a route 20
+_KEPT = {"netlist": 16, "route": 24}  # folders kept; for an 85F a netlist has some 100 MB, a route 20 MB
 NETLIST_FILES = (NETLIST, _NETS, _SECONDS, cache.LOG)
 ROUTE_FILES = (CONFIG, _ROUTED, FLOORPLAN, _SECONDS, cache.LOG)
 _WRITE = f"write_json {NETLIST}"
@@ -222,7 +222,7 @@ _PASSED = {"DCCA": ("CLKI", "CLKO"), "ECLKBRIDGECS": ("CLK0", "ECSOUT"), "ECLKSY
 
 
 Spread = Callable[[Plan, Path, Sequence[int], Callable[[int], None]], list[Path | LuternError]]
-"""Places and routes seeds of a netlist's folder elsewhere: the folder of each route, or why there is none."""
+"""A function that places and routes seeds elsewhere. It returns the folder of each route, or why there is none."""
 
 
 def build(
@@ -236,7 +236,7 @@ def build(
     manifest.
 
     ``spread``: how seeds are placed and routed, if not on the cores of this computer.
-    A missed clock is in the result and no error; a tool that fails is one, with its log, unless another seed ends well.
+    A missed clock is in the result and is no error. A tool that fails is an error, unless another seed ends well.
     """
     steps = len(seeds) + 2
     progress(0, steps, "synthesis")
@@ -349,7 +349,7 @@ def _route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report | None
 
 
 def _clocks_by_net(plan: Plan, netlist: Path) -> dict[str, Clock]:
-    """Return the clock domains by every name of their nets. Their achieved frequencies are not known yet."""
+    """Return each clock domain by every name of its net. The frequencies that are reached are not known yet."""
     nets = json.loads((netlist / _NETS).read_text())
     return {net: Clock(domain, hz) for domain, hz in plan.clocks.items() for net in nets[domain]}
 
@@ -359,7 +359,7 @@ def _seconds(folder: Path) -> float:
 
 
 def _manifest(plan: Plan, best: Route, seeds: list[int], model: dict[str, str] | None) -> dict[str, Any]:
-    """Return the inputs of the bitstream, which its digest is made of."""
+    """Return the inputs of the bitstream, from which its digest is computed."""
     board = plan.board
     return {
         "board": board.name,

@@ -3,7 +3,7 @@
     inputs ─► digest ─► folder ── there and complete? ──► used
                            └── missing or damaged ──► made in a temporary folder ─► sealed ─► renamed
 
-A folder is sealed with SHA-256 of each of its files, which are compared when they are used: 1 ms a megabyte. Two
+A seal has the SHA-256 of each file of a folder. A file is compared with it when it is used, in 1 ms a megabyte. Two
 processes may make the same result, and Ctrl-C leaves nothing half-written. A step that fails leaves only its log.
 """
 
@@ -31,7 +31,7 @@ LOG = "build.log"
 _WASM_CACHES = ("YoWASP", "wasmtime")
 """Folders of the user's cache that the tools' packages use."""
 SEAL = "digests.json"
-"""The file of a kept folder that holds the digests of all others."""
+"""The file in a kept folder with the digests of all its other files."""
 _MOST_BYTES = 1 << 26
 """Largest file that is read at once."""
 
@@ -51,7 +51,7 @@ def refusal_to_write(folder: Path) -> str | None:
 
 
 def require_writable(folder: Path, what: str = "Nothing can be built") -> None:
-    """Refuse a folder of the cache in which nothing can be written, before anything must be written."""
+    """Refuse a folder of the cache in which nothing can be written. This is checked before the first write."""
     if reason := refusal_to_write(folder):
         raise LuternError(
             f"{what} in {folder} ({reason}); make that folder writable or set LUTERN_CACHE to another one."
@@ -87,8 +87,8 @@ def digest(*parts: str) -> str:
 def kept_result(folder: Path, wanted: tuple[str, ...], run: Callable[[Path], None], what: str, failed_log: str) -> Path:
     """Return ``folder`` with the files ``wanted`` and the log; ``run`` makes them if they are missing or damaged.
 
-    ``run`` is given the folder that it must write to. ``what`` begins the sentence of a failure, which names the log,
-    kept as ``failed_log``. The folder counts as just used, see ``prune``.
+    ``run`` is given the folder that it must write to. ``what`` begins the message of a failure, which names the log.
+    That log is kept as ``failed_log``. The folder counts as just used, see ``prune``.
     """
     clear_unfinished(folder.parent)
     if not is_whole(folder, wanted):

@@ -1,8 +1,8 @@
 """The DDR3 parts of the supported boards: their data sheets as data.
 
 Numbers are those of the commercial temperature range, up to 85 degrees. A board may carry any speed grade of a part, so
-each value is that of the slowest bin. At the clocks that an ECP5 reaches it gives as many cycles as the fastest bin.
-To add a part, copy the entry that is most like it, and name data sheet and table.
+each value is that of the slowest bin. At the clocks that an ECP5 reaches, all bins take the same number of cycles. To
+add a part, copy the entry that is most like it, and name data sheet and table.
 """
 
 from __future__ import annotations

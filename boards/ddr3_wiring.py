@@ -37,7 +37,9 @@ class Ddr3Wiring:
         "DDR3" of 1.5 V or "DDR3L" of 1.35 V.
     memory_hz, machine_hz
         Default clocks of domains `memory` and `sync`.
-    modes The settings of the part's mode registers. slow_delay
+    modes
+        The settings of the part's mode registers.
+    slow_delay
         Steps of DELAYG by which ck and commands are delayed at SLOW_HZ or less.
     both_edges
         Pins are on both sides of the chip, so the edge clock comes through ECLKBRIDGECS.

@@ -1,8 +1,8 @@
 """ECPIX-5, an ECP5-5G 45F or 85F with DDR3 x16.
 
-Pins: amaranth_boards.ecpix5, checked against litex_boards.platforms.lambdaconcept_ecpix5. The two number the LEDs in
-opposite order. DDR3: MT41K256M16 (4 Gb) in litex_boards.targets.lambdaconcept_ecpix5, which agrees with the 15 pins of
-its row address in amaranth_boards.ecpix5.
+Pins: amaranth_boards.ecpix5, checked against litex_boards.platforms.lambdaconcept_ecpix5. The two sources number the
+LEDs in opposite order. DDR3: MT41K256M16 (4 Gb) in litex_boards.targets.lambdaconcept_ecpix5, which agrees with the 15
+pins of its row address in amaranth_boards.ecpix5.
 
 Pins of the DDR3: both sources agree in all of them, termination and standard (SSTL15) included. Neither has CS_N or
 RESET_N, so these are not connected to the chip, and a new bitstream cannot reset the part. LiteX uses the part without

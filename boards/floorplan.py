@@ -2,7 +2,7 @@
 
     placed.json ─► cells: hierarchical name, BEL "X12/Y34/SLICEA.K0" ─► tiles ─► SVG, with a legend
 
-A tile has the colour of the part that has most cells in it, and is the darker the fuller it is. The legend counts the
+A tile has the colour of the part that has most cells in it, and a fuller tile is darker. The legend counts the
 LUTs of each part. Block RAMs and multipliers have dark frames. Y grows downwards, as in nextpnr's own pictures.
 """
 

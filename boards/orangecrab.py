@@ -1,12 +1,12 @@
 """OrangeCrab r0.2, an ECP5 25F or 85F in the shape of a Feather, with DDR3L x16.
 
 Pins: amaranth_boards.orangecrab_r0_2, checked against litex_boards.platforms.gsd_orangecrab (revision 0.2). The board
-has no USB bridge: the USB connector is the ECP5's own. The serial line is on the header, 0 (N17) is the input and 1
-(M18) the output, for an adapter of 3.3 V. These are the Feather's RX and TX, as in LiteX's `feather_serial`.
+has no USB bridge: the USB connector is the ECP5's own. The serial line is on the header: pin 0 (N17) is the input and
+pin 1 (M18) the output, for an adapter of 3.3 V. These are the Feather's RX and TX, as in LiteX's `feather_serial`.
 
 DDR3L: the README of orangecrab-fpga/orangecrab-hardware says 128 MB (1 Gb) or 512 MB (4 Gb), x16. LiteX's target uses
-MT41K64M16 (1 Gb) unless another part is named. Boards sold with an 85F have the larger part, as its author wrote in
-antonblanchard/microwatt#294. Prototypes and others differ, so read the part on the board.
+MT41K64M16 (1 Gb) unless another part is named. Boards sold with an 85F have the larger part, as the board's author
+wrote in antonblanchard/microwatt#294. Prototypes and others differ, so read the part on the board.
 
 Pins of the DDR3L: litex_boards.platforms.gsd_orangecrab. amaranth_boards.orangecrab_r0_2 agrees, except two entries
 that are wrong there. Its `ba` is P5 N3 M3, which are pins of the Versa board (M3 is the green LED here). Its `dqs` has

@@ -1,6 +1,6 @@
 """Runs long tools in parallel, as many as there are cores: each has a process, and a thread that waits for it.
 
-Ctrl-C ends them all. A job that fails leaves the others alone.
+Ctrl-C ends them all. A job that fails does not stop the others.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def run_together(
         futures = [pool.submit(outcome, job) for job in jobs]
         progress(0)
         for done, future in enumerate(as_completed(futures), 1):
-            future.result()  # a fault of ours ends all
+            future.result()  # an error of our own code ends all jobs
             progress(done)
     except BaseException:
         tools.stop()

@@ -8,8 +8,8 @@
     detector = input / reference        CLKOP = detector * feedback        VCO = CLKOP * (CLKOP's divider)
 
 CLKOP is used for the feedback only, so an output may be the VCO divided by any whole number. `ecppll --highres` does
-the same. An output that is delayed by ``phase`` degrees has CPHASE whole and FPHASE eighth periods of the VCO more
-delay than one in phase, whose CPHASE is its divider - 1.
+the same. A delay of ``phase`` degrees is some whole periods and some eighths of a period of the VCO. CPHASE is the
+output's divider - 1 plus the whole periods, and FPHASE is the eighths.
 
 Source of the ranges: FPGA-DS-02012 (ECP5 data sheet), table "sysCLOCK PLL Timing". Source of the phases: FPGA-TN-02200.
 """
@@ -89,7 +89,7 @@ def plan_pll(input_hz: int, *wanted_hz: int, rough_hz: int = 0) -> PllPlan:
     """Return the dividers that come nearest to all of ``wanted_hz``, by the largest relative error.
 
     Among equal ones it takes the highest phase detector, then the highest VCO, because both have the least jitter.
-    ``rough_hz`` is the frequency of one more output, the last, which need only be near it.
+    ``rough_hz`` is the approximate frequency of one more output, which is the last one.
     """
     if not INPUT_HZ[0] <= input_hz <= INPUT_HZ[1]:
         raise LuternError(
@@ -139,7 +139,7 @@ class Pll(Elaboratable):
     plan : PllPlan
         The dividers.
     phases : Mapping[int, float] | None
-        Degrees by which an output is delayed, by its index.
+        The delays of outputs in degrees, by the output's index.
     moving : int | None
         Index of an output that ``phase_step`` moves.
 
@@ -155,7 +155,7 @@ class Pll(Elaboratable):
         Each time that it falls, the output ``moving`` moves by an eighth of a VCO period
         (``hw/memory/sdram_phase.py``).
     phase_dir : 1 bit, input
-        It moves later if this is 0, earlier if this is 1.
+        Moves the output to a later phase if 0, to an earlier one if 1.
     """
 
     def __init__(self, plan: PllPlan, phases: Mapping[int, float] | None = None, moving: int | None = None) -> None:

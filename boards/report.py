@@ -98,8 +98,8 @@ def parse_route(
 ) -> Route:
     """Return the route that nextpnr's ``--report`` describes.
 
-    ``clocks`` are the targets, by every name that the clock's net may have. ``sources``: see ``source_lines``. To
-    nextpnr a 12F is a 25F, and it counts as one here.
+    ``clocks`` are the targets, by every name that the clock's net may have. ``sources``: see ``source_lines``. A 12F
+    counts as a 25F here, as it does in nextpnr.
     """
     try:
         report: dict[str, Any] = json.loads(text)
@@ -126,7 +126,7 @@ def critical_path(
 ) -> tuple[Hop, ...]:
     """Return the critical path inside a domain. nextpnr names it by its clock's edge and net.
 
-    ``domains`` are the domains by their nets.
+    ``domains`` has the domain of each net.
     """
     for path in report["critical_paths"]:
         nets = {path[end].split(" ")[-1].removeprefix("$glbnet$") for end in ("from", "to")}
@@ -142,7 +142,7 @@ def critical_path(
 def source_lines(rtlil_text: str) -> dict[str, str]:
     """Return the line of our Python for each hierarchical name of a signal or module in RTLIL.
 
-    Lines of libraries are left out, so the inside of their modules counts as the line that made the module.
+    Lines of libraries are left out, so everything in a library's module counts as the line that made this module.
     """
     found: dict[str, str] = {}
     source, module = "", ""

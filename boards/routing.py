@@ -18,9 +18,9 @@ from lutern.boards.output_registers import fold_output_registers
 from lutern.hw.config import HwConfig
 
 LARGE_LANES = 512
-"""Lanes from which on a machine counts as large."""
+"""Least number of lanes of a large machine."""
 PRESSURE = 1.1
-"""Factor of the clocks that nextpnr is asked for, so that it does not stop before there is a margin."""
+"""nextpnr is asked for clocks that are faster by this factor, so that it does not stop before there is a margin."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Routing:
     prepared
         Block RAMs are placed, and registers are moved into them.
     pressure
-        Factor of the machine's clocks that nextpnr is asked for.
+        Factor by which nextpnr is asked for faster clocks.
     """
 
     placer: str = ""
@@ -90,7 +90,7 @@ docs/measuring.md, and tiny, which tests/boards/test_build.py routes."""
 
 
 def was_routed(config: HwConfig, fpga: Fpga) -> bool:
-    """Return whether a machine is one of ``ROUTED``: a changed one has another name."""
+    """Return whether a machine is one of ``ROUTED``. A changed machine is not, because it has another name."""
     return (config.name, fpga.name) in ROUTED
 
 

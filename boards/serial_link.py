@@ -22,8 +22,8 @@ BAUD_TOLERANCE = 0.02
 def _ftdi_rates(highest: int) -> tuple[int, ...]:
     """Return the rates to which a bridge of FTDI divides its highest rate.
 
-    The divisors are 1, 1.5, and from 2 on eighths (application note AN_120; Linux's driver ftdi_sio uses the same). No
-    board needs a rate below a sixteenth.
+    The divisors are 1, 1.5, and from 2 on all multiples of 1/8 (application note AN_120; Linux's driver ftdi_sio uses
+    the same). No board needs a rate below a sixteenth.
     """
     eighths = (8, 12, *range(16, 129))
     return tuple(round(8 * highest / divisor) for divisor in eighths)
@@ -35,8 +35,10 @@ class SerialLink:
 
     rates
         Rates that its bridge makes, the highest first.
-    bridge The chip that connects it to the host. resource
-        Its name and number.
+    bridge
+        The chip that connects the line to the host.
+    resource
+        Name and number of the line's resource.
     """
 
     rates: tuple[int, ...]

@@ -3,8 +3,8 @@
     top.il ─► synth_ecp5 ─► carry-in of first and carry-out of last cells of a chain removed ─► top.json ─► nextpnr
 
 nextpnr spends a slice on a constant carry-in, and another on an unused carry-out: two to four LUT4 a chain.
-Lanes (`hw/lane.py`) need neither. A port at x costs nothing in nextpnr, while a missing port makes it stop. Only chains
-whose first half ignores its carry-in, because its LUT4 is 0, are changed.
+Lanes (`hw/lane.py`) need neither. A port at x costs nothing in nextpnr, while a missing port makes it stop. A chain is
+changed only if its first half ignores the carry-in, because its LUT4 is 0.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _ZERO_MEMORY = re.compile(
 )
 
 _END_WITH_PARENT = "import ctypes; ctypes.CDLL(None).prctl(1, 9)"
-"""PR_SET_PDEATHSIG, SIGKILL: no tool goes on after the process that waits for it was killed."""
+"""PR_SET_PDEATHSIG, SIGKILL: a tool is killed together with the process that waits for it."""
 _PORTS = "input A0, B0, C0, D0, A1, B1, C1, D1, output S0, S1, COUT, input CIN"
 _PARAMETERS = 'parameter INIT0 = 0; parameter INIT1 = 0; parameter INJECT1_0 = "YES"; parameter INJECT1_1 = "YES";'
 _CELL = """#(.INIT0(INIT0), .INIT1(INIT1), .INJECT1_0(INJECT1_0), .INJECT1_1(INJECT1_1)) _TECHMAP_REPLACE_ (
@@ -56,7 +56,7 @@ module \\$__last ({_PORTS});
   \\$__end {_CELL} .COUT(1'bx), .CIN(CIN));
 endmodule
 """
-"""Yosys' map. First cells lose their carry-in, a constant since synth_ecp5, and last ones their carry-out."""
+"""Yosys' map. First cells lose their carry-in, which synth_ecp5 makes constant. Last cells lose their carry-out."""
 FILES = {"carry_map.v": CARRY_MAP}
 """Files that must be in the folder of the RTLIL."""
 
@@ -102,8 +102,8 @@ def run_tool(
 ) -> None:
     """Run a WebAssembly tool in `work`: it sees that folder by relative names, and no temporary folder of ours.
 
-    ``function`` is that of the package, by default the one of ``PACKAGES``. ``tools`` are the processes that this one
-    belongs to. ``report`` is called every second with the tool's present step.
+    ``function`` is that of the package, by default the one of ``PACKAGES``. ``tools`` can stop the tool. ``report`` is
+    called every second with the tool's present step.
     """
     call = f"import sys, {package} as tool; sys.exit(tool.{function or PACKAGES[package]}(sys.argv[1:]))"
     program = f"{_END_WITH_PARENT}; {call}" if sys.platform == "linux" else call

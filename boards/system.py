@@ -3,19 +3,19 @@
     oscillator ─► PLL ─┬─► gates ─► sync, memory, the SDRAM's clock pin       rx ─► Uart ─► Top ─► Uart ─► tx
                        └─► locked ─◄                                                  LEDs ◄─┴─► SDRAM pins, or PHY
 
-With DDR3 (`ddr3_pads.py`) the gates give sync and init. The clock of memory is made from the PLL's first output, which
-goes to the edge clock's tree on wires of its own.
+With DDR3 (`ddr3_pads.py`) the clock gates give only sync and init. The clock of memory is made from the PLL's first
+output, which goes to the edge clock's tree on wires of its own.
 
 There is no reset. Configuration leaves every register at its initial value, and no clock runs before the PLL is locked.
-A reset would be one net to thousands of registers all over the chip, within a cycle. If the lock is lost later, the
-clocks stop until the chip is configured again, because the contents of registers and SDRAM are unknown then.
+The net of a reset would have to reach thousands of registers all over the chip within a cycle. If the lock is lost
+later, the clocks stop until the chip is configured again, because the contents of registers and SDRAM are unknown then.
 
 LEDs, as many as the board has: alive (blinks, a second on and a second off), receiving and answering (on for a
 twentieth of a second after a byte from and to the host), overrun (a byte was lost since the start).
 
 One register is between SDRAM and machine in each direction, in the cells of the pins. The SDRAM's clock comes from such
-a cell, too, so it takes as long to its pin as the other signals. Its output of the PLL rises half a period after the
-commands change. The phase is adjustable over the link (docs/boards.md has the margins).
+a cell, too, so it takes as long to its pin as the other signals. The PLL's output for this clock rises half a period
+after the commands change. The phase is adjustable over the link (docs/boards.md has the margins).
 """
 
 from __future__ import annotations

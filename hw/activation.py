@@ -5,8 +5,8 @@
     x ─► |x| ─► >> to 17 fraction bits ─► clamp ─► table ─► hold ─► slope * remainder ─► base ± product ─► sigma
         1      2                                 3        4       5                    6                  stages
 
-The block never stalls, so its stages are stages of the pipeline that uses it. MLGRU and GLU never use it at the same
-time: the inputs of each are sums over the quantised output of the other.
+The block never stalls, so a user counts these stages as stages of its own pipeline. MLGRU and GLU never use the block
+at the same time: the inputs of each are sums over the quantised output of the other.
 
 Cost for each of the P values: one 11 x 12 bit product, one block RAM (512 x 28), one barrel shifter. Machines with a
 large ``lut_ram_depth`` have no block RAM to spare. On those the table is logic of about 450 LUT4.
@@ -41,7 +41,7 @@ SEGMENT_TABLE = [
 ]
 assert int(activation.SEGMENT_SLOPE.max()) < 1 << SLOPE_BITS
 PRODUCT_HALF = 1 << (REMAINDER_BITS - 1)
-"""Added to the product of the interpolation, so that dropping its low bits rounds it."""
+"""This half is added to the product of the interpolation. Then dropping the low bits rounds the product."""
 
 
 def table_attributes(config: HwConfig) -> dict[str, str]:
@@ -64,7 +64,7 @@ def sigmoid_signature(config: HwConfig) -> wiring.Signature:
     frac : 5 bits, output
         Fraction bits of the arguments, 0 to 30.
     sigma : P values of 17 bits, input
-        The sigmoid of the arguments of ``SIGMOID_STAGES`` cycles ago.
+        The sigmoid of the arguments that came ``SIGMOID_STAGES`` cycles before.
     """
     lanes = config.results_per_cycle
     return wiring.Signature(

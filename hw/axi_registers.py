@@ -3,9 +3,9 @@
 | offset    | name       | read                                      | written                              |
 |-----------|------------|-------------------------------------------|--------------------------------------|
 | 0x00      | NAME       | ``NAME``                                  | SLVERR                               |
-| 0x04      | STATUS     | low half: bytes that have room; high      | SLVERR                               |
-|           |            | half: bytes that wait                     |                                      |
-| 0x08      | DATA       | the next byte, with ``HAS_BYTE`` if there | a byte; SLVERR if it has no room     |
+| 0x04      | STATUS     | low half: bytes that DATA can take; high  | SLVERR                               |
+|           |            | half: bytes that wait to be read          |                                      |
+| 0x08      | DATA       | the next byte, with ``HAS_BYTE`` if there | a byte; SLVERR if there is no room   |
 |           |            | is one                                    |                                      |
 | 0x0C      | BUS_ERRORS | transactions that the bus refused         | SLVERR                               |
 | 0x10      | PORTS      | number of AXI4 masters, each with a BASE  | SLVERR                               |

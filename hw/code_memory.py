@@ -201,7 +201,7 @@ class CodeMemory(wiring.Component):
     ) -> list[Value]:
         """Add the part memories of all streams; return the codes that each gives.
 
-        ``comes`` says that the last codes of the beat that is read are written in this cycle.
+        ``comes`` is 1 in the cycle in which the last codes of the beat are both read and written.
         """
         config, in_luts = self.config, self.is_in_luts(self.config)
         store, i = self.i_codes.valid, self.i_codes.payload

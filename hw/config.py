@@ -18,7 +18,7 @@ from lutern.model_ref.signature import SLICE, WIDE
 
 TRITS_PER_BYTE = 5
 TRIT_MEMORY = 1 << 23
-"""Word addresses from this one on are those of the memory of trits, for the host: ``TRIT_MEMORY | beat << part_bits |
+"""The host's word addresses from this one on belong to the memory of trits: ``TRIT_MEMORY | beat << part_bits |
 part``."""
 
 
@@ -31,7 +31,7 @@ AXI_DATA_BITS = (64, 128, 256, 512)
 STATES = ("block", "memory")
 CELLS = ("generic", "ecp5")
 STATE_BASE_BITS = 20
-"""Bits of the field of an operation that names a beat of the memory of states."""
+"""Bits of an operation's field ``state_base``, which names a beat of the memory of states."""
 HOST_CHUNKS = 4
 """Chunks of the link that a chip must have room for if the host sends its words."""
 RENAMED = {"tokens": "streams"}
@@ -70,8 +70,8 @@ class HwConfig:
     columns : int
         Codes that are applied to each row of a beat.
     streams : int
-        Activation vectors that every trit is applied to, and so the most streams of a run: conversations that share a
-        pass.
+        Activation vectors that every trit is applied to. A run has at most this many streams, which are conversations
+        that share a pass.
     results_per_cycle : int
         Sums that leave the ternary unit in a cycle, and elements that the elementwise path takes in a cycle.
     codes_per_cycle : int
@@ -99,8 +99,8 @@ class HwConfig:
     word_bytes : int
         Bytes of a word of memory. The host writes words, and the record stream consists of words.
     memory_words : int
-        Depth of the memory of words. Memory "host": words that the chip buffers, a power of two times the words
-        of a chunk of the link.
+        Depth of the memory of words. Memory "host": number of words that the chip buffers. It is a power of two times
+        the words of a chunk of the link.
     trit_beats : int
         Source "resident": depth of the memory of trits, in beats. The embedding table follows the trits.
     max_width : int
@@ -115,8 +115,8 @@ class HwConfig:
     gain_fifo_words : int
         Words of gains that are buffered after the router.
     gain_fifo_groups : int
-        Groups of gains, each for P elements, that are buffered after those words. A group may take several words while
-        results come a beat a cycle; then many groups are needed.
+        Groups of gains, each for P elements, that are unpacked from those words and buffered. Results come a beat a
+        cycle. If a group takes several words, many groups must be buffered before the results come.
     lut_ram_depth : int
         Source "resident", whose block RAMs are full of trits: memories of vectors and tables up to this depth are built
         of LUTs.
@@ -253,8 +253,9 @@ class HwConfig:
             or bits * self.memory_ports != self.word_bits
         ):
             raise LuternError(
-                f"HwConfig {self.name}: words of {self.word_bytes} bytes over {self.memory_ports} AXI4 ports; give "
-                f"memory_ports {', '.join(map(str, AXI_PORTS))}, of {', '.join(map(str, AXI_DATA_BITS))} bits each."
+                f"HwConfig {self.name}: words of {self.word_bytes} bytes do not fit {self.memory_ports} AXI4 ports; "
+                f"give memory_ports {', '.join(map(str, AXI_PORTS))}, "
+                f"of {', '.join(map(str, AXI_DATA_BITS))} bits each."
             )
 
     @property
@@ -264,7 +265,7 @@ class HwConfig:
 
     @property
     def beat_bytes(self) -> int:
-        """Bytes of the trits of one beat, five in a byte."""
+        """Bytes of the trits of one beat, with five trits in a byte."""
         return -(-self.lanes // TRITS_PER_BYTE)
 
     @property
@@ -358,7 +359,8 @@ class HwConfig:
 
         Raises
         ------
-        LuternError A name is no field's. For an old name, the message gives the new one.
+        LuternError
+            A name is not that of a field. For an old name, the message gives the new one.
         """
         known = [field.name for field in fields(cls)]
         for name in values:

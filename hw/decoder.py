@@ -9,7 +9,7 @@
                                                codes                        └─► head ─► token               │
                                                  └──────────────────────────────────────────────────────────┘
 
-This file only joins blocks. The module of each block describes its work, and docs/engine.md the times of it.
+This file only joins blocks. The module of each block describes the block, and docs/engine.md has the timing.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ from lutern.hw.ternary import TernaryUnit
 from lutern.hw.weight_check import WeightCheck
 
 ROUTES = (("mlgru", (Op.F, Op.I, Op.G)), ("glu", (Op.GATE,)), ("head", (Op.HEAD,)))
-"""Operations whose values leave through the FIFO of the scale, by the block that takes them. UP, EMBED and RESIDUAL
-skip it."""
+"""Each block with the operations that it takes from the FIFO of the scale. The values of UP, EMBED and RESIDUAL skip
+that FIFO."""
 
 
 TAP_VALUE_BITS = {"h": VALUE_BITS, "s": VALUE_BITS, "codes": CODE_BITS}
@@ -362,7 +362,8 @@ class Decoder(wiring.Component):
             join_streams(m, sequencer.o_token, m.submodules.check.i_token)
         for block in (codes, ternary, results, join, norm):
             m.d.comb += block.final_stream.eq(sequencer.final_stream)
-        # Beats are counted a cycle late, so the path of the lanes' ready ends here. No beat is taken near a step's end.
+        # A register ends the path of the lanes' ready, so beats are counted a cycle late. That is no error, because no
+        # beat is taken near the end of a step.
         m.d.sync += sequencer.beat.eq(ternary.i_weights.valid & ternary.i_weights.ready)
 
     def _connect_status(self, m: Module) -> None:

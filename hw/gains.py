@@ -53,8 +53,8 @@ class GainSupply(wiring.Component):
 
     Latency
     -------
-    A group that enters an empty supply leaves 4 cycles after its last word. A group leaves in every cycle as long as
-    its words arrive as fast.
+    A group that enters an empty supply leaves 4 cycles after its last word. A group leaves in every cycle if its
+    words arrive at that rate.
 
     Reference
     ---------
@@ -98,7 +98,7 @@ class GainSupply(wiring.Component):
             self.i_op.ready.eq(taken & last),
             self.o.valid.eq(groups.r_rdy),
         ]
-        # Known a cycle ahead, except after an operation's last group; no group is taken in that cycle.
+        # ``last`` is known a cycle early, except after an operation's last group. No group is taken in that cycle.
         m.d.sync += last.eq(Mux(taken, number + 1 == op.groups, number == op.groups))
         with m.If(taken):
             m.d.sync += number.eq(Mux(last, 1, number + 1))
@@ -162,7 +162,7 @@ class GainJoin(wiring.Component):
     Latency
     -------
     0 cycles. In streams 1 to ``final_stream`` the first beat of a block takes 1 cycle. One idle cycle separates two
-    operations, because the end of an operation is registered: the queue of operations ends a long path.
+    operations, because a register for the end of an operation cuts the critical path to the queue of operations.
 
     Reference
     ---------
@@ -248,7 +248,7 @@ class GainJoin(wiring.Component):
         write, read = memory.write_port(), memory.read_port(domain="comb")
         held = Signal(len(fresh), reset_less=True)
         some, here = Signal(), Signal()
-        at, following = Signal(config.index_bits + 1), Signal(config.index_bits + 1)  # no wrap to 0
+        at, following = Signal(config.index_bits + 1), Signal(config.index_bits + 1)  # one bit more, so no wrap to 0
         m.d.comb += [
             here.eq(some & (at == index)),
             following.eq(Mux(here, index + 1, index)),

@@ -50,8 +50,8 @@ class GateMemory(wiring.Component):
     Members
     -------
     user : ``gates_signature``, input
-        One write port and one read port. The data of a beat that is read in the cycle in which it is written, or in the
-        cycle after, is undefined.
+        One write port and one read port. If a beat is read in the cycle of its write, or in the next cycle, the data is
+        undefined.
 
     Numerics
     --------

@@ -32,7 +32,7 @@ from lutern.model_ref.norm import X_BITS
 
 ELEMENT_BITS = GATE_BITS
 SILU_HALF = 1 << (SIGMOID_FRAC_BITS - 1)
-"""Added to value * sigma, so that dropping the fraction bits of sigma rounds it."""
+"""This half is added to value * sigma. Then dropping the fraction bits of sigma rounds the product."""
 HELD = SumScale.cut_latency
 """Stage in which the gate is in a register and the value of its UP arrives. Their product goes into the FIFO."""
 WRITTEN = SIGMOID_STAGES + 3

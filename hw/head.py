@@ -140,7 +140,7 @@ class Head(wiring.Component):
     -------
     i : stream of ``layouts.values_payload``, input
         Raw sums and scores of op HEAD of every stream, rows in order, ``last`` on the final beat of a stream. Beats of
-        the streams may alternate. Two vectors of a single beat must not follow one another at once in one stream.
+        the streams may alternate. If vectors have a single beat, two of one stream must not come in consecutive cycles.
     i_seed : stream of ``layouts.seed_payload``, input
         The seed of a stream's generator. Always ready. It may come only while no beat is in flight, at the latest a
         cycle before the next beat.
@@ -274,7 +274,7 @@ class Head(wiring.Component):
         best: Value = newest
         wins = Signal()
         candidate = Cat(token, Const(0, 16 - len(token)), key)
-        if config.streams > 1:  # the best of another stream is fetched a stage ahead
+        if config.streams > 1:  # the best of another stream is fetched a stage earlier
             next_stream = stages.delay(beat_stream, behind - 1)
             beat_stream = stages.register(next_stream)
             others = StreamRegister(m, config, "best", len(newest))

@@ -43,7 +43,7 @@ BOUND_BITS = MANTISSA_BITS
 HEADER_KIND_BITS = 4
 HEADER_LENGTH_BITS = 20
 BLOCKS_OF_CHECK = 512
-"""A block has at least this many times the words of its CHECK."""
+"""A block has at least this many words for each word of its record CHECK."""
 LONGEST_RECORD = 1 << 15
 """Largest number of words of a record, so that no block is longer than ``signature.LONGEST``."""
 
@@ -61,8 +61,10 @@ class RecordKind(IntEnum):
         Items: gains or bounds.
     TRITS
         Beats of trits.
-    SHORT_TRITS Beats of trits, each of one word, see ``short_trits``. CHECK Check bytes: with them the signature of all
-    words since the last CHECK has its expected value.
+    SHORT_TRITS
+        Beats of trits, each of one word, see ``short_trits``.
+    CHECK
+        Check bytes: with them the signature of all words since the last CHECK has its expected value.
     """
 
     OP = 1
@@ -198,8 +200,8 @@ def check_words(config: HwConfig) -> int:
 
 
 def block_words(config: HwConfig) -> int:
-    """Return the words after which a block of the record stream ends with the present record. The CHECK is 0.2 % of a
-    block."""
+    """Return the length in words at which a block of the record stream ends with its present record. The CHECK is 0.2 %
+    of such a block."""
     return BLOCKS_OF_CHECK * (header_words(config) + check_words(config))
 
 
@@ -263,15 +265,14 @@ def row_formats(config: HwConfig) -> tuple[int, ...]:
 
 
 def row_item_bits(config: HwConfig, embedding_bits: int) -> int:
-    """Return the bits of an element of an embedding row in the memory of a machine.
+    """Return the bits that an element of an embedding row has in the memory of a machine.
 
     Parameters
     ----------
     config : HwConfig
         The machine.
     embedding_bits : int
-        Bits of an element of the model's table. A machine that does not take elements of so many bits has items of 16
-        bits.
+        Bits of an element of the model's table. A machine that does not take this format has items of 16 bits.
     """
     return embedding_bits if embedding_bits in row_formats(config) else ITEM_BITS
 
@@ -331,8 +332,8 @@ def short_trits(rows: int, config: HwConfig) -> bool:
 
 
 def row_fifo_words(config: HwConfig) -> int:
-    """Return the depth of the FIFO between a streamed memory and the row: a whole row, because its fetch delays the
-    gains."""
+    """Return the depth of the FIFO that holds an embedding row from a streamed memory. It holds a whole row, because
+    the fetch of a row delays the gains."""
     groups, words = group_shape(config, 1)
     beats = -(-config.max_width // config.results_per_cycle)
     return -(-beats // groups) * words + 8
@@ -441,8 +442,8 @@ def gathered_payload(config: HwConfig) -> StructLayout:
 
 
 def quantised_payload(config: HwConfig) -> StructLayout:
-    """Return the payload of Q codes of consecutive elements of one stream's vector. The streams 0 to N - 1 follow one
-    another."""
+    """Return the payload of Q codes: those of consecutive elements of one stream's vector. The streams 0 to N - 1
+    follow one another."""
     return StructLayout({"codes": config.codes_per_cycle * CODE_BITS, "stream": config.stream_bits, "last": 1})
 
 

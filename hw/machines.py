@@ -10,7 +10,7 @@ A machine file has the name of the preset that it is derived from, and the field
     clock_hz = 60_000_000
 
 Depths follow the fields that they depend on unless they are given: the memories of trits and words keep their bytes,
-the states of as many layers fit for every stream, and no more codes are made in a cycle than are used in one. A machine
+every stream has the state of as many layers as before, and ``codes_per_cycle`` is at most ``columns``. A machine
 with changed fields is called PRESET-DIGEST, so that two different machines never share a name. A machine of a file has
 the name that the file gives; without one, it has the name of the file.
 """
@@ -34,7 +34,7 @@ _MOST_BYTES = 1 << 16
 _LARGEST = 1_000_000_000
 _NAME_DIGITS = 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
-"""Machines name folders and files."""
+"""A machine's name is also a name of folders and files, so few characters are allowed."""
 KINDS = {int: "a whole number", bool: "true or false", str: "a text"}
 
 

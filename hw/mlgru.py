@@ -19,8 +19,8 @@ memory of S as late as possible, in stage 6, because a ``chained`` stream reads 
 it in stage 6 and writes the new S to the same place, where G reads it. ``hw/state_dma.py`` loads and saves the window.
 
 Cost for each of the P elements, without the sigmoid: three products (mulA, mulB, g^2). Memory: 17 bits of z for each
-element of a vector, and 32 bits of S for each element and layer. With several streams each of them takes as much, and
-32 bits more for the newest S of each element. A window takes 32 bits for each element and stream.
+element of a vector, and 32 bits of S for each element and layer. Each of several streams takes this much, and 32 bits
+more for the newest S of each element. A window takes 32 bits for each element and stream.
 
 Interlocks stall a beat at the input:
 
@@ -83,16 +83,17 @@ ALIGN = SIGMA - 2
 G_AFTER_I = WRITTEN + 1 - (ALIGN - 1)
 """Cycles from the last beat of I to the first of G, so that the largest S is known before ``ALIGN``."""
 FEW_BEATS = WRITTEN + 1 - G_AFTER_I
-"""A vector of this many beats or fewer: G stalls until no beat of I is in flight, because it reads S at once."""
+"""After a vector of this many beats or fewer, G stalls until no beat of I is in flight, because G reads S at once."""
 S_READ = SIGMA - 2
 """Stage in which I of several streams reads S: two stages before the subtraction, for a block RAM and a register."""
 
 GATE_HALF = 1 << (SIGMOID_FRAC_BITS - 1)
-"""Added to the product of mulA, so that dropping the fraction bits of sigma rounds it, for all three operations."""
+"""This half is added to the product of mulA. Then dropping the fraction bits of sigma rounds the product, for all three
+operations."""
 DIFFERENCE_HALF = (1 << (STATE_GUARD_BITS - 1)) - 1
 """``-rsh(S, 14)`` is ``(2^13 - 1 - S) >> 14``, which takes a single subtraction."""
 STEP_HALF = 1 << (Z_BITS - STATE_GUARD_BITS - 1)
-"""Added to the step of S, so that dropping its low bits rounds it."""
+"""This half is added to the step of S. Then dropping the low bits rounds the step."""
 
 
 def bit_length(value: Value) -> Value:
@@ -128,7 +129,7 @@ def chain(stages: Stages, value: Any, count: int, name: str, *, reset_less: bool
     count : int
         Number of delays.
     name : str
-        Name of the registers, which the number of the stage follows.
+        Prefix of the registers' names; the number of the stage follows it.
     reset_less : bool
         A reset does not clear the registers.
 
@@ -461,7 +462,7 @@ class Mlgru(wiring.Component):
     def _states(
         self, m: Module, stages: Stages, i: list[Any], place: list[Any], new_s: Value
     ) -> tuple[list[Any], list[Any]]:
-        """Add the memories of S: return, for each lane, S as G uses it in stage 2 and as I uses it in stage
+        """Add the memories of S. Return for each lane the S that G uses in stage 2, and the S that I uses in stage
         ``SIGMA``."""
         config, p = self.config, self.i.payload
         lanes = range(config.results_per_cycle)
@@ -512,8 +513,7 @@ class Mlgru(wiring.Component):
     def _largest(
         self, m: Module, stages: Stages, i: list[Any], g: list[Any], place: list[Any], begins: list[Any], ones: Value
     ) -> Value:
-        """Return the bits of the largest magnitude of a stream's new S in stage ``ALIGN`` of its G, from the ``ones``
-        of each new S."""
+        """Return the bits of a stream's largest new |S|, in stage ``ALIGN`` of its G. ``ones`` has each new |S|."""
         config = self.config
         kept = STATE_BITS - 1
         parts = [ones.word_select(lane, kept) for lane in range(config.results_per_cycle)]

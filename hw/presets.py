@@ -99,7 +99,7 @@ PRESETS = {
             trit_fifo_words=1024,
             gain_fifo_words=1024,
         ),
-        # 32 MB and 8 MB of SDR SDRAM. There are twice as many lanes as one word a cycle fills.
+        # 32 MB and 8 MB of SDR SDRAM. One word a cycle fills half of the lanes.
         HwConfig(
             "sdram-x16",
             rows=5,
@@ -163,9 +163,10 @@ PRESETS = {
             top_k=64,
         ),
         # A memory of the user, most likely a DRAM, at a port of the chip. A word is one beat. Twice as many lanes would
-        # save 0.04 % of the cycles of a token of 370M (64 bits: 8,606,610 for 8,609,634) and nothing of 1.3B (512 bits:
-        # 4,081,838 for 4,081,718), because the lanes catch up during words that are not trits. Q is large enough to
-        # hide the code passes. From 256 bits on, a FIFO has 512 words, the depth of a block RAM at its widest.
+        # save 0.04 % of the cycles of a token of 370M (64 bits: 8,606,610 in place of 8,609,634) and none with 1.3B
+        # (512 bits: 4,081,838 in place of 4,081,718), because lanes catch up during words that are not trits. Q is
+        # enough to hide the code passes. From 256 bits on, a FIFO has 512 words, the depth of a block RAM at its
+        # widest.
         HwConfig(
             "stream-x64",
             rows=5,

@@ -28,11 +28,10 @@ Addresses and counts of memory are in words; the first byte of a word is its bit
 ``config.TRIT_MEMORY`` on name parts of beats. WRITE, CHECKSUM, MEMORY_TEST and LEVEL stop the machine. SETUP starts it,
 and from then on it reads ahead.
 
-The answer to MEMORY_TEST is NOT_AVAILABLE if the words are not outside the chip, and that to PHASE if they are not in
-SDRAM. If the memory is silent or answers out of order, every command that needs it is answered with this error until a
-reset. Only machines with DDR3 know LEVEL; its answer covers the reads since the LEVEL before it. Only machines with
-counters know COUNTERS: each phase of the last token has COUNTER_STRIDE numbers, and ``COUNTER_NAMES`` names the first
-of them.
+MEMORY_TEST is answered with NOT_AVAILABLE if the words are inside the chip, and PHASE if they are not in SDRAM. If the
+memory is silent or answers out of order, every command that needs the memory is answered with that error until a reset.
+Only machines with DDR3 know LEVEL; its answer covers the reads since the LEVEL before it. Only machines with counters
+know COUNTERS: each phase of the last token has COUNTER_STRIDE numbers, and ``COUNTER_NAMES`` names the first of them.
 
 A RUN takes ``streams`` conversations, with one FEED for each, and chooses ``count`` tokens for each of them. It works
 step after step, and in each step stream 0 comes first. With ``chained`` all streams are one conversation: the FEEDs are
@@ -82,7 +81,7 @@ RECORD_COUNTERS = ("words", "memory", "operations", "gains", "trit_fifo")
 stalled by the queues of operations, the FIFO of gains, or the FIFO of trits."""
 COUNTER_NAMES = (*LANE_COUNTERS, *RECORD_COUNTERS)
 COUNTER_STRIDE = 16
-COUNTERS_COUNT = 128  # largest number of numbers of one COUNTERS
+COUNTERS_COUNT = 128  # largest number of counters in one COUNTERS
 LEVEL_DELAYS = 8
 """Number of delays of a byte's reads from DDR3, in steps of a quarter of the part's clock."""
 LEVEL_SLIPS = 4
@@ -283,7 +282,7 @@ LOGITS_DONE = WireRecord(scale_mantissa="I", scale_exponent="h")  # then the sum
 MEMORY_TEST = WireRecord(first="I", count="I")
 MEMORY_TEST_DONE = WireRecord(
     errors="I",
-    address="I",  # of the first error, as ...
+    address="I",  # of the first wrong word, as are the next two
     wanted="I",
     got="I",
     cycles="I",
@@ -295,9 +294,9 @@ LEVEL = WireRecord(byte="B", delay="B", slip="B")
 LEVEL_DONE = WireRecord(burst_seen="B")
 # count: damage since power-up, modulo 256; kind: Damage; place: number of the block, token of the row, or 0
 DAMAGE_DONE = WireRecord(count="H", kind="B", place="I")
-COUNTERS = WireRecord(offset="H", count="H")  # in numbers: the first one, and how many
+COUNTERS = WireRecord(offset="H", count="H")  # number of the first counter to read, and how many
 COUNTERS_DONE = WireRecord(phases="H")  # phases of the last token; 0: no token was chosen since the run began
-RECORDS = WireRecord(offset="I")  # then the words; modulo 2^32
+RECORDS = WireRecord(offset="I")  # offset: modulo 2^32; then the words
 ROW = WireRecord(place="H", row="H")  # then the words
 WANT = WireRecord(offset="I", taken="I", row="H", place="H", token="H")
 ERROR = WireRecord(code="B")

@@ -49,12 +49,12 @@ class Residual(wiring.Component):
     i : stream of ``layouts.place_payload``, input
         The place of a beat of RESIDUAL (``adds`` is 1) or EMBED (``adds`` is 0): ``stream`` and ``index``.
     values : P values of 32 bits signed, input
-        With the fraction bits of h, ``SumScale.latency`` cycles after their place. RESIDUAL adds them to h; for EMBED
-        they are the new h.
+        The values have the fraction bits of h, and come ``SumScale.latency`` cycles after their place. RESIDUAL adds
+        them to h; for EMBED they are the new h.
     o : stream of ``layouts.x_payload``, output
         The new h, sign-extended to 35 bits.
     saturated : 1 bit, output
-        Pulses in the cycle in which a new h is written that did not fit.
+        Pulses in the cycle in which a new h is written, if its value did not fit.
     tap_valid : 1 bit, output
         A beat of the new h is written in this cycle.
     tap : P values of 32 bits, output

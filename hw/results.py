@@ -135,7 +135,7 @@ class ResultsControl(wiring.Component):
             self.i_bounds.ready.eq(moved & bounded),
             self.i_op.ready.eq(moved & ends),
             o.sums.eq(Mux(embed, Cat(*rows), sums.sums)),
-            o.bounds.eq(Mux(bounded, self.i_bounds.payload.group, 0)),  # the payload must hold while the join changes
+            o.bounds.eq(Mux(bounded, self.i_bounds.payload.group, 0)),  # 0 keeps o stable while i_bounds changes
             o.op.eq(op.op),
             o.cut.eq(op.cut),
             o.mantissa.eq(Mux(embed, MANTISSA_ONE, here.scale.mantissa)),

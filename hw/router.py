@@ -90,7 +90,8 @@ class RecordRouter(wiring.Component):
         assembled = Signal(op_words * self.config.word_bits)
         op_left = Signal(range(op_words + 1), init=op_words)
         moved = self.i.valid & self.i.ready
-        # Known a cycle ahead: whether the next word belongs to a header, or to an operation, whose register is wide.
+        # Registers that are known a cycle early: the next word belongs to a header, or to an operation. The register of
+        # operations is wide, so its enable has a high fan-out.
         between, of_op = Signal(init=1), Signal()
 
         def begin(header: Value) -> list[Any]:

@@ -1,9 +1,9 @@
 """The row widener turns three words of an embedding row with elements of 12 bits into four with items of 16 bits.
 
-    word k of three   the items of word k, except for their 4 low bits, which are 0 in the items; in their place is
-                      digit k (4 bits) of the item of the fourth word at the same position
+    word k of three   the items of word k without their 4 low bits, which are 0; the place of these bits
+                      holds digit k (4 bits) of the item at the same position in the fourth word
 
-The widener passes three words with their low bits cleared and collects these bits. They make up the fourth word.
+The widener passes three words with their low bits cleared and collects the digits. They make up the fourth word.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ assert ITEM_BITS == SPARE_BITS * (NARROW_WORDS + 1)
 
 
 class RowWidener(wiring.Component):
-    """Passes rows of both formats on as words of items of 16 bits.
+    """Turns rows of either format into words of 16-bit items.
 
     Parameters
     ----------

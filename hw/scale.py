@@ -37,15 +37,15 @@ EXPONENT_BITS = ITEM_BITS - EMBED_MANTISSA_BITS
 AMOUNT_BITS = (SHIFT_MAX - SHIFT_MIN).bit_length()
 """Bits of the shift of a product; a longer shift gives 0."""
 BOUNDED_MIN = -(1 << EXPONENT_BITS)
-"""Least shift of an operation that is told apart. With it, the sum of shift and exponent is below 0 for every element,
-and such a sum acts as 0."""
+"""A smaller shift of an operation acts like this one. The sum of this shift and an exponent is below 0 for every
+element, and a sum below 0 acts as 0."""
 CUT_MAX = 7
 PRODUCT_BITS = 18 + MANTISSA_BITS
 PART_BITS = 64
 """Bits of a value that share one part of the FIFO; op, stream and index have a part of their own."""
 CUT_VALUE_BITS = 18
 HALF = 1
-"""Added to the product, which is shifted right by one bit less, so that dropping its lowest bit rounds it."""
+"""This half is added to the product after a shift that leaves one bit too many. Dropping that bit then rounds."""
 
 
 class SumScale(wiring.Component):
@@ -244,8 +244,8 @@ class SumScale(wiring.Component):
 
 
 def _bounded(shift: Value) -> Value:
-    """Limit a shift that counts from 0 to ``BOUNDED_MIN`` .. ``2^AMOUNT_BITS``; a product shifted by the latter is
-    0."""
+    """Clamp a shift, which counts from ``SHIFT_MIN``, to ``BOUNDED_MIN`` .. ``2^AMOUNT_BITS``. A product shifted by
+    ``2^AMOUNT_BITS`` is 0."""
     near = shift[EXPONENT_BITS:-1].all()
     below = Mux(near, Cat(shift[:EXPONENT_BITS], Const(-1, 2)).as_signed(), BOUNDED_MIN)
     above = Mux(shift[AMOUNT_BITS:-1].any(), 1 << AMOUNT_BITS, shift[:AMOUNT_BITS])

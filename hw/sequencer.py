@@ -51,7 +51,7 @@ QUEUE_DEPTH = 5
 def step_bits(config: HwConfig) -> tuple[int, int]:
     """Return the bits that count the beats of a step, and those that count its words.
 
-    For a resident machine they count up to twice the contents of its memories, for any other machine they are 32.
+    For a resident machine these bits count up to twice the contents of its memories. Any other machine has 32 bits.
     """
     if config.source != "resident":
         return 32, 32
@@ -73,15 +73,15 @@ class Sequencer(wiring.Component):
         Operations of the record stream. EMBED must be the first of a pass and HEAD the last: an operation out of this
         order is not accepted.
     o_quantise : stream of ``layouts.QUANTISE_OP``, output
-        What the norm needs of each operation that has codes of its own.
+        The fields for the norm, of each operation that has codes of its own.
     o_engine : stream of ``layouts.ENGINE_OP``, output
-        What the ternary unit needs of each matrix.
+        The fields for the ternary unit, of each matrix.
     o_results : stream of ``layouts.results_op``, output
-        What the results stage needs of each operation.
+        The fields for the results stage, of each operation.
     o_supply : stream of ``layouts.SUPPLY_OP``, output
-        What the supply of gains needs of each operation that has gains or bounds.
+        The fields for the supply of gains, of each operation that has gains or bounds.
     o_gains : stream of ``layouts.GAINS_OP``, output
-        What the gain join needs of the same operations.
+        The fields for the gain join, of the same operations.
     i_feed : stream of ``protocol.feed_layout``, input
         First token, state and seed of a stream, before its run. Always ready.
     i_run : stream of ``protocol.RUN_LAYOUT``, input
@@ -111,8 +111,8 @@ class Sequencer(wiring.Component):
     word : 2 bits (state "memory": 3), input
         Number of words to count.
     cycles : 32 bits, output
-        Cycles of the present step, counted from the start of the run, or from the last choice of the step before, to
-        the last choice of the step.
+        Cycles of the present step. The count begins with the run, or after the last choice of the step before, and ends
+        with the last choice of this step.
     beats : 32 bits, output
         Beats of trits of the present step.
     words : 32 bits, output

@@ -7,8 +7,8 @@
     begin of a run ─► load layer 0 ─► I writes the window ─► save ─► load layer 1 ─► ...     the last layer: layer 0
                                           and G reads it ──────────────▲                     of the next step, if any
 
-The window holds one layer. It is saved while G runs, and the next layer is loaded from the end of G on. The load has
-the time of the other matrices until the next I, and that I stalls at the input of MLGRU until the layer is loaded.
+The window holds one layer. It is saved while G runs, and the next layer is loaded from the end of G on. The load may
+take as long as the other matrices until the next I. This operation stalls at the input of MLGRU until the load ends.
 
     first word of (stream t, layer l) = state_base + base(t) + l * state_words
 
@@ -155,7 +155,7 @@ class StateDma(wiring.Component):
     def model(
         state_base: int, state_words: int, layers: int, bases: Sequence[int], steps: int, *, chained: bool = False
     ) -> Iterator[tuple[bool, int]]:
-        """Yield the requests of a run: whether it is a write, and its address. A read is one of ``state_words`` words.
+        """Yield each request of a run as (whether it is a write, its address). A read asks for ``state_words`` words.
 
         Parameters
         ----------

@@ -55,7 +55,7 @@ OFFSET = 1 << (CODE_BITS - 1)
 CHAIN = 4
 """Folded lanes in a chain, before a tree joins the chains. The first lane of a chain is a product."""
 LANES_PER_STAGE = 2
-"""Adders between two registers, both in a chain of lanes and among those that join chains."""
+"""Number of adders between two registers, in a chain of lanes and in the tree that joins chains."""
 ROWS_TOGETHER = 8
 """Rows that share registers of codes and controls. Lanes are placed all over the chip, near their trits."""
 LEVELS_PER_STAGE = 2
@@ -139,7 +139,7 @@ Trit = tuple[Value, Value]
 
 
 def _bits(lanes: int) -> int:
-    """Return the bits of the sum of this number of products."""
+    """Return the bits that hold the sum of ``lanes`` products."""
     return (lanes * (OFFSET - 1)).bit_length() + 1
 
 
@@ -296,8 +296,8 @@ class TernaryUnit(wiring.Component):
         per_cycle, full = config.results_per_cycle, config.rows // config.results_per_cycle
         busy, final_beat, of_last = Signal(), Signal(), Signal(reset_less=True)
         steps = Signal(range(config.streams * full + 1), reset_less=True)  # beats that follow the beat at the output
-        base, index = Signal(config.index_bits), Signal(config.index_bits, reset_less=True)  # base: of the next one
-        waits = Signal()  # a beat is held and the drain must not move; as a register, known a cycle ahead
+        base, index = Signal(config.index_bits), Signal(config.index_bits, reset_less=True)  # base: of the next group
+        waits = Signal()  # a beat is held, so the drain must not move
         step, next_busy, next_final_beat, next_waits = Signal(), Signal(), Signal(), Signal()
         hole, next_hole = Signal(), Signal()  # the beat at the output belongs to no row
         shown = [Signal(signed(SUM_BITS), name=f"shown_{lane}") for lane in range(per_cycle)]

@@ -86,8 +86,8 @@ class TopK(wiring.Component):
     Latency
     -------
     A logit that is not above the least entry takes no cycle. Any other logit takes 6 cycles, and one for each entry
-    that moves down a place. It is inserted before the second of the following beats is accepted. If several logits of a
-    beat were above the least entry and some no longer are, each of these takes 2 cycles.
+    that moves down a place. It is inserted before the second of the following beats is accepted. A logit takes 2 cycles
+    if it was above the least entry, but is no longer above it after another logit of its beat is inserted.
 
     Reference
     ---------

@@ -30,9 +30,9 @@ from lutern.hw.signature import SignatureCheck, WordCheck
 from lutern.model_ref.signature import BLOCK_MARK, PLACE_BITS, PLACE_SHIFT, ROW_MARK, STATE_BITS, slices_of
 
 PASSES_AHEAD = 4
-"""Passes that may be read before their token has left; this is more than there can be. The queues of operations
-(``sequencer.QUEUE_DEPTH``) hold less than one pass, which has nine operations. A beat is taken when its codes are
-written, and those depend on the token before. If more passes were read, tokens would wait until the limit of the
+"""Number of passes that may be read before their token has left. There are never so many: the queues of operations
+(``sequencer.QUEUE_DEPTH``) hold less than one pass, which has nine operations, and a beat is taken only when its codes
+are written, which depend on the token before. If more passes were read, tokens would wait until the limit of the
 run."""
 COUNT_BITS = 8
 
@@ -85,8 +85,8 @@ class WeightCheck(wiring.Component):
 
     Latency
     -------
-    0 cycles for rows and tokens. The tokens of a step leave at the earliest 4 cycles after the last word of their pass
-    was taken.
+    0 cycles for rows and tokens. The tokens of a step leave 4 cycles after the last word of their pass is taken, or
+    later.
 
     Reference
     ---------

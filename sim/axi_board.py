@@ -29,7 +29,7 @@ RULES = (
     "VALID fell or a payload changed before READY",
     "a burst crosses 4 KiB",
     "a burst is no INCR of at most 16 whole beats",
-    "an address is not aligned, or outside of the words",
+    "an address is not aligned, or not that of a word",
     "an ID is not 0",
     "a write is not one whole beat",
     "RREADY or BREADY is 0",

@@ -3,10 +3,10 @@
 //    AR ─► bursts ─► R beats, in order      unless: a burst is younger than its latency, the channel refreshes, or a
 //    AW, W ─► writes ─► B, in order         random pause holds it back
 //
-// In a cycle offer() gives what the slave shows, which depends only on its state; accept() takes what was offered.
-// Every cycle of a port is counted under one cause (WordCause). What a slave may rely on is checked (AxiError). Port k
-// holds kBytes bytes of word w of the machine, from byte k * kBytes on, at base + kBytes * w; all words are in one
-// array.
+// In a cycle offer() gives the outputs of the slave, which depend only on its state; accept() takes what was offered.
+// Every cycle of a port is counted under one cause (WordCause). The rules that a slave may rely on are checked
+// (AxiError). Port k has the kBytes bytes of each word w that begin at byte k * kBytes. Their address is base +
+// kBytes * w. All words are in one array.
 
 #include <cstdint>
 #include <cstdlib>
@@ -76,7 +76,7 @@ struct AxiMemory {
         uint64_t base = 0, now = 0, given = 0;
         Ring<Burst, kBursts> reads, addresses, answers;
         Ring<AxiData<kBytes>, kBursts> data;
-        AxiAddress<kBytes> held_ar, held_aw;  // what was shown but not accepted
+        AxiAddress<kBytes> held_ar, held_aw;  // what was offered but not accepted
         AxiData<kBytes> held_w;
         Shown shown;
         Random random;

@@ -126,14 +126,13 @@ class SimulatedBoard:
 
     Parameters
     ----------
-    component: what to simulate; it may bring its memory along.
+    component: what to simulate; it may contain its memory part.
     pause_share: share of all cycles in which each of both streams pauses, seeded by `seed`.
     cycles_per_second: cycles that count as a second of a reader's time limit.
     library: the simulation to use instead of `component`'s own, for example that of its netlist.
-    memory_clock: cycles of the memory's clock, and cycles of the machine in the same time. Default: one and one, and
-    for
+    memory_clock: cycles of the memory's clock, and cycles of the machine in the same time. Default: one and one; for
         DDR3 as in the machine's description.
-    word_timing: of the memory at the port `words`; default: that of a DRAM at the machine's clock.
+    word_timing: how the memory at the port `words` answers; default: as a DRAM at the machine's clock.
 
     A call raises AssertionError if the machine has broken a rule of its memory.
     """
@@ -204,7 +203,7 @@ class SimulatedBoard:
             return
         if self.memory.is_port:
             if error := self._library.lutern_word_error(self._board):
-                what = "is none, or beyond the end of the memory" if error & 1 else "changed before it was accepted"
+                what = "is invalid, or beyond the end of the memory" if error & 1 else "changed before it was accepted"
                 raise AssertionError(f"a job at the port of the memory {what}, in or before cycle {self.cycles}")
         elif error := self._library.lutern_memory_error(self._board):
             model = self.memory.part.files[0] if self.memory.part else ""
@@ -248,7 +247,7 @@ class SimulatedBoard:
         """The memory that `poke` and `peek` reach; raises LuternError if there is none."""
         if self._memory is None:
             raise LuternError(
-                "This machine's words are with the host, or share block RAM with its state, and cannot be reached; "
+                "This machine's words are with the host, or share block RAM with its state, so they cannot be reached; "
                 "load it over the link."
             )
         return self._memory
@@ -285,8 +284,8 @@ class SimulatedBoard:
     def trace(
         self, path: Path, cycles: Sequence[int], signals: Sequence[str] = (), zero: int = 0, ticks: int = 2
     ) -> None:
-        """Write toggles, or waves of ``signals``, from each of ``cycles`` to the next into ``path``.0, ``path``.1 and
-        so on.
+        """Write toggles, or waves of ``signals``, to the files ``path``.0, ``path``.1 and so on. Each file begins at
+        one of ``cycles`` and ends at the next.
 
         `verilate` says which libraries can do this. A cycle of waves lasts ``ticks`` ns, and cycle ``zero`` is time 0.
         """

@@ -56,7 +56,7 @@ def domain_ports(rtlil_text: str) -> list[str]:
 
 
 def convert_rtlil(component: wiring.Component, name: str = "top") -> str:
-    """Return RTLIL without source positions, so that moving a line rebuilds nothing, and without zeros of memories.
+    """Return RTLIL without source positions and without zeros of memories. Then moving a line rebuilds nothing.
 
     Memories start with zeros by Verilator's option --x-initial.
     """
@@ -67,8 +67,9 @@ def convert_verilog(rtlil_text: str) -> str:
     """Return Verilog of the result of `convert_rtlil`, through the yosys that Amaranth finds; raises LuternError if it
     fails.
 
-    It does what `amaranth.back.verilog` does, but without the optimisation after `proc`. That splits words under a
-    constant mask into bits, and Verilator then computes each bit alone: six times the instructions for the sampler.
+    It does what `amaranth.back.verilog` does, but without the optimisation after `proc`. This optimisation splits words
+    under a constant mask into bits, and Verilator then computes each bit alone. The sampler would take six times
+    the instructions.
     """
     script = (
         f"read_rtlil <<rtlil\n{rtlil_text}\nrtlil",

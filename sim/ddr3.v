@@ -27,7 +27,7 @@ module ddr3_dfi #(
 );
     localparam BANKS = 1 << BANK_BITS, PLACE_BITS = BANK_BITS + ROW_BITS + PAGE_BITS;
     localparam COLUMN_BITS = PAGE_BITS + 3;
-    // A refresh is for all rows whose addresses end alike: 8192 refreshes are for all rows, also of a part with more.
+    // A REFRESH is for all rows whose addresses end alike, so 8192 of them refresh a part with more rows, too.
     localparam REFRESH_BITS = ROW_BITS < 13 ? ROW_BITS : 13, REFRESHES = 1 << REFRESH_BITS;
     localparam [4:0] POWER = 1, XPR = 2, MRD = 3, MOD = 4, ZQ = 5, DLLK = 6, INIT = 7, RC = 8, RAS = 9, RP = 10,
         RCD = 11, RRD = 12, FAW = 13, CCD = 14, RTP = 15, RTW = 16, WTR = 17, WR = 18, RFC = 19, POSTPONED = 20,
@@ -154,7 +154,7 @@ module ddr3_dfi #(
             stamp[next_row] = at;
             next_row = next_row + 1;
             refreshes = refreshes + 1;
-            if (postponed > -8) postponed = postponed - 1;  // more than 8 ahead do not count
+            if (postponed > -8) postponed = postponed - 1;  // more than 8 early refreshes do not count
             if (refreshes > 16 && at - t_refreshes[15] < 2 * TREFI) broken(POSTPONED, 0, next_row);
             for (i = 15; i > 0; i = i - 1) t_refreshes[i] = t_refreshes[i-1];
             t_refreshes[0] = at;
@@ -209,7 +209,7 @@ module ddr3_dfi #(
         for (i = 0; i < REFRESHES; i = i + 1) stamp[i] = at;
     endtask
 
-    // RESET_N and CKE: rise at the right time; a reset restarts everything.
+    // RESET_N and CKE must rise at the right time; a reset restarts everything.
     task power;
         begin
             if (!reset_n) begin

@@ -21,7 +21,7 @@ from lutern.hw.memory.word_source import SourceShape, WordPort
 from lutern.sim.ddr3 import COMMAND_PINS, OUTPUTS, Ddr3Model
 
 Damage = Callable[[Module, Any, Any], None]
-"""Adds statements that change the second command of DFI, on its way to the part, depending on the first."""
+"""A function (m, sent, arrives) that adds statements: they make ``arrives`` differ from ``sent`` for some commands."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def add_clocks(m: Module, phy: Ddr3Phy | Ddr3Start, tick: str = "sync") -> None:
 
 
 class Ddr3Pads(Elaboratable):
-    """The part at the pins of ``phy``, with ``flight`` ticks of each byte between them.
+    """The part at the pins of ``phy``, with a delay of ``flight`` ticks for each byte.
 
     Attributes: ``cut`` and ``absent``, faults of the board that are 0 by default (see ddr3_pins.v); ``error`` and
     ``error_address`` of the model; ``strobe_error`` of the pins.

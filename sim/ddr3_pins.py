@@ -1,6 +1,6 @@
 # amaranth: UnusedElaboratable=no
 # If the simulation is in the cache, its component is made only to ask for its ports.
-"""A machine with its DDR3 through the PHY, models of its cells and the part's pins, so that leveling can be tested.
+"""A machine, its PHY and its DDR3 part, with models of the PHY's cells and of the part's pins, for tests of leveling.
 
     tick ─► clocks pll, init ─► Ddr3Clocks ─► edge, memory
     sync ─► Top, SerialTop or WordsTop ─ dfi, levels ─► Ddr3Phy ─► cells (ecp5_ddr3_cells.v) ─► ddr3_pins ─► ddr3_dfi
@@ -30,7 +30,8 @@ STROBE_ERROR = 31
 
 
 def wires_layout(timings: Ddr3Timings) -> data.StructLayout:
-    """Return the wires between chip and part: each byte's flight in ticks, and faults as in ddr3_pins.v."""
+    """Return the layout of the wires between chip and part: a delay in ticks for each byte, and the board's faults, as
+    ddr3_pins.v describes them."""
     byte_count = timings.data_bits // 8
     return data.StructLayout(
         {"flight": data.ArrayLayout(FLIGHT_BITS, byte_count), "cut": byte_count, "absent": timings.pin_address_bits}
@@ -81,7 +82,7 @@ class WordsTop(wiring.Component):
 class Ddr3PinsTop(wiring.Component):
     """A machine with the cells of the PHY and its DDR3 part; with ``words_only`` a machine without its decoder.
 
-    Parameters: as those of ``Top``, and with ``divisor`` of ``SerialTop``. Members: the machine's, except those of the
+    Parameters: those of ``Top``; with ``divisor``, those of ``SerialTop``. Members: the machine's, except those of the
     part; ``wires`` between chip and part; ``part_error`` and ``part_error_address`` of the models. Attributes:
     ``part_timings``. Domains: sync; and tick, of which MEMORY_TICKS are a cycle of the memory's clock.
     """

@@ -4,11 +4,11 @@
 //    dq with dqs ──► a word, CWL clocks after its WRITE ────────────────────────► wrdata
 //    pads of dq, dqs ◄── beats, CL clocks after a READ, `flight` ticks late ◄──── rddata
 //
-// Time is counted in ticks of the clock TICK, four to a clock of the part. `strobe_error` stays 1 after the first write
-// whose strobe is not on time, or whose data are not stable a quarter of a clock before and after an edge, and after
-// the first time that both sides drive. When neither side drives, the pads change at random. Faults of a board:
-// `flight` is given for each byte; bytes that are `cut` never reach the controller. A part with fewer rows ignores the
-// bits of a row's address that are `absent`.
+// Time is counted in ticks of the clock TICK, four to a clock of the part. `strobe_error` rises, and then stays 1, when
+// the strobe of a write is not on time, when its data are not stable a quarter of a clock before and after an edge, or
+// when both sides drive. When neither side drives, the pads change at random. `flight` is given for each byte. Faults
+// of a board: bytes that are `cut` never reach the controller; a part with fewer rows ignores the bits of a row's
+// address that are `absent`.
 
 `ifndef TICK
 `define TICK top.clk

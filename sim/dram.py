@@ -29,7 +29,7 @@ HIDDEN = ("sdram", "phase_step", "phase_dir", "dfi", "levels")
 class DramTop(wiring.Component):
     """A machine with its memory part.
 
-    Parameters: as those of ``Top``, and with ``divisor`` of ``SerialTop``. Members: the machine's, except those of the
+    Parameters: those of ``Top``; with ``divisor``, those of ``SerialTop``. Members: the machine's, except those of the
     part; ``part_error`` and ``part_error_address`` of the model. Attributes: ``part_timings`` of the part. Domains:
     sync, memory.
     """

@@ -1,7 +1,8 @@
 // Cells of ECP5 for which Yosys has no behaviour, as a netlist uses them: block RAM and multiplier.
 //
-// What is not modelled (chip select, registers of ports of 36 bits, shifting sources) stops the build, because it names
-// a module that does not exist. Yosys' own models of the other cells (share/ecp5) are used with these.
+// A netlist that uses a feature without a model (chip select, registers of ports of 36 bits, shifting sources) stops
+// the build, because it names a module that does not exist. Yosys' own models of the other cells (share/ecp5) are used
+// with these.
 
 // 18432 bits, two ports. A row has 36 bits; a narrower port reads and writes a part of it:
 //

@@ -13,7 +13,7 @@
 // cycle of SCLK later than the cells of dq and dqs; a beat leaves a quarter of a period after the level of dqs with
 // the same number; the cycles through IDDRX2DQA; with the least READCLKSEL, READ opens a tick after SCLK took it.
 // Not modelled: delays of DELAYG and of DQS_LI_DEL and DQS_LO_DEL, metastable strobes, jitter, voltage, temperature.
-// So a bench with these cells proves wires, order and cycles of a PHY; only a board proves that it has a window.
+// So a bench with these cells proves wires, order and cycles of a PHY; only a board proves that some settings work.
 
 `ifndef TICK
 `define TICK top.clk
@@ -104,8 +104,8 @@ module TSHX2DQA #(parameter GSR = "ENABLED", REGSET = "SET") (input SCLK, ECLK, 
 endmodule
 
 // READ opens a gate for the strobe. Where it opens in the low level before the first rise (the preamble), eight edges
-// pass in step, and BURSTDET comes. Pairs of beats go into slots of IDDRX2DQA: WRPNTR counts strobes, and begins where
-// the reader will be; RDPNTR counts periods of ECLK for which READ was open, four of them later.
+// pass in step, and BURSTDET rises. Pairs of beats go into slots of IDDRX2DQA: WRPNTR counts strobes, and begins where
+// the reader will be; RDPNTR counts, four periods of ECLK later, the periods in which READ was open.
 module DQSBUFM #(
     parameter DQS_LI_DEL_ADJ = "PLUS", DQS_LI_DEL_VAL = 0, DQS_LO_DEL_ADJ = "PLUS", DQS_LO_DEL_VAL = 0, GSR = "ENABLED"
 ) (

@@ -6,7 +6,7 @@
 // A cycle: drive the inputs, clock low, read valid, ready and the taps, clock high. The harness knows only the ports of
 // the design. taps.h, which is written for each design, lists TAPS(X) as X(index, name, bytes), and defines BIT_CYCLES
 // if rx and tx are the pins of a serial line (8N1, bit by bit). A design with an external memory of MEMORY_COUNT words
-// of MEMORY_BYTES has a second clock, MEMORY_CLOCK, with a number of cycles for each cycle of clk. The words are those
+// of MEMORY_BYTES has a second clock, MEMORY_CLOCK, with cycles of its own for each cycle of clk. The words are those
 // of a DRAM part, at PART_WORDS; or of port_memory.h, joined to the port `words` (PORT_MEMORY); or at AXI4 masters.
 // Words in the chip's own memories are found by BLOCKS(X), as X(place, first word, words to the next row, rows, bits).
 // Verilator writes the double underscore of Amaranth's port names as ___05F.
@@ -92,8 +92,8 @@ struct Board {
     std::vector<uint64_t> edges;  // the first cycle of each window, and the end of the last
     std::string trace_path;
     size_t window = 0;
-    uint64_t trace_zero = 0, trace_ticks = 2;  // the cycle at time 0, and how long a cycle is
-    std::vector<std::string> signals;          // of a VCD; all if none is named
+    uint64_t trace_zero = 0, trace_ticks = 2;  // the cycle at time 0, and the length of a cycle
+    std::vector<std::string> signals;          // in a VCD file; all signals if none is named
     std::unique_ptr<TraceFile> trace_file;
 #endif
 };
@@ -111,7 +111,7 @@ inline std::unique_ptr<TraceFile> open_trace(Board& board, const std::string& pa
     return file;
 }
 
-// Toggles and waves go to a file of their own from each edge to the next: path.0, path.1, ...
+// The toggles or waves from each edge to the next go to a separate file: path.0, path.1, ...
 inline void trace(Board& board, bool high) {
     if (!high && board.window < board.edges.size() && board.cycle == board.edges[board.window]) {
         if (board.trace_file) board.trace_file->close();
@@ -318,7 +318,7 @@ inline void clock_high(Board& board) {
     for (bool first = true; board.memory_phase >= board.core_cycles; first = false) {
         board.memory_phase -= board.core_cycles;
         ++board.memory_ticks;
-        if (!first) {  // evaluate the edge before, together with that of clk if it was the first
+        if (!first) {  // evaluate the last edge; the first one together with that of clk
             top->eval();
             top->MEMORY_CLOCK = 0;
             offer(board);
@@ -523,7 +523,7 @@ void lutern_memory_clock(Board* board, uint32_t memory, uint32_t core) {
 
 #ifdef MEMORY_COUNT
 
-// The back door: writes words directly into the memory. Returns false if it does not have them.
+// The back door: writes words directly into the memory. Returns false if the memory has no such words.
 bool lutern_memory_write(Board* board, uint64_t first, const uint8_t* bytes, uint64_t count) {
     if (first + count > MEMORY_COUNT) return false;
 #ifdef BLOCKS
@@ -551,7 +551,7 @@ bool lutern_memory_read(Board* board, uint64_t first, uint8_t* bytes, uint64_t c
 
 #ifdef PART_WORDS
 #ifdef HAS_WIRES
-// Sets what is between the chip and its part; see ddr3_pins.py.
+// Sets the wires between the chip and its part; see ddr3_pins.py.
 void lutern_wires(Board* board, uint64_t wires) { board->top->wires = wires; }
 #endif
 
@@ -688,7 +688,7 @@ void lutern_tap_clear(Board* board, uint32_t tap) {
 
 #ifdef TRACED
 // Write toggles or waves: from edges[0] on to path.0, from edges[1] on to path.1, ...; the last edge ends the last file.
-// Without edges what is being written ends.
+// Without edges the present file ends.
 void lutern_trace(Board* board, const uint64_t* edges, size_t count, const char* path) {
     if (board->trace_file) board->trace_file->close();
     board->trace_file.reset();
@@ -699,7 +699,7 @@ void lutern_trace(Board* board, const uint64_t* edges, size_t count, const char*
 #endif
 
 #ifdef LUTERN_VCD
-// Which signals are written, a name a line, none: all; and the time of a cycle from cycle `zero` on.
+// Sets the signals to write (one name a line; all if there is none), and the time of a cycle, counted from `zero` on.
 void lutern_trace_signals(Board* board, const char* names, uint64_t zero, uint64_t ticks) {
     board->signals.clear();
     std::istringstream lines(names);

@@ -32,8 +32,8 @@ class Difference(LuternError):
 class LockStep:
     """A ``Machine`` that checks every token of a session on a simulated board.
 
-    ``model``: the class of the integer model to use; all are equal. ``checked`` counts the compared values. Raises
-    ``Difference`` at the first value that is not equal.
+    ``model``: the class of the integer model; all classes give equal values. ``checked`` counts the compared values.
+    Raises ``Difference`` at the first value that is not equal.
     """
 
     def __init__(

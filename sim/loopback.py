@@ -3,7 +3,7 @@
     rx ─► host port ─► image memory ─► CHECKSUM
     tx ◄──────┴─────── stand-in: token' = (5 token + 3) mod vocab, or (5 token + 4) directly after `fresh`
 
-A token of any stream takes TOKEN_CYCLES cycles. Logit k of stream s is (k - 8) * (tokens so far) + s. It is
+A token of any stream takes TOKEN_CYCLES cycles. Logit k of stream s is (k - 8) * (tokens so far) + s. The stand-in is
 used in benches of the link and of the simulated board; `model_tokens` and `model_logits` compute the expected answers.
 """
 

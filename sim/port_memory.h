@@ -3,7 +3,7 @@
 //    job ─► queue ─► its words, in order, one a cycle        unless: the job is younger than its latency, the memory
 //                                                            refreshes, or a seeded random pause holds the word back
 //
-// In a cycle offer() gives what the memory shows, which depends only on its state; accept() takes the job that was
+// In a cycle offer() gives the memory's outputs, which depend only on its state; accept() takes the job that was
 // offered, if there was one. Every cycle is counted under one cause. The words are in host memory, which the operating
 // system allocates when it is first written.
 

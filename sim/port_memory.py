@@ -63,7 +63,8 @@ class WordTiming:
         for small, large in (("latency_least", "latency_most"), ("refresh_cycles", "refresh_interval")):
             if getattr(self, small) > getattr(self, large):
                 raise LuternError(
-                    f"WordTiming: {small} is {getattr(self, small)}, {large} {getattr(self, large)}; give no more."
+                    f"WordTiming: {small} is {getattr(self, small)}, but {large} is {getattr(self, large)}; give at "
+                    "most that."
                 )
 
     @classmethod

@@ -3,8 +3,8 @@
     program ─► port ═► pty ═► PtyBoard ─► bit-level line ─► hw.top.SerialTop ─► bit-level line ═► pty ═► port
 
 A thread moves bytes, and lets the simulation run while there is something to do. Time on the line passes as fast as it
-is simulated, at every rate of the port; the path of the port shows this (``firmware.serial_port``). If the simulation
-fails, the port is closed, as if the cable were pulled, and ``wait`` says why.
+is simulated, at every rate of the port. The size of the port's window shows this time (``firmware.serial_port``). If
+the simulation fails, the port is closed, as if the cable were pulled, and ``wait`` says why.
 """
 
 from __future__ import annotations

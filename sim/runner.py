@@ -80,7 +80,7 @@ def _verilate(
     ahead: Sequence[str] = (),
     targets: Sequence[str] = (),
 ) -> None:
-    """Verilate and compile `sources` in `folder`; the command `ahead` runs between the two steps."""
+    """Verilate and compile `sources` in `folder`; the command `ahead` runs between these two steps."""
     from cocotb_tools.runner import Verilator  # cocotb is installed for tests only
 
     dropped = "--public-flat-rw" if public == "ports" else ""
@@ -153,7 +153,7 @@ def _build(
         names = ["clk", "rst", *domain_ports(rtlil_text), *(port.name for port in list_ports(component))]
         rules = [f'public_flat_rw -module "top" -var "{name}"\n' for name in names]
         (folder / "public.vlt").write_text("`verilator_config\n" + "".join(rules))
-        # cp -p would keep times older than the generated header, with which make compares them.
+        # cp -p would keep old times, but make wants times newer than those of the generated header.
         take = ["cp", *map(str, runtime.glob("*.o")), str(folder)]
         flags = f"{_COMPILER_FLAGS} -include ../{runtime.name}/runtime.h"
         _verilate(
@@ -180,9 +180,10 @@ def run_bench(
 ) -> Path:
     """Build `component` with Verilator (cached) and run the cocotb tests of `testbench_module` on it.
 
-    `parameters` must survive JSON. `testcase` names one or several cocotb tests; the default is all. `sources` are
-    Verilog files of modules that the component instantiates. Returns the folder of the run: bench.log, results.xml,
-    dump.vcd with `waves`, and what the bench wrote into its working folder. Raises AssertionError if a test fails.
+    `parameters` must be values that JSON can hold. `testcase` names one or several cocotb tests; the default is all.
+    `sources` are Verilog files of modules that the component instantiates. Returns the folder of the run: bench.log,
+    results.xml, dump.vcd with `waves`, and what the bench wrote into its working folder. Raises AssertionError if a
+    test fails.
     """
     from cocotb_tools.runner import get_runner
 

@@ -1,5 +1,5 @@
-// The state of a simulated board as bytes, for a simulation with --savable: those of the chip, the harness and the
-// memory, except the memory's words. What the taps have recorded is not saved.
+// The state of a simulated board as bytes, for a simulation with --savable: chip, harness and memory, but not the
+// memory's words. What the taps have recorded is not saved.
 
 #ifdef SAVABLE
 #include "verilated_save.h"

@@ -1,4 +1,4 @@
-"""An exact checker, in order, whose first mismatch is described completely.
+"""Checks items exactly and in order, and describes the first mismatch completely.
 
 board = Scoreboard("norm.codes", seed=seed, decode=lambda value: f"{value / 127:+.3f}")
 board.expect_all(codes, token=3, layer=1)            # from the golden model, at any time before the item arrives

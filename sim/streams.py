@@ -90,7 +90,7 @@ def cycle_now() -> int:
 
 
 def pauses(pattern: str, seed: int = 0, share: float = 0.5) -> Iterator[bool]:
-    """Return an endless pattern, True in every cycle in which an end pauses.
+    """Return an endless pattern: True for each cycle in which a source or sink pauses.
 
     "random" pauses in `share` of all cycles; "bursty" alternates between runs of 1 to 20 cycles with and without pause.
     Raises ValueError for an unknown pattern.

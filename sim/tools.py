@@ -1,4 +1,4 @@
-"""Provides the surroundings of all simulations: a compiler, Verilator's environment, tidy folders.
+"""Provides what every simulation needs: a compiler, Verilator's environment, folders with plain paths.
 
 Make cannot handle a path with a space, a bracket or a colon. If Verilator's own path is like that, Verilator is reached
 through links in a folder with a plain path. If the folder of a build is like that, the build is made in a plain folder

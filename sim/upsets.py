@@ -4,8 +4,8 @@
                every memory    m[a] <= data    also     m[top.upset_address] ^= top.upset_mask if it is chosen
 
 The inputs ``upset...`` of the module `top` are 0 except in the cycle of an upset, so the machine is otherwise
-unchanged. Not reached are registers with an asynchronous reset, the output registers of block RAM, and memories that
-are never written, which are tables.
+unchanged. Registers with an asynchronous reset, the output registers of block RAM, and memories that are never written
+(tables) are not reached.
 """
 
 from __future__ import annotations

@@ -3,14 +3,14 @@
 The component has the byte streams `rx` (in) and `tx` (out), or the pins `rx` and `tx` of a serial line and an attribute
 `divisor`, the cycles of a bit. It has any number of taps: ports `tap_<name>_valid` (1 bit) and `tap_<name>_payload`
 (any width). A component with an external memory has a second clock, memory_clk, and words that the harness reaches. If
-it has an attribute `part_timings`, it brings its memory part along (dram.py; ddr3_pins.py, whose second clock is
+it has an attribute `part_timings`, it contains its memory part (dram.py; ddr3_pins.py, whose second clock is
 tick_clk). If it has `source_shape`, its port `words` gets `config.memory_words` words (port_memory.py). Words in block
 RAM are reached by the names of the chip's memories. harness.cpp is the same for all components; what depends on the
 component is in taps.h, which is written here.
 
-Builds are kept by content under LUTERN_CACHE (default ~/.cache/lutern), the newest few of them, as boards.cache keeps
-results: they are made in a folder of their own, sealed and renamed, compared with their digests when they are used, and
-built again if they are damaged.
+The newest few builds are kept by content under LUTERN_CACHE (default ~/.cache/lutern), as boards.cache keeps results. A
+build is made in a folder of its own, sealed and renamed. When it is used, its files are compared with their digests,
+and it is made again if it is damaged.
 """
 
 import contextlib
@@ -155,7 +155,7 @@ class Memory:
         return self.part is None and not self.blocks
 
     def has(self, first: int, count: int) -> bool:
-        """Return whether it has `count` words from `first` on; parts that a beat lacks count as there."""
+        """Return whether it has `count` words from `first` on; parts that a beat lacks count as present."""
         spans = {(block.first & -block.step, block.step * block.rows) for block in self.blocks} or {(0, self.words)}
         return any(begin <= first and first + count <= begin + words for begin, words in spans)
 
@@ -248,7 +248,7 @@ def verilate(
 def verilate_text(
     component: wiring.Component, make: Callable[[], str], *made_from: str, toggles: bool = False, upsets: bool = False
 ) -> Path:
-    """Do as `verilate` for Verilog that `make` returns: a module `top` with the ports of `component`.
+    """Return the shared library of the Verilog that `make` returns: a module `top` with the ports of `component`.
 
     `made_from` decides whether the cache's library is the same. With `toggles` it can count those of the nets of `top`
     itself; with `upsets` the Verilog already has their inputs.

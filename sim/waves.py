@@ -46,8 +46,7 @@ class Signal:
 
 
 def read_header(text: str) -> list[Signal]:
-    """Return the signals of the top module and below it that a VCD declares, except fields of other signals, which
-    these contain."""
+    """Return the signals of the top module and below it that a VCD declares. Fields of other signals are left out."""
     scopes: list[str] = []
     found: list[Signal] = []
     for line in text.splitlines():
@@ -85,7 +84,7 @@ def _is_named(parts: list[str], pattern: list[str]) -> bool:
 
 
 def check_path(path: Path) -> None:
-    """Refuse a name that is not one of a wave file, and FST if no program here makes it."""
+    """Refuse a name that is not that of a wave file, and an FST file if no program here can make one."""
     if path.suffix not in FORMATS or not path.parent.is_dir():
         raise LuternError(
             f"{path} is no name of a trace; give one that ends in .vcd or .fst, in a folder that is there."
@@ -100,10 +99,10 @@ def check_path(path: Path) -> None:
 def recorded(
     board: SimulatedBoard, path: Path, cycles: tuple[int, int], patterns: Sequence[str] = DEFAULT
 ) -> Iterator[None]:
-    """Record the block's cycles from the first of ``cycles`` to the one before the second, of signals by their names.
+    """Record named signals while the block runs, from the first of ``cycles`` to the cycle before the second.
 
     The files appear at the end of the block, also where an error ends it. Raises LuternError for a pattern without a
-    signal, where the block ended before the first cycle, and for a board that recorded before.
+    signal, if the block ended before the first cycle, and for a board that recorded before.
     """
     if board.was_traced:
         raise LuternError("the waves of a machine are recorded once; simulate it again for others.")

@@ -134,7 +134,7 @@ class AxiControl(wiring.Component):
         low_bits, high_bits = (BOUNDARY - 1).bit_length(), AXI_ADDRESS_BITS - 32
         for index in range(self.ports):
             base = self.bases.word_select(index, AXI_ADDRESS_BITS)
-            parts = (base[:32], word[:low_bits]), (base[32:], word[high_bits:])  # and the bits that must be 0
+            parts = (base[:32], word[:low_bits]), (base[32:], word[high_bits:])  # (register, bits that must be 0)
             for number, (part, rest) in enumerate(parts):
                 with m.If(at == (BASE_AT + 8 * index + 4 * number) >> 2):
                     m.d.comb += refused.eq(rest.any() | ~strobes.all())

@@ -76,7 +76,7 @@ class Handler:
     first_state : str | None
         The state that follows BEGIN; REPLY if it is None.
     add_states : Callable[[], None] | None
-        Adds the states of the command to the FSM. The last of them continues with REPLY, which sends `answer`, or to
+        Adds the states of the command to the FSM. The last of them continues with REPLY, which sends `answer`, or with
         RELEASE, which sends nothing.
     answer : Answer | None
         The response.
@@ -99,7 +99,7 @@ class CommandRange:
     m : Module
         The module that uses the registers.
     bits : int
-        Bits of an address, and of the address after the last one.
+        Bits of an address, wide enough for the address after the last one.
     first_bits : int
         Bits of ``first``: the same, or more where offsets are longer than addresses.
 

@@ -13,7 +13,7 @@ POLYNOMIAL = 0x82F63B78
 FIRST = (1 << CRC_BITS) - 1
 """The state before the first byte."""
 ADDED = (1 << CRC_BITS) - 1
-"""The exclusive or of the last state and this is the CRC."""
+"""The CRC is the exclusive or of the last state and this number."""
 
 
 class Crc32c(wiring.Component):

@@ -41,7 +41,7 @@ class Executor:
     handlers : dict
         The commands of the machine. All must be in it before `add_fsm` is called.
     begin_resets : list of registers
-        What BEGIN sets to 0 for the states of the commands.
+        Registers that BEGIN sets to 0 for the states of the commands.
     is_notifying : 1 bit, output
         A RUN's response or a WANT is being sent.
     notifies_run : 1 bit, register

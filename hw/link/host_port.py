@@ -77,7 +77,7 @@ class HostPort(wiring.Component):
     i_token : stream of ``protocol.TOKEN_LAYOUT``, input
         A token; the last one of the run is marked.
     status : ``protocol.STATUS``, input
-        Figures of the last step, valid in the cycle of its token; `cycles` counts from the begin of the step.
+        Figures of the last step, valid in the cycle of its token; `cycles` counts from the start of the step.
     logits_stream : ``protocol.STREAM_BITS`` bits, output
         Selects the stream of a logit, for a synchronous read.
     logits_address : 16 bits, output

@@ -65,7 +65,7 @@ class ResponseMux:
     valid : 1 bit, input
         Send the response of ``opcode``, which must be stable until ``ready``.
     ready : 1 bit, output
-        The last byte of the response enters the register ahead of the Framer.
+        The last byte of the response enters the register before the Framer.
     opcode : 8 bits, input
         The command that is answered.
     sequence : 8 bits, input

@@ -215,7 +215,7 @@ class Run:
     def _is_too_long(self, takes_token: Value) -> Value:
         """Return whether a step takes longer than its limit.
 
-        The cycles are those that the decoder counts from the begin of the step.
+        The cycles are those that the decoder counts from the start of the step.
         """
         m, limit, cycles = self._m, self._port.setup.step_limit, self._port.status.cycles
         late = Signal(name="step_is_late")

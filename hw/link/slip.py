@@ -54,7 +54,7 @@ class Deframer(wiring.Component):
 
     Latency
     -------
-    A byte leaves two cycles after the fourth byte that follows it, `end` two cycles after END. The next byte is
+    A byte leaves two cycles after the fourth byte that follows it, `end` leaves two cycles after END. The next byte is
     accepted when the item of this one has left. All of ``o`` and ``crc`` are registers, and ``i.ready`` depends only on
     registers.
 

@@ -9,7 +9,7 @@ INCR burst for each port, all of the same length. A burst has at most ``BURST`` 
 of 4 KiB. A write is one beat. All transactions have ID 0, so the data of a port come in order. The ports may drift
 apart by as many words as a FIFO holds.
 
-*Credit.* A read is requested only while the FIFOs have room for all of its words and of those before it. So RREADY and
+*Credit.* A read is requested only while the FIFOs have room for its words and for all words in flight. So RREADY and
 BREADY are always 1, and the bus never waits for this machine. A port has at most ``MOST_WRITES`` writes in flight.
 
 *Order.* AXI4 does not order a read after a write. So reads of ``Client.FETCH`` and ``Client.STATE`` wait until all
@@ -20,7 +20,7 @@ because its words are written only at rest, and ``idle`` says that all writes ar
 of jobs before the reset may still come. They are dropped, and the first job waits until ``QUIET_CYCLES`` have passed
 without a beat. Such a reset must not hit a write: the bus may have accepted its address, but not its data.
 
-Cost in time: a job takes 3 cycles (held, address, offered), which a burst of 16 words hides.
+Cost in time: a job takes 3 cycles (held, address, offered). Bursts of 16 words hide these cycles.
 """
 
 from __future__ import annotations

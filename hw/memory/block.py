@@ -1,4 +1,4 @@
-"""The memories in block RAM that a machine reads a token's numbers from; hw/memory/readers.py has their readers.
+"""The memories in block RAM hold words, trits and embedding rows of a model; hw/memory/readers.py has their readers.
 
     resident   words: operations, gains ──► FIFO ─► o_words, a word a cycle    host ─► i_write
                trits: beats in parts ─► FIFOs ─► o_trits, a beat a cycle       host ─► i_read ─► o_read
@@ -70,7 +70,7 @@ def _add_reader(m: Module, name: str, reader: Any, running: Signal, count: Value
 
 
 class ResidentMemory(wiring.Component):
-    """Holds beats of trits in one memory, words of operations and gains in another.
+    """Holds beats of trits in one memory, and words of operations and gains in another.
 
     The block RAMs of the trits are spread over the chip, and all of them are read in every cycle for the lanes. All
     other reads and writes go through their second port (hw/memory/trit_parts.py), so they do not wait for the trits:
@@ -82,9 +82,9 @@ class ResidentMemory(wiring.Component):
     have priority, and every later read sees a write that was accepted.
 
     The host's addresses are ``TRIT_MEMORY | beat << part_bits | part`` for a part of a beat, otherwise the number of a
-    word. Parts that a beat does not have read as 0, and writes to them have no effect. Of the last part only the bits
-    that exist are stored. The row of token k begins in part 0 of beat ``embedding_base + k * embedding_stride``, and
-    fills the full parts of each beat.
+    word. Parts that a beat does not have read as 0, and writes to them have no effect. The last part stores only the
+    bits that exist. The row of token k begins in part 0 of beat ``embedding_base + k * embedding_stride``, and fills
+    the full parts of each beat.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@
 
 A job ends at the end of its aligned block of ``burst`` words, or with the request.
 
-Cost: two cycles a job and one a request, which a burst of 8 words hides.
+Cost: two cycles a job and one a request. Bursts of 8 words hide these cycles.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class BurstReader(wiring.Component):
     Members
     -------
     i : stream of ``words_layout``, input
-        Requests. A new one is accepted when the last job of the one before was accepted.
+        Requests. A request is accepted after the last job of the request before it was accepted.
     room : 1 bit, input
         There is room for a whole burst. It may be so old that it does not include the last job.
     o : stream of ``shape.job``, output

@@ -42,7 +42,7 @@ class Ddr3Start(wiring.Component):
 
     Latency
     -------
-    ``ready`` rises 10 ``STEP_CYCLES`` after DDRDLLA has locked, and some cycles of synchronisers.
+    ``ready`` rises 10 * ``STEP_CYCLES`` and some cycles of synchronisers after DDRDLLA has locked.
 
     Reference
     ---------

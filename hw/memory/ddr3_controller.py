@@ -14,8 +14,8 @@ long before). Page C (bank 2) is the new ``ahead``, and D was the page that bank
     phase 0  RD A .    RD A .    RD B   .    RD B   .    RD B      A126        A127       B0      (at DFI, a register
     phase 1  .    .    .    .    PRE D  .    ACT C  .    .         .           .          .       after the decision)
 
-So no cycle is lost at a change of pages. With these latencies WRITE goes out in phase 1, where row commands wait for
-that cycle. A written word blocks reads for CWL + 4 + tWTR clocks, which are 7 cycles.
+So no cycle is lost at a change of pages. With these latencies WRITE goes out in phase 1, so row commands wait in its
+cycle. A written word blocks reads for CWL + 4 + tWTR clocks, which are 7 cycles.
 
 A sequential read loses cycles only to refreshes. A group of refreshes takes the place of the next READ, as soon as all
 banks may be closed (tRAS, tRTP, tWR). No job starts from the cycle in which the refreshes are due. With n refreshes
@@ -275,7 +275,7 @@ class Ddr3Controller(wiring.Component):
         return reads
 
     def _take_words(self, m: Module, reads: Value, client: Value) -> Signal:
-        """Take words the read latency and two registers (command, this one) after the decision."""
+        """Take each word after the read latency and two registers (command, this one), counted from its decision."""
         delay, bits = self.timings.read_latency + 1, self.shape.client_bits
         comes, whose = Signal(delay), Signal(delay * bits)
         m.d.comb += self.dfi.rddata_en.eq(comes[0])
@@ -289,7 +289,7 @@ class Ddr3Controller(wiring.Component):
         return comes
 
     def _claim(self, m: Module, refreshes: _Refreshes, running: Value) -> None:
-        """Assert the refresh deadline: how long a due refresh waits, and that none is lost."""
+        """Assert that no refresh is lost, and that a due refresh never waits longer than the limit."""
         age = Signal(range(2 * REFRESH_WAIT))
         with m.If(refreshes.due & running & ~refreshes.begins):
             m.d.sync += age.eq(age + 1)

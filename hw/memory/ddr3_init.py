@@ -23,7 +23,7 @@ from lutern.hw.memory.dram_rows import NOP, PRECHARGE, SET_MODE
 
 CALIBRATE = 0b011
 LONG = ALL = 1 << 10
-"""Bit A10 of an address: the long calibration after power-up, and all banks of a precharge."""
+"""Bit A10 of an address. It selects the long calibration after power-up, or all banks for a PRECHARGE."""
 
 
 class Ddr3Init(wiring.Component):
@@ -77,7 +77,7 @@ class Ddr3Init(wiring.Component):
 
     @property
     def steps(self) -> tuple[tuple[int, int, int, int], ...]:
-        """Clocks after each step; code, bank and address of its command."""
+        """For each step: the clocks of the pause after it, then code, bank and address of its command."""
         t = self.timings
         mr0, mr1, mr2, mr3 = t.mode_registers
         return (
@@ -112,7 +112,7 @@ class Ddr3Init(wiring.Component):
             m.d.sync += more.eq(more - 1)
             with m.If(more == 0):
                 m.d.sync += [step.eq(step + 1), begins.eq(1), more.eq(Array([*pauses[1:], 1])[step] - 1)]
-        # These registers match those of the command slots, so CKE rises in the cycle of a command of its step.
+        # Commands have a register, too, so CKE rises in the cycle in which a command of the same step would go out.
         m.d.sync += [self.reset_n.eq(step >= 1), self.cke.eq(step >= 2)]
         return m
 

@@ -4,8 +4,8 @@
 
 DQSBUFM accepts a new READCLKSEL only while PAUSE is high. All bytes pause together, since a byte that did not pause
 after the last change may use another delay than the one set. No word may be in flight then, so the host changes
-settings between two march tests. The answer to a change reports which bursts the test before it saw, and clears this
-record.
+settings between two march tests. The answer to a change names the bytes whose burst was seen in the test before it, and
+clears this record.
 
 Cost (2 bytes): 35 LUT4, 25 FF.
 """
@@ -136,7 +136,7 @@ class HostLevels(wiring.Component):
     i : stream of ``protocol.level_layout``, input
         A change.
     o : stream of a bit for each byte, output
-        As of `Ddr3Levels`.
+        The same as ``o`` of `Ddr3Levels`.
     settings : ``LevelSettings``, output
         The settings, to the PHY, in domain `memory`.
 

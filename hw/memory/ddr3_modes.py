@@ -41,7 +41,7 @@ class Ddr3Modes:
     drive: int = 34
 
     def registers(self, write_recovery: int) -> tuple[int, int, int, int]:
-        """Return MR0 (which resets the DLL if that runs) to MR3.
+        """Return MR0 to MR3. If the part's DLL runs, MR0 resets it.
 
         Parameters
         ----------

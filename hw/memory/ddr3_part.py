@@ -130,7 +130,7 @@ class Ddr3Part:
         period = 1e9 / clock_hz / 2
         if period < self.least_period_ns - 1e-6:
             raise LuternError(
-                f"{self.name} is asked to run at {2e-6 * clock_hz:g} MHz, its data sheet ends at "
+                f"{self.name} is asked to run at {2e-6 * clock_hz:g} MHz, but its data sheet ends at "
                 f"{1e3 / self.least_period_ns:g} MHz with CL 6; choose a memory clock of at most "
                 f"{500 / self.least_period_ns:g} MHz."
             )
@@ -342,7 +342,7 @@ class Ddr3Timings:
     def source_shape(self, client_bits: int = 1) -> SourceShape:
         """Return the shape of the part as a word source.
 
-        In flight are the words of the burst that is read, of one that waits, and of the latency, at two cycles a word.
+        The words in flight are those of the present burst, of one that waits, and of the latency, at two cycles a word.
         """
         return SourceShape(
             word_bits=self.word_bits,

@@ -7,11 +7,11 @@
     rddata   ◄── slip ◄── IDDRX2DQA ◄─ DELAYG ◄─ dq
 
 Domains: `memory`, two clocks of the part; `edge`, the part's clock; `init`, of `Ddr3Start`. The board ties the masks of
-the part to 0, since only whole words are written. Outputs change with the falling edge of ck, strobes rise with it.
+the part to 0, since only whole words are written. Commands change with the falling edge of ck. Strobes rise with ck.
 
 Cycles from a command (its cycle is 0), which follow from CL and CWL; WL = ceil(CWL / 2), C = ceil(CL / 2):
 
-    write: wrdata at WL; cells get beats 0 to 3 at WL + 1, beats 4 to 7 at WL + 2; dqs also at WL and WL + 3, by half
+    write: wrdata at WL; cells get beats 0 to 3 at WL + 1, beats 4 to 7 at WL + 2; dqs also in half of WL and WL + 3
     read:  READ at C + 1 and C + 2; rddata at C + 10
 
 Cost (x16, CL 6): 391 LUT4 and 4 carry cells, 351 FF, and the cells of the pins.
@@ -257,7 +257,7 @@ class Ddr3Phy(wiring.Component):
         self._cell(m, "TSHX2DQA", f"dq_{bit}", i_T0=~oe, i_T1=~oe, i_DQSW270=clock, o_Q=self.pins.dq_z[bit])
 
     def _data_in(self, m: Module, bit: int, buffer: dict[str, Value], slip: Value) -> None:
-        """Add a data input: ``slip`` selects half a word from the beats of two cycles, and the half before is kept."""
+        """Add a data input: ``slip`` selects half a word from the beats of two cycles. The last half is kept."""
         late = Signal(name=f"dq_{bit}_late")
         beats, kept, half, last = (
             Signal(bits, name=f"dq_{bit}_{name}", reset_less=name == "kept")

@@ -1,6 +1,6 @@
 """Times between the commands of a DDR3 part in cycles, and the waits of `Ddr3Controller` that keep them.
 
-    READ, WRITE ─► Waits ─► may a READ, a WRITE, a PRECHARGE go out?     left: words that the job has still to read
+    READ, WRITE ─► Waits ─► may a READ, a WRITE, a PRECHARGE go out?     left: words that the job still has to read
 
 `OpenRows` has the times between row commands.
 """
@@ -37,7 +37,7 @@ class Waits:
     Members
     -------
     left, bank, column, client : registers
-        The words that a job has still to read: how many, the place of the next one, and its client.
+        The words that a job still has to read: how many, the place of the next one, and its client.
     read, write, close, recover : Countdown
         Cycles until the next READ, WRITE, and PRECHARGE after a READ or WRITE.
     """

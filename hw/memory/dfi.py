@@ -57,9 +57,9 @@ class Dfi(wiring.Signature):
     rddata_en : 1 bit, output
         A READ goes out.
     wrdata : ``word_bits``, output
-        The word of a WRITE, the write latency after it.
+        The word of a WRITE, one write latency after the command.
     rddata : ``word_bits``, input
-        The word of a READ, the read latency after it.
+        The word of a READ, one read latency after the command.
     """
 
     def __init__(self, bank_bits: int, pin_address_bits: int, word_bits: int) -> None:
@@ -76,13 +76,15 @@ class Dfi(wiring.Signature):
 
 
 class CommandSlot:
-    """Adds the registers of one phase. They hold no command in a cycle after one without `give`.
+    """Adds the registers of one phase. They hold a command in the cycle after `give`, and none in all other cycles.
 
     Parameters
     ----------
     m : Module
         The module that gets the registers.
-    pins : ``DfiCommand`` The outputs of the registers. name : str
+    pins : ``DfiCommand``
+        The outputs of the registers.
+    name : str
         Prefix of their names.
     """
 

@@ -1,4 +1,4 @@
-"""The commands of a DRAM, its open rows, and when a bank may get its next command. All controllers share it.
+"""All controllers of DRAM share this: the commands, the open rows, and the times until a bank's next command.
 
     PRECHARGE, ACTIVATE ─► OpenRows ─► page_state, settled, held ─► decision of a controller
 

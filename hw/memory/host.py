@@ -6,16 +6,16 @@ are read.
          ◄─ WANT frames ◄─── i_want ◄── what is wanted, and how much was taken
 
 The chip keeps four counts, and a WANT frame contains all of them. ``offset`` is the next word of the record stream that
-it waits for. ``taken`` counts the words that have left the FIFO. ``row`` counts the rows that it has requested, and
-``token`` is that of the last row. ``place`` counts the words of that row that have come. Each WANT frame has the whole
-state, so any frame may be lost.
+the chip waits for. ``taken`` counts the words that have left the FIFO. ``row`` counts the rows that were requested, and
+``token`` is the token of the last row. ``place`` counts the words of that row that have come. Each WANT frame has the
+whole state, so any frame may be lost.
 
 *Flow.* The host may send at most ``memory_words`` words that are not taken, so there is room for every word that comes.
 
-*Loss.* A word that is not the next one is dropped, and the frame that brought it is answered by a WANT with the
-sequence number of the last frame that ended. The host compares this with the words that it has sent, and sends again
-from the first missing one. If the line falls silent, because the last frames or the last WANT are lost, the host sends
-some words again.
+*Loss.* A word that is not the next one is dropped, and its frame is answered by a WANT. This WANT has the sequence
+number of the last frame that ended. The host compares the WANT with what it has sent, and sends all words
+again from the first missing one on. If the line falls silent, because the last frames or the last WANT are lost, the
+host sends some words again.
 
 *Rows* have frames of their own, which the host sends before the records.
 
@@ -74,7 +74,7 @@ class HostMemory(wiring.Component):
     o_words : stream of words, output
         The words 0 to ``record_words`` - 1, repeated endlessly.
     i_host : stream of ``protocol.host_word_layout``, input
-        Words of RECORDS and ROW frames. It is ready except while the decoder is not ready for a word of a row.
+        Words of RECORDS and ROW frames. It stalls only while the decoder is not ready for a word of a row.
     o_want : stream of ``protocol.WANT_LAYOUT``, output
         {sequence, want}: a WANT frame.
 

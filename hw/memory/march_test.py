@@ -1,9 +1,9 @@
-"""Does a march test of a range of an external memory, block by block; the pattern of each word is made of its address.
+"""The march test checks a range of an external memory, block by block. The pattern of a word depends on its address.
 
-    up: write p │ up: read p, write ~p │ down: read ~p, write p │ up: read p        blocks of 32 words, up in each
+    up: write p │ up: read p, write ~p │ down: read ~p, write p │ up: read p    blocks of 32 words, always up in a block
 
 The pattern begins with the lowest 16 bits of the address. The next 8 bits of the address are added (modulo 2) to both
-bytes of the pattern. The last 8 bits are added to one byte, and rotated by one bit to the other. So every address line
+bytes of the pattern. The last 8 bits are added to one byte and, rotated by one bit, to the other. So every address line
 changes the pattern, and no two lines change it in the same way. A word repeats the 16 bits, inverted in parts 1, 3, 4,
 6, ..., so that a burst of DDR3 that begins some beats late never equals it.
 
@@ -26,12 +26,13 @@ from lutern.hw.protocol import MEMORY_TEST_DONE, WRONG_BYTES, range_layout, read
 
 BLOCK = 32
 
-# (up, reads, writes, inverted when reading); it writes the inverse of what it reads, the first element writes p
+# (up, reads, writes, inverted when reading). An element writes the inverse of the word that it reads; the first
+# element writes p.
 ELEMENTS = ((1, 0, 1, 1), (1, 1, 1, 0), (0, 1, 1, 1), (1, 1, 0, 0))
 
 
 def pattern(address: int, bits: int) -> int:
-    """Return the word of an address before inversion, as the gateware makes it.
+    """Return the pattern p of an address, as the gateware computes it.
 
     Parameters
     ----------

@@ -4,8 +4,8 @@
     ReaderAhead   a port ─► registers ─► FIFO ─► o                          as far ahead as the FIFO has room
     Fetcher       a token's row, or words for the host ─► registers ─► FIFO of ``hw/memory/block.py``
 
-Cost: an address counter each; the FIFO of a ReaderAhead 1.5 LUT4 a bit; the Fetcher one multiplier, for the row's
-address.
+Cost: each reader takes an address counter. The FIFO of a ReaderAhead takes 1.5 LUT4 a bit. The Fetcher takes a
+multiplier for the row's address, too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lutern.hw.protocol import SETUP_LAYOUT, read_layout
 
 TRIT_MEMORY_BIT = TRIT_MEMORY.bit_length() - 1
 FETCHED = 16
-"""Depth of the FIFO for rows and for the host: more words than are in flight from an address on."""
+"""Depth of the FIFO for rows and for the host. It is larger than the number of words in flight."""
 
 
 class Repeater(wiring.Component):
@@ -138,7 +138,7 @@ class ReaderAhead(wiring.Component):
 
     Latency
     -------
-    ``stages`` + 2 cycles. One item a cycle while granted, if ``CREDITS`` is at least that + 2.
+    ``stages`` + 2 cycles. One item a cycle while granted, if ``CREDITS`` is at least ``stages`` + 4.
 
     Reference
     ---------
@@ -187,7 +187,7 @@ class Fetcher(wiring.Component):
     stages : int
         Registers between the port and the FIFO.
     steps : int
-        Cycles in which a word is read.
+        Cycles that the read of a word takes.
 
     Members
     -------

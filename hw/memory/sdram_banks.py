@@ -136,7 +136,7 @@ class Commands:
         Parameters
         ----------
         refreshes : int
-            Number of the refreshes.
+            Number of refreshes.
         """
         self.give(PRECHARGE, 0, Const(1 << 10, len(self._pins.a)))
         self._banks.close_all()

@@ -88,7 +88,7 @@ class SdramPins(wiring.Signature):
 def sdram_shape(timings: SdramTimings, client_bits: int = 1) -> SourceShape:
     """Return the shape of the controller as a word source.
 
-    In flight are the words of the burst that is read, of one that waits, and of the way to the pins and back.
+    The words in flight are those of the present burst, of one that waits, and of the way to the pins and back.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def sdram_shape(timings: SdramTimings, client_bits: int = 1) -> SourceShape:
 
 @dataclass(frozen=True)
 class _Page:
-    """A page that is wanted, and whether one cycle before its bank had another page open, or was closed."""
+    """A page that is wanted, and the state that its bank had one cycle before: another page open, or closed."""
 
     bank: Value
     row: Value
@@ -228,7 +228,8 @@ class SdramController(wiring.Component):
         )
 
     def _owe_refreshes(self, m: Module) -> tuple[Signal, Signal, Signal, Signal]:
-        """Count the refreshes that are owed: ``owed``, ``initialised``, ``due``, ``closes`` (they begin)."""
+        """Count the refreshes that are owed; return ``owed``, ``initialised``, ``due`` and ``closes``, which the states
+        set when refreshes begin."""
         t = self.timings
         tick = Signal(range(t.refresh_interval), init=t.refresh_interval - 1)
         owed, initialised = Signal(range(4 * t.refresh_group)), Signal()
@@ -253,7 +254,7 @@ class SdramController(wiring.Component):
             banks.quiet.start(banks.quiet_cycles)
 
     def _take_words(self, m: Module, banks: Banks, reads: Value, client: Value) -> Signal:
-        """Take words CAS latency and four registers (command, two at the pins, this one) after the decision."""
+        """Take each word after the CAS latency and four registers (command, two at the pins, this one)."""
         latency = self.timings.cas_latency + 3
         comes = Signal(latency)
         bits = self.shape.client_bits
@@ -288,7 +289,7 @@ class SdramController(wiring.Component):
         m.d.comb += [Assert(wanted == on_way), Assume(~reads | ((length > 0) & (length <= BURST)))]
 
     def _claim(self, m: Module, owed: Signal, waits: Value) -> None:
-        """Assert the refresh deadline: how long a due refresh waits, and that none is lost."""
+        """Assert that no refresh is lost, and that a due refresh never waits longer than the limit."""
         age = Signal(range(2 * REFRESH_WAIT))
         with m.If(waits):
             m.d.sync += age.eq(age + 1)

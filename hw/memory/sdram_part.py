@@ -19,7 +19,7 @@ PART_BITS = (16, 32)
 REFRESH_SHARE = 0.995
 """Part of the refresh interval that the controller uses.
 
-A refresh waits for the burst before it, and after a reset all wait for the power-up pause.
+A refresh waits for the burst before it, and after a reset all refreshes wait for the power-up pause.
 """
 
 
@@ -95,8 +95,8 @@ class SdramPart:
     def timings(self, clock_hz: float, refresh_group: int = 1) -> SdramTimings:
         """Return all times in cycles of a clock.
 
-        A sequential read is as fast with either CAS latency, so the one is chosen whose data come soonest after the
-        clock.
+        A sequential read is equally fast with every CAS latency. So this chooses the CAS latency with the shortest time
+        from the clock to the data.
 
         Parameters
         ----------
@@ -110,7 +110,7 @@ class SdramPart:
         if not latencies:
             shortest = min(self.period_ns.values())
             raise LuternError(
-                f"{self.name} is asked to run at {clock_hz / 1e6:g} MHz, its data sheet ends at "
+                f"{self.name} is asked to run at {clock_hz / 1e6:g} MHz, but its data sheet ends at "
                 f"{1e3 / shortest:g} MHz; choose a slower clock or a faster part."
             )
 
@@ -202,9 +202,10 @@ class SdramTimings:
 
 
 def any_part(data_bits: int) -> SdramTimings:
-    """Return timings at 100 MHz that suit all parts of this width in boards/sdram_parts.py: x32 of 8 MB, else of 32 MB.
+    """Return timings at 100 MHz that suit all parts of this width in boards/sdram_parts.py.
 
-    A slower clock keeps all times except the refresh interval, which is counted in cycles of 100 MHz.
+    A part has 8 MB if it is 32 bits wide, otherwise 32 MB. At a slower clock all these times are kept, except the
+    refresh interval, which counts cycles of 100 MHz.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ class PhaseStepper(wiring.Component):
     i : stream of 16 bits signed, input
         Steps; positive ones are later.
     o : stream of 16 bits signed, output
-        The sum of all steps so far, one item when those of ``i`` were made.
+        The sum of all steps so far. An item comes when the steps of an item of ``i`` were made.
     step : 1 bit, output
         PHASESTEP of the PLL.
     dir : 1 bit, output

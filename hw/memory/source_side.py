@@ -7,15 +7,15 @@ when.
                     ▲           stream                                  │
                     └── room ◄── credit: depth - level - owed ◄─────────┘
 
-*Credit.* Every client has a FIFO of ``depth`` words. ``owed`` counts the words that it was promised and that are not in
-the FIFO yet. A job is offered only while level + owed leaves room for two bursts: that of the job, and that of the job
+*Credit.* Every client has a FIFO of ``depth`` words. ``owed`` counts the words that were promised and are not in the
+FIFO yet. A job is offered only while level + owed leaves room for two bursts: that of this job, and that of the job
 before it, which ``room`` may not include yet. So with any latency of the source, no word is requested without room.
 
 *Cycles.* A client's next job comes 2 cycles after one is accepted (MEASURE, OFFER), and 3 at the end of a request. A
 source that takes 8 cycles for a burst never waits for a job while ``in_flight`` words are promised. ``depth`` is at
-least in_flight + 2 bursts + CROSSING. The last one is the number of words by which a level may be late: one for a
-register, and two and a half for the crossing. The source idles only if the record stream is shorter than a burst (3
-cycles for its words), or if a client does not take its words.
+least in_flight + 2 bursts + CROSSING. A level may be late by some words, at most CROSSING: one word for a register, and
+two and a half for the crossing. The source idles only if the record stream is shorter than a burst (3 cycles for its
+words), or if a client does not take its words.
 
 A write is given only when the reader of its client has no more job to give, so reads and writes of a client stay in
 order.
@@ -34,7 +34,7 @@ from lutern.hw.memory.source_watch import Fault, SourceWatch
 from lutern.hw.memory.word_source import Client, SourceShape, WordPort
 
 CROSSING = 8
-"""Words by which a level may be late, because it crosses from the other clock domain."""
+"""Largest number of words by which a level may be late, because it crosses from the other clock domain."""
 ROOM_BURSTS = 2
 """Bursts that must have room: that of the job, and that of a job before it that ``room`` does not include yet."""
 
@@ -80,7 +80,7 @@ class Credit:
     used : register
         Words in the FIFO, or owed.
     promised, arrived : 1 bit, register
-        A job was accepted, a word came, in the cycle before.
+        In the cycle before, a job was accepted, or a word came.
     """
 
     def __init__(self, client: Client, depth: int) -> None:
@@ -111,7 +111,7 @@ class SourceSide(wiring.Component):
     levels : array of ``range(depth + 1)``, input
         Level of each client's FIFO, at most two cycles old where words enter.
     enters : a bit for each client, output
-        ``port.word`` is its next word.
+        ``port.word`` is the next word of this client.
     port : ``WordPort``, output
         The word source.
     rests : 1 bit, output
@@ -200,7 +200,7 @@ class SourceSide(wiring.Component):
         owed = self._add_credits(m, granted, accepts)
         self._join_watch(m, watch, granted, owed)
 
-        # Levels are some cycles old, so nothing may have moved for as many cycles.
+        # Levels are some cycles old. So this side rests only after as many cycles in which nothing moved.
         still = self.still
         empty = ~Cat(self.levels[client] != 0 for client in shape.clients).any()
         nothing = ~self.going & at_rest & port.idle & ~owed & empty

@@ -82,8 +82,8 @@ class SourceWatch(wiring.Component):
 
     Latency
     -------
-    1 cycle from a word for the wrong client to ``fault``. ``WATCH_CYCLES`` without an awaited word, ``ACCEPT_CYCLES``
-    without an accepted job.
+    1 cycle from a word for the wrong client to ``fault``. A silent source becomes a fault after ``WATCH_CYCLES``
+    without an awaited word, or ``ACCEPT_CYCLES`` without an accepted job.
 
     Reference
     ---------

@@ -7,12 +7,12 @@
       idle ◄───────────────────────────────────────────────
 
 A *job* reads 1 to ``burst`` words of one aligned block of ``burst`` words, or writes one word. A source accepts jobs in
-order. It answers a read with exactly its words, in order, each once, from the cycle after it accepted the job on. It
-never holds a word back: the reader gives a job only if it has room for every word. A read returns what every write
-accepted before it has written. All signals belong to the clock domain of the source, ``memory``.
+order. It answers a read with exactly its words, in order and each once. The first word comes in the cycle after the job
+was accepted, or later. A source never holds a word back: the reader gives a job only if it has room for every word. A
+read sees all writes that were accepted before it. All signals belong to the clock domain of the source, ``memory``.
 
 Within the chip, a job that is not accepted yet may be replaced by a more urgent one, or withdrawn. At a port of the top
-(``PortSource``) it is stable until it is accepted, as any payload of a stream.
+(``PortSource``) it is stable until it is accepted, like the payload of every stream.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from amaranth.lib.wiring import In, Out
 
 
 class Client(IntEnum):
-    """Names whom a word is read for.
+    """Names the client that a word is read for.
 
     Members
     -------
@@ -56,7 +56,7 @@ class SourceShape:
     burst : int
         Largest number of words of a job, a power of two.
     page_bits : int
-        log2 of the words of a page, which a source may open before its first job; ``address_bits`` if it has none.
+        log2 of the words of a page, which a source may open before its first job; ``address_bits`` if it has no pages.
     client_bits : int
         Width of ``client``: 1 without ``Client.STATE``.
     is_trusted : bool

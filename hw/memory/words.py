@@ -14,7 +14,7 @@ The record stream repeats endlessly, in bursts. Rows have priority at the next b
 has its own FIFO and is given only what fits into it, so a client that does not take its words does not delay a row.
 Requests of host and machine never overlap (machine_side.py).
 
-Reset applies to both domains together. A board has none, and there the domains may start in any order. Requests wait
+Reset applies to both domains together. A board has no reset, so there the domains may start in any order. Requests wait
 while the source initialises its part.
 
 Row latency, with one clock for both domains: 18 cycles and the source's latency; it can be longer by 2 bursts. Cost
@@ -83,7 +83,8 @@ class WordMemory(wiring.Component):
     o_test : stream of ``protocol.MEMORY_TEST_DONE.layout``, output
         Its result (see ``march_test.py``).
     fault : 2 bits (3 with memory "axi"), output
-        ``Fault``, and above it whether a bus refused something. A bit stays 1, and then no other promise holds.
+        ``Fault``, and in the next higher bit whether a bus refused something. A bit that is 1 stays 1, and from then on
+        no word is reliable.
 
     Numerics
     --------
@@ -91,7 +92,7 @@ class WordMemory(wiring.Component):
 
     Latency
     -------
-    It is that of the source and some 18 cycles; see the row latency above.
+    Some 18 cycles more than the latency of the source; see the row latency above.
 
     Reference
     ---------

@@ -27,7 +27,7 @@ from lutern.model_ref.fixed import MANTISSA_BITS
 from lutern.model_ref.norm import CODE_MAX
 
 CODE_SHIFT = 26
-"""|u| 2^shift and R have 17 bits each, and R is 127/128 of 2^33 / largest: the shift is 33 - 7 bits."""
+"""Shift of the product |u| R: R is 127/128 * 2^33 / largest, so the code 127 |u| / largest is |u| R / 2^(33 - 7)."""
 CODE_ROUND = 1 << (CODE_SHIFT - 1)
 
 
@@ -100,7 +100,7 @@ class Quantiser(wiring.Component):
         row_bits, bank_bits = (rows - 1).bit_length(), exact_log2(banks)
         # As in hw/pipeline/vectors.py, no place is left unused if the number of rows is no power of two.
         is_low = config.streams > 1 and rows != 1 << row_bits
-        depth = config.streams * rows  # the same in both orders
+        depth = config.streams * rows  # the same in both orders of streams and rows
         attrs = {"ram_style": "distributed"} if in_luts(config, depth) else {}
         s = Stages(m)
 

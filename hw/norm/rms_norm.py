@@ -113,8 +113,8 @@ class RmsNorm(wiring.Component):
     x to the first codes of one stream. It is ``largest_latency(config)`` + 8, so it is one cycle more with several
     streams.
 
-    `scale_latency`, `first_interval` and `next_interval` are the other cycles of one stream, for an operation that came
-    16 cycles before its vector and outputs that do not stall. No cycle is lost between passes on one vector if the
+    `scale_latency`, `first_interval` and `next_interval` are the other times of one stream. They hold if an operation
+    came 16 cycles before its vector, and if outputs do not stall. No cycle is lost between passes on one vector if the
     first has `first_interval` beats and the others `next_interval`. `schedule` computes the cycles of several streams.
 
     A beat of the next vectors must come at the earliest 6 cycles before the ``last`` beat of ``final_stream`` appears

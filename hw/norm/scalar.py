@@ -4,7 +4,7 @@ R = 127 / largest, y = 1 / sqrt(ss + eps), and the scale of the codes:
 
     i_op ─► 1 / producer_scale^2 * e1 [* e2] ─► largest ─► RECIPROCAL ─► R ─► factor       critical: 7 cycles
        each stream in turn                          │  │      └─► largest * K
-                                                    │  └─► o_pass, 5 cycles ahead of R
+                                                    │  └─► o_pass, 5 cycles before R
                      squares of g ─► LeadingBits ─► + ..  * e2 ─┐
                                ss ─► LeadingBits ───────────────┴─► + ─► ROOT ─► y * (largest * K) ─► o_scale
 

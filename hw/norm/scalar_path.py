@@ -74,7 +74,7 @@ class ScalarPath:
     scaled : 1 bit
         The scale of the operation and stream is ready in ``t``.
     for_root, for_largest : 1 bit
-        What the table's address is made of.
+        The table's address comes from the operand of the root, or from the largest.
     """
 
     def __init__(self, m: Module, config: HwConfig, scalar: Any) -> None:

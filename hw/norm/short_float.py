@@ -1,4 +1,4 @@
-"""Gateware twins of the short floats of ``model_ref.fixed``.
+"""The operations of ``model_ref.fixed`` on short floats, in gateware.
 
 Most are combinational pieces, cut where a register belongs:
 
@@ -74,7 +74,7 @@ def round_up(kept: Value, half: Value) -> Value:
 def round_product(product: Value) -> tuple[Value, Value]:
     """Return the 17-bit magnitude of a 34-bit product, and whether it lies one bit higher.
 
-    It is the twin of ``multiply_float``.
+    It rounds as ``multiply_float`` does.
     """
     high = product[PRODUCT_BITS - 1]
     kept = Mux(high, product[17:34], product[16:33])

@@ -133,7 +133,7 @@ class NormStatistics(wiring.Component):
             m.d.sync += pending.eq(ends)
 
         def place(came: Value, stream: Value, stages: int) -> Value:
-            """Return, after ``stages`` + 1 cycles, the stream of the beat that came, else the stream asked for."""
+            """Return the stream of the beat that came ``stages`` + 1 cycles before, or ``stream`` if none came."""
             return s.register(Mux(came, s.delay(stream, stages), self.stream)) if streams > 1 else of
 
         elements = [self._element(s, index) for index in range(self.config.results_per_cycle)]
@@ -196,7 +196,7 @@ class NormStatistics(wiring.Component):
     def _element(self, s: Stages, index: int) -> tuple[list[Value], tuple[Value, Value]]:
         """Return register 6 of one element.
 
-        These are its three u, and p as (mantissa, how many bits its exponent lies below the top).
+        These are its three u, and p as (mantissa, distance of its exponent from the top).
         """
         payload = self.i_x.payload
         x = payload.x.word_select(index, X_BITS).as_signed()

@@ -22,7 +22,7 @@ from amaranth.lib.wiring import In, Out
 CREDITS = 16
 """Largest number of items in flight and waiting together: the depth of a distributed RAM."""
 ROOM = 2
-"""Cycles from an item that leaves to one that enters in its place."""
+"""Cycles from the exit of an item to the entry of the item that takes its place."""
 FIFO_BITS = 208
 """Largest number of bits of one FIFO. A wider item is split over several, so that each can be placed near its bits."""
 

@@ -32,7 +32,11 @@ class Stages:
 
         Parameters
         ----------
-        value : ValueLike The value to delay. name : str | None Name of the register in the netlist. reset_less : bool
+        value : ValueLike
+            The value to delay.
+        name : str | None
+            Name of the register in the netlist.
+        reset_less : bool
             Reset does not clear the register.
         """
         value = Value.cast(value)
@@ -46,7 +50,9 @@ class Stages:
 
         Parameters
         ----------
-        value : ValueLike The value to delay. stages : int
+        value : ValueLike
+            The value to delay.
+        stages : int
             Number of registers.
         name : str | None
             Prefix of their names.
@@ -72,7 +78,9 @@ def own_register(m: Module, value: ValueLike, *, cells: bool) -> Any:
     ----------
     m : Module
         The module that gets the flip-flops, in domain ``sync``.
-    value : ValueLike The input of the flip-flops. cells : bool
+    value : ValueLike
+        The input of the flip-flops.
+    cells : bool
         Instantiate flip-flops of the ECP5. Otherwise an ordinary register is made.
     """
     value = Value.cast(value)
@@ -102,7 +110,7 @@ def saturate(value: Value, bits: int) -> Value:
 
 
 def clamp(value: Value, outside: Value, sign: Value, bits: int) -> Value:
-    """Return ``value`` in ``bits`` signed bits, or if ``outside`` the symmetric limit that has this ``sign``."""
+    """Return ``value`` in ``bits`` signed bits, or, if ``outside`` is 1, the symmetric limit with this ``sign``."""
     limit = Cat(Const(1, 1), (~sign).replicate(bits - 2), sign)
     return Mux(outside, limit, value[:bits])[:bits].as_signed()
 

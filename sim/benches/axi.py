@@ -99,7 +99,7 @@ async def valid_waits_for_no_ready(dut: Any) -> None:
 
 @cocotb.test()
 async def a_slow_port(dut: Any) -> None:
-    """While one port gives nothing, the source requests only what the FIFOs of the other ports hold."""
+    """While one port gives nothing, the source requests only words for which the other FIFOs have room."""
     bench = Bench(dut)
     await start(dut)
     await bench.wake()
@@ -123,7 +123,7 @@ async def run_jobs(bench: Bench, count: int) -> None:
 
 @cocotb.test()
 async def reads_wait_for_writes(dut: Any) -> None:
-    """While writes are not answered, MOST_WRITES are accepted, and only reads of the record stream."""
+    """While no write is answered, MOST_WRITES writes are accepted, and no reads but those of the record stream."""
     bench = Bench(dut)
     await start(dut)
     bench.hold("b", port=bench.ports - 1)
@@ -184,7 +184,7 @@ async def beats_of_before_a_reset(dut: Any) -> None:
         bench.ignores = True
         for burst in range(2):
             await bench.job(burst * BURST, BURST)
-        await bench.until(lambda: not any(bench.valid("ar")), "a burst is not asked for")
+        await bench.until(lambda: not any(bench.valid("ar")), "a burst is not requested")
         bench.hold("r", held)
         await ClockCycles(dut.clk, 8)
         dut.rst.value = 1

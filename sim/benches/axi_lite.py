@@ -70,21 +70,21 @@ class Rules:
                 owed = min(self.taken["aw"], self.taken["w"]) if channel == "b" else self.taken["ar"]
                 if valid:
                     self.require(
-                        self.answered[channel] < owed, f"{channel.upper()}VALID before what it answers is taken"
+                        self.answered[channel] < owed, f"{channel.upper()}VALID before its request is accepted"
                     )
                     if not self.read(f"{channel}ready"):
                         held[channel] = payload
                     else:
                         self.answered[channel] += 1
             if self.read("awready") or self.read("wready"):
-                self.require(self.read("awvalid") and self.read("wvalid"), "READY of a write of which a half is there")
+                self.require(self.read("awvalid") and self.read("wvalid"), "READY for a write without address or data")
             self._measure("w", ("aw", "w"), "b", asked)
             self._measure("r", ("ar",), "r", asked)
             for channel in self.taken:
                 self.taken[channel] += self.read(f"{channel}valid") and self.read(f"{channel}ready")
 
     def _measure(self, name: str, requests: tuple[str, ...], answer: str, asked: dict[str, int]) -> None:
-        """Measure cycles from the first in which a whole request is there and no answer is left."""
+        """Measure cycles from the first one in which a whole request is present and no answer is left."""
         if self.read(f"{answer}valid"):
             if name in asked:
                 self.latencies[name].append(cycle_now() - asked.pop(name))
@@ -184,12 +184,12 @@ async def registers(dut: Any) -> None:
         answer = await bench.master.read(address, 4)
         bench.require(answer.resp == AxiResp.SLVERR, f"a read of {address:#x} was answered with {answer.resp.name}")
     await bench.poke(DATA_AT + 1, 1, AxiResp.SLVERR, size=1)
-    bench.require(await bench.status() == (bench.fifo_bytes, 0), "what was refused has changed something")
+    bench.require(await bench.status() == (bench.fifo_bytes, 0), "a refused access has changed something")
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def a_full_fifo(dut: Any) -> None:
-    """As many bytes are taken as STATUS has room for; the next one gets SLVERR and is not taken."""
+    """The FIFO takes as many bytes as STATUS shows; the next byte gets SLVERR and is not taken."""
     bench = Bench(dut)
     sink = StreamSink(dut, "o", pause="none")
     closed = [True]
@@ -212,7 +212,7 @@ async def a_full_fifo(dut: Any) -> None:
     bench.require(await bench.status() == (bench.fifo_bytes, bench.fifo_bytes), "STATUS of a full FIFO to the host")
     found = [await bench.peek(DATA_AT) for _ in back]
     bench.require(found == [byte | HAS_BYTE for byte in back], "other bytes reached the host")
-    bench.require(not await bench.peek(DATA_AT) & HAS_BYTE, "a byte out of nothing")
+    bench.require(not await bench.peek(DATA_AT) & HAS_BYTE, "a byte that nobody sent")
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")

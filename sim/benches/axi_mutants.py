@@ -97,7 +97,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "half a write": Mutant('"wstrb").eq(~Const(0,', '"wstrb").eq(~Const(1,', JOBS, "one whole beat"),
     "no last beat": Mutant('self._axi(index, "wlast").eq(1),', "", JOBS, "one whole beat"),
-    "w ahead of aw": Mutant(
+    "w before aw": Mutant(
         'for channel in ("aw", "w", "ar")).any()',
         'for channel in ("w", "ar")).any()',
         "valid_waits_for_no_ready",

@@ -45,7 +45,7 @@ class Bench:
             self.banks = [[[0] * self.config.max_width for _ in range(self.config.streams)] for _ in range(2)]
 
     def vector(self, length: int, *row_groups: int) -> None:
-        """Queue a vector for each stream, and operations on it, all but the last of which keep it."""
+        """Queue a vector for each stream, and operations on it. All operations but the last one keep the vector."""
         config, draw = self.config, self.draw
         bank, per_cycle, columns = self.banks[self.bank], config.codes_per_cycle, config.columns
         for stream, codes in enumerate(bank[: self.active]):

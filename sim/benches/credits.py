@@ -1,4 +1,4 @@
-"""Bench of a pipeline that never stalls: items in order, none lost, full rate, no more in flight than have room."""
+"""Bench of a pipeline that never stalls: items in order, none lost, full rate, no more than fit in flight."""
 
 from __future__ import annotations
 

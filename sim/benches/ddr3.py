@@ -80,7 +80,7 @@ class Bench:
         await RisingEdge(self.dut.clk)
 
     async def sequence(self, first: int, count: int) -> None:
-        """Request aligned bursts in order; the page after that of the waiting burst is announced ahead."""
+        """Request aligned bursts in order; ``ahead`` is the page after that of the waiting burst."""
         t, before = self.timings, self.source.sent_count
         for address in range(first, first + count, self.burst):
             self.read(address % t.words, self.burst)
@@ -167,12 +167,12 @@ async def latency(dut: Any) -> None:
     bench.read(2, 1)
     await bench.rest()
     shut = bench.came[-1] - bench.entered.items[-1][0]
-    assert shut == base + rcd, bench.text(f"{shut} cycles to a shut bank")
+    assert shut == base + rcd, bench.text(f"{shut} cycles to a closed bank")
 
 
 @cocotb.test()
 async def no_cycle_is_lost(dut: Any) -> None:
-    """Over many pages a word comes every two cycles; only refreshes interrupt them, as long as the formula says."""
+    """Over many pages a word comes every two cycles; only refreshes interrupt, for as long as the formula says."""
     bench = Bench(dut)
     await bench.begin()
     t = bench.timings
@@ -208,7 +208,7 @@ async def refreshes_are_on_time(dut: Any) -> None:
             passed = (cycle_now() - since) // t.refresh_interval
             made = to_int(dut.refreshes) - begun
             assert passed - 2 * t.refresh_group <= made <= passed + t.refresh_group, bench.text(f"{made} of {passed}")
-    for bank in range(1 << t.bank_bits):  # every row once more
+    for bank in range(1 << t.bank_bits):  # read every row once more
         for row in range(1 << t.row_bits):
             bench.read(bench.page(row, bank), 1)
     await bench.rest()

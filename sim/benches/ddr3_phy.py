@@ -1,4 +1,4 @@
-"""Bench of the DDR3 PHY: the gateware tries settings, which are compared with those that the models' times need."""
+"""Bench of the DDR3 PHY: the gateware tries settings, and those that work must be the expected ones."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ async def scan(dut: Any, limit: int = 2000) -> dict[str, int]:
 
 @cocotb.test()
 async def settings_are_those_expected(dut: Any) -> None:
-    """Each byte works with the settings with which it should, and with no others."""
+    """Each byte works with the expected settings, and with no others."""
     masks = await scan(dut)
     dut._log.info(" ".join(f"{name} {mask:032b}" for name, mask in masks.items()))
     wanted = bench_parameters()["wanted"]

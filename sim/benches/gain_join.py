@@ -25,7 +25,7 @@ from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, start, to_int, unpack
 
 KINDS = ((0, 1, 3), (0, 1, 1), (0, 0, 1), (1, 0, 0))
-"""(bounds, outer, matrices): of h, of v or y, of w, of the rows of f."""
+"""(bounds, outer, matrices) of the operations: for h, for v or y, for w, and for the rows of f."""
 INPUTS = ("i_op", "i_group", "i_x", "i_sums")
 
 
@@ -54,7 +54,7 @@ class Bench:
         dut.final_stream.value = self.active - 1
 
     def check(self, cycle: int, payload: int) -> None:
-        """Compare; items of a tuple that the operation does not have may have any value, and count as 0."""
+        """Compare an item. Parts of a tuple that the operation does not have may have any value, and count as 0."""
         layout = gathered_payload(self.config)
         fields = unpack(layout, payload)
         some = (1 << ITEM_BITS * (1 + fields["matrices"])) - (1 if fields["outer"] else 1 << ITEM_BITS)

@@ -225,7 +225,7 @@ async def every_table_entry(dut: Any) -> None:
     wins; with one unit more the second token wins."""
     bench = Bench(dut, vocab=2)
     await start(dut)
-    back = (1 << 32) - 1 - (1 << sampling.JUMP_LOG2)  # number of draws back from a word to the seed that begins with it
+    back = (1 << 32) - 1 - (1 << sampling.JUMP_LOG2)  # as many draws lead from a word back to its seed
     temperatures = (4096, 1000, 65535)
     for entry in range(len(sampling.TABLE)):
         octave, cell = divmod(entry, 1 << sampling.CELL_BITS)

@@ -1,4 +1,4 @@
-"""Bench of hw/memory/host.py: words in any order, lost or doubled, leave in order and once; WANT is always true.
+"""Bench of hw/memory/host.py: words in any order, lost or doubled, leave in order and once; each WANT has right counts.
 
 `parameters`: config (fields of HwConfig), pause (of all streams), frames.
 """
@@ -75,8 +75,7 @@ class Bench:
         )
 
     async def settled(self) -> dict[str, int]:
-        """Return the request of the chip after all words have come to rest; the chip has reported it after the last
-        frame."""
+        """Return the last WANT after all words have been handled; the chip sends it after a frame of dropped words."""
         await self.words.drained()
         await ClockCycles(self.dut.clk, 60)
         sequence, want = self.wants[-1]
@@ -122,12 +121,12 @@ async def a_full_fifo_drops_and_says_so(dut: Any) -> None:
     depth = bench.config.memory_words
     bench.frame(0, depth + 40)
     want = await bench.settled()
-    assert (want["taken"], want["offset"]) == (0, depth), "the FIFO holds other than memory_words"
+    assert (want["taken"], want["offset"]) == (0, depth), "the FIFO does not hold memory_words"
 
 
 @cocotb.test()
 async def rows(dut: Any) -> None:
-    """A row's words overtake those of records; words of another row, or out of turn, are dropped."""
+    """A row's words overtake those of records; words of another row, or in a wrong order, are dropped."""
     bench = Bench(dut)
     await start(dut)
     dut.running.value = 1

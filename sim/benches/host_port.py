@@ -238,7 +238,7 @@ async def damaged_weights(dut: Any) -> None:
 
 @cocotb.test()
 async def a_step_that_takes_too_long(dut: Any) -> None:
-    """The limit counts from the begin of the run, and again from each token; a token within the limit has no other
+    """The limit counts from the start of the run, and again from each token; a token within the limit has no other
     effect.
 
     0 means no limit, however long a step takes.

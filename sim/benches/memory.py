@@ -30,7 +30,7 @@ class _Stopped:
 
 
 class _Running:
-    """The component with that reset."""
+    """Acts as the component, but has `_Stopped` as its reset."""
 
     def __init__(self, dut: Any) -> None:
         self._dut, self.rst = dut, _Stopped(dut)
@@ -302,8 +302,8 @@ async def rows_go_first(dut: Any) -> None:
             ]
             assert rows == expected, "latency, or a pause in a row"
             if bench.resident:
-                assert consecutive(bench.cycles("o_words")), "words wait for nothing"
-                assert consecutive(bench.cycles("o_trits")), "trits wait for nothing"
+                assert consecutive(bench.cycles("o_words")), "words wait without a reason"
+                assert consecutive(bench.cycles("o_trits")), "trits wait without a reason"
             else:
                 shared = sorted(bench.cycles("o_words") + rows)
                 assert consecutive(shared), "a cycle in which the port idles"

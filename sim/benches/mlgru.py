@@ -24,8 +24,8 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_no
 
 LATENCY = 11
 F_TO_I, I_TO_I, I_TO_G, I_TO_FEW_G, FEW = 3, 7, 8, 13, 5
-"""Smallest number of cycles between beats: of one place, of one index (chained), of a vector, and of a vector of few
-beats."""
+"""Least cycles from F to I of the same place, from I to I of the same index (chained), and from the last I to the first
+G, also for a vector of ``FEW`` beats or fewer."""
 OFFSET = 3
 """First beat of S that is used, so that bases are never 0."""
 LARGEST = (1 << 17) - 1
@@ -35,8 +35,8 @@ which "zeros" leaves; "open" after it shows how the S of "ties" is rounded."""
 
 
 def ties(frac: int, elements: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return even elements: z is a tie of its rounding, or one less. Odd elements: the same for the S that follows S =
-    0."""
+    """Return a layer's inputs for which rounding meets a tie, or one less than a tie: the rounding of z in even
+    elements, and that of the S that follows S = 0 in odd elements."""
     data = {key: np.zeros(elements, dtype=np.int64) for key in ("f", "bound", "i", "g")}
     for k in range(elements):
         below = k // 2 % 2
@@ -251,7 +251,7 @@ class Bench:
         assert self.scalar_checks >= len(names) * self.layers
 
     def check_cycles(self) -> None:
-        """Without pauses latency, one beat a cycle, and the waits of the interlocks are exact."""
+        """Without pauses the latency, the rate of a beat a cycle, and the waits of the interlocks are exact."""
         inputs = [(cycle, unpack(self.layout, item)) for cycle, item in self.entered.items]
         g_cycles = [cycle for cycle, item in inputs if item["op"] == Op.G]
         assert {b - a for a, (b, _) in zip(g_cycles, self.left.items, strict=True)} == {LATENCY}

@@ -124,7 +124,7 @@ class Bench:
 
 @cocotb.test()
 async def edges_then_random(dut: Any) -> None:
-    """Send vectors back to back, from four beats (three others between two visits of a place) to the longest."""
+    """Send vectors back to back, from four beats (three others separate two uses of a place) to the longest."""
     bench = Bench(dut)
     await start(dut)
     longest = bench.config.max_width // bench.lanes

@@ -182,8 +182,8 @@ async def a_beat_waits_for_the_scale_of_its_stream(dut: Any) -> None:
 
 @cocotb.test()
 async def scales_stay_until_the_next_ones(dut: Any) -> None:
-    """Check the host's results at the end of a token, while operations without a scale, and one that waits,
-    continue."""
+    """At the end of a token the scales stay for the host, while operations without a scale pass and one with a scale
+    waits."""
     bench = Bench(dut)
     await start(dut)
     bench.operation(Op.HEAD, 2)

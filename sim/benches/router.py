@@ -15,7 +15,7 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_no
 OUTPUTS = {RecordKind.OP: "o_op", RecordKind.GAINS: "o_gains", RecordKind.TRITS: "o_trits"}
 UNKNOWN = (0, *range(6, 16))
 LONG = 5000
-"""Words of a record whose length needs more bits than a 16-bit word has besides the kind."""
+"""Length of a record that needs more bits than a 16-bit word has besides the kind."""
 
 
 class Bench:
@@ -98,7 +98,7 @@ class Bench:
         for board in self.boards.values():
             board.finish()
         wrong = set(self.checked) ^ set(self.checks_ended)
-        assert not wrong, f"checked in cycles {sorted(wrong)[:5]}, and the last words of CHECKs not, seed {self.seed}"
+        assert not wrong, f"checked is not the end of a CHECK in cycles {sorted(wrong)[:5]}, seed {self.seed}"
 
 
 @cocotb.test()

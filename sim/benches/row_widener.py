@@ -30,7 +30,7 @@ class Bench:
             getattr(dut, name).value = 0
 
     def row(self, elements: int, narrow: bool) -> tuple[list[int], list[int]]:
-        """Return the words of a random row, and the words as which it must leave."""
+        """Return the words of a random row, and the words that must leave for it."""
         items = self.generator.integers(0, 1 << ITEM_BITS, elements).astype(np.uint16)
         if narrow:
             items &= np.uint16(0xFFF0)
@@ -60,7 +60,7 @@ class Bench:
         return cycles
 
     async def end_row(self) -> None:
-        """Flush; before that one more word may be taken, as by an unpacker that runs ahead."""
+        """Flush. Before that, one more word may be taken, as by an unpacker that reads ahead."""
         self.dut.o__ready.value = self.draw.getrandbits(1)
         await ClockCycles(self.dut.clk, self.draw.randrange(1, 3))
         self.dut.flush.value = 1

@@ -76,7 +76,7 @@ class Bench:
         await RisingEdge(self.dut.clk)
 
     async def sequence(self, first: int, count: int) -> None:
-        """Request aligned bursts in order; the page after that of the waiting burst is announced ahead."""
+        """Request aligned bursts in order; ``ahead`` is the page after that of the waiting burst."""
         for address in range(first, first + count, BURST):
             self.read(address % self.timings.words, BURST)
         page, before = -1, self.source.sent_count
@@ -137,12 +137,12 @@ async def latency(dut: Any) -> None:
     bench.read(2, 1)
     await bench.rest()
     shut = bench.came[-1] - bench.entered.items[-1][0]
-    assert shut == base + t.rcd, bench.text(f"{shut} cycles to a shut bank")
+    assert shut == base + t.rcd, bench.text(f"{shut} cycles to a closed bank")
 
 
 @cocotb.test()
 async def no_slot_is_lost(dut: Any) -> None:
-    """Over many pages only refreshes interrupt the words, as long as the formula says."""
+    """Over many pages only refreshes interrupt the words, for the slots that the formula gives."""
     bench = Bench(dut)
     await start(dut)
     t = bench.timings
@@ -181,7 +181,7 @@ async def refreshes_are_on_time(dut: Any) -> None:
             passed = (cycle_now() - since) // t.refresh_interval
             made = to_int(dut.refreshes) - begun
             assert passed - 2 * t.refresh_group <= made <= passed + t.refresh_group, bench.text(f"{made} of {passed}")
-    for bank in range(1 << t.bank_bits):  # every row once more
+    for bank in range(1 << t.bank_bits):  # read every row once more
         for row in range(1 << t.row_bits):
             bench.read((row << t.bank_bits | bank) << t.column_bits, 1)
     await bench.rest()

@@ -105,7 +105,7 @@ async def a_march_finds_faults(dut: Any) -> None:
     for line in range(bench.parameters["column_bits"]):
         dut.joined.value = 1 << line
         result = await bench.march(0, 128)
-        assert result["errors"] and result["wanted"] != result["got"], f"address line {line} does nothing: not found"
+        assert result["errors"] and result["wanted"] != result["got"], f"a dead address line {line} is not found"
     dut.joined.value = 0
     assert (await bench.march(0, 1))["errors"] == 0
     assert (await bench.march(127, 1))["errors"] == 0

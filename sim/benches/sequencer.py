@@ -300,7 +300,8 @@ class Loop:
             )
 
     def check(self) -> int:
-        """Check every token with its row, counts, flag and answer, and that held ports hold; returns their number."""
+        """Check row, counts, flag and answer of every token, and that held ports are stable; return the number of
+        tokens."""
         left = tokens = cycles = beats = words = 0
         feeds: dict[int, dict[str, int]] = {}
         rows: deque[dict[str, int]] = deque()  # rows to request, from the next cycle on
@@ -352,8 +353,8 @@ class Loop:
 
 @cocotb.test()
 async def tokens_loop_on_the_chip(dut: Any) -> None:
-    """Play runs of any streams and counts: rows come in order, each as soon as its token came; ports hold; counters
-    count."""
+    """Play runs of any streams and counts. Rows come in order, each as soon as its token came. Held ports are stable,
+    and counters count."""
     loop = Loop(dut)
     await start(dut)
     total = 0

@@ -36,7 +36,7 @@ async def items_pass(dut: Any) -> None:
 
 @cocotb.test()
 async def one_item_waits(dut: Any) -> None:
-    """A blocked output reaches the input one item later, and not before."""
+    """A blocked output stalls the input one item later, and not before."""
     dut.o__ready.value = 0
     source = StreamSource(dut, "i")
     entered = StreamMonitor(dut, "i")

@@ -233,7 +233,7 @@ async def widest_row(dut: Any) -> None:
 
 @cocotb.test()
 async def latency_and_rate(dut: Any) -> None:
-    """Without pauses sums come `latency` cycles after the row group's end, and it waits only for the one ahead."""
+    """Without pauses sums come `latency` cycles after a row group, which waits only for the row group before it."""
     bench = Bench(dut)
     config = bench.config
     await start(dut)

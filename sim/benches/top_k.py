@@ -143,7 +143,7 @@ async def cycles(dut: Any) -> None:
     for climbs in range(kept):
         sums = -(10 * place)
         at = bench.vocab // 2
-        sums[at] = -10 * (kept - 1 - climbs) + 1  # above ``climbs`` of the k; the least is dropped
+        sums[at] = -10 * (kept - 1 - climbs) + 1  # greater than ``climbs`` of the k; the least is dropped
         first = len(bench.entered.items)
         bench.source.queue(bench.step([sums]))
         await bench.settle()

@@ -6,7 +6,7 @@
     tokens of steps ──► i_token ───────┘       └─► o_token ─► host
 
 Steps, passes and rows come at any time: tokens may wait for words, and words may be two passes ahead. A `Fault` damages
-one block, row or pass. As from the router, the words that end a block are marked by the headers that came.
+one block, row or pass. As the router does, the bench finds the end of a block from the headers that came.
 """
 
 from __future__ import annotations
@@ -420,7 +420,7 @@ async def damage(dut: Any) -> None:
                 # A block without an end is found at the end of the next one, or of the pass.
                 assert found["place"] == fault.block, f"{found}, {where}"
             await bench.set_up(Fault())
-            assert bench.reference.damage == found, f"forgotten in a reset, {where}"
+            assert bench.reference.damage == found, f"a reset has changed the damage, {where}"
             assert await bench.run(most, 1) == most, where
             assert bench.reference.damage == {**found, "kind": Damage.NONE}, where
 

@@ -1,6 +1,6 @@
 """Residual and Glu get the place of values before the values; with these wrappers, benches give both at once.
 
-i ─┬─► place ─────────────► block       for operations whose values come so
+i ─┬─► place ─────────────► block       for operations whose values come later
    └─► values, cycles later ─┘
 """
 

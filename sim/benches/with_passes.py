@@ -14,7 +14,7 @@ from lutern.hw.layouts import quantised_payload
 
 
 class WithPasses(wiring.Component):
-    """``block`` with an ``i_codes`` that can wait, in place of ``may_begin`` and ``begins``."""
+    """``block`` with an ``i_codes`` that has back-pressure, in place of ``may_begin`` and ``begins``."""
 
     def __init__(self, block: CodeMemory) -> None:
         self.block = block

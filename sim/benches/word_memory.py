@@ -137,7 +137,7 @@ async def state_is_read_and_written(dut: Any) -> None:
 
 @cocotb.test()
 async def a_faulty_source_is_named(dut: Any) -> None:
-    """A source that is mute, answers another client, or takes no job is named by its code, and never without reason."""
+    """A source that is mute, answers another client, or takes no job gives its own fault; a good source gives none."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()

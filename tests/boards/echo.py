@@ -1,6 +1,6 @@
-"""A chip without a machine, for builds of seconds: what comes over the serial line is sent back.
+"""A chip without a machine, which is built in seconds. It sends back the bytes that come over the serial line.
 
-As a program: `lutern` with that chip in every machine's place.
+Run as a program, this file is `lutern` with that chip in place of every machine.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Block RAMs of a large machine's trits: those of one address stand side by side, on sites that the part has."""
+"""Block RAMs of a large machine's trits: those that share an address register are adjacent, on sites of the part."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PART = FPGAS["LFE5U-85F"]
 
 
 def netlist(banks: int, parts: int, most: int) -> dict:
-    """Block RAMs as yosys names them, in no order; beside them logic of a part, and another memory."""
+    """Return a netlist with block RAMs as yosys names them, in no order, with logic of a part and another memory."""
     cells = {
         f"top.memory.parts.part_{bank}_{part}.{item}.0": {"type": "DP16KD", "attributes": {"src": "x"}}
         for item in reversed(range(most))
@@ -32,7 +32,7 @@ def places(sites: dict[str, str]) -> dict[str, tuple[int, int, int]]:
 
 
 def test_sites_of_the_part() -> None:
-    """As many as the part has, each with its number among four."""
+    """The part has as many block RAMs as its rows and columns of sites give."""
     sites = [
         (left + 2 * number, row)
         for left in PART.block_ram_columns
@@ -44,7 +44,7 @@ def test_sites_of_the_part() -> None:
 
 
 def test_one_address_side_by_side() -> None:
-    """Two banks of six parts of 16: no site twice, and a group no wider than its columns are apart."""
+    """For two banks of six parts of 16 block RAMs, no site is used twice, and each group is on adjacent columns."""
     groups = trit_groups(netlist(2, 6, 16)["modules"]["top"]["cells"])
     assert len(groups) == 12
     assert groups[1] == [f"top.memory.parts.part_1_0.{item}.0" for item in range(16)]
@@ -60,7 +60,7 @@ def test_one_address_side_by_side() -> None:
 
 
 def test_smaller_group_is_left_to_the_placer() -> None:
-    """The last part of a beat, cut short: the other groups stand where they would beside a whole one."""
+    """If the last part of a beat is smaller, the other groups have the same sites as with a whole last part."""
     whole = trit_groups(netlist(2, 6, 16)["modules"]["top"]["cells"])
     sites = side_by_side(PART, whole)
     cut = [group if ".part_0_5." not in group[0] else group[:12] for group in whole]
@@ -70,7 +70,7 @@ def test_smaller_group_is_left_to_the_placer() -> None:
 
 
 def test_netlist_says_where() -> None:
-    """Only block RAMs of trits are placed, and keep their other attributes."""
+    """Only block RAMs of trits get a place. They keep their other attributes."""
     design = netlist(1, 3, 5)
     place_block_rams(design, PART)
     cells = design["modules"]["top"]["cells"]
@@ -80,7 +80,7 @@ def test_netlist_says_where() -> None:
 
 
 def test_nothing_is_placed_where_it_does_not_fit() -> None:
-    """A part whose sites are not listed, and more block RAMs than there are."""
+    """Nothing is placed if the sites of the part are not listed, or if there are too many block RAMs."""
     groups = trit_groups(netlist(2, 6, 16)["modules"]["top"]["cells"])
     assert side_by_side(FPGAS["LFE5U-25F"], groups) == {}
     assert side_by_side(PART, trit_groups(netlist(2, 7, 16)["modules"]["top"]["cells"])) == {}

@@ -1,6 +1,6 @@
-"""Every board takes its default machine: pins, clock, link, LEDs; and is what a second source says it is.
+"""Every board takes its default machine: pins, clock, link and LEDs, which equal those of a second source.
 
-``SECOND`` holds pins copied from the second source that each board's file names, not from what is tested here.
+``SECOND`` holds pins copied from the second source that each board's file names, not from the tested files.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ SDRAM_ICESUGAR = {
     "cs": "A14",
     "clk_en": "L16",
 }
-SDRAM_COLORLIGHT = {  # LiteX's order of DQ is another one
+SDRAM_COLORLIGHT = {  # LiteX has another order of DQ
     "a": "B13 C14 A16 A17 B16 B15 A14 A13 A12 A11 B12",
     "ba": "B11 C8",
     "clk": "B9",
@@ -97,7 +97,7 @@ COLORLIGHT_DQ = (
 
 
 def elaborated(board: Board, preset: str = "") -> tuple[Any, System]:
-    """The platform after the whole chip was elaborated on it, and the chip. RTLIL, which takes longest, is not made."""
+    """Elaborate the whole chip; return the platform and the chip. RTLIL, which takes longest, is not made."""
     platform, system = board.platform(), System(board, board.config(preset))
     platform.toolchain_prepare = lambda design, name, **options: None
     platform.prepare(system, "top")
@@ -105,7 +105,7 @@ def elaborated(board: Board, preset: str = "") -> tuple[Any, System]:
 
 
 def pins_of(platform: Any) -> dict[str, str]:
-    """Sites of everything that the chip uses, by the names of ports."""
+    """Return the sites that the chip uses, by the names of ports."""
     return {name: site for name, site, _ in platform.iter_port_constraints_bits()}
 
 
@@ -154,7 +154,7 @@ def test_sdram_pins(name: str) -> None:
     [(name, preset) for name, board in BOARDS.items() for preset in board.presets if preset in HOST_BLOCK_RAMS],
 )
 def test_weights_from_the_host(name: str, preset: str) -> None:
-    """The machine without weights needs nothing of a board but its link, and block RAM for state and vectors."""
+    """A machine without weights uses only the link of a board, and block RAM for state and vectors."""
     platform, system = elaborated(BOARDS[name], preset)
     assert system.config.memory == "host" and not any(pin.startswith("sdram") for pin in pins_of(platform))
     assert abs(system.clock_hz / system.divisor / system.baud - 1) <= BAUD_TOLERANCE
@@ -272,7 +272,7 @@ def test_the_rate_of_a_link(rates: tuple[int, ...], clock_hz: float, baud: int, 
 
 @pytest.mark.parametrize("rates", [FT2232H, FT231X, ONE_MEGABAUD], ids=["FT2232H", "FT231X", "1 Mbaud"])
 def test_no_faster_rate_is_left(rates: tuple[int, ...]) -> None:
-    """Of all pairs by hand, at every clock from 12 to 100 MHz."""
+    """The rate is the highest one that a plain search finds, at every clock from 12 to 100 MHz."""
     assert list(rates) == sorted(set(rates), reverse=True)
     for clock_hz in range(12_000_000, 100_000_000, 250_000):
         fits = [
@@ -285,7 +285,7 @@ def test_no_faster_rate_is_left(rates: tuple[int, ...]) -> None:
 
 
 def test_rates_of_ftdi() -> None:
-    """AN_120: nothing between 1 and 1.5 and 2; Linux's driver rounds to an eighth, so it makes what is asked for."""
+    """AN_120 has no divisors between 1, 1.5 and 2. Linux's driver rounds to 1/8, so it makes each rate of the list."""
     assert FT2232H[:5] == (12_000_000, 8_000_000, 6_000_000, 5_647_059, 5_333_333)
     assert FT231X[:4] == (3_000_000, 2_000_000, 1_500_000, 1_411_765)
     for highest, rates in ((12_000_000, FT2232H), (3_000_000, FT231X)):
@@ -310,7 +310,7 @@ def test_clock_that_makes_no_rate() -> None:
     [("ulx3s-25f", "sdram-x16", 39, 16), ("colorlight-i9", "sdram-x32", 49, 32)],
 )
 def test_sdram_system(name: str, preset: str, pin_count: int, bits: int) -> None:
-    """All pins of the part, each behind one register of its own cell; the clock behind a cell of two rates."""
+    """All pins of the part are used. Each has one register in its own cell, and the clock pin has a DDR cell."""
     board = BOARDS[name]
     small = board.config(preset).with_(max_state=1024, trit_fifo_words=64, gain_fifo_words=64)
     platform = board.platform()

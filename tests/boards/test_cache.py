@@ -1,4 +1,4 @@
-"""Results are kept whole or not at all."""
+"""Results in the cache are complete, or they are not kept."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
 
 
 def test_another_process_is_first(tmp_path: Path) -> None:
-    """Its result stays if it is whole."""
+    """The result of another process that was first stays if it is complete."""
 
     def run(work: Path) -> None:
         (work / "wanted").write_text("second")
@@ -114,7 +114,7 @@ def test_another_process_is_first(tmp_path: Path) -> None:
 
 
 def test_no_room(tmp_path: Path) -> None:
-    """While it is made, and while it is sealed."""
+    """There is no room while a result is made, or while it is sealed."""
 
     def full(work: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "file")
@@ -129,7 +129,7 @@ def test_no_room(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left(tmp_path: Path) -> None:
-    """It goes at the next start, whether anything is made then or not."""
+    """The next start removes the rest of a killed process, even if it makes nothing."""
     make(tmp_path / "a")
     (tmp_path / f"{UNFINISHED}left" / "work").mkdir(parents=True)
     make(tmp_path / "a")
@@ -208,7 +208,7 @@ def test_digest_tells_parts_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     ],
 )
 def test_what_the_variable_means(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, folder: str) -> None:
-    """A home folder is expanded, a relative path is one of the working folder."""
+    """A home folder is expanded, and a relative path begins at the working folder."""
     if given.startswith("~root") and Path("~root").expanduser() != Path("/root"):
         pytest.skip("the home of root is elsewhere")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -235,7 +235,7 @@ def test_writable_or_refused(tmp_path: Path) -> None:
 
 
 def test_webassembly_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What the tools compile goes into the user's cache, else under LUTERN_CACHE, else it is refused."""
+    """Compiled code of the tools goes into the user's cache, else under LUTERN_CACHE, else it is refused."""
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

@@ -1,4 +1,4 @@
-"""The PHY of DDR3 at the pins of every board: cells, constraints and clocks. The machine has next to nothing in it."""
+"""The PHY of DDR3 at the pins of every board: cells, constraints and clocks. The machine is almost empty."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DDR3_BOARDS = [name for name, board in BOARDS.items() if board.ddr3]
 
 
 class Echo(wiring.Component):
-    """What a system joins: the link, which gives the bytes back, and DFI, whose words change them."""
+    """A small block in place of ``Top``: it sends the bytes of the link back, changed by the words of DFI."""
 
     def __init__(self, config: HwConfig, timings: Ddr3Timings) -> None:
         dfi = Dfi(timings.bank_bits, timings.pin_address_bits, timings.word_bits)
@@ -55,7 +55,7 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def machine(board: Board) -> HwConfig:
-    """The first for the board's DDR3."""
+    """Return the board's first preset with DDR3."""
     return board.config(next(preset for preset in board.presets if preset.startswith("ddr3")))
 
 
@@ -106,7 +106,7 @@ CELLS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DDR3_BOARDS)
 def test_the_pins_are_placed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Place and route takes the pins: bytes in the groups of their strobes, edge clocks where they must be."""
+    """Place and route accepts the pins: bytes are in the groups of their strobes, and edge clocks at legal places."""
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
     board = BOARDS[name]
     plan = make_plan(board, machine(board))

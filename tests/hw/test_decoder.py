@@ -19,7 +19,7 @@ SEED = 20
 
 
 def run(config: HwConfig, *, model: ModelConfig = MODEL, pause: str = "none", seed: int = SEED, **more: Any) -> None:
-    """The decoder's bench on one machine and one random model."""
+    """Run the decoder's bench with one machine and one random model."""
     parameters = {"config": asdict(config), "model": asdict(model), "pause": pause, **more}
     run_bench(Decoder(config), "lutern.sim.benches.decoder", parameters=parameters, seed=seed)
 
@@ -115,13 +115,13 @@ def test_other_machines(shape: dict[str, int]) -> None:
     ids=lambda model: f"V{model.vocab_size}-d{model.hidden_size}-L{model.num_hidden_layers}-m{model.intermediate_size}",
 )
 def test_other_shapes(model: ModelConfig, machine: HwConfig) -> None:
-    """Vectors shorter than the pipelines, no multiple of rows or columns, one row group, the widest that fits."""
+    """Vectors are shorter than the pipelines, no multiples of rows or columns, one row group, or as wide as fits."""
     run(machine, model=model)
 
 
 @pytest.mark.slow
 def test_the_widest_row_of_the_embedding_fits_its_fifo() -> None:
-    """P 4: a group of four 16-bit codes wastes most of a word, and the whole row waits for the gains behind it."""
+    """With P = 4, a group of four 16-bit codes fills a part of a word only. The whole row waits in the FIFO."""
     model = ModelConfig(vocab_size=6, hidden_size=64, num_hidden_layers=1, intermediate_size=64)
     run(
         STREAMED.with_(
@@ -152,7 +152,7 @@ WIDE_MACHINES = {
         WIDE.with_(name="512-two", word_bytes=64, rows=20, columns=32, results_per_cycle=4, codes_per_cycle=16),
     )
 }
-"""Bits of a word, and how many words a beat of trits has. From 256 bits on an operation is one word."""
+"""Each name gives the bits of a word, and the words in a beat of trits. From 256 bits on an operation is one word."""
 QUICK_WIDE = ("64-one", "256-one")
 
 
@@ -165,7 +165,7 @@ def test_wide_words(name: str, pause: str) -> None:
 
 
 TORN = ModelConfig(vocab_size=5, hidden_size=22, num_hidden_layers=2, intermediate_size=30)
-"""A row's last word of 8 bytes, four codes, has two of the row."""
+"""The last word of a row has four codes of 2 bytes, and only two of them belong to the row."""
 TORN_MACHINES = {
     "resident": preset("tiny").with_(name="torn", word_bytes=8, columns=16, streams=2, max_state=512),
     "stream": STREAMED.with_(name="torn", rows=5, columns=8, word_bytes=8, streams=2),

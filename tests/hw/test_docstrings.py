@@ -1,4 +1,4 @@
-"""The docstring of every component has five sections, names every member, and states the latency that the class has.
+"""The docstring of every component has five sections, names every member, and states the real latency of the class.
 
     Parameters   Members   Numerics   Latency   Reference          "None." where a section does not apply
 
@@ -44,7 +44,7 @@ TABLE = re.compile(r"``(\w+)`` by ``(\w+)``: ([^.]+)\.")
 
 
 def components() -> set[type[wiring.Component]]:
-    """All components of the gateware, by a walk over its modules."""
+    """Return all components of the gateware."""
     modules = [importlib.import_module(info.name) for info in pkgutil.walk_packages(lutern.hw.__path__, "lutern.hw.")]
     classes = [(module.__name__, value) for module in modules for value in vars(module).values()]
     return {
@@ -55,14 +55,14 @@ def components() -> set[type[wiring.Component]]:
 
 
 def sections(component: Any) -> tuple[str, dict[str, str]]:
-    """The first paragraph of a docstring, and the text of each section by its title, in order."""
+    """Return the first paragraph of a docstring, and the text of each section by its title, in order."""
     first, *rest = re.split(r"^(\w+)\n-{3,}$", inspect.cleandoc(component.__doc__ or ""), flags=re.MULTILINE)
     titles = (title.strip() for title in rest[::2])
     return first.partition("\n\n")[0].strip(), dict(zip(titles, (text.strip() for text in rest[1::2]), strict=True))
 
 
 def wrong_sections(component: type) -> Iterator[str]:
-    """What is wrong with the sections."""
+    """Yield a sentence for each error in the sections."""
     first, found = sections(component)
     if len(first.split()) < 3 or not first.endswith("."):
         yield f"it begins with {first!r}; begin with a sentence"
@@ -72,7 +72,7 @@ def wrong_sections(component: type) -> Iterator[str]:
 
 
 def wrong_members(component: Any, instances: Sequence[Any]) -> Iterator[str]:
-    """What is wrong with the lines of Members, held against the signatures of all instances."""
+    """Yield a sentence for each error in Members, compared with the signatures of all instances."""
     members = [item for instance in instances for item in instance.signature.members.items()]
     named = []
     for left, right in LINE.findall(sections(component)[1].get("Members", "")):
@@ -92,7 +92,7 @@ def wrong_members(component: Any, instances: Sequence[Any]) -> Iterator[str]:
 
 
 def wrong_bits(text: str, some: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Members whose shape is another than a text of the form of ``BITS`` says."""
+    """Yield each member, with its shape, whose shape differs from a text of the form ``BITS``."""
     said = BITS.fullmatch(re.split(r", (?:always ready, )?(?:input|output)", text)[0])
     for name, member in some if said else ():
         shape = member.signature if member.is_signature else member.shape
@@ -104,7 +104,7 @@ def wrong_bits(text: str, some: Sequence[tuple[str, Any]]) -> Iterator[tuple[str
 
 
 def entries(text: str) -> dict[str, int]:
-    """The cycles of a table by what they are "for": "5 for 4, 6 for 8 and 16"."""
+    """Return the cycles of a table such as "5 for 4, 6 for 8 and 16", by the key that follows "for"."""
     found = {}
     for clause in re.split(r",\s+", text):
         cycles, keys = re.fullmatch(r"(\d+)\s+for\s+(.+)", clause).groups()  # type: ignore[union-attr]
@@ -113,13 +113,13 @@ def entries(text: str) -> dict[str, int]:
 
 
 def key_of(instance: Any, key: str) -> str:
-    """A field of the instance's config, or what a function of its class says about that."""
+    """Return a field of the instance's config, or the result of a function of its class for that config."""
     config = instance.config
     return str(getattr(config, key) if hasattr(config, key) else getattr(instance, key)(config))
 
 
 def wrong_latencies(component: type, instances: Sequence[Any]) -> Iterator[str]:
-    """What is wrong with the figures under Latency."""
+    """Yield a sentence for each wrong figure under Latency."""
     text = sections(component)[1].get("Latency", "")
     figures = FIGURE.findall(text)
     tables = [(name, key, entries(cycles)) for name, key, cycles in TABLE.findall(text)]

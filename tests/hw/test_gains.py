@@ -33,7 +33,7 @@ CASES = [
 
 
 class JoinOfSums(wiring.Component):
-    """A join whose bounds meet sums, as in ``ResultsControl``; and a clock, which it has no use for when T is 1."""
+    """A join whose bounds meet sums, as in ``ResultsControl``. A register gives the bench a clock, even if T is 1."""
 
     def __init__(self, join: GainJoin) -> None:
         self.join = join
@@ -67,7 +67,7 @@ class JoinOfSums(wiring.Component):
 
 
 def run(lanes: int, streams: int, active: int, pause: str, kind: type[GainJoin] = GainJoin, width: int = 16) -> None:
-    """``width``: beats of the longest vector."""
+    """Run the bench; ``width`` is the number of beats of the longest vector."""
     values = {"results_per_cycle": lanes, "streams": streams, "max_width": width * lanes, "max_vocab": 1}
     join = kind(HwConfig("bench", **values))  # type: ignore[arg-type]
     run_bench(

@@ -1,4 +1,4 @@
-"""Latencies of docs/engine.md and of docstrings are those of the blocks; the test of a block holds it to its own."""
+"""The latencies in docs/engine.md and in docstrings equal those of the classes, which the blocks' own tests check."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ RESULTS = (1, 2, 4, 8)
 
 
 def cell(step: str) -> str:
-    """The cycles in the row whose step begins so."""
+    """Return the cycles in the row whose step begins with ``step``."""
     found = re.findall(rf"^\| {re.escape(step)}[^|]*\| ([^|]*) \|$", PAGE, re.MULTILINE)
     assert len(found) == 1, f"{len(found)} rows begin with {step!r}"
     return str(found[0])
 
 
 def clauses(text: str) -> dict[int, int]:
-    """Cycles by what they are "for": "6 for P = 1 and 2, 7 for 4"."""
+    """Return the cycles in a text such as "6 for P = 1 and 2, 7 for 4", by the number that follows "for"."""
     found = re.findall(r"(\d+) for (?:[CP] = )?(\d+)(?: and (\d+))?", text)
     return {int(key): int(latency) for latency, *keys in found for key in keys if key}
 
 
 def cycles(text: str, p: int = 0) -> int:
-    """A sum of numbers and p."""
+    """Return the value of a sum of numbers and p."""
     return sum(p if term == "p" else int(term) for term in text.split(" + "))
 
 
@@ -62,7 +62,7 @@ def test_constants() -> None:
     assert cycles(cell("sum → value")) == SumScale.latency
     assert cycles(cell("largest → R")) == NormScalar.factor_latency
     assert cycles(cell("R → first Q codes")) == Quantiser.latency - Quantiser.factor_stage
-    assert NormScalar.pass_latency + Quantiser.factor_stage == NormScalar.factor_latency, "R stands when it is wanted"
+    assert NormScalar.pass_latency + Quantiser.factor_stage == NormScalar.factor_latency, "R is valid when it is used"
     assert [cycles(text) for text in cell("sum → v of up").split(" / ")] == [Glu.latency, Residual.latency]
     resident = {ResidentMemory.row_latency_of(config) for config in PRESETS.values() if config.source == "resident"}
     assert cell("token → first word") == f"{resident.pop()} resident, {StreamedMemory.row_latency} streamed"
@@ -85,7 +85,7 @@ def test_code_memory() -> None:
 
 
 def test_barrier() -> None:
-    """The sum of the column, of the machine that the page names."""
+    """The page has the sum of its column, for the machine that it names."""
     config = machine(results=4, rows=32, columns=32)
     norm = largest_latency(config) + NormScalar.pass_latency + Quantiser.latency
     blocks = [SumScale.latency + Mlgru.latency, Glu.latency, Residual.latency]
@@ -97,7 +97,7 @@ def test_barrier() -> None:
 
 
 def stated() -> Iterator[tuple[str, str, int]]:
-    """Module, class and latency of the docstrings that give one to a class with one latency."""
+    """Yield module, class and latency of each docstring that states a single latency."""
     for path in sorted((ROOT / "hw").rglob("*.py")):
         module = ".".join(("lutern", *path.relative_to(ROOT).with_suffix("").parts))
         for node in ast.parse(path.read_text()).body:

@@ -18,7 +18,7 @@ def block_rams(config: HwConfig) -> float:
 
 
 def test_depths_follow_lanes() -> None:
-    """Eight times the lanes read the trits in an eighth of the beats; a depth that is given stays."""
+    """Eight times as many lanes need an eighth of the beats. A depth that is given is kept."""
     wide = choose_machine("sim-64", ["rows=32"]).config
     assert wide.lanes == 512 and wide.trit_beats == preset("sim-64").trit_beats // 8
     assert block_rams(wide) <= block_rams(preset("sim-64"))
@@ -42,7 +42,7 @@ def test_nothing_follows_from_nothing(name: str) -> None:
 
 
 def test_names() -> None:
-    """Two machines of different fields have different names, which say what they come from."""
+    """Machines with different fields have different names, which begin with the preset's name."""
     two = [choose_machine("sim-64", [f"rows={rows}"]).config.name for rows in (8, 16)]
     assert len(set(two)) == 2 and all(name.startswith("sim-64-") for name in two)
     assert choose_machine("sim-64", ["rows=8"]).config == choose_machine("sim-64", ["rows=8"]).config

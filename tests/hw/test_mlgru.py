@@ -80,7 +80,7 @@ def test_streams(lanes: int, active: int, chained: bool, source: str, sink: str)
 
 @pytest.mark.parametrize("streams", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_states_beyond_16_bits(streams: int) -> None:
-    """81,920 words of state, as 32 layers of 2,560 elements have; the last of them are used."""
+    """The last of 81,920 words of state are used; so many are needed for 32 layers of 2,560 elements."""
     run(1, streams=streams, active=streams, max_state=81_920, first=81_920 - 3 * 16 * streams, seed=30 + streams)
 
 

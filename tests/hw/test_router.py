@@ -14,7 +14,7 @@ from lutern.sim.runner import run_bench
 PAUSES = ("none", "random", "bursty", "alternating")
 ROUTERS: dict[str, dict[str, Any]] = {
     "16": {"word_bytes": 2},  # a header of two words
-    "24": {"word_bytes": 3},  # one that fills its word
+    "24": {"word_bytes": 3},  # a header that fills its word
     "72": {"word_bytes": 9},
     "144": {"word_bytes": 18},
 }
@@ -22,7 +22,7 @@ UNPACKERS: list[tuple[dict[str, Any], tuple[int, ...]]] = [
     ({"word_bytes": 2}, (1, 2, 4)),  # 1, 2 and 4 words a group
     ({"word_bytes": 8, "streams": 2}, (1, 2, 4)),  # 4, 2 and 1 groups a word
     ({"word_bytes": 9, "results_per_cycle": 2}, (1, 2, 4)),  # 2 and 1 groups a word, 2 words a group
-    ({"word_bytes": 18, "results_per_cycle": 4}, (1,)),  # 2 groups a word, and two bytes of nothing
+    ({"word_bytes": 18, "results_per_cycle": 4}, (1,)),  # 2 groups a word, and two unused bytes
 ]
 ASSEMBLERS: dict[str, dict[str, Any]] = {
     "one": {"rows": 5, "columns": 4, "word_bytes": 4},

@@ -16,7 +16,7 @@ SEED = 57
 MACHINES: dict[str, dict[str, Any]] = {
     "16": {"word_bytes": 2},
     "16, two results": {"word_bytes": 2, "results_per_cycle": 2},  # two words a group
-    "40": {"word_bytes": 5, "results_per_cycle": 2},  # a byte that no item uses
+    "40": {"word_bytes": 5, "results_per_cycle": 2},  # one unused byte a word
     "64, two results": {"word_bytes": 8, "results_per_cycle": 2},
 }
 
@@ -63,7 +63,7 @@ def test_mutation_is_found(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"word_bytes": 64, "rows": 20, "columns": 32, "results_per_cycle": 4}, True),
         ({"word_bytes": 8, "source": "resident"}, False),
         ({"word_bytes": 13, "rows": 4, "columns": 16, "results_per_cycle": 4}, True),
-        ({"word_bytes": 3, "rows": 30, "columns": 16, "results_per_cycle": 2}, False),  # an item in two words
+        ({"word_bytes": 3, "rows": 30, "columns": 16, "results_per_cycle": 2}, False),  # an item crosses two words
     ],
 )
 def test_machines_that_take_rows_of_12_bits(machine: dict[str, Any], takes: bool) -> None:

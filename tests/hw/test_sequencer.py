@@ -1,4 +1,4 @@
-"""The sequencer: operations dealt, queues full, tokens of several streams looping on the chip."""
+"""The sequencer: it distributes operations, its queues become full, and tokens of several streams loop on the chip."""
 
 import pytest
 from amaranth.hdl import Const, Elaboratable, Module, Value
@@ -36,7 +36,7 @@ def test_mutation_of_the_depth_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 class Eager(sequencer.Sequencer):
-    """Any operation begins a pass."""
+    """Lets any operation begin a pass."""
 
     def _in_order(self, m: Module) -> Value:
         return Const(1)
@@ -48,7 +48,7 @@ def test_mutation_of_the_order_is_found() -> None:
 
 
 class WrongRow(sequencer.Sequencer):
-    """All rows are those of stream 0."""
+    """Requests every row for stream 0."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = super().elaborate(platform)
@@ -57,7 +57,7 @@ class WrongRow(sequencer.Sequencer):
 
 
 class WrongFresh(sequencer.Sequencer):
-    """No state is ever fresh."""
+    """Never marks a state as fresh."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = super().elaborate(platform)
@@ -66,7 +66,7 @@ class WrongFresh(sequencer.Sequencer):
 
 
 class WrongBases(sequencer.Sequencer):
-    """The state of every stream begins at 0."""
+    """Places the state of every stream at 0."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = super().elaborate(platform)
@@ -75,7 +75,7 @@ class WrongBases(sequencer.Sequencer):
 
 
 class WrongWords(sequencer.Sequencer):
-    """Beats in the place of words."""
+    """Shows the number of beats as the number of words."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = super().elaborate(platform)

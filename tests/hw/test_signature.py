@@ -1,4 +1,4 @@
-"""The signature in gateware: narrow and wide words, exclusive ors of LUT4 that are given and of any."""
+"""The signature in gateware: narrow and wide words, with instantiated LUT4 and without."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def test_signature_with_pauses(pause: str) -> None:
 
 
 class Endless(SignatureCheck):
-    """A block goes on from the state of the one before."""
+    """Does not reset the state at the start of a block."""
 
     def _next(self, m: Module, first: Value, before: list[Value], word: Value, bits: list[int]) -> Value:
         return super()._next(m, Const(0), before, word, bits)
 
 
 class HalfCompared(SignatureCheck):
-    """The upper half of the state may be anything."""
+    """Does not compare the upper half of the state."""
 
     def _differs(self, m: Module, state: Value) -> Value:
         half = len(state) // 2

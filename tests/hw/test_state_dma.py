@@ -41,7 +41,7 @@ def run(lanes: int, word_bytes: int, streams: int, *, pause: str = "none", beats
 
 
 SHAPES = [(1, 2, 2), (1, 4, 1), (2, 64, 4)]
-"""Words of half a place, of one, of eight."""
+"""A word has half a place, one place, or eight places."""
 
 
 @pytest.mark.parametrize("pause", ["none", "random", "bursty"])
@@ -91,7 +91,7 @@ def test_recurrence(
 
 
 def mutant(module: ModuleType, right: str, wrong: str) -> dict[str, Any]:
-    """The names of a module in which one place of the source is another."""
+    """Return the names of a module after a part of its source was replaced."""
     source = inspect.getsource(module)
     assert source.count(right) == 1, f"{right!r} is there {source.count(right)} times"
     names: dict[str, Any] = {"__name__": module.__name__}

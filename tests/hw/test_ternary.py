@@ -34,7 +34,7 @@ ONE = [
     Shape(3, 2, 1, 1, 1, 4),
     Shape(2, 1, 1, 1, 1, 4),
 ]
-"""A power of two, the default's columns, rows and bytes that do not come out even, one lane in a chain of two, one."""
+"""Shapes: powers of two; the default's columns; rows and bytes with a remainder; two columns; one column."""
 MORE = [
     Shape(5, 4, 1, 4, 4, 5),
     Shape(5, 4, 1, 4, 3, 5),
@@ -43,7 +43,7 @@ MORE = [
     Shape(4, 8, 2, 2, 1, 6),
     Shape(2, 2, 2, 2, 2, 4),
 ]
-"""All streams of the machine and fewer; a row group of one beat."""
+"""Runs of all streams of the machine and of fewer streams, and a row group of one beat."""
 WIDE = [Shape(10, 2, 2, 2, 2, 4), Shape(2, 32, 1, 1, 1, 7)]
 
 
@@ -88,7 +88,7 @@ def test_pauses(shape: Shape, pause: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [*ONE, MORE[1], *WIDE])
 def test_cells(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The unit of CCU2C, whose model Yosys ships."""
+    """The unit is built of CCU2C cells, with Yosys' model of them."""
     monkeypatch.setattr(runner, "convert_verilog", lambda text: convert_verilog(text) + cell_models())
     run(shape, cells="ecp5")
     run(shape, "random", "edges_then_random", cells="ecp5")
@@ -114,7 +114,7 @@ def test_pair_tables_name_all_pairs() -> None:
 @pytest.mark.parametrize("table", range(4))
 def test_mutation_of_the_decoder_is_found(table: int, monkeypatch: pytest.MonkeyPatch) -> None:
     tables = list(unit.PAIR_TABLES)
-    tables[table] ^= 1 << (0, 0, 2, 2)[table]  # the pairs (0, +1) and (+1, 0): their 0 becomes something
+    tables[table] ^= 1 << (0, 0, 2, 2)[table]  # the 0 of the pairs (0, +1) and (+1, 0) becomes +1 or -1
     monkeypatch.setattr(unit, "PAIR_TABLES", tuple(tables))
     with pytest.raises(AssertionError, match=r"ternary\.sums, .*: token 0, layer \d+, index \d+, cycle \d+: got"):
         run(ONE[0], testcase="every_byte")

@@ -1,4 +1,4 @@
-"""The check of weights: no token of damaged ones leaves, and all of right ones do."""
+"""The check of weights: tokens of damaged weights do not leave, and all tokens of right weights do."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_slices() -> None:
 
 
 class Unsliced(WordCheck):
-    """Of all slices but the first nothing is compared."""
+    """Compares only the first slice."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)
@@ -63,7 +63,7 @@ class Unsliced(WordCheck):
 
 
 class Alike(WordCheck):
-    """All slices must end alike: two that were exchanged are taken."""
+    """Expects the same last state of all slices, so it accepts slices that were exchanged."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)
@@ -79,14 +79,14 @@ def test_mutation_of_the_slices_is_found(block: type[WordCheck], monkeypatch: py
 
 
 class Ungated(WeightCheck):
-    """Tokens do not wait for the trits."""
+    """Lets tokens leave before the trits are checked."""
 
     def _count_passes(self, m: Module, name: str, good: Value, spent: Value) -> Value:
         return super()._count_passes(m, name, good, spent) if name != "trit" else Const(1)
 
 
 class OnePassAhead(WeightCheck):
-    """A pass that was read ahead is forgotten."""
+    """Forgets a pass that was read ahead."""
 
     def _count_passes(self, m: Module, name: str, good: Value, spent: Value) -> Value:
         any_left = Signal()
@@ -96,14 +96,14 @@ class OnePassAhead(WeightCheck):
 
 
 class Unmoved(WeightCheck):
-    """Damage is noted, and tokens leave."""
+    """Notes damage, but lets tokens leave."""
 
     def _gate(self, m: Module, spent: Signal, may_leave: Value) -> None:
         super()._gate(m, spent, Const(1))
 
 
 class TokenAPass(WeightCheck):
-    """Each stream's token wants a pass of its own."""
+    """Uses up a pass for the token of each stream, not for each step."""
 
     def _gate(self, m: Module, spent: Signal, may_leave: Value) -> None:
         super()._gate(m, spent, may_leave)
@@ -111,14 +111,14 @@ class TokenAPass(WeightCheck):
 
 
 class AnyPlace(WeightCheck):
-    """All blocks and rows are of place 0."""
+    """Expects place 0 of all blocks and rows."""
 
     def _wanted(self, place: Value, mark: int) -> Value:
         return super()._wanted(Const(0, len(place)), mark)
 
 
 class AnyImage(WeightCheck):
-    """Blocks of every image are good: the lowest 32 bits of the state are not looked at."""
+    """Accepts blocks of every image, because it does not compare the lowest 32 bits of the state."""
 
     def _signature(self, m: Module, name: str, bits: int) -> SignatureCheck:
         check = super()._signature(m, name, bits)
@@ -127,7 +127,7 @@ class AnyImage(WeightCheck):
 
 
 class Forgetful(WeightCheck):
-    """A run begins as if no damage had been found since SETUP."""
+    """Forgets damage that was found between SETUP and a run."""
 
     def _note(self, m: Module, is_damaged: Signal, found: Found) -> None:
         super()._note(m, is_damaged, found)
@@ -136,14 +136,14 @@ class Forgetful(WeightCheck):
 
 
 class Rows(WeightCheck):
-    """Damaged rows are overlooked."""
+    """Ignores damaged rows."""
 
     def _note(self, m: Module, is_damaged: Signal, found: Found) -> None:
         super()._note(m, is_damaged, [item for item in found if item[0] != Damage.ROW])
 
 
 class LastPlace(WeightCheck):
-    """Tokens go on, and the last damage is told."""
+    """Lets tokens leave after damage, and reports the last damage, not the first."""
 
     def _note(self, m: Module, is_damaged: Signal, found: Found) -> None:
         super()._note(m, Signal(), found)
@@ -170,7 +170,7 @@ def test_mutation_is_found(block: type[WeightCheck]) -> None:
 
 
 def endless(m: Module, at: Signal, valid: Value, last: Value) -> None:
-    """Words are counted on: the length of a pass is known in the first one only."""
+    """Counts words without a restart, so only the first pass has the right length."""
     with m.If(valid):
         m.d.sync += at.eq(at + 1)
 

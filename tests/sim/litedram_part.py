@@ -1,13 +1,15 @@
-"""Writes modules made of LiteDRAM as Verilog: run by a Python that has LiteDRAM.
+"""Writes modules of LiteDRAM as Verilog. A Python that has LiteDRAM must run this program.
 
     python litedram_part.py '{"name": ..., "clock_hz": ..., "rows": ..., "rfc_ns": ..., ...}' module.v
 
-Without "postponing": a DDR3 part with a checker of timings, at DFI. With it: LiteDRAM's own controller, that many
-refreshes together, on such a part, and a reader of all words in order, which are counted.
+Without "postponing" the module is a model of a DDR3 part at DFI, with a checker of timings. With it the module has
+LiteDRAM's own controller of such a part, which makes that many refreshes together, and a reader that reads all words in
+order and counts them.
 
-Two faults of the checker are mended: it cuts a time given in clocks to picoseconds after the product, but its clock
-before, so that any clock that is no whole number of picoseconds is too fast for tCCD; and its claim about the refreshes
-of 64 ms is true of every late refresh, so the reader of the log leaves these lines out.
+Two faults of the checker are handled. It cuts the period of its own clock to whole picoseconds, but not the period from
+which it computes a time in clocks. So a period with a fraction of a picosecond seems too short for tCCD, and
+``ck_ns_to_ps`` corrects this. Its message about the refreshes of 64 ms comes with every late refresh, so the tests
+ignore these lines of the log.
 """
 
 import json
@@ -24,13 +26,13 @@ from migen.fhdl.verilog import convert
 
 
 def ck_ns_to_ps(self, value, tck):
-    """A time of so many clocks or nanoseconds, in picoseconds of clocks that are cut as the checker's own."""
+    """Return a time in picoseconds, from clocks or nanoseconds. A clock is cut to picoseconds, as the checker does."""
     clocks, ns = value
     return max((clocks or 0) * int(tck * 1e3), int((ns or 0) * 1e3))
 
 
 def make_module(given):
-    """The part's data."""
+    """Return the part's data for LiteDRAM."""
 
     class Part(DDR3Module):
         nbanks, nrows, ncols = 8, given["rows"], 1024
@@ -72,7 +74,7 @@ class Part(Module):
         )
 
     def ports(self):
-        """Those of DFI, named as in it."""
+        """Return the ports of DFI, with their names in DFI."""
         phases = self.phy.dfi.phases
         for number, phase in enumerate(phases):
             for name, _, _ in phase.layout:
@@ -81,7 +83,7 @@ class Part(Module):
 
 
 class Reader(Part):
-    """LiteDRAM's controller on it, and a reader."""
+    """LiteDRAM's controller, the model of the part, and a reader."""
 
     def __init__(self, given):
         super().__init__(given, is_checked=False)
@@ -103,7 +105,7 @@ class Reader(Part):
         ]
 
     def ports(self):
-        """The counters."""
+        """Return the counters."""
         self.words.name_override, self.cycles.name_override = "words", "cycles"
         return {self.words, self.cycles}
 

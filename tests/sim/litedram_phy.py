@@ -1,8 +1,8 @@
-"""Writes LiteDRAM's PHY for ECP5 as Verilog, settings and pads as ports: run by a Python that has LiteDRAM.
+"""Writes LiteDRAM's PHY for ECP5 as Verilog, with ports for settings and pads. A Python with LiteDRAM must run this.
 
     python litedram_phy.py '{"name": ..., "clock_hz": ..., "cl": ..., "cwl": ..., "address_bits": ...}' module.v
 
-A pad that goes both ways becomes three ports: `dq_o`, `dq_z`, `dq_i`, and so for dqs.
+A bidirectional pad becomes three ports: `dq_o`, `dq_z`, `dq_i`; dqs likewise.
 """
 
 import json

@@ -1,5 +1,7 @@
-"""Machines with AXI4 masters, over memories like DDR4 and HBM2: equal to the integer model, and how many of the cycles
-that the memories offer they use. Whole models of 1.3 and 2.7 billion parameters are slow: `pytest -s` prints figures.
+"""Machines with AXI4 masters, over memories like DDR4 and HBM2, equal the integer model.
+
+The tests also count how many of the words that the memories offer are taken, and `pytest -s` prints this share. The
+tests of whole models of 1.3 and 2.7 billion parameters are slow.
 """
 
 from __future__ import annotations
@@ -37,18 +39,18 @@ from watched import Watch
 SEED = 22
 MODEL = ModelConfig(vocab_size=50, hidden_size=96, num_hidden_layers=2, intermediate_size=160)
 DDR4 = WordTiming.dram(300e6, latency_least=60, latency_most=200, seed=SEED)
-"""A read takes 200 to 667 ns, and each port refreshes 350 ns in 7.8 us, at another time than the others."""
+"""A read takes 200 to 667 ns. Each port refreshes for 350 ns in 7.8 us, at a time of its own."""
 RANDOM = replace(DDR4, busy_share=0.3, pause_share=0.2)
 TWO_PORTS = preset("axi-x128").with_(memory_ports=2, memory_words=1 << 23, top_k=0)
-"""A beat of 128 bits over two ports of 64; `axi-x128` has one."""
+"""A machine with beats of 128 bits over two ports of 64 bits; `axi-x128` has one port."""
 EIGHT = TWO_PORTS.with_(name="eight", state="memory", streams=8, max_width=256, max_state=512, max_vocab=64)
 WIDE = preset("axi-x512").with_(top_k=0)
-"""Keeping the best takes cycles that depend on values, and all logits are compared."""
+"""It keeps all logits (``top_k`` is 0): all are compared, and no cycles depend on values."""
 HBM = preset("hbm-x4096").with_(top_k=0)
 NOTE_EVERY = 200
-"""Cycles between two looks at the counts: what happens in so many is counted for the token after or before."""
+"""Cycles between two readings of the counts. Events in so many cycles may count for the token before or after."""
 OFFERED = 0.99
-"""Of the cycles in which a port's memory gives words, those in which the machine takes one."""
+"""The machine must take at least this share of the words that the memory of a port offers."""
 
 
 class Watched(Watch, AxiBoard):
@@ -58,7 +60,7 @@ class Watched(Watch, AxiBoard):
         return [self.port_counts(index) for index in range(self.config.memory_ports)]
 
     def session(self, program: Program, timing: WordTiming) -> Session:
-        """A fresh one."""
+        """Reset the board, and return a new session."""
         self.reset()
         self.forget()
         self.set_word_timing(timing)
@@ -66,7 +68,7 @@ class Watched(Watch, AxiBoard):
 
 
 def library_of(config: HwConfig) -> Path:
-    """A simulation whose state can be saved."""
+    """Return the library of a simulation whose state can be saved."""
     return verilate(AxiTop(config), savable=True)
 
 
@@ -82,7 +84,7 @@ def weights() -> IntegerWeights:
 
 
 def test_equal_to_the_integer_model(board: Watched, weights: IntegerWeights) -> None:
-    """Every h, S and code, the tokens and the logits, with refreshes and random pauses on all channels."""
+    """Every h, S and code, the tokens and the logits are equal, with refreshes and random pauses on all channels."""
     machine = LockStep(board.session(lay_out(weights, board.config), RANDOM), board, weights)
     machine.run([Feed(7, fresh=True)], 3)
     machine.run([Feed(3)], 2)
@@ -93,8 +95,8 @@ def test_equal_to_the_integer_model(board: Watched, weights: IntegerWeights) -> 
 
 
 def decode(board: Watched, model: ModelConfig, tokens: int, saved: Path | None = None) -> None:
-    """So many tokens equal in every h, S, code and logit, then one more whose cycles are counted by the chip, by the
-    cycle model and by the bus. How far it has come is ``saved`` after each token, and a run that was ended goes on."""
+    """Check that every h, S, code and logit of ``tokens`` tokens is equal. Then chip, cycle model and bus count the
+    cycles of one more token. The state is ``saved`` after each token, so that an interrupted test can continue."""
     begun = time.monotonic()
     weights = integer_weights(large_checkpoint(model, SEED))
     program = lay_out(weights, board.config)
@@ -103,7 +105,7 @@ def decode(board: Watched, model: ModelConfig, tokens: int, saved: Path | None =
     machine = LockStep(session, board, weights, FastModel)
     token = 65 % model.vocab_size
     if saved and saved.exists():
-        with contextlib.suppress(LuternError):  # of another simulation, or damaged
+        with contextlib.suppress(LuternError):  # the file is of another simulation, or damaged
             token = int(machine.restore(saved)["token"])
     first = board.cycles
     for step in range(machine.steps, tokens):
@@ -135,7 +137,7 @@ def decode(board: Watched, model: ModelConfig, tokens: int, saved: Path | None =
 
 
 def slice_of(size: str, layers: int = 2) -> ModelConfig:
-    """Some layers of a released shape, with a small vocabulary."""
+    """Return the shape of some layers of a released model, with a small vocabulary."""
     return replace(PUBLISHED[size], num_hidden_layers=layers, vocab_size=256)
 
 
@@ -146,7 +148,8 @@ def test_two_layers_of_1_3b(board: Watched) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "tokens"), [("1.3b", 8), ("2.7b", 2)])
 def test_whole_models(size: str, tokens: int, request: pytest.FixtureRequest) -> None:
-    """1.3 and 2.7 billion parameters from four ports of 128 bits; goes on from the last token that was equal."""
+    """Models of 1.3 and 2.7 billion parameters run from four ports of 128 bits. An interrupted test continues after the
+    last equal token."""
     saved = request.config.cache.mkdir("whole-models") / f"{size}-{SEED}.npz"
     with Watched(WIDE, library=library_of(WIDE)) as board:
         decode(board, PUBLISHED[size], tokens, saved)
@@ -155,7 +158,7 @@ def test_whole_models(size: str, tokens: int, request: pytest.FixtureRequest) ->
 
 @pytest.mark.slow
 def test_eight_streams_with_their_state_in_the_memory(weights: IntegerWeights) -> None:
-    """Every h, S and code of eight conversations; writes of S go through the same ports as the weights."""
+    """Every h, S and code of eight conversations is equal, while writes of S use the same ports as the weights."""
     with Watched(EIGHT) as board:
         machine = LockStep(board.session(lay_out(weights, EIGHT), RANDOM), board, weights)
         for streams in (1, 2, 8):
@@ -174,8 +177,8 @@ def test_two_layers_of_2_7b_from_hbm() -> None:
 
 
 def test_saved_states(board: Watched, weights: IntegerWeights, tmp_path: Path) -> None:
-    """Another board goes on from a state that was saved between two runs: equal in all that is checked, and in every
-    register and cycle. A state that is damaged, or of another simulation, changes nothing."""
+    """Another board continues from a state that was saved between two runs. All checked values, all registers and all
+    cycles are equal. A state that is damaged, or of another simulation, changes nothing."""
     program, saved, later = lay_out(weights, board.config), tmp_path / "saved.npz", tmp_path / "later.npz"
     machine = LockStep(board.session(program, RANDOM), board, weights)
     machine.run([Feed(7, fresh=True)], 2)
@@ -185,7 +188,7 @@ def test_saved_states(board: Watched, weights: IntegerWeights, tmp_path: Path) -
         assert same.restore(saved)["note"].tolist() == [0, 1, 2] and same.checked == machine.checked
         assert other.cycles == board.cycles
         assert same.run([Feed(4)], 2).tokens == machine.run([Feed(4)], 2).tokens, f"seed {SEED}"
-        board.run(777)  # ends anywhere in what the machine reads ahead
+        board.run(777)  # stops while the machine reads ahead
         board.save(saved)
         other.restore(saved)
         for each, path in ((board, saved), (other, later)):
@@ -211,7 +214,7 @@ def test_saved_states(board: Watched, weights: IntegerWeights, tmp_path: Path) -
 
 
 def test_checks_can_fail(board: Watched, weights: IntegerWeights) -> None:
-    """A bit of a port's memory that changes is seen: the run is repeated from what the host loads again."""
+    """A flipped bit in a port's memory is found. The host loads the words again, and the run is repeated."""
     session = board.session(lay_out(weights, board.config), DDR4)
     expected = session.run([Feed(7, fresh=True)], 2).tokens
     place = session.program.sections[0][0] + 20

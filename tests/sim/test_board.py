@@ -73,7 +73,7 @@ def random_words(count: int, seed: int) -> NDArray[np.uint8]:
 
 
 def run_command(feeds: Sequence[tuple[int, bool]], count: int) -> bytes:
-    """RUN from each stream's token and `fresh`."""
+    """Return the payload of a RUN that begins with each stream's token and `fresh`."""
     head = RUN.pack(count=count, temperature=0, streams=len(feeds), chained=0)
     return head + b"".join(FEED.pack(token=token, state_base=0, fresh=fresh, seed=1) for token, fresh in feeds)
 
@@ -191,7 +191,7 @@ def test_run_before_setup(board: SimulatedBoard) -> None:
 
 
 def test_a_changed_memory_wants_a_setup(board: SimulatedBoard) -> None:
-    """WRITE and CHECKSUM stop the machine."""
+    """WRITE and CHECKSUM stop the machine, and a RUN after them is refused."""
     client = Client(board)
     for opcode, payload in (
         (Opcode.WRITE, WRITE.pack(address=0) + bytes(CONFIG.word_bytes)),
@@ -223,7 +223,7 @@ def test_resent_run_is_not_run_again(board: SimulatedBoard) -> None:
 
 
 class FaultyLine:
-    """A link that damages bytes in both directions: flipped, lost, doubled, inserted, exchanged; seeded."""
+    """A link that damages bytes in both directions, seeded: they are flipped, lost, doubled, inserted or exchanged."""
 
     def __init__(self, board: SimulatedBoard, seed: int, share: float) -> None:
         self.board, self.generator, self.share, self.fault_count = board, random.Random(seed), share, 0
@@ -257,7 +257,7 @@ class FaultyLine:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_bad_line_gives_right_bytes(seed: int) -> None:
-    """A fault in a third of all frames, pauses on both streams: memory and tokens are right, and no run ran twice."""
+    """With a fault in a third of all frames, and pauses, memory and tokens are right, and no RUN is executed twice."""
     words = random_words(600, seed)
     with new_board(pause_share=0.25, seed=seed) as board:
         line = FaultyLine(board, seed, share=1 / 3)
@@ -279,7 +279,7 @@ def test_a_bad_line_gives_right_bytes(seed: int) -> None:
 
 
 def session(board: SimulatedBoard, seed: int) -> int:
-    """One session over a bad line: an image, a model, runs; right bytes, or silence at a rate that explains it."""
+    """Run a session over a bad line: load, set up, run. All bytes are right, unless many faults end it in silence."""
     draw = random.Random(seed)
     board.reset()
     board.taps("token", clear=True)
@@ -298,7 +298,7 @@ def session(board: SimulatedBoard, seed: int) -> int:
             wanted += got
             assert board.taps("token").integers().tolist() == wanted, f"seed {seed}: a RUN ran twice"
     except SilenceError:
-        if line.rate < 2e-3:  # a line that is good enough: seed and sentence are in the traceback
+        if line.rate < 2e-3:  # such a line must not fail; the traceback has the seed and the message
             raise
     return line.fault_count
 
@@ -311,7 +311,7 @@ def test_sessions(board: SimulatedBoard) -> None:
 
 @pytest.mark.slow
 def test_20000_sessions(board: SimulatedBoard, request: pytest.FixtureRequest) -> None:
-    """Each run goes on with the seeds that the one before has left, and begins anew after 20,000."""
+    """Each run of this test takes the next 2,000 of 20,000 seeds."""
     cache = request.config.cache
     assert cache is not None
     first = int(cache.get("lutern/board_sessions", 200)) % 20_000
@@ -322,7 +322,7 @@ def test_20000_sessions(board: SimulatedBoard, request: pytest.FixtureRequest) -
 
 @pytest.mark.parametrize("seed", range(30))
 def test_in_step_within_one_frame(seed: int, board: SimulatedBoard) -> None:
-    """Junk, or a frame broken off anywhere: the next frame is answered."""
+    """After junk, or a frame that is cut anywhere, the next frame is answered."""
     generator = random.Random(seed)
     junk = generator.randbytes(generator.randint(0, 1500))
     frame = encode_frame(Opcode.WRITE, 5, WRITE.pack(address=0) + generator.randbytes(512))
@@ -427,7 +427,7 @@ def test_memory_that_forgets_is_found(board: SimulatedBoard) -> None:
 
 
 def test_a_load_goes_on_where_it_was_broken_off(board: SimulatedBoard, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what is not there is sent: the rest of an image that was broken off, nothing of one that is there."""
+    """A load sends only missing blocks: the rest of an interrupted load, and nothing if the image is complete."""
     words = random_words(CONFIG.memory_words, 3)
     block = 4 * CHUNK_BYTES // CONFIG.word_bytes
     monkeypatch.setattr(loader, "BLOCK_BYTES", 4 * CHUNK_BYTES)

@@ -1,4 +1,4 @@
-"""The model of the chip's end of the link against the gateware: the same answers to the same damaged line."""
+"""The model of the chip's end of the link and the gateware give the same answers to the same damaged line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Pair = tuple[SimulatedBoard, ModelChip]
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
-    """Gateware and model, whose memories begin with the same words."""
+    """Yield gateware and model, with the same words in their memories."""
     with SimulatedBoard(Loopback(CONFIG)) as board:
         chip = ModelChip(CONFIG)
         for address in range(0, WORDS, CHUNK_BYTES // CONFIG.word_bytes):
@@ -33,7 +33,7 @@ def pair() -> Iterator[Pair]:
 
 
 def answers(end: SimulatedBoard | ModelChip, line: bytes) -> bytes:
-    """The model gets each frame by itself, so that an INFO counts those that were dropped before it, not later ones."""
+    """Return all answers. The model gets each frame alone, so that an INFO counts only frames dropped before it."""
     for part in line.split(b"\xc0") if isinstance(end, ModelChip) else [line]:
         end.write(part + b"\xc0")
     found = b""
@@ -43,7 +43,7 @@ def answers(end: SimulatedBoard | ModelChip, line: bytes) -> bytes:
 
 
 def damaged_line(seed: int) -> bytes:
-    """Frames of which two in three are damaged: some are none, some too long, some of no opcode."""
+    """Return frames, of which two in three are damaged. Some are empty, some too long, some have no valid opcode."""
     draw = random.Random(seed)
     line = bytearray()
     for _ in range(FRAMES_A_LINE):
@@ -66,7 +66,7 @@ def damaged_line(seed: int) -> bytes:
 
 
 def compare(pair: Pair, seed: int) -> int:
-    """The same bytes come back, with the same count of dropped frames in INFO; how many bytes."""
+    """Check that the same bytes come back, with the same count of dropped frames in INFO; return their number."""
     board, chip = pair
     line = damaged_line(seed)
     got = answers(board, line)
@@ -75,13 +75,13 @@ def compare(pair: Pair, seed: int) -> int:
 
 
 def test_damaged_lines(pair: Pair) -> None:
-    """Ten thousand frames in `make test`."""
+    """Ten thousand frames are compared in `make test`."""
     assert sum(compare(pair, seed) for seed in range(QUICK)) > QUICK * FRAMES_A_LINE
 
 
 @pytest.mark.slow
 def test_a_million_frames(pair: Pair, request: pytest.FixtureRequest) -> None:
-    """Each run goes on with the seeds that the one before has left, and begins anew after the last."""
+    """Each run of this test takes the next seeds, and begins again after the last one."""
     cache = request.config.cache
     assert cache is not None
     first = int(cache.get("lutern/board_frames", QUICK)) % ALL

@@ -1,4 +1,4 @@
-"""Machines whose words, and S with more streams than one, are in DDR3 at DFI: tokens, logits and share of the peak."""
+"""Machines with their words in DDR3 at DFI (with several streams S, too): tokens, logits and share of the peak."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MODEL = ModelConfig(vocab_size=50, hidden_size=64, num_hidden_layers=2, intermed
 ONE = preset("ddr3-x16")
 TWO = ONE.with_(streams=2, state="memory")
 BUILT = {"clock_hz": 80_000_000, "memory_hz": 100_000_000}
-"""As ECPIX-5 and OrangeCrab are built."""
+"""The clocks of ECPIX-5 and OrangeCrab."""
 EIGHT = ONE.with_(
     streams=8,
     state="memory",
@@ -43,19 +43,19 @@ EIGHT = ONE.with_(
 
 
 def part(config: HwConfig) -> Ddr3Timings:
-    """The machine's part."""
+    """Return the timings of the machine's part."""
     timings = timings_for(config)
     assert isinstance(timings, Ddr3Timings)
     return timings
 
 
 def opened(board: SimulatedBoard, program: Program) -> Session:
-    """A session whose model came by the back door."""
+    """Return a session whose model was loaded by the back door."""
     return Session(Client(board, timeout_s=60.0, token_timeout_s=60.0), program, door=board)
 
 
 def check_tokens(session: Session, golden: GoldenSession, streams: int, steps: int) -> int:
-    """So many steps, each a run of its own with its logits compared; then cycles of the last of two in a run."""
+    """Compare tokens and logits of ``steps`` runs of one step; return the cycles of the second step of one more run."""
     tokens = [3 + 7 * stream for stream in range(streams)]
     for step in range(steps):
         begun = time.monotonic()
@@ -75,7 +75,7 @@ def check_tokens(session: Session, golden: GoldenSession, streams: int, steps: i
 
 
 def decode(config: HwConfig, model: ModelConfig, weights: IntegerWeights, streams: int, steps: int) -> float:
-    """Tokens a second of all streams together."""
+    """Check the tokens; return the tokens a second of all streams together."""
     program, begun = lay_out(weights, config), time.monotonic()
     with SimulatedBoard(simulated(config)) as board:
         session = opened(board, program)
@@ -97,7 +97,7 @@ def board() -> Iterator[SimulatedBoard]:
 
 
 def test_two_layers_of_370m(board: SimulatedBoard) -> None:
-    """Tokens and logits equal; what is read is the share of the peak that refreshing leaves."""
+    """Tokens and logits are equal, and the words are read at the share of the peak that refreshes leave."""
     weights = integer_weights(random_checkpoint(SLICE, SEED))
     program = lay_out(weights, ONE)
     cycles = check_tokens(opened(board, program), GoldenSession(weights), 1, 2)
@@ -107,7 +107,7 @@ def test_two_layers_of_370m(board: SimulatedBoard) -> None:
 
 
 def test_front_door_and_back_door(board: SimulatedBoard) -> None:
-    """Words that came over the link are where the back door finds them, and the other way round."""
+    """The back door finds the words that came over the link, and the link finds those of the back door."""
     words = np.random.default_rng(SEED).integers(0, 256, (600, ONE.word_bytes), dtype=np.uint8)
     first = ONE.memory_words - 700
     board.reset()
@@ -117,7 +117,7 @@ def test_front_door_and_back_door(board: SimulatedBoard) -> None:
 
 
 def test_leveling_at_dfi(board: SimulatedBoard) -> None:
-    """There every setting passes, so that a session with a port levels here, too."""
+    """At DFI every setting passes, so a session with a port can level a simulation without a PHY, too."""
     board.reset()
     found = level_reads(Client(board, timeout_s=60.0), ONE)
     assert all(level.passed == frozenset(SETTINGS) and level.chosen == Setting(3, 0) for level in found.of_bytes)
@@ -125,7 +125,7 @@ def test_leveling_at_dfi(board: SimulatedBoard) -> None:
 
 @pytest.mark.slow
 def test_eight_streams_with_their_state_in_ddr3() -> None:
-    """Every h, S and code of eight conversations."""
+    """Every h, S and code of eight conversations is equal."""
     weights = integer_weights(random_checkpoint(MODEL, SEED))
     with SimulatedBoard(simulated(EIGHT)) as board:
         machine = LockStep(opened(board, lay_out(weights, EIGHT)), board, weights)
@@ -138,7 +138,8 @@ def test_eight_streams_with_their_state_in_ddr3() -> None:
 
 @pytest.mark.slow
 def test_370m() -> None:
-    """8 tokens of one stream; two streams with S in the memory are 1.95 times as fast. `pytest -s` prints figures."""
+    """One stream makes at least 8 tokens a second; two streams with S in the memory are 1.95 times as fast. `pytest -s`
+    prints the figures."""
     model = PUBLISHED["370m"]
     weights = integer_weights(random_checkpoint(model, SEED))
     one = decode(ONE.with_(**BUILT), model, weights, 1, 8)

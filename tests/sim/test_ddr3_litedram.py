@@ -1,4 +1,4 @@
-"""The DDR3 controller under LiteDRAM's model of a part and its checker of timings: a second opinion, from others.
+"""The DDR3 controller with LiteDRAM's model of a part and LiteDRAM's checker of timings, as an independent check.
 
 It needs LiteDRAM (`pip install litedram==2024.12 litex==2024.12 migen==0.10.0`, the extra `ddr3-check`), here or in the
 environment whose Python LUTERN_LITEDRAM_PYTHON names.
@@ -32,7 +32,8 @@ CLAIM_OF_ALL_REFRESHES = "tREFI violation (64ms period)"
 
 
 class Bench(wiring.Component):
-    """The controller between both models: words come from LiteDRAM's, rules from both; ``differs``: words do."""
+    """The controller with both models. Words come from LiteDRAM's model, and both check rules. ``differs``: the words
+    of the models differ."""
 
     def __init__(self, timings: Ddr3Timings) -> None:
         self.timings = timings
@@ -83,7 +84,7 @@ class Bench(wiring.Component):
 
 @pytest.fixture(scope="module")
 def litedram() -> str:
-    """The Python that has LiteDRAM."""
+    """Return the Python that has LiteDRAM."""
     done = run([PYTHON, "-c", "import litedram, litex, migen"])
     if done.returncode:
         pytest.skip(f"{PYTHON} has no LiteDRAM: install the extra ddr3-check, or name another LUTERN_LITEDRAM_PYTHON")
@@ -91,7 +92,7 @@ def litedram() -> str:
 
 
 def write_verilog(python: str, part_name: str, t: Ddr3Timings, path: Path, **more: int) -> Path:
-    """LiteDRAM's model of a part, with the same times as ours; with ``postponing`` its controller, too."""
+    """Write LiteDRAM's model of a part with the times of our model; with ``postponing`` its controller, too."""
     part = ddr3_part(part_name)
     times = ("ras", "rp", "rcd", "rrd", "faw", "wr", "rfc")
     given = {
@@ -110,7 +111,7 @@ def write_verilog(python: str, part_name: str, t: Ddr3Timings, path: Path, **mor
 
 
 def violations(python: str, name: str, t: Ddr3Timings, folder: Path, jobs: int) -> list[str]:
-    """What the checker says about random jobs, every word of which is compared."""
+    """Run random jobs, compare every word, and return the violations that the checker reports."""
     made = run_bench(
         Bench(t),
         "lutern.sim.benches.ddr3",
@@ -136,14 +137,14 @@ def test_litedram_finds_nothing(name: str, clock_hz: float, group: int, litedram
 
 @pytest.mark.slow
 def test_litedram_would_find_something(litedram: str, tmp_path: Path) -> None:
-    """A controller, and our own model, with half of tRFC."""
+    """LiteDRAM's checker reports a controller with half of tRFC, which our model with the same tRFC accepts."""
     t = ddr3_part("MT41K256M16").timings(75e6).with_(row_bits=ROW_BITS, rfc=19, **SHORT)
     found = violations(litedram, "MT41K256M16", t, tmp_path, jobs=600)
     assert any("REF->ACT violation" in line for line in found), found[:5]
 
 
 class Readers(Ddr3Sequences):
-    """Our controllers that read all words in order, and after them LiteDRAM's, which are modules of these names."""
+    """Our controllers, which read all words in order, followed by LiteDRAM's, which are modules of the given names."""
 
     def __init__(self, ours: list[Ddr3Timings], theirs: list[str]) -> None:
         self.theirs = theirs
@@ -161,7 +162,7 @@ class Readers(Ddr3Sequences):
 
 @pytest.mark.slow
 def test_share_beside_litedrams_controller(litedram: str, tmp_path: Path) -> None:
-    """1 MiB in order from 4 Gb at 75 MHz, with single refreshes and with eight together."""
+    """Our controller reads 1 MiB of 4 Gb at 75 MHz faster than LiteDRAM's, with 1 and with 8 refreshes together."""
     name, groups = "MT41K256M16", (1, 8)
     parts = [ddr3_part(name).timings(75e6, group).with_(row_bits=ROW_BITS, **SHORT) for group in groups]
     sources = [

@@ -1,6 +1,6 @@
-"""The DDR3 PHY beside LiteDRAM's: the same random DFI, settings and pins into both, and every output is compared.
+"""Our DDR3 PHY and LiteDRAM's get the same random DFI, settings and pins, and every output is compared.
 
-Both have the same models of cells, so this says that wires and cycles are the same, not that the models are right.
+Both have the same models of cells. So the test shows that wires and cycles are equal, not that the models are right.
 It needs LiteDRAM, as test_ddr3_litedram.py does.
 """
 
@@ -39,7 +39,7 @@ endmodule
 
 
 class Beside(wiring.Component):
-    """Both of them.
+    """Both PHYs with the same inputs.
 
     Members: counts of ``compared`` outputs, of cycles in which one ``differs`` (``which``: a bit for each output that
     ever did), of ``reads``, ``writes`` and ``bursts`` seen.
@@ -107,7 +107,7 @@ class Beside(wiring.Component):
                 with m.If(select[byte] & acts[f"{name}_reset"]):
                     m.d.memory += held.eq(0)
                     if name == "delay":
-                        with m.If(acts["delay_step"]):  # the later of two assignments counts there
+                        with m.If(acts["delay_step"]):  # LiteDRAM's later assignment wins
                             m.d.memory += held.eq(held + 1)
                 with m.Elif(select[byte] & acts[f"{name}_step"]):
                     m.d.memory += held.eq(held + 1)
@@ -148,7 +148,7 @@ class Beside(wiring.Component):
 
 
 def compare(t: Ddr3Timings, folder: Path, ticks: int, seed: int = 31, was: str = "", now: str = "") -> dict[str, int]:
-    """Counts after so many ticks; LiteDRAM's Verilog may be changed before."""
+    """Return the counts after ``ticks`` ticks. In LiteDRAM's Verilog ``was`` is replaced by ``now`` before."""
     done = run([PYTHON, "-c", "import litedram, litex, migen"])
     if done.returncode:
         pytest.skip(f"{PYTHON} has no LiteDRAM: install the extra ddr3-check, or name another LUTERN_LITEDRAM_PYTHON")

@@ -34,12 +34,12 @@ CONFIG = preset("ddr3-x16").with_(memory_words=1 << 14)
 MODEL = ModelConfig(vocab_size=50, hidden_size=64, num_hidden_layers=2, intermediate_size=80)
 ROW_BITS = 4
 LEAD = 6
-"""Ticks from the gate with delay 0 to the first strobe of a part without flight, and the ticks of its preamble."""
+"""Ticks from the opening of the gate with delay 0 to the first strobe, if ``flight`` is 0."""
 PREAMBLE = 4
 
 
 def small_part(config: HwConfig) -> Ddr3Timings:
-    """A part of few rows, awake soon."""
+    """Return the timings of a part with few rows and a short initialisation."""
     t = timings_for(config)
     assert isinstance(t, Ddr3Timings)
     limit = (1 << ROW_BITS) * t.refi + 16 * t.refi
@@ -47,7 +47,7 @@ def small_part(config: HwConfig) -> Ddr3Timings:
 
 
 def set_wires(board: SimulatedBoard, flight: tuple[int, int] = (0, 0), cut: int = 0, absent: int = 0) -> None:
-    """And start anew: settings are forgotten, words are not."""
+    """Set the wires and reset the board, which forgets its settings but keeps its words."""
     layout = wires_layout(small_part(CONFIG))
     value = layout.const({"flight": list(flight), "cut": cut, "absent": absent})
     board.set_wires(value.as_bits())
@@ -55,7 +55,8 @@ def set_wires(board: SimulatedBoard, flight: tuple[int, int] = (0, 0), cut: int 
 
 
 def expected(flight: int) -> frozenset[Setting]:
-    """The gate opens in the preamble; from delay 4 on the words come a period later, two beats."""
+    """Return the settings that must pass: the gate opens in the preamble. From delay 4 on the words come a period
+    later, which is two beats of slip."""
     delays = [delay for delay in range(LEVEL_DELAYS) if 1 <= LEAD + flight - delay <= PREAMBLE]
     return frozenset(Setting(delay, 2 if delay >= 4 else 0) for delay in delays)
 
@@ -68,7 +69,7 @@ def board() -> Iterator[SimulatedBoard]:
 
 @pytest.mark.parametrize("flights", [(0, 0), (2, 1), (0, 5)], ids=str)
 def test_each_byte_finds_its_window(board: SimulatedBoard, flights: tuple[int, int]) -> None:
-    """With the settings found, words that came over the link are in the part, and come back."""
+    """With the settings that leveling chooses, words over the link reach the part and are read back."""
     set_wires(board, flights)
     client = Client(board)
     found = level_reads(client, CONFIG)
@@ -82,7 +83,7 @@ def test_each_byte_finds_its_window(board: SimulatedBoard, flights: tuple[int, i
 
 
 def test_what_leveling_overwrites(board: SimulatedBoard) -> None:
-    """Only the end of the memory; a reset forgets the settings, and no word."""
+    """Leveling overwrites only the end of the memory. A reset forgets the settings, but no word."""
     set_wires(board, (1, 0))
     words = np.random.default_rng(SEED).integers(0, 256, (CONFIG.memory_words, CONFIG.word_bytes), dtype=np.uint8)
     board.poke(0, words)
@@ -115,7 +116,7 @@ def test_a_part_that_does_not_answer(board: SimulatedBoard) -> None:
 
 
 def test_a_part_of_half_the_rows(board: SimulatedBoard) -> None:
-    """The march finds it at the first word, whose place had another address last; the sentence names the size."""
+    """The march test fails at the first word, because another address overwrote it. The message names the size."""
     set_wires(board, absent=1 << ROW_BITS - 1)
     client = Client(board)
     level_reads(client, CONFIG)
@@ -152,7 +153,7 @@ def whole() -> Iterator[SimulatedBoard]:
 
 @pytest.mark.slow
 def test_sessions_with_a_board(whole: SimulatedBoard) -> None:
-    """Each one levels, and the chip's tokens are right; the second finds the image there, and loads nothing."""
+    """Each session levels, and the chip's tokens are right. The second session finds the image and loads nothing."""
     weights = integer_weights(random_checkpoint(MODEL, SEED))
     set_wires(whole, (2, 3))
     for turn in range(2):
@@ -165,7 +166,7 @@ def test_sessions_with_a_board(whole: SimulatedBoard) -> None:
 
 
 class Port:
-    """The board as a port that is open."""
+    """The board as an open port."""
 
     baud = 3_000_000
 
@@ -175,7 +176,7 @@ class Port:
 
 @pytest.mark.slow
 def test_selftest(whole: SimulatedBoard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The reads of each byte are leveled; a part that is too small is named; a byte that is cut off ends the test."""
+    """The selftest levels each byte, reports a part that is too small, and ends if a byte is cut off."""
     monkeypatch.setattr(cli_selftest, "open_port", lambda *given: nullcontext(Port(whole)))
 
     def lines() -> list[str]:
@@ -202,7 +203,7 @@ def test_selftest(whole: SimulatedBoard, monkeypatch: pytest.MonkeyPatch, capsys
 
 @pytest.mark.slow
 def test_370m() -> None:
-    """The whole synthetic 370M, two tokens of 68.9 MB each through the pins. `pytest -s` says how far it is."""
+    """The synthetic 370M makes two tokens, and 68.9 MB a token pass the pins. `pytest -s` shows the progress."""
     config = preset("ddr3-x16").with_(memory_words=1 << 24)
     weights = integer_weights(random_checkpoint(PUBLISHED["370m"], SEED))
     program, golden, begun = lay_out(weights, config), GoldenSession(weights), time.monotonic()

@@ -1,4 +1,4 @@
-"""Every rule of the DDR3 model kills a mutant: a controller whose time is a cycle too short, or damage on its way."""
+"""Every rule of the DDR3 model finds a mutant: a controller with a time that is too short, or a damaged command."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ SLOW = (
         refresh_limit=40 * 396,
     )
 )
-"""A part whose times are all longer than what the controller needs for itself, and each longer than its neighbours."""
+"""A part whose times are all longer than the controller's own delays, so that each time decides somewhere."""
 
 
 def shorter(name: str, less: int = 2, **both: int) -> Pair:
-    """A controller that takes a time for shorter by some clocks; ``both``: what is otherwise for it and the part."""
+    """Return a controller with a time that is ``less`` clocks too short; ``both`` are other values for both ends."""
     theirs = SLOW.with_(**both)
     return Pair(theirs.with_(**{name: getattr(theirs, name) - less}), theirs)
 
 
 def without(ours: dict[str, int], **theirs: int) -> Pair:
-    """A controller and a part that differ in any value."""
+    """Return a controller and a part whose values differ."""
     return Pair(SLOW.with_(**ours), SLOW.with_(**theirs))
 
 
 def damaged(happens: Callable[[Any], Any], does: Callable[[Any, Any], Any]) -> Pair:
-    """Where ``happens`` of a command is true, ``does`` something to what arrives."""
+    """Return a pair whose commands are damaged: if ``happens`` of a command is true, ``does`` changes what arrives."""
 
     def damage(m: Module, sent: Any, arrives: Any) -> None:
         with m.If(~sent.cs_n & happens(sent)):
@@ -82,7 +82,7 @@ def is_mode(sent: Any) -> Any:
 
 
 MUTANTS: dict[str, tuple[str, Pair]] = {
-    "reset_low": ("POWER", shorter("reset_low", 20)),  # the bench's own reset is part of it
+    "reset_low": ("POWER", shorter("reset_low", 20)),  # includes the bench's own reset
     "wake": ("POWER", shorter("wake")),
     "xpr": ("XPR", shorter("xpr")),
     "mrd": ("MRD", shorter("mrd")),
@@ -97,7 +97,7 @@ MUTANTS: dict[str, tuple[str, Pair]] = {
     "faw": ("FAW", shorter("faw", 8, faw=128, rrd=4)),
     "ccd": ("CCD", shorter("ccd")),
     "rtp": ("RTP", shorter("rtp", ras=10, rc=18)),
-    # READ to WRITE is CL + tCCD + 2 - CWL, and a cycle more than asked for.
+    # READ to WRITE is CL + tCCD + 2 - CWL; the controller waits one cycle more.
     "read to write": ("RTW", without({"cl": 2, "phy_read_cycles": 12})),
     "wtr": ("WTR", shorter("wtr")),
     "wr": ("WR", shorter("wr")),
@@ -125,7 +125,7 @@ HEALTHY: dict[str, Pair] = {
 
 @pytest.fixture(scope="module")
 def rules() -> dict[str, str]:
-    """The first rule that each pair breaks, all in one bench."""
+    """Return the first rule that each pair breaks; all pairs are in one bench."""
     pairs = {name: pair for name, (_, pair) in MUTANTS.items()} | HEALTHY
     folder = run_bench(
         Ddr3Mutants(list(pairs.values())),

@@ -1,4 +1,4 @@
-"""Models of ECP5's cells against what their data sheet says, written a second time: memory as bytes of nine bits."""
+"""The models of ECP5's cells equal a second model, written from the data sheet: memory is bytes of nine bits."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ SIGNS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 def contents() -> list[int]:
-    """What every memory holds at first: 2048 bytes of nine bits."""
+    """Return the first contents of every memory: 2048 bytes of nine bits."""
     return np.random.default_rng(SEED).integers(512, size=2048).tolist()
 
 
 class Cells(wiring.Component):
-    """Every command of nine bytes is one cycle of all cells; their outputs come back, five bytes each."""
+    """Executes a command of nine bytes in one cycle of all cells, and returns five bytes for the outputs of each."""
 
     def __init__(self) -> None:
         super().__init__({"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8))})
@@ -128,7 +128,8 @@ class Cells(wiring.Component):
 
 
 def spans(bits: int, address: int) -> list[tuple[int, int, int]]:
-    """(byte, first bit, bits) of what a port of so many bits means, lowest first; see FPGA-TN-02204."""
+    """Return (byte, first bit, bits) of each piece that a port of ``bits`` bits accesses, lowest first; see
+    FPGA-TN-02204."""
     if bits < 9:
         return [(address >> 3, (address & 7) // bits * bits, bits)]
     count = bits // 9
@@ -137,7 +138,7 @@ def spans(bits: int, address: int) -> list[tuple[int, int, int]]:
 
 @dataclass
 class Model:
-    """What a DP16KD does."""
+    """A second model of a DP16KD."""
 
     ram: Ram
     memory: list[int] = field(default_factory=contents)
@@ -181,7 +182,7 @@ class Model:
 
 
 def commands() -> Iterator[dict[str, int]]:
-    """Few addresses, so that ports meet; no bit is written by both."""
+    """Yield commands with few addresses, so that both ports often use the same row. They never write the same bit."""
     random = np.random.default_rng(SEED + 1)
     rows = random.integers(1 << 9, size=3)
     for _ in range(STEPS):
@@ -196,7 +197,7 @@ def commands() -> Iterator[dict[str, int]]:
 
 
 def results(text: str) -> list[list[int]]:
-    """What cells, simulated from their Verilog ``text``, give for all commands."""
+    """Return the results of all commands from cells that are simulated from the Verilog ``text``."""
     component = Cells()
     rtlil_text = convert_rtlil(component)
     library = verilate_text(component, lambda: text + convert_verilog(rtlil_text), text, rtlil_text)

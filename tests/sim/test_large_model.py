@@ -23,7 +23,7 @@ TOKENS = 8
 
 @pytest.mark.slow
 def test_a_hundred_million_trits() -> None:
-    """Loaded by the back door; logits of every token equal the integer model's."""
+    """The model is loaded by the back door, and the logits of every token equal the integer model's."""
     config = preset("sdram-x16")
     weights = integer_weights(random_checkpoint(MODEL, seed=14))
     program = lay_out(weights, config)
@@ -45,7 +45,7 @@ def test_a_hundred_million_trits() -> None:
             assert ours.scale == theirs.scale and run.tokens == wanted.tokens, f"token {step}"
             token = run.tokens[0][0]
         seconds = time.monotonic() - begun
-        steady = session.run([Feed(token)], 2).cycles  # the second token of a run: nothing waits for the link
+        steady = session.run([Feed(token)], 2).cycles  # the second token of a run does not wait for the link
         cycles = board.cycles - before
     hz = config.clock_hz
     bound = 1 / (program.bytes_per_token // config.word_bytes)

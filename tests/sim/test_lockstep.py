@@ -1,4 +1,4 @@
-"""The simulated board against the integer model: shipped weights, whole tokens, every h, S, code and logit."""
+"""The simulated board equals the integer model: shipped weights, whole tokens, every h, S, code and logit."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def demo() -> tuple[Model, IntegerWeights]:
 
 @pytest.fixture(scope="module")
 def machine(demo: tuple[Model, IntegerWeights]) -> Iterator[LockStep]:
-    """The demo, in the board of `lutern generate`."""
+    """Yield the demo on the simulated board of `lutern generate`."""
     config = preset(SIM_PRESETS[0])
     with SimulatedBoard(Top(config)) as board:
         yield LockStep(Session(Client(board), lay_out(demo[1], config), door=board), board, demo[1])
 
 
 def test_the_chip_reads_what_the_back_door_wrote(machine: LockStep) -> None:
-    """The chip's sums of all words, of parts of beats that end inside a word too: nothing is left to send."""
+    """The chip's checksums of all words are right, also of shorter parts of beats. So no word is sent again."""
     board = machine.board
     before = board.cycles
     load_sections(machine.session.client, machine.session.program.sections)
@@ -66,7 +66,7 @@ def test_the_chip_reads_what_the_back_door_wrote(machine: LockStep) -> None:
 
 
 def texts(machine: LockStep, demo: tuple[Model, IntegerWeights], prompt: str, sampling: Sampling, count: int) -> None:
-    """The chip writes what the integer model writes, and every value on the way is equal (``LockStep`` raises)."""
+    """Check that chip and integer model write the same text; ``LockStep`` raises if any value differs."""
     model, weights = demo
     ids = model.tokenizer.encode(prompt)
     checked = machine.checked
@@ -91,7 +91,7 @@ def test_long_texts(machine: LockStep, demo: tuple[Model, IntegerWeights], promp
 
 
 def test_the_token_loop_closes_on_the_chip(machine: LockStep) -> None:
-    """Eight tokens of one run: the chip feeds itself, and LockStep follows."""
+    """In one run of eight tokens the chip feeds its own tokens back, and LockStep compares all values."""
     run = machine.run([Feed(3, fresh=True)], count=8)
     assert len(run.tokens) == 8
 
@@ -113,7 +113,7 @@ def test_backpressure_on_the_link_changes_nothing(demo: tuple[Model, IntegerWeig
 
 
 class TestTiny:
-    """A small machine with a random model: what goes wrong is found and named."""
+    """A small machine with a random model: faults are found, and the message says where."""
 
     @pytest.fixture
     def tiny(self) -> Iterator[LockStep]:
@@ -124,7 +124,7 @@ class TestTiny:
             yield LockStep(Session(Client(board), lay_out(weights, config)), board, weights)
 
     def test_the_front_door_and_the_back_door(self, tiny: LockStep) -> None:
-        """Words that came over the link are where the back door finds them; those that are nowhere are refused."""
+        """The back door finds the words that came over the link, and refuses words beyond the memories."""
         for address, words in tiny.session.program.sections:
             assert np.array_equal(tiny.board.peek(address, len(words)), words)
         config = tiny.session.config
@@ -133,7 +133,7 @@ class TestTiny:
                 tiny.board.poke(address, np.zeros((1, config.word_bytes), np.uint8))
 
     def test_a_flipped_trit_is_named(self, tiny: LockStep) -> None:
-        """One wrong word of weights behind the loader's back: the first wrong value is told, with its place."""
+        """If one word of weights is changed after the load, the message names the first wrong value and its place."""
         program = tiny.session.program
         address, beats = program.sections[1]
         at = program.setup["trit_beats"] // 2
@@ -145,7 +145,7 @@ class TestTiny:
             tiny.run([Feed(3, fresh=True)], count=20)
 
     def test_reset_in_mid_token(self, tiny: LockStep) -> None:
-        """The reset pin at any cycle of a token; the next token equals a cold start."""
+        """After a reset in any cycle of a token, the next token equals that of a cold start."""
         random = np.random.default_rng(SEED)
         session = tiny.session
         first = tiny.run([Feed(4, fresh=True)])
@@ -186,7 +186,7 @@ def several() -> Iterator[LockStep]:
 
 @pytest.mark.slow
 class TestSeveral:
-    """Four streams on streamed weights: together, alone, in blocks of a prompt."""
+    """Four streams on streamed weights: several conversations at once, and prompts in blocks."""
 
     @pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS.keys())
     def test_conversations_are_what_they_are_alone(self, several: LockStep, sampling: Sampling) -> None:

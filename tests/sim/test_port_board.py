@@ -1,5 +1,5 @@
-"""Machines with a memory at their port, 16 to 512 bits wide: equal to the integer model whenever words come, and in as
-many cycles as the cycle model says and the memory withheld."""
+"""Machines with a memory at their port, 16 to 512 bits wide, equal the integer model, with any timing of the memory.
+They take the cycles of the cycle model and those in which the memory withheld a word."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MACHINES = {
     for config in (
         preset("stream-x16").with_(columns=2, codes_per_cycle=2, streams=1, memory="port", **SMALL),
         preset("stream-x32").with_(columns=4, codes_per_cycle=4, streams=1, memory="port", **SMALL),
-        preset("stream-x64").with_(counters=True, top_k=0),  # keeping the best takes cycles that depend on values
+        preset("stream-x64").with_(counters=True, top_k=0),  # with top_k, cycles would depend on values
         *(preset(f"stream-x{bits}").with_(**SMALL) for bits in (128, 256, 512)),
     )
 }
@@ -54,11 +54,11 @@ TIMINGS = {
     "random": WordTiming.dram(75e6, latency_least=60, latency_most=200, busy_share=0.3, pause_share=0.2, seed=SEED),
 }
 TOKENS, WARM = 8, 3
-"""Of a counted run, and those of them after which the readers are as far ahead as they stay."""
+"""Tokens of a counted run, and the number of first tokens that are not counted, because the readers still run ahead."""
 NOTE_EVERY = 200
-"""Cycles between two looks at the counts of a large model; what is withheld in so many is not seen at its end."""
+"""Cycles between two readings of the counts of a large model. So a count may be this many cycles old."""
 ROW_WAY = 20
-"""Cycles, at most, that a row of the embedding table takes longer from a port than from memory on the chip."""
+"""Largest number of cycles by which an embedding row takes longer from a port than from memory on the chip."""
 
 
 class Watched(Watch):
@@ -71,7 +71,7 @@ class Watched(Watch):
         super().__init__(machine, word_timing=TIMINGS["word a cycle"])
 
     def session(self, program: Program, timing: WordTiming) -> Session:
-        """A fresh one."""
+        """Reset the board, and return a new session."""
         self.reset()
         self.forget()
         self.set_word_timing(timing)
@@ -92,7 +92,7 @@ def weights() -> IntegerWeights:
 
 
 def test_equal_to_the_integer_model(board: Watched, weights: IntegerWeights) -> None:
-    """Every h, S and code, the tokens and the logits, whatever the latency, with refreshes and with random pauses."""
+    """Every h, S and code, the tokens and the logits are equal, with random latency, refreshes and random pauses."""
     timing = TIMINGS["random"]
     machine = LockStep(board.session(lay_out(weights, board.config), timing), board, weights)
     machine.run([Feed(7, fresh=True)], 3)
@@ -103,8 +103,8 @@ def test_equal_to_the_integer_model(board: Watched, weights: IntegerWeights) -> 
 
 
 def test_cycles_are_the_models_and_what_the_memory_withheld(board: Watched, weights: IntegerWeights) -> None:
-    """In every case: cycles = words + withheld + not asked, and no more than model + withheld + ROW_WAY a token. Where
-    the memory bounds the machine, cycles = model + withheld; where it does not, nothing but a row's latency shows."""
+    """Always, cycles = words + withheld + not asked, and cycles <= model + withheld + ROW_WAY a token. If the memory
+    bounds the machine, cycles = model + withheld. If it does not, only the latency of a row adds cycles."""
     program = lay_out(weights, board.config)
     model, sizes = token_cycles(MODEL, board.config), program.sizes
     print(f"\n{board.config.name}: {model.cycles:,} cycles by the model, {model.words:,} words")
@@ -127,8 +127,8 @@ def test_cycles_are_the_models_and_what_the_memory_withheld(board: Watched, weig
 
         where = f"{name}, {counts}, seed {SEED}"
         assert end - begin == counts.words + counts.withheld + counts.not_asked, where
-        bound = model.cycles == model.words  # by the memory
-        # Where a token ends, words are read ahead: up to a row's more or less, or a FIFO's if there is time for it.
+        bound = model.cycles == model.words  # the memory bounds the machine
+        # Words are read ahead at the end of a token: the count may differ by a row's words, or by those of a FIFO.
         slack = 2 * sizes.row_words if bound else fifo_depth(board.shape)
         assert abs(counts.words - tokens * model.words) <= slack, where
         assert end - begin - counts.withheld <= tokens * (model.cycles + ROW_WAY) + 2 * sizes.row_words, where
@@ -137,7 +137,7 @@ def test_cycles_are_the_models_and_what_the_memory_withheld(board: Watched, weig
             assert counts.not_asked == 0, where
             if timing.refresh_interval == 0:
                 assert (run.cycles, counts.withheld) == (model.cycles, 0), where
-        elif timing.refresh_interval == 0:  # only the row is waited for
+        elif timing.refresh_interval == 0:  # only the row's latency counts
             assert 0 <= run.cycles - model.cycles - (timing.latency_most - 1) <= ROW_WAY, where
 
 
@@ -147,7 +147,7 @@ def test_cycles_are_the_models_and_what_the_memory_withheld(board: Watched, weig
     indirect=True,
 )
 def test_front_door_and_back_door_are_equal(board: Watched) -> None:
-    """An image of 1 MiB: words that came over the link are where the back door puts them, and the other way round."""
+    """With 1 MiB, the back door finds words that came over the link, and a load finds the words of the back door."""
     word_bytes = board.memory.word_bytes
     words = np.random.default_rng(SEED).integers(0, 256, ((1 << 20) // word_bytes, word_bytes), dtype=np.uint8)
     first = board.config.memory_words // 2 - 77 if board.config.name in QUICK else 0
@@ -179,7 +179,7 @@ class Forgetful:
         self.board.poke(address, wrong)
 
     def peek(self, address: int, count: int) -> np.ndarray:
-        return self.board.peek(address, count) if self.seen else self.words[address : address + count]  # none at first
+        return self.board.peek(address, count) if self.seen else self.words[address : address + count]  # empty at first
 
 
 def test_a_back_door_that_loses_words(board: Watched) -> None:
@@ -191,7 +191,7 @@ def test_a_back_door_that_loses_words(board: Watched) -> None:
 
 
 def test_a_memory_that_answers_wrongly(board: Watched, weights: IntegerWeights) -> None:
-    """Silence and a wrong order end a run with a sentence that names them; after a reset the machine works."""
+    """Silence and a wrong order end a run with a message about them. After a reset the machine works."""
     program = lay_out(weights, board.config)
     timing = WordTiming(60, 60, pause_share=0.9, seed=SEED)  # so slow that jobs always wait
     for fault, message in (("silent_from", "its memory does not answer"), ("swap_from", "words that were not asked")):
@@ -204,8 +204,8 @@ def test_a_memory_that_answers_wrongly(board: Watched, weights: IntegerWeights) 
 
 
 def decode_and_count(board: Watched, model: ModelConfig, singles: int) -> None:
-    """So many runs of a token and one of two: logits of every run are the integer model's, and the last token takes the
-    cycles of the cycle model and those that the memory withheld."""
+    """Make ``singles`` runs of one token and one of two. The logits of every run are the integer model's. The last
+    token takes the cycles of the cycle model and those that the memory withheld."""
     weights = integer_weights(random_checkpoint(model, seed=SEED))
     program, golden = lay_out(weights, board.config), GoldenSession(weights)
     session = board.session(program, TIMINGS["dram, 75 MHz"])
@@ -237,6 +237,6 @@ def test_two_layers_of_370m(board: Watched) -> None:
 
 @pytest.mark.slow
 def test_370m() -> None:
-    """The whole of it in 134 MB, 8 tokens and one more; `pytest -s` prints the figures."""
+    """The whole 370M in 134 MB makes 8 tokens and one more; `pytest -s` prints the figures."""
     with Watched(preset("stream-x64")) as board:
         decode_and_count(board, PUBLISHED["370m"], 7)

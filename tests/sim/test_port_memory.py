@@ -23,11 +23,11 @@ from lutern.sim.verilate import memory_of
 WORDS = 1 << 12
 STEADY = WordTiming(latency_least=70, latency_most=70)
 Job = tuple[int, int, int, int, int]
-"""Of ``jobs``: write, length, client, address, word."""
+"""A job: write, length, client, address, word."""
 
 
 class PortBench(wiring.Component):
-    """Jobs from ``rx``, kept until one has the bit above those of a job, then offered to a memory of words.
+    """Keeps jobs from ``rx`` until one comes with an additional top bit, then offers them all to a memory of words.
 
     Members: ``rx``, ``tx`` (silent), ``words``; taps ``job`` (the job was taken) and ``word`` ({word, client}).
     """
@@ -74,7 +74,7 @@ class PortBench(wiring.Component):
             self.tap_word_payload.eq(Cat(words.client, words.word)),
             self.tap_idle_valid.eq(words.idle),
         ]
-        m.d.sync += self.tap_idle_payload.eq(words.idle)  # a bench without this domain has no clk
+        m.d.sync += self.tap_idle_payload.eq(words.idle)  # without a register there is no clk
         return m
 
 
@@ -85,7 +85,7 @@ def board(request: pytest.FixtureRequest) -> Iterator[SimulatedBoard]:
 
 
 def jobs_of(draw: np.random.Generator, count: int, word_bits: int, *, writes: float = 0.3) -> list[Job]:
-    """Reads inside aligned blocks of 8 words and writes, near each other."""
+    """Return reads inside aligned blocks of 8 words, and writes, of nearby addresses."""
     found = []
     for _ in range(count):
         address, client = int(draw.integers(0, 64)), int(draw.integers(0, 2))
@@ -97,13 +97,13 @@ def jobs_of(draw: np.random.Generator, count: int, word_bits: int, *, writes: fl
 
 
 def run(board: SimulatedBoard, timing: WordTiming, jobs: Sequence[Job], cycles: int = 0) -> WordCounts:
-    """Put the jobs into the bench, then let them go, and wait until they are done."""
+    """Put the jobs into the bench, then start them, and wait until they are done."""
     shape = SourceShape(8 * board.memory.word_bytes, 12, 64)
     board.reset()
     for name in board.tap_names:
         board.taps(name, clear=True)
         board.record(name)
-    board.set_word_timing(timing)  # before the last job lets them go
+    board.set_word_timing(timing)  # before the last job starts all
     for index, (write, length, client, address, word) in enumerate(jobs):
         values = {"write": write, "length": length, "client": client, "address": address, "word": word}
         job = shape.job.const(values).as_bits() | (index == len(jobs) - 1) << shape.job.size
@@ -114,7 +114,7 @@ def run(board: SimulatedBoard, timing: WordTiming, jobs: Sequence[Job], cycles: 
 
 
 def expected(board: SimulatedBoard, jobs: Sequence[Job]) -> list[tuple[int, int]]:
-    """(client, word) of every word that is read, each after all writes ahead of it."""
+    """Return (client, word) of every word that is read, after all earlier writes."""
     words = {address: int.from_bytes(board.peek(address, 1).tobytes(), "little") for address in range(80)}
     found = []
     for write, length, client, address, word in jobs:
@@ -130,7 +130,7 @@ def answers(board: SimulatedBoard) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("timing", [STEADY, WordTiming(60, 200, 97, 30, 0.3, 0.3, seed=5)], ids=["steady", "random"])
 def test_words_in_order(board: SimulatedBoard, timing: WordTiming) -> None:
-    """Every word asked for, in order, each once; reads see the writes ahead of them; every cycle has one cause."""
+    """Every requested word comes in order and once. Reads see earlier writes, and every cycle has one cause."""
     seed = 8
     draw, word_bytes = np.random.default_rng(seed), board.memory.word_bytes
     board.poke(0, draw.integers(0, 256, (80, word_bytes), dtype=np.uint8))
@@ -150,8 +150,8 @@ def test_words_in_order(board: SimulatedBoard, timing: WordTiming) -> None:
 
 
 def test_latency_refresh_and_rate(board: SimulatedBoard) -> None:
-    """Bursts that are asked for ahead come a word a cycle, the first of them ``latency`` cycles after its job, and none
-    in the last cycles of a refresh interval."""
+    """Bursts that are requested ahead come a word a cycle. The first word comes ``latency`` cycles after its job, and
+    no word comes in the last cycles of a refresh interval."""
     jobs = [(0, 8, 0, 8 * index, 0) for index in range(50)]
     counts = run(board, STEADY, jobs)
     taken, came = board.taps("job").cycles.astype(int), board.taps("word").cycles.astype(int)
@@ -175,7 +175,7 @@ def test_share_of_the_pauses(board: SimulatedBoard) -> None:
 
 
 def test_faults(board: SimulatedBoard) -> None:
-    """Silence after some words, for good; two reads in the wrong order, once."""
+    """The memory can become silent after some words, or answer two reads in the wrong order once."""
     word_bytes = board.memory.word_bytes
     board.poke(0, np.arange(80 * word_bytes, dtype=np.uint8).reshape(80, word_bytes))
     jobs = [(0, 4, index % 2, 8 * index, 0) for index in range(9)]
@@ -192,7 +192,7 @@ def test_what_is_refused(board: SimulatedBoard) -> None:
         board.peek(WORDS - 1, 2)
     with pytest.raises(LuternError, match="3 bytes at word 0 do not fit the simulated memory of 4,096 words"):
         board.poke(0, np.zeros((1, 3), np.uint8))
-    with pytest.raises(LuternError, match="latency_least is 5, latency_most 4; give no more"):
+    with pytest.raises(LuternError, match="latency_least is 5, but latency_most is 4; give at most that"):
         WordTiming(5, 4)
     with pytest.raises(LuternError, match=r"pause_share is 1\.5; give a number from 0 to 1"):
         WordTiming(pause_share=1.5)

@@ -31,7 +31,7 @@ CONFIG = preset("stream-x32").with_(name="link", memory_words=1 << 12)
 
 
 class Board:
-    """The model of the chip as a board that simulates: an answer leaves ``slices`` after the last byte came."""
+    """The model of the chip as a board that simulates. An answer leaves ``slices`` slices after the last byte."""
 
     def __init__(self, slices: int = 0, each_slice: Callable[[], None] = lambda: None) -> None:
         self.line = FaultyLine(ModelChip(CONFIG), 1, 0)
@@ -54,18 +54,18 @@ class Board:
 
 
 def test_a_busy_computer_is_no_noisy_line() -> None:
-    """An answer that takes 0.4 s here, and 0.1 s of the board's time, comes in time for a patience of 0.2 s."""
+    """An answer takes 0.4 s on this computer, but 0.1 s of the board's time. So a timeout of 0.2 s does not expire."""
     board = Board(slices=4, each_slice=lambda: time.sleep(0.1))
     with PtyBoard(board) as served, SerialPort(served.port) as port:
         assert port.is_simulated and port.cycles_per_second == CYCLES_PER_SECOND
         client = Client(port, timeout_s=0.2, tries=1)
         for _ in range(2):
             client.transact(Opcode.INFO)
-        assert client.resent_count == 0 and board.line.written_frames == 3  # with that of the greeting
+        assert client.resent_count == 0 and board.line.written_frames == 3  # the greeting is one of them
 
 
 def test_patience_ends_in_the_boards_time() -> None:
-    """A second of it is as many cycles, and no more are waited for."""
+    """A timeout counts the board's cycles, and the host waits for no more cycles than that."""
     board = Board(slices=1 << 40)
     with PtyBoard(board) as served, SerialPort(served.port) as port:
         with pytest.raises(SilenceError, match="did not answer INFO: 3 frames were sent, 6 s passed in silence"):
@@ -77,7 +77,7 @@ def test_patience_ends_in_the_boards_time() -> None:
 
 
 def test_an_idle_board_is_woken() -> None:
-    """It simulates no more when all is quiet, but for a host that waits longer."""
+    """A quiet board stops its simulation, and continues if a host waits longer."""
     seconds = 2.5 * QUIET_CYCLES / CYCLES_PER_SECOND
     board = Board(slices=2 * QUIET_CYCLES // SLICE_CYCLES)
     with PtyBoard(board) as served, SerialPort(served.port) as port:
@@ -86,7 +86,7 @@ def test_an_idle_board_is_woken() -> None:
 
 
 class ModelWakes:
-    """An END wakes the board, and is no reason to answer later."""
+    """A board on which an END byte wakes the simulation, but does not delay the answer."""
 
     @staticmethod
     def write(board: Board, data: bytes) -> None:
@@ -97,7 +97,7 @@ class ModelWakes:
 
 
 def test_a_board_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As one whose process was stopped: patience ends by this computer's clock."""
+    """If the board's process is stopped, this computer's clock ends the wait."""
     monkeypatch.setattr(serial_port, "STOPPED_S", 0.3)
     goes_on = threading.Event()
     with PtyBoard(Board(each_slice=lambda: bool(goes_on.wait(60)) and None)) as served, SerialPort(served.port) as port:
@@ -107,7 +107,7 @@ def test_a_board_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_failed_simulation_ends_the_port() -> None:
-    """With the reason, and as a pulled cable for the program at the port."""
+    """The program at the port sees a pulled cable, and ``wait`` gives the reason."""
 
     def fail() -> None:
         raise AssertionError("the memory part's rule 5 of sdram.v is broken")
@@ -123,7 +123,7 @@ def test_a_failed_simulation_ends_the_port() -> None:
         served.wait()
     with pytest.raises(LuternError, match=reason), served:
         pass
-    served.close()  # once more
+    served.close()  # a second call is allowed
 
 
 FAILS = """
@@ -160,7 +160,7 @@ def test_a_line_is_not_simulated() -> None:
 
 
 def test_a_recorded_session(tmp_path: Path) -> None:
-    """What the decoder reads is what passed: a frame sent is a frame read, resends and damage included."""
+    """The record has every frame that passed, with resends and damaged frames."""
     board = Board()
     board.line.rate = 1e-3
     board.line._left = {True: 700, False: 90}

@@ -60,7 +60,7 @@ def test_tokens_with_any_clocks(ratio: tuple[int, int]) -> None:
 
 
 def test_reset_in_mid_token() -> None:
-    """The words stay; the next run equals a cold start."""
+    """A reset keeps the words, and the next run equals one after a cold start."""
     weights = integer_weights(random_checkpoint(MODEL, seed=5))
     program = lay_out(weights, CONFIG)
     golden = GoldenSession(weights, 1, 1).run([Feed(9, fresh=True)], 5).tokens
@@ -82,7 +82,7 @@ def test_reset_in_mid_token() -> None:
 
 
 def test_front_door_and_back_door_are_equal() -> None:
-    """An image of 1 MiB: words that came over the link are where the back door puts them, and the other way round."""
+    """With 1 MiB, the back door finds words that came over the link, and a load finds the words of the back door."""
     words = np.random.default_rng(3).integers(0, 256, (1 << 18, 4), dtype=np.uint8)
     first = (1 << 21) - len(words) - 77
     with new_board(memory_clock=(4, 3)) as board:
@@ -101,7 +101,7 @@ def test_front_door_and_back_door_are_equal() -> None:
 
 @pytest.mark.parametrize("over_link", [False, True], ids=["direct", "link"])
 def test_generate_loads_by_either_door(over_link: bool) -> None:
-    """What `lutern generate` does: by the back door next to no cycle passes before the first token, which is right."""
+    """`lutern generate` loads by the back door in almost no cycles, or over the link; both give right values."""
     model = Model("random", random_checkpoint(MODEL, seed=7))
     size = lay_out(model.weights, CONFIG).words.size
     with model.simulate(CONFIG, check=True, over_link=over_link) as machine:
@@ -112,7 +112,7 @@ def test_generate_loads_by_either_door(over_link: bool) -> None:
 
 
 def test_a_second_model_by_the_back_door() -> None:
-    """While the chip reads the first one ahead: it stops for that, and no word of the first is used."""
+    """A second model is loaded while the chip reads the first one ahead. The chip stops, and uses no old word."""
     with new_board(memory_clock=(4, 3)) as board:
         for seed in (8, 9):
             weights = integer_weights(random_checkpoint(MODEL, seed=seed))

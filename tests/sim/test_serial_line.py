@@ -40,7 +40,7 @@ def assert_holds(client: Client, words: NDArray[np.uint8]) -> None:
 
 
 def test_a_load_takes_the_line(board: SimulatedBoard) -> None:
-    """95 % of the line's bytes are the image's, from the first command to the last checksum."""
+    """From the first command to the last checksum, 95 % of the bytes on the line are bytes of the image."""
     assert_full(board)
 
 
@@ -71,7 +71,7 @@ def assert_full(board: SimulatedBoard, divisor: int = DIVISOR) -> None:
 
 
 def test_bytes_that_are_all_escaped(board: SimulatedBoard) -> None:
-    """Twice the bytes on the line in both directions."""
+    """A load is right if every byte is escaped, which doubles the bytes on the line."""
     words = np.full((300, CONFIG.word_bytes), 0xC0, np.uint8)
     client = Client(board)
     load_sections(client, [(0, words)])
@@ -80,7 +80,7 @@ def test_bytes_that_are_all_escaped(board: SimulatedBoard) -> None:
 
 
 class BadLine:
-    """A line on which some frames have a wrong bit, or do not come at all; seeded."""
+    """A line that flips a bit in some frames, or loses them; seeded."""
 
     def __init__(self, board: SimulatedBoard, seed: int, share: float, loses: bool) -> None:
         self.board, self.draw, self.share, self.loses, self.count = board, random.Random(seed), share, loses, 0

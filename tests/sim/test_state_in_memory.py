@@ -23,7 +23,7 @@ from lutern.sim.port_memory import WordTiming
 
 SEED = 11
 BURST = 8
-"""Words by which the readers may be further ahead at the end of a step than at its begin; cycles that a row waits."""
+"""How many more words may be read ahead at the end of a step than at its start; also the cycles that a row waits."""
 MODELS = (
     ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48),
     ModelConfig(vocab_size=37, hidden_size=64, num_hidden_layers=2, intermediate_size=80),
@@ -43,7 +43,7 @@ EIGHT = preset("tiny").with_(
     trit_fifo_words=64,
     gain_fifo_words=128,
 )
-"""A place of S is two words; a vector has 40 beats, no power of two."""
+"""A machine in which a place of S has two words, and a vector has 40 beats, which is no power of two."""
 ONE = EIGHT.with_(name="one-in-memory", streams=1, rows=5, results_per_cycle=1, word_bytes=2)
 WIDE = EIGHT.with_(name="wide-in-memory", streams=2, rows=20, columns=16, results_per_cycle=4, word_bytes=64)
 
@@ -55,13 +55,13 @@ def eight() -> Iterator[SimulatedBoard]:
 
 
 def locked(board: SimulatedBoard, config: HwConfig, model: ModelConfig) -> LockStep:
-    """A session whose every value is checked."""
+    """Return a session in which every value is checked."""
     weights = integer_weights(random_checkpoint(model, SEED))
     return LockStep(Session(Client(board), lay_out(weights, config)), board, weights)
 
 
 def check_figures(machine: LockStep, run: Run, streams: int, where: str, *, chained: bool = False) -> None:
-    """Cycles and words of a run's last step, which loads no layer for a next one."""
+    """Check cycles and words of the last step of a run. This step loads no layer for a next step."""
     program = machine.session.program
     sizes, config = program.sizes, program.hw_config
     expected = token_cycles(program.model_config, config, streams, chained=chained)
@@ -71,12 +71,12 @@ def check_figures(machine: LockStep, run: Run, streams: int, where: str, *, chai
     fewer = expected.words - at_rest - run.words
     ahead = config.trit_fifo_words + config.gain_fifo_words if chained else BURST
     assert -BURST * streams <= fewer <= (streams - 1) * sizes.row_words + ahead, where
-    if expected.cycles == expected.words:  # the memory idles for a burst a stream at most: S costs its words
+    if expected.cycles == expected.words:  # the memory idles for at most a burst a stream
         assert expected.cycles - at_rest <= run.cycles <= run.words + BURST * streams, where
 
 
 def check_machine(board: SimulatedBoard, config: HwConfig, model: ModelConfig) -> None:
-    """Runs of one stream, of some, of all, and chained ones; every slot is used."""
+    """Check runs of one stream, of some, of all, and chained ones, with states in different slots."""
     machine = locked(board, config, model)
     for streams in sorted({1, min(2, config.streams), config.streams}):
         where = f"{config.name}, {streams} streams, {model}, seed {SEED}"
@@ -107,7 +107,7 @@ def test_other_machines(config: HwConfig) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("memory", ["port", "sdram"])
 def test_state_in_a_dram(memory: str) -> None:
-    """Every value is right where the words, S among them, come late: with latency, refreshes and, at a port, pauses."""
+    """Every value is right if words and S come late: with latency, refreshes and, at a port, random pauses."""
     config = EIGHT.with_(name=f"eight-in-{memory}", memory=memory)
     timing = WordTiming.dram(75e6, latency_least=60, latency_most=200, busy_share=0.3, pause_share=0.2, seed=SEED)
     with SimulatedBoard(simulated(config), word_timing=timing) as board:
@@ -123,7 +123,7 @@ def test_state_in_a_dram(memory: str) -> None:
 
 
 def test_conversations_in_more_slots_than_streams(eight: SimulatedBoard) -> None:
-    """Twelve conversations are begun, and go on in turns; their tokens are those of the integer model."""
+    """Twelve conversations begin and continue in turns, and their tokens equal those of the integer model."""
     machine = locked(eight, EIGHT, MODELS[0])
     assert machine.slots > 12 > machine.streams
     for slot in range(12):
@@ -138,7 +138,7 @@ def test_conversations_in_more_slots_than_streams(eight: SimulatedBoard) -> None
 
 
 def test_a_new_session_finds_nothing_of_a_run_before(eight: SimulatedBoard) -> None:
-    """A SETUP in between, another model: no word of the state that was on its way reaches the next run."""
+    """After a SETUP, or with another model, no state word in flight from an earlier run reaches the next run."""
     for model in (MODELS[0], MODELS[2]):
         machine = locked(eight, EIGHT, model)
         machine.run([Feed(1, 0, fresh=True), Feed(2, 1, fresh=True)], 3)

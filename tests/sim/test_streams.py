@@ -1,4 +1,4 @@
-"""The bench helpers: right streams pass, each way of breaking the contract is seen, mismatches tell where."""
+"""The bench helpers: right streams pass, each breach of the contract is found, and mismatches say where they are."""
 
 import random
 
@@ -91,7 +91,7 @@ def test_layouts_pack_and_unpack() -> None:
 
 
 def test_packed_is_what_amaranth_packs() -> None:
-    """Nested layouts, fields left out, negative values, and numbers that are not Python's."""
+    """``pack`` equals Amaranth for nested layouts, missing fields, negative values and NumPy numbers."""
     inner = data.StructLayout({"x": signed(7), "y": 2})
     layout = data.StructLayout({"a": 5, "list": data.ArrayLayout(signed(4), 3), "inner": inner, "op": Op})
     draw = random.Random(6)

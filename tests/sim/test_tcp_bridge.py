@@ -14,7 +14,7 @@ from lutern.sim.tcp_bridge import HOST, TcpBridge
 
 
 class Echo:
-    """A port at whose other end everything comes back."""
+    """A port whose other end sends all bytes back."""
 
     def __init__(self) -> None:
         self.ours, self.theirs = os.openpty()
@@ -35,7 +35,7 @@ def received(client: socket.socket, count: int) -> bytes:
 
 
 def test_bytes_pass_both_ways() -> None:
-    """All byte values, from two programs one after the other."""
+    """All byte values pass both ways, for two programs one after the other."""
     sent = bytes(range(256)) * 8
     with TcpBridge(Echo().port, 0) as bridge:
         for _ in range(2):

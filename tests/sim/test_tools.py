@@ -1,4 +1,4 @@
-"""Simulations compile wherever they lie: make is never shown a path that it cannot take."""
+"""Simulations compile in folders of any name: make never gets a path that it cannot handle."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lutern.sim.verilate import LIBRARY, verilate
 from processes import run_python
 
 ODD = "a b[red]:bus:$x'(é)"
-"""A folder's name that make, the shell and the printer of tables would each read in their own way."""
+"""A folder's name with characters that are special for make, the shell, or the output of tables."""
 
 
 class Echo(wiring.Component):
@@ -38,13 +38,13 @@ class Echo(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         join_streams(m, self.rx, self.tx)
-        m.d.sync += Signal().eq(self.rx.valid)  # the harness wants a clock
+        m.d.sync += Signal().eq(self.rx.valid)  # the harness needs a clock
         return m
 
 
 @pytest.mark.parametrize("where", ["cache", pytest.param("verilator", marks=pytest.mark.slow)])
 def test_compiled_in_a_folder_of_odd_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str) -> None:
-    """The cache, or the environment with Verilator and Python, in a folder that make cannot work in."""
+    """The cache, or Verilator and Python, may be in a folder that make cannot work in."""
     odd = tmp_path / ODD
     odd.mkdir()
     monkeypatch.setenv("LUTERN_CACHE", str(odd if where == "cache" else tmp_path / "cache"))
@@ -68,7 +68,7 @@ def test_compiled_in_a_folder_of_odd_name(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_plain_environment_is_left_alone() -> None:
-    """Where no path is odd there are no links."""
+    """If all paths are plain, no links are made."""
     root = Path(tools.verilator.__file__).parent
     if tools.is_plain(root) and tools.is_plain(sys.executable):
         values = tools.verilator_environment()
@@ -78,7 +78,7 @@ def test_plain_environment_is_left_alone() -> None:
 @settings(derandomize=True, deadline=None)
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1, max_size=20))
 def test_plain_paths_survive_make(name: str) -> None:
-    """What counts as plain is one word for make, and the same one."""
+    """Make reads a plain path as one unchanged word."""
     if not tools.is_plain(name):
         return
     text = f"X := {name}\nall:\n\t@printf %s $(X) $(words $(X))\n"
@@ -120,7 +120,7 @@ def test_yosys_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("what", ["No space left on device", "File too large"])
 def test_no_room_for_yosys(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The true reason, not that a tool is missing."""
+    """The message gives the real reason, and does not say that a tool is missing."""
 
     class Full:
         def run(self, *_: object, **__: object) -> str:
@@ -156,11 +156,11 @@ def test_programs_of_programs_end_too(tmp_path: Path) -> None:
     """A compiler that make has started does not outlive a command that SIGTERM ends."""
     assert run_python(ENDED, cwd=tmp_path).returncode == 143
     stat = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")
-    for _ in range(1000):  # until its parent has taken note
+    for _ in range(1000):  # until its parent has noticed the end
         if not stat.exists() or stat.read_text().rpartition(") ")[2][0] in "ZX":
             return
         time.sleep(0.01)
-    raise AssertionError("the program of a program goes on")
+    raise AssertionError("the inner program still runs")
 
 
 def test_status_of_a_program() -> None:

@@ -1,4 +1,4 @@
-"""Compiled boards that are kept: what is damaged is compiled again, and nothing else is."""
+"""Compiled boards in the cache: a damaged one is compiled again, and no other is."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONTENT = bytes(range(256)) * 100
 
 @pytest.fixture
 def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was elaborated and compiled so far, into a cache of its own; the compiler is replaced by a quick one."""
+    """Return the list of elaborations and compilations so far. The test has its own cache and a quick compiler."""
     done: list[str] = []
 
     def convert(component: object) -> str:
@@ -66,7 +66,7 @@ OTHER = "other"
 
 
 def into_link(path: Path, *, to_folder: bool) -> None:
-    """To something else of the user's, beside the cache."""
+    """Replace a path by a link to another file or folder of the user."""
     path.unlink()
     other = path.parents[1] / OTHER
     other.mkdir() if to_folder else other.write_text(OTHER)
@@ -107,7 +107,7 @@ def test_a_damaged_note_costs_an_elaboration(compiled: list[str], damage: str) -
 
 
 def test_a_note_of_another_board(compiled: list[str]) -> None:
-    """Even one that is whole: it names a board of other gateware."""
+    """A note is ignored if it names a board of other gateware, even if that board is complete."""
     library = board()
     note = note_of(library)
     other = library.parents[1] / "board-other"
@@ -127,7 +127,7 @@ def test_what_a_killed_process_left(compiled: list[str]) -> None:
 
 
 def test_no_room(compiled: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """For our own files, and for the compiler's."""
+    """The message is right if there is no room for our files, and if there is none for the compiler's."""
 
     def full(name: str, verilog_text: str, header: str, work: Path, *rest: object) -> None:
         (work / LIBRARY).write_bytes(b"half")

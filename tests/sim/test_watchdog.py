@@ -1,4 +1,4 @@
-"""A run that never ends: the chip ends it within its limit, says so, and works on after the next SETUP."""
+"""The chip ends a run that takes longer than its limit, reports this, and works again after the next SETUP."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SEED = 40
 CONFIG = preset("tiny")
 MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
 LINK_CYCLES = 2000
-"""More than the frames of a RUN take, and its refusal."""
+"""More cycles than the frames of a RUN and of its refusal take."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def board() -> Iterator[SimulatedBoard]:
 
 
 def operations_at(program: Program) -> list[int]:
-    """The first word of the content of each operation."""
+    """Return the place of the first word of each operation, after its header."""
     found, at = [], 0
     for record in records(program.model_config, program.hw_config):
         at += header_words(program.hw_config)
@@ -52,7 +52,7 @@ def operations_at(program: Program) -> list[int]:
 
 
 def signed(program: Program) -> Program:
-    """The same words with the checks that belong to them, as if the program had been made so."""
+    """Return the same words with the right checks for them."""
     signatures, count, words = WordSignatures(CONFIG.word_bytes), check_words(CONFIG), program.words.copy()
     for place, (first, length) in enumerate(program.blocks):
         end = first + length - count
@@ -67,7 +67,7 @@ def flipped(program: Program, word: int, bit: int) -> Program:
 
 
 def run_once(session: Session, board: SimulatedBoard) -> tuple[ErrorCode | None, int]:
-    """How a run of one token ends, and after how many cycles."""
+    """Make a run of one token; return how it ends, and after how many cycles."""
     before = board.cycles
     command = RUN.pack(count=1, temperature=0, streams=1, chained=0)
     try:
@@ -84,8 +84,8 @@ def test_signed_is_what_the_layout_makes(weights: IntegerWeights) -> None:
 
 
 def test_programs_that_never_end(board: SimulatedBoard, weights: IntegerWeights) -> None:
-    """A bit of any operation is another one, under a signature that is right: a run ends with a token, or by the
-    watchdog within its limit. The right program gives the right tokens after each."""
+    """Bits of each operation are flipped, with right signatures. Each run ends with a token, or the watchdog ends it
+    within its limit. After each such end the right program gives the right tokens."""
     program, draw = lay_out(weights, CONFIG), np.random.default_rng(SEED)
     limit = program.step_limit * STEP_LIMIT_CYCLES
     golden = GoldenSession(weights).run([Feed(3, fresh=True)], 2).tokens

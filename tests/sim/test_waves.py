@@ -1,4 +1,4 @@
-"""Waves: names out of a header, what patterns choose, a view; and a trace that shows what passes at the ports."""
+"""Waves: the names in a header, the choice by patterns, a view, and a trace that shows the transfers at the ports."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SIGNALS = [Signal("clk", 1), Signal("rx__payload", 8), Signal("decoder.i__valid"
 
 
 def test_names() -> None:
-    """Those of the top module, whose ports the simulation declares twice."""
+    """The names are those below the top module. The simulation declares its ports twice, but they are listed once."""
     assert read_header(HEADER) == SIGNALS
     assert SIGNALS[-1].place == "top.top.decoder.norm.sum"
 
@@ -86,7 +86,7 @@ def test_names_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def read_wave(path: Path) -> dict[str, list[tuple[int, int]]]:
-    """(time, value) of the changes of every signal in a VCD, by its name."""
+    """Return (time, value) of the changes of every signal in a VCD, by its name."""
     header, _, body = path.read_text().partition("$enddefinitions $end")
     codes = dict(re.findall(r"\$var \w+ +\d+ (\S+) (\S+)", header))
     found: dict[str, list[tuple[int, int]]] = {name: [] for name in codes.values()}
@@ -101,7 +101,7 @@ def read_wave(path: Path) -> dict[str, list[tuple[int, int]]]:
 
 @pytest.mark.slow
 def test_a_trace(tmp_path: Path) -> None:
-    """Only what is named is in it, for those cycles alone; the text is the same."""
+    """The trace has only the named signals and the given cycles, and the text of the machine is the same."""
     config = lutern.ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
     save_checkpoint(tmp_path / "model", config, random_checkpoint(config, 9).tensors)
     tokenizer = Tokenizer(character_tokenizer(" abcdefghijklmnopqrstuvwxyz"))

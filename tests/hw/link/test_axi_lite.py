@@ -35,7 +35,7 @@ def test_axi_lite(ports: int) -> None:
 
 
 class EarlyAnswer(AxiControl):
-    """Answers in the cycle in which it takes."""
+    """Answers in the cycle in which it accepts a request."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)
@@ -65,7 +65,7 @@ class AddressAlone(AxiControl):
 
 
 class NothingRefused(AxiControl):
-    """Writes are answered with OKAY."""
+    """Answers every write with OKAY."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)
@@ -77,9 +77,9 @@ class NothingRefused(AxiControl):
 @pytest.mark.parametrize(
     ("block", "testcase", "text"),
     [
-        (EarlyAnswer, "registers", "RVALID before what it answers"),
+        (EarlyAnswer, "registers", "RVALID before its request"),
         (ShortAnswer, "bytes_both_ways", "BVALID fell"),
-        (AddressAlone, "address_and_data", "READY of a write of which a half"),
+        (AddressAlone, "address_and_data", "READY for a write without address or data"),
         (NothingRefused, "registers", "was answered with OKAY"),
     ],
 )

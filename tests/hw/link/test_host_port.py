@@ -98,14 +98,14 @@ def never(run: Run, takes_token: Value) -> Value:
 
 
 def too_early(run: Run, takes_token: Value) -> Value:
-    """A unit before the limit."""
+    """Ends a step one unit before its limit."""
     port, late = run._port, Signal(name="early")
     run._m.d.sync += late.eq(run.is_busy & (port.status.cycles[6:] + 1 == port.setup.step_limit))
     return late
 
 
 def always_limited(run: Run, takes_token: Value) -> Value:
-    """A limit of 0 is that of 65,536 units."""
+    """Treats the limit 0 as 65,536 units, and not as no limit."""
     port, late = run._port, Signal(name="wrapped")
     run._m.d.sync += late.eq(run.is_busy & (port.status.cycles[6:22] == port.setup.step_limit) & ~takes_token)
     return late
@@ -128,7 +128,7 @@ def test_host_port_bursty(name: str) -> None:
 
 
 class Hasty(HostPort):
-    """Runs in the cycle in which the setup changes."""
+    """Starts the machine in the cycle in which the setup changes, which is one too early."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)
@@ -147,7 +147,7 @@ class Unchained(HostPort):
 
 
 class Undaunted(HostPort):
-    """Goes on with damaged weights when the run has ended."""
+    """Keeps the machine running after damage of the weights has ended a run."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)

@@ -1,4 +1,4 @@
-"""The ends of a framed byte stream: the bytes that the host's code makes and takes."""
+"""Framer and Deframer of hw/link/slip.py, against the frames that the host's code makes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def simulate(block: Any, bench: Any) -> None:
 
 
 def check_framer() -> None:
-    """The framer's bytes are the host's."""
+    """Check that the Framer makes the same bytes as the host's code."""
     framer, draw = slip.Framer(), random.Random(SEED)
 
     async def bench(context: Any) -> None:
@@ -54,11 +54,11 @@ def check_framer() -> None:
 
 
 def check_deframer() -> None:
-    """Frames of the host are good; with a bit of any byte flipped, they are not."""
+    """Check that frames of the host are good, and that a frame with a flipped bit is not."""
     deframer, draw, crc = slip.Deframer(), random.Random(SEED), b""
 
     async def take(context: Any, raw: bytes) -> tuple[bytes, list[int]]:
-        """What came of these bytes, and whether each frame was good."""
+        """Send raw bytes; return the bytes that leave the Deframer, and for each frame whether it was good."""
         content, goods = b"", list[int]()
         context.set(deframer.o.ready, 1)
         for byte in (*raw, None, None, None, None):
@@ -103,7 +103,7 @@ def test_deframer() -> None:
 
 @pytest.mark.parametrize(("name", "wrong"), [("POLYNOMIAL", 0xEDB88320), ("FIRST", 0), ("ADDED", 0)])
 def test_a_wrong_crc_is_found(name: str, wrong: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the ends themselves, which name the byte or the frame."""
+    """The test of each end fails with a wrong CRC, and names the byte or the frame."""
     monkeypatch.setattr(crc_module, name, wrong)
     with pytest.raises(AssertionError, match=r"Framer, byte \d+ of frame 0"):
         check_framer()

@@ -1,4 +1,4 @@
-"""The UART: bytes to and from a line whose clock is not ours."""
+"""The UART sends and receives bytes over a line whose other end has its own clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lutern.sim.runner import run_bench
 
 
 def run(built: Uart, divisor: int, error: float = 0.0, pause: str = "none") -> None:
-    """The bench at ``divisor`` cycles a bit and ``error`` times as many more at the other end."""
+    """Run the bench at ``divisor`` cycles a bit. A bit of the other end is longer by the share ``error``."""
     parameters = {"divisor": divisor, "error": error, "pause": pause, "rx_latency": Uart.rx_latency_of(divisor)}
     run_bench(built, "lutern.sim.benches.uart", parameters=parameters, seed=40 + divisor)
 
@@ -26,9 +26,9 @@ def test_bytes(divisor: int, error: float) -> None:
 
 
 def bits_are_hit(divisor: int, error: float, phase: float) -> bool:
-    """Whether every sample lies within its bit, for a start bit that falls ``phase`` cycles ahead of a clock's edge.
+    """Return whether every sample is within its bit, if the start bit falls ``phase`` cycles before a clock edge.
 
-    The instants of hw/link/uart.py: half a bit after the first cycle that sees the line low, then every ``divisor``.
+    The UART samples half a bit after the first cycle in which the line is low, then every ``divisor`` cycles.
     """
     bit = divisor * (1 + error)
     samples = [phase + divisor // 2 + divisor * place for place in range(10)]
@@ -37,7 +37,7 @@ def bits_are_hit(divisor: int, error: float, phase: float) -> bool:
 
 @pytest.mark.parametrize("error", [-0.037, -0.02, 0.02, 0.037])
 def test_the_rates_that_are_borne(error: float) -> None:
-    """Whatever the divisor, and wherever between two edges of the clock the start bit falls."""
+    """Each divisor is tried, with start bits that fall at several times between two edges of the clock."""
     for divisor in range(LOWEST_DIVISOR, 256):
         for sixteenths in range(1, 17):
             assert bits_are_hit(divisor, error, sixteenths / 16), f"{divisor} cycles a bit, {sixteenths} sixteenths"

@@ -1,4 +1,4 @@
-"""What a slave may rely on at the ports of ``AxiSource``, whatever is asked and however late it is, by induction.
+"""Proofs by induction: what a slave may rely on at the ports of ``AxiSource``, for any jobs and any delays.
 
     stable        VALID and payload of AR, AW and W stay until READY; VALID comes whether READY is there or not
     bursts        no more than BURST beats, within 4 KiB, aligned, INCR of whole beats, ID 0
@@ -6,8 +6,9 @@
     room          every beat enters a FIFO that has room for it, so READY is always 1
     order         no read of FETCH or STATE is offered while a write is not answered
 
-Assumed: jobs lie within their aligned block of ``BURST`` words (WordPort), bases are multiples of 4 KiB and stay, the
-slave answers only what it was asked. Not claimed here: which client a word is for, errors, reset (see the bench).
+The proofs assume that jobs are within their aligned block of ``BURST`` words (WordPort), that bases are constant
+multiples of 4 KiB, and that the slave answers only what it was asked. They do not cover the clients of words, errors
+and the reset, which the bench tests.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ PORT_BITS, ADDRESS_BITS, IN_FLIGHT = 64, 12, 16
 
 
 class Around(Elaboratable):
-    """``AxiSource``, and slaves that are free but for the assumptions."""
+    """``AxiSource`` with slaves that may do everything that the assumptions allow."""
 
     def __init__(self, block: type[AxiSource], ports: int) -> None:
         self.source = block(axi_shape(PORT_BITS * ports, ADDRESS_BITS, IN_FLIGHT, 2), ports)
@@ -68,7 +69,7 @@ class Around(Elaboratable):
         return m
 
     def _add_slave(self, m: Module, index: int) -> None:
-        """One port: what is asked there and what is owed."""
+        """Add the slave of one port, and the claims for this port."""
         source = self.source
 
         def of(name: str) -> Any:
@@ -106,7 +107,7 @@ class Around(Elaboratable):
         m.d.comb += Assert(of("rready") & of("bready"))
 
     def _claim_counts(self, m: Module, index: int, of: Any) -> None:
-        """Beats and answers that the slave owes; the FIFO and the counter of this port have room for them."""
+        """Count the beats and answers that the slave owes; claim that this port has room for them."""
         source = self.source
         bits = range(4 * source.depth)
         asked = of("arvalid") & of("arready")
@@ -130,7 +131,7 @@ class Around(Elaboratable):
             Assert(writes == words + of("wvalid")),
             Assert(addresses + of("awvalid") <= MOST_WRITES),
             Assert(~(is_held & source.held.write) | (writes < MOST_WRITES)),
-            # what was promised is held, offered, owed, in the FIFO or on its way out
+            # each promised word is held, offered, owed, in the FIFO, or leaves it now
             Assert(source.promised == held_words + offered + owes + stored + source.port.valid),
             Assert(source.promised <= source.depth - BURST),
         ]
@@ -139,7 +140,7 @@ class Around(Elaboratable):
             m.d.comb += Assert(~fifo.w_en | fifo.w_rdy)
 
     def _claim_offers(self, m: Module, accepted: Any, was_accepted: Any) -> None:
-        """A job that is accepted is offered two cycles later at all ports, ready or not; nothing else is."""
+        """Claim that exactly the accepted jobs are offered, two cycles later, at all ports and without any READY."""
         source = self.source
         every = range(self.ports_count)
         valid = {

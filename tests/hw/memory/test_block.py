@@ -23,26 +23,26 @@ LATENCIES: dict[type[Any], dict[str, int]] = {
     StreamedMemory: {"latency": 2, "row_latency": 4, "read_latency": 3},
 }
 BANKS = {"trit_latency": 7}
-"""A choice of the bank takes a cycle."""
+"""With several banks, the choice of the bank takes one more cycle."""
 HALVES = {"row_latency": 9, "read_latency": 8}
-"""As a second half takes one."""
+"""With words in two steps, the second half takes one more cycle."""
 CONFIGS: dict[str, dict[str, Any]] = {
     "one": {"rows": 4, "columns": 4, "word_bytes": 4},  # a beat is a word
-    "two": {"rows": 4, "columns": 16, "word_bytes": 8},  # 13 bytes: a full part, and one cut short
-    "three": {"rows": 8, "columns": 16, "word_bytes": 9, "streams": 2},  # 26 bytes; a part that is none
-    "eleven": {"rows": 16, "columns": 16, "word_bytes": 5},  # 52 bytes
-    "banks": {"rows": 4, "columns": 16, "word_bytes": 8, "cells": "ecp5"},  # of trits, four
+    "two": {"rows": 4, "columns": 16, "word_bytes": 8},  # beats of 13 bytes: a full part and a shorter one
+    "three": {"rows": 8, "columns": 16, "word_bytes": 9, "streams": 2},  # 26 bytes: a fourth part does not exist
+    "eleven": {"rows": 16, "columns": 16, "word_bytes": 5},  # beats of 52 bytes
+    "banks": {"rows": 4, "columns": 16, "word_bytes": 8, "cells": "ecp5"},  # four banks of trits
     "stream": {"rows": 5, "columns": 4, "word_bytes": 2, "streams": 4, "source": "streamed"},
 }
 
 
 BANKED = ("two", "banks")
-"""With a bank of 16 beats; those without the cells of ECP5 have one memory, and take as long."""
+"""Machines that are tested with banks of 16 beats. Without cells of ECP5 there is one bank with the same latency."""
 
 
 @pytest.fixture(autouse=True)
 def models_of_cells(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For machines with the cells of ECP5, whose models Yosys ships."""
+    """Add Yosys' models of the cells to the Verilog of machines with cells of ECP5."""
     monkeypatch.setattr(
         runner, "convert_verilog", lambda text: convert_verilog(text) + (cell_models() if "TRELLIS_FF" in text else "")
     )
@@ -88,7 +88,7 @@ def test_memory_with_pauses(name: str, pause: str) -> None:
 
 
 class Forgetful(Repeater):
-    """Does not read again what stood at the port when it was taken away."""
+    """Does not read the item again that was at the port when the port was taken away."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)

@@ -25,7 +25,7 @@ VALUES: dict[str, Any] = {
 
 
 def timings(**changes: int) -> Ddr3Timings:
-    """8 banks of 2 rows of 8 words: every burst is a page of its own."""
+    """Return timings of a part with 8 banks of 2 rows of 8 words, in which every burst has its own page."""
     small = {"row_bits": 1, "column_bits": 6, "reset_low": 20, "wake": 20, "zq_init": 40, "dll_lock": 40}
     refresh = {"refi": 396, "refresh_interval": 197, "refresh_limit": 12 * 396}
     return ddr3_part("MT41K256M16").timings(75e6, 2).with_(**{**small, **refresh, **changes})

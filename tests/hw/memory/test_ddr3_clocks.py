@@ -12,7 +12,7 @@ from lutern.sim.runner import run_bench
 
 
 class StartBench(wiring.Component):
-    """Start and clocks, whose signals are ports."""
+    """``Ddr3Start`` and ``Ddr3Clocks``, with their signals as ports."""
 
     def __init__(self) -> None:
         names = ("stop", "reset", "pause", "ready", "edge", "memory", "memory_reset")

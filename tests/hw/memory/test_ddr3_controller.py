@@ -17,7 +17,7 @@ from lutern.sim.runner import run_bench
 
 SHORT = {"reset_low": 60, "wake": 80, "zq_init": 100, "dll_lock": 120}
 SMALL = {"row_bits": 4, "column_bits": 7, "refresh_interval": 197, "refi": 396, "refresh_limit": 26 * 396, **SHORT}
-"""A part of few rows, so that each is refreshed several times in a bench, and awake soon."""
+"""A part with few rows, so that a bench refreshes each several times. Its initialisation is short."""
 DLL_OFF = Ddr3Modes(cl=6, cwl=6, dll=False, rtt_nom=0, rtt_wr=0)
 CLOCKS_HZ = (48e6, 64e6, 75e6, 100e6)
 
@@ -69,7 +69,7 @@ SHARES = [
 
 
 def sequences(mebibytes: int, **changes: int) -> None:
-    """Reads so many MiB in order, all words compared, and holds the shares against formula and goal."""
+    """Read so many MiB in order, compare all words, and compare the shares with formula and goal."""
     parts = [timings(name, clock_hz, group, row_bits=8, **changes) for name, clock_hz, group, _ in SHARES]
     run_bench(
         Ddr3Sequences(parts),
@@ -113,11 +113,11 @@ def test_clocks_last_long_enough(name: str, clock_hz: float) -> None:
 @pytest.mark.parametrize("clock_hz", CLOCKS_HZ)
 @pytest.mark.parametrize("group", [1, 8])
 def test_each_row_is_refreshed_in_time(name: str, clock_hz: float, group: int) -> None:
-    """The deadline by arithmetic: no more than 8 refreshes wait, and a round at the interval ends in time."""
+    """By arithmetic, at most 8 refreshes are postponed, and all rows are refreshed within the limit."""
     p = ddr3_part(name)
     t = p.timings(clock_hz, group)
     late = 2 * (REFRESH_WAIT + t.cycles(t.rp))
-    # Those of a group are due when the controller owes so many, and the first is made so late.
+    # A group is due when the controller owes all its refreshes. The first of them may be ``late`` clocks late.
     assert 2 * group * t.refresh_interval + late <= (MOST_POSTPONED + 1) * t.refi
     round_clocks = 2 * (p.refresh_count + group) * t.refresh_interval + late + group * t.rfc
     assert round_clocks <= t.refresh_limit
@@ -126,7 +126,7 @@ def test_each_row_is_refreshed_in_time(name: str, clock_hz: float, group: int) -
 
 
 def test_commands_in_two_phases() -> None:
-    """Clocks to cycles: from phase 1 to phase 0 half a cycle is missing, and the other way there is one too many."""
+    """From phase 1 to phase 0 a time is half a cycle shorter, and from phase 0 to phase 1 half a cycle longer."""
     t = timings()
     assert (t.read_phase, t.write_phase, t.row_phase) == (0, 1, 1)
     assert [t.cycles(clocks) for clocks in range(1, 6)] == [1, 1, 2, 2, 3]
@@ -140,7 +140,7 @@ def test_commands_in_two_phases() -> None:
 
 
 def test_mode_registers() -> None:
-    """Values that LiteDRAM sends, too (CL 6, CWL 5), and those of the standard's tables for others."""
+    """With CL 6 and CWL 5 LiteDRAM sends the same values; for other modes they are those of the standard's tables."""
     assert Ddr3Modes().registers(5) == (0x320, 0x006, 0x200, 0)
     assert Ddr3Modes(rtt_nom=0).registers(3) == (0x320, 0x002, 0x200, 0)
     assert DLL_OFF.registers(3) == (0x220, 0x003, 0x008, 0)
@@ -163,7 +163,7 @@ def test_geometry_by_the_data_sheets() -> None:
 def test_bad_input() -> None:
     with pytest.raises(LuternError, match="there is no DDR3 part X; choose one of MT41K64M16"):
         ddr3_part("X")
-    with pytest.raises(LuternError, match=r"is asked to run at 500 MHz, its data sheet ends at 400 MHz with CL 6; cho"):
+    with pytest.raises(LuternError, match=r"is asked to run at 500 MHz, but its data sheet ends at 400 MHz with CL"):
         ddr3_part("MT41K64M16").timings(250e6)
     with pytest.raises(LuternError, match="MT41K64M16 is asked for 9 refreshes together; DDR3 allows 1 to 8"):
         ddr3_part("MT41K64M16").timings(75e6, 9)

@@ -1,4 +1,4 @@
-"""The commands that wake up a part of DDR3, and their distances."""
+"""The commands that initialise a part of DDR3, and the pauses between them."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ def test_commands() -> None:
     assert all(2 * (end - start) >= least for start, end, least in zip(cycles, cycles[1:], wanted, strict=False))
     assert 2 * (len(levels) - 1 - cycles[-1]) >= 120
     reset, awake = levels.index((1, 0)), levels.index((1, 1))
-    first = cycles[0] + 1  # a command has a register more to go
+    first = cycles[0] + 1  # a command passes one more register
     assert 2 * reset >= 60 and 2 * (awake - reset) >= 80 and 2 * (first - awake) >= t.xpr

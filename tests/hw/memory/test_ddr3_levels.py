@@ -16,7 +16,7 @@ SEED = 5
 
 
 def test_changes_are_made_in_a_pause() -> None:
-    """Settings stay until the pause has lasted a while, and the pause lasts on; the answer is of the time before."""
+    """Settings change in the middle of a pause; the answer names the bursts that were seen before the change."""
     levels = Ddr3Levels(2)
     draw = random.Random(SEED)
 

@@ -1,4 +1,4 @@
-"""What holds for the DDR3 controller whatever is asked of it, by induction: refresh deadline, words of a job."""
+"""Proofs by induction for the DDR3 controller and any jobs: the refresh deadline, and the words of a job."""
 
 from __future__ import annotations
 

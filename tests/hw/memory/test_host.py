@@ -1,4 +1,4 @@
-"""The memory that is none: hw/memory/host.py alone."""
+"""The memory whose words the host sends: hw/memory/host.py alone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_host_memory(pause: str) -> None:
 
 
 class Mute(HostMemory):
-    """Does not say that it dropped a word."""
+    """Drops a word without a WANT."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)

@@ -12,11 +12,11 @@ from lutern.hw.memory.readers import Fetcher
 from lutern.hw.presets import preset
 
 VAST = preset("stream-x32").with_(name="vast", memory_words=(1 << 32) - 1)
-"""All addresses of 32 bits."""
+"""A machine whose memory has all addresses of 32 bits."""
 
 
 def fetched(config: HwConfig, count: int, *, host: int, **inputs: dict[str, int]) -> list[int]:
-    """Addresses of the first ``count`` words that are asked for."""
+    """Return the addresses of the first ``count`` words that the Fetcher requests."""
     fetcher = Fetcher(config, stages=0)
     found: list[int] = []
 
@@ -59,5 +59,5 @@ def test_the_host_reads_beyond_24_bits() -> None:
     first = (1 << 32) - 4
     assert fetched(VAST, 9, host=1, i_read={"address": first, "count": 3}) == [first, first + 1, first + 2]
     assert len(fetched(VAST, 9, host=1, i_read={"address": 0, "count": VAST.memory_words})) == 9
-    whole = preset("stream-x32")  # 2^19 words: their count has a bit more than an address
+    whole = preset("stream-x32")  # 2^19 words, and a count needs one bit more than an address
     assert len(fetched(whole, 9, host=1, i_read={"address": 0, "count": whole.memory_words})) == 9

@@ -22,7 +22,7 @@ SMALL = {
     "refresh_interval": 197,
     "refresh_limit": 6400,
 }
-"""A part of few rows, so that each is refreshed several times in a bench; as much slower as its limit allows."""
+"""A part with few rows, so that a bench refreshes each several times. Its interval is as long as its limit allows."""
 
 
 def timings(name: str = "MT48LC16M16A2-7E", group: int = 1, clock_hz: float = CLOCK_HZ, **changes: int) -> SdramTimings:
@@ -58,7 +58,7 @@ def test_sdram(name: str, group: int, clock_hz: float, pause: str) -> None:
     run_sdram(timings(name, group, clock_hz), testcase=cases, pause=pause)
 
 
-# What the model must see when the controller is given one cycle less than the part wants.
+# The rule that the model must find broken when the controller's time is one cycle shorter than the part's.
 BROKEN: dict[str, tuple[str, str]] = {
     "rp": ("RP", "reads_what_was_written"),
     "rcd": ("RCD", "reads_what_was_written"),
@@ -86,7 +86,7 @@ def test_broken_rule_is_seen(field: str) -> None:
     theirs = ours
     rule, case = BROKEN.get(field, ("", "reads_what_was_written"))
     if field in BROKEN:
-        less = 8 if field == "power_up" else 1  # registers and the reset itself take some
+        less = 8 if field == "power_up" else 1  # registers and the reset take some cycles
         ours = ours.with_(**{field: getattr(ours, field) - less})
     elif field == "rc":
         rule, ours = "RC", ours.with_(rc=19)
@@ -144,5 +144,5 @@ def test_geometry_by_the_data_sheets() -> None:
 def test_bad_input() -> None:
     with pytest.raises(LuternError, match="there is no memory part X; choose one of MT48LC16M16A2-7E"):
         sdram_part("X")
-    with pytest.raises(LuternError, match=r"is asked to run at 200 MHz, its data sheet ends at 142.857 MHz; choose"):
+    with pytest.raises(LuternError, match=r"is asked to run at 200 MHz, but its data sheet ends at 142.857 MHz; ch"):
         sdram_part("MT48LC16M16A2-7E").timings(200e6)

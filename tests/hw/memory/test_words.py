@@ -50,7 +50,7 @@ def test_words(state: str, latency: int, pause: str, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 def test_mutation_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs for which there is no room."""
+    """Jobs without room for their words are found."""
     monkeypatch.setattr(source_side, "ROOM_BURSTS", -8)
     with pytest.raises(AssertionError, match="seed"):
         run_words(monkeypatch, "memory", 60, "bursty", testcase="the_stream_repeats")

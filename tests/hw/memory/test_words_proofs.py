@@ -1,12 +1,12 @@
-"""What holds for the memory of words whatever is asked of it and however late its source is.
+"""Proofs by induction for the memory of words, with any requests and any delays of its source.
 
-By induction, at the widths and depths of real machines:
+They hold at the widths and depths of real machines:
 
-    nothing is asked for without room    every word enters a FIFO that has room for it
-    exactly what was asked for           the jobs of a request are its words, in order, each once
+    no request without room              every word enters a FIFO that has room for it
+    exactly the requested words          the jobs of a request are its words, in order, each once
     the row goes first                   its job is the next one that the source accepts, then the state's
-    nobody waits for a stream            a reader with room of its own offers its job, whatever the others' FIFOs hold
-    host only at rest                    no word that a run asked for comes to the host, none of the host's to a run
+    no client waits for another          a reader offers its job if its own FIFO has room, even if other FIFOs are full
+    host only at rest                    no word of a run reaches the host, and no word of the host reaches a run
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ SHAPES = {
     "sdram-x16": sdram_shape(any_part(16)),
     "port": SourceShape(64, 32, in_flight=256, client_bits=2, is_trusted=True),
 }
-"""Of the presets; what a queue of the watch adds is one more reason for the source to wait."""
+"""Shapes of presets, without the queue of the watch: it is only one more reason for the source to wait."""
 ADDRESS_BITS = 8
 
 
 class Around(Elaboratable):
-    """``SourceSide`` between FIFOs that show their levels late and a source that answers late, but only what it owes.
+    """``SourceSide`` between FIFOs with late levels, and a source that answers late, but only what it owes.
 
-    Free: requests, ``going``, when the source accepts and answers, when words are taken and how late that is seen.
+    Free inputs are the requests, ``going``, the times at which the source accepts and answers, the times at which words
+    are taken, and the delay of the levels.
     """
 
     def __init__(self, shape: SourceShape) -> None:
@@ -73,7 +74,7 @@ class Around(Elaboratable):
         return m
 
     def _add_client(self, m: Module, client: Client) -> None:
-        """One FIFO, and what the source owes it."""
+        """Add the FIFO of a client, the words that the source owes it, and the claims for them."""
         side, depth, burst = self.side, self.side.depth, self.shape.burst
         credit, reader = side.credits[client], side.readers[client]
         bits = range(2 * depth)
@@ -87,7 +88,7 @@ class Around(Elaboratable):
         m.d.sync += [
             held.eq(held + enters - takes),
             unseen.eq(unseen + takes - sees),
-            level.eq(held + unseen),  # as AsyncFIFO: in a register, with reads that are seen late
+            level.eq(held + unseen),  # as in AsyncFIFO, a register that shows reads late
             owes.eq(owes + Mux(accepted, job.p.length, 0) - enters),
         ]
         whole = held + unseen + owes
@@ -96,12 +97,12 @@ class Around(Elaboratable):
             Assert(whole <= depth),
             Assert(~enters | (held < depth)),
             Assert(~reader.o.valid | (whole + burst <= depth)),
-            # what leads there, cycle by cycle
+            # claims about single cycles, which the induction needs
             Assert(credit.owed + Mux(credit.promised, side.given, 0) == owes + credit.arrived),
             Assert(~credit.promised | ((side.given <= burst) & ~reader.o.valid)),
             Assert(held + unseen <= level + credit.arrived),
         ]
-        owed, before, earlier = Signal(bits), Signal(bits), Signal(bits)  # ``owes`` and ``whole``, a cycle ago and two
+        owed, before, earlier = Signal(bits), Signal(bits), Signal(bits)  # ``owes`` a cycle ago, ``whole`` one and two
         lately = Signal(range(burst + 1))  # words of the job that was accepted two cycles ago
         given = Mux(credit.promised, side.given, 0)
         m.d.sync += [owed.eq(owes), before.eq(whole), earlier.eq(before), lately.eq(given)]
@@ -114,7 +115,7 @@ class Around(Elaboratable):
         m.d.comb += [Assert(~side.still[0] | reader.i.ready), Assert(~(side.still[1] | side.rests) | (whole == 0))]
 
     def _claim_no_wait(self, m: Module, client: Client, whole: Value, before: Value, earlier: Value) -> None:
-        """With room of its own a reader offers its job in three cycles."""
+        """Claim that a reader whose FIFO has room offers its job within three cycles."""
         reader = self.side.readers[client]
         waits = Signal(3, name=f"{client.name}_waits")
         has_job = ~reader.i.ready & ~reader.o.valid
@@ -128,7 +129,7 @@ class Around(Elaboratable):
         ]
 
     def _claim_order(self, m: Module) -> None:
-        """FETCH, STATE, STREAM; a job that is offered is accepted as soon as the source accepts any."""
+        """Claim that jobs go in the order FETCH, STATE, STREAM, and that the most urgent job is accepted first."""
         side, before = self.side, Signal()
         job = side.port.job
         urgent: Value = before
@@ -158,7 +159,7 @@ def test_less_room_does_not_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 class Requested(Elaboratable):
-    """The jobs of a reader follow its requests: any word, the n-th of all, is asked for at its place."""
+    """The jobs of a reader follow its requests: for any n, the n-th requested word is the n-th word of the jobs."""
 
     def __init__(self, shape: SourceShape) -> None:
         self.shape = shape
@@ -205,7 +206,7 @@ def test_exactly_what_was_asked_for(name: str, tmp_path: Path) -> None:
 
 
 class Held(Elaboratable):
-    """The port of the top: a job that is offered stays, and stays the same, whatever the reader offers meanwhile."""
+    """The port of the top: an offered job is stable until it is accepted, even if the reader offers another one."""
 
     def __init__(self, hasty: bool) -> None:
         self.hasty = hasty
@@ -233,7 +234,7 @@ def test_a_job_at_the_port_stays(hasty: bool, tmp_path: Path) -> None:
 
 
 class BothSides(Elaboratable):
-    """``MachineSide`` before a side that answers what it was asked for, late, and rests only when it owes nothing.
+    """``MachineSide`` with a source's side that answers its requests late, and rests only when it owes nothing.
 
     Bit 0 of every word says whether it was asked for by the machine (1) or by the host.
     """
@@ -271,7 +272,7 @@ class BothSides(Elaboratable):
                 m.d.comb += getattr(side, name).valid.eq(signal)
             elif name.startswith("o_"):
                 m.d.comb += getattr(side, name).ready.eq(signal)
-        going, rests, fresh = Signal(2), Signal(2), Signal(5)  # both crossings; a request is seen in so many cycles
+        going, rests, fresh = Signal(2), Signal(2), Signal(5)  # both crossings; cycles until a request is seen
         asks = Cat(request.valid for request in side.requests).any()
         m.d.sync += [going.eq(Cat(side.go, going)), rests.eq(Cat(free["rests"], rests)), fresh.eq(Cat(asks, fresh))]
         m.d.comb += [
@@ -291,7 +292,7 @@ class BothSides(Elaboratable):
         return m
 
     def _add_client(self, m: Module, client: Client, goes: Value, fresh: Value) -> None:
-        """Words that were asked for by the host, and by the machine, may be under way until both end."""
+        """Add the words in flight of a client: those of the host's requests, and those of the run's requests."""
         side, free, starts = self.side, self.free, self.side.go & ~self.side.runs
         of_host, of_run = Signal(name=f"{client.name}_of_host"), Signal(name=f"{client.name}_of_run")
         came, word = side.came[client], free["words"].word_select(client, 16)
@@ -334,7 +335,7 @@ def test_a_hasty_stop_does_not_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 class Block(Elaboratable):
-    """Block RAM: any word, the n-th of all that are asked for, is the last one that was written to its address."""
+    """Block RAM: for any n, the n-th word that is read is the last one that was written to its address."""
 
     def __init__(self, block: type[BlockSource]) -> None:
         self.source = block(8, ADDRESS_BITS, 1 << ADDRESS_BITS)
@@ -345,7 +346,7 @@ class Block(Elaboratable):
         m = Module()
         m.submodules.source = source = self.source
         port, job, now = source.port, source.port.job, source.job
-        place, number = AnyConst(ADDRESS_BITS), AnyConst(32)  # an address, and a word that is asked for
+        place, number = AnyConst(ADDRESS_BITS), AnyConst(32)  # any address, and the number of any word that is read
         asked, came = Signal(32), Signal(32)
         written, known, wanted, is_here = Signal(8), Signal(), Signal(8), Signal()
         m.d.comb += [
@@ -364,7 +365,7 @@ class Block(Elaboratable):
         m.d.sync += came.eq(came + port.valid)
         m.d.comb += Assert(~(port.valid & is_here & (came == number)) | (port.word == wanted))
 
-        # What leads there: the job that is served, and what the block RAM holds.
+        # Claims that the induction needs: about the job that is served, and about the contents of the block RAM.
         reads = source.there & ~now.write
         ahead = (number - came - port.valid)[:32]  # words of the job that come before that one
         is_served = is_here & reads & (ahead < now.length)
@@ -381,7 +382,7 @@ class Block(Elaboratable):
 
 
 class Behind(BlockSource):
-    """Answers with the word before the one that is asked for."""
+    """Answers a read with the word before the requested one."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)

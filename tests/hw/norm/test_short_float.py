@@ -1,4 +1,4 @@
-"""The roundings of short floats in gateware, each against its twin in the integer model."""
+"""The roundings of short floats in gateware, each against the same function of the integer model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def simulate(module: Any, bench: Callable[[Any], Any], clocked: bool = False) ->
 
 
 def products() -> list[int]:
-    """Named ones first: all pairs of mantissas at the ends, and exact halves at either place of the leading bit."""
+    """Return products: of mantissas at the ends, exact halves at both places of the leading bit, and random ones."""
     draw = np.random.default_rng(SEED)
     found = [a * b for a in (0, *ALL_ONES) for b in ALL_ONES]
     found += [(MANTISSA_ONE | 5) << 16 | 1 << 15, (MANTISSA_ONE | 5) << 17 | 1 << 16]
@@ -37,7 +37,8 @@ def products() -> list[int]:
 
 
 def check_round_product(piece: Callable[[Value], tuple[Value, Value]]) -> None:
-    """Against ``multiply_float``; the product may be no product of mantissas, so its rounding is written out here."""
+    """Compare with the rounding of ``multiply_float``. It is written out here, because some numbers are no products of
+    mantissas."""
     m, product = Module(), Signal(PRODUCT_BITS)
     mantissa, high = Signal(MANTISSA_BITS), Signal()
     rounded, is_high = piece(product)
@@ -59,7 +60,7 @@ def test_round_product() -> None:
 
 
 def test_products_are_those_of_the_model() -> None:
-    """The formula of the test above is ``multiply_float``."""
+    """The rounding in ``check_round_product`` equals that of ``multiply_float``."""
     draw = np.random.default_rng(SEED)
     a, b = draw.integers(MANTISSA_ONE, MANTISSA_MAX + 1, (2, 1000))
     mantissa, exponent = fixed.multiply_float((a, np.zeros_like(a)), (b, np.zeros_like(b)))
@@ -85,7 +86,7 @@ def test_a_product_that_is_cut_off_one_bit_off_is_found() -> None:
 
 
 def test_alignment() -> None:
-    """``rsh`` by data: every shift up to 40 of the mantissas at the ends and of some more."""
+    """``align`` and ``round_aligned`` equal ``rsh`` for shifts up to 40, of mantissas at the ends and some others."""
     m, mantissa, shift, result = Module(), Signal(MANTISSA_BITS), Signal(12), Signal(MANTISSA_BITS)
     m.d.comb += result.eq(round_aligned(align(mantissa, shift)))
     draw = np.random.default_rng(SEED)
@@ -103,7 +104,7 @@ def test_alignment() -> None:
 
 
 def test_float_adder() -> None:
-    """``add_float``: zeros, equal ones, carries that round up to all ones, and random ones."""
+    """The adder equals ``add_float`` for zeros, equal numbers, carries that round up to all ones, random numbers."""
     adder = FloatAdder()
     draw = np.random.default_rng(SEED)
     pairs = [(x, y) for x in ((0, 0), (MANTISSA_MAX, 3), (MANTISSA_ONE, 3)) for y in ((0, 0), (MANTISSA_MAX, 2))]

@@ -1,4 +1,4 @@
-"""The end of a pipeline that never waits."""
+"""The FIFO at the end of a pipeline that never stalls."""
 
 from __future__ import annotations
 
