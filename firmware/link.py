@@ -40,8 +40,7 @@ TIMEOUT_S = 1.0
 TOKEN_TIMEOUT_S = 1.0  # further seconds for each token of a RUN
 SILENCE_S = 0.5  # for a RUN whose words the host sends; a working chip asks for the next words much earlier
 CHECKSUM_BYTES_PER_S = 200_000
-"""The slowest rate: a simulated board, whose second of patience has 2 million cycles.
-
+"""The slowest rate at which bytes are summed: that of a simulated board, whose second of patience has 2 million cycles.
 A chip sums a byte a cycle, and sometimes waits for its memory.
 """
 LONG_ANSWERS = (Opcode.RUN, Opcode.LOGITS, Opcode.COUNTERS)

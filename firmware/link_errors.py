@@ -96,7 +96,7 @@ class Silence:
         """Return the error of a board that has answered before; ``before`` is what was measured until then."""
         return SilenceError(
             f"{self._measured(opcode)}; before, {before}; reset the board or plug it in again, and repeat the command: "
-            "what its memory holds is not sent twice."
+            "data that its memory holds already are not sent again."
         )
 
     def of_one_command(self, opcode: Opcode, before: str, token_cycles: int) -> UnansweredError:

@@ -237,7 +237,7 @@ def test_verilog() -> None:
             "lutern.load('demo').simulate('tiny')",
             "demo does not fit tiny: the model needs .* bytes of block RAM for trits and embeddings",
         ),
-        ("model.estimate('sim-64', streams=2)", "2 streams are wanted, sim-64 takes 1 to 1 at a time"),
+        ("model.estimate('sim-64', streams=2)", "2 streams were asked for, but sim-64 decodes 1 to 1 at a time"),
         ("model.estimate('sim-64', share=0.5)", "a share is for a machine with a port for memory, sim-64 has none"),
         ("model.estimate('axi-x128', share=0)", "the share is 0; give a number above 0 and at most 1"),
         ("model.estimate(board='moon')", "there is no board moon; choose one of"),

@@ -30,8 +30,18 @@ def server(model: lutern.Model) -> Iterator[Served]:
     ("fields", "message", "code", "param"),
     [
         ({}, "the field prompt is missing; give it.", "missing_required_parameter", "prompt"),
-        ({"prompt": 3}, "the prompt must be a text, token numbers, or a list of one of them.", None, "prompt"),
-        ({"prompt": ["a", 1]}, "the prompt must be a text, token numbers, or a list of one of them.", None, "prompt"),
+        (
+            {"prompt": 3},
+            "the prompt must be a text, token numbers, or a list of texts or of lists of token numbers.",
+            None,
+            "prompt",
+        ),
+        (
+            {"prompt": ["a", 1]},
+            "the prompt must be a text, token numbers, or a list of texts or of lists of token numbers.",
+            None,
+            "prompt",
+        ),
         ({"prompt": []}, "0 texts are asked for; ask for 1 to 16.", None, "n"),
         ({"prompt": "a", "n": 17}, "17 texts are asked for; ask for 1 to 16.", None, "n"),
         ({"prompt": ""}, "the prompt is empty; give at least one character.", None, None),
