@@ -1,4 +1,4 @@
-"""For the cycle model: when codes of a vector are written, and when the scales that belong to them show.
+"""For the cycle model: when codes of a vector are written, and when their scales show.
 
     norm ─► scalars (R = 127 / largest, scale) ─► code pass of each stream ─► code memory, two banks ─► lanes
 
@@ -47,7 +47,7 @@ class CodeTimes:
         largest = vector_end + self.largest_latency
         parts = self.config.columns // self.config.codes_per_cycle
         self.scale_shows = []
-        for stream in range(self.streams):  # each like an operation; the codes of stream 0 wait for a bank
+        for stream in range(self.streams):  # each stream is like an operation; the codes of stream 0 wait for a bank
             begins = max(largest, accepted + 1 + NormScalar.preparation[eps]) if new_vector else accepted
             [(first_read, scale)], accepted = RmsNorm.schedule(
                 eps, begins=begins, beats=op.beats, streams=1, new_vector=new_vector, last_read=self._last_read

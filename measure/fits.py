@@ -36,8 +36,9 @@ class Fit:
 
 
 def fastest_fit(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> Fit | None:
-    """Return the board that holds a model with most lanes and fastest clock; boards whose weights the host sends come
-    last."""
+    """Return the board that runs a model with most lanes and the fastest clock; boards to which the host sends the
+    weights come last.
+    """
     found = []
     for board in BOARDS.values():
         for name in board.presets:
@@ -48,7 +49,7 @@ def fastest_fit(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> F
                 found.append((not host, speed, board, hw_config))
     if not found:
         return None
-    own, _, board, hw_config = max(found, key=lambda one: one[:2])  # ``max`` takes the first of equal ones
+    own, _, board, hw_config = max(found, key=lambda one: one[:2])  # ``max`` takes the first of several equal maxima
     baud = board.baud(hw_config)
     rate = estimate(model_config, hw_config, baud=baud, embedding_bits=embedding_bits).tokens_per_second
     return Fit(board.name, hw_config.name, rate, not own)
@@ -129,7 +130,8 @@ def check_chip(hw_config: HwConfig, board: Board) -> None:
 def check_model(
     model_config: ModelConfig, name: str, board: Board, machine: str | HwConfig = "", embedding_bits: int = WIDE_BITS
 ) -> None:
-    """Raise ``LuternError`` if the board's machine cannot hold a model: what is too small, and what would hold it.
+    """Raise ``LuternError`` if the board's machine cannot hold a model: the message says what is too small, and which
+    machine would hold the model.
 
     Without ``machine`` the board's machine with the most memory gives the reason.
     """

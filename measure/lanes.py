@@ -8,8 +8,8 @@ The figure includes the rest of the unit: accumulators, drain, control. The deco
 of lanes and for any number of streams, and is counted separately: its cost is the difference to a unit that uses the
 bits of a beat as trits.
 
-The shapes are those of a machine with up to 32 columns, since a row's accumulator and drain cost 43 LUT4 for every
-length of the row.
+The shapes are those of a machine with up to 32 columns, since accumulator and drain cost 43 LUT4 a row, however long
+the row is.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class LaneRow:
 
     @property
     def stream_lut4(self) -> float | None:
-        """LUT4 of a lane for one more stream."""
+        """LUT4 that one more stream adds to a lane."""
         return self.two_streams.lut4 - self.folded.lut4 if self.two_streams else None
 
 

@@ -49,7 +49,9 @@ class Outcome:
 
 
 class Campaign(ABC):
-    """A kind of campaign. ``kinds`` names its faults, as in the table; ``needs_upsets``: its board has upsets."""
+    """A kind of campaign. ``kinds`` are the rows of its table; ``needs_upsets``: the board must be able to change its
+    own bits.
+    """
 
     kinds: tuple[str, ...]
     needs_upsets = False

@@ -105,7 +105,7 @@ def test_a_scheduler_that_goes_in_mid_run() -> None:
     )
     with workers(scheduler=made.scheduler_address) as crew:
         threading.Timer(0.3, made.close).start()
-        with pytest.raises(LuternError, match=r"^the scheduler of the cluster has gone; the same command goes on"):
+        with pytest.raises(LuternError, match=r"^the scheduler of the cluster has gone; the same command continues"):
             crew.run([Job(f"sleep-{index}", time.sleep, (0.2,)) for index in range(100)])
 
 
