@@ -20,7 +20,7 @@ from lutern.train.options import TrainOptions
 from lutern.train.outputs import last_save
 
 TERMINATED = 143
-"""Exit status of a process that SIGTERM ended; torchrun ends the other processes so when one is lost."""
+"""Exit status of a process that SIGTERM ended; torchrun ends the other processes with SIGTERM if one is lost."""
 _NO_MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|cudaErrorMemoryAllocation", re.IGNORECASE
 )

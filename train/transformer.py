@@ -73,7 +73,7 @@ class SwiGLU(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and SwiGLU, each beside the residual stream."""
+    """Attention and SwiGLU, each added to the residual stream."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
