@@ -122,7 +122,7 @@ def style_of(
         raise LuternError(f"{tokens} tokens were asked for; give 1 or more.")
     stops = [stop] if isinstance(stop, str) else list(stop)
     if "" in stops:
-        raise LuternError("a text to stop at is empty; give the text to end at.")
+        raise LuternError("a text of stop is empty; give the text at which to end.")
     conventions = tokenizer.conventions
     asked = {
         "temperature": temperature,

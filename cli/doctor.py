@@ -1,7 +1,7 @@
 """`lutern doctor`: shows which tools are installed, what each is for, and how to get the missing ones.
 
-Runs where nearly everything is missing: it imports only the standard library and the two packages that draw the table.
-The packages are read from the installed project's own metadata, so that no second list of them exists.
+It runs even if nearly everything is missing, because it imports only the standard library and the two packages that
+draw the table. The packages are read from the installed project's own metadata, so that no second list of them exists.
 """
 
 import os

@@ -77,9 +77,7 @@ def inject(
     scheduler: SchedulerOption = "",
     out: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--out", help="File that keeps each outcome; outcomes that are in it already are not computed again."
-        ),
+        typer.Option("-o", "--out", help="File for the outcomes; those that are in it already are not computed again."),
     ] = None,
     form: FormatOption = "text",
 ) -> None:

@@ -28,7 +28,7 @@ def preset_option(default: str, several: bool = False) -> Any:
 
 
 def board_option(help: str) -> Any:
-    """Return ``--board``; ``help`` says the purpose of the board; the names of all boards are added."""
+    """Return ``--board``; ``help`` states the purpose of the board; the names of all boards are added."""
     return typer.Option("--board", help=f"{help}: {', '.join(BOARDS)}.", autocompletion=lambda: list(BOARDS))
 
 

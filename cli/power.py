@@ -139,7 +139,7 @@ def estimate(
 ) -> None:
     """Estimate joules of a token, as intervals.
 
-    With memory on the chip, toggles of ECP5's cells are counted; the first time, minutes go into compiling them. Of a
+    With memory on the chip, toggles of ECP5's cells are counted; the first time, minutes go into compiling them. For a
     published size, or with memory outside the chip, joules are computed without toggles.
     """
     config, known = machine_or_default(preset_name, settings, machine_file), calibration.load(file)

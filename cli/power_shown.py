@@ -115,7 +115,7 @@ def show_computed(
             f"{interval(memory.standby_watts(config), 1, 'W')}: {interval(token.standby, 1e-3, 'mJ')} a token\n"
             f"{memory.title}: {memory.source}\n"
             f"The joules of the chip are not estimated: the coefficients are those of an ECP5, which does not reach "
-            f"{config.clock_hz / 1e6:.0f} MHz. lutern power table has what boards take when idle."
+            f"{config.clock_hz / 1e6:.0f} MHz. lutern power table has the watts of idle boards."
         )
         return
     found = energy.without_nets(part, known, config, computed, dram)

@@ -19,7 +19,10 @@ TraceOption = Annotated[
     ),
 ]
 CyclesOption = Annotated[
-    str, typer.Option("--cycles", metavar="A:B", help="With --trace: clock cycles A to B - 1, from the first run on.")
+    str,
+    typer.Option(
+        "--cycles", metavar="A:B", help="With --trace: clock cycles A to B - 1, counted from the first run on."
+    ),
 ]
 SignalOption = Annotated[
     list[str] | None,

@@ -95,8 +95,8 @@ def has_strobe(bursts: set[Setting]) -> bool:
 
 
 def choose(passed: frozenset[Setting]) -> Setting:
-    """Return the setting of a byte: the middle of the longest run of delays that pass with some slip, and of the slips
-    that pass with this delay the one that passes with the most delays.
+    """Return the setting of a byte. Its delay is the middle of the longest run of delays that pass with some slip. Of
+    the slips that pass with this delay, it has the one that passes with the most delays.
 
     A delay moves the gate of the strobe, which has one window. From some delay on, the same window needs another slip.
     """

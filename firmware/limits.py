@@ -189,7 +189,7 @@ def preset_for(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> st
 
 
 def reasons(found: Sequence[Lack], numbers: bool = True) -> str:
-    """Return a clause with the first lack and, in brief or only by their names, the others."""
+    """Return a clause: the first lack, then the others, in brief if ``numbers``, else only their names."""
     first, *others = found
     if not others:
         return first.text

@@ -77,7 +77,7 @@ class LineQuality:
         return max(CHUNKS, key=brought)
 
     def frames_enough(self, byte_count: int) -> int:
-        """Return a number of frames that errors of this line do not destroy all.
+        """Return a number of frames of which at least one survives the errors of this line.
 
         Each frame has ``byte_count`` bytes with its answer.
         """

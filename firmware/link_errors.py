@@ -93,7 +93,7 @@ class Silence:
         return SilenceError(f"{self._measured(opcode)}; {mend}.", self.bytes)
 
     def after_answers(self, opcode: Opcode, before: str) -> SilenceError:
-        """Return the error of a board that has answered before; ``before`` is what was measured until then."""
+        """Return the error of a board that has answered before; ``before`` describes the measurements until then."""
         return SilenceError(
             f"{self._measured(opcode)}; before, {before}; reset the board or plug it in again, and repeat the command: "
             "data that its memory holds already are not sent again."

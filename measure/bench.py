@@ -247,7 +247,7 @@ def _clock_of(path: Path, config: HwConfig, board: str) -> BuiltClock | None:
     try:
         manifest = cache.kept_json(path)
         built = config.with_(debug_tap=False, cells="ecp5")
-        wanted = (config.clock_hz, round(manifest["clocks_hz"]["sync"]))  # a PLL may not make the clock exactly
+        wanted = (config.clock_hz, round(manifest["clocks_hz"]["sync"]))  # a PLL cannot make every clock exactly
         digests = [built.with_(clock_hz=hz).digest for hz in wanted]
         if manifest["machine_digest"] not in digests or board not in ("", manifest["board"]):
             return None

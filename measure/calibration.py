@@ -68,7 +68,7 @@ class Calibration:
     coefficients: dict[str, Coefficient]
 
     def require(self, part: str) -> None:
-        """Raise ``LuternError`` if this is a file for another part; the part "ECP5" is for all of them."""
+        """Raise ``LuternError`` if this is a file for another part; a file for the part "ECP5" is for all parts."""
         if self.part not in (part, "ECP5"):
             raise LuternError(f"the calibration is of {self.part}, but the chip is {part}; give a file for that part.")
 
@@ -103,7 +103,7 @@ def load(path: str | Path = SHIPPED) -> Calibration:
 
 
 def _check(path: Path, name: str, item: Coefficient) -> None:
-    """Refuse a coefficient that no chip has; the interval of one near 0 may begin below 0."""
+    """Refuse a coefficient that no chip has; the interval of a coefficient near 0 may begin below 0."""
     if name not in (*EVENTS, STATIC) or not item.low <= item.value <= item.high:
         raise LuternError(f"{path}: the coefficient {named(name)} is unknown or not within its interval; {_MENDED}")
     if item.value < 0 or max(-item.low, item.high) > LARGEST:

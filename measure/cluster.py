@@ -153,7 +153,8 @@ class Cluster(Workers):
             value = future.result(timeout=CONNECT_SECONDS)
         except distributed.KilledWorker:
             return LuternError(
-                f"{LOSSES} workers were lost by the same job, perhaps for want of memory; give fewer workers or a "
+                f"{LOSSES} workers were lost by the same job, perhaps because they had too little memory; give fewer "
+                f"workers or a "
                 "smaller machine."
             )
         except gone:
@@ -164,7 +165,8 @@ class Cluster(Workers):
             ) from None
         if isinstance(value, _Other):
             raise LuternError(
-                f"a worker of the cluster has {value.text}, and here is {_shown(stamp())}; install the same version on "
+                f"a worker of the cluster has {value.text}, but this computer has {_shown(stamp())}; install the "
+                f"same version on "
                 "all computers."
             )
         return value

@@ -66,12 +66,13 @@ class CodeTimes:
         return taken
 
     def reuse(self, op: Operation) -> None:
-        """Use the codes of the operation before for this one, too."""
+        """Use the codes of the previous operation for this one, too."""
         self.column_ready = [0] * op.column_beats
 
     def free_bank(self) -> None:
-        """Free the bank of an operation whose last codes were read and that no other operation needs: the next codes
-        change banks."""
+        """Free the bank of codes that no later operation needs, after the last of them was read; the next codes go to
+        the other bank.
+        """
         self._bank_free[self._bank] = self.reader.read + CodeMemory.bank_latency
         self._bank = 1 - self._bank
 

@@ -170,7 +170,7 @@ class PassModel:
     # ------------------------------------------------------------------------------------------ embedding
 
     def _embed(self, chosen: list[int]) -> None:
-        """Read the rows of the embedding table for the tokens that were chosen in ``chosen``, as vectors."""
+        """Read the rows of the embedding table for tokens that were chosen in the cycles ``chosen``, as vectors."""
         start = max(self.results.result_end + 1, self.stream.next_op("results"))
         op = self.stream.ops.popleft()
         self.results.open_gains()

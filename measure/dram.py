@@ -118,7 +118,7 @@ DRAMS = {
 }
 """The kinds of memory, by the names that `lutern power estimate --dram` takes."""
 CHOOSES = ("port", "axi")
-"""Memories of machines that may be of any kind: the user chooses."""
+"""Values of ``HwConfig.memory`` with which the user chooses the kind of memory."""
 
 
 def dram_of(config: HwConfig, name: str = "") -> Dram | None:

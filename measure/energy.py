@@ -77,7 +77,7 @@ class Estimate:
 def static_watts(part: str, calibration: Calibration) -> Coefficient:
     """Return the static power of a part: measured, if the calibration has it, else the data sheet's.
 
-    Raises ``LuternError`` for a part that neither has.
+    Raises ``LuternError`` for a part of which neither has a figure.
     """
     if STATIC in calibration.coefficients:
         return calibration.coefficients[STATIC]

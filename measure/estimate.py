@@ -34,7 +34,8 @@ TRIT_SHARE = 0.98
 NO_GAIN = 0.0005
 """Up to this gain, more lanes count as no gain: it would be shown as 0.0 %."""
 MEMORY_BOUND = 0.95
-"""If a machine takes a smaller share of the words that its memory gives, it waits for something else."""
+"""If a machine takes a smaller share of the words that its memory gives, it waits for something other than the memory.
+"""
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ def estimate(
 ) -> Estimate:
     """Estimate a model on a machine.
 
-    ``baud``: baud of the link, which sets the pace if the host sends the weights. ``share``: share of the words of
-    every second that a memory at a port gives. Raises ``LuternError``, with name and number, for a model that the
-    machine does not hold.
+    ``baud``: baud of the link, which sets the pace if the host sends the weights. ``share``: words that a memory at a
+    port gives in a cycle, on average. Raises ``LuternError``, with name and number, for a model that the machine does
+    not hold.
     """
     check_fit(model_config, hw_config, embedding_bits)
     sizes = program_sizes(model_config, hw_config, embedding_bits)
@@ -127,9 +128,9 @@ def _other_limit(model_config: ModelConfig, hw_config: HwConfig, found: Estimate
     if leave > beats:
         return (
             f"The sums are the limit: those of a row group leave in {leave} cycles at results_per_cycle "
-            f"{hw_config.results_per_cycle}, its shortest takes {beats} beats, so {takes}"
+            f"{hw_config.results_per_cycle}, but its trits take as few as {beats} beats, so {takes}"
         )
-    return f"Barriers are the limit: codes of a new vector are waited for, so {takes}"
+    return f"Barriers are the limit: the lanes wait for codes of new vectors, so {takes}"
 
 
 def _words(model_config: ModelConfig, hw_config: HwConfig, streams: int) -> int:

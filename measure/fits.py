@@ -91,7 +91,9 @@ def _holds(model_config: ModelConfig, board: Board, name: str, embedding_bits: i
 
 
 def lack_of(model_config: ModelConfig, board: Board, embedding_bits: int = WIDE_BITS) -> tuple[str, str] | None:
-    """Return the board's machine with the most memory, and what it lacks first; None if the board holds the model."""
+    """Return the board's machine with the most memory, and the first thing that it lacks; None if the board holds the
+    model.
+    """
     own = [name for name in board.presets if board.config(name).memory != "host"]
     if any(_holds(model_config, board, name, embedding_bits) for name in own):
         return None

@@ -5,7 +5,7 @@
     LUT4 a lane = (TRELLIS_COMB of the routed unit between registers - its XORs - its decoder) / lanes
 
 The figure includes the rest of the unit: accumulators, drain, control. The decoder of trits is the same for both kinds
-of lanes and for any number of streams, and is counted separately: its cost is the difference to a unit that uses the
+of lanes and for any number of streams, and is counted separately: its cost is the difference from a unit that uses the
 bits of a beat as trits.
 
 The shapes are those of a machine with up to 32 columns, since accumulator and drain cost 43 LUT4 a row, however long

@@ -59,8 +59,8 @@ class ChipMemory:
 
     ``unused_bits`` of each word are always 0, and are removed. ``style``: the style that the memory's attribute asks
     for, or "". ``checked``: a read of the word that is being written must give the old word. ``chunk_bits``: number of
-    bits that are written separately from the others, by a port that shares one of the read ports; 0: all bits are
-    written by a port of its own.
+    bits that are written separately from the others, by a port that shares one of the read ports; 0: a separate port
+    writes all bits.
     """
 
     name: str

@@ -25,7 +25,7 @@ MEANINGS = {
     "barrier": "no code of the next vector is there yet",
     "codes": "the first rows wait for further codes",
     "trits": "no trits are there",
-    "sums": "sums of the rows ahead have not left",
+    "sums": "sums of earlier rows have not left",
     "words": "a word is taken",
     "memory": "the memory gives none",
     "operations": "queues of operations are full",
@@ -84,7 +84,8 @@ def check_countable(config: HwConfig) -> None:
     """Refuse a simulated machine whose words come over a line that is not simulated."""
     if config.memory == "host":
         raise LuternError(
-            f"{config.name} waits for words from the host, and how long depends on the line; give a port of a board, "
+            f"{config.name} waits for words from the host, for a time that depends on the line; give a port of a "
+            f"board, "
             "or a preset with a memory of its own."
         )
 

@@ -175,8 +175,8 @@ def sentences(results: Sequence[Result], seed: int = 1) -> list[str]:
         turned = [one for one in ordered if last_bits(one) > min(row["validation_bits"] for row in one.record) + 0.005]
         if turned:
             found.append(
-                f"{NAMES[kind]}: from {turned[0].weights:,} weights on, the loss on the validation text was "
-                "lower before: the text is learned by heart."
+                f"{NAMES[kind]}: from {turned[0].weights:,} weights on, the loss on the validation text was lower at "
+                f"an earlier step: the text is learned by heart."
             )
     return found
 

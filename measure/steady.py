@@ -108,7 +108,7 @@ class _Mover(Visitor):
 
 
 class Times:
-    """A queue of cycles, stored as runs [first, step, count]; of more than ``most``, the oldest are dropped."""
+    """A queue of cycles, stored as runs [first, step, count]; beyond ``most`` cycles, the oldest are dropped."""
 
     def __init__(self, times: Iterable[int] = (), most: int | None = None) -> None:
         self.most = most

@@ -289,7 +289,9 @@ class Supply:
 
 
 class Widened:
-    """row_widener.RowWidener after a FIFO: after every three words of the FIFO it gives one that it has collected."""
+    """row_widener.RowWidener after a FIFO: after every three words of the FIFO it gives a fourth one, which it has
+    collected from them.
+    """
 
     def __init__(self, words: Fifo) -> None:
         self.words = words

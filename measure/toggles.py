@@ -189,7 +189,7 @@ def count_toggles(
     """
     chip: HwConfig = program.hw_config.with_(debug_tap=False, cells="ecp5") if netlist else program.hw_config
     if not prompts or not all(len(prompt) for prompt in prompts.values()):
-        raise LuternError("there is no prompt whose toggles could be counted; give at least one of at least one token.")
+        raise LuternError("there is no prompt whose toggles could be counted; give a prompt of at least one token.")
     component = Top(chip)
     library = netlist or verilate(component, toggles=True)
     verilog = (library.parent / "top.v").read_text()

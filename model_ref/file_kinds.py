@@ -22,7 +22,7 @@ from lutern.model_ref.input_files import open_plain, read_plain
 HEAD_BYTES = 64
 LFS = b"version https://git-lfs"
 MAX_GGUF_BYTES = 1 << 26
-"""How far into a GGUF file its description is read: a vocabulary of 250,000 tokens needs about 10 MB."""
+"""Largest number of bytes of a GGUF file's description: a vocabulary of 250,000 tokens needs about 10 MB."""
 MAX_GGUF_ITEMS = 1 << 21
 FETCH = "fetch the file itself, with `git lfs pull` or `hf download`"
 SAFETENSORS = "give the safetensors checkpoint that it was made from"

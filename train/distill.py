@@ -72,7 +72,9 @@ def calibrated(teachers: list[Network], unread: Tensor) -> Ensemble:
 
 @torch.no_grad()
 def nats_of(ensemble: Ensemble, text: Tensor, temperatures: list[float]) -> Tensor:
-    """Return the nats a token of a text (tokens [n]), for each of the temperatures on top of the ensemble's own."""
+    """Return the nats a token of a text (tokens [n]), for each of the temperatures, which are multiplied by the
+    ensemble's own.
+    """
     rows = max(1, len(text) // (4 * LABEL_CHUNK))
     table = text[: len(text) // rows * rows].view(rows, -1)
     chunk = max(1, min(LABEL_CHUNK, CALIBRATED_LOGITS // (rows * ensemble.vocab_size)))

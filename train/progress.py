@@ -19,7 +19,7 @@ class Progress:
 
     @staticmethod
     def say(text: str) -> None:
-        """Print a line that is no progress."""
+        """Print a line of text, besides the progress."""
         print(text, file=sys.stderr, flush=True)
 
     @property

@@ -138,7 +138,7 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _is_local(header: str) -> bool:
-    """Return whether a request's host, with or without a port, is a name by which only this computer reaches itself."""
+    """Return whether a request's host, with or without a port, means this computer and no other, as localhost does."""
     try:
         host = urlsplit(f"//{header}").hostname or ""
     except ValueError:

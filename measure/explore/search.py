@@ -88,7 +88,7 @@ def _slower(machine: Machine, hz: float) -> Machine:
 
 
 def search(question: Question, study: Study, crew: Workers, trials: int, progress: Progress) -> None:
-    """Continue a study until it has at least ``trials`` trials; a batch is never cut."""
+    """Continue a study until it has at least ``trials`` trials; batches are always completed."""
     judged = {digest: one for digest, (one, _) in study.judged().items()}
     while (before := study.count) < trials:
         text = f"{len(judged):,} machines estimated"

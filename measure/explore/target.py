@@ -64,7 +64,9 @@ class Target:
         return self.clock_hz or clock_of(lanes)
 
     def fitted(self, config: HwConfig) -> HwConfig:
-        """Return the machine as the board has it; raises ``LuternError`` if its memory or its clocks cannot be had."""
+        """Return the machine as the board has it; raises ``LuternError`` if the board lacks its memory, or cannot make
+        its clocks.
+        """
         if not self.board:
             return config.with_(debug_tap=False, cells="ecp5")
         board = find_board(self.board)
@@ -89,7 +91,7 @@ def clock_of(lanes: int) -> int:
 
 
 def board_target(board: Board, memories: Sequence[str] = (), clock_hz: int = 0) -> Target:
-    """Return the target of a board. ``memories`` chooses among its kinds of memory, by default all but the host's."""
+    """Return the target of a board. ``memories`` chooses among its kinds of memory; default: all except the host's."""
     words: dict[str, tuple[int, ...]] = {"block": WORDS["block"]}
     if board.ddr3:
         words["ddr3"] = WORDS["ddr3"]

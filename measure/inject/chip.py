@@ -40,7 +40,7 @@ class ChipCampaign(Campaign):
 
     def at_a_cycle(self, draw: random.Random, change: Change, where: str) -> tuple[str, str]:
         """Return the result of ``change(board)`` at a drawn cycle of the run."""
-        cycles = draw.randrange(self.bench.sound(SCENARIO).cycles)  # of one token; the run has two
+        cycles = draw.randrange(self.bench.sound(SCENARIO).cycles)  # cycles of one token; the run has two tokens
         with self.bench.board() as board:
 
             def begin(session: Session) -> None:
@@ -100,7 +100,8 @@ class ResidentWeights(ChipCampaign):
         super().__init__(settings)
         self._words = next(each for each in self.memories if (each.path, each.name) == ("top.memory", "memory"))
         parts = [each for each in self.memories if each.path == "top.memory" and each.name.startswith("part_")]
-        self._parts = {tuple(map(int, each.name.split("_")[1:])): each for each in parts}  # by bank and part of a beat
+        # memories by bank and part of a beat
+        self._parts = {tuple(map(int, each.name.split("_")[1:])): each for each in parts}
 
     def strike(self, kind: str, draw: random.Random, index: int) -> tuple[str, str]:
         """See ``Campaign``. All changed bits belong to the same signature."""

@@ -228,7 +228,7 @@ def test_verilog() -> None:
         ("model.logits([0.5])", r"token numbers of shape \[1\] and type float64 were given; give whole numbers"),
         ("model.logits('a', numerics='half')", "there are no half numerics; give one of float, integer"),
         ("model.generate('a', tokens=0)", "0 tokens were asked for; give 1 or more"),
-        ("model.generate('a', stop=[''])", "a text to stop at is empty; give the text to end at"),
+        ("model.generate('a', stop=[''])", "a text of stop is empty; give the text at which to end"),
         ("model.generate('a', temperature=-1)", r"the temperature is -1; give 0 \(the likeliest\) or a positive"),
         ("model.generate('a$')", r"the tokenizer has no token for '\$' at position 1; leave that character out"),
         ("model.generate('a', chat=True)", "the tokenizer of this model has no chat template"),

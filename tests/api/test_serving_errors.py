@@ -61,7 +61,7 @@ def server(model: lutern.Model) -> Iterator[Served]:
         ({"prompt": "a", "top_p": 0}, "top-p is 0.0; give a number above 0", None, None),
         ({"prompt": "a", "seed": -1}, "seed is -1; it should be greater", None, "seed"),
         ({"prompt": "a", "seed": 1 << 32}, "seed is 4294967296; it should be less", None, "seed"),
-        ({"prompt": "a", "stop": [""]}, "a text to stop at is empty", None, None),
+        ({"prompt": "a", "stop": [""]}, "a text of stop is empty", None, None),
         ({"prompt": "a", "stop": ["a"] * 17}, "give at most 16 stop texts of 256 characters", None, "stop"),
         ({"prompt": "a", "stop": "a" * 257}, "give at most 16 stop texts of 256 characters", None, "stop"),
         ({"prompt": "a", "logprobs": 3}, "logprobs is not built; leave it out.", "unsupported_parameter", "logprobs"),

@@ -61,7 +61,11 @@ def test_a_fault_of_ours_is_raised(here: Cluster) -> None:
 def test_another_version(here: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     own, asked = cluster.stamp(), iter([("9.9", "0123456789")])
     monkeypatch.setattr(cluster, "stamp", lambda: next(asked, own))  # the client's is another one than the worker's
-    with pytest.raises(LuternError, match=rf"^a worker of the cluster has lutern {own[0]} \(sources .*\), and here is"):
+    with pytest.raises(
+        LuternError,
+        match=rf"^a worker of the cluster has lutern {own[0]} \(sources .*\), but this "
+        f"computer has",
+    ):
         here.run([Job("version", abs, (-1,))])
 
 
