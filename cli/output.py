@@ -38,7 +38,7 @@ class OutputError(LuternError):
 
 
 class Output(io.TextIOWrapper):
-    """Standard output whose failure is an ``OutputError``, at once and whenever it is used again until ``give_up``."""
+    """Standard output. A write that fails raises ``OutputError``, and so does every later use until ``give_up``."""
 
     refusal: OutputError | None = None
 

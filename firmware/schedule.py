@@ -47,7 +47,7 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantise import VectorNames, vectors_of
 
 LOOKAHEAD = 2
-"""Operations that are sent ahead of their trits, so that their codes are made during the rows before."""
+"""Operations that are sent ahead of their trits, so that their codes are made while earlier rows are computed."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def operations(model_config: ModelConfig, hw_config: HwConfig) -> list[Operation
 
 
 def _vector_flags(vector: VectorNames) -> dict[str, Any]:
-    """Return the flags of the operation whose results make a vector: which gains the vector's elements have."""
+    """Return the flags of the operation whose results make a vector: they say which gains its elements have."""
     outer, inner = vector
     return {"makes_vector": True, "outer": outer is not None, "matrices": len(inner)}
 

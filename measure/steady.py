@@ -56,7 +56,7 @@ class Visitor:
 
     def moved(self, times: Times, written: int, moved: int) -> int:
         """Record the times at which items left a queue, and return ``moved`` after the jump. ``written`` and ``moved``
-        count items in and out so far.
+        are the numbers of items that came and left so far.
 
         If no item was written during a period, only the newest time counts until one is written again: the times of the
         period are then recorded separately.

@@ -241,7 +241,9 @@ def _tokenise(folder: Path, source: Source, chosen: Vocabulary, options: TrainOp
 
 
 def _write_tokens(path: Path, found: Iterator[Document], source: Source, chosen: Vocabulary, size: int) -> None:
-    """Write the token numbers of documents, one after another; several get the tokens around each."""
+    """Write the token numbers of documents, one after another; if there are several, each gets the tokens of its
+    beginning and end.
+    """
     kind = np.dtype("<u2" if size <= 1 << 16 else "<u4")
     first, second = next(found, None), next(found, None)
     one = second is None and source.kind == "text"
