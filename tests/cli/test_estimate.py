@@ -130,8 +130,7 @@ def test_the_memories_are_those_of_the_document() -> None:
         (("--preset", "stream-x16"), "state S: in 16 block RAMs of the chip, for 8 conversations of this model"),
         (
             ("--preset", "stream-x32", "--set", "state=memory", "--streams", "8"),
-            "state S: in the memory of words, for up to 64 conversations of this model; a pass reads and writes "
-            "16,384 words",
+            "for up to 64 conversations of this model; a pass reads and writes 16,384 words",
         ),
     ],
 )
