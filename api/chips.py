@@ -61,14 +61,14 @@ def estimate(
     Returns
     -------
     Estimate
-        ``cycles`` of a pass (None if the link sets the pace), ``bytes_read`` of a pass, ``tokens_per_second`` of all
-        streams at the machine's clock, ``bound`` of lanes or memory in the same unit, ``share`` of it, and
-        ``resources`` (LUT, flip-flops, block RAMs, multipliers of an ECP5). docs/measuring.md says which are exact.
+        ``cycles`` (None if the link sets the pace) and ``bytes_read`` of a pass. ``tokens_per_second`` of all streams
+        at the machine's clock; ``bound``, the most that lanes or memory allow; ``share``, their ratio. ``resources``:
+        LUT, flip-flops, block RAMs, multipliers of an ECP5. docs/measuring.md says which are exact.
 
     Raises
     ------
     LuternError
-        The machine does not hold the model (with name and number), or it does not have these streams or this share.
+        The machine does not hold the model (the message names each limit), or ``streams`` or ``share`` is out of range.
     """
     if isinstance(model, str):
         model = load(model)
@@ -78,8 +78,8 @@ def estimate(
     config = _machine_of(machine, found_board)
     if not 0 < streams <= config.streams:
         raise LuternError(
-            f"{streams} streams are wanted, {config.name} takes 1 to {config.streams} at a time; choose a number of "
-            "these, or a machine with more."
+            f"{streams} streams were asked for, but {config.name} decodes 1 to {config.streams} at a time; give such a "
+            "number, or choose a machine with more streams."
         )
     if not 0 < share <= 1:
         raise LuternError(f"the share is {share}; give a number above 0 and at most 1.")
@@ -114,11 +114,11 @@ def build(
     board : str
         One of ``lutern.BOARDS``.
     machine : str or HwConfig
-        A preset's name or a machine of one's own, if not the board's.
+        A preset's name, or your own machine; default: the board's.
     seeds : int
         How many times to place and route; the fastest is kept. Each takes minutes to an hour of a core.
     model : Model or str
-        A model; it is checked first that it fits.
+        A model that the machine must hold; this is checked first.
     counters : bool
         Build the counters that ``Machine.count`` reads.
     clock_hz, memory_clock_hz : int
@@ -133,14 +133,14 @@ def build(
     -------
     Build
         ``bitstream``, the file; ``folder``, which also has report, manifest and floorplan; ``best``, the best route:
-        ``best.met``, whether every clock reaches its target, ``best.clocks`` in Hz, ``best.used`` of the chip;
-        ``seconds`` of each step. Results of an earlier build are used again.
+        ``best.met``, whether every clock reaches its target, ``best.clocks`` in Hz, ``best.used``, the cells that it
+        takes; ``seconds`` of each step. Results of an earlier build are used again.
 
     Raises
     ------
     LuternError
         There is no such board, the chip has no room for the machine by the estimate, the model does not fit, or a tool
-        is missing or fails (with the place of its log). A clock that misses its target is no error: look at
+        is missing or fails (the message names its log). A clock that misses its target is no error: look at
         ``best.met``.
     """
     from lutern.boards.build import build as build_plan
@@ -173,8 +173,8 @@ def verilog(machine: str | HwConfig = "sim-64") -> str:
     """Return the Verilog of a machine as one text: module lutern, with clk, rst, and the bytes of the link (rx, tx).
 
     Machines axi-... and hbm-... have AXI4 masters (m_axi0_...) and, for the link, an AXI4-Lite slave (s_axi_...).
-    Memories without contents in the text start with zeros, as an FPGA loads them. Takes seconds to a minute. Raises
-    LuternError if there is no such preset.
+    A memory for which the text gives no contents starts with zeros, which an FPGA's bitstream loads. Takes seconds to a
+    minute. Raises LuternError if there is no such preset.
     """
     from lutern.hw.top import AxiTop, Top
     from lutern.sim.convert import convert_rtlil, convert_verilog

@@ -26,7 +26,7 @@ class Figures:
     clock_hz : int
         Clock of the machine; 0 for the integer model.
     lane_use : float
-        Share of the lanes' cycles that a trit of the model took.
+        Share of the cycles of all lanes in which a lane takes a trit of the model.
     saturations : int
         Beats in which a value was clipped; 0 for a model whose ranges are proved.
     """
@@ -59,7 +59,7 @@ def figures_of(machine: Machine, runs: Sequence[Run], tokens: int, seconds: floa
 
 def session_of(machine: Machine) -> Session | None:
     """Return the session that a machine uses; None for the integer model."""
-    inner = getattr(machine, "session", machine)  # a lock step has one
+    inner = getattr(machine, "session", machine)  # a LockStep has the attribute
     return inner if isinstance(inner, Session) else None
 
 

@@ -153,7 +153,7 @@ class Machine:
         Parameters
         ----------
         prompt : str
-            The text; if it is empty, the beginning-of-text token alone, if the model has one.
+            The text; an empty one means the beginning-of-text token, if the model has one.
         options
             See ``lutern.api.writing.StyleOptions``.
 
@@ -166,8 +166,8 @@ class Machine:
         Raises
         ------
         LuternError
-            At once: for an option out of range, a character without a token, or a choice that needs all logits on a
-            machine that keeps only its best. During iteration: if the line breaks, if the memory does not keep the
+            At once: for an option out of range, a character without a token, or for an option that needs all logits, on
+            a machine that keeps only its best. During iteration: if the line breaks, if the memory does not keep the
             weights, and with ``check`` at the first value that differs from the integer model's.
         """
         return pieces_of(self._begin([prompt], **options))
@@ -184,7 +184,7 @@ class Machine:
         """Begin a conversation of several turns, whose state stays on the machine.
 
         ``talk.say(text)`` iterates over an answer. ``chat``: use the model's chat template. Raises LuternError if the
-        model has none, and as ``generate`` does.
+        model has none; other errors are those of ``generate``.
         """
         model = self._loaded()
         style, _ = style_of(model.tokenizer, **options)
@@ -209,9 +209,10 @@ class Machine:
     def count(self, streams: int = 1) -> Token:
         """Return where the cycles of a pass of ``streams`` tokens go, phase by phase, from the counters of the chip.
 
-        ``token.phases`` have part, name, cycles, those of the cycle model, and counts by cause
-        (``token.total(name)``), which add up to the cycles exactly. Conversations in the machine are lost. Raises
-        LuternError if the machine has no counters: simulate it with ``counters=True``, or build it with them.
+        Each of ``token.phases`` has a part, a name, its cycles, the cycles of the cycle model, and counts by cause. The
+        counts (``token.total(name)`` is the sum of one) add up to the cycles exactly. Conversations in the machine are
+        lost. Raises LuternError if the machine has no counters: simulate it with ``counters=True``, or build it with
+        them.
         """
         if self._board is not None:
             check_countable(self.config)
@@ -227,7 +228,7 @@ class Machine:
         path : path
             A name in .vcd, or in .fst where GTKWave is installed; a view for GTKWave is written beside it, in .gtkw.
         cycles : (int, int)
-            From this clock cycle of the block to the one before that.
+            The first clock cycle to record, counted from the block's beginning, and the one after the last.
         signals : sequence of str
             Names below the top module, such as ``decoder.norm`` or ``decoder.*__valid``; default:
             ``sim.waves.DEFAULT``.
@@ -235,8 +236,8 @@ class Machine:
         Raises
         ------
         LuternError
-            A machine that was not simulated with ``with_waves=True``; a name that is no signal's, or no file's; a block
-            that ends before the first cycle.
+            The machine was not simulated with ``with_waves=True``, there is no such signal, the file has another
+            ending, or the block ends before the first cycle.
         """
         if self._board is None or not self._board.has_waves:
             raise LuternError(f"{self.where} has no waves; simulate the machine with_waves=True.")
@@ -281,7 +282,7 @@ def open_machine(
     baud : int
         Rate of a serial port; by default the first of the known rates at which the chip answers.
     machine : str or HwConfig
-        The only machine that the chip may be. By default any preset, or the machine of a bitstream that was built here.
+        The machine that the chip must have; default: any preset, or any machine of which a bitstream was built here.
     memory : path
         File that maps the memory of a machine with AXI4, such as /dev/mem; the model is written through it.
     record : path

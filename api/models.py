@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # these import the descriptions of the gateware, which logits
 SHIPPED = ("demo", "demo-small")
 """Shipped checkpoints, the largest first; commands without ``--model`` choose from them."""
 LARGE = "demo-large"
-"""Shipped as an image, a seventh of its checkpoint; taken only by name."""
+"""This model is shipped as an image, which has a seventh of the checkpoint's size. It is opened only by its name."""
 NUMERICS = ("float", "integer")
 Numerics = Literal["float", "integer"]
 
@@ -63,7 +63,7 @@ class Model:
     synthetic : str
         How random weights were made; empty for trained ones.
     notes : tuple of str
-        Where the reading differs from what one might expect, one sentence each.
+        What was read in an unexpected way, one sentence each.
     source : Checkpoint or OpenImage
         The checkpoint or image that it is read from.
     """
@@ -120,7 +120,7 @@ class Model:
         return self.tokenizer.text_of(tokens)
 
     def generate(self, prompt: str, **options: Unpack[Options]) -> Iterator[str]:
-        """Continue a text with the integer model: the same tokens as on every chip, without one.
+        """Continue a text with the integer model, which needs no chip and gives the same tokens as every chip.
 
         See ``Machine.generate``, which takes the same options and raises the same errors.
         """
@@ -142,14 +142,14 @@ class Model:
         Raises
         ------
         LuternError
-        Token numbers that are not the model's, or "float" for an image, which holds no float weights.
+        A token number is outside the vocabulary, or "float" is asked of an image, which holds no float weights.
         """
         return np.stack([logits for logits, _ in self.rows(tokens, numerics)])
 
     def rows(
         self, tokens: str | ArrayLike, numerics: Numerics = "integer"
     ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        """Return logits [V] and hidden [L + 1, d] after each token in turn: of the embedding, then of every layer's
+        """Yield logits [V] and hidden [L + 1, d] after each token; ``hidden`` is the embedding, then every layer's
         output.
 
         Parameters and errors are those of ``logits``; only one token's results are in memory.
@@ -205,7 +205,8 @@ class Model:
         counters : bool
             Give the machine the counters that ``Machine.count`` reads.
         over_link : bool
-            Load over the link, as a real board does, not by the simulation's back door: minutes for a large model.
+            Load over the link, as a real board does, which takes minutes for a large model; else write the simulated
+            memory directly.
         with_waves : bool
             Compile the simulation so that ``Machine.record_waves`` can record signals, which makes it slower.
         progress : Progress

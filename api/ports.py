@@ -76,7 +76,7 @@ def known_machines() -> list[HwConfig]:
     for path in newest("builds", f"*/{MANIFEST}"):
         try:
             machine = HwConfig.from_dict(kept_json(path)["machine"])
-        except (LuternError, KeyError, TypeError):  # damaged, or of an earlier version
+        except (LuternError, KeyError, TypeError):  # the manifest is damaged, or an earlier version wrote it
             continue
         if machine.name not in PRESETS:
             found.append(machine)

@@ -33,10 +33,10 @@ class StyleOptions(TypedDict, total=False):
 
     ``tokens``: most tokens to write, 200 by default. ``temperature``: 0 takes the likeliest token. ``top_k``,
     ``top_p``, ``min_p``, ``repetition_penalty``: see ``firmware.host_sampling.Sampling``; with one of these the host
-    chooses, and for every token 4 bytes for each token of the vocabulary come over the link. Options that are not given
-    come from the model's generation_config.json; without it, the temperature is 0.8. ``seed``: seed of the choice;
-    prompt i has seed + i. ``stop``: texts before which to end. ``ignore_eos``: continue after the end-of-text token.
-    ``begin``: feed the tokens that the tokenizer puts ahead of a text.
+    chooses, for which 4 V bytes come over the link for every token (V: size of the vocabulary). Options that are not
+    given come from the model's generation_config.json; without it, the temperature is 0.8. ``seed``: seed of the
+    choice; prompt i has seed + i. ``stop``: texts at which to end; they are not written. ``ignore_eos``: continue after
+    the end-of-text token. ``begin``: feed the tokens that the tokenizer puts ahead of a text.
     """
 
     tokens: int
@@ -122,7 +122,7 @@ def style_of(
         raise LuternError(f"{tokens} tokens were asked for; give 1 or more.")
     stops = [stop] if isinstance(stop, str) else list(stop)
     if "" in stops:
-        raise LuternError("a text to stop at is empty; give the text to end at.")
+        raise LuternError("a text of stop is empty; give the text at which to end.")
     conventions = tokenizer.conventions
     asked = {
         "temperature": temperature,
@@ -228,7 +228,7 @@ class Talk:
             dialogue.restart()
             self._held = []
         elif dialogue.pending in style.ends:
-            dialogue.pending = None  # the next turn decides how the text continues after its end
+            dialogue.pending = None  # the next turn decides which token follows the end
             self._held.pop()
         self._held += tokens
         self._text = text = style.write(self._tokenizer, self._held, True)
@@ -243,7 +243,8 @@ class Talk:
             self._seconds += time.monotonic() - before
             self._steps += len(tokens) + text.count
             self._said += text.text
-            self._whole = is_done and not isinstance(text.ended_by, str)  # else the state is ahead of the text
+            # a text that --stop cut is not whole: the state has tokens that it lacks
+            self._whole = is_done and not isinstance(text.ended_by, str)
             if self._chat is not None:
                 self._chat.answered(text.text, whole=self._whole)
 

@@ -68,7 +68,7 @@ def columns(for_programs: bool) -> list[Column]:
 
 
 def row_cells(model: str, row: Row, first: Row, for_programs: bool) -> list[Any]:
-    """Return a row, with the values of the keys and the texts of the table."""
+    """Return a row: values for programs, and texts for cells that readers see otherwise."""
     values = {**dataclasses.asdict(row), "times": row.tokens_per_second / first.tokens_per_second}
     texts = cells(model, row, first)
     found = [
@@ -93,11 +93,11 @@ def print_baselines(printer: Printer, model: str, weights: IntegerWeights) -> No
 
 
 def bench(
-    presets: Annotated[list[str] | None, preset_option("a table of several", several=True)] = None,
+    presets: Annotated[list[str] | None, preset_option("a table of several machines", several=True)] = None,
     settings: SetOption = None,
     machine_file: MachineOption = None,
-    board: Annotated[str, board_option("The machine of this board, at the clock of its newest build")] = "",
-    model: Annotated[str, typer.Option(help=f"{MODEL_HELP} Or random: d = 1024.")] = "",
+    board: Annotated[str, board_option("Count the machine of this board, at the clock of its newest build")] = "",
+    model: Annotated[str, typer.Option(help=f"{MODEL_HELP} Or random: random weights with d = 1024.")] = "",
     prompts: Annotated[
         int, whole("--prompts", least=1, most=1000, help="Number of prompts over which decoding is averaged.")
     ] = 1,
@@ -125,8 +125,8 @@ def bench(
         if machines and not printer.for_programs:
             if board and set(clocks) == {"target"}:
                 printer.say(
-                    f"no build of {', '.join(config.name for config in machines)} for {board}: rates are those of the "
-                    f"target clock; run: lutern build --board {board}"
+                    f"{board} has no build of {', '.join(config.name for config in machines)}, so the rates are "
+                    f"those of the target clock; run: lutern build --board {board}"
                 )
             print_baselines(printer, lines[-1][1], machine_and_weights(*lines[-1])[1])
 
@@ -139,7 +139,7 @@ def _rows(
     clocks: list[str],
     measured: Callable[[HwConfig, IntegerWeights, int], Iterable[Row]],
 ) -> Iterator[list[Any]]:
-    """Yield the rows of each machine and model; where their clocks are from goes into ``clocks``."""
+    """Yield the rows of each machine and model; ``clocks`` takes the source of each row's clock."""
     with named_progress_bar("bench") as advance:
         for index, (machine, model_name) in enumerate(lines):
             advance(index, len(lines), f"{machine.name}, {model_name}")

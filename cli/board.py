@@ -28,7 +28,7 @@ def serve_board(
         whole("--tcp", least=0, most=65_535, help=f"Also serve this TCP port of {HOST}; 0 takes one that is free."),
     ] = None,
 ) -> None:
-    """Serve the simulated board at a port of its own until Ctrl-C or SIGTERM: give that port to `lutern generate --on`.
+    """Serve the simulated board at a port of its own until Ctrl-C or SIGTERM; `lutern generate --on` takes that port.
 
     In the background of a script (`lutern board &`) Ctrl-C is ignored; `kill` ends it. The port is the first line of
     standard output, a TCP port the second. On a terminal the next commands to type follow them.
@@ -53,7 +53,7 @@ def what_is_next(config: HwConfig, port: str, tcp: int | None) -> list[str]:
     writes = f"lutern generate --on {port}" + ("" if model else " --model MODEL")
     lines = [f"{config.name} is simulated at {port}; in another terminal:", f"  lutern selftest --on {port}"]
     if model:
-        lines.append(f"  {writes}    with {model}, whose load takes a while: the line is simulated bit by bit")
+        lines.append(f"  {writes}    with {model}; loading takes a while, because the line is simulated bit by bit")
     else:
         lines.append(f"  {writes}    no shipped model fits {config.name}")
     if tcp is not None:

@@ -29,7 +29,7 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.output_files import output_file, refused_output
 
 FOLDER = "build"
-"""Where bitstreams go, in the folder that the command runs in."""
+"""Folder for bitstreams, in the folder that the command runs in."""
 
 
 def build(
@@ -64,7 +64,7 @@ def build(
     form: FormatOption = "text",
 ) -> None:
     """Build a bitstream: synthesis, place and route, report. Results of an earlier build are used again."""
-    board = find_board(board_name)  # refused before the model is opened
+    board = find_board(board_name)  # a wrong name is refused before the model is opened
     chosen = given_machine(preset_name, settings, machine_file, board.preset)
     machine = board.config(chosen.config if chosen else "", **(chosen.clocks if chosen else {}))
     check_chip(machine.with_(counters=counters), board)
@@ -109,7 +109,7 @@ FILE_COLUMNS = (Column("bitstream"), Column("folder"), Column("baud"))
 
 
 def telling(advance: Callable[[int, int, str], None], machine: HwConfig, board: Board) -> Progress:
-    """Return the progress of a build; a note precedes its first step where such a machine was never routed."""
+    """Return the progress of a build; before its first step, a note says if such a machine was never routed."""
     said = was_routed(machine, board.fpga)
 
     def report(what: str, done: int, total: int) -> None:
@@ -127,7 +127,7 @@ def telling(advance: Callable[[int, int, str], None], machine: HwConfig, board: 
 
 
 def place_of(out: Path | None, board: str, machine: str) -> Path:
-    """Return where the bitstream goes; refused before anything is built."""
+    """Return the path of the bitstream; a wrong one is refused before anything is built."""
     if out is None:
         Path(FOLDER).mkdir(exist_ok=True)
         out = Path(FOLDER) / f"{board}-{machine}.bit"
@@ -190,7 +190,7 @@ def print_clocks(printer: Printer, built: Build) -> None:
 
 
 def reached(clock: Clock) -> Cell:
-    """Return the achieved rate of a clock, or that nothing limits it, as for a clock that only drives cells of pins."""
+    """Return the achieved rate of a clock; "no path" for one that nothing limits, because it drives only I/O cells."""
     return Cell(clock.achieved_hz, f"{clock.achieved_hz / 1e6:.2f}") if clock.has_path else Cell(None, "no path")
 
 

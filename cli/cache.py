@@ -15,10 +15,10 @@ from lutern.model_ref.errors import LuternError
 KINDS = {
     "boards": "simulated boards, compiled",
     "builds": "netlists, placements and bitstreams",
-    "cost": "what blocks cost, synthesised",
-    "estimates": "machines that were searched",
+    "cost": "resources of blocks, from synthesis",
+    "estimates": "estimates of lutern explore",
     "models": "the integer network, compiled",
-    "scapy": "settings of a package of the tests",
+    "scapy": "settings of scapy, a package of the tests",
     "wasm": "tools, compiled for this computer",
 }
 """Folders of the cache, and what is in them."""
@@ -48,13 +48,13 @@ def size_of(folder: Path) -> tuple[int, int]:
         try:
             byte_count += 0 if path.is_symlink() or path.is_dir() else path.stat().st_size
         except OSError:
-            continue  # another process tidies
+            continue  # another process removed the file
     return sum(1 for _ in folder.iterdir()), byte_count
 
 
 @app.command("size")
 def size(form: FormatOption = "text") -> None:
-    """Print how much is kept, by kind."""
+    """Print the size of each kind of kept results."""
     sizes = {kind: size_of(cache_folder(kind)) for kind in KINDS}
     rows: list[tuple[str, int, int, str]] = [(kind, *sizes[kind], what) for kind, what in KINDS.items()]
     entries, byte_count = (sum(found[place] for found in sizes.values()) for place in (0, 1))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class Cell(NamedTuple):
-    """A value with a text of its own, for a cell that its column would write in another way."""
+    """A value with its own text, for a cell that differs from its column's format."""
 
     value: Any
     text: str
@@ -26,8 +26,9 @@ def shown(value: Any) -> str:
 @dataclass(frozen=True)
 class Column:
     """A column. ``key``: its name for programs, which never changes; ``heading``: what a reader sees, the key if not
-    given; ``show``: the text of a value; ``left``: begins at the left, as texts do; ``folds``: long texts take several
-    lines."""
+    given; ``show``: gives the text of a value; ``left``: aligned at the left, as texts are; ``folds``: long texts take
+    several lines.
+    """
 
     key: str
     heading: str = ""

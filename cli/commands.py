@@ -60,7 +60,7 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,  # a help text with brackets or colons, such as a path, is shown as it is
-    pretty_exceptions_enable=False,  # a defect of ours shows Python's own traceback
+    pretty_exceptions_enable=False,  # a defect of Lutern shows Python's own traceback
 )
 
 
@@ -104,7 +104,7 @@ def run() -> int:
     SIGTERM with 143, and the end of its terminal with 129.
     """
     signal.signal(signal.SIGTERM, _end)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores the signal, and so does Lutern
         signal.signal(signal.SIGHUP, _end)
     try:
         open_streams()

@@ -44,7 +44,9 @@ def compare(
     ] = False,
     form: FormatOption = "text",
 ) -> None:
-    """Print the errors of the integer network and of a float16 run against float32; status 1 above 0.8."""
+    """Print the errors of the integer network and of a float16 run against float32; status 1 if their ratio is above
+    0.8, or values were clipped.
+    """
     with printing(form) as printer:
         if word_lengths:
             _word_lengths(printer, models or [])
@@ -56,7 +58,7 @@ def compare(
 
 def _errors(printer: Printer, models: list[str], large: bool, bfloat16: bool) -> bool:
     """Return the error of each checkpoint, and whether all of them pass."""
-    opened = [(name, _checkpoint(name)) for name in models]  # refused before anything is computed
+    opened = [(name, _checkpoint(name)) for name in models]  # a wrong name is refused before anything is computed
     shapes = {**measure.SHAPES, **(measure.LARGE if large else {})}
     reference = measure.reference()
     results = [reference] if reference else []

@@ -25,7 +25,7 @@ def convert(
     out: Annotated[Path, typer.Option("-o", "--out", help="Image file to write.")],
     calibrate: Annotated[
         Path | None,
-        typer.Option(help="Text, plain or .xz; its first 2,048 tokens replace random ones if words need calibration."),
+        typer.Option(help="Text for calibration, plain or .xz: its first 2,048 tokens, in place of random ones."),
     ] = None,
     embedding_bits: Annotated[
         int,

@@ -56,8 +56,9 @@ PATH_COLUMNS = (
 
 
 def path_rows(placement: Placement) -> list[list[Any]]:
-    """Return the slowest path of a block, from one flip-flop to another; steps whose nets are named after the same
-    signal are one row."""
+    """Return the slowest path of a block, from one flip-flop to another; consecutive steps on nets of one signal are
+    one row.
+    """
     return [
         [placement.block, signal, sum(hop.delay_ns for hop in hops)]
         for signal, hops in groupby(placement.path, key=lambda hop: signal_of(hop.name))
@@ -77,7 +78,7 @@ LANE_COLUMNS = (
     Column("tree_fmax_hz", "tree MHz", fixed(0, 1e6)),
     Column("seed"),
 )
-"""``a stream more``: LUT4 a lane of the second of two streams; ``decoder``: LUT4 a trit, in no other column."""
+"""``a stream more``: LUT4 a lane that a second stream adds; ``decoder``: LUT4 a trit, which no other column counts."""
 
 
 def lane_values(row: LaneRow) -> list[Any]:
@@ -97,7 +98,9 @@ CHECK_COLUMNS = (
     Column("check_words", "of checks"),
     Column("share", "share of bytes", percent(3)),
 )
-"""``words`` of a token of the model, those ``of checks``, and their share of the bytes that it would read without."""
+"""``words``: words that a token reads; ``of checks``: words of checks among them; ``share``: bytes of checks as a share
+of the bytes without checks.
+"""
 
 
 def check_rows(machines: list[HwConfig]) -> Iterator[list[Any]]:
@@ -117,12 +120,12 @@ def cost(
         list[str] | None,
         typer.Argument(
             metavar="[BLOCK]...",
-            help=f"All if none: {', '.join(BLOCKS)}. Or {LANES}: what a lane costs, "
-            f"by their number, folded and as a tree, placed and routed. Or {CHECK}: what the check of weights costs, "
-            "in cells and in words of a token.",
+            help=f"All if none: {', '.join(BLOCKS)}. Or {LANES}: the cost of a lane, by the number of lanes, folded "
+            f"and as a tree, placed and routed. Or {CHECK}: the cost of the check of weights, in cells and in words "
+            f"of a token.",
         ),
     ] = None,
-    preset_name: Annotated[str, preset_option(f"{DEFAULT}, for {CHECK} all that hold a model")] = "",
+    preset_name: Annotated[str, preset_option(f"{DEFAULT}; for {CHECK} all that hold a model")] = "",
     settings: SetOption = None,
     machine_file: MachineOption = None,
     routed: Annotated[bool, typer.Option("--routed", help="Place and route too, on an LFE5U-85F-6.")] = False,

@@ -97,13 +97,15 @@ def cycles(
         typer.Option(
             "-o",
             "--out",
-            help="Draw the timeline into this file, as .svg, .pdf or .png; also a bar for each layer in NAME-layers, "
-            "and the data of both as .csv.",
+            help="Draw the timeline into this file, as .svg, .pdf or .png; NAME-layers has a bar for each layer; the "
+            "data of both are written as .csv.",
         ),
     ] = None,
     form: FormatOption = "text",
 ) -> None:
-    """Show where a token's cycles go, phase by phase: what lanes and record stream waited for, counted on the chip."""
+    """Show where a token's cycles go, phase by phase: the causes for which lanes and record stream waited, counted on
+    the chip.
+    """
     if on != "sim" and not is_port(on):
         raise LuternError(f"there is nothing called {on} to count on; give sim, {PORTS}.")
     check_options(on, baud, record, memory)
@@ -116,7 +118,7 @@ def cycles(
                 f"{output} cannot be drawn; give a name that ends in {endings}, in a folder that is there."
             )
         for path in (output, output.with_suffix(".csv")):
-            output_file(path)  # refused before anything is measured
+            output_file(path)  # a wrong name is refused before anything is measured
     machine = simulated(chosen, model) if on == "sim" else at_port(on, chosen, model, baud, memory, record)
     token = counted(machine, streams)
     with printing(form) as printer:

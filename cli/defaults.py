@@ -5,9 +5,9 @@
     [generate] temperature = 0.5        of one command       │
     board = "ulx3s-25f"                 of all commands     ─┘
 
-The file is ~/.config/lutern/config.toml, or what LUTERN_CONFIG names. An option on the command line wins over all of
-them. A name in the file that is no option of any command is refused. Variables of the environment that nothing reads
-are ignored.
+The file is ~/.config/lutern/config.toml, or the one that LUTERN_CONFIG names. An option on the command line wins over
+all of them. A name in the file that is no option of any command is refused. Variables of the environment that nothing
+reads are ignored.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _NEVER = frozenset({"help", "version", "install_completion", "show_completion"})
 
 
 def config_path(environment: Mapping[str, str]) -> Path:
-    """Return where the file is, if there is one."""
+    """Return the path of the configuration file."""
     if environment.get(CONFIG):
         return expanded(environment[CONFIG], CONFIG)
     return expanded(environment.get("XDG_CONFIG_HOME") or "~/.config", "HOME") / "lutern" / "config.toml"
 
 
 def read_config(environment: Mapping[str, str]) -> tuple[Path, dict[str, Any]]:
-    """Return the file and its content; nothing where there is none, unless it was named."""
+    """Return the path and content of the file; empty if there is none. A file that LUTERN_CONFIG names must exist."""
     try:
         path = config_path(environment)
     except LuternError:
@@ -52,13 +52,13 @@ def read_config(environment: Mapping[str, str]) -> tuple[Path, dict[str, Any]]:
         if environment.get(CONFIG):
             raise LuternError(f"{path} of {CONFIG} cannot be read ({error.strerror}); give a {_WANTED}.") from None
         return path, {}
-    except (ValueError, RecursionError) as error:  # TOML's and UTF-8's
+    except (ValueError, RecursionError) as error:  # errors of TOML and of UTF-8
         reason = " ".join(str(error).split())[:120]
         raise LuternError(f"{path} is no TOML ({reason}); correct it, or remove it.") from None
 
 
 def options_of(command: Any) -> dict[str, str]:
-    """Return options of a command: the name in files and variables, and the parameter's."""
+    """Return a command's options: keys are their names in files and variables, values the names of the parameters."""
     found = {}
     for param in command.params:
         longest = max((name for name in param.opts if name.startswith("--")), key=len, default="")
@@ -113,7 +113,7 @@ def _value(option: str, environment: Mapping[str, str], tables: list[dict[str, A
 
 
 def _check(path: Path, config: dict[str, Any], root: Any) -> None:
-    """Refuse a name of the file that no option has."""
+    """Refuse names in the file that no option has, and values that no option takes."""
     for place, name, value, known in _entries(config, root, ()):
         if name not in known:
             where = f"[{'.'.join(place)}]" if place else "outside of a table"

@@ -1,7 +1,7 @@
-"""`lutern doctor`: shows which tools are installed, their uses, and how to get the missing ones.
+"""`lutern doctor`: shows which tools are installed, what each is for, and how to get the missing ones.
 
-Runs where nearly everything is missing: it imports only the standard library and the two packages that draw the table.
-The packages are read from the installed project's own metadata, so that no second list of them exists.
+It runs even if nearly everything is missing, because it imports only the standard library and the two packages that
+draw the table. The packages are read from the installed project's own metadata, so that no second list of them exists.
 """
 
 import os
@@ -39,7 +39,7 @@ PURPOSE_OF_EXTRA = {
 }
 ROOM_BYTES = 200_000_000
 """Bytes that compiling the largest simulated board takes, before all files except the library are deleted."""
-SECONDS = 60  # for one program to state its version; a cold machine is slow the first time
+SECONDS = 60  # seconds for a program to print its version; the first call on a computer is slow
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def check_packages() -> Iterator[Check]:
 
 
 def run_version(command: list[str], environment: dict[str, str] | None = None) -> str | None:
-    """Return the version that a program states of itself, None where it does not run."""
+    """Return the version that a program prints; None if it does not run."""
     try:
         done = subprocess.run(
             [*command, "--version"], env=environment, capture_output=True, text=True, errors="replace", timeout=SECONDS
@@ -139,8 +139,9 @@ def check_tool_cache() -> Check:
 
 
 def check_temporary_folder() -> Check:
-    """Check the folder for temporary files. If the path of the cache or of Lutern has a space, this folder's must have
-    none, because make needs a path without one."""
+    """Check the folder for temporary files. If the path of the cache or of Lutern has a space, the path of this folder
+    must have none: make needs a path without spaces.
+    """
     name, remedy = "temporary folder", "set TMPDIR to a folder that you may write to, without a space in its path"
     try:
         folder = tempfile.gettempdir()

@@ -45,7 +45,7 @@ def draw_table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], total: 
 
 
 def blocks(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[tuple[list[int], list[int]]]:
-    """Return the blocks of columns, and how wide each column is; ``natural``: what they would take."""
+    """Return the blocks of columns, and each column's width; ``natural``: the widths without folding."""
     every = list(range(len(columns)))
     whole = _fitted(columns, natural, every, width)
     if whole is not None:
@@ -70,8 +70,9 @@ def _widths(columns: Sequence[Column], natural: Sequence[int], chosen: list[int]
 
 
 def _fitted(columns: Sequence[Column], natural: Sequence[int], chosen: list[int], width: int) -> list[int] | None:
-    """Return widths in which these columns fit: first of texts that fold, then of names; None where numbers would be
-    cut."""
+    """Return widths in which these columns fit: texts that fold are narrowed first, then names. None if numbers would
+    be cut.
+    """
     widths = [natural[index] for index in chosen]
     room = width - GAP * (len(chosen) - 1)
     folding: tuple[Callable[[Column], bool], ...] = (lambda one: one.folds, lambda one: one.folds or one.left)

@@ -39,33 +39,33 @@ RESOURCES = (
 """Names, fields of Resources, fields of Part: an ECP5 has as many FF as LUT."""
 CYCLES = {
     "block": "Cycles and bytes are exact: tests hold the RTL to them.",
-    "sdram": "Bytes are exact; cycles within 0.1 % of the demo's on the simulated board.",
-    "ddr3": "Bytes are exact; cycles within 1 % of the demo's on the simulated board, 0.1 % of two layers of 370M.",
-    "port": "Bytes are exact; cycles are those with a memory that gives a word in every cycle.",
-    "axi": "Bytes are exact; cycles are those with a memory that gives a word in every cycle, or --share of them. What "
-    "DDR4 or HBM2 gives was not measured. LUT, FF and block RAM are an ECP5's.",
-    "host": "Bytes are exact; the rate is the most that the line allows, of which the simulated board reaches 97 %.",
+    "sdram": "Bytes are exact; cycles are within 0.1 % of those that the simulated board counts for the demo.",
+    "ddr3": "Bytes are exact; cycles are within 1 % of those that the simulated board counts for the demo, 0.1 % for "
+    "two layers of 370M.",
+    "port": "Bytes are exact; cycles assume a memory that gives a word in every cycle.",
+    "axi": "Bytes are exact; cycles assume a memory that gives a word in every cycle, or in --share of them. The "
+    "rates of DDR4 and HBM2 were not measured. LUT, FF and block RAM are those of an ECP5.",
+    "host": "Bytes are exact; the rate is the most that the line allows; the simulated board reaches 97 % of it.",
 }
-"""How good they are, by memory."""
+"""Sentences on how exact cycles and bytes are, by kind of memory."""
 CYCLES_OF_STATE = (
-    "Bytes are exact; cycles are those of a memory that gives a word a cycle, with the state's words in it."
+    "Bytes are exact; cycles assume a memory that gives a word in every cycle, and include the words of the state."
 )
-"""The same where S is in the memory of words."""
+"""The sentence for machines whose state S is in the memory of words."""
 
 
 def where_state_is(model_config: ModelConfig, config: HwConfig, streams: int, embedding_bits: int) -> str:
-    """Return a sentence that says in which memory the state is, how much of that it takes, and for how many
-    conversations."""
+    """Return a sentence that says which memory holds the state, how much of it, and of how many conversations."""
     slots = state_slots(model_config, config, embedding_bits)
     conversations = f"{slots} conversation{'s' if slots > 1 else ''}"
     if config.state == "block":
         blocks = sum(memory.blocks for memory in chip_memories(config) if memory.name == "state S")
-        return f"state S: in {blocks} block RAMs of the chip, of {conversations} of this model"
+        return f"state S: in {blocks} block RAMs of the chip, for {conversations} of this model"
     sizes = program_sizes(model_config, config, embedding_bits)
     moved = sizes.pass_words(streams) - sizes.record_words - streams * sizes.row_words
     return (
-        f"state S: in the memory of words, of up to {conversations} of this model; {moved:,} words a pass there and "
-        f"back, {moved / sizes.pass_words(streams):.2%} of all"
+        f"state S: in the memory of words, for up to {conversations} of this model; a pass reads and writes "
+        f"{moved:,} words of it, {moved / sizes.pass_words(streams):.2%} of all words"
     )
 
 
@@ -144,7 +144,7 @@ def estimate_machine(
     model: Annotated[str, typer.Option(help=MODEL_HELP)] = "",
     size: Annotated[str, typer.Option(help=f"A published shape in place of a model: {', '.join(PUBLISHED)}.")] = "",
     preset_name: Annotated[str, preset_option(f"the board's, else {DEFAULT}")] = "",
-    board_name: Annotated[str, board_option("The machine and the chip of this board")] = "",
+    board_name: Annotated[str, board_option("Take the machine and the chip of this board")] = "",
     settings: SetOption = None,
     machine_file: MachineOption = None,
     streams: Annotated[int, whole("--streams", least=1, most=16, help="Number of tokens that a pass decodes.")] = 1,
@@ -153,15 +153,14 @@ def estimate_machine(
         bool, typer.Option("--axi", help="The same on machines with AXI4, by clock and share of the memory's peak.")
     ] = False,
     share: Annotated[
-        float,
-        real("--share", least=0.01, most=1, help="Mean number of words that a memory at a port gives in a cycle."),
+        float, real("--share", least=0.01, most=1, help="Words that a memory at a port gives in a cycle, on average.")
     ] = 1.0,
     embedding_bits: Annotated[
         int | None,
         one_of(
             "--embedding-bits",
             choices=EMBEDDING_BITS,
-            help="Bits of an element of the embedding table of a --size; those of a model are known.",
+            help="Bits of an element of the embedding table, with --size; a model has its own.",
         ),
     ] = None,
     of_memories: Annotated[
@@ -182,7 +181,7 @@ def estimate_machine(
         hw_config = chosen.config if chosen else preset(DEFAULT)
     if streams > hw_config.streams:
         raise LuternError(
-            f"{streams} streams are wanted, {hw_config.name} takes {hw_config.streams} at a time; give "
+            f"{streams} streams were asked for, but {hw_config.name} decodes {hw_config.streams} at a time; give "
             f"--streams {hw_config.streams}, or --set streams={1 << (streams - 1).bit_length()}."
         )
     model = model or default_model(hw_config)

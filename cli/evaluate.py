@@ -24,7 +24,7 @@ from lutern.model_ref.text import read_text
 
 STREAMS = 64
 STREAM_TOKENS = 256
-"""By default a stream has at least this many tokens, since each begins without a past."""
+"""By default a stream has at least this many tokens, since each begins with an empty state."""
 FEW_CHARACTERS = 10_000
 """With fewer characters, the figures of two similar texts differ by tenths of a bit."""
 COLUMNS = (
@@ -47,7 +47,8 @@ def evaluate(
             "--streams",
             least=1,
             most=65_536,
-            help=f"Parallel streams that the text is cut into; default: {STREAMS}, or fewer of {STREAM_TOKENS} tokens.",
+            help=f"Number of parallel streams to cut the text into; default: {STREAMS}, or fewer, so that each has "
+            f"{STREAM_TOKENS} tokens.",
         ),
     ] = None,
     form: FormatOption = "text",
@@ -69,7 +70,7 @@ def text_of(path: Path) -> str:
 
 
 def print_figures(printer: Printer, network: Model, ids: NDArray[np.int64], streams: int) -> None:
-    """Print each numerics on its own line as soon as it is known, then the counts of saturated values."""
+    """Print a line for each numerics as soon as its result is known, then the counts of saturated values."""
     weights, counts, checkpoint = network.weights, Saturations(), network.checkpoint
     makers: dict[str, Callable[[], SteppedModel]] = {"integer": lambda: FastModel(weights, counts)}
     if checkpoint is not None:
@@ -79,7 +80,7 @@ def print_figures(printer: Printer, network: Model, ids: NDArray[np.int64], stre
     for name, make in makers.items():
         with progress_bar(name) as advance:
             results[name] = bits_per_character(make(), ids, streams, advance, network.tokenizer.ahead)
-        if not characters:  # now known to be at least two tokens a stream
+        if not characters:  # each stream now has at least two tokens
             characters, tokens = counted(network.tokenizer, ids, streams)
             printer.say(
                 f"{network.name}: {tokens:,} tokens, {characters:,} characters in {streams} stream{'s' * (streams > 1)}"

@@ -1,4 +1,4 @@
-"""`lutern explore`: search machines for a model and a board, place and route some of the front, choose one."""
+"""`lutern explore`: searches machines for a model and a board, places and routes some of the front, and chooses one."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def target_of(
 
 
 def folder_of(out: Path | None, question: Question) -> Path:
-    """Return the folder of the study and the files, which is made if it is not there."""
+    """Return the folder of the study and the files; make it if it is not there."""
     if out is None:
         names = (question.model, question.target.board or "device")
         plain = "".join(each if each.isalnum() or each in ".-" else "-" for each in "-".join(names))
@@ -119,7 +119,7 @@ def folder_of(out: Path | None, question: Question) -> Path:
     except FileExistsError:
         raise LuternError(f"{out} is a file, but -o wants a folder; give another name.") from None
     except OSError as error:
-        raise LuternError(f"{out} cannot be made ({error.strerror}); give a folder that can be.") from None
+        raise LuternError(f"{out} cannot be made ({error.strerror}); give another folder.") from None
     return out
 
 
@@ -127,39 +127,60 @@ def explore(
     model: Annotated[
         str, typer.Option(help="Model of the machine: demo, demo-small, demo-large, a checkpoint folder or an image.")
     ] = "",
-    size: Annotated[str, typer.Option(help=f"A published shape instead: {', '.join(PUBLISHED)}.")] = "",
+    size: Annotated[str, typer.Option(help=f"A published shape, in place of --model: {', '.join(PUBLISHED)}.")] = "",
     shape: Annotated[
-        str, typer.Option(metavar="D,L,M,V", help="Hidden size, layers, intermediate size, vocabulary instead.")
+        str,
+        typer.Option(
+            metavar="D,L,M,V", help="A shape, in place of --model: hidden size, layers, intermediate size, vocabulary."
+        ),
     ] = "",
-    board_name: Annotated[str, board_option("Its chip, memory and clocks")] = "",
+    board_name: Annotated[str, board_option("Search machines for its chip, memory and clocks")] = "",
     luts: Annotated[int | None, whole("--lut", least=1, most=MOST, help="LUT of a device, without a board.")] = None,
     block_rams: Annotated[
-        int | None, whole("--block-rams", least=1, most=MOST, help="Block RAMs of 18 Kbit of that device.")
+        int | None, whole("--block-rams", least=1, most=MOST, help="Block RAMs of that device, of 18 Kbit each.")
     ] = None,
     multipliers: Annotated[
-        int | None, whole("--multipliers", least=1, most=MOST, help="Multipliers of it; default: an ECP5's.")
+        int | None,
+        whole(
+            "--multipliers",
+            least=1,
+            most=MOST,
+            help="Multipliers of that device; default: those of an ECP5 of its size.",
+        ),
     ] = None,
     memories: Annotated[
         list[str] | None,
         typer.Option(
-            "--memory", help=f"Where words are, again for more: {', '.join(MEMORIES)}; default: what the board has."
+            "--memory",
+            help=f"Kind of memory for the weights, again for more: {', '.join(MEMORIES)}; default: what the board has.",
         ),
     ] = None,
-    dram: Annotated[str, typer.Option(help=f"What the memory at a port is: {', '.join(DRAMS)}.")] = "",
-    streams: Annotated[int, whole("--streams", least=1, most=16, help="Most streams of a machine.")] = 1,
+    dram: Annotated[str, typer.Option(help=f"Kind of the memory at a port: {', '.join(DRAMS)}.")] = "",
+    streams: Annotated[int, whole("--streams", least=1, most=16, help="Largest number of streams of a machine.")] = 1,
     clock: Annotated[
-        float | None, real("--clock", least=1, most=1000, help="Clock of all machines in MHz; default: by their lanes.")
+        float | None,
+        real(
+            "--clock",
+            least=1,
+            most=1000,
+            help="Clock of all machines in MHz; default: one that depends on their lanes.",
+        ),
     ] = None,
-    trials: Annotated[int, whole("--trials", least=1, most=100_000, help="Machines to try, by the estimate.")] = 200,
+    trials: Annotated[
+        int, whole("--trials", least=1, most=100_000, help="Number of trials, each of which estimates a machine.")
+    ] = 200,
     route: Annotated[
         int | None, whole("--route", least=1, most=1000, help="Number of machines of the front to place and route.")
     ] = None,
     choose: Annotated[
-        str, typer.Option(metavar=f"<{'|'.join(CHOICES)}|MACHINE>", help="Which machine of the front is chosen.")
+        str, typer.Option(metavar=f"<{'|'.join(CHOICES)}|MACHINE>", help="Rule that chooses a machine of the front.")
     ] = "tokens_per_second",
     seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of the search.")] = 1,
     processes: Annotated[
-        int | None, whole("--workers", least=1, most=256, help="Processes of this computer; default: as many as cores.")
+        int | None,
+        whole(
+            "--workers", least=1, most=256, help="Number of processes on this computer; default: its number of cores."
+        ),
     ] = None,
     scheduler: SchedulerOption = "",
     out: Annotated[
@@ -168,7 +189,9 @@ def explore(
     ] = None,
     form: FormatOption = "text",
 ) -> None:
-    """Search machines for a model and a chip: by estimates, then by place and route. A study is continued."""
+    """Search machines for a model and a chip: by estimates, then by place and route. A study that is in the folder is
+    continued.
+    """
     target = target_of(board_name, (luts, block_rams, multipliers), memories or [], clock, dram)
     if route and not board_name:
         raise LuternError("--route is for a board, whose pins and package are known; give --board, or leave it out.")
@@ -194,7 +217,9 @@ def explore(
             printer.say(f"next: lutern build --board {board_name} --machine {folder / MACHINE}")
             known = {one.digest for one in found.routed if not one.failed}
             if best.digest not in known and not was_routed(machine.config, find_board(board_name).fpga):
-                printer.say("It was not placed and routed, so its clock is not known; --route K does so.")
+                printer.say(
+                    "The chosen machine was not placed and routed, so its clock is not known; --route K does that."
+                )
 
 
 def _routed(found: Found, crew: Workers, count: int) -> list[Any]:
@@ -222,7 +247,7 @@ def _print(printer: Printer, found: Found, chosen: str, folder: Path) -> None:
     printer.say()
     printer.say(
         f"{found.trials:,} trials: {judged:,} machines estimated, {pruned:,} pruned, "
-        f"{found.trials - judged - pruned:,} met again; {len(rows)} on the front for {found.question.model} on "
+        f"{found.trials - judged - pruned:,} repeated; {len(rows)} on the front for {found.question.model} on "
         f"{found.question.target.name}"
     )
     printer.say(f"chosen: {chosen}")

@@ -33,14 +33,16 @@ from lutern.model_ref.tokenizer import Tokenizer
 
 TARGETS = ("sim", "golden")
 PROMPT = "once upon a time"
-CHECK_NEEDS_SIM = "--check compares the simulated board with the integer model; leave it out with --on {on}."
+CHECK_NEEDS_SIM = (
+    "--check compares the simulated board with the integer model, and --on {on} is not simulated; leave it out."
+)
 _VOCABULARY = 32_000
 LINK_COST = (
-    f"The host chooses among logits that come over the link for every token: {LOGIT_BYTES} bytes for each token of the "
-    f"vocabulary; {LOGIT_BYTES * _VOCABULARY:,} bytes for {_VOCABULARY:,}, "
+    f"The host then chooses, and all logits come over the link for every token, {LOGIT_BYTES} bytes each: a "
+    f"vocabulary of {_VOCABULARY:,} takes {LOGIT_BYTES * _VOCABULARY:,} bytes, "
     f"{LOGIT_BYTES * _VOCABULARY * LINE_BITS / BAUD:.2f} s at {BAUD:,} baud."
 )
-ON_HOST = "Chosen on the host: needs logits"
+ON_HOST = "Sampling on the host, which needs all logits"
 
 
 Prompt = Annotated[str | None, typer.Argument(callback=given_text, help="Text to continue; - is standard input.")]
@@ -54,35 +56,39 @@ PromptFiles = Annotated[
 ChatOption = Annotated[
     bool,
     typer.Option(
-        "--chat", help="Prompts, or without one lines of input, are messages to a chat model by its template."
+        "--chat",
+        help="Prompts are messages to a chat model, and are put into its template; without a prompt, each "
+        "line of input is one.",
     ),
 ]
 Interactive = Annotated[
-    bool, typer.Option("--interactive", help="Go on with every line of input; the state stays on the board.")
+    bool, typer.Option("--interactive", help="Continue with every line of input; the state stays on the board.")
 ]
 Temperature = Annotated[
     float | None,
     typer.Option(
         "-t",
         "--temperature",
-        help=f"0 takes the likeliest, else the chip samples; default: the model's, else {TEMPERATURE}.",
+        help=f"0: take the likeliest token; above 0: sample; default: the model's, else {TEMPERATURE}.",
     ),
 ]
 TopK = Annotated[
     int | None,
-    typer.Option("--top-k", help=f"Choose among the k likeliest; 0: all. {LINK_COST}", rich_help_panel=ON_HOST),
+    typer.Option("--top-k", help=f"Choose among the k likeliest tokens; 0: all. {LINK_COST}", rich_help_panel=ON_HOST),
 ]
 TopP = Annotated[
     float | None,
     typer.Option(
-        "--top-p", help="Choose among the likeliest that together have this probability.", rich_help_panel=ON_HOST
+        "--top-p",
+        help="Choose among the likeliest tokens that together have this probability.",
+        rich_help_panel=ON_HOST,
     ),
 ]
 MinP = Annotated[
     float | None,
     typer.Option(
         "--min-p",
-        help="Choose among those with at least this share of the likeliest one's probability.",
+        help="Choose among the tokens with at least this share of the likeliest token's probability.",
         rich_help_panel=ON_HOST,
     ),
 ]
@@ -94,14 +100,16 @@ Penalty = Annotated[
 ]
 Stops = Annotated[
     list[str] | None,
-    typer.Option("--stop", callback=given_texts, help="End ahead of this text; again for more of them."),
+    typer.Option(
+        "--stop", callback=given_texts, help="End before this text, which is not written; again for more texts."
+    ),
 ]
 OverLink = Annotated[
     bool,
     typer.Option(
         "--over-link",
-        help="Load the simulated board as a real one, over its link: minutes for a large model. Else the image "
-        "goes straight into a simulated memory outside the chip.",
+        help="Load the simulated board over its link, as a real one; takes minutes for a large model. Without it the "
+        "image is written directly into a simulated memory outside the chip.",
     ),
 ]
 
@@ -126,12 +134,14 @@ def generate_text(
     min_p: MinP = None,
     repetition_penalty: Penalty = None,
     stop: Stops = None,
-    ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on after the end-of-text token.")] = False,
+    ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Continue after the end-of-text token.")] = False,
     no_bos: Annotated[bool, typer.Option("--no-bos", help="Leave out the beginning-of-text token.")] = False,
     seed: Annotated[
         int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of the sampler; prompt i has seed + i.")
     ] = 1,
-    check: Annotated[bool, typer.Option("--check", help="Compare every h, S, code and logit.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare every h, S, code and logit with the integer model.")
+    ] = False,
     over_link: OverLink = False,
     trace: TraceOption = None,
     cycles: CyclesOption = CYCLES,
@@ -142,7 +152,7 @@ def generate_text(
     settings: SetOption = None,
     machine_file: MachineOption = None,
 ) -> None:
-    """Let a model write: on real gateware, simulated, or on the integer model it is proved equal to.
+    """Let a model write: on a board, on the simulated board, or on the integer model, which gives the same tokens.
 
     The text ends at the model's end-of-text token. Options of sampling that are not given come from the model's
     generation_config.json.
@@ -151,7 +161,7 @@ def generate_text(
     check_options(on, baud, record, memory)
     span = check_trace(trace, cycles, signals, on)
     if "" in (stop or []):
-        raise LuternError("a text of --stop is empty; give the text to end at.")
+        raise LuternError("a text of --stop is empty; give the text at which to end.")
     asked: dict[str, Any] = {
         "temperature": temperature,
         "top_k": top_k,
@@ -159,7 +169,7 @@ def generate_text(
         "min_p": min_p,
         "repetition_penalty": repetition_penalty,
     }
-    choose_sampling(Conventions(), seed, asked)  # refuses a wrong number before anything is opened
+    choose_sampling(Conventions(), seed, asked)  # a wrong number is refused before anything is opened
     chosen = given_machine(preset_name, settings, machine_file)
     wanted = chosen.config if chosen else None
     given = prompt is not None or bool(prompts or prompt_files)
@@ -215,7 +225,7 @@ def simulated_for(
 
 
 def check_place(on: str, check: bool) -> None:
-    """Refuse a name that is no place to run on, and a check of a machine that is not simulated."""
+    """Refuse a name that ``--on`` does not take, and a check of a machine that is not simulated."""
     if on not in TARGETS and not is_port(on):
         raise LuternError(f"there is nothing called {on} to run on; give one of {', '.join(TARGETS)}, {PORTS}.")
     if check and on != "sim":
@@ -229,7 +239,8 @@ def say_what_is_read(tokenizer: Tokenizer, of_file: list[str]) -> None:
         console.print(f"sampling of generation_config.json: {', '.join(of_file)}", style="dim", soft_wrap=True)
     if tokenizer.conventions.unheeded:
         console.print(
-            f"not built and left out: {', '.join(tokenizer.conventions.unheeded)} of the model's files",
+            f"of the model's files, these options are not built and have no effect: "
+            f"{', '.join(tokenizer.conventions.unheeded)}",
             style="dim",
             soft_wrap=True,
         )

@@ -24,7 +24,7 @@ from lutern.cli.writing import say_step
 from lutern.model_ref.errors import LuternError
 
 START_SECONDS = 1.0
-"""Seconds after which a chip that was just loaded runs, and its bridge is a port again."""
+"""Seconds until a chip that was just loaded runs, and its bridge is a port again."""
 
 
 def go(
@@ -38,7 +38,7 @@ def go(
 ) -> None:
     """Build a bitstream, load it into the board, test the board, and let a model write on it."""
     board = find_board(board_name)
-    machine_on_board(board, preset_name, settings, machine_file)  # refused before any work
+    machine_on_board(board, preset_name, settings, machine_file)  # a wrong name is refused before any work
     port = on or ("PORT" if dry_run else only_port())
     given = (("--preset", preset_name), ("--machine", machine_file), *(("--set", change) for change in settings or []))
     machine = [str(word) for option in given if option[1] for word in option]
@@ -49,7 +49,7 @@ def go(
         (["generate", prompt, "--on", port], lambda: generate_text(prompt, on=port)),
     )
     if not dry_run and board.loader:
-        find_program()  # a loader that is missing is said before minutes of work
+        find_program()  # raises if no loader is installed, before minutes of work
     for words, run in steps:
         say_step(f"lutern {shlex.join(words)}")
         if dry_run:
@@ -66,7 +66,8 @@ def only_port() -> str:
         if found:
             raise LuternError(f"there are {len(found)} USB serial ports ({', '.join(found)}); give one with --on PORT.")
         raise LuternError(
-            "no USB serial port is here; plug the board in, and give its port with --on PORT: lutern ports lists them."
+            "this computer has no USB serial port; plug the board in, and give its port with --on PORT: lutern ports "
+            "lists them."
         )
     return found[0]
 

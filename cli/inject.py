@@ -43,7 +43,7 @@ COLUMNS = (
 
 
 def machine_and_model(config: HwConfig, model: str | None) -> tuple[HwConfig, IntegerWeights]:
-    """Return the machine and model of a campaign; if no model is chosen, a small one."""
+    """Return the machine and model of a campaign; if no model is chosen, a small one of random weights."""
     if config.memory == "host":
         raise LuternError(f"{config.name} waits for words from the host; choose a preset with a memory of its own.")
     weights = integer_weights(random_checkpoint(SMALL_MODEL, 1)) if model is None else open_model(model).weights
@@ -53,13 +53,13 @@ def machine_and_model(config: HwConfig, model: str | None) -> tuple[HwConfig, In
 
 def inject(
     campaign: Annotated[str, typer.Argument(help=f"{', '.join(CAMPAIGNS)}; see docs/reliability.md.")],
-    preset_name: Annotated[str, preset_option("a small one with a memory at its port")] = "",
+    preset_name: Annotated[str, preset_option("a small machine with a memory at its port")] = "",
     settings: SetOption = None,
     machine_file: MachineOption = None,
     model: Annotated[
         str | None,
         typer.Option(
-            help="demo, demo-small, demo-large, a checkpoint folder, or an image; default: a small one of random "
+            help="demo, demo-small, demo-large, a checkpoint folder, or an image; default: a small model of random "
             "weights."
         ),
     ] = None,
@@ -77,13 +77,11 @@ def inject(
     scheduler: SchedulerOption = "",
     out: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--out", help="Keep each outcome here; outcomes that are there already are not computed again."
-        ),
+        typer.Option("-o", "--out", help="File for the outcomes; those that are in it already are not computed again."),
     ] = None,
     form: FormatOption = "text",
 ) -> None:
-    """Inject faults into a simulated board, and count those that were masked, detected, corrected, or not seen."""
+    """Inject faults into a simulated board, and count the masked, detected, corrected and undetected ones."""
     machine = machine_or_default(preset_name, settings, machine_file, SMALL_MACHINE)
     of_campaign = campaign_of(campaign, machine)
     config, weights = machine_and_model(machine, model)

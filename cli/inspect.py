@@ -48,16 +48,16 @@ MACHINES = (
     Column("fits"),
     Column("reason", folds=True),
 )
-H_BITS, I_BITS = 32, 18  # for i and gate
+H_BITS, I_BITS = 32, 18  # bits of the words h, and of i and gate
 
 
 def inspect(
     model: Annotated[str, typer.Argument(help="demo, demo-small, demo-large, a checkpoint folder, or an image.")],
     every: Annotated[bool, typer.Option("--all", help="Print one line for each tensor of each layer.")] = False,
-    board_name: Annotated[str, board_option("Say what this board lacks for the model")] = "",
+    board_name: Annotated[str, board_option("Print what this board lacks for the model")] = "",
     form: FormatOption = "text",
 ) -> None:
-    """Print what was read and assumed, tensors and sizes, the memory that the model needs, and where it fits."""
+    """Print the reader's notes, tensors and sizes, the memory that the model needs, and the machines that hold it."""
     board = find_board(board_name) if board_name else None
     opened: OpenImage | Checkpoint
     opened = open_image_file(model) if is_image(model) else open_checkpoint(model)
@@ -81,7 +81,7 @@ def print_parts(printer: Printer, opened: OpenImage | Checkpoint, parts: list[Te
 
 
 def print_text_convention(printer: Printer, model: str, opened: OpenImage | Checkpoint) -> None:
-    """Print how the model reads a text, and what a calibration measured on one."""
+    """Print how the model reads a text, and the results of a calibration on a text."""
     if isinstance(opened, OpenImage) or (opened.folder / TOKENIZER_FILE).is_file():
         printer.say(printable(open_model(model).tokenizer.describe()))
     if isinstance(opened, OpenImage) and opened.activations:
@@ -136,7 +136,7 @@ def totals(opened: OpenImage | Checkpoint, parts: list[Tensor]) -> list[str]:
 
 
 def what_was_read(opened: OpenImage | Checkpoint) -> list[str]:
-    """Return the notes: what was read in an unexpected way, and what the files leave open."""
+    """Return the notes: what was read in an unexpected way, and what the files do not say."""
     lines = [f"read: {printable(note)}" for note in opened.notes]
     if isinstance(opened, Checkpoint):
         lines += [f"{CONFIG_FILE}: {printable(text)}" for text in opened.assumed]
@@ -144,8 +144,9 @@ def what_was_read(opened: OpenImage | Checkpoint) -> list[str]:
 
 
 def activation_cells(image: OpenImage, name: str) -> list[Any]:
-    """Return the texts of a line of a calibrated image: the range of a word, and the range that calibration measured in
-    it."""
+    """Return the texts of a line of a calibrated image: the range that a word has, and the range that calibration
+    measured.
+    """
     word, frac_bits = (H_BITS, image.h_frac_bits) if name == "h" else (I_BITS, image.matrix(name).frac_bits)
     rests_on = "calibration" if name in image.calibrated else "proof"
     seen = image.activations[name]

@@ -15,7 +15,7 @@ from lutern.model_ref.input_files import open_plain
 app = typer.Typer(help="Sessions of the link, recorded with --record FILE.")
 
 LONGEST_LINE = 1 << 22
-"""Characters: a window of the longest frames, twice over."""
+"""Characters that are enough for a window of the longest frames twice."""
 
 
 @app.callback()

@@ -38,10 +38,10 @@ def write_logits(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write, .npz.")] = None,
     numerics: Annotated[str, typer.Option(help="float, or integer: what the gateware computes.")] = "integer",
     prompt: Annotated[
-        str | None, typer.Option("--prompt", help="A text in place of token numbers, which are printed.")
+        str | None, typer.Option("--prompt", help="A text, in place of token numbers; its token numbers are printed.")
     ] = None,
     prompt_file: Annotated[
-        Path | None, typer.Option("--prompt-file", help="A file with such a text, plain or .xz; - is standard input.")
+        Path | None, typer.Option("--prompt-file", help="A file with such a text, plain or .xz; -: standard input.")
     ] = None,
 ) -> None:
     """Write logits [T, V] and hidden [T, L+1, d] (embedding and every layer's output) of a text's tokens."""
@@ -91,8 +91,8 @@ def write_arrays(
 ) -> None:
     """Write an archive as numpy.savez does, from arrays that come row by row.
 
-    Each array goes through a file: 10,000 tokens of 32,000 logits are more than memory may hold. The files are written
-    and not memory-mapped, since a full disk ends a process that writes into a mapping.
+    Each array goes through a file, since 10,000 tokens of 32,000 logits may not fit into memory. The files are not
+    memory-mapped, since a full disk kills a process that writes into a mapping.
     """
     with ExitStack() as stack:
         files = [stack.enter_context((work / name).open("wb")) for name in shapes]
@@ -110,8 +110,9 @@ def write_arrays(
 
 
 def read_ids(path: Path, vocab_size: int) -> NDArray[np.int64]:
-    """Return token numbers [T] of a file that numpy.save wrote; nothing in it is ever unpickled or larger than the
-    file."""
+    """Return token numbers [T] of a file that numpy.save wrote; nothing is unpickled, and a header that promises more
+    than the file holds is refused.
+    """
     require_plain(path, "file of token numbers")
     try:
         with warnings.catch_warnings(action="ignore"):  # files of old versions of NumPy are fine

@@ -15,19 +15,20 @@ from lutern.hw.machines import Machine, choose_machine
 from lutern.hw.presets import PRESETS
 
 DEFAULT = "sim-64"
-"""The default machine of commands in which neither a board nor a model chooses one: the smallest that holds both demo
-models."""
+"""The default machine of commands in which neither a board nor a model chooses one: the smallest one that holds both
+demo models.
+"""
 
 
 def preset_option(default: str, several: bool = False) -> Any:
-    """Return ``--preset``; ``default`` is a clause that says what is used without it."""
+    """Return ``--preset``; ``default`` says in words which machine is used without the option."""
     again = ", again for more" if several else ""
     text = f"Machine{again}: {', '.join(PRESETS)}; default: {default}."
     return typer.Option("--preset", help=text, autocompletion=lambda: list(PRESETS))
 
 
 def board_option(help: str) -> Any:
-    """Return ``--board``; ``help`` says what the board is for; the names are added."""
+    """Return ``--board``; ``help`` states the purpose of the board; the names of all boards are added."""
     return typer.Option("--board", help=f"{help}: {', '.join(BOARDS)}.", autocompletion=lambda: list(BOARDS))
 
 
@@ -73,7 +74,9 @@ def machines_of(
 def machine_on_board(
     board: Board, preset_name: str | None, settings: Sequence[str] | None, file: Path | None
 ) -> HwConfig:
-    """Return the machine of the three options as a board has it; the board's own where none is given."""
+    """Return the machine of the three options with the board's clock and link; without options, the board's own
+    machine.
+    """
     chosen = given_machine(preset_name, settings, file, board.preset)
     return board.config() if chosen is None else board.config(chosen.config, **chosen.clocks)
 

@@ -12,7 +12,9 @@ import sys
 
 
 def main() -> None:
-    """Run the command line. One that ignores Ctrl-C, as a shell starts it in the background, keeps doing so."""
+    """Run the command line. If the process ignores Ctrl-C, as one that a shell starts in the background does, it
+    continues to ignore it.
+    """
     heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if heeded:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -22,7 +24,7 @@ def main() -> None:
         if heeded:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         status = run()
-    except KeyboardInterrupt:  # a second Ctrl-C, while files were removed after the first one
+    except KeyboardInterrupt:  # a second Ctrl-C, while the first one's handler removed files
         status = INTERRUPTED
     if heeded:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

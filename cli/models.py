@@ -20,7 +20,7 @@ from lutern.model_ref.synthetic import PUBLISHED, random_checkpoint
 
 
 def open_model(name: str) -> Model:
-    """Return ``load``, and its notes."""
+    """Open a model, and print its notes."""
     model = models.load(name)
     say_notes(name, model.notes)
     return model
@@ -52,14 +52,14 @@ def default_model(config: HwConfig | None) -> str:
 
 
 def say_notes(name: str, notes: tuple[str, ...]) -> None:
-    """Print what was read in an unexpected way."""
+    """Print the notes: what was read in an unexpected way."""
     for note in notes:
         say(f"{name}: {note}")
 
 
 @cache
 def say(note: str) -> None:
-    """Print a note once, on standard error, however often a command opens a model."""
+    """Print a note on standard error once, even if a command opens the model several times."""
     print(printable(f"note: {note}"), file=sys.stderr)
 
 

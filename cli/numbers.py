@@ -53,8 +53,13 @@ def one_of(*names: str, help: str, choices: Sequence[int]) -> Any:
 
 
 def baud_option() -> Any:
-    """Return the option ``--baud``; without it the rate is found."""
-    return whole("--baud", least=BAUDS[0], most=BAUDS[1], help="Rate of the port; default: found by asking.")
+    """Return the option ``--baud``; without it, the chip is asked at several rates."""
+    return whole(
+        "--baud",
+        least=BAUDS[0],
+        most=BAUDS[1],
+        help="Rate of the port in baud; default: the first at which the chip answers.",
+    )
 
 
 def _option(kind: str, names: tuple[str, ...], help: str, least: float, most: float) -> Any:

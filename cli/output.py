@@ -4,8 +4,8 @@
     reader of the pipe has gone (``| head``)                             ─► main: silence, status 141
     standard error                                                       ─► what cannot be written is lost
 
-Characters of ours that the output's encoding lacks are spelled in ASCII. A path that is not UTF-8 is written as the
-bytes that it has. Any other character that the encoding lacks is refused.
+Characters that Lutern's own texts have and the output's encoding lacks are replaced by ASCII. A path that is not UTF-8
+is written as the bytes that it has. Any other character that the encoding lacks is refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rich.console import Console
 from lutern.model_ref.errors import LuternError
 
 ERRORS = "lutern"
-"""The name of our error handler in ``codecs``, which writes characters that an encoding lacks."""
+"""The name of Lutern's error handler in ``codecs``, which replaces characters that an encoding lacks."""
 SPELLED = {"±": "+-", "…": "...", "×": "x", "µ": "u", "Ω": "ohm"}
 BROKEN_PIPE_STATUS = 141
 """The exit status of a program that SIGPIPE ended."""
@@ -38,7 +38,7 @@ class OutputError(LuternError):
 
 
 class Output(io.TextIOWrapper):
-    """Standard output whose failure is an ``OutputError``, at once and whenever it is used again until ``give_up``."""
+    """Standard output. A write that fails raises ``OutputError``, and so does every later use until ``give_up``."""
 
     refusal: OutputError | None = None
 
@@ -65,7 +65,7 @@ class Output(io.TextIOWrapper):
             raise self._refused(error) from None
 
     def give_up(self) -> None:
-        """Take everything and write nothing, so that the process can end."""
+        """Discard all further text, so that the process can end."""
         _to_nowhere(self.fileno())
         self.refusal = None
 
@@ -129,7 +129,7 @@ def open_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes this number, which a file of ours would get otherwise
+            os.open(os.devnull, os.O_RDWR)  # else a file that Lutern opens would get this number
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")
     elif isinstance(sys.stderr, io.TextIOWrapper):
@@ -168,7 +168,7 @@ def refuse(error: LuternError) -> int:
 
 
 def close_output() -> None:
-    """Write the text that is still in memory, if that is possible; then the end of the process cannot fail."""
+    """Write the text that is still in memory if possible, so that the end of the process cannot fail."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -183,7 +183,7 @@ def plain_console(stderr: bool = False, **options: Any) -> Console:
 
 
 def given_text(text: str | None) -> str | None:
-    """Return a text of the command line: UTF-8 in every locale, and with characters that the output can show."""
+    """Return a text of the command line, read as UTF-8 in every locale; refuse characters that the output lacks."""
     if text is None:
         return None
     try:

@@ -15,7 +15,8 @@ from lutern.firmware.serial_port import SerialPort
 from lutern.model_ref.errors import LuternError
 
 RecordOption = Annotated[
-    Path | None, typer.Option("--record", help="Record what passes at the port; lutern link dump FILE reads it.")
+    Path | None,
+    typer.Option("--record", help="Record the traffic of the port into this file; lutern link dump FILE prints it."),
 ]
 
 
@@ -26,16 +27,16 @@ MemoryOption = Annotated[
     ),
 ]
 PORTS = "a port such as /dev/ttyUSB0, or axi:/dev/uio0@BASE,BASE"
-"""The ports that ``--on`` takes, in addition to the simulated board."""
+"""The ports that ``--on`` takes, in words."""
 
 
 def is_port(on: str) -> bool:
-    """Return whether a value of ``--on`` is meant to be a port."""
+    """Return whether a value of ``--on`` names a port."""
     return os.sep in on or on.startswith(SCHEME)
 
 
 def check_options(on: str, baud: int | None, record: Path | None, memory: Path | None) -> None:
-    """Refuse options that do not belong to what ``on`` names, and a place that no machine with AXI4 can have."""
+    """Refuse options that do not belong to the place ``on``, and addresses that no machine with AXI4 can have."""
     if record is not None and not is_port(on):
         raise LuternError(
             f"--record {record} is for the traffic of a port, and --on {on} has none; leave it out, or give the port "

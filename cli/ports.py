@@ -1,4 +1,4 @@
-"""`lutern ports`: the serial ports of this computer, and which of them has a board that answers."""
+"""`lutern ports`: the serial ports of this computer, and, with --ask, the machine at each."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ COLUMNS = (
     Column("machine", folds=True),
 )
 NONE = (
-    "There is no serial port. Plug the board in; if it is, its driver may be missing, or the device may be hidden from "
+    "There is no serial port. Plug the board in. If it is plugged in, its driver may be missing, or the device may "
+    "be hidden from "
     "this container. docs/boards.md says what each board needs."
 )
 
 
 def ports(
     ask: Annotated[
-        bool, typer.Option("--ask", help="Also ask each port which machine is there; takes seconds for each.")
+        bool, typer.Option("--ask", help="Also ask the chip at each port which machine it has; takes seconds a port.")
     ] = False,
     form: FormatOption = "text",
 ) -> None:

@@ -1,5 +1,5 @@
-"""`lutern power`: counts toggles of a token, estimates joules as intervals, or measures joules with a meter. The three
-are never mixed.
+"""`lutern power`: counts toggles of a token, estimates joules as intervals, or measures joules with a meter. Counted,
+estimated and measured figures are never mixed.
 
 count       toggles of the gateware, and of ECP5's cells
 estimate    joules: of a machine with memory on the chip from counted toggles, else computed
@@ -60,12 +60,15 @@ REPLACED = {
     "--preset": "lutern power count --preset, or lutern power estimate --preset",
     "-o": "lutern power calibrate READINGS.csv -o",
 }
-"""Options of an earlier `lutern power` without commands, and the command that replaces each. If several are given, the
-first in this list decides."""
+"""Options that `lutern power` had before it had commands, and the command that replaces each. If several are given, the
+first in this list is reported.
+"""
 
 
 class PowerGroup(TyperGroup):
-    """The commands of `lutern power`; an option ahead of a command is refused with the command that has it."""
+    """The commands of `lutern power`; an option without a command is refused, and the message names the command that
+    has the option.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See click's ``Command``."""
@@ -118,7 +121,13 @@ def count(
 @app.command("estimate")
 def estimate(
     model: ModelOption = "demo-small",
-    size: Annotated[str, typer.Option(help=f"A published shape instead, computed: {', '.join(PUBLISHED)}.")] = "",
+    size: Annotated[
+        str,
+        typer.Option(
+            help=f"A published shape in place of a model; its joules are computed without "
+            f"toggles: {', '.join(PUBLISHED)}."
+        ),
+    ] = "",
     preset_name: PresetOption = "",
     settings: SetOption = None,
     machine_file: MachineOption = None,
@@ -130,7 +139,7 @@ def estimate(
 ) -> None:
     """Estimate joules of a token, as intervals.
 
-    With memory on the chip, toggles of ECP5's cells are counted; the first time, minutes go into compiling them. Of a
+    With memory on the chip, toggles of ECP5's cells are counted; the first time, minutes go into compiling them. For a
     published size, or with memory outside the chip, joules are computed without toggles.
     """
     config, known = machine_or_default(preset_name, settings, machine_file), calibration.load(file)
@@ -164,7 +173,7 @@ def log(
     rate: Annotated[float, real("--rate", least=0.1, most=1000, help="Readings a second.")] = 20.0,
 ) -> None:
     """Read a meter for some time into a CSV."""
-    output_file(out)  # refused before anything is measured
+    output_file(out)  # a wrong name is refused before anything is measured
     read = meter.open_meter(source)
     rows: list[tuple[float, float]] = []
     with progress_bar("reading the meter") as advance:
@@ -179,7 +188,15 @@ def log(
 def measure(
     idle: Annotated[Path, typer.Argument(help="CSV log of the idle board.")],
     loaded: Annotated[Path, typer.Argument(help="CSV log of the decoding board.")],
-    tokens: Annotated[int, whole("--tokens", least=1, most=LARGEST_COUNT, help="Tokens made during the second log.")],
+    tokens: Annotated[
+        int,
+        whole(
+            "--tokens",
+            least=1,
+            most=LARGEST_COUNT,
+            help="Number of tokens that the board decoded during the second log.",
+        ),
+    ],
     form: FormatOption = "text",
 ) -> None:
     """Compute joules of a token of a board, from two logs of a meter."""
@@ -188,7 +205,7 @@ def measure(
 
 
 @app.command("designs")
-def designs(folder: Annotated[Path, typer.Argument(help="Folder to write them into.")]) -> None:
+def designs(folder: Annotated[Path, typer.Argument(help="Folder to write the designs into.")]) -> None:
     """Write designs of known activity: build and run each, and read the meter."""
     write_designs(folder)
     print(f"{len(DESIGNS)} designs and activity.csv in {folder}; docs/power.md describes the next steps")
@@ -198,10 +215,12 @@ def designs(folder: Annotated[Path, typer.Argument(help="Folder to write them in
 def calibrate(
     readings: Annotated[Path, typer.Argument(help="CSV of meter readings of the designs.")],
     part: PartOption = "LFE5U-85F",
-    out: Annotated[Path, typer.Option("-o", "--out", help="File of the coefficients.")] = Path("calibration.json"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write the coefficients into.")] = Path(
+        "calibration.json"
+    ),
     form: FormatOption = "text",
 ) -> None:
-    """Fit the coefficients of an estimate to readings of a meter."""
+    """Fit the coefficients of the estimate to readings of a meter."""
     output_file(out)
     today = datetime.date.today().isoformat()
     found = calibration.fit(part, calibration.read_readings(readings), f"readings in {readings.name}", today)

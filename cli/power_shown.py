@@ -58,7 +58,7 @@ def _one_digit(value: float) -> str:
 
 
 def _ends(heading: str) -> tuple[Column, Column]:
-    """Return columns of an interval in joules, of which readers see the first."""
+    """Return two columns, the ends of an interval in joules; readers see both ends in the first column."""
     return Column("joules_low", heading), Column("joules_high", f"{heading}, high")
 
 
@@ -67,7 +67,7 @@ def _both(low: float, high: float, unit: float) -> tuple[Cell, Cell]:
 
 
 def show_estimated(printer: Printer, token: Token, config: HwConfig, part: str, known: calibration.Calibration) -> None:
-    """Print joules of a token whose toggles were counted: by kind of event, by layer, and their sums."""
+    """Print joules of a token whose toggles were counted: by kind of event, by layer, and in sum."""
     cost, cycles = measure_cost("top", config), token.cycles
     printer.say(f"counted: {token.total:,} toggles of ECP5's cells in a token of {cycles:,} cycles")
     events = {
@@ -114,8 +114,8 @@ def show_computed(
             f"{memory.parts(config)} {memory.part}{'s' if memory.parts(config) > 1 else ''}, "
             f"{interval(memory.standby_watts(config), 1, 'W')}: {interval(token.standby, 1e-3, 'mJ')} a token\n"
             f"{memory.title}: {memory.source}\n"
-            f"Of the chip nothing is estimated: the coefficients are those of an ECP5, which has no clock of "
-            f"{config.clock_hz / 1e6:.0f} MHz. lutern power table has what boards take when idle."
+            f"The joules of the chip are not estimated: the coefficients are those of an ECP5, which does not reach "
+            f"{config.clock_hz / 1e6:.0f} MHz. lutern power table has the watts of idle boards."
         )
         return
     found = energy.without_nets(part, known, config, computed, dram)

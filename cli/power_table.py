@@ -54,17 +54,18 @@ def print_released(printer: Printer) -> None:
     printer.table("memories", COLUMNS, rows)
     idle = dict.fromkeys(f"with {kind} {chip.title}" for kind, (_, chip) in token_joules.MACHINES.items())
     printer.say(
-        "read: bytes from the memory, its pins and the array. standby: of its parts. idle chip: of the chip, with DDR4 "
-        f"and HBM2 of a board or card and its memory's standby once more: {'; '.join(idle)}. Logic, clocks and block "
-        "RAM of the machine are not in it.\n"
+        "read: joules of the bytes that are read, in the pins and the array of the memory. standby: joules of its "
+        "parts. idle chip: joules of the chip; for DDR4 and HBM2, of a whole board or card, which includes the "
+        f"standby of its memory a second time. The chips are: {'; '.join(idle)}. Logic, clocks and block "
+        "RAM of the machine are not included.\n"
         f"Machines: {', '.join(name for name, _ in token_joules.MACHINES.values())}, as wide as the model; the last "
         f"two at {token_joules.AXI_HZ / 1e6:.0f} MHz with {token_joules.SHARE:.0%} of the words that the clock allows, "
-        "which is assumed and not measured. No SDR part of a board holds these models, and no open router knows the "
-        "chips of the last two."
+        "which is assumed and not measured. No SDR part of a board holds these models, and no open router supports "
+        "the chips of the last two."
     )
     for dram in DRAMS.values():
         bits = f"array {_rounded(dram.core, 1e-12)}, interface {_rounded(dram.interface, 1e-12)} pJ a bit"
-        watts = f"standby {_rounded(dram.standby, 1)} W a {dram.part}" if dram.standby.high else "no standby apart"
+        watts = f"standby {_rounded(dram.standby, 1)} W a {dram.part}" if dram.standby.high else "standby included"
         printer.say(f"{dram.name}: {dram.title}, {bits}, {watts}; {dram.source}.")
     for chip in (token_joules.ECP5, token_joules.KV260, token_joules.U50):
         printer.say(f"{chip.title}: {_rounded(chip.watts, 1)} W; {chip.source}.")

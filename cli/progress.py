@@ -1,4 +1,4 @@
-"""Progress of long operations: a bar on a terminal; in a pipe a line for a step that takes longer than a minute."""
+"""Progress of long operations: a bar on a terminal; in a pipe, lines for a step that takes longer than a minute."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def load_bar(text: str = "{} the model") -> Iterator[Callable[[str, int, int], N
 
         def advance(what: str, done: int, total: int) -> None:
             nonlocal draw
-            if draw is None:  # what comes before the first byte, such as compiling, has a progress of its own
+            if draw is None:  # steps before the first byte, such as compiling, show their own progress
                 draw = stack.enter_context(_load_bar(text))
             draw(what, done, total)
 

@@ -14,12 +14,13 @@ from lutern.model_ref.text import decode_text, read_stream, read_text
 
 STANDARD_INPUT = "-"
 PATIENCE_SECONDS = 2.0
-"""How long a pipe may be silent before the command says that it reads its prompt from there."""
+"""Seconds that a pipe may be silent before the command says that it waits for a prompt on standard input."""
 
 
 def collect_prompts(prompt: str | None, prompts: list[str], files: list[Path], piped: bool) -> list[str]:
-    """Return every prompt in order. ``-`` is standard input, which is also read if no prompt is given and it is a pipe
-    or a file (``piped``). One newline at the end of a file or of standard input is not part of the prompt."""
+    """Return every prompt in order. ``-`` is standard input. Standard input is also read if no prompt is given and it
+    is a pipe or a file (``piped``). One newline at the end of a file or of standard input is not part of the prompt.
+    """
     given = [*([] if prompt is None else [prompt]), *prompts, *map(str, files)]
     if given.count(STANDARD_INPUT) > 1:
         raise LuternError("standard input (-) was given twice, but can be read once; give one of them another way.")

@@ -15,7 +15,7 @@ RENAMED = {
 
 
 def renamed(command: str, option: str) -> str | None:
-    """Return the end of a sentence about an option that a command had; None if the command never had it."""
+    """Return the end of the refusal of an option that a command had in an earlier version; None if it never had it."""
     return RENAMED.get((command.removeprefix("lutern "), option))
 
 

@@ -44,7 +44,7 @@ def shown(drawings: list[Drawing], drawing: Drawing, caption: str, kind: str = "
 
 
 def bench_section(lines: list[tuple[HwConfig, str]], drawings: list[Drawing]) -> Section:
-    """Return rows of the bench and the roofline that they make."""
+    """Return the section of the bench: its rows, and a roofline of them."""
     rows, roofs = [], []
     with named_progress_bar("bench") as advance:
         for index, (machine, model) in enumerate(lines):
@@ -60,14 +60,14 @@ def bench_section(lines: list[tuple[HwConfig, str]], drawings: list[Drawing]) ->
         "Throughput",
         (
             report.text(
-                "Cycles are counted on the simulated gateware, tokens a second are cycles at the preset's clock; "
-                "what a board's clock reaches is below, with its build."
+                "Cycles are counted on the simulated gateware, tokens a second follow from them at the preset's "
+                "clock; the clock that a board reaches is below, with its build."
             ),
             report.table(["preset", "model", *COLUMNS], rows),
             shown(
                 drawings,
                 figures.roofline(roofs),
-                "Roofline: each machine below its own bound, which is its lanes or what its memory gives.",
+                "Roofline: each machine is below its own bound, which is set by its lanes or its memory.",
                 "half",
             ),
         ),
@@ -83,7 +83,7 @@ def count_token(config: HwConfig, model: str) -> Token:
 
 
 def cycles_section(token: Token, drawings: list[Drawing]) -> Section:
-    """Return the timeline, a bar a layer, and the counters in numbers."""
+    """Return the timeline, a bar for each layer, and the values of the counters."""
     rows = [
         [part, f"{sum(counts[name] for name in COUNTER_NAMES[:5]):,}", *(f"{counts[name]:,}" for name in COUNTER_NAMES)]
         for part, counts in token.parts.items()
@@ -109,7 +109,7 @@ def cycles_section(token: Token, drawings: list[Drawing]) -> Section:
 def energy_section(
     config: HwConfig, model: str, netlist: bool, part: str, file: Path, drawings: list[Drawing]
 ) -> Section:
-    """Return toggles by layer, counted; of the cells, joules as well, estimated."""
+    """Return counted toggles by layer; if cells were counted, also estimated joules."""
     network = open_model(model)
     known = calibration.load(file)
     known.require(part)
@@ -144,13 +144,13 @@ def energy_section(
             ),
             shown(
                 drawings,
-                figures.energy("joules", bars, "uJ, estimated; the interval is the calibration's"),
+                figures.energy("joules", bars, "uJ, estimated; the interval is that of the calibration"),
                 "Energy by layer, estimated.",
                 "half",
             ),
         ]
     else:
-        parts.append(report.text("Joules are estimated from the toggles of a chip's nets: add --netlist."))
+        parts.append(report.text("Joules are estimated from the toggles of a chip's nets; add --netlist."))
     return Section("Energy", tuple(parts))
 
 
@@ -162,7 +162,8 @@ def computed_energy(model_config: ModelConfig, config: HwConfig, part: str, know
             "Energy",
             (
                 report.text(
-                    f"Not estimated, for the kind of memory at the ports of {config.name} is not known; lutern power "
+                    f"Not estimated, because the kind of memory at the ports of {config.name} is not known; lutern "
+                    f"power "
                     f"estimate --preset {config.name} --dram KIND estimates it."
                 ),
             ),
@@ -196,20 +197,23 @@ def builds_section() -> Section:
 
 def write_report(
     output: Annotated[Path, typer.Option("-o", "--out", help="The file.")] = Path("report.html"),
-    presets: Annotated[list[str] | None, preset_option("a table of several", several=True)] = None,
+    presets: Annotated[list[str] | None, preset_option("a table of several machines", several=True)] = None,
     settings: SetOption = None,
     machine_file: MachineOption = None,
     model: Annotated[str, typer.Option(help=MODEL_HELP)] = "",
-    toggles: Annotated[bool, typer.Option("--toggles", help="Also toggles by layer, of the gateware.")] = False,
+    toggles: Annotated[bool, typer.Option("--toggles", help="Also count toggles of the gateware, by layer.")] = False,
     netlist: Annotated[
-        bool, typer.Option("--netlist", help="Also toggles and joules by layer, of ECP5's cells: takes minutes.")
+        bool,
+        typer.Option(
+            "--netlist", help="Also count toggles of ECP5's cells and estimate their joules, by layer: takes minutes."
+        ),
     ] = False,
-    part: Annotated[str, typer.Option(help="Chip, for the estimate.")] = "LFE5U-85F",
+    part: Annotated[str, typer.Option(help="Chip that energy is estimated for.")] = "LFE5U-85F",
     file: Annotated[Path, typer.Option("--calibration", help="Coefficients.")] = calibration.SHIPPED,
     folder: Annotated[
         Path | None,
         typer.Option(
-            "--figures", help="Also write each figure into this folder, as .svg, .pdf, .png, its data as .csv."
+            "--figures", help="Also write each figure into this folder, as .svg, .pdf and .png, and its data as .csv."
         ),
     ] = None,
 ) -> None:
@@ -217,7 +221,7 @@ def write_report(
     pictures.require_matplotlib()
     if not output.parent.is_dir() or output.is_dir():
         raise LuternError(f"{output} cannot be written; give the name of a file in a folder that is there.")
-    output_file(output)  # refused before anything is measured
+    output_file(output)  # a wrong name is refused before anything is measured
     if folder is not None:
         make_folder(folder)
     given = machines_of(presets, settings, machine_file, DEFAULT)
@@ -229,7 +233,7 @@ def write_report(
                 f"{config.name} waits for words from the host, so its cycles depend on the line; leave it out."
             )
         network = open_model(of_line)
-        check_fit(network.config, config, network.embedding_bits)  # before anything is measured
+        check_fit(network.config, config, network.embedding_bits)  # this fails before anything is measured
     first, of_first = lines[0]
     drawings: list[Drawing] = []
     sections = [

@@ -1,4 +1,6 @@
-"""`lutern scale`: the same training for several sizes, MatMul-free and as a Transformer, and the law they follow."""
+"""`lutern scale`: trains several sizes alike, MatMul-free and as a Transformer, and fits the law that their losses
+follow.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,7 @@ def factors_of(text: str) -> tuple[float, ...]:
 
 
 def scale(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="What to learn from, as lutern train takes it.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Training data, as lutern train takes them.")],
     out: Annotated[
         Path,
         typer.Option(help="Folder for the runs, the table and the pictures; runs that were begun there are continued."),
@@ -69,7 +71,11 @@ def scale(
         int, whole("--length", least=2, most=LARGEST_COUNT, help="Tokens of a crop.")
     ] = Plan.sequence_length,
     rates: Annotated[
-        str, typer.Option(metavar="F,...", help="Factors of the learning rate: each is trained, the best one counts.")
+        str,
+        typer.Option(
+            metavar="F,...",
+            help="Factors of the learning rate: a network is trained with each, and the best one counts.",
+        ),
     ] = "1",
     dropout: Annotated[float, real("--dropout", least=0, most=0.99, help="As of lutern train.")] = Plan.dropout,
     tokenizer: Annotated[str, typer.Option(metavar="NAME|FILE", help="As of lutern train.")] = Plan.tokenizer,

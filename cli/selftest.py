@@ -49,8 +49,8 @@ def selftest(
             "--words",
             least=1,
             most=LARGEST_COUNT,
-            help=f"Words of each memory to test; default: all of a DRAM by the march, "
-            f"{PATTERN_WORDS:,} by patterns over the link.",
+            help=f"Words of each memory to test; default: the march tests all words of a DRAM, patterns over the "
+            f"link test {PATTERN_WORDS:,}.",
         ),
     ] = None,
     seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of the patterns.")] = 1,
@@ -62,8 +62,7 @@ def selftest(
 
     @contextmanager
     def step(name: str) -> Iterator[Callable[[str], None]]:
-        """Print one line: the text given to ``done``, or what is wrong. A port that has disappeared ends the
-        command."""
+        """Print one line: the text given to ``done``, or the error. If the port has disappeared, the command ends."""
         nonlocal failed
         text: list[str] = []
         try:
@@ -95,7 +94,7 @@ def selftest(
         if config.memory == "ddr3":
             with step("level") as done:
                 done(level_reads(client, config).text())
-            if failed:  # after this error, no further reading has a meaning
+            if failed:  # after this error, the memory gives no correct words to test
                 raise typer.Exit(1)
         if config.memory in ("sdram", "ddr3"):
             with step("march") as done, transfer_bar("march") as advance:
@@ -105,7 +104,7 @@ def selftest(
                 if result.errors:
                     raise LuternError(result.text(config.word_bytes))
                 done(result.text(config.word_bytes))
-        if config.memory != "host":  # which has none
+        if config.memory != "host":  # a machine whose host sends the weights has no memory
             with step("memory") as done, transfer_bar("memory") as advance:
                 count = PATTERN_WORDS if words is None else words
                 if isinstance(port, AxiPort):

@@ -40,7 +40,7 @@ def serve_model(
             "--streams",
             least=1,
             most=16,
-            help="Number of texts that a pass of the simulated board advances; default: the preset's.",
+            help="Number of texts that the simulated board continues in one pass; default: that of the preset.",
         ),
     ] = None,
     baud: Annotated[int | None, baud_option()] = None,
@@ -51,19 +51,26 @@ def serve_model(
     ] = "127.0.0.1",
     port: Annotated[int, whole("--port", least=0, most=65_535, help="Port to serve; 0: a free one.")] = 8000,
     key_file: Annotated[
-        Path | None, typer.Option("--key-file", help=f"A file with the key that clients must send; else {KEY}.")
+        Path | None,
+        typer.Option("--key-file", help=f"A file with the key that clients must send; default: the key in {KEY}."),
     ] = None,
-    name: Annotated[str, typer.Option(help="The model's name in the API; default: its own, or its folder's.")] = "",
+    name: Annotated[
+        str, typer.Option(help="Name of the model in the API; default: that of the model, or of its folder.")
+    ] = "",
     most_tokens: Annotated[
-        int, whole("--most-tokens", least=1, most=LARGEST_COUNT, help="Most tokens of a text.")
+        int, whole("--most-tokens", least=1, most=LARGEST_COUNT, help="Largest number of tokens of a text.")
     ] = 1024,
     most_prompt: Annotated[
-        int, whole("--most-prompt", least=1, most=LARGEST_COUNT, help="Most tokens of a prompt.")
+        int, whole("--most-prompt", least=1, most=LARGEST_COUNT, help="Largest number of tokens of a prompt.")
     ] = 4096,
-    most_bytes: Annotated[int, whole("--most-bytes", least=1, most=LARGEST_COUNT, help="Most bytes of a request.")] = 1
-    << 20,
+    most_bytes: Annotated[
+        int, whole("--most-bytes", least=1, most=LARGEST_COUNT, help="Largest number of bytes of a request.")
+    ] = 1 << 20,
     queue: Annotated[
-        int, whole("--queue", least=0, most=100_000, help="Texts that may wait; more are refused with status 429.")
+        int,
+        whole(
+            "--queue", least=0, most=100_000, help="Number of texts that may wait; more are refused with status 429."
+        ),
     ] = 64,
     patience: Annotated[
         float,
@@ -77,14 +84,14 @@ def serve_model(
 ) -> None:
     """Serve a model by the OpenAI API: /v1/models, /v1/completions, /v1/chat/completions, and a page at /.
 
-    Requests at the same time share each pass of the weights. Ends with Ctrl-C or SIGTERM.
+    Simultaneous requests share each pass of the weights. Ends with Ctrl-C or SIGTERM.
     """
     try:
         from lutern.api.serving import Limits, Service, bind, make_app, serve
         from lutern.api.serving.server import address_of, is_loopback
     except ModuleNotFoundError as error:
         raise LuternError(
-            f"the package {error.name}, which serves, is not installed; run: {install_command('serve')}"
+            f"lutern serve needs the package {error.name}, which is not installed; run: {install_command('serve')}"
         ) from None
     chosen = given_machine(preset_name, settings, machine_file)
     wanted = chosen.config if chosen else None
@@ -94,7 +101,7 @@ def serve_model(
     key = _key(key_file)
     with bind(host, port, key, limits) as listening:
         opened = open_model(model)
-        _ = opened.tokenizer  # refused before anything is compiled
+        _ = opened.tokenizer  # a wrong option is refused before anything is compiled
         with load_bar() as advance:
             if on == "golden":
                 machine: Machine | None = None
@@ -119,7 +126,7 @@ def _check(on: str, wanted: HwConfig | None, streams: int | None) -> None:
     if on == "golden" and wanted:
         raise LuternError(f"{wanted.name} is a machine, but --on golden uses none; leave it out, or give --on sim.")
     if on != "sim" and streams:
-        raise LuternError(f"--streams is of the simulated board; leave it out with --on {on}.")
+        raise LuternError(f"--streams is for the simulated board; leave it out with --on {on}.")
 
 
 def _key(file: Path | None) -> str:
@@ -128,5 +135,8 @@ def _key(file: Path | None) -> str:
     if file is not None and not key:
         raise LuternError(f"{file} is empty; write a key into it.")
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise LuternError("the key has characters that no header takes; use letters, digits and signs without spaces.")
+        raise LuternError(
+            "the key has characters that an HTTP header cannot hold; use ASCII letters, digits and "
+            "punctuation, without spaces."
+        )
     return key

@@ -67,7 +67,7 @@ class Printer:
         if self._drawn:
             draw_table(columns, kept, total)
             return
-        if self.form == "md":  # readers see no column without a text
+        if self.form == "md":  # readers do not see a column that has no texts
             used = [place for place, column in enumerate(columns) if any(column.text(row[place]) for row in kept)]
             columns, kept = [columns[place] for place in used], [[row[place] for place in used] for row in kept]
         self._begin(name, columns)
@@ -78,7 +78,7 @@ class Printer:
         self, name: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], count: int = 0, stage: str = ""
     ) -> None:
         """Print a table whose rows take long to compute: in a pipe each row at once, on a terminal all rows at the end.
-        A bar counts the rows if their ``count`` is known."""
+        If ``count`` is given, a bar shows how many rows are done."""
         if not self._drawn:
             self._begin(name, columns)
         kept = []
@@ -92,7 +92,7 @@ class Printer:
             draw_table(columns, kept)
 
     def facts(self, name: str, columns: Sequence[Column], *rows: Sequence[Any]) -> None:
-        """Print a table for programs, with the figures that readers find in sentences."""
+        """Print a table for programs only; readers find its figures in sentences."""
         if self.for_programs:
             self.table(name, columns, rows)
 
@@ -106,7 +106,7 @@ class Printer:
             print(text, flush=True)
 
     def warn(self, text: str) -> None:
-        """Print a sentence that must not be missed; it goes to standard error if programs read the output."""
+        """Print a warning; it goes to standard error if programs read the output."""
         if self.for_programs:
             print(f"warning: {text}", file=sys.stderr)
         else:

@@ -14,18 +14,21 @@ TraceOption = Annotated[
     Path | None,
     typer.Option(
         "--trace",
-        help="Record signals of the simulated machine: a name in .vcd, or in .fst where GTKWave is installed; beside "
-        "it a view for GTKWave, in .gtkw.",
+        help="Record signals of the simulated machine: a name in .vcd, or in .fst where GTKWave is installed; a view "
+        "for GTKWave is written beside it, in .gtkw.",
     ),
 ]
 CyclesOption = Annotated[
-    str, typer.Option("--cycles", metavar="A:B", help="With --trace: clock cycles A to B - 1, from the first run on.")
+    str,
+    typer.Option(
+        "--cycles", metavar="A:B", help="With --trace: clock cycles A to B - 1, counted from the first run on."
+    ),
 ]
 SignalOption = Annotated[
     list[str] | None,
     typer.Option(
         "--signal",
-        help="With --trace: a signal, a block such as decoder.norm, or several by *; again for more. Default: "
+        help="With --trace: a signal, a block such as decoder.norm, or a pattern with *; again for more. Default: "
         f"{', '.join(waves.DEFAULT)}.",
     ),
 ]
@@ -35,9 +38,9 @@ CYCLES = "0:10000"
 def check_trace(trace: Path | None, cycles: str, signals: list[str] | None, on: str) -> tuple[int, int]:
     """Return the cycles of a trace; refuses cycles that cannot be recorded."""
     if trace is None and (signals or cycles != CYCLES):
-        raise LuternError("--cycles and --signal are of a trace; give its name with --trace, or leave them out.")
+        raise LuternError("--cycles and --signal belong to a trace; give its file with --trace, or leave them out.")
     if trace is not None and on != "sim":
-        raise LuternError(f"--trace records the simulated board, and --on {on} is none; leave it out.")
+        raise LuternError(f"--trace records the simulated board, but --on {on} is not simulated; leave it out.")
     first, colon, end = cycles.partition(":")
     if not (colon and all(part.isascii() and part.isdecimal() and len(part) < 16 for part in (first, end))):
         raise LuternError(

@@ -1,6 +1,6 @@
 """`lutern train`: data in, a checkpoint out. The work is done by lutern.train, this reads the options.
 
-torchrun --no-python --nproc-per-node 2 lutern train ...   every process runs this; the first one speaks for all
+torchrun --no-python --nproc-per-node 2 lutern train ...   every process runs this; only the first one prints
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ def parse_setting(setting: str) -> tuple[str, Any]:
     hints = typing.get_type_hints(TrainOptions)
     types = {name: kind_of(hint) for name, hint in hints.items() if name not in FLAGS}
     if not equals or name not in types:
-        raise LuternError(f"--set {setting}: NAME=VALUE is wanted, with a NAME out of {', '.join(types)}.")
+        raise LuternError(f"--set {setting}: NAME=VALUE is wanted, with a NAME from {', '.join(types)}.")
     if types[name] is str:
         return name, text
     if types[name] in KINDS:
@@ -59,18 +59,20 @@ def train(
         Path | None,
         typer.Argument(
             metavar="DATA",
-            help="What to learn from: a text (UTF-8, plain or .xz), a data set's folder or file (.jsonl, .parquet, "
+            help="Training data: a text (UTF-8, plain or .xz), a data set's folder or file (.jsonl, .parquet, "
             ".arrow), or token numbers (.npy, .bin).",
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Folder for the checkpoint and for what --resume needs.")
+        Path | None,
+        typer.Option("-o", "--out", help="Folder for the checkpoint, and for the saves that --resume reads."),
     ] = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="character, bpe:N for N pieces found in the text, or a tokenizer.json or its folder; default: that of "
+            help="character, bpe:N for N pieces that are found in the text, a tokenizer.json, or its folder; "
+            "default: that of "
             "--from, else character.",
         ),
     ] = None,
@@ -89,16 +91,21 @@ def train(
     parallel: Annotated[
         str, typer.Option(help="Under torchrun: ddp, or fsdp, which splits the model among the processes.")
     ] = TrainOptions.parallel,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last save in the folder.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last save in the folder.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the model or the saves in the folder.")] = False,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=f"Any other option: {list_settings()}.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help=f"Set any other option, again for more: {list_settings()}."),
     ] = None,
     benchmark: Annotated[
         bool, typer.Option("--benchmark", help="Train nothing: measure training and decoding on this computer.")
     ] = False,
     baseline: Annotated[
-        str, typer.Option(metavar="DIR|fla", help="Also measured: a clone of matmulfreellm, or the package fla-core.")
+        str,
+        typer.Option(
+            metavar="DIR|fla",
+            help="With --benchmark, also measure this: a clone of matmulfreellm, or the package fla-core.",
+        ),
     ] = "",
 ) -> None:
     """Train a model and write its checkpoint."""
@@ -107,7 +114,7 @@ def train(
             print(line, flush=True)
         return
     if data is None or out is None:
-        raise LuternError("lutern train wants DATA and, for the checkpoint, --out FOLDER; or --benchmark alone.")
+        raise LuternError("lutern train needs DATA, and --out FOLDER for the checkpoint; or give --benchmark alone.")
     try:
         values: dict[str, Any] = {"tokenizer": tokenizer, "schedule": schedule, "steps": steps, "seed": seed}
         values |= {"device": device, "parallel": parallel, "resume": resume, "force": force}

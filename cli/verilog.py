@@ -1,6 +1,6 @@
 """`lutern verilog`: a machine as one Verilog file, for a tool chain or a board that Lutern does not know.
 
-Memories to which the file gives no contents hold zeros at the start, as an FPGA loads them.
+A memory for which the file gives no contents starts with zeros, which an FPGA's bitstream loads.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ def verilog(
     preset_name: Annotated[str, preset_option(DEFAULT)] = "",
     settings: SetOption = None,
     machine_file: MachineOption = None,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="File to write; without it, to standard output.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write; default: standard output.")] = None,
 ) -> None:
     """Print the Verilog of a machine: module lutern, with clk, rst, and the bytes of the link (rx, tx).
 
@@ -33,7 +31,7 @@ def verilog(
     if out is not None and not out.parent.is_dir():
         raise LuternError(f"{out} cannot be written, there is no folder {out.parent}; make it or choose another.")
     if out is not None:
-        output_file(out)  # refused before any work
+        output_file(out)  # a wrong name is refused before any work
     text = chips.verilog(config)
     if out is None:
         print(text, end="", flush=True)

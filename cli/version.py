@@ -11,7 +11,7 @@ _SECONDS = 10
 
 
 def version_text() -> str:
-    """Return ``lutern 0.1.0 (commit 0123456789ab)``, with ``-dirty`` where files of the clone were changed."""
+    """Return ``lutern 0.1.0 (commit 0123456789ab)``, with ``-dirty`` if files of the clone were changed."""
     commit = commit_of(_ROOT)
     return f"lutern {metadata.version('lutern')}{f' (commit {commit})' if commit else ''}"
 

@@ -33,13 +33,14 @@ class Place:
 
     @classmethod
     def of(cls, model: Model, machine: Machine) -> Place:
-        """Return a machine of the front door."""
+        """Return the place of a ``lutern.api.machines.Machine``."""
         return cls(model, machine.machine, machine.where, getattr(machine.client.link, "baud", BAUD))
 
 
 def write_texts(place: Place, tokenizer: Tokenizer, prompts: list[list[int]], style: Style, hidden: bool) -> None:
-    """Print a prompt and its text as it comes, or several one after the other when all are done; then the figures of
-    the run."""
+    """Print one prompt and its text as it comes, or several texts one after the other when all are done; then the
+    figures.
+    """
     out, alone = sys.stdout, len(prompts) == 1
     texts = Texts(place.machine, tokenizer, prompts, style, hidden)
     written = ["" for _ in prompts]
@@ -84,7 +85,7 @@ def write_turns(place: Place, tokenizer: Tokenizer, turns: Iterable[str], style:
 
 
 def say_step(command: str) -> None:
-    """Print a command that is run for the user, on standard error."""
+    """Print a command that Lutern runs for the user, on standard error."""
     plain_console(stderr=True).print(f"$ {command}", style="bold", soft_wrap=True)
 
 
@@ -96,8 +97,9 @@ def show_summary(place: Place, figures: Figures) -> None:
 
 
 def summary(place: Place, figures: Figures) -> list[str]:
-    """Return the figures of a run: speed on this computer, cycles of a pass, lane use, and the speed that the cycles
-    mean at the preset's clock, or that the link allows if it brings the weights."""
+    """Return the figures of a run: speed on this computer, cycles of a pass, lane use, and the tokens a second at the
+    preset's clock, or those that the link allows if it brings the weights.
+    """
     machine, model, opened = place.machine, place.model, session_of(place.machine)
     speed = f"{figures.tokens / figures.seconds:.1f} tokens/s"
     if opened is None:
@@ -108,7 +110,7 @@ def summary(place: Place, figures: Figures) -> list[str]:
     if config.memory == "host":
         bound = widest * line_tokens_per_s(program, place.baud)
         lines.append(
-            f"{program.bytes_per_token:,} bytes of weights a {per} over the link: at most {bound:.3g} "
+            f"{program.bytes_per_token:,} bytes of weights come over the link for each {per}: at most {bound:.3g} "
             f"tokens/s at {place.baud:,} baud"
         )
     else:
@@ -128,5 +130,5 @@ def summary(place: Place, figures: Figures) -> list[str]:
 
 
 def _synthetic(model: Model) -> list[str]:
-    """Return the line that every figure of random weights carries."""
+    """Return the line that marks figures of random weights; empty for trained ones."""
     return [f"synthetic weights ({model.synthetic})"] if model.synthetic else []

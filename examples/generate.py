@@ -1,4 +1,5 @@
-"""The front door in ten lines: the simulated board writes a story, every value compared with the integer model.
+"""Lutern from Python in ten lines: the simulated board writes a story, and every value is compared with the integer
+model.
 
     .venv/bin/python examples/generate.py [MODEL [MACHINE]]    demo, and the machine that simulates it fastest
 

@@ -1,4 +1,4 @@
-"""A block of one's own, whole: golden function, component, bench, and the call that compares them.
+"""A complete block of your own: golden function, component, bench, and the call that compares them.
 
     .venv/bin/python examples/own_block.py
 
@@ -61,7 +61,7 @@ class SquaredRelu(wiring.Component):
         super().__init__({"i": In(stream.Signature(signed(BITS))), "o": Out(stream.Signature(signed(BITS)))})
 
     def model(self, x: Int) -> Int:
-        """Return what leaves for ``x``."""
+        """Return the outputs for ``x``."""
         return squared_relu(x, self.shift)
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -83,8 +83,7 @@ class SquaredRelu(wiring.Component):
 
 @cocotb.test()
 async def edges_then_random(dut: Any) -> None:
-    """Bench: check that every element that leaves is the model's, and without pauses it leaves ``latency`` cycles
-    later."""
+    """Bench: every output equals the model's, and without pauses comes ``latency`` cycles after its input."""
     given, seed = bench_parameters(), bench_seed()
     block, generator = SquaredRelu(given["shift"]), np.random.default_rng(seed)
     x = np.array([*EDGES, *generator.integers(-LIMIT, LIMIT + 1, given["count"])])

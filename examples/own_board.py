@@ -1,4 +1,4 @@
-"""A board of one's own: pins in the style of amaranth-boards, what Lutern wants to know beside them, and its netlist.
+"""A board of your own: pins in the style of amaranth-boards, the facts that Lutern needs in addition, and its netlist.
 
     .venv/bin/python examples/own_board.py [PRESET]    tiny; the preset "host" has no weights and suits every board
 

@@ -26,7 +26,7 @@ assert np.array_equal(unpack_canonical(packed, rows, columns), trits)
 print(f"{weight.nbytes:,} bytes of float32 are {packed.nbytes:,} bytes of trits; {np.mean(trits == 0):.1%} are zero")
 
 step = np.abs(x).max() / 127
-codes = np.rint(x / step).astype(np.int64)  # -127 to 127, the largest element takes the ends
+codes = np.rint(x / step).astype(np.int64)  # -127 to 127: the largest magnitude becomes 127
 sums = ternary_sums(codes[None], trits.astype(np.float32))[0]
 assert np.array_equal(sums, trits.astype(np.int64) @ codes), f"seed {SEED}"
 print(f"{rows} sums, the largest {np.abs(sums).max():,}, are exact: no multiplier takes part")
@@ -39,4 +39,4 @@ def error(computed: np.ndarray, exact: np.ndarray) -> float:
 
 y = sums * scale * step
 print(f"the codes cost {error(y, scale * (trits @ x)):.4f} of relative RMS error")
-print(f"the trits cost {error(scale * (trits @ x), weight @ x):.4f}, for this matrix was not trained to be ternary")
+print(f"the trits cost {error(scale * (trits @ x), weight @ x):.4f}, because this matrix was not trained to be ternary")

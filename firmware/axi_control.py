@@ -202,7 +202,7 @@ def _check_ports(ports: int, bases: Sequence[int], port_bytes: Sequence[int] | N
         if size < needed_bytes:
             raise LuternError(
                 f"port {index} has {size:,} bytes of memory, but its share of the image is {needed_bytes:,}; give "
-                "every port as much, for a word is striped over all of them."
+                f"every port as much, because each word is striped over all ports."
             )
     for (base, index), (next_base, other) in pairwise(sorted(zip(bases, range(len(bases)), strict=True))):
         if base + max(needed_bytes, 1) > next_base:

@@ -4,7 +4,7 @@
         device    base of port 0, base and bytes of port 1          │
                                                                     └─► reach ─► MappedWords ─► /dev/mem at the bases
 
-If p bytes of each word are at a port, byte b of word w is at the base of port b // p, + p w + b % p.
+If each port has p bytes of every word, byte b of word w is at port b // p, at the address base + p w + b % p.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ _NUMBER = "(?:0x[0-9a-f]{1,16}|[0-9]{1,20})"
 _RANGE = f"{_NUMBER}(?:[+]{_NUMBER})?"
 _PLACE = re.compile(f"{SCHEME}(.+)@({_RANGE}(?:,{_RANGE})*)", re.IGNORECASE | re.ASCII)
 _ACCESS = np.dtype(np.uint64)
-"""Bytes of one load or store. Memory that is not cached may refuse unaligned accesses, and bytes are slow."""
+"""Bytes of one load or store. Memory that is not cached may refuse unaligned accesses, and accesses of single bytes are
+slow.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class AxiPlace:
     bases
         Base of its words at each AXI4 port.
     port_bytes
-        Bytes of memory there; all that the bus has, if this was not given.
+        Bytes of memory at each base; if the place does not give them, all that the bus can address.
     """
 
     device: str

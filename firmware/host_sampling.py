@@ -29,11 +29,11 @@ class Sampling:
     temperature
         0 takes the likeliest token.
     top_k
-        Above 0: keep the k likeliest.
+        Above 0: keep the k likeliest tokens.
     top_p
-        Below 1: keep the likeliest that together have this probability.
+        Below 1: keep the likeliest tokens that together have this probability.
     min_p
-        Above 0: keep those with at least this share of the likeliest one's probability.
+        Above 0: keep the tokens with at least this share of the likeliest token's probability.
     repetition_penalty
         Other than 1: the positive logits of every token that occurred before are divided by it, and the negative ones
         multiplied.

@@ -55,11 +55,12 @@ class HostWeights:
         """Start again: the chip was set up and waits for the first word."""
         self.sent = self.offset = self.taken = 0  # numbers of words that were sent, arrived, and were taken
         self._most_sent = 0  # highest number of words that were ever sent
-        self.row = self.token = 0  # number of the row that is wanted, or of the last row
+        self.row = self.token = 0  # numbers of the row that is wanted, or was last, and of its token
         self.place = self.row_words  # words of it that arrived
         self.row_sent = self.row_words
         self._sequence = 0
-        self._sent_by: dict[int, tuple[int, int, int]] = {}  # by sequence number: sent, row, row_sent after that frame
+        # sent, row and row_sent after each frame, by its sequence number
+        self._sent_by: dict[int, tuple[int, int, int]] = {}
 
     def takes(self, frame: Frame) -> bool:
         """Return whether a frame is the chip's WANT."""

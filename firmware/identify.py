@@ -20,7 +20,7 @@ LIMITS = ("memory_words", "trit_beats", "max_width", "max_state", "max_vocab", "
 
 
 def identify(info: dict[str, Any], among: Iterable[HwConfig] = PRESETS.values()) -> HwConfig:
-    """Return the machine that INFO's record describes; ``LuternError`` if it is none of these."""
+    """Return the machine that INFO's record describes; raise ``LuternError`` if no known machine matches."""
     known = list(among)
     for config in known:
         if any(getattr(config, name) != info[name] for name in SHAPE):

@@ -24,8 +24,8 @@ There are two ways to read an image:
 
         image.config, image.h_frac_bits, image.source, image.synthetic, image.conventions, image.digest
         image.embedding_bits                        16 or 12, of an element of the embedding table
-        image.notes                                 what was read otherwise than one might expect, a sentence each
-        image.calibrated                            names of matrices, and h, whose words rest on calibration
+        image.notes                                 what was read in an unexpected way, a sentence each
+        image.calibrated                            matrices, and h, whose ranges come from calibration
         image.activations                           largest and RMS of h, i and gate there; empty without calibration
         image.matrix("model.layers.0.attn.f_proj")  PackedMatrix: packed (bytes, five trits each), rows, columns,
                                                     frac_bits, scale, calibrated; blocks() gives trits int8, a few
@@ -199,7 +199,7 @@ class OpenImage:
         wanted = image_shapes(self.config, min(length, MAX_TOKENIZER_BYTES), self.embedding_bits)
         if set(entries) != set(wanted):
             name = sorted(set(entries) ^ set(wanted))[0]
-            problem = "is there, but no tensor of this model" if name in entries else "is missing"
+            problem = "is in the file, but is no tensor of this model" if name in entries else "is missing"
             raise LuternError(f"{self.path}: {named(name)} {problem}; fetch or write the image again.")
         for name, shape in wanted.items():
             got = entries[name].dtype, entries[name].shape

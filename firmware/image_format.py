@@ -21,7 +21,7 @@ from lutern.model_ref.errors import LuternError, quoted
 
 FORMAT, VERSION = "lutern-image", 4
 WIDE_ONLY_VERSION = 3
-"""The previous version, without ``embedding_bits``, which are 16 there. It is read, but not written."""
+"""The previous version, which has no ``embedding_bits``: its embeddings always have 16. It is read, but not written."""
 METADATA_KEY = "lutern"
 EMBEDDINGS, LOWER_BOUNDS, TOKENIZER = "model.embeddings.weight", "model.lower_bounds", "tokenizer.json"
 MAX_METADATA_BYTES = 1 << 22  # 256 layers need 0.4 MB

@@ -2,8 +2,8 @@
 
     checkpoint ─► weight of one matrix ─► trits ─► five in a byte ─► file      facts of every matrix ─► metadata
 
-Both ways give the same bytes. ``convert`` holds one tensor in float32 and a few chunks; a matrix costs some 15 ns a
-weight, nearly all of it passes over float64 chunks (``quantise.ternarise``).
+Both ways give the same bytes. ``convert`` holds one tensor in float32 and a few chunks. A matrix costs about 15 ns a
+weight, nearly all of it for passes over chunks in float64 (``quantise.ternarise``).
 """
 
 from __future__ import annotations
@@ -314,7 +314,9 @@ def _write_embeddings(
 
 
 def _gains_of(weights: IntegerWeights) -> dict[str, Gains]:
-    """Return every gain vector by its tensor's name without ``.weight``; a matrix's own is its ``norm``."""
+    """Return every gain vector by its tensor's name without ``.weight``; the gains of a matrix have the name of its
+    ``norm``.
+    """
     found: dict[str, Gains] = {}
 
     def add(prefix: str, names: VectorNames, gains: tuple[Gains | None, list[Gains]]) -> None:

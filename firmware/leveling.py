@@ -89,15 +89,16 @@ def longest_run(delays: list[int]) -> list[int]:
 def has_strobe(bursts: set[Setting]) -> bool:
     """Return whether a byte has a strobe.
 
-    A strobe is seen with some delay for every slip, while noise is seen now and then.
+    A strobe is seen for every slip at one and the same delay. Noise is seen only for some slips.
     """
     return any(all(Setting(delay, slip) in bursts for slip in range(LEVEL_SLIPS)) for delay in range(LEVEL_DELAYS))
 
 
 def choose(passed: frozenset[Setting]) -> Setting:
-    """Return the middle of the longest run of delays, for any slip, with the slip that passes with most delays there.
+    """Return the setting of a byte. Its delay is the middle of the longest run of delays that pass with some slip. Of
+    the slips that pass with this delay, it has the one that passes with the most delays.
 
-    A delay moves the gate of the strobe, which has one window. From some delay on the same window needs another slip.
+    A delay moves the gate of the strobe, which has one window. From some delay on, the same window needs another slip.
     """
     run = longest_run(sorted({setting.delay for setting in passed}))
     delay = run[(len(run) - 1) // 2]

@@ -1,4 +1,4 @@
-"""Finds the limits of a machine that a model exceeds. Memory comes first, since a larger one cannot be configured.
+"""Finds the limits of a machine that a model exceeds. Memory comes first, since a board's memory is fixed.
 
     ModelConfig, HwConfig ─► sizes_of ─► memory_bytes    of the record stream, the embedding table, the state
                          └─► lacks ──┬─► check_fit       one sentence: the first of them, and the others by number
@@ -24,11 +24,10 @@ from lutern.model_ref.errors import LuternError
 STATE_BYTES = STATE_BITS // 8
 """Bytes of an element of state."""
 MOST_SLOTS = 64
-"""Largest number of conversations that wait in a memory for their turn; a host of one machine needs no more."""
+"""Largest number of conversations whose states a memory holds; a host needs no more for one machine."""
 DEEPEST_FIFO = 1 << 16
-"""Words that hold the gains of any machine.
-
-With them the size of a program is computed for a machine whose own FIFO is too short.
+"""Words of a gain FIFO that is long enough for every machine. The size of a program is computed with it if the
+machine's own FIFO is too short.
 """
 MORE_TO_SAY = 2.0
 """Up to this share of a memory the text gives the missing bytes, above it the factor that is needed."""
@@ -153,9 +152,8 @@ def _limit_lacks(model_config: ModelConfig, hw_config: HwConfig) -> Iterator[Lac
 
 
 def _layout_lacks(model_config: ModelConfig, hw_config: HwConfig) -> Iterator[Lack]:
-    """Return sizes that are no multiples, and records that cannot be laid out.
-
-    One example is gains for which a FIFO is too short.
+    """Return sizes that are no multiple of the results a cycle, and records that cannot be laid out, such as gains for
+    which a FIFO is too short.
     """
     results = hw_config.results_per_cycle
     for what, value in (
@@ -191,13 +189,12 @@ def preset_for(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> st
 
 
 def reasons(found: Sequence[Lack], numbers: bool = True) -> str:
-    """Return the first lack, and the others in brief, or only by their names."""
+    """Return a clause: the first lack, then the others, in brief if ``numbers``, else only their names."""
     first, *others = found
     if not others:
         return first.text
-    return (
-        f"{first.text}; beyond its limits are also {', '.join(lack.brief if numbers else lack.what for lack in others)}"
-    )
+    listed = ", ".join(lack.brief if numbers else lack.what for lack in others)
+    return f"{first.text}; other limits are also exceeded: {listed}"
 
 
 def reason_against(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> str | None:

@@ -1,13 +1,13 @@
 """Measures the line of the link: frames answered and lost, and the error rate that follows from them.
 
     lost frames ─┐
-    bytes ───────┴─► errors a byte p ─► length of frames: the L that brings most, L / (L + 12) · (1 - p)^(L + 24)
+    bytes ───────┴─► errors a byte p ─► length of frames: the L that carries most, L / (L + 12) · (1 - p)^(L + 24)
                                     └─► patience: number of frames that are all lost only once in 10^9 times
 
-A lost frame had an error somewhere in its bytes, on average after half of them. So p is the number of lost frames over
-the bytes of the others and half the bytes of these. Older frames count half as much every 256 KiB. Frames without an
-answer so far count for the length, so that it is shortened at once. They do not count for the patience, because a dead
-board must not look like a bad line.
+A lost frame had an error somewhere in its bytes, on average after half of them. So p is the number of lost frames,
+divided by the bytes of answered frames and half the bytes of lost ones. Older frames count half as much every 256 KiB.
+Frames without an answer so far count for the length, which is therefore shortened at once. They do not count for the
+patience, because a dead board must not look like a bad line.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ OVERHEAD_BYTES = WRITE.byte_count + HEADER_BYTES + CRC_BYTES + 2
 CHUNKS = tuple(CHUNK_BYTES >> shift for shift in range(5))
 SPAN_BYTES = 1 << 18
 PRIOR_BYTES = 1 << 14
-"""Bytes without an error that count from the start, so that the first lost frame does not shorten the next ones."""
+"""Bytes that count as free of errors at the start, so that the first lost frame does not shorten the next ones."""
 ALL_LOST = 1e-9
 MOST_FRAMES = 64
-"""This number of frames without an answer is enough on any line."""
+"""After this number of frames without an answer, the host gives up on any line."""
 NOTED_ERRORS = 4.0
-"""Fewer errors are not reported to the user."""
+"""A lower number of errors is not reported to the user."""
 
 
 class LineQuality:
@@ -77,7 +77,7 @@ class LineQuality:
         return max(CHUNKS, key=brought)
 
     def frames_enough(self, byte_count: int) -> int:
-        """Return a number of frames that errors of this line do not destroy all.
+        """Return a number of frames of which at least one survives the errors of this line.
 
         Each frame has ``byte_count`` bytes with its answer.
         """

@@ -32,16 +32,16 @@ HEARD_TRIES, NEW_HEARD_TRIES = 4, 2
 WINDOW = 64
 """Commands in flight at once.
 
-They are 34 KB, more than the 19 KB that a line of 12 Mbaud carries in the 16 ms for which a USB bridge may hold an
-answer back. There are many more sequence numbers, so a late answer is never mistaken for the answer to another command.
+So many commands have 34 KB, more than the 19 KB that a line of 12 Mbaud carries in the 16 ms for which a USB bridge may
+hold an answer back. There are many more sequence numbers, so a late answer is never mistaken for the answer to another
+command.
 """
 BABBLE_BYTES = 16 * FRAME_BYTES  # a line that sends nonsense without end is as bad as a silent one
 TIMEOUT_S = 1.0
 TOKEN_TIMEOUT_S = 1.0  # further seconds for each token of a RUN
 SILENCE_S = 0.5  # for a RUN whose words the host sends; a working chip asks for the next words much earlier
 CHECKSUM_BYTES_PER_S = 200_000
-"""The slowest rate: a simulated board, whose second of patience has 2 million cycles.
-
+"""The slowest rate at which bytes are summed: that of a simulated board, whose second of patience has 2 million cycles.
 A chip sums a byte a cycle, and sometimes waits for its memory.
 """
 LONG_ANSWERS = (Opcode.RUN, Opcode.LOGITS, Opcode.COUNTERS)
@@ -129,8 +129,8 @@ class Client:
         """Return the payload of the answer to one command.
 
         It raises RefusedError if the gateware refuses, and LinkError if no answer comes. The first command of all is
-        INFO, which is sent by itself if need be. It shows that the other end speaks this version. It also prevents a
-        RUN of an earlier program with the same sequence number from being taken for ours.
+        INFO; if it was not sent yet, it is sent before this command. It shows that the other end speaks this version.
+        It also prevents a RUN of an earlier program with the same sequence number from being taken for ours.
         """
         if len(payload) > PAYLOAD_BYTES:
             raise LinkError(
@@ -244,7 +244,7 @@ class Client:
             raise RefusedError(opcode, answer.payload[0])
 
     def _end_round(self, opcode: Opcode, frame_bytes: int) -> None:
-        """Note that nothing was answered in time, and raise if that was enough."""
+        """Note that nothing was answered in time, and raise an error if the host has waited long enough."""
         silence = self._silence
         silence.rounds += 1
         exchange_bytes = frame_bytes + (FRAME_BYTES if opcode in LONG_ANSWERS else ANSWER_BYTES)

@@ -93,10 +93,10 @@ class Silence:
         return SilenceError(f"{self._measured(opcode)}; {mend}.", self.bytes)
 
     def after_answers(self, opcode: Opcode, before: str) -> SilenceError:
-        """Return the error of a board that has answered before; ``before`` is what was measured until then."""
+        """Return the error of a board that has answered before; ``before`` describes the measurements until then."""
         return SilenceError(
             f"{self._measured(opcode)}; before, {before}; reset the board or plug it in again, and repeat the command: "
-            "what its memory holds is not sent twice."
+            "data that its memory holds already are not sent again."
         )
 
     def of_one_command(self, opcode: Opcode, before: str, token_cycles: int) -> UnansweredError:

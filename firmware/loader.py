@@ -39,7 +39,8 @@ On a bad line the error rate follows in brackets: "sending (1 byte in 980 is dam
 """
 COMPARING, SENDING, VERIFYING, COPYING = "comparing", "sending", "verifying", "copying"
 BLOCK_BYTES = 128 * CHUNK_BYTES
-"""Bytes of one CHECKSUM: a fifth of a second at 3 Mbaud, a millisecond of the chip."""
+"""Bytes of one CHECKSUM: to send them takes a fifth of a second at 3 Mbaud, to sum them takes the chip a millisecond.
+"""
 SPAN_BYTES = 4 * CHUNK_BYTES
 """A wrong part of a block is located to this size: sending it takes as long as a CHECKSUM through a bridge."""
 COPIED_BYTES = 1 << 20
@@ -151,7 +152,7 @@ def write_words(client: Client, sections: Sequence[Section], advance: Callable[[
         end, next_address = section.address + len(section.words), WRITE_DONE.unpack(answer)["next_address"]
         if next_address != end:
             raise LinkError(
-                f"The board went on at address {next_address} after a WRITE that ends at {end}; "
+                f"The board continued at address {next_address} after a WRITE that ends at {end}; "
                 "use gateware and program of the same release."
             )
         written += section.words.size

@@ -25,7 +25,7 @@ SWEEP_WORDS = 4096
 SWEEP_STEPS = 64
 """Largest number of steps in each direction: a period of 10 ns has 32 to 64."""
 WORDS_PER_S = 10_000
-"""The slowest rate, of a simulated board; a real one is some 500 times as fast."""
+"""The slowest rate of a march, that of a simulated board; a real one is about 500 times as fast."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def check_size(client: Client, config: HwConfig) -> None:
     if size < config.memory_words:
         mib = [count * config.word_bytes / (1 << 20) for count in (size, config.memory_words)]
         raise LuternError(
-            f"the memory part repeats after {mib[0]:,g} MiB, but the machine {config.name} counts on {mib[1]:,g} MiB; "
+            f"the memory part repeats after {mib[0]:,g} MiB, but the machine {config.name} needs {mib[1]:,g} MiB; "
             f"use a board with the larger part, or build a machine with memory_words of at most {size:,}."
         )
 
@@ -165,8 +165,8 @@ def centre_phase(client: Client, config: HwConfig, words: int = SWEEP_WORDS, mos
     move(window.middle)
     if not passes():
         raise LuternError(
-            f"the memory passes at {window.last - window.first + 1} phases of its clock, but no more in their middle: "
-            "a command was misread at their end; reset the board and try again."
+            f"the memory passes at {window.last - window.first + 1} phases of its clock, but no longer in their "
+            f"middle: a command was misread at the last phase; reset the board and try again."
         )
     return window
 

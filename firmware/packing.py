@@ -200,7 +200,8 @@ def unpack_narrow(data: NDArray[np.uint8], count: int) -> NDArray[np.uint16]:
 
 
 def pack_narrow_row(items: NDArray[np.uint16], config: HwConfig) -> NDArray[np.uint8]:
-    """Convert a row of items of 12 bits [elements] to words ``[words, word_bytes]``, three for four of ``pack_groups``.
+    """Convert a row of items of 12 bits [elements] to words ``[words, word_bytes]``, three in place of every four of
+    ``pack_groups``.
 
     The three are as in ``pack_groups``, except for the low 4 bits of each item, which are 0 there. In the k-th word
     these hold digit k of the item at the same place of the fourth word. So the row widener needs almost no logic.

@@ -47,7 +47,7 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantise import VectorNames, vectors_of
 
 LOOKAHEAD = 2
-"""Operations that are sent ahead of their trits, so that their codes are made during the rows before."""
+"""Operations that are sent ahead of their trits, so that their codes are made while earlier rows are computed."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ HEAD = _Matrix("lm_head", Op.HEAD, "vocab_size", D, {"new_vector": True})
 def operations(model_config: ModelConfig, hw_config: HwConfig) -> list[Operation]:
     """Return the operations of a token, in order."""
     width, results = model_config.hidden_size, hw_config.results_per_cycle
-    vectors = iter(vectors_of(model_config))  # in the order in which operations make them
+    vectors = iter(vectors_of(model_config))  # vectors, in the order in which operations make them
     beats = width // results
     found = [Operation("embeddings", None, Op.EMBED, width, 0, beats, beats, **_vector_flags(next(vectors)))]
     matrices = [(matrix, layer) for layer in range(model_config.num_hidden_layers) for matrix in LAYER]
@@ -152,7 +152,7 @@ def operations(model_config: ModelConfig, hw_config: HwConfig) -> list[Operation
 
 
 def _vector_flags(vector: VectorNames) -> dict[str, Any]:
-    """Return the flags of the operation whose results make a vector: which gains the vector's elements have."""
+    """Return the flags of the operation whose results make a vector: they say which gains its elements have."""
     outer, inner = vector
     return {"makes_vector": True, "outer": outer is not None, "matrices": len(inner)}
 
@@ -233,10 +233,11 @@ def _plain_records(model_config: ModelConfig, hw_config: HwConfig) -> list[Recor
 
 
 def chunk_rows(rows: int, columns: int, items: int, hw_config: HwConfig) -> int:
-    """Return the rows of a matrix whose trits are in one record, with ``items`` a row in the record of gains before it.
+    """Return the rows of a matrix whose trits are in one record, if a row has ``items`` items in the record of gains
+    before it.
 
-    They are whole row groups, as many as a block may have. Their gains fill at most half of the gain FIFO, in whole
-    words. If trits are resident, they are all rows, because nothing comes between the gains then.
+    They are the largest number of whole row groups that a block may have. Their gains fill at most half of the gain
+    FIFO, in whole words. If trits are resident, they are all rows, because nothing comes between the gains then.
     """
     if hw_config.source == "resident":
         return rows

@@ -28,7 +28,7 @@ from lutern.hw.protocol import END
 
 BAUD = 3_000_000
 WRITE_TIMEOUT_S = 20.0
-"""A port that accepts nothing for this time has lost its other end."""
+"""If a port accepts nothing for this time, the other end is gone."""
 CYCLES_PER_SECOND = 2_000_000
 """A simulated board's cycles in a second of patience: about what a small design simulates in a second."""
 SIMULATED, IDLE = 0x4C54, 0x4C49
@@ -127,8 +127,8 @@ class SerialPort:
 
     def _gone(self) -> PortError:
         return PortError(
-            f"The port {self.port} is gone; plug the board in again and repeat the command: what the "
-            "board's memory holds is not sent twice."
+            f"The port {self.port} is gone; plug the board in again and repeat the command: data that the board's "
+            f"memory holds already are not sent again."
         )
 
 

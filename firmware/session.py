@@ -226,7 +226,9 @@ class Session:
         raise AssertionError("the last attempt returns or raises")
 
     def _repair(self, error: RefusedError) -> bool:
-        """Repair the memory and set the chip up, if this may help against the refusal; return whether it may."""
+        """Repair the memory and set the chip up, if damaged weights may be the cause of the refusal; return whether
+        they may.
+        """
         damage = DAMAGE_DONE.unpack(self.client.transact(Opcode.DAMAGE))
         if damage["kind"] not in tuple(Damage):
             raise LinkError(
@@ -266,7 +268,7 @@ class Session:
                 self._run_once(again, 1, 0.0, len(some) > 1)
 
     def _note(self, feeds: Sequence[Feed], run: Run, chained: bool) -> None:
-        """Store the tokens that the states consist of."""
+        """Store the tokens from which the states were made."""
         for stream, feed in enumerate(feeds):
             if feed.fresh and not (chained and stream):
                 self._history[feed.slot] = []
@@ -343,7 +345,7 @@ class GoldenSession:
     model
         Which of the two equal models computes.
     trace
-        Called as ``model_ref.model.Trace``, with one more argument before the others: the streams whose values come.
+        Called as ``model_ref.model.Trace``, with one more argument before the others: the streams of the values.
     state
         S of all conversations, [layers, slots, d].
     """

@@ -1,4 +1,4 @@
-"""Lutern from Python. This file is the front door: it names what the other packages offer.
+"""Lutern from Python: the public names of all other packages.
 
     import lutern
 
@@ -61,7 +61,7 @@ __all__ = [*sorted(_HOMES), "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """Look up a name of the front door when it is first used, and keep it."""
+    """Look up a public name when it is first used, and keep it."""
     if name == "__version__":
         from importlib import metadata
 

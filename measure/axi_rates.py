@@ -8,7 +8,8 @@ cycle model's cycles. With less, the longer of cycles and words / share counts, 
 arrive during a barrier (``word_rate.py``). No share of a DDR4 or an HBM2 was measured, and no such machine was placed
 and routed.
 
-Its time is the cycle model's: 1 to 40 s a row, and minutes in all. So the rows are kept in a file; a test remakes some.
+Its time is that of the cycle model: 1 to 40 s a row, minutes for all. So the rows are kept in a file; a test computes
+some of them again.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@
 
 Definitions, used throughout Lutern: *lane use* = trits of the model / (lanes x cycles of a pass); *stream idle* = share
 of a pass's cycles in which the memory gave no word (source "streamed"); *trit share* = trits of the model / (5 x bytes
-read a pass); *bound* = tokens a second if, in every pass, the lanes did nothing but trits (source "resident") or the
-memory nothing but words. A pass reads the weights once and advances ``streams`` tokens. Only
-``golden_tokens_per_second`` depends on the speed of this computer.
+read a pass); *bound* = tokens a second if the lanes took trits (source "resident") or the memory gave words in every
+cycle. A pass reads the weights once and advances ``streams`` tokens. Only ``golden_tokens_per_second`` depends on the
+speed of this computer.
 
 Cost: a pass of the demo is 3 thousand (resident-1024) to 200 thousand (stream-x16) cycles of the simulated board.
 """
@@ -96,7 +96,7 @@ class Row:
 
     @property
     def lane_use(self) -> float:
-        """Share of the lanes' cycles that were used for a trit of the model."""
+        """Share of the cycles of all lanes in which a lane takes a trit of the model."""
         return self.trits * self.passes / (self.lanes * self.cycles)
 
     @property
@@ -116,7 +116,9 @@ class Row:
 
     @property
     def bound(self) -> float | None:
-        """Tokens a second that lanes or memory allow; None if the link sets the pace, which is no limit of the chip."""
+        """Tokens a second that lanes or memory allow; None if the link sets the pace, because that is no limit of the
+        chip.
+        """
         if self.line:
             return None
         cycles = self.trits / self.lanes if self.resident else self.words / self.words_per_cycle
@@ -129,7 +131,7 @@ class Row:
 
 
 def measure(config: HwConfig, weights: IntegerWeights, prompts: int = 1) -> Iterator[Row]:
-    """Measure one stream, all streams, and a prompt in blocks, on the simulated board.
+    """Measure, on the simulated board: one stream, all streams, and a prompt in blocks.
 
     Decoding is measured after each of ``prompts`` first tokens.
     """
@@ -167,7 +169,7 @@ def _measure(config: HwConfig, weights: IntegerWeights, prompts: range, has_pref
     program = lay_out(weights, config)
     first_tokens = [index * 7 % program.vocab for index in prompts]
     machine: Any = simulated(config)
-    part = getattr(machine, "part_timings", None)  # cycles of memory and machine in the same time
+    part = getattr(machine, "part_timings", None)  # cycles that memory and machine have in the same time
     clocks = Fraction(round(part.clock_hz), config.clock_hz).as_integer_ratio() if part else None
     with SimulatedBoard(machine, memory_clock=clocks) as board:
         session = Session(Client(board), program, door=board if board.has_back_door else None)
@@ -180,7 +182,7 @@ def _measure(config: HwConfig, weights: IntegerWeights, prompts: range, has_pref
 
 
 def measure_decode(session: Session, streams: int, first_tokens: Sequence[int] = (0,)) -> Row:
-    """Measure a step in the middle of a run of ``streams`` conversations, once for each token that they begin with."""
+    """Measure a step in the middle of a run of ``streams`` conversations, once for each first token."""
     program, config = session.program, session.config
     vocab, bits = program.vocab, program.embedding_bits
     runs = [
@@ -235,7 +237,7 @@ class BuiltClock:
 
 
 def built_clock(config: HwConfig, board: str = "") -> BuiltClock | None:
-    """Return the newest build of a machine (on a board); taps, cells and clock may differ, all else must be equal."""
+    """Return the newest build of a machine (on a board); the build may have other taps, cells and clocks."""
     clocks = (_clock_of(path, config, board) for path in cache.newest("builds", f"*/{MANIFEST}"))
     return next((clock for clock in clocks if clock is not None), None)
 
@@ -245,7 +247,7 @@ def _clock_of(path: Path, config: HwConfig, board: str) -> BuiltClock | None:
     try:
         manifest = cache.kept_json(path)
         built = config.with_(debug_tap=False, cells="ecp5")
-        wanted = (config.clock_hz, round(manifest["clocks_hz"]["sync"]))  # a PLL may not make the clock exactly
+        wanted = (config.clock_hz, round(manifest["clocks_hz"]["sync"]))  # a PLL cannot make every clock exactly
         digests = [built.with_(clock_hz=hz).digest for hz in wanted]
         if manifest["machine_digest"] not in digests or board not in ("", manifest["board"]):
             return None

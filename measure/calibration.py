@@ -26,17 +26,17 @@ EVENTS = {
     "net_toggle": "a net of logic changes once",
     "register_clock": "a flip-flop sees a rising edge",
     "block_ram_access": "a block RAM reads or writes a word",
-    "memory_byte": "a byte is read from SDR SDRAM, pins and all of the part included",
-    "ddr3_byte": "a byte is read from DDR3, pins and their termination included, standby and refreshing not",
-    "ddr4_byte": "bytes read from DDR4, and written to it",
-    "hbm2_byte": "bytes read from HBM2, and written to it",
+    "memory_byte": "a byte is read from SDR SDRAM; pins and the whole part are included",
+    "ddr3_byte": "a byte is read from DDR3; pins and their termination are included, standby and refreshing are not",
+    "ddr4_byte": "a byte is read from DDR4, or written to it",
+    "hbm2_byte": "a byte is read from HBM2, or written to it",
 }
 """Events that a coefficient can be for. If a file leaves out the bytes of a memory, measure/dram.py has them."""
 STATIC = "static_watts"
 SAMPLES = 2000
 SEED = 1
 MOST_CONDITION = 1e6
-"""Largest condition number, with columns scaled to 1: above it two of the activities cannot be told apart."""
+"""Largest condition number, with columns scaled to 1: above it, two of the activities cannot be told apart."""
 
 
 MAX_BYTES = 1 << 20
@@ -45,7 +45,7 @@ LARGEST = 1e6
 """Largest coefficient, in joules or watts."""
 MOST_EVENTS = 1e18
 MOST_READINGS = 10_000
-"""Largest number of readings of a file: the fit is repeated for resampled readings, which are all in memory."""
+"""Largest number of readings of a file: the fit is repeated for many resamples, and all of them are in memory."""
 _MENDED = "make one: lutern power calibrate READINGS.csv"
 
 
@@ -68,7 +68,7 @@ class Calibration:
     coefficients: dict[str, Coefficient]
 
     def require(self, part: str) -> None:
-        """Raise ``LuternError`` if this is a file for another part; the part "ECP5" is for all of them."""
+        """Raise ``LuternError`` if this is a file for another part; a file for the part "ECP5" is for all parts."""
         if self.part not in (part, "ECP5"):
             raise LuternError(f"the calibration is of {self.part}, but the chip is {part}; give a file for that part.")
 
@@ -103,12 +103,12 @@ def load(path: str | Path = SHIPPED) -> Calibration:
 
 
 def _check(path: Path, name: str, item: Coefficient) -> None:
-    """Refuse a coefficient that no chip has; the interval of one near 0 may begin below 0."""
+    """Refuse a coefficient that no chip has; the interval of a coefficient near 0 may begin below 0."""
     if name not in (*EVENTS, STATIC) or not item.low <= item.value <= item.high:
         raise LuternError(f"{path}: the coefficient {named(name)} is unknown or not within its interval; {_MENDED}")
     if item.value < 0 or max(-item.low, item.high) > LARGEST:
         raise LuternError(
-            f"{path}: the coefficient {name} is {item.value:g} ({item.low:g} to {item.high:g}), but wants a number "
+            f"{path}: the coefficient {name} is {item.value:g} ({item.low:g} to {item.high:g}), but must be a number "
             f"from 0 to {LARGEST:g}; {_MENDED}"
         )
 

@@ -45,8 +45,9 @@ def added_words(model_config: ModelConfig, hw_config: HwConfig) -> int:
 
 
 def added_share(model_config: ModelConfig, hw_config: HwConfig) -> float:
-    """Return bytes of these words as a share of those that the token would read without checks, resident trits
-    included."""
+    """Return the bytes of these words as a share of all bytes, resident trits included, that a token would read without
+    checks.
+    """
     sizes, added = program_sizes(model_config, hw_config), added_words(model_config, hw_config) * hw_config.word_bytes
     read = sizes.pass_words() * hw_config.word_bytes + sizes.trit_beats * hw_config.beat_bytes
     return added / (read - added)

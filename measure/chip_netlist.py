@@ -7,7 +7,7 @@
                      measure/netlist.py: cells of the fabric ──┘
 
 The model of the PLL passes its input on, so a cycle of the simulation is a cycle of the machine. Cost: that of
-`netlist.py`; a byte over the line takes 10 bits of it.
+`netlist.py`; a byte over the line takes the cycles of 10 bits.
 """
 
 from __future__ import annotations

@@ -64,11 +64,11 @@ class Workers:
 
     @property
     def count(self) -> int:
-        """The number of workers that are there now."""
+        """The present number of workers."""
         return 1
 
     def share(self, key: str, value: Any) -> Any:
-        """Return what takes the place of a value in the arguments of jobs: the value is sent to each worker once."""
+        """Return a reference to a value, for the arguments of jobs: the value is sent to each worker once."""
         return value
 
     def each(self, jobs: Sequence[Job]) -> Iterator[tuple[str, Any]]:
@@ -135,7 +135,7 @@ class Cluster(Workers):
     def _watch(self, seen: float) -> float:
         """Return the time at which a worker was last there. Raises ``LuternError`` for a cluster that has gone."""
         if self._client.status != "running":
-            raise LuternError(f"{_GONE}; the same command goes on where this one ended.")
+            raise LuternError(f"{_GONE}; the same command continues where this one ended.")
         if self.count:
             return time.monotonic()
         if time.monotonic() - seen > ALONE_SECONDS:
@@ -153,18 +153,20 @@ class Cluster(Workers):
             value = future.result(timeout=CONNECT_SECONDS)
         except distributed.KilledWorker:
             return LuternError(
-                f"{LOSSES} workers were lost by the same job, perhaps for want of memory; give fewer workers or a "
+                f"{LOSSES} workers were lost by the same job, perhaps because they had too little memory; give fewer "
+                f"workers or a "
                 "smaller machine."
             )
         except gone:
-            raise LuternError(f"{_GONE}; the same command goes on where this one ended.") from None
+            raise LuternError(f"{_GONE}; the same command continues where this one ended.") from None
         except ModuleNotFoundError as error:
             raise LuternError(
                 f"a worker of the cluster has no package {error.name}; install this version of Lutern there."
             ) from None
         if isinstance(value, _Other):
             raise LuternError(
-                f"a worker of the cluster has {value.text}, and here is {_shown(stamp())}; install the same version on "
+                f"a worker of the cluster has {value.text}, but this computer has {_shown(stamp())}; install the "
+                f"same version on "
                 "all computers."
             )
         return value
@@ -232,9 +234,9 @@ def workers(count: int = 1, scheduler: str = "", processes: bool = True) -> Iter
         "distributed.admin.system-monitor.disk": False,
     }
     for name in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
-        logging.getLogger(name).handlers = [logging.NullHandler()]  # what matters is said in our sentences
+        logging.getLogger(name).handlers = [logging.NullHandler()]  # Lutern reports errors in its own sentences
     with dask.config.set(settings), warnings.catch_warnings(), contextlib.ExitStack() as stack:
-        warnings.simplefilter("ignore")  # of ports and memory, for users of Dask
+        warnings.simplefilter("ignore")  # warnings about ports and memory, for users of Dask
         if scheduler:
             client = _connect(distributed, scheduler)
         else:

@@ -1,4 +1,4 @@
-"""For the cycle model: when codes of a vector are written, and when the scales that belong to them show.
+"""For the cycle model: when codes of a vector are written, and when their scales show.
 
     norm ─► scalars (R = 127 / largest, scale) ─► code pass of each stream ─► code memory, two banks ─► lanes
 
@@ -47,7 +47,7 @@ class CodeTimes:
         largest = vector_end + self.largest_latency
         parts = self.config.columns // self.config.codes_per_cycle
         self.scale_shows = []
-        for stream in range(self.streams):  # each like an operation; the codes of stream 0 wait for a bank
+        for stream in range(self.streams):  # each stream is like an operation; the codes of stream 0 wait for a bank
             begins = max(largest, accepted + 1 + NormScalar.preparation[eps]) if new_vector else accepted
             [(first_read, scale)], accepted = RmsNorm.schedule(
                 eps, begins=begins, beats=op.beats, streams=1, new_vector=new_vector, last_read=self._last_read
@@ -66,12 +66,13 @@ class CodeTimes:
         return taken
 
     def reuse(self, op: Operation) -> None:
-        """Use the codes of the operation before for this one, too."""
+        """Use the codes of the previous operation for this one, too."""
         self.column_ready = [0] * op.column_beats
 
     def free_bank(self) -> None:
-        """Free the bank of an operation whose last codes were read and that no other operation needs: the next codes
-        change banks."""
+        """Free the bank of codes that no later operation needs, after the last of them was read; the next codes go to
+        the other bank.
+        """
         self._bank_free[self._bank] = self.reader.read + CodeMemory.bank_latency
         self._bank = 1 - self._bank
 

@@ -41,7 +41,7 @@ SHAPES = {
     "no power of two": ModelConfig(vocab_size=256, hidden_size=320, num_hidden_layers=6, intermediate_size=896),
 }
 DEVIATIONS = (("norm", (1.05, 0.26)), ("embeddings", (0.0, 0.6)), ("lower_bounds", (0.0, 0.5)), ("", (0.0, 0.02)))
-"""Mean and deviation of the reference's tensors, by a part of the name; the first that matches counts."""
+"""Mean and standard deviation of the reference's tensors, by a part of the name; the first match counts."""
 LARGE = {"V 32000": ModelConfig(vocab_size=32000, hidden_size=1024, num_hidden_layers=4, intermediate_size=2816)}
 
 

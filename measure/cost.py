@@ -57,15 +57,16 @@ BAUD = 3_000_000
 
 
 def _state_in_memory(config: HwConfig) -> HwConfig:
-    """Return the machine with its state in the memory of words, or a similar one that can have it there."""
+    """Return the machine with its state in the memory of words; a similar machine if this one cannot have it there."""
     if config.source == "resident" or config.memory == "host":
         config = config.with_(source="streamed", memory="block", rows=20 * config.results_per_cycle, word_bytes=4)
     return config.with_(state="memory")
 
 
 def _with_axi(config: HwConfig) -> HwConfig:
-    """Return the machine with its words on an AXI4 bus of 64 bits, or a similar one; a beat of its trits fills the
-    bus."""
+    """Return the machine if it has AXI4; else a similar one with its words on an AXI4 bus of 64 bits, which a beat of
+    its trits fills.
+    """
     if config.memory == "axi":
         return config
     filled = 8 // (config.results_per_cycle * config.columns) or 1
@@ -116,7 +117,7 @@ wrapper. `axi_top` is `top` in a system with a processor: its buses end at the r
 DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
 TARGET_HZ = 150_000_000
 CHIP_TARGET_HZ = 80_000_000
-"""Higher than a block or a whole chip reaches, so that the placer does not stop before its best result."""
+"""A frequency above those that blocks and chips reach, so that the placer does not stop before its best result."""
 _KEPT_RESULTS = 400
 
 
@@ -134,7 +135,7 @@ class Cost:
 
     @property
     def comb(self) -> int:
-        """Places of logic: a CCU2C takes two; a distributed RAM (16 x 4 bits) takes four, and two that it blocks."""
+        """Places of logic: a CCU2C takes two; a distributed RAM (16 x 4 bits) takes four, and blocks two more."""
         return self.lut4 + 2 * self.ccu2c + 6 * self.distributed_rams
 
 
@@ -165,7 +166,7 @@ class Placement:
 
 
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
-"""Exceptions that a damaged report causes, one that no tool wrote."""
+"""Exceptions that are raised for a damaged report, or for one that no tool wrote."""
 
 
 def _counts(cells: dict[str, Any]) -> dict[str, int]:

@@ -37,13 +37,14 @@ from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.errors import LuternError
 
 PAUSE = 100_000
-"""Cycles before a pass that the host begins: enough for the readers to read all that they can."""
+"""Cycles before a pass that the host starts; in this time the readers read as far ahead as they can."""
 PASSES = 32
-"""Largest number of passes that are computed until the readers are as far ahead as they stay; usually three are
-enough."""
+"""Largest number of passes to compute until the readers are equally far ahead after each pass; usually three are
+enough.
+"""
 SHORT_GROUP = 48
-"""Largest number of beats of a row group for which computing each is faster than jumping."""
-_LOOKS = {start + place for start in (4, 16, 64, 256, 1024) for place in range(3)}  # three states make a step
+"""Up to this number of beats of a row group, computing each beat is faster than jumping."""
+_LOOKS = {start + place for start in (4, 16, 64, 256, 1024) for place in range(3)}  # a jump needs three states
 
 
 @dataclass
@@ -103,10 +104,10 @@ class PassModel:
         self.fetcher_idle = 0
         self.beat = -1
         self.beats = 0
-        self.phases: list[PhaseCycles] = []  # of the last pass
+        self.phases: list[PhaseCycles] = []  # phases of the last pass
 
     def run(self) -> TokenCycles:
-        """Compute passes until one equals the one before, with the reader as far ahead; returns its figures.
+        """Compute passes until one equals the pass before, with the reader equally far ahead; return its figures.
 
         Raises ``LuternError`` if no two passes are equal.
         """
@@ -149,7 +150,7 @@ class PassModel:
                 self._matrix()
                 phase(self.beat + 1)
             layer += 1
-            jumped = steady.jump(self.layers - 2 - layer)  # the last layer differs, and is read ahead
+            jumped = steady.jump(self.layers - 2 - layer)  # the last layer differs, and its words are read ahead
             self.phases += self.phases[-len(LAYER) :] * jumped
             layer, ends, beats = layer + jumped, self.beat + 1, self.beats
         done = self._matrix()
@@ -158,7 +159,7 @@ class PassModel:
         return done
 
     def _visit(self, visitor: Visitor, *, layers: bool = False) -> None:
-        """Show the state between two beats, row groups or ``layers`` to ``visitor``."""
+        """Show the state to ``visitor``, between two layers (``layers``) or between two beats or row groups."""
         self.stream.visit(visitor, layers=layers)
         for part in (self.codes, self.results, self.row, self.row_slot):
             part.visit(visitor)
@@ -169,7 +170,7 @@ class PassModel:
     # ------------------------------------------------------------------------------------------ embedding
 
     def _embed(self, chosen: list[int]) -> None:
-        """Read the rows of the embedding table for the tokens that were chosen in ``chosen``, as vectors."""
+        """Read the rows of the embedding table for tokens that were chosen in the cycles ``chosen``, as vectors."""
         start = max(self.results.result_end + 1, self.stream.next_op("results"))
         op = self.stream.ops.popleft()
         self.results.open_gains()
@@ -178,14 +179,14 @@ class PassModel:
             asked = self._asked(when)
             if self.resident:
                 self.row_reader.begin(asked + 2)
-            else:  # the fetch never waits; it takes cycles of the record stream
+            else:  # the fetch never waits: it takes cycles from the record stream
                 if stream == 0:
                     self._close_port(asked)
                 for word in range(check_words(self.config), self.sizes.row_words):
                     self.row_words.write(asked + self.row_latency + word)
                 self.fetcher_idle = asked + 2 + self.sizes.row_words
                 if stream + 1 < self.streams:
-                    # The next row is requested while gains of this one are still to be read. A copy computes when.
+                    # The next row is requested before all gains of this row are read. A copy computes when.
                     ahead = self._copy()
                     ahead._take_row(op, stream, start)
                     self._close_port(ahead._asked(chosen[stream + 1]))
@@ -195,11 +196,11 @@ class PassModel:
         self.results.end(self.row_used)
 
     def _asked(self, chosen: int) -> int:
-        """Return the cycle in which a token's row is requested: the row before it is used, and its fetch is done."""
+        """Return the cycle in which a token's row is requested: the row before it has been fetched and used."""
         return max(chosen + 1, self.row_used + 1, self.fetcher_idle)
 
     def _close_port(self, asked: int) -> None:
-        """Reserve the port of the words for a row that is requested in cycle ``asked``."""
+        """Reserve the port of the memory of words for a row that is requested in cycle ``asked``."""
         self.stream.reader.close(asked + 2, asked + 2 + self.sizes.row_words)
 
     def _take_row(self, op: Operation, stream: int, start: int) -> None:

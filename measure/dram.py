@@ -69,8 +69,8 @@ DRAMS = {
             _pico(110, 62, 209),
             _pico(24, 14, 41),
             Coefficient(0.0, 0.0, 0.0),
-            "40 to 135 mA at 3.3 V and 266 MB/s, standby in it (IDD4 of Micron's MT48LC16M16A2 data sheet is the upper "
-            "one), C V^2 / 4 a bit with pins of 5 to 15 pF",
+            "40 to 135 mA at 3.3 V and 266 MB/s, standby included (the upper figure is IDD4 of Micron's "
+            "MT48LC16M16A2 data sheet); interface: C V^2 / 4 a bit, with pins of 5 to 15 pF",
         ),
         Dram(
             "ddr3",
@@ -81,9 +81,9 @@ DRAMS = {
             _pico(16, 12, 20),
             _pico(15, 3, 54),
             Coefficient(0.06, 0.036, 0.1),
-            "IDD4R less IDD3N of a MT41J256M8 is 84 mA at 8.5 Gb/s (Micron data sheet JDF18C512_1Gx72AZ, table 11, by "
-            "its parts); 20 lines without termination (5 pF) to 75 ohm to half of 1.5 V (12.7 mW each); standby 25 mA "
-            "at 1.35 V to 60 mA at 1.5 V, and refreshing",
+            "array: IDD4R less IDD3N of a MT41J256M8 is 84 mA at 8.5 Gb/s (Micron data sheet JDF18C512_1Gx72AZ, "
+            "table 11, divided by its parts); interface: 20 lines, from 5 pF without termination to 75 ohm to half "
+            "of 1.5 V (12.7 mW each); standby: 25 mA at 1.35 V to 60 mA at 1.5 V, and refreshing",
         ),
         Dram(
             "ddr4",
@@ -94,10 +94,11 @@ DRAMS = {
             _pico(5, 4.1, 6.2),
             _pico(10, 4, 19),
             Coefficient(0.057, 0.038, 0.076),
-            "IDD of MT40A512M16 at 2400 MT/s, a quarter of Micron's module MTA4ATF51264AZ (data sheet, table 13: IDD4R "
-            "972, IDD3N 188, IDD5B 1,120 mA at 1.2 V are limits, the lower end is two thirds, assumed); lines of a x64 "
-            "channel, half of them low, 34 ohm to 60 ohm at 1.2 V, are the lower end of the interface, without a PHY; "
-            "its upper end makes up the 25 pJ a bit that Larimi et al. (slides of arXiv 2101.00969) give DDRx",
+            "array and standby: IDD of MT40A512M16 at 2400 MT/s, a quarter of Micron's module MTA4ATF51264AZ (data "
+            "sheet, table 13: IDD4R 972, IDD3N 188, IDD5B 1,120 mA at 1.2 V); these are limits, and the lower ends "
+            "are assumed to be two thirds of them; interface, lower end: lines of a x64 channel, half of them low, "
+            "34 ohm to 60 ohm at 1.2 V, without a PHY; upper end: array and interface together have the 25 pJ a "
+            "bit that Larimi et al. (slides of arXiv 2101.00969) give for DDRx",
         ),
         Dram(
             "hbm2",
@@ -108,16 +109,16 @@ DRAMS = {
             _pico(2.4, 1.6, 3.5),
             _pico(1.2, 0.3, 3.5),
             Coefficient(1.0, 0.65, 2.0),
-            "O'Connor et al., MICRO 2017, as others quote it (the paper was not read): 3.92 pJ a bit, of it 2.24 data "
-            "movement, 1.21 activation, 0.3 to 0.8 interposer; lower end of core and standby: currents of DRAMsim3's "
-            "HBM2_8Gb_x128.ini; together at most the 7 pJ of Larimi et al. (slides of arXiv 2101.00969); upper end of "
-            "standby assumed",
+            "3.92 pJ a bit, of which 2.24 are data movement, 1.21 activation and 0.3 to 0.8 the interposer "
+            "(O'Connor et al., MICRO 2017, as others quote it; the paper was not read); lower ends of array and "
+            "standby: currents of DRAMsim3's HBM2_8Gb_x128.ini; upper ends: array and interface together have the "
+            "7 pJ of Larimi et al. (slides of arXiv 2101.00969), and standby is assumed",
         ),
     )
 }
 """The kinds of memory, by the names that `lutern power estimate --dram` takes."""
 CHOOSES = ("port", "axi")
-"""Memories of machines that may be of any kind: the user chooses."""
+"""Values of ``HwConfig.memory`` with which the user chooses the kind of memory."""
 
 
 def dram_of(config: HwConfig, name: str = "") -> Dram | None:

@@ -45,8 +45,7 @@ class Cost:
 
 
 def shape(width: int) -> ModelConfig:
-    """Return a network of this width, with the ratio of the channel mixer to the width that the releases have
-    (2.75)."""
+    """Return a network of this width, whose channel mixer is 2.75 times as wide, as in the releases."""
     return ModelConfig(vocab_size=VOCAB, hidden_size=width, num_hidden_layers=LAYERS, intermediate_size=11 * width // 4)
 
 

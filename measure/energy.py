@@ -29,7 +29,7 @@ NO_WATTS = Coefficient(0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class Term:
-    """One kind of event: how many a token has, and their joules."""
+    """Events of one kind: their number a token, and their joules."""
 
     name: str
     events: float
@@ -55,7 +55,7 @@ class Estimate:
 
     @property
     def dynamic(self) -> Coefficient:
-        """Joules a token of everything that switches."""
+        """Joules a token of all events."""
         return Coefficient(*(sum(getattr(term, name) for term in self.terms) for name in ("joules", "low", "high")))
 
     @property
@@ -77,7 +77,7 @@ class Estimate:
 def static_watts(part: str, calibration: Calibration) -> Coefficient:
     """Return the static power of a part: measured, if the calibration has it, else the data sheet's.
 
-    Raises ``LuternError`` for a part that neither has.
+    Raises ``LuternError`` for a part of which neither has a figure.
     """
     if STATIC in calibration.coefficients:
         return calibration.coefficients[STATIC]
@@ -144,7 +144,7 @@ def of_windows(
     block_rams: int,
     clock_hz: float,
 ) -> dict[str, Coefficient]:
-    """Return dynamic joules of parts of a token; ``toggles`` holds toggles and cycles of each part."""
+    """Return dynamic joules of each part of a token, from the part's toggles and cycles."""
     return {
         name: estimate(
             part,

@@ -32,9 +32,10 @@ TRIT_SHARE = 0.98
 """Share of trits in the bytes read, for widths from 1,024 on: `lutern bench`, random model."""
 
 NO_GAIN = 0.0005
-"""Largest gain that is shown as 0.0 %."""
+"""Up to this gain, more lanes count as no gain: it would be shown as 0.0 %."""
 MEMORY_BOUND = 0.95
-"""Share of the memory's words below which a machine waits for something other than the memory."""
+"""If a machine takes a smaller share of the words that its memory gives, it waits for something other than the memory.
+"""
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ def estimate(
 ) -> Estimate:
     """Estimate a model on a machine.
 
-    ``baud``: baud of the link, which sets the pace if the host sends the weights. ``share``: share of the words of
-    every second that a memory at a port gives. Raises ``LuternError``, with name and number, for a model that the
-    machine does not hold.
+    ``baud``: baud of the link, which sets the pace if the host sends the weights. ``share``: words that a memory at a
+    port gives in a cycle, on average. Raises ``LuternError``, with name and number, for a model that the machine does
+    not hold.
     """
     check_fit(model_config, hw_config, embedding_bits)
     sizes = program_sizes(model_config, hw_config, embedding_bits)
@@ -100,12 +101,12 @@ def lane_use(hw_config: HwConfig, found: Estimate) -> float:
 
 
 def limit_sentence(model_config: ModelConfig, hw_config: HwConfig, found: Estimate) -> str:
-    """Return a sentence that says what limits a machine, with its share of the time, and what more lanes would gain."""
+    """Return a sentence that says what limits a machine, its share of the time, and the gain of more lanes."""
     used = f"{lane_use(hw_config, found):.1%}"
     if hw_config.source == "resident":
-        return f"The lanes are the limit: they work in {used} of the cycles, else they wait for codes of a new vector."
+        return f"The lanes are the limit: they work in {used} of the cycles; in the others they wait for codes."
     if hw_config.memory == "host":
-        return f"The line is the limit: the lanes work in {used} of the cycles, more of them would give nothing."
+        return f"The line is the limit: the lanes work in {used} of the cycles, and more lanes would give nothing."
     if found.tokens_per_second < MEMORY_BOUND * found.refreshed:
         return f"{_other_limit(model_config, hw_config, found)}; the lanes work in {used}."
     twice = hw_config.with_(columns=2 * hw_config.columns)
@@ -127,9 +128,9 @@ def _other_limit(model_config: ModelConfig, hw_config: HwConfig, found: Estimate
     if leave > beats:
         return (
             f"The sums are the limit: those of a row group leave in {leave} cycles at results_per_cycle "
-            f"{hw_config.results_per_cycle}, its shortest takes {beats} beats, so {takes}"
+            f"{hw_config.results_per_cycle}, but its trits take as few as {beats} beats, so {takes}"
         )
-    return f"Barriers are the limit: codes of a new vector are waited for, so {takes}"
+    return f"Barriers are the limit: the lanes wait for codes of new vectors, so {takes}"
 
 
 def _words(model_config: ModelConfig, hw_config: HwConfig, streams: int) -> int:
@@ -140,7 +141,7 @@ def _words(model_config: ModelConfig, hw_config: HwConfig, streams: int) -> int:
 
 @dataclass(frozen=True)
 class Device:
-    """A chip for which Lutern has not been built: bandwidth of its memory in bytes a second, lanes, clock, source.
+    """A chip for which no machine has been built: bandwidth of its memory in bytes a second, lanes, clock, source.
 
     ``lanes``: as many as the memory feeds at 1.6 bits a trit and that clock; they take a fraction of the chip.
     """
@@ -163,7 +164,7 @@ DEVICES = (
 def device_tokens_per_second(model_config: ModelConfig, device: Device) -> float:
     """Estimate one stream, with o_proj, channel mixer and lm_head: memory and lanes overlap, barriers add to them."""
     bytes_read = model_config.trits / TRITS_PER_BYTE / TRIT_SHARE
-    barriers = len(vectors_of(model_config)) + 1  # codes wait for their vector, the row for the choice
+    barriers = len(vectors_of(model_config)) + 1  # codes wait for their vector, a row for the choice of its token
     seconds = max(bytes_read / device.bandwidth, model_config.trits / (device.lanes * device.clock_hz))
     return 1 / (seconds + barriers * BARRIER_CYCLES / device.clock_hz)
 

@@ -1,4 +1,4 @@
-"""Figures as files: each drawn as SVG, PDF or PNG, with its data as CSV beside it.
+"""Figures as files: each is drawn as SVG, PDF or PNG, with its data as CSV beside it.
 
     Token, roofs, bars ─► Drawing: picture, headings, rows ─► NAME.svg │ .pdf │ .png, and NAME.csv
 
@@ -69,7 +69,7 @@ class Drawing:
 
 
 def timeline(token: Token) -> Drawing:
-    """Return the cycles of lanes and record stream in each phase, by their work."""
+    """Return the timeline: cycles of lanes and record stream in each phase, by their work."""
     rows = [
         (phase.part, phase.name, phase.cycles, phase.model_cycles, *(phase.counts[name] for name in COUNTER_NAMES))
         for phase in token.phases

@@ -36,8 +36,9 @@ class Fit:
 
 
 def fastest_fit(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> Fit | None:
-    """Return the board that holds a model with most lanes and fastest clock; boards whose weights the host sends come
-    last."""
+    """Return the board that runs a model with most lanes and the fastest clock; boards to which the host sends the
+    weights come last.
+    """
     found = []
     for board in BOARDS.values():
         for name in board.presets:
@@ -48,7 +49,7 @@ def fastest_fit(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> F
                 found.append((not host, speed, board, hw_config))
     if not found:
         return None
-    own, _, board, hw_config = max(found, key=lambda one: one[:2])  # ``max`` takes the first of equal ones
+    own, _, board, hw_config = max(found, key=lambda one: one[:2])  # ``max`` takes the first of several equal maxima
     baud = board.baud(hw_config)
     rate = estimate(model_config, hw_config, baud=baud, embedding_bits=embedding_bits).tokens_per_second
     return Fit(board.name, hw_config.name, rate, not own)
@@ -90,7 +91,9 @@ def _holds(model_config: ModelConfig, board: Board, name: str, embedding_bits: i
 
 
 def lack_of(model_config: ModelConfig, board: Board, embedding_bits: int = WIDE_BITS) -> tuple[str, str] | None:
-    """Return the board's machine with the most memory, and what it lacks first; None if the board holds the model."""
+    """Return the board's machine with the most memory, and the first thing that it lacks; None if the board holds the
+    model.
+    """
     own = [name for name in board.presets if board.config(name).memory != "host"]
     if any(_holds(model_config, board, name, embedding_bits) for name in own):
         return None
@@ -129,7 +132,8 @@ def check_chip(hw_config: HwConfig, board: Board) -> None:
 def check_model(
     model_config: ModelConfig, name: str, board: Board, machine: str | HwConfig = "", embedding_bits: int = WIDE_BITS
 ) -> None:
-    """Raise ``LuternError`` if the board's machine cannot hold a model: what is too small, and what would hold it.
+    """Raise ``LuternError`` if the board's machine cannot hold a model: the message says what is too small, and which
+    machine would hold the model.
 
     Without ``machine`` the board's machine with the most memory gives the reason.
     """

@@ -5,7 +5,7 @@
     every other operation: operands float16, computed in float32, result ─► float16; the state S stays float32
 
 float16 values are kept in float32 arrays and rounded by `half`. The order of BLAS additions is not that of a GPU, which
-changes the error by a tenth. Its time is the float network's, and about 20 roundings for each element of h.
+changes the error by a tenth. Its time is that of the float network, plus about 20 roundings for each element of h.
 """
 
 from __future__ import annotations

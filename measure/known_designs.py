@@ -61,11 +61,11 @@ DESIGNS = (
     Design("block_rams", 16),
     Design("block_rams", 48),
 )
-"""They fit an LFE5U-12F. The coefficients of the memory come from decoding itself, idle and loaded."""
+"""They fit an LFE5U-12F. The coefficients of the memory come from readings of a board that decodes, idle and loaded."""
 
 
 class KnownDesign(wiring.Component):
-    """One design. Members: ``enable``, a button that must be 1 and that the synthesis cannot know; ``o``, a pin."""
+    """One design. Members: ``enable``, a button that must be 1, which the synthesis cannot assume; ``o``, a pin."""
 
     def __init__(self, design: Design) -> None:
         self.design = design
@@ -75,7 +75,7 @@ class KnownDesign(wiring.Component):
         m = Module()
         count = self.design.count
         if self.design.kind == "registers":
-            held = Signal(count)  # all copy the pin, which does not change
+            held = Signal(count)  # all registers copy the pin, which does not change
             m.d.sync += held.eq(Cat(self.enable, held))
             m.d.comb += self.o.eq(held[-1])
         elif self.design.kind == "nets":

@@ -5,11 +5,11 @@
     LUT4 a lane = (TRELLIS_COMB of the routed unit between registers - its XORs - its decoder) / lanes
 
 The figure includes the rest of the unit: accumulators, drain, control. The decoder of trits is the same for both kinds
-of lanes and for any number of streams, and is counted separately: its cost is the difference to a unit that uses the
+of lanes and for any number of streams, and is counted separately: its cost is the difference from a unit that uses the
 bits of a beat as trits.
 
-The shapes are those of a machine with up to 32 columns, since a row's accumulator and drain cost 43 LUT4 for every
-length of the row.
+The shapes are those of a machine with up to 32 columns, since accumulator and drain cost 43 LUT4 a row, however long
+the row is.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class LaneRow:
 
     @property
     def stream_lut4(self) -> float | None:
-        """LUT4 of a lane for one more stream."""
+        """LUT4 that one more stream adds to a lane."""
         return self.two_streams.lut4 - self.folded.lut4 if self.two_streams else None
 
 

@@ -57,10 +57,10 @@ SMALL_BITS = 512
 class ChipMemory:
     """``copies`` memories of ``words`` x ``bits``, each with ``reads`` read ports and one write port.
 
-    ``unused_bits`` of each word are always 0, and are removed. ``style``: what the memory's attribute asks for, or "".
-    ``checked``: a read of the word that is being written must give the old word. ``chunk_bits``: number of bits that
-    are written separately from the others, by a port that shares one of the read ports; 0: all bits are written by a
-    port of its own.
+    ``unused_bits`` of each word are always 0, and are removed. ``style``: the style that the memory's attribute asks
+    for, or "". ``checked``: a read of the word that is being written must give the old word. ``chunk_bits``: number of
+    bits that are written separately from the others, by a port that shares one of the read ports; 0: a separate port
+    writes all bits.
     """
 
     name: str
@@ -103,9 +103,9 @@ class ChipMemory:
 class Block:
     """A kind of block RAM.
 
-    ``widths``: bits of a word, by the log2 of how many of the narrowest words it holds. ``shared_ports``: ports that
-    can each read or write; 0 if reading and writing have ports of their own. ``narrowest_log2``: index of the narrowest
-    width that can be written.
+    ``widths``: bits of a word; entry k is as wide as 2^k of the narrowest words, with parity bits from 9 on.
+    ``shared_ports``: ports that can each read or write; 0 if reading and writing have ports of their own.
+    ``narrowest_log2``: index of the narrowest width that can be written.
     """
 
     widths: tuple[int, ...]
@@ -123,7 +123,9 @@ DISTRIBUTED_WORDS, DISTRIBUTED_BITS = 16, 4
 
 @dataclass(frozen=True)
 class Way:
-    """One way to build a copy: "logic", "distributed" or "block"; the cells of that kind, and the cost to yosys."""
+    """One way to build a copy: ``style`` is "logic", "distributed" or "block"; ``cells`` of that kind; ``cost`` as
+    yosys counts it.
+    """
 
     kind: str
     cells: int
@@ -163,7 +165,7 @@ def _of_block(memory: ChipMemory, bits: int, block: Block) -> Way:
         deep = -(-memory.words // (1 << BLOCK_WORDS_LOG2 - log2))
         chunk = memory.chunk_bits or bits
         bytes_ = -(-bits // chunk) * -(-chunk // byte)
-        count = -(-(deep * bytes_ * byte) // wide) * copies  # parts of several depths share a block
+        count = -(-(deep * bytes_ * byte) // wide) * copies  # parts of different words share a block
         cost = BLOCK_COST * count + _around(memory, deep, bits, memory.checked)
         if chosen is None or cost < int(chosen.cost):
             chosen = Way("block", count, cost)
@@ -275,7 +277,7 @@ def _head(config: HwConfig) -> Iterator[ChipMemory]:
 
 
 def _norm(config: HwConfig) -> Iterator[ChipMemory]:
-    """Yield memories of square roots and reciprocals, u and codes."""
+    """Yield the table of square roots and reciprocals, and the memories of u and of codes."""
     lanes = config.results_per_cycle
     yield ChipMemory("roots", 1024, MANTISSA_BITS, constant=True)
     places = config.streams * -(-config.max_width // config.codes_per_cycle)

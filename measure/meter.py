@@ -75,7 +75,9 @@ class Measured:
 def checked(name: str, seconds: NDArray[np.float64], watts: NDArray[np.float64]) -> Log:
     """Make a log; raises ``LuternError`` if it has too few readings or they are not in order of time."""
     if len(seconds) < FEWEST:
-        raise LuternError(f"{name} has {len(seconds)} readings, an interval wants at least {FEWEST}; measure longer.")
+        raise LuternError(
+            f"{name} has {len(seconds)} readings, but an interval needs at least {FEWEST}; measure longer."
+        )
     log = Log(name, seconds, watts)
     if not (np.diff(log.seconds) > 0).all():
         place = int(np.argmin(np.diff(log.seconds) > 0)) + 1

@@ -32,7 +32,7 @@ def netlist(rtlil_text: str) -> str:
         work = Path(folder)
         synthesis.synthesise(work, rtlil_text, _WRITE)
         text = (work / "netlist.v").read_text()
-    return re.sub(r"\.COUT\(1'hx\)", ".COUT()", text)  # an output at a constant is a short to Verilator
+    return re.sub(r"\.COUT\(1'hx\)", ".COUT()", text)  # to Verilator, an output at a constant is a short circuit
 
 
 LONG = 60
@@ -46,7 +46,7 @@ def short_names(text: str) -> str:
 
     def short(found: re.Match[str]) -> str:
         name = found.group(1)
-        block = ".".join(name.split(".")[:-1][:2]) or "top"  # the last part is the net's own
+        block = ".".join(name.split(".")[:-1][:2]) or "top"  # the last part is the net's own name
         return "\\" + known.setdefault(name, f"{block[: LONG - 10]}.{len(known)}")
 
     return re.sub(rf"\\(\S{{{LONG},}})", short, text)

@@ -52,8 +52,9 @@ class OnBoard:
 
 
 def machine(model_config: ModelConfig, board: Board, streams: int) -> tuple[HwConfig, tuple[str, ...]]:
-    """Return a board's machine for a model, and its changes to the preset, of which there are none if that is large
-    enough."""
+    """Return a board's machine for a model, and its changes to the preset; there are none if the preset is large
+    enough.
+    """
     assert board.ddr3 is not None
     base = preset(PRESET)
     width = max(model_config.hidden_size, model_config.intermediate_size)
@@ -87,7 +88,9 @@ def rows() -> list[OnBoard]:
 
 
 def _of_board(name: str, model_config: ModelConfig, board: Board) -> Iterator[OnBoard]:
-    """Yield rows of a board: one stream, and as many more, with S in the DDR3, as chip and memory hold."""
+    """Yield the rows of a board: one stream, and the largest number of streams, with S in the DDR3, that chip and
+    memory hold.
+    """
     for streams in STREAMS:
         config, changes = machine(model_config, board, streams)
         if chip_lacks(config, board):

@@ -1,4 +1,4 @@
-"""Takes a token apart: how many cycles each phase took on the chip and in the cycle model, and for which causes.
+"""Counts the cycles of each phase of a token, by cause, on the chip, and compares them with the cycle model.
 
     Session ─► run ─► counters of the chip ─┐
     cycle model ─► its phases ──────────────┴─► Token: Phase(part, name, cycles, model cycles, counts by cause)
@@ -19,13 +19,13 @@ from lutern.measure.cycles import token_phases
 from lutern.model_ref.errors import LuternError
 
 STEPS = 3
-"""Steps of a run, whose last token is counted: the readers are then as far ahead as they stay."""
+"""Steps of a run, whose last token is counted: the readers are then as far ahead as in every later step."""
 MEANINGS = {
     "beats": "trits are taken",
     "barrier": "no code of the next vector is there yet",
     "codes": "the first rows wait for further codes",
     "trits": "no trits are there",
-    "sums": "sums of the rows ahead have not left",
+    "sums": "sums of earlier rows have not left",
     "words": "a word is taken",
     "memory": "the memory gives none",
     "operations": "queues of operations are full",
@@ -84,7 +84,8 @@ def check_countable(config: HwConfig) -> None:
     """Refuse a simulated machine whose words come over a line that is not simulated."""
     if config.memory == "host":
         raise LuternError(
-            f"{config.name} waits for words from the host, and how long depends on the line; give a port of a board, "
+            f"{config.name} waits for words from the host, for a time that depends on the line; give a port of a "
+            f"board, "
             "or a preset with a memory of its own."
         )
 
@@ -96,14 +97,14 @@ def count_token(session: Session, streams: int = 1) -> Token:
     """
     if not 0 < streams <= min(session.streams, session.slots):
         raise LuternError(
-            f"{streams} streams were asked for, {session.config.name} takes 1 to "
+            f"{streams} streams were asked for, but {session.config.name} takes 1 to "
             f"{min(session.streams, session.slots)} with this model."
         )
     program = session.program
     model, vocab, bits = program.model_config, program.vocab, program.embedding_bits
     run = session.run([Feed(slot % vocab, slot, fresh=True) for slot in range(streams)], STEPS)
     rows, names = session.counters(), phase_names(model.num_hidden_layers)
-    exact = session.config.memory == "block"  # elsewhere the model does not know when words come
+    exact = session.config.memory == "block"  # for other memories the cycle model does not know when words come
     counted = token_phases(model, session.config, streams, embedding_bits=bits) if exact else []
     modelled = [phase.cycles for phase in counted] if exact else [None] * len(rows)
     phases = [

@@ -77,7 +77,7 @@ def to_svg(figure: Figure, name: str) -> str:
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     body = text.getvalue()[text.getvalue().index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r'<g id="[\w.]+_\d+">', "<g>", body)  # nothing refers to these
+    body = re.sub(r'<g id="[\w.]+_\d+">', "<g>", body)  # nothing refers to these ids
     return re.sub(r'<svg ([^>]*?)width="[\d.]+pt" height="[\d.]+pt"', r"<svg \1", body, count=1)
 
 
@@ -98,8 +98,7 @@ def _plain(axes: Any, *, grid: str = "") -> None:
 
 
 def timeline(token: Token) -> Figure:
-    """Return the timeline of a token: what lanes and record stream do in each phase (area: cycles), and where layers
-    are."""
+    """Return the timeline of a token: work of lanes and record stream in each phase (area: cycles), and the layers."""
     figure, (lanes, stream) = _figure(10, 5.4, 2, sharex=True)
     edges = np.concatenate([[0], np.cumsum([phase.cycles for phase in token.phases])])
     for axes, names, title, below in ((lanes, LANE_COUNTERS, "lanes", 0.02), (stream, RECORD_COUNTERS, "stream", 0.2)):
@@ -152,7 +151,7 @@ def timeline(token: Token) -> Figure:
 
 
 def layers(token: Token) -> Figure:
-    """Return bars of cycles for each layer, stacked by what the lanes did."""
+    """Return bars of cycles for each layer, stacked by the work of the lanes."""
     parts = token.parts
     figure, axes = _figure(8, 1.6 + 0.36 * len(parts))
     left = np.zeros(len(parts))
@@ -237,7 +236,7 @@ def roofline(roofs: Sequence[Roof]) -> Figure:
 def scaling(results: Sequence[Result]) -> Figure:
     """Return a picture of the loss over weights with the laws, and over compute; each kind of network has a colour.
 
-    A point is a run at the last step of all; lines continue where a run was faster than others."""
+    A point is a run at the last step that all runs have reached; the line of a run continues to its own last step."""
     figure, (over_weights, over_compute) = _figure(10, 4.2, 1, 2, sharey=True)
     laws = laws_of(results)
     for colour, (kind, best) in zip(SERIES, best_of(results).items(), strict=False):
@@ -311,7 +310,7 @@ def pareto(machines: Sequence[Searched], limits: tuple[int, int]) -> Figure:
     panels[1].set(xlabel="block RAMs")
     panels[2].set(xlabel="joules a token, low to high", xscale="log")
     panels[0].xaxis.set_major_formatter("{x:,.0f}")
-    panels[0].locator_params(axis="x", nbins=4)  # labels of five digits have room
+    panels[0].locator_params(axis="x", nbins=4)  # few ticks, so that labels of five digits have room
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=4, frameon=False, fontsize=FONT_SIZE - 1)
     return figure

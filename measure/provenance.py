@@ -19,7 +19,7 @@ from lutern.model_ref.config import ModelConfig
 Facts = list[tuple[str, str]]
 """(name, value), in the order in which they are shown."""
 SECONDS = 10
-"""For git, which answers at once unless its files are far away."""
+"""Longest time to wait for git, which answers at once unless its files are on a slow network."""
 _BLOCK_BYTES = 1 << 20
 
 

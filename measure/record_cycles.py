@@ -28,8 +28,8 @@ STAGES = ("quantise", "engine", "results", "supply", "gains")
 class RecordTimes:
     """The reader of words, the router and the FIFOs and queues that it fills.
 
-    ``ops`` holds the operations in the queues of all stages except the supply; ``popped`` the cycle in which each
-    stage took its last one.
+    ``ops`` holds the operations in the queues of all stages except the supply; ``popped`` is the cycle in which each
+    stage took its last operation.
     """
 
     def __init__(self, model_config: ModelConfig, hw_config: HwConfig) -> None:
@@ -46,7 +46,7 @@ class RecordTimes:
         self.op_accepted = 0
         self.trits = Fifo(hw_config.trit_fifo_words, self._read_word)
         self.gains = Supply(hw_config, self._read_word, self._next_supply)
-        self.assembled = 0  # when the last word of a beat was taken from the FIFO
+        self.assembled = 0  # cycle in which the last word of a beat was taken from the FIFO
         self.queues = {name: Fifo(QUEUE_DEPTH, self._read_word) for name in STAGES}
         self.popped = dict.fromkeys(self.queues, -1)
         self.ops: deque[Operation] = deque()
@@ -59,7 +59,7 @@ class RecordTimes:
     def trits_show(self, beat: int, words: int) -> int:
         """Return the cycle from which the trits of the next beat show at the ternary unit; they fill ``words`` words.
 
-        ``beat`` is the cycle of the beat before.
+        ``beat`` is the cycle in which the beat before was taken.
         """
         if self.resident:
             return self.trit_reader.shows(beat)
@@ -69,7 +69,7 @@ class RecordTimes:
         return self.assembled + 1
 
     def visit(self, visitor: Visitor, *, layers: bool) -> None:
-        """Show its state to ``visitor``, between two layers or (not ``layers``) between two beats or row groups."""
+        """Show the state to ``visitor``, between two layers (``layers``) or between two beats or row groups."""
         for fifo in self.queues.values():
             fifo.visit(visitor)
         for item in (self.reader, self.trits, self.gains):

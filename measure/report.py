@@ -145,7 +145,7 @@ def build_parts(build: BuildFound) -> list[str]:
 
 
 def roof(row: Row, model: str, config: HwConfig) -> Roof:
-    """Return the two bounds of a machine, and what a row of the bench reached: trits and bytes a second."""
+    """Return the two bounds of a machine, and the trits and bytes a second that a row of the bench reached."""
     per_cycle = config.word_bytes * row.words_per_cycle + (config.beat_bytes if config.source == "resident" else 0)
     return Roof(
         f"{row.preset}, {model}, {row.what} of {row.streams}",

@@ -7,7 +7,7 @@
     LUT placed  = LUT * ``packing()``                                 what a build reports
 
 LUTs are places of logic before placement (`comb` of `lutern cost chip`). The coefficients minimise the relative squared
-error over those rows of ``resources.json`` that are presets or made for the fit; ``errors`` compares with the other
+error over those rows of ``resources.json`` that are presets or samples for the fit; ``errors`` compares with the other
 rows. Cost: milliseconds.
 """
 
@@ -117,7 +117,7 @@ def resources(config: HwConfig) -> Resources:
 
 @cache
 def errors(use: str) -> Errors:
-    """Return the largest errors over the rows of one use: "preset", "fit" or "check"."""
+    """Return the largest errors over the rows of one ``use``: "preset", "fit" or "check"."""
     pairs = [(row, resources(row.config)) for row in samples.read() if row.use == use]
     placed = [abs(found.placed_luts / row.placed - 1) for row, found in pairs if row.placed]
     return Errors(

@@ -24,9 +24,9 @@ from lutern.measure.steady import Visitor
 from lutern.measure.timing import Pipe
 
 I_AFTER_F = 3  # cycles between the last beat of F and the first of I, so that its z is written
-G_AFTER_FEW = WRITTEN + 1  # also I and a G of few beats, so that S is written
+G_AFTER_FEW = WRITTEN + 1  # the same between I and a G of few beats, so that S is written
 I_AFTER_I = WRITTEN - S_READ + 1  # cycles between two chained beats of the same index, so that S is written
-UP_AFTER_GATE = GATE_WRITTEN + 1  # cycles from a beat of GATE in glu to UP's in scale: the gate is written
+UP_AFTER_GATE = GATE_WRITTEN + 1  # cycles from a beat of GATE in glu to UP's in scale, so that the gate is written
 BLOCKS = {Op.G: "mlgru", Op.UP: "glu", Op.EMBED: "residual", Op.RESIDUAL: "residual"}
 """Blocks whose results enter the norm, by operation."""
 _TIMES = (
@@ -60,8 +60,8 @@ class ResultTimes:
         self.vector_end = 0
         self.result_end = -1
         self._last_f = self._last_i = 0
-        self._i_entered: dict[int, int] = {}  # by index in a row group: the newest beat of I
-        self._gate_entered: dict[tuple[int, int], int] = {}  # by stream and index: gates that UP may wait for
+        self._i_entered: dict[int, int] = {}  # cycle of the newest beat of I, by index in a row group
+        self._gate_entered: dict[tuple[int, int], int] = {}  # cycles of gates that UP may wait for, by stream and index
         self._vector_last = -1
         self._gains_shows = 0
 
@@ -70,7 +70,7 @@ class ResultTimes:
         self._gains_shows = self.stream.next_op("gains")
 
     def starts(self, op: Operation, scale_shows: list[int]) -> list[int]:
-        """Return for each stream the cycle from which sums of the next operation pass."""
+        """Return, for each stream, the cycle from which sums of the next operation may enter the scale."""
         start = max(self.result_end + 1, self.stream.next_op("results"))
         if op.reuse:
             return [start] * self.streams
@@ -83,7 +83,8 @@ class ResultTimes:
     def drain(
         self, op: Operation, beat: int, results: int, base: int, starts: list[int], last_group: bool
     ) -> list[int]:
-        """Pass the sums of a row group on, stream after stream, P at a time; returns when each stream's are done.
+        """Pass on the sums of a row group, stream after stream, P at a time; return the cycle in which each stream is
+        done.
 
         ``beat`` is the cycle of the group's last beat of trits; a stream has ``results`` beats of sums, from index
         ``base`` on.
@@ -149,7 +150,7 @@ class ResultTimes:
         self.stream.popped["results"] = when
 
     def is_brief(self, op: Operation) -> bool:
-        """Return whether an operation has so few beats that UP could come before its gate is written."""
+        """Return whether an operation has so few beats that its values may be needed before they are written."""
         return op.groups * self.streams < SumScale.latency + UP_AFTER_GATE
 
     def visit(self, visitor: Visitor) -> None:

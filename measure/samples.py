@@ -34,17 +34,17 @@ COMMAND = "python -m lutern.measure.samples"
 SEED = 6
 DRAWN = 32
 CHECKED = (2, 4)
-"""The places, in every five drawn machines, of the machines for checks."""
+"""Of every five drawn machines, those at these places are for checks."""
 MOST_LANES = 128
 MOST_PRODUCTS = 160
-"""Largest product of lanes and streams, for which a synthesis takes one to two minutes."""
+"""Largest product of lanes and streams; with it, a synthesis takes one to two minutes."""
 OF_DDR3: tuple[dict[str, Any], ...] = (
     {"name": "ddr3-x16-wide", "codes_per_cycle": 8},
     {"name": "ddr3-x16-two", "codes_per_cycle": 8, "streams": 2, "state": "memory"},
 )
 """Machines with words in DDR3 besides the preset, so that the preset can be left out of the fit."""
 IN_LUTS = preset("tiny").with_(name="tiny-in-luts", lut_ram_depth=704)
-"""A machine whose tables are LUTs, beside the preset that has them there, too."""
+"""A machine whose tables are in LUTs, in addition to the preset with tables in LUTs."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-"""Fits a power law, with an interval, to runs of several sizes for each kind of network, and says where the text is too
-short.
+"""Fits a power law, with an interval, to runs of several sizes for each kind of network, and reports sizes for which
+the text is too short.
 
     loss = a * weights^-exponent      a line in logarithms, by least squares through a loss of every size
 
@@ -28,7 +28,7 @@ from lutern.train.scaling import KINDS, Result
 NAMES = dict(zip(KINDS, ("MatMul-free", "Transformer"), strict=True))
 REFITS = 10_000
 TOKENS_A_WEIGHT = 20
-"""Of a training that spends its compute best (Hoffmann et al. 2022, arXiv 2203.15556)."""
+"""Tokens a weight with which training makes the best use of its compute (Hoffmann et al. 2022, arXiv 2203.15556)."""
 COLUMNS = ("kind", "size", "weights", "learning_rate", "training_bits", "validation_bits", "exponent")
 CSV_COLUMNS = (
     *("kind", "size", "weights", "learning_rate", "step", "tokens", "operations", "training_bits", "validation_bits"),
@@ -54,7 +54,7 @@ def fit_power_law(weights: Sequence[float], losses: Sequence[float], seed: int =
     """Return the law through points, at least three of different weights."""
     x, y = np.log(np.array(weights, float)), np.log(np.array(losses, float))
     if len(set(weights)) < 3:
-        raise LuternError(f"a power law wants at least 3 sizes, but {len(set(weights))} are there; give more.")
+        raise LuternError(f"a power law needs at least 3 sizes, but {len(set(weights))} were given; give more.")
     slope, intercept = _line(x, y)
     fitted = intercept + slope * x
     # Two parameters are fitted, so that residuals are smaller than the scatter they come from.
@@ -163,19 +163,20 @@ def sentences(results: Sequence[Result], seed: int = 1) -> list[str]:
     if step < one.steps:
         found.append(
             f"The runs are compared at step {step:,} of {one.steps:,}, before the learning rate has fallen to nothing: "
-            "whole runs end lower."
+            "complete runs end at a lower loss."
         )
     for kind, ordered in best.items():
         gaps = [last_bits(one) - one.record[-1]["loss_bits"] for one in (ordered[0], ordered[-1])]
         found.append(
-            f"{NAMES[kind]}: on the validation text the loss is {gaps[0]:+.3f} bits beside that on the text it read at "
+            f"{NAMES[kind]}: on the validation text the loss differs from that on the training text by "
+            f"{gaps[0]:+.3f} bits at "
             f"{ordered[0].weights:,} weights, {gaps[1]:+.3f} at {ordered[-1].weights:,}."
         )
         turned = [one for one in ordered if last_bits(one) > min(row["validation_bits"] for row in one.record) + 0.005]
         if turned:
             found.append(
-                f"{NAMES[kind]}: from {turned[0].weights:,} weights on, the loss on the validation text was "
-                "lower before: the text is learned by heart."
+                f"{NAMES[kind]}: from {turned[0].weights:,} weights on, the loss on the validation text was lower at "
+                f"an earlier step: the text is learned by heart."
             )
     return found
 

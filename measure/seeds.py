@@ -49,7 +49,8 @@ def route_seed(plan: Plan, files: Files, seed: int) -> Files:
     for package, version in plan.versions.items():
         if require_package(package) != version:
             raise LuternError(
-                f"a worker has {package} {require_package(package)}, and here is {version}; install the same version."
+                f"a worker has {package} {require_package(package)}, but this computer has {version}; install the "
+                f"same version."
             )
     netlist = folder_of("netlist", plan.netlist_digest)
     if not cache.is_whole(netlist, NETLIST_FILES):

@@ -34,7 +34,9 @@ class Visitor:
         return value
 
     def waited(self, value: int) -> int:
-        """Return the cycle in which the oldest item of a queue came; each removal of an item changes it."""
+        """Record the cycle in which the oldest item of a queue came, and return it after the jump; each removal of an
+        item changes it.
+        """
         self.waiting.append(value)
         return value
 
@@ -48,15 +50,16 @@ class Visitor:
         self.shape.append(value)
 
     def spans(self, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Return spans of cycles, each from its first to the cycle after its last."""
+        """Record spans of cycles, each from its first to the cycle after its last, and return them after the jump."""
         self.same(len(spans))
         return [(self.time(start), self.time(stop)) for start, stop in spans]
 
     def moved(self, times: Times, written: int, moved: int) -> int:
-        """Return the times at which items left a queue; ``written`` and ``moved`` count items in and out so far.
+        """Record the times at which items left a queue, and return ``moved`` after the jump. ``written`` and ``moved``
+        are the numbers of items that came and left so far.
 
         If no item was written during a period, only the newest time counts until one is written again: the times of the
-        period are then recorded apart.
+        period are then recorded separately.
         """
         newest, on = None, 0
         if self.before is not None:
@@ -105,7 +108,7 @@ class _Mover(Visitor):
 
 
 class Times:
-    """A queue of cycles, stored as runs [first, step, count]; of more than ``most``, the oldest are dropped."""
+    """A queue of cycles, stored as runs [first, step, count]; beyond ``most`` cycles, the oldest are dropped."""
 
     def __init__(self, times: Iterable[int] = (), most: int | None = None) -> None:
         self.most = most
@@ -156,7 +159,7 @@ class Times:
         raise IndexError(place)
 
     def visit(self, visitor: Visitor) -> None:
-        """Show its state to ``visitor``, with the items that still fit, ``most`` minus the count."""
+        """Show the state to ``visitor``, with the number of items that still fit: ``most`` minus the present number."""
         visitor.same(len(self._runs))
         for run in self._runs:
             visitor.same(run[1])

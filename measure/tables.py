@@ -45,7 +45,7 @@ def number(text: str, where: str, least: float, most: float) -> float:
         raise LuternError(f"{where} holds something that is no number ({quoted(text)}); leave that row out.") from None
     if not math.isfinite(value) or not least <= value <= most:
         raise LuternError(
-            f"{where} holds {quoted(text)}, where a number from {least:g} to {most:g} is wanted; leave that row out."
+            f"{where} holds {quoted(text)}, but must hold a number from {least:g} to {most:g}; leave that row out."
         )
     return value
 

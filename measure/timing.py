@@ -27,8 +27,7 @@ class Pipe:
         self._leaves = Times(most=CREDITS)
 
     def enter(self, when: int) -> int:
-        """Return the first cycle, not before ``when``, in which an item can enter; earlier items must have left
-        already."""
+        """Return the first cycle from ``when`` on in which an item can enter; call it after earlier items have left."""
         when = max(when, self._entered + 1)
         if len(self._leaves) == CREDITS:
             when = max(when, self._leaves.back(CREDITS) + ROOM)
@@ -99,7 +98,7 @@ class Fifo:
         when = self.room(when)
         self._written.append(when)
         self._writes += 1
-        self._moved.forget(when)  # there was room before
+        self._moved.forget(when)  # earlier cycles had room, so their times are not needed
         return when
 
     def shows(self, popped_before: int) -> int:
@@ -118,12 +117,13 @@ class Fifo:
 
 
 class Reader:
-    """readers.Repeater: a register at the memory's port, and one after it; ``close`` gives the port to another
-    reader."""
+    """readers.Repeater: it has a register at the memory's port and one more after that; ``close`` gives the port to
+    another reader.
+    """
 
     def __init__(self) -> None:
         self._closed: list[tuple[int, int]] = []
-        self._read = -1  # the last item: when it was read, left the port and was taken
+        self._read = -1  # cycles in which the last item was read, left the port and was taken
         self._moved = -1
         self._taken = -1
 
@@ -144,7 +144,7 @@ class Reader:
         read = self._granted(max(self._moved, self._read + 1))
         moved = max(read + 1, self._taken)
         for start, stop in self._closed:
-            if read < start < moved:  # the item was at the port when another reader took the port
+            if read < start < moved:  # the item was at the port when another reader got the port
                 read = self._granted(stop)
                 moved = max(read + 1, self._taken)
         self._read, self._moved = read, moved
@@ -223,8 +223,9 @@ class Checked:
 
 
 def _visit_closed(visitor: Visitor, closed: list[tuple[int, int]], read: int) -> list[tuple[int, int]]:
-    """Return spans in which another reader has the port. A jump ends before the next span that begins after the newest
-    ``read``."""
+    """Record the spans in which another reader has the port, and return them. A jump ends before the next span that
+    begins after the newest ``read``.
+    """
     ahead = [span for span in closed if span[1] > read]
     for start, _ in ahead:
         visitor.count(start - read)
@@ -234,7 +235,8 @@ def _visit_closed(visitor: Visitor, closed: list[tuple[int, int]], read: int) ->
 class Supply:
     """gains.GainSupply and the skid buffer after it: groups of operations, read before they are wanted.
 
-    ``next_operation`` gives the cycle in which the next operation shows, its items for each group, and its groups.
+    ``next_operation`` returns three numbers: the cycle from which the next operation shows, its items a group, and its
+    groups.
     """
 
     def __init__(
@@ -287,7 +289,9 @@ class Supply:
 
 
 class Widened:
-    """row_widener.RowWidener after a FIFO: after every three words of the FIFO it gives one that it has collected."""
+    """row_widener.RowWidener after a FIFO: after every three words of the FIFO it gives a fourth one, which it has
+    collected from them.
+    """
 
     def __init__(self, words: Fifo) -> None:
         self.words = words

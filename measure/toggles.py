@@ -5,7 +5,7 @@
     prompt ─► run with taps: when the layers end ─► the same run with windows ─► SAIF of each layer ─► Activity
 
 A net that changes from 0 to 1 or back toggles once. Values are taken at the two edges of each clock cycle, so glitches
-within a cycle are not seen; the clock itself is counted apart. Each net is counted once: a net that enters a block
+within a cycle are not seen; the clock itself is counted separately. Each net is counted once: a net that enters a block
 through a port counts where it is driven, and a net that is an alias of another counts as the other. The debug taps are
 left out. Toggles are counted in the gateware (``Top``) or in the netlist of ECP5 cells that is synthesised from it
 (``measure.netlist``), whose nets are those of a chip.
@@ -36,7 +36,7 @@ from lutern.sim.board import SimulatedBoard
 from lutern.sim.verilate import verilate
 
 PROMPTS = ("once upon a time", "the dog", "a")
-"""Prompts after which toggles are counted, unless others are given."""
+"""Prompts after which toggles are counted if no others are given."""
 STEPS = 3
 """Steps of the run after the prompt; the windows are in its second step."""
 TOP = "top"
@@ -100,7 +100,7 @@ def parse_saif(text: str, known_ports: dict[str, set[str]]) -> tuple[Counter[str
     toggles: Counter[str] = Counter()
     nets: Counter[str] = Counter()
     path: list[str] = []
-    depth: list[bool] = []  # for each open bracket, whether it is an instance
+    depth: list[bool] = []  # whether each open bracket is an instance
     hidden: set[str] = set()
     for line in text.splitlines():
         found = _LINE.match(line)
@@ -132,7 +132,7 @@ def block_of(path: str) -> str:
     """Return the block of an instance path or of a flattened name: ``norm`` for ``decoder.norm.quantiser``."""
     parts = [part.split("$")[0] for part in path.split(".")]
     if parts[0] == "decoder":
-        return parts[1] if len(parts) > 1 and "__" not in parts[1] else "decoder"  # else a port's fields
+        return parts[1] if len(parts) > 1 and "__" not in parts[1] else "decoder"  # else it is a field of a port
     return parts[0] if parts[0] in ("host", "memory") else "top"
 
 
@@ -189,7 +189,7 @@ def count_toggles(
     """
     chip: HwConfig = program.hw_config.with_(debug_tap=False, cells="ecp5") if netlist else program.hw_config
     if not prompts or not all(len(prompt) for prompt in prompts.values()):
-        raise LuternError("there is no prompt whose toggles could be counted; give at least one of at least one token.")
+        raise LuternError("there is no prompt whose toggles could be counted; give a prompt of at least one token.")
     component = Top(chip)
     library = netlist or verilate(component, toggles=True)
     verilog = (library.parent / "top.v").read_text()

@@ -24,7 +24,7 @@ from lutern.model_ref.embedding import WIDE_BITS
 WIDTH, LEFT, RIGHT = 1000, 110, 30
 ROW, BAR = 30, 20
 LAYER = "layer 1"
-"""The layer of the lower part: the first one whose predecessor is a layer, too."""
+"""The layer in the lower part of the picture: the first one that comes after another layer."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Span:
 
 
 def spans(model_config: ModelConfig, hw_config: HwConfig) -> list[Span]:
-    """Return the phases of one token, by the cycle model. Waits within a matrix are counted ahead of it."""
+    """Return the phases of one token, by the cycle model. Waits within a matrix are shown before its beats."""
     found: list[Span] = []
     phases = token_phases(model_config, hw_config)
     for (part, name), phase in zip(phase_names(model_config.num_hidden_layers), phases, strict=True):

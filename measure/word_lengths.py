@@ -36,7 +36,7 @@ Real: TypeAlias = NDArray[np.float64]
 Widths: TypeAlias = tuple[int, ...]
 SEED, TOKENS, STREAMS, LONG_STEPS = 1, 48, 4, 2000
 LONG_Z = 2.0**-11
-"""1 - LB of the long memory: a state that forgets over about 4,000 tokens."""
+"""1 - LB of the rows "long memory", whose state forgets over about 4,000 tokens."""
 
 
 @dataclass(frozen=True)
@@ -374,7 +374,7 @@ def _block(x: Real, bits: int) -> Real:
 
 
 def sweep(checkpoint: Checkpoint) -> list[Row]:
-    """Return rows of every word of the last layer (for the embedding: of the first), at its own widths."""
+    """Return a row for every word of the last layer (for the embedding, of the first), at several widths."""
     words = _Sweep(checkpoint)
     return [*words.norm_rows(), *words.recurrence_rows(), *words.vector_rows(), *as_built(words.e, words.weights)]
 
@@ -420,7 +420,7 @@ def _silu(a: Real) -> Real:
 
 
 def _long(x: Real) -> Real:
-    """Repeat a sequence until LONG_STEPS tokens, so that the last TOKENS are the sequence once more."""
+    """Repeat a sequence up to LONG_STEPS tokens; the last TOKENS of them are the whole sequence."""
     repeats = -(-LONG_STEPS // len(x))
     return np.concatenate([x] * repeats)
 

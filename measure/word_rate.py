@@ -5,8 +5,8 @@
     pass_cycles    max(cycle model with a word a cycle, words / mean_word_hz x clock_hz)
 
 The FIFOs of trits and gains hold the words that arrive during a barrier, so words and lanes overlap, and the longer of
-the two counts. Compared with the RTL on the simulated board (tests/measure/test_word_rate.py) it is within 0.1 % for
-two layers of 370M, and within 1 % for the demo, whose token takes only about ten groups of refreshes.
+the two counts. The cycles are within 0.1 % of the RTL's on the simulated board for two layers of 370M
+(tests/measure/test_word_rate.py), and within 1 % for the demo, whose token takes only about ten groups of refreshes.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def _widths(outputs: int) -> list[int]:
 
 
 class Wrapper(wiring.Component):
-    """Members: ``i`` bits for the inputs of ``block``, ``o`` a bit that depends on all its outputs."""
+    """Members: ``i``, bits for the inputs of ``block``; ``o``, a bit that depends on all its outputs."""
 
     def __init__(self, block: wiring.Component) -> None:
         self.block = block

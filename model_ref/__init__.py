@@ -1,1 +1,1 @@
-"""The golden model: the network in NumPy, in float and in integers.  Imports nothing else of Lutern."""
+"""The golden model: the network in NumPy, in float and in integers.  It imports nothing else of Lutern."""

@@ -81,7 +81,7 @@ def observe(checkpoint: Checkpoint, ids: Int | None = None) -> dict[str, Activat
     ids = np.asarray(ids, dtype=np.int64)
     ids = ids[:, None] if ids.ndim == 1 else ids
     if ids.ndim != 2 or not ids.size or ids.min() < 0 or ids.max() >= config.vocab_size:
-        raise LuternError(f"calibration wants token numbers below {config.vocab_size}, at least one.")
+        raise LuternError(f"calibration needs at least one token number, and all must be below {config.vocab_size}.")
     h = checkpoint.tensors["model.embeddings.weight"][ids]  # [T, B, d]
     found: dict[str, Activation] = {}
     d, m = config.hidden_size, config.intermediate_size

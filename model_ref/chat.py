@@ -22,7 +22,7 @@ Message = dict[str, str]
 MAX_CHAT_CHARACTERS = 1 << 22
 SECONDS, MEMORY_BYTES = 5.0, 1 << 26
 """Processor time and memory of one rendering; a published template takes a millisecond and less than a megabyte."""
-NO_TEMPLATE = "the tokenizer of this model has no chat template; leave --chat out, --interactive needs none."
+NO_TEMPLATE = "the tokenizer of this model has no chat template; leave --chat out; --interactive needs no template."
 _EXTENSIONS: list[type[Extension] | str] = [loopcontrols]
 
 
@@ -37,7 +37,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         numbers = isinstance(left, int | float) and isinstance(right, int | float)
-        small = isinstance(right, int) and right <= 1000 and operator == "*"  # a text repeated
+        small = isinstance(right, int) and right <= 1000 and operator == "*"  # a text times a number
         if not (numbers or small) or (operator == "**" and max(abs(left), abs(right)) > 100):
             raise jinja2.exceptions.SecurityError(f"the template computes {operator} of something large or no number")
         return super().call_binop(context, operator, left, right)

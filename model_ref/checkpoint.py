@@ -164,7 +164,7 @@ def _no_config(folder: Path) -> str:
 
 
 def _ternary_note(config: ModelConfig, tensors: LazyTensors) -> list[str]:
-    """Return the note that matrices are ternary already; only a few elements of other matrices are read to know it."""
+    """Return the note that matrices are ternary already; of the other matrices, only a few elements are read."""
     known = [name for name in config.projections if one_magnitude(tensors.stored(f"{name}.weight")) is not None]
     if not known:
         return []

@@ -104,7 +104,7 @@ def check_keys(values: Mapping[str, Any]) -> None:
         listed = ", ".join(f"{named(name)} ({quoted(values[name])})" for name in unknown[:MOST_NAMED])
         more = f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else ""
         raise LuternError(
-            f"config: {listed}{more}: unknown here, and what is unknown may mean another network; choose a checkpoint "
+            f"config: {listed}{more}: Lutern does not know this, so it may mean another network; choose a checkpoint "
             "without it, or take it out of config.json if it changes nothing that is computed."
         )
 

@@ -84,8 +84,8 @@ class Conventions:
     """How a model's text begins, ends and is sampled.
 
     ``bos`` begins an empty prompt; ``eos`` and ``stops`` end a text; ``sampling`` holds defaults of the sampler;
-    ``tokens`` names special tokens for ``chat_template``; ``unheeded`` names what generation_config.json and
-    tokenizer_config.json ask for and Lutern does not build.
+    ``tokens`` names special tokens for ``chat_template``; ``unheeded`` names the options of generation_config.json and
+    tokenizer_config.json that Lutern does not build.
     """
 
     bos: int | None = None

@@ -6,7 +6,7 @@ uses vector instructions for these operations. For shifts by a different number 
 ``frexp`` it uses a loop.
 
     fixed.rsh(x, n)          floor(x * 2^-n + 1/2)
-    fixed.to_float(x)        17 leading bits of a float64, rounded in its own bits
+    fixed.to_float(x)        17 leading bits of a float64, rounded as an integer
     fixed.multiply_float     the same, applied to a product
 
 Every function equals the one that its ``Reference`` line names; tests compare them. Values that are computed once a
@@ -60,7 +60,9 @@ HALF_SUM_BITS = 34
 """Sums of squares run in two parts, because a square has 70 bits; 8192 parts of 36 bits stay below 2^53."""
 SLOPE: Doubles = SEGMENT_SLOPE.astype(np.float64) * 2.0**-REMAINDER_BITS
 RISE: Doubles = 2.0 ** (SIGMOID_FRAC_BITS - 1) - SEGMENT_BASE - SEGMENT_SLOPE * np.arange(1 << SEGMENT_BITS)
-"""``RISE[segment] + SLOPE[segment] * argument`` is sigma above 1/2: the line of a segment, taken back to argument 0."""
+"""``RISE[segment] + SLOPE[segment] * argument`` is sigma above 1/2; RISE is the value at argument 0 of the line through
+a segment.
+"""
 
 
 def nearest(x: Doubles, shift: int = 0) -> Doubles:
@@ -254,6 +256,7 @@ def gated_output(g: Doubles, state: Doubles, shift: Int, state_frac_bits: int) -
 
 
 def largest_shift(state: Doubles) -> Int:
-    """Return the right shift ``[B]`` of ``state [B, d]``. Reference: ``mlgru.state_shift``, of the largest magnitude
-    alone."""
+    """Return the right shift ``[B]`` of ``state [B, d]``. Reference: ``mlgru.state_shift``, which is called with the
+    largest magnitude alone.
+    """
     return state_shift(np.abs(state).max(axis=-1, keepdims=True).astype(np.int64))

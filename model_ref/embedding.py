@@ -1,6 +1,6 @@
 """Embeddings as items: value = mantissa * 2^(base - exponent), with one base for the whole table.
 
-    16 bits (e4s12): sign and 11 bits of mantissa, exponent of 4; bfloat16 is exact down to 2^-18 of the largest
+    16 bits (e4s12): sign and 11 bits of mantissa, 4 bits of exponent; bfloat16 is exact down to 2^-18 of the largest
     12 bits (e4s8):  sign and 7 bits of mantissa; the value's item ends in ``SPARE_BITS`` zeros, which are not stored
 
 A value of 12 bits is also one of 16, so code that computes with a table need not know its bits. It decodes by a shift.

@@ -73,7 +73,7 @@ def bits_per_character(
 def counted(tokenizer: Tokenizer, ids: NDArray[np.int64], streams: int) -> tuple[int, int]:
     """Return the numbers of characters and of tokens that ``bits_per_character`` counts.
 
-    It counts all of them, or leaves out each stream's first token if the tokenizer puts nothing ahead of a text.
+    All are counted, except each stream's first token if the tokenizer puts nothing ahead of a text.
     """
     length = len(ids) // streams
     left_out = 0 if tokenizer.ahead else 1

@@ -32,10 +32,13 @@ from lutern.model_ref.quantise import IntegerWeights, Matrix
 BLOCK_ELEMENTS = 1 << 16
 """Elements of a block: 256 KiB of float32 stay in the second-level cache between conversion and product."""
 MANY_STREAMS = 8
-"""From this number of streams on, the product costs more than the conversion. BLAS then wants larger blocks ..."""
+"""From this number of streams on, the product costs more than the conversion. A block then has up to UNTHREADED
+multiplications, or 16 times the usual elements if those would be too few rows.
+"""
 UNTHREADED = 1 << 18
-"""... or blocks with fewer multiplications than this, which OpenBLAS keeps on one core. Such blocks gain nothing from a
-second core; if other programs use it, waiting for it takes ten times as long."""
+"""OpenBLAS computes products of fewer multiplications than this on one core. Blocks of this size gain nothing from a
+second core; if other programs use it, waiting for it takes ten times as long.
+"""
 SMALLEST_BLOCK = 16
 """Smallest number of rows of a block; with fewer rows, the calls would cost too much."""
 

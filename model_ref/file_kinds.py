@@ -4,7 +4,7 @@ first bytes ─┬─ "version https://git-lfs..." ─► a Git LFS pointer
              ├─ "GGUF"                       ─► its architecture and the type of most of its weights
              ├─ "PK", 0x80                   ─► a pickle, which can run code when it is read
              ├─ "<html", gzip, HDF5 ...      ─► what that is
-             └─ any other                    ─► None: its reader judges it
+             └─ any other                    ─► None: its reader checks it
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from lutern.model_ref.input_files import open_plain, read_plain
 HEAD_BYTES = 64
 LFS = b"version https://git-lfs"
 MAX_GGUF_BYTES = 1 << 26
-"""How far into a GGUF file its description is read: a vocabulary of 250,000 tokens needs about 10 MB."""
+"""Largest number of bytes of a GGUF file's description: a vocabulary of 250,000 tokens needs about 10 MB."""
 MAX_GGUF_ITEMS = 1 << 21
 FETCH = "fetch the file itself, with `git lfs pull` or `hf download`"
 SAFETENSORS = "give the safetensors checkpoint that it was made from"
 _MAGICS: tuple[tuple[bytes, str, str], ...] = (
-    (LFS, "a Git LFS pointer, the note that stands in for a large file", FETCH),
+    (LFS, "a Git LFS pointer, a short text in place of a large file", FETCH),
     (
         b"PK\x03\x04",
         "a zip archive, as torch.save writes one: a pickle, which can run code",
@@ -55,7 +55,9 @@ _STRING, _ARRAY = 8, 9
 
 
 def refuse_foreign(path: Path, wanted: str) -> None:
-    """Refuse a file of a known other kind than ``wanted``; a file that cannot be read is left to its reader."""
+    """Refuse a file of a known other kind than ``wanted``; a file that cannot be read passes, and its reader reports
+    it.
+    """
     try:
         with open_plain(path, wanted) as file:
             found = _kind(file)

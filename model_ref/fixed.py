@@ -64,7 +64,7 @@ def bit_length(x: Int) -> Int:
 
 
 def to_float(x: Int) -> tuple[Int, Int]:
-    """Return integer ``|x| < 2^52`` to a short float ``(signed mantissa, exponent)``.
+    """Return an integer ``|x| < 2^52`` as a short float ``(signed mantissa, exponent)``.
 
     Rounded to nearest, halves up in magnitude; a magnitude that rounds up to 2^17 saturates at 2^17 - 1.
     """

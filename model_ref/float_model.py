@@ -29,7 +29,7 @@ from lutern.model_ref.ternarise import ternarise
 
 Floats: TypeAlias = NDArray[np.float32]
 
-SMALLEST_ABSMAX = np.float32(1e-5)  # of the published code: keeps an all-zero vector from dividing by zero
+SMALLEST_ABSMAX = np.float32(1e-5)  # from the published code: without it an all-zero vector would divide by zero
 
 
 def rms(x: Floats, gain: Floats, eps: float = NORM_EPS) -> Floats:
@@ -132,8 +132,9 @@ def build_layer(checkpoint: Checkpoint, index: int) -> Layer:
 
 
 def layer_step(layer: Layer, h: Floats, state: Floats) -> tuple[Floats, Floats]:
-    """Compute one layer for one token of every stream, and return the new h and the new state from h and state, all
-    ``[B, d]``."""
+    """Compute one layer for one token of every stream: ``h`` and ``state`` give the new h and the new state, all ``[B,
+    d]``.
+    """
     # Token mixer, the MLGRU (section 3.3.1).
     x = rms(h, layer.attn_norm, layer.eps)  # [B, d]
     f: Floats = layer.lower_bound + (1 - layer.lower_bound) * sigmoid(layer.f_proj(x))  # [B, d]

@@ -28,7 +28,7 @@ _KINDS = (
 
 
 def require_plain(path: Path, wanted: str) -> None:
-    """Refuse a path that exists and is no plain file; a path that does not exist is left to its reader."""
+    """Refuse a path that exists and is no plain file; a path that does not exist passes, and its reader reports it."""
     try:
         mode = os.stat(path).st_mode
     except OSError:

@@ -24,7 +24,7 @@ from typing import BinaryIO
 from lutern.model_ref.errors import LuternError
 
 UNFINISHED = ".lutern-"
-"""How the names of unfinished files and folders begin."""
+"""Names of unfinished files and folders begin with this."""
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 """Errors of the system when nothing more can be written: a full disk, a quota, `ulimit -f`."""
 _DEVICES = ("/dev/", "/proc/")
@@ -47,7 +47,7 @@ def output_file(path: Path) -> Path:
     """
     place, full = Path(os.path.realpath(path)), os.path.abspath(path)
     if full.startswith(_DEVICES) and not full.startswith(_MEMORY):  # /dev/stdout may lead to a plain file
-        raise LuternError(f"{path} is no plain file, and an output takes its place whole; give the name of a file.")
+        raise LuternError(f"{path} is no plain file, so an output cannot replace it; give the name of a file.")
     try:
         os.lstat(place)
     except FileNotFoundError:

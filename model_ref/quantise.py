@@ -324,7 +324,7 @@ def assemble(
     h_calibrated: bool = False,
     activations: dict[str, Activation] | None = None,
 ) -> IntegerWeights:
-    """Assemble the network from parts that are asked for by name (see ``Constants``), ``lower_bounds`` by layer."""
+    """Assemble the network from functions that return a part by its name (see ``Constants``), or by its layer."""
 
     def vector(names: VectorNames, prefix: str = "") -> tuple[Any, list[Gains]]:
         outer, inner = names

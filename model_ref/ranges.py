@@ -71,8 +71,7 @@ def residual_frac_bits(bound: float) -> int:
 
 
 def calibrated_frac_bits(bound: float, observed: float) -> tuple[int, bool]:
-    """Return fraction bits of i or gate, and whether they are calibrated, which they are only if the proof is too
-    loose."""
+    """Return fraction bits of i or gate, and whether they are calibrated: only if the proof is too loose."""
     proved = pre_activation_frac_bits(bound)
     if proved >= LOOSE_FRAC_BITS:
         return proved, False

@@ -55,7 +55,7 @@ NOISE_BITS = 18
 SHIFTS = (13, -17, 5)
 """Shifts of a draw: left, right, left."""
 JUMP_LOG2 = 16
-"""Log2 of the draws between the bases of two tokens, which are more than a vocabulary has."""
+"""Log2 of the number of draws between the bases of two tokens, which is more than the largest vocabulary has."""
 SEED_OF_ZERO = 0x9E3779B9
 """The seed that replaces 0, because the state 0 has no successor but 0."""
 

@@ -1,5 +1,4 @@
-"""The signature of words that are read in order has 42 bits, which must have a known value after the last word of a
-block.
+"""Computes the signature of words that are read in order: 42 bits, whose value after a block's last word is known.
 
     0 ─► state ─► times x ─► + columns of the word's bits that are 1 ─► state     in GF(2^42), + is exclusive or
                                              after the last word: the block's image and place?
@@ -14,15 +13,15 @@ A block has ``CHECK_BYTES`` that the layout chooses so that the last state is ``
 are never missed in a block of up to ``LONGEST`` words:
 
 - any odd number of wrong bits, because the polynomial has the factor x + 1 and columns have an odd number of ones;
-- two wrong bits, because no two bits of a block have the same syndrome (of wide beats: of a pass of the presets that
-  have such beats);
+- two wrong bits, because no two bits of a block have the same syndrome (for wide beats: no two bits of a pass, with the
+presets that have such beats);
 - four wrong bits of one word of up to ``FOURS`` bits, because no four columns cancel;
 - a burst of ``BURST`` bits in words of up to 512 bits;
 - a good block of another place or of another image.
 
 Random words pass as those of the block with a probability of 2^-41, and a good block whose place and image are both
-wrong with 2^-32. Of all groups of four wrong bits in 1,024 words of 72 bits a share of 2^-37 is missed, nearly all of
-them in neighbouring words: of the groups within a row of 49 words 2^-25 is missed.
+wrong with 2^-32. Of all groups of four wrong bits in 1,024 words of 72 bits, a share of 2^-37 is missed. Nearly all of
+these are in neighbouring words: of the groups within 49 successive words, the share is 2^-25.
 """
 
 from __future__ import annotations
@@ -73,8 +72,8 @@ def sums_of(bits: int) -> list[int]:
     """Return the sums to which each bit of a word contributes, as a mask for each bit; empty for words of up to WIDE
     bits.
 
-    Each group of GROUP bits has ``GROUP_SUMS`` sums. A bit contributes to one sum of its group or to three, and no two
-    bits to the same ones. A machine makes the sums where the bits are, so fewer wires cross it.
+    Each group of GROUP bits has ``GROUP_SUMS`` sums. A bit contributes to one or three sums of its group, and no two
+    bits contribute to the same sums. A machine makes the sums where the bits are, so fewer wires cross it.
     """
     ones = [1 << place for place in range(GROUP_SUMS)]
     threes = [sum(ones[place] for place in places) for places in combinations(range(GROUP_SUMS), 3)]
@@ -85,8 +84,9 @@ def sums_of(bits: int) -> list[int]:
 
 @lru_cache
 def columns(bits: int) -> tuple[int, ...]:
-    """Return the column of each bit of a word of ``bits``; in a wide word a bit's column is the sum of its sums'
-    columns."""
+    """Return the column of each bit of a word of ``bits``; in a wide word, it is the sum of the columns of the bit's
+    sums.
+    """
     sums = sums_of(bits)
     if not sums:
         return _columns(bits)
@@ -98,7 +98,7 @@ def columns(bits: int) -> tuple[int, ...]:
 def sum_columns(count: int) -> tuple[int, ...]:
     """Return the column of each of ``count`` sums of a wide word: five bits of the state.
 
-    With this seed no two bits of a pass of the presets' beats have the same syndrome.
+    The seed is chosen so that no two bits of a pass have the same syndrome, with the presets that have such words.
     """
     draw = random.Random(SUM_SEED)
     found: list[int] = []
@@ -128,7 +128,7 @@ def _columns(bits: int) -> tuple[int, ...]:
     """
     check_words = -(-STATE_BITS // bits)
     found: list[int] = []
-    later: set[int] = set()  # the columns found so far, in the form that they have some words later
+    later: set[int] = set()  # columns that were found, as they are 0, 1, 2, ... words later
     sums: set[int] = set()  # sums of any two columns
     reached: dict[int, int] = {}  # by highest bit: states that the check words reach
     load: list[int] = [0] * STATE_BITS
@@ -158,7 +158,7 @@ def _columns(bits: int) -> tuple[int, ...]:
 
 
 def _multiples(column: int) -> list[int]:
-    """Return the column after 0, 1, 2, ... words; further away, different shapes keep columns different."""
+    """Return the column after 0, 1, 2, ... words. After more words, columns differ because their shapes do."""
     found = [column]
     for _ in range(3 * STATE_BITS):
         found.append(step(found[-1]))
@@ -174,7 +174,8 @@ def _shapes() -> Iterator[tuple[int, ...]]:
 
 
 def _price(load: list[int], places: tuple[int, ...]) -> tuple[int, list[int]]:
-    """Return LUT4 that one more input to each of these state bits costs, and the inputs that these bits have already.
+    """Return the number of LUT4 that one more input to each of these state bits costs, and the present inputs of the
+    bits.
 
     The last LUT4 of a bit also takes the gate, the bit before and the tap; every other LUT4 adds three inputs.
     """
@@ -184,8 +185,9 @@ def _price(load: list[int], places: tuple[int, ...]) -> tuple[int, list[int]]:
 
 
 def _reach(reached: dict[int, int], column: int, check_words: int) -> bool:
-    """Return whether a column in ``check_words`` successive words reaches as many new states; if so, they join
-    ``reached``."""
+    """Return whether a column reaches a new state in each of ``check_words`` successive words; if so, add them to
+    ``reached``.
+    """
     more = dict(reached)
     for _ in range(check_words):
         rest = column
@@ -274,7 +276,7 @@ class WordSignatures:
 
 
 class Signature:
-    """Signatures of words of ``word_bytes`` bytes, of which the lowest ``bits`` bits count."""
+    """Signatures of words of ``word_bytes`` bytes; only the lowest ``bits`` bits of a word count."""
 
     def __init__(self, word_bytes: int, bits: int | None = None) -> None:
         self.word_bytes, self.bits = word_bytes, bits or 8 * word_bytes
@@ -381,7 +383,7 @@ def _inverse_tables(bits: int, check_words: int) -> list[States]:
 
 
 def _inverse(images: list[int]) -> list[int]:
-    """Return the inverse of a linear map, by elimination on rows of an image and its origin."""
+    """Return the inverse of a linear map, by elimination on pairs of an image and its origin."""
     rows = [(image, 1 << bit) for bit, image in enumerate(images)]
     for bit in range(STATE_BITS):
         pivot = next((index for index in range(bit, STATE_BITS) if rows[index][0] >> bit & 1), None)

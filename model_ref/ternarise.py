@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lutern.model_ref.errors import LuternError
 
-SMALLEST_SCALE = 1e-5  # of the published code: keeps an all-zero matrix from dividing by zero
+SMALLEST_SCALE = 1e-5  # from the published code: without it an all-zero matrix would divide by zero
 
 
 CHUNK = 1 << 16

@@ -99,7 +99,8 @@ class Tokenizer:
     def encode_body(self, text: str, start: int = 0) -> list[int]:
         """Return token numbers of ``text[start:]``, without those of the post-processor.
 
-        They are the tokens of the whole text if one of these begins at ``start``, else those of the part alone.
+        If a token of the whole text begins at ``start``, they are the tokens of the whole text from there on; else
+        those of the part alone.
         """
         encoding = self._encode(text, False)
         if not start:
@@ -305,8 +306,8 @@ def _decodes_bytes(library: tokenizers.Tokenizer) -> bool:
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Read ``tokenizer.json`` of a checkpoint folder, and the files that name the tokens at the begin and end of its
-    text.
+    """Read ``tokenizer.json`` of a checkpoint folder, and the files that name the tokens at the beginning and end of
+    its text.
 
     Raises ``LuternError`` if there is no tokenizer or one of the files cannot be read.
     """

@@ -48,8 +48,8 @@ _PART_OF_A_CHECKPOINT = re.compile(
 class Weights:
     """The place of each tensor of a model: its file and its name there.
 
-    ``files`` are the files that were opened. ``notes`` say where they differ from what the published reader expects,
-    ``assumed`` what was left out.
+    ``files`` are the files that were opened. ``notes`` say where the files differ from those that the published reader
+    expects; ``assumed`` says what was left out.
     """
 
     places: dict[str, tuple[Container, str]]

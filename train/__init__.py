@@ -47,7 +47,7 @@ def benchmark(baseline: str = "") -> Iterator[str]:
 
 
 def want_torch() -> None:
-    """Refuse where PyTorch is missing."""
+    """Raise ``LuternError`` if PyTorch is not installed."""
     try:
         import torch  # noqa: F401
     except ImportError as error:

@@ -94,7 +94,7 @@ def benchmark(
 
 
 def _measure(name: str, batch: int, what: str, baseline: str, length: int) -> Row:
-    config, before = SHAPES[name], torch.cuda.memory_allocated()  # earlier rows' libraries keep memory
+    config, before = SHAPES[name], torch.cuda.memory_allocated()  # libraries of earlier rows keep memory
     torch.manual_seed(1)
     with torch.device("cuda"):
         loss_of, parameters = make(config, what, baseline)

@@ -117,8 +117,7 @@ class MappedCorpus:
 def mixed(
     corpora: list[tuple[float, Corpus]], count: int, length: int, generator: np.random.Generator, part: slice = ALL
 ) -> tuple[Tensor, Tensor]:
-    """Return a batch in which each corpus has its share of crops, rounded to whole crops; returns the crops of
-    ``part``."""
+    """Return the crops of ``part`` of a batch, in which each corpus has its share, rounded to whole crops."""
     counts = [round(share * count) for share, _ in corpora]
     counts[0] = count - sum(counts[1:])
     begin, parts = 0, []

@@ -3,10 +3,10 @@
     text ─► teachers ─┬─► probabilities on the text itself, mixed with the true next tokens ─────────┐
                       └─► text that they write, with the probabilities it was drawn from ────────────┴─► crops
 
-A network soon knows a few megabytes of text by heart. Teachers with much dropout overfit less, and their average still
-less; the text that they write never repeats. One temperature corrects their overconfidence. It is fitted to the end of
-the training text, which they do not read. Cost: the teachers' training, then one pass of each teacher over the text and
-over the written text.
+A network soon knows a few megabytes of text by heart. Teachers with much dropout overfit less, and their average
+overfits even less; the text that they write never repeats. One temperature corrects their overconfidence. It is fitted
+to the end of the training text, which they do not read. Cost: the teachers' training, then one pass of each teacher
+over the text and over the written text.
 
 Of the probabilities of each token the ``top`` largest are kept, and one token drawn from all others, which gets the sum
 of theirs. So the weights of a token sum to 1, and on average the gradient is that of all probabilities.
@@ -72,7 +72,9 @@ def calibrated(teachers: list[Network], unread: Tensor) -> Ensemble:
 
 @torch.no_grad()
 def nats_of(ensemble: Ensemble, text: Tensor, temperatures: list[float]) -> Tensor:
-    """Return the nats a token of a text (tokens [n]), for each of the temperatures on top of the ensemble's own."""
+    """Return the nats a token of a text (tokens [n]), for each of the temperatures, which are multiplied by the
+    ensemble's own.
+    """
     rows = max(1, len(text) // (4 * LABEL_CHUNK))
     table = text[: len(text) // rows * rows].view(rows, -1)
     chunk = max(1, min(LABEL_CHUNK, CALIBRATED_LOGITS // (rows * ensemble.vocab_size)))
@@ -105,8 +107,7 @@ def kept(probabilities: Tensor, top: int, generator: torch.Generator) -> tuple[T
 def softened(
     probabilities: Tensor, truth: Tensor, label_weight: float, top: int, generator: torch.Generator
 ) -> SoftTargets:
-    """Return targets: the true next token [...] at ``label_weight``, and for the rest what is kept of the
-    probabilities."""
+    """Return targets: the true next token [...] at ``label_weight``, and for the rest the kept probabilities."""
     tokens, weights = kept(probabilities, top, generator)
     weights = torch.cat([(1 - label_weight) * weights, torch.full_like(weights[..., :1], label_weight)], -1)
     return SoftTargets.of(torch.cat([tokens, truth[..., None]], -1), weights, probabilities.shape[-1])
@@ -135,8 +136,7 @@ def labelled(
 def written(
     ensemble: Ensemble, ids: Tensor, tokens: int, top: int, seed: int, ahead: tuple[int, ...] = ()
 ) -> DeviceCorpus:
-    """Return at least ``tokens`` tokens of text that the teachers write together, with what is kept of the
-    probabilities."""
+    """Return at least ``tokens`` tokens of text that the teachers write together, with the kept probabilities."""
     streams = -(-tokens // WRITE_TOKENS)
     generator = torch.Generator(ids.device).manual_seed(seed)
     vocab_size = ensemble.vocab_size
@@ -158,7 +158,7 @@ def written(
             probabilities, states = ensemble(token, states)
             table[some, position] = token[:, 0]
             token = torch.multinomial(probabilities[:, 0], 1, generator=generator)
-            # The true next token was drawn from the probabilities, which say more than it does.
+            # The probabilities alone are the target: they hold more information than the token drawn from them.
             found = softened(probabilities[:, 0], token[:, 0], 0.0, top, generator)
             targets.tokens[some, position], targets.weights[some, position] = found.tokens, found.weights
             done = first * WRITE_TOKENS + count * (position + 1)

@@ -46,7 +46,9 @@ class Group:
     patient: Any = None
 
     def first(self, work: Callable[[], Result]) -> Result:
-        """Call ``work`` in the first process and return its result in all; its ``LuternError`` ends all of them."""
+        """Call ``work`` in the first process, and return its result in all processes; a ``LuternError`` in it ends all
+        of them.
+        """
         if self.size == 1:
             return work()
         answer: list[Any] = [None, None]

@@ -20,7 +20,7 @@ from lutern.train.options import TrainOptions
 from lutern.train.outputs import last_save
 
 TERMINATED = 143
-"""Exit status of a process that SIGTERM ended; torchrun ends the other processes so when one is lost."""
+"""Exit status of a process that SIGTERM ended; torchrun ends the other processes with SIGTERM if one is lost."""
 _NO_MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|cudaErrorMemoryAllocation", re.IGNORECASE
 )
@@ -70,11 +70,11 @@ def _no_memory(batch: int, options: TrainOptions, group: Group) -> str:
     elif not options.checkpoint_activations:
         remedy = "give --set checkpoint_activations=true, which trains the same in more time"
     elif options.teachers and options.synthetic_tokens:
-        remedy = "give less --set synthetic_tokens=N"
+        remedy = "give a smaller N with --set synthetic_tokens=N"
     elif group.size > 1 and options.parallel == "ddp":
         remedy = "give --parallel fsdp, which splits the model among the processes"
     else:
-        remedy = f"give less --set sequence_length=N (now {options.sequence_length}), or a smaller model"
+        remedy = f"give a smaller N with --set sequence_length=N (now {options.sequence_length}), or a smaller model"
     which = f"process {group.rank} of {group.size}: " if group.size > 1 else ""
     return f"{which}{where} is too small for {crops} crops of {options.sequence_length} tokens at once; {remedy}."
 

@@ -34,7 +34,9 @@ from lutern.train.progress import Progress
 from lutern.train.saves import restore, store
 
 Draw = Callable[[int, slice], tuple[Tensor, Tensor]]
-"""A function of a step and of which crops of its batch to read: inputs [B, T], and targets [B, T] or [B, T, K, 2]."""
+"""A function of a step and of the crops of its batch to read: it returns inputs [B, T], and targets [B, T] or [B, T, K,
+2].
+"""
 Record = list[dict[str, float]]
 VALIDATION_STREAMS = 64
 VALIDATION_LOGITS = 1 << 26  # largest number of logits of a chunk
@@ -106,7 +108,7 @@ def fit(run: Run, group: Group, options: TrainOptions) -> Record:
     Raises ``LuternError`` if the loss is no number, or if a save cannot be resumed from.
     """
     network, schedule = run.network, run.schedule
-    fused = network.is_fused()  # then torch.compile has nothing to do
+    fused = network.is_fused()  # a network that runs through the kernels leaves torch.compile nothing to do
     compiled = not fused and (group.device.type == "cuda" if options.compile is None else options.compile)
     objective = Objective(network)
     called = spread(objective, group, options, compiled)

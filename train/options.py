@@ -46,18 +46,14 @@ class TrainOptions:
     teacher_hidden_size, teacher_num_hidden_layers, teacher_intermediate_size, teacher_steps, teacher_batch,
     teacher_learning_rate, teacher_weight_decay, teacher_dropout: the same for the teachers.
     teacher_top: for each token the model learns this many of the teachers' largest probabilities, and one token drawn
-        from all others, which stands for them.
-    synthetic_tokens: amount of text that the teachers write for the model. It is stored in the device's memory with
-        what is kept of the probabilities: 76 bytes a token.
-    synthetic_share: share of the crops taken from that text.
-    label_weight: on the given text, the weight of the true next token relative to the teachers' probabilities.
-    seed: seed of everything random.
-    device: "cpu", "cuda", or "auto", which means a GPU if there is one.
-    compile: let torch.compile fuse the network; None means on a GPU only.
-    save_every: steps between two saves of what ``resume`` needs.
-    validate_every: steps between two validations.
-    resume: continue from the last save in the output folder.
-    force: replace the contents of the output folder.
+        from all others, which represents these.
+    synthetic_tokens: amount of text that the teachers write for the model. It is stored in the device's memory with the
+    kept probabilities: 76 bytes a token. synthetic_share: share of the crops taken from that text. label_weight: on the
+    given text, the weight of the true next token relative to the teachers' probabilities. seed: seed of everything
+    random. device: "cpu", "cuda", or "auto", which means a GPU if there is one. compile: let torch.compile fuse the
+    network; None means on a GPU only. save_every: steps between two saves of what ``resume`` needs. validate_every:
+    steps between two validations. resume: continue from the last save in the output folder. force: replace the contents
+    of the output folder.
     """
 
     hidden_size: int | None = None
@@ -135,7 +131,7 @@ class TrainOptions:
                 "training: resume continues the run that is there, and force replaces it; give one of the two."
             )
         if not self.separator or not self.column:
-            raise LuternError("training: separator and column want a text of at least one character.")
+            raise LuternError("training: separator and column must be texts of at least one character.")
 
     def shape(self, name: str) -> int:
         """Return ``hidden_size``, ``num_hidden_layers`` or ``intermediate_size``, or its default."""

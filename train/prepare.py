@@ -42,7 +42,7 @@ VALIDATION_TOKENS = 1 << 20
 """Largest number of tokens for validation; further ones are not read."""
 UNREAD_SHARE = 0.02
 """Share at the end of the training part that no crop is cut from; the temperatures are fitted to it."""
-VALIDATION_STREAMS = 64  # of the protocol in model_ref/evaluate.py
+VALIDATION_STREAMS = 64  # streams of the protocol in model_ref/evaluate.py
 VOCABULARY_CHARACTERS = 200_000_000
 """Characters of a large data set that are searched for pieces."""
 BATCH_CHARACTERS = 1 << 20
@@ -187,7 +187,7 @@ def _text(document: Document, name: str) -> str:
 
 
 def _training_texts(source: Source, options: TrainOptions, several: bool, name: str) -> Iterator[str]:
-    """Yield the texts from which pieces are found: none that validates, and of a large data set only the beginning."""
+    """Yield the texts from which pieces are found: none for validation, and only the beginning of a large data set."""
     room = VOCABULARY_CHARACTERS
     for document in _read(source, options):
         text = _text(document, name)
@@ -241,7 +241,9 @@ def _tokenise(folder: Path, source: Source, chosen: Vocabulary, options: TrainOp
 
 
 def _write_tokens(path: Path, found: Iterator[Document], source: Source, chosen: Vocabulary, size: int) -> None:
-    """Write the token numbers of documents, one after another; several get the tokens around each."""
+    """Write the token numbers of documents, one after another; if there are several, each gets the tokens of its
+    beginning and end.
+    """
     kind = np.dtype("<u2" if size <= 1 << 16 else "<u4")
     first, second = next(found, None), next(found, None)
     one = second is None and source.kind == "text"

@@ -1,4 +1,4 @@
-"""One line that shows the progress of a long run: on a terminal rewritten in place, elsewhere a line now and then."""
+"""One line that shows the progress of a long run: rewritten on a terminal, printed anew every 30 s elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Progress:
 
     @staticmethod
     def say(text: str) -> None:
-        """Print a line apart from the progress."""
+        """Print a line of text, besides the progress."""
         print(text, file=sys.stderr, flush=True)
 
     @property

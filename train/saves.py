@@ -115,7 +115,7 @@ def _refused(folder: Path, error: CheckpointException) -> LuternError:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Return the exception in the first process that failed, which a checkpoint's exception contains."""
+    """Return the exception of the first process that failed; PyTorch's exception of a checkpoint contains it."""
     if isinstance(error, CheckpointException) and error.failures:
         return next(iter(error.failures.values()))[0]
     return error

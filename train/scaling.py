@@ -34,7 +34,7 @@ SIZES = ((64, 4), (96, 5), (160, 5), (256, 5), (384, 6), (512, 9))
 """Hidden size and layers: 0.2 to 29 million ternary weights with an intermediate size of 2.75 d, as published."""
 LEAST_SIZES = 3
 WIDTH_STEP = 32
-"""Hidden sizes are a multiple of it: the channels of a Transformer's head."""
+"""Hidden sizes are multiples of this number: the channels of a Transformer's head."""
 RATES = {"matmul-free": (8e-3, 600_000, 0.11), "transformer": (4e-3, 200_000, 0.25)}
 """Learning rate at a number of weights, and the power of this number by which the rate falls: for the MatMul-free
 network from the demo's to the published 370M's."""

@@ -1,7 +1,7 @@
 """Starts all runs of a scaling law, each as a process of its own, in a new folder or in one that is continued. Needs no
 PyTorch.
 
-    plan ─► what is not finished ─► data prepared ─► processes, ``at_once`` beside each other ─► results
+    plan ─► what is not finished ─► data prepared ─► processes, ``at_once`` in parallel ─► results
 
 scaling.py lists the files.
 """
@@ -66,7 +66,9 @@ def _result_of(out: Path, run: Run) -> Result:
 
 
 def _begin(data: str | Path, out: Path, plan: Plan) -> None:
-    """Prepare the data, or find them prepared and the same; then write the plan, which says that all is ready."""
+    """Prepare the data, or check that data which are there are the same; then write the plan, which shows that all is
+    ready.
+    """
     new = not (out / PLAN_FILE).exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -83,7 +85,7 @@ def _begin(data: str | Path, out: Path, plan: Plan) -> None:
 
 
 def _remove(out: Path) -> None:
-    """Remove the files of a beginning that was refused."""
+    """Remove the files that were prepared before the runs were refused."""
     shutil.rmtree(out / DATA, ignore_errors=True)
     with suppress(OSError):
         out.rmdir()
@@ -125,7 +127,7 @@ def _start_all(out: Path, plan: Plan, left: list[Run], advance: Advance) -> None
 def _start(out: Path, run: Run, plan: Plan) -> subprocess.Popen[bytes]:
     folder = out / run.name
     folder.mkdir(exist_ok=True)
-    # -P: a folder lutern/ where the command is given is not the package.
+    # -P: Python must not take a folder lutern/ of the working folder for the package.
     command = [sys.executable, "-P", "-m", "lutern.train.scaling_run", str(out), run.name, plan.device]
     with (folder / LOG_FILE).open("ab") as log:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -8,8 +8,8 @@ weights, exactly as many as MLGRU and GLU of the same config, and the head has V
 under autocast, all other operations float32.
 
 It is trained on crops of ``window`` tokens and knows no later position.  Its state is therefore text: the last half
-window of tokens, which it reads again before the next half.  In a validation of several chunks, each token after the
-first chunk thus sees half a window to a whole one.
+window of tokens, which it reads again before the next half.  So in a validation of several chunks, each token after the
+first chunk sees from half a window to a whole window.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class SwiGLU(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and SwiGLU, each beside the residual stream."""
+    """Attention and SwiGLU, each added to the residual stream."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -77,7 +77,7 @@ def pieces_of(name: str) -> int | None:
     if not name.startswith("bpe:"):
         return None
     if not (name[4:].isascii() and name[4:].isdigit()) or not 1 <= int(name[4:]) <= MAX_VOCAB_SIZE:
-        raise LuternError(f"--tokenizer is {quoted(name)}, but N of bpe:N is wanted from 1 to {MAX_VOCAB_SIZE:,}.")
+        raise LuternError(f"--tokenizer is {quoted(name)}, but N in bpe:N must be from 1 to {MAX_VOCAB_SIZE:,}.")
     return int(name[4:])
 
 

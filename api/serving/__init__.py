@@ -1,7 +1,7 @@
 """Serves a model with the calls of the OpenAI API: completions, chats, streams. Needs the extra ``serve``.
 
     HTTP ─► app ─► requests ─► engine: one thread, one machine ─► answers ─► JSON, or server-sent events
-             │        what a client may ask for   conversations that are there share a pass
+             │        what a client may ask for   conversations in flight share a pass
              └─ key, host names, the page
 
 app.py        routes, keys, which error has which status

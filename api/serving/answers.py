@@ -69,17 +69,17 @@ class Shape:
         return {**self._head, "object": kind, "choices": choices, "usage": usage}
 
     def chunk(self, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-        """Return a part of the answer."""
+        """Return an event of a stream, a part of the answer."""
         kind = "chat.completion.chunk" if self._chat else "text_completion"
         return {**self._head, "object": kind, "choices": choices, **more}
 
     def first(self, which: int) -> dict[str, Any] | None:
-        """Return the part of the answer ahead of a chat's text."""
+        """Return the event ahead of a chat's text; None for a completion."""
         role = {"role": "assistant", "content": ""}
         return self.chunk([self._choice(which, None, delta=role)]) if self._chat else None
 
     def part(self, update: Update) -> dict[str, Any]:
-        """Return the text as it comes."""
+        """Return the event of an update."""
         text = update.text
         if not self._chat:
             choice = self._choice(update.which, update.ended, text=text)

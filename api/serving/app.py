@@ -6,8 +6,9 @@
     /v1/completions         continues a text
     /v1/chat/completions    continues a chat, if the model has a template
 
-400 a field is wrong; 401 no key, or a wrong one; 403 another host's name; 404, 405 no such thing; 408, 413, 415 body
-slow, large, no JSON; 429 the queue is full; 500 a defect; 503 the machine failed, or the server ends.
+400 a field is wrong; 401 the key is missing or wrong; 403 the request names another host; 404, 405 no such path or
+method; 408, 413, 415 the body is too slow, too large, or no JSON; 429 the queue is full; 500 a defect of the server;
+503 the machine failed, or the server is being stopped.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def make_app(service: Service) -> FastAPI:
     def check_host(request: Request) -> None:
         if service.only_local and not _is_local(request.headers.get("host", "")):
             raise ApiError(
-                403, "this server answers to localhost alone; ask it by that name, or start it with --host.", "host"
+                403, "this server answers only to the name localhost; use that name, or start it with --host.", "host"
             )
 
     def check_key(request: Request) -> None:
@@ -75,7 +76,7 @@ def make_app(service: Service) -> FastAPI:
         title="lutern",
         lifespan=running,
         dependencies=[Depends(check_host)],
-        docs_url=None,  # its page comes from another server
+        docs_url=None,  # FastAPI's page of documents loads its scripts from another server
         redoc_url=None,
         openapi_url=None,
     )
@@ -137,7 +138,7 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _is_local(header: str) -> bool:
-    """Return whether the host that a request names, with or without a port, is one that this computer alone has."""
+    """Return whether a request's host, with or without a port, means this computer and no other, as localhost does."""
     try:
         host = urlsplit(f"//{header}").hostname or ""
     except ValueError:

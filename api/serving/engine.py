@@ -27,10 +27,8 @@ LOG = logging.getLogger("lutern.serving")
 
 @dataclass(frozen=True)
 class Update:
-    """An update of a text: ``text`` that became certain, the ``count`` of its tokens so far, clock ``cycles`` of the
-    pass.
-
-    ``ended``: "stop" or "length" with the last; ``error``: why there is no more.
+    """An update of a text: ``text`` that became certain, ``count`` of its tokens so far, clock ``cycles`` of the pass.
+    ``ended`` is "stop" or "length" in the last update; ``error`` says why the text was broken off.
     """
 
     which: int
@@ -94,7 +92,7 @@ class Engine:
         self._news = threading.Condition()
         self._inbox: list[Ticket] = []
         self._cancelled: list[Ticket] = []
-        self._tickets: dict[int, Ticket] = {}  # by the number of their conversation
+        self._tickets: dict[int, Ticket] = {}  # keys are the numbers of their conversations
         self._number = 0
         self._open = 0
         self._stops = False

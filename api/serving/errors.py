@@ -37,7 +37,7 @@ def full(waiting: int) -> ApiError:
     """Return the error of a queue that has no room."""
     return ApiError(
         429,
-        f"{waiting} texts wait already, which is as many as may; send the request again in a moment.",
+        f"{waiting} texts wait already, and no more may wait; send the request again in a moment.",
         "rate_limit_exceeded",
         headers={"Retry-After": "1"},
     )

@@ -1,7 +1,7 @@
 """Reads the bodies of requests whole or refuses them, checks them field by field, and returns the texts that they ask
 for.
 
-    body ─► JSON ─► without nulls and what changes nothing ─► CompletionRequest, ChatRequest ─► Style, prompts
+    body ─► JSON ─► without nulls and fields that change nothing ─► CompletionRequest, ChatRequest ─► Style, prompts
 
 A field that would change the text and is not built is refused by name, as is an unknown field.
 """
@@ -181,7 +181,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
 
 
 def parse(kind: type[Kind], body: bytes) -> Kind:
-    """Return the request in a body. Raises ``ApiError`` for a body that is none."""
+    """Return the request in a body. Raises ``ApiError`` for a body that is no valid request."""
     try:
         fields = json.loads(body, parse_constant=_no_number)
     except (ValueError, RecursionError):
@@ -223,7 +223,12 @@ def _refusal(error: ValidationError) -> ApiError:
     if first["type"] == "missing":
         return ApiError(400, f"the field {name} is missing; give it.", "missing_required_parameter", name)
     if name.partition(".")[0] == "prompt":
-        return ApiError(400, "the prompt must be a text, token numbers, or a list of one of them.", None, "prompt")
+        return ApiError(
+            400,
+            "the prompt must be a text, token numbers, or a list of texts or of lists of token numbers.",
+            None,
+            "prompt",
+        )
     said = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return ApiError(400, f"{name} is {quoted(first['input'])}; it {said}.".replace("it every", "every"), None, name)
 

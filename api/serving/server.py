@@ -16,7 +16,7 @@ from lutern.model_ref.errors import LuternError
 
 BACKLOG = 128
 LEAVING_S = 5
-"""Time that answers under way have when the server is ended."""
+"""Seconds that unfinished answers still have when the server is ended."""
 
 
 def bind(host: str, port: int, key: str = "", limits: Limits | None = None) -> socket.socket:
@@ -32,7 +32,7 @@ def bind(host: str, port: int, key: str = "", limits: Limits | None = None) -> s
     if not is_loopback(str(address[0])) and not key:
         raise LuternError(
             f"other computers reach {host}, so clients must send a key; put one into a file and give it with "
-            "--key-file, or into LUTERN_KEY, or serve 127.0.0.1 alone."
+            "--key-file, or into LUTERN_KEY, or serve only 127.0.0.1."
         )
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -60,7 +60,7 @@ def address_of(listening: socket.socket) -> str:
 
 
 def serve(app: FastAPI, listening: socket.socket) -> None:
-    """Answer until SIGINT or SIGTERM, which is raised again at the end: after the pass that is under way."""
+    """Answer until SIGINT or SIGTERM, finish the present pass, and raise the signal again."""
     make_server(app).run(sockets=[listening])
 
 
@@ -83,8 +83,9 @@ def make_server(app: FastAPI) -> uvicorn.Server:
 
 
 def _drop_those_that_do_not_read(listening: socket.socket, patience_s: float) -> None:
-    """Let the system end a connection whose client takes nothing for ``seconds``; otherwise its last bytes would wait
-    for ever. Systems without this option keep such connections."""
+    """Let the system end a connection whose client reads nothing for ``seconds``; else its last bytes would wait for
+    ever. Systems without this option keep such connections.
+    """
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     if option is not None:
         listening.setsockopt(socket.IPPROTO_TCP, option, round(1000 * patience_s))

@@ -20,7 +20,7 @@ from lutern.model_ref import chat
 from lutern.model_ref.errors import LuternError
 
 GOLDEN_STREAMS = 16
-"""Texts that the integer model computes together; more take no less time each."""
+"""Number of texts that the integer model computes together; with more, each text takes as long as with these."""
 
 
 class Service:
@@ -115,7 +115,7 @@ class Service:
         if isinstance(wanted, ChatRequest):
             if not self.has_chat:
                 raise ApiError(400, f"{self.name} has no chat template; use /v1/completions.", "no_chat_template")
-            text = chat.render(self.tokenizer, wanted.chat())  # in the main thread, where its time is bounded
+            text = chat.render(self.tokenizer, wanted.chat())  # in the main thread: only there a timer can end it
             encoded = [await asyncio.to_thread(self.tokenizer.encode_body, text)]
         else:
             assert isinstance(wanted, CompletionRequest)

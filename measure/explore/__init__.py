@@ -1,4 +1,4 @@
-"""Searches machines for a model and a chip: estimates as the cheap level, place and route as the dear one.
+"""Searches machines for a model and a chip: by estimates first, then by place and route, which takes much longer.
 
 target.py    the chip: a board, or limits that describe a device
 space.py     the fields that are searched, and the machine of a choice

@@ -3,8 +3,8 @@
     machine ─► lacks? ─► limits? ─► cycles ─► tokens a second, joules ─► Judged
                  └─ no room ─┴─ pruned before anything is computed
 
-Joules are an interval, from the same events as `lutern power estimate` has without toggles. The search lowers the upper
-end, since that is a bound.
+Joules are an interval, from the same events as `lutern power estimate` has without toggles. The search minimises the
+upper end, because it is a bound.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ OBJECTIVES = {"tokens_per_second": "maximize", "luts": "minimize", "block_rams":
 
 
 def reason_against(question: Question, config: HwConfig) -> str | None:
-    """Return why a machine is pruned: it does not hold the model, or the chip has no room for it. None if it is not.
+    """Return why a machine is pruned: it does not hold the model, or the chip has no room for it. None if the machine
+    fits.
 
     Cost: milliseconds.
     """
@@ -103,7 +104,7 @@ def reason_against(question: Question, config: HwConfig) -> str | None:
 
 
 def job_of(question: Question, choice: Mapping[str, Any]) -> tuple[Job, HwConfig] | str:
-    """Return the job that judges the machine of a choice, or why there is no such machine."""
+    """Return the job that judges the machine of a choice, and the machine; or why the machine is pruned."""
     try:
         _, config = machine_of(choice, question.target, question.model_config, question.embedding_bits)
         if reason := reason_against(question, config):

@@ -1,4 +1,4 @@
-"""Places and routes machines of the front, which measures their resources and clocks.
+"""Places and routes machines of the front, to measure their resources and clocks.
 
     front ─► K of it, evenly spaced ─► synthesis ─► place and route, one seed ─► Routed        kept by digest
 

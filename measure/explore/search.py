@@ -32,7 +32,7 @@ CHOICES = {
     "block_rams": lambda one: one.block_rams,
     "joules_high": lambda one: one.joules_high,
 }
-"""Objectives by which a machine of the front is chosen; the smallest value is the best."""
+"""Values by which a machine of the front is chosen; the smallest is the best."""
 CLOCK_STEP_HZ = 1_000_000
 
 
@@ -47,13 +47,12 @@ class Found:
     reasons: Counter[str]
     routed: list[Routed]
     machines: dict[str, tuple[Machine, HwConfig]]
-    """Machines of the front by digest: as a file names them, and as they are on the chip."""
+    """Machines of the front by digest: as a file describes them, and as the target has them."""
 
     def chosen(self, by: str) -> tuple[Judged, Machine]:
-        """Return the best machine of the front, or of the routed ones if there are any.
-
-        A machine that missed its clock gets the clock that it reached. ``by`` is a key of ``CHOICES``, or the
-        name of a machine of the front. Raises ``LuternError`` if there is none.
+        """Return the best machine of the front. If machines were routed, the choice is among them, and those that met
+        their clock come first; one that missed it gets the clock that it reached. ``by`` is a key of ``CHOICES``, or
+        the name of any machine of the front. Raises ``LuternError`` for another name, or if the front is empty.
         """
         if not self.front:
             raise LuternError(
@@ -89,7 +88,7 @@ def _slower(machine: Machine, hz: float) -> Machine:
 
 
 def search(question: Question, study: Study, crew: Workers, trials: int, progress: Progress) -> None:
-    """Continue a study until it has at least ``trials`` trials; a batch is never cut."""
+    """Continue a study until it has at least ``trials`` trials; batches are always completed."""
     judged = {digest: one for digest, (one, _) in study.judged().items()}
     while (before := study.count) < trials:
         text = f"{len(judged):,} machines estimated"

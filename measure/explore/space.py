@@ -5,7 +5,7 @@
     depths: as many as the model needs                                                          derived
     clock: by the lanes                                                                         derived
 
-Every choice means a machine whose counts divide each other. Depths are multiples of 512, the depth of a block RAM at
+Every choice gives a machine whose counts divide each other. Depths are multiples of 512, the depth of a block RAM at
 its widest, since less saves nothing.
 """
 
@@ -28,15 +28,15 @@ from lutern.model_ref.errors import LuternError
 ROWS = (1, 2, 4, 5, 8, 10, 16, 20, 32, 40)
 """Rows of a beat for each sum that leaves in a cycle; multiples of 5 fill bytes of five trits."""
 TABLES = (64, 256, 704)
-"""Depths up to which a resident machine has memories in LUTs; at 704 all its tables are in LUTs."""
+"""A resident machine has memories of up to this depth in LUTs; at 704 all its tables are in LUTs."""
 GROUPS = (4, 16, 48)
 BASES = {"block": "resident-25f", "ddr3": "ddr3-x16", "host": "host", "port": "stream-x64"}
 """The preset that a machine is derived from, by its memory. With SDR SDRAM it depends on the word, too."""
 DEPTH = 512
 MULTIPLIERS, MULTIPLIERS_A_RESULT = 2, 14
-"""Multipliers of a machine, and of each result a cycle, if Q equals P: see measure/resources.py."""
+"""Multipliers that every machine has, and those for each result a cycle, if Q equals P (measure/resources.py)."""
 LEAST_LUTS_A_LANE = 10
-"""A lower bound of the LUTs of any lane."""
+"""Smallest number of LUTs that a lane can have."""
 DEEPEST_GAINS = 1 << 12
 FOLLOWERS = ("trit_beats", "memory_words", "max_state", "codes_per_cycle")
 """Fields that hw/machines.py derives from others unless they are given."""
@@ -112,7 +112,7 @@ def machine_of(
         changes |= {"lut_ram_depth": choice.get("tables", TABLES[0])}
     else:
         changes |= {"trit_beats": DEPTH}  # there is no such memory
-    if memory != "ddr3":  # whose clock is the board's
+    if memory != "ddr3":  # a machine whose clock is that of the board
         changes |= {"clock_hz": target.clock_for(rows * columns)}
     config = _deep_enough(base.with_(**changes), model_config, embedding_bits)
     fitted = target.fitted(config)

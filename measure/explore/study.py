@@ -104,7 +104,7 @@ class Study:
             if fresh:
                 found.set_user_attr(_ABOUT, self._about)
             return found
-        except Exception as error:  # SQLAlchemy's, SQLite's and Optuna's own
+        except Exception as error:  # exceptions of SQLAlchemy, SQLite and Optuna
             reason = " ".join(str(error).split())[:SHORT]
             raise LuternError(
                 f"{self._path} is no study that Optuna {optuna.__version__} reads ({reason}); give another -o, or "
@@ -179,7 +179,7 @@ class Study:
 
 
 def _connection(place: Path) -> sqlite3.Connection:
-    """Of a file whatever its name is, which in a URL could not have every character."""
+    """Return the connection to a file; a URL could not hold every character of its name."""
     found = sqlite3.connect(place, timeout=SECONDS, check_same_thread=False)
     found.execute("PRAGMA synchronous = NORMAL")  # a power failure may lose the last trials, and damages nothing
     return found

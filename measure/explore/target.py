@@ -25,11 +25,11 @@ from lutern.measure.dram import DRAMS
 from lutern.model_ref.errors import LuternError
 
 MEMORIES = ("block", "sdram", "ddr3", "host", "port")
-"""Where words may be. "block": trits and words are in block RAM."""
+"""Kinds of memory for the words. "block": trits and words are in block RAM."""
 CLOCKS = tuple(
     (preset(name).lanes, preset(name).clock_hz) for name in ("resident-25f", "resident-85f", "resident-1024")
 )
-"""Lanes and clocks of machines that were routed; between them the clock is interpolated over the logarithm of lanes."""
+"""Lanes and clocks of machines that were routed; clocks between them are interpolated over the logarithm of lanes."""
 CLOCK_STEP_HZ = 5_000_000
 WORDS = {"block": (2, 4, 8, 9, 16, 18), "sdram": (2, 4), "ddr3": (16,), "host": (2,), "port": (2, 4, 8, 16, 32, 64)}
 """Bytes of a word that each kind of memory may have."""
@@ -64,7 +64,9 @@ class Target:
         return self.clock_hz or clock_of(lanes)
 
     def fitted(self, config: HwConfig) -> HwConfig:
-        """Return the machine as the board has it; raises ``LuternError`` if its memory or its clocks cannot be had."""
+        """Return the machine as the board has it; raises ``LuternError`` if the board lacks its memory, or cannot make
+        its clocks.
+        """
         if not self.board:
             return config.with_(debug_tap=False, cells="ecp5")
         board = find_board(self.board)
@@ -89,7 +91,7 @@ def clock_of(lanes: int) -> int:
 
 
 def board_target(board: Board, memories: Sequence[str] = (), clock_hz: int = 0) -> Target:
-    """Return the target of a board. ``memories`` chooses among its kinds of memory, by default all but the host's."""
+    """Return the target of a board. ``memories`` chooses among its kinds of memory; default: all except the host's."""
     words: dict[str, tuple[int, ...]] = {"block": WORDS["block"]}
     if board.ddr3:
         words["ddr3"] = WORDS["ddr3"]
@@ -98,7 +100,7 @@ def board_target(board: Board, memories: Sequence[str] = (), clock_hz: int = 0) 
     words["host"] = WORDS["host"]
     for kind in memories:
         if kind not in words:
-            raise LuternError(f"--memory is {kind}, but {board.name} has {', '.join(words)}; choose of these.")
+            raise LuternError(f"--memory is {kind}, but {board.name} has {', '.join(words)}; choose one of these.")
     chosen = tuple((kind, words[kind]) for kind in memories or [kind for kind in words if kind != "host"])
     fpga = board.fpga
     limits = fpga.luts, fpga.block_rams, fpga.multipliers
@@ -114,7 +116,7 @@ def device_target(
     """
     for kind in memories:
         if kind not in MEMORIES:
-            raise LuternError(f"there is no memory {kind}; choose of {', '.join(MEMORIES)}.")
+            raise LuternError(f"there is no memory {kind}; choose one of {', '.join(MEMORIES)}.")
     if ("port" in memories) != bool(dram) or (dram and dram not in DRAMS):
         raise LuternError(
             f"--dram says what the memory at a port is ({', '.join(DRAMS)}), so it is for --memory port; give both, or "

@@ -2,7 +2,7 @@
 
     campaign, seed, index ─► draw ─► fault ─► a fresh, working board that is struck ─► outcome
 
-A fault and its outcome depend only on these three, the machine and the model. Every fault meets its own board, in the
+A fault and its outcome depend only on campaign, seed, index, machine and model. Every fault meets its own board, in the
 state after power-up, so it does not matter which faults came before it, or which process computes it.
 
     masked     the same tokens and logits, nothing reported
@@ -49,7 +49,9 @@ class Outcome:
 
 
 class Campaign(ABC):
-    """A kind of campaign. ``kinds`` names its faults, as in the table; ``needs_upsets``: its board has upsets."""
+    """A kind of campaign. ``kinds`` are its kinds of faults, the rows of the table; ``needs_upsets``: the simulation of
+    the board must be able to change bits of the chip.
+    """
 
     kinds: tuple[str, ...]
     needs_upsets = False

@@ -40,7 +40,7 @@ class ChipCampaign(Campaign):
 
     def at_a_cycle(self, draw: random.Random, change: Change, where: str) -> tuple[str, str]:
         """Return the result of ``change(board)`` at a drawn cycle of the run."""
-        cycles = draw.randrange(self.bench.sound(SCENARIO).cycles)  # of one token; the run has two
+        cycles = draw.randrange(self.bench.sound(SCENARIO).cycles)  # cycles of one token; the run has two tokens
         with self.bench.board() as board:
 
             def begin(session: Session) -> None:
@@ -50,7 +50,7 @@ class ChipCampaign(Campaign):
         return result, f"{where}, cycle {cycles}. {note}".rstrip()
 
     def in_memory(self, draw: random.Random, memories: list[ChipMemory]) -> tuple[str, str]:
-        """Return the result of changing one bit of one of these memories."""
+        """Return the result of a change of one bit in one of these memories."""
         memory = draw.choices(memories, [each.words * each.bits for each in memories])[0]
         address, bit = draw.randrange(memory.words), draw.randrange(memory.bits)
 
@@ -76,7 +76,7 @@ class State(ChipCampaign):
         return self.in_memory(draw, [used(each, elements // config.results_per_cycle) for each in found])
 
     def _in_words(self, draw: random.Random) -> tuple[str, str]:
-        """Return the result of a changed bit of an S that is in the memory next to the chip."""
+        """Return the result of a changed bit of S, if S is in the memory next to the chip."""
         address = self.program.setup["state_base"] + draw.randrange(self.program.state_stride)
         bit = draw.randrange(self.settings.config.word_bits)
 
@@ -91,7 +91,7 @@ class State(ChipCampaign):
 class ResidentWeights(ChipCampaign):
     """Bits of the block RAM of weights, among those that the run reads.
 
-    Half of the faults happen before the run, the others at a cycle of it.
+    Half of the faults happen before the run, the others during it.
     """
 
     kinds = ("1 bit", "2 bits", "3 bits")
@@ -100,7 +100,8 @@ class ResidentWeights(ChipCampaign):
         super().__init__(settings)
         self._words = next(each for each in self.memories if (each.path, each.name) == ("top.memory", "memory"))
         parts = [each for each in self.memories if each.path == "top.memory" and each.name.startswith("part_")]
-        self._parts = {tuple(map(int, each.name.split("_")[1:])): each for each in parts}  # by bank and part of a beat
+        # memories by bank and part of a beat
+        self._parts = {tuple(map(int, each.name.split("_")[1:])): each for each in parts}
 
     def strike(self, kind: str, draw: random.Random, index: int) -> tuple[str, str]:
         """See ``Campaign``. All changed bits belong to the same signature."""
@@ -198,7 +199,7 @@ def bits(registers: list[Register]) -> int:
 
 
 def used(memory: ChipMemory, words: int) -> ChipMemory:
-    """Return the memory, as if only its first ``words`` words existed, which are those that hold something."""
+    """Return the memory cut to its first ``words`` words, the only ones that hold a value."""
     return ChipMemory(memory.number, min(words, memory.words), memory.bits, memory.path, memory.name)
 
 

@@ -105,11 +105,11 @@ class LinkCampaign(Campaign):
         return line
 
     def compared(self, board: StruckBoard, result: str, note: str) -> tuple[str, str]:
-        """Turn a good result into "silent" if the board's memory, where it can be read, is wrong."""
+        """Return the result, but "silent" in place of a good one if the board's memory can be read and is wrong."""
         if result in ("masked", "corrected") and board.has_back_door:
             for address, words in self.program.sections:
                 if not np.array_equal(board.peek(address, len(words)), words):
-                    return "silent", f"{note} The memory holds something else.".strip()
+                    return "silent", f"{note} The memory holds other words.".strip()
         return result, note
 
 

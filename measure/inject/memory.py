@@ -93,7 +93,7 @@ class DrawnCampaign(MemoryCampaign):
     """A campaign that draws words for each fault."""
 
     def strike(self, kind: str, draw: random.Random, index: int) -> tuple[str, str]:
-        """See ``Campaign``. Half of the faults happen before the run, the others at a cycle of it."""
+        """See ``Campaign``. Half of the faults happen before the run, the others during it."""
         scenario = Scenario(draw.random() < PAST_SHARE, 1)
         cycles = draw.choice((0, draw.randrange(self.bench.sound(scenario).cycles)))
         return self.strike_at(cycles, kind, draw, index, scenario)
@@ -210,7 +210,7 @@ class Row(DrawnCampaign):
 
 
 class Refresh(DrawnCampaign):
-    """Stops refreshing for a time: a share of all cells lose their charge, and at least one of them is read.
+    """Stops refreshing for a time: some of the cells lose their charge, and at least one of them is read.
 
     A cell without charge reads 0 in every other page, and 1 in the pages between.
     """

@@ -17,7 +17,8 @@ from lutern.sim.board import simulated
 from lutern.sim.verilate import verilate
 
 JOBS_A_WORKER = 8
-"""Several jobs for each worker: a lost worker loses little, and all end at about the same time."""
+"""Number of jobs for each worker: with several, a lost worker loses little, and all workers end at about the same time.
+"""
 MOST_FAULTS = 64
 _opened = threading.local()
 

@@ -3,7 +3,8 @@
     fresh board ─► (a token of an earlier conversation) ─► run ─► logits
                                                             └─ strike: a change after some cycles
 
-The answer of a sound board is computed once for each scenario, and its tokens are compared with the integer model's.
+The answer of a board without faults is computed once for each scenario, and its tokens are compared with the integer
+model's.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class StruckBoard(SimulatedBoard):
             return super().run(cycles)
         end = self.cycles + cycles
         waiting = super().run(max(0, self._due - self.cycles))
-        if self.cycles < self._due:  # a frame has left
+        if self.cycles < self._due:  # the board has sent a frame
             return waiting
         self._due = None
         self._change()
@@ -96,7 +97,7 @@ class StruckBoard(SimulatedBoard):
 
 
 class Bench:
-    """Makes fresh boards of a machine with a program, and knows the answers of a sound board."""
+    """Makes fresh boards of a machine with a program, and keeps the answers of a board without faults."""
 
     def __init__(self, config: HwConfig, program: Program, weights: IntegerWeights, library: Path) -> None:
         self.config, self.program, self.weights, self.library = config, ShortLimits.of(program), weights, library
@@ -124,7 +125,7 @@ class Bench:
                 answer = play(self.session(board), scenario)
             if answer.tokens != play(GoldenSession(self.weights), scenario).tokens:
                 raise LuternError(
-                    f"a board of {self.config.name} without a fault answers otherwise than the integer model; run "
+                    f"a board of {self.config.name} without a fault does not give the answer of the integer model; run "
                     "lutern selftest, or report it with the command that you gave."
                 )
             self._sound[scenario] = answer

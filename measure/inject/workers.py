@@ -50,7 +50,7 @@ def map_faults(settings: Settings, indices: Iterable[int], workers: int) -> Iter
 
 
 def _start(settings: Settings) -> tuple[Connection, BaseProcess]:
-    """Start a process that waits for indices. Ctrl-C goes only to its parent, from its first moment on."""
+    """Start a process that waits for indices. From its first moment on, it ignores Ctrl-C, which its parent handles."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -87,7 +87,7 @@ def test_more_than_the_queue_holds_is_refused(engine: Engine, machine: Held) -> 
     engine.submit([one.ticket for one in asked[:3]])
     error = refusal(engine, Asked(), Asked())
     assert (error.status, error.code, error.headers) == (429, "rate_limit_exceeded", {"Retry-After": "1"})
-    assert str(error) == "1 texts wait already, which is as many as may; send the request again in a moment."
+    assert str(error) == "1 texts wait already, and no more may wait; send the request again in a moment."
     engine.submit([asked[3].ticket])
     assert refusal(engine, Asked()).status == 429
     machine.gate.set()

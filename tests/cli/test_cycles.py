@@ -112,7 +112,11 @@ def test_what_a_session_refuses() -> None:
             r"^picture.jpg cannot be drawn; give a name that ends in .svg, .pdf, .png, in a folder",
         ),
         (("-o", "nowhere/picture.svg"), r"^nowhere/picture.svg cannot be drawn; give a name that ends in .svg"),
-        (("--preset", "host"), r"^host waits for words from the host, and how long depends on the line; give a port"),
+        (
+            ("--preset", "host"),
+            r"^host waits for words from the host, for a time that depends on the line; give a "
+            "port",
+        ),
     ],
 )
 def test_bad_options(arguments: tuple[str, ...], sentence: str) -> None:

@@ -112,7 +112,7 @@ def test_the_memories_are_those_of_the_document() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--preset", "sdram-x16"), "cycles within 0.1 % of the demo's on the simulated board."),
+        (("--preset", "sdram-x16"), "cycles are within 0.1 % of those that the simulated board counts for the demo."),
         (
             ("--preset", "sdram-x16"),
             "The memory is the limit: words come in 100.0% of the cycles, the lanes work in 46.",
@@ -123,14 +123,14 @@ def test_the_memories_are_those_of_the_document() -> None:
         (("--preset", "stream-x16", "--set", "memory=port"), "a memory that gives a word in every cycle. LUT and FF"),
         (
             ("--preset", "axi-x128"),
-            "a word in every cycle, or --share of them. What DDR4 or HBM2 gives was not measured.",
+            "a word in every cycle, or in --share of them. The rates of DDR4 and HBM2 were not measured.",
         ),
         (("--preset", "axi-x128", "--share", "0.8"), "words come in 80.0% of the cycles"),
         (("--preset", "resident-1024"), "this machine is larger or has another memory"),
-        (("--preset", "stream-x16"), "state S: in 16 block RAMs of the chip, of 8 conversations of this model"),
+        (("--preset", "stream-x16"), "state S: in 16 block RAMs of the chip, for 8 conversations of this model"),
         (
             ("--preset", "stream-x32", "--set", "state=memory", "--streams", "8"),
-            "state S: in the memory of words, of up to 64 conversations of this model; 16,384 words a pass",
+            "for up to 64 conversations of this model; a pass reads and writes 16,384 words",
         ),
     ],
 )
@@ -151,7 +151,7 @@ def test_what_is_not_exact_is_said(arguments: tuple[str, ...], said: str) -> Non
         (("--set", "rows=x"), "--set rows=x: rows is 'x'; give a whole number."),
         (("--set", "lines=3"), "--set lines=3 changes no field of a machine;"),
         (("--share", "0.9"), "--share is for a machine with a port for memory, sim-64 has none; leave it out."),
-        (("--streams", "2"), "2 streams are wanted, sim-64 takes 1 at a time;"),
+        (("--streams", "2"), "2 streams were asked for, but sim-64 decodes 1 at a time;"),
         (
             ("--size", "370m", "--board", "ulx3s-25f"),
             f"370M does not fit ulx3s-25f: the model needs {memory_bytes(preset('sdram-x16')):,} bytes of memory, "

@@ -120,8 +120,8 @@ def test_model_too_large_for_the_board(folder: Path) -> None:
         run("ab", "--model", str(folder), "--preset", "tiny"),
         f"{folder} does not fit tiny: "
         f"the model needs {needed:,} bytes of block RAM for trits and embeddings, tiny has {held:,} (trit_beats): "
-        f"{excess(needed, held)}; beyond its limits are also hidden size 96 (at most 64), state (layers x hidden size) "
-        "192 (at most 128); choose a machine that holds it, such as sim-64 (lutern inspect lists all).",
+        f"{excess(needed, held)}; other limits are also exceeded: hidden size 96 (at most 64), state (layers x hidden "
+        "size) 192 (at most 128); choose a machine that holds it, such as sim-64 (lutern inspect lists all).",
     )
 
 
@@ -149,7 +149,8 @@ def test_no_compiler(folder: Path, tmp_path: Path) -> None:
         ),
         (
             ("--on", "golden", "--check"),
-            "--check compares the simulated board with the integer model; leave it out with --on golden.",
+            "--check compares the simulated board with the integer model, and --on golden is not simulated; leave it "
+            "out.",
         ),
         (
             ("--on", "golden", "--record", "kept.txt"),

@@ -159,5 +159,5 @@ def test_go(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "$ lutern build --board ulx3s-25f --set gain_fifo_words=32\n" in done.stderr
     monkeypatch.setattr(go.list_ports, "comports", lambda: [])
     done = run("go", "--board", "ulx3s-25f")
-    assert "no USB serial port is here; plug the board in, and give its port with --on PORT" in str(done.exception)
+    assert "this computer has no USB serial port; plug the board in, and give its port" in str(done.exception)
     assert len(calls) == 4 and run("go", "--board", "ulx3s-25f", "--dry-run").exit_code == 0 and len(calls) == 4

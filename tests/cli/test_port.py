@@ -170,8 +170,8 @@ def test_the_cable_is_pulled(board: Board, tmp_path: Path) -> None:
     assert board.cut.is_set()
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        f"lutern: The port {served.port} is gone; plug the board in again and repeat the command: what the board's "
-        "memory holds is not sent twice."
+        f"lutern: The port {served.port} is gone; plug the board in again and repeat the command: data that the "
+        f"board's memory holds already are not sent again."
     )
 
 
@@ -209,7 +209,8 @@ def test_weights_over_the_port(folder: Path, expected: str) -> None:
             assert board.pieces > 3 * board.faulty
             assert f"host, 10 lanes, {served.port}: " in done.stderr
             bytes_per_token, bound = re.search(  # type: ignore[union-attr]
-                r"([\d,]+) bytes of weights a token over the link: at most ([\d.]+) tokens/s at 3,000,000 baud",
+                r"([\d,]+) bytes of weights come over the link for each token: at most ([\d.]+) tokens/s at "
+                "3,000,000 baud",
                 done.stderr,
             ).groups()
             assert float(bound) == pytest.approx(300_000 / int(bytes_per_token.replace(",", "")), rel=0.01)

@@ -144,7 +144,7 @@ def test_memory_at_axi_ports() -> None:
         r"\nestimated: [\d.e-]+ to [\d.e-]+ mJ a token to read from DDR4-2400, and standby of 4 x16 parts, ", text
     )
     assert (
-        "Of the chip nothing is estimated: the coefficients are those of an ECP5, which has no clock of 300 MHz."
+        "The joules of the chip are not estimated: the coefficients are those of an ECP5, which does not reach 300 MHz."
         in text
     )
     with pytest.raises(

@@ -78,7 +78,9 @@ def test_where_others_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "key").write_text("\n")
     assert refused("--key-file", str(tmp_path / "key")).endswith("key is empty; write a key into it.")
     (tmp_path / "key").write_text("two words\n")
-    assert refused("--key-file", str(tmp_path / "key")).startswith("the key has characters that no header takes")
+    assert refused("--key-file", str(tmp_path / "key")).startswith(
+        "the key has characters that an HTTP header cannot hold"
+    )
     monkeypatch.setenv("LUTERN_KEY", "secret")
     assert refused("--host", "0.0.0.0", "--port", "0", "--model", "nowhere").startswith("there is no model nowhere")
 
@@ -93,7 +95,7 @@ def test_where_others_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (["--host", "192.0.2.1", "--port", "0"], "this computer does not have the address 192.0.2.1; give one that it"),
         (["--on", "moon"], "there is nothing called moon to run on; give one of sim, golden"),
         (["--on", "golden", "--preset", "tiny"], "tiny is a machine, but --on golden uses none; leave it out"),
-        (["--on", "golden", "--streams", "2"], "--streams is of the simulated board; leave it out with --on golden"),
+        (["--on", "golden", "--streams", "2"], "--streams is for the simulated board; leave it out with --on golden"),
         (["--port", "70000"], "--port is 70000; give a whole number from 0 to 65,535."),
         (["--patience", "nan"], "--patience is nan; give a number from 0.1 to 3,600"),
         (["--model", "nowhere", "--port", "0"], "there is no model nowhere; give one of demo, demo-small"),
@@ -109,4 +111,6 @@ def test_the_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     said = refused("--port", "0")
-    assert said.startswith("the package uvicorn, which serves, is not installed; run: ") and "[serve]" in said
+    assert (
+        said.startswith("lutern serve needs the package uvicorn, which is not installed; run: ") and "[serve]" in said
+    )

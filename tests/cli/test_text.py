@@ -332,7 +332,7 @@ def test_sampling_of_generation_config(folder: Path, tmp_path: Path) -> None:
         done = run("generate", "the", "--model", str(path), "--on", "golden", "-n", "3")
         assert done.stdout == "the cat\u00e9\n", "the likeliest alone is left of the hottest"
         assert "sampling of generation_config.json: temperature 900, top_p 0.0001" in done.stderr
-        assert "not built and left out: num_beams of the model's files" in done.stderr
+        assert "of the model's files, these options are not built and have no effect: num_beams" in done.stderr
         hot = run(
             "generate", "the", "--model", str(path), "--on", "golden", "-n", "3", "--top-p", "1", "--top-k", "300"
         )

@@ -22,9 +22,18 @@ def test_the_cycles(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("--cycles", "1:2"), "--cycles and --signal are of a trace; give its name with --trace, or leave them out."),
-        (("--signal", "clk"), "--cycles and --signal are of a trace; give its name with --trace, or leave them out."),
-        (("--trace", "out.vcd", "--on", "golden"), "--trace records the simulated board, and --on golden is none; "),
+        (
+            ("--cycles", "1:2"),
+            "--cycles and --signal belong to a trace; give its file with --trace, or leave them out.",
+        ),
+        (
+            ("--signal", "clk"),
+            "--cycles and --signal belong to a trace; give its file with --trace, or leave them out.",
+        ),
+        (
+            ("--trace", "out.vcd", "--on", "golden"),
+            "--trace records the simulated board, but --on golden is not simulated; ",
+        ),
         (("--trace", "out.vcd", "--cycles", "5"), "--cycles is '5'; give the first cycle and the one after the last, "),
         (("--trace", "out.vcd", "--cycles", "5:5"), "--cycles 5:5 has no cycle in it; give the smaller number first."),
         (("--trace", "out.wav"), "out.wav "),

@@ -97,7 +97,7 @@ def test_the_first_process_speaks_for_all(monkeypatch: pytest.MonkeyPatch) -> No
     ("setting", "message"),
     [
         ("batch", "NAME=VALUE is wanted"),
-        ("steps=5", "with a NAME out of hidden_size, "),
+        ("steps=5", "with a NAME from hidden_size, "),
         ("force=true", "NAME=VALUE is wanted"),
         ("batch=ten", "batch wants a whole number"),
         ("dropout=some", "dropout wants a number"),

@@ -117,7 +117,7 @@ def test_bases_and_errors() -> None:
             [4 * MIB, MIB],
             2 * MIB,
             "port 1 has 1,048,576 bytes of memory, but its share of the image is 2,097,152; give every port as much, "
-            "for a word is striped over all of them.",
+            "because each word is striped over all ports.",
         ),
         (
             [2 * MIB, MIB],

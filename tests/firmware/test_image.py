@@ -222,7 +222,7 @@ def set_tokenizer(text: bytes) -> Change:
             (set_body("activations", dict.fromkeys(ACTIVATIONS, pair)), "activations holds")
             for pair in (1.0, [], [1.0], [1.0, 1], [1.0, True], [1.0, -1.0], [float("nan"), 1.0], [float("inf"), 1.0])
         ),
-        (set_tensor("extra", np.zeros(3, np.int32)), "extra is there, but no tensor of this model"),
+        (set_tensor("extra", np.zeros(3, np.int32)), "extra is in the file, but is no tensor of this model"),
         (lambda body, tensors: tensors.pop("lm_head.weight"), "lm_head.weight is missing"),
         (lambda body, tensors: tensors.pop("tokenizer.json"), "tokenizer.json is missing"),
     ],

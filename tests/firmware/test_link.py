@@ -225,7 +225,7 @@ def test_the_board_falls_silent() -> None:
     assert re.fullmatch(
         r"The board did not answer WRITE: \d+ frames were sent, 4 s passed in silence, and not a byte came back; "
         r"before, 100 frames came through and 0 did not; reset the board or plug it in again, and repeat the command: "
-        r"what its memory holds is not sent twice\.",
+        r"data that its memory holds already are not sent again\.",
         str(error.value),
     ), str(error.value)
     assert chip.sent[-1][0] == Opcode.INFO

@@ -67,7 +67,11 @@ def test_as_many_steps_as_a_period_has() -> None:
 def test_no_phase_and_a_part_that_forgets_its_mode() -> None:
     with pytest.raises(LuternError, match="the memory fails its test at the phase 0 of its clock, where it should be"):
         centre_phase(Part(range(2, 9)), CONFIG)  # type: ignore[arg-type]
-    with pytest.raises(LuternError, match=r"passes at \d+ phases of its clock, but no more in their middle: a command"):
+    with pytest.raises(
+        LuternError,
+        match=r"passes at \d+ phases of its clock, but no longer in their middle: a "
+        "command",
+    ):
         centre_phase(Part(range(-4, 5), forgets=True), CONFIG)  # type: ignore[arg-type]
 
 
@@ -111,7 +115,7 @@ def test_a_part_that_is_smaller_than_the_machine() -> None:
     machine = preset("ddr3-x16")
     with pytest.raises(
         LuternError,
-        match=r"^the memory part repeats after 128 MiB, but the machine ddr3-x16 counts on 512 MiB; use a board with "
+        match=r"^the memory part repeats after 128 MiB, but the machine ddr3-x16 needs 512 MiB; use a board with "
         r"the larger part, or build a machine with memory_words of at most 8,388,608\.$",
     ):
         check_size(Folded(1 << 23), machine)  # type: ignore[arg-type]

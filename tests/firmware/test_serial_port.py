@@ -138,8 +138,8 @@ def test_unplugged(what: str, cable: Cable) -> None:
         with pytest.raises(PortError) as error:
             until_it_is_gone()
         assert str(error.value) == (
-            f"The port {cable.port} is gone; plug the board in again and repeat the command: what the board's memory "
-            "holds is not sent twice."
+            f"The port {cable.port} is gone; plug the board in again and repeat the command: data that the board's "
+            f"memory holds already are not sent again."
         )
 
 

@@ -149,11 +149,8 @@ def test_designs_and_their_readings(tmp_path: Path) -> None:
     [
         ("", "holds no readings"),
         ("design,net_toggle\na,1\n", "no column watts"),
-        (
-            "design,watts\na,-1\n",
-            r"reading 1 holds '-1', where a number from 0 to 1e\+06 is wanted; leave that row out",
-        ),
-        ("design,watts,net_toggle\na,1,inf\n", r"reading 1 holds 'inf', where a number from 0 to 1e\+18 is wanted"),
+        ("design,watts\na,-1\n", r"reading 1 holds '-1', but must hold a number from 0 to 1e\+06; leave that row out"),
+        ("design,watts,net_toggle\na,1,inf\n", r"reading 1 holds 'inf', but must hold a number from 0 to 1e\+18"),
         ("design,watts\na,\x07\n", r"reading 1 holds something that is no number \('\\x07'\); leave"),
         ("design,watts\n" + "a" * 70_000 + ",1\n", "has a line of more than 65536 characters"),
     ],

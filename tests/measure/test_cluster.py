@@ -61,7 +61,11 @@ def test_a_fault_of_ours_is_raised(here: Cluster) -> None:
 def test_another_version(here: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     own, asked = cluster.stamp(), iter([("9.9", "0123456789")])
     monkeypatch.setattr(cluster, "stamp", lambda: next(asked, own))  # the client's is another one than the worker's
-    with pytest.raises(LuternError, match=rf"^a worker of the cluster has lutern {own[0]} \(sources .*\), and here is"):
+    with pytest.raises(
+        LuternError,
+        match=rf"^a worker of the cluster has lutern {own[0]} \(sources .*\), but this "
+        f"computer has",
+    ):
         here.run([Job("version", abs, (-1,))])
 
 
@@ -105,7 +109,7 @@ def test_a_scheduler_that_goes_in_mid_run() -> None:
     )
     with workers(scheduler=made.scheduler_address) as crew:
         threading.Timer(0.3, made.close).start()
-        with pytest.raises(LuternError, match=r"^the scheduler of the cluster has gone; the same command goes on"):
+        with pytest.raises(LuternError, match=r"^the scheduler of the cluster has gone; the same command continues"):
             crew.run([Job(f"sleep-{index}", time.sleep, (0.2,)) for index in range(100)])
 
 

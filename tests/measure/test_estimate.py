@@ -121,9 +121,9 @@ def test_a_device_is_no_faster_than_memory_and_lanes() -> None:
 @pytest.mark.parametrize(
     ("name", "streams", "said"),
     [
-        ("sim-64", 1, "The lanes are the limit: they work in {use} of the cycles, else they wait for codes of a new "),
+        ("sim-64", 1, "The lanes are the limit: they work in {use} of the cycles; in the others they wait for codes."),
         ("stream-x16", 1, "the lanes work in {use}; twice as many lanes would give at most 0.5%."),
-        ("host", 1, "The line is the limit: the lanes work in 0.2% of the cycles, more of them would give nothing."),
+        ("host", 1, "The line is the limit: the lanes work in 0.2% of the cycles, and more lanes would give nothing."),
     ],
 )
 def test_the_limit_is_named(name: str, streams: int, said: str) -> None:

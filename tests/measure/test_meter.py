@@ -57,15 +57,18 @@ ROWS = [f"{i},1.0" for i in range(10)]
     [
         ("time,amps\n1,2\n", r"log\.csv has the columns time, amps, but none for watts; name one of them watts or"),
         ("", r"has the columns of no reading, but none for time"),
-        ("time,watts\n" + "\n".join(ROWS[:3]), r"has 3 readings, an interval wants at least 8; measure longer\."),
+        ("time,watts\n" + "\n".join(ROWS[:3]), r"has 3 readings, but an interval needs at least 8; measure longer\."),
         ("time,watts\n" + "\n".join([*ROWS, "10,much"]), r"holds something that is no number"),
         ("time,watts\n" + "\n".join([*ROWS, "10"]), r"holds something that is no number"),
         ("time,watts\n" + "\n".join([*ROWS, "5,1.0"]), r"reading 11 is not later than the one before; sort"),
         (
             "time,watts\n" + "\n".join([*ROWS, "10,-0.1"]),
-            r"reading 11 holds '-0.1', where a number from 0 to 1e\+06 is",
+            r"reading 11 holds '-0.1', but must hold a number from 0 to 1e\+06",
         ),
-        ("time,watts\n" + "\n".join([*ROWS, "10,inf"]), r"reading 11 holds 'inf', where a number from 0 to 1e\+06 is"),
+        (
+            "time,watts\n" + "\n".join([*ROWS, "10,inf"]),
+            r"reading 11 holds 'inf', but must hold a number from 0 to 1e\+06",
+        ),
         ("time,watts\n" + "\n".join([*ROWS, "10,1e999"]), r"reading 11 holds '1e999', where a number"),
         ("time,watts\n" + "\n".join([*ROWS, "10,\x1b[2J"]), r"no number \('\\x1b\[2J'\); leave that row out"),
         ("time,watts\n" + "\n".join([*ROWS, '10,"1']), r"cannot be read as CSV \(unexpected end of data\); give a log"),
@@ -73,7 +76,7 @@ ROWS = [f"{i},1.0" for i in range(10)]
         (",".join(f"c{i}\x1b" for i in range(100)), r"columns 'c0\\x1b', .*, 'c7\\x1b' and 92 more, but none for time"),
         (
             "time,watts\n" + "\n".join([*ROWS, "nan,1.0"]),
-            r"reading 11 holds 'nan', where a number from -1e\+12 to 1e\+12 is wanted; leave that row out",
+            r"reading 11 holds 'nan', but must hold a number from -1e\+12 to 1e\+12; leave that row out",
         ),
     ],
 )

@@ -61,7 +61,7 @@ def test_the_interval_covers_the_truth_and_is_seeded() -> None:
 
 
 def test_two_sizes_make_no_law() -> None:
-    with pytest.raises(LuternError, match="wants at least 3 sizes, but 2 are there"):
+    with pytest.raises(LuternError, match="needs at least 3 sizes, but 2 were given"):
         scaling.fit_power_law([1.0, 2.0, 2.0], [1.0, 2.0, 2.0])
 
 

@@ -41,7 +41,7 @@ def gguf(architecture: str, tensors: list[tuple[tuple[int, ...], int]], words: i
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (POINTER, "is a Git LFS pointer, the note that stands in for a large file, no thing; fetch the file itself"),
+        (POINTER, "is a Git LFS pointer, a short text in place of a large file, no thing; fetch the file itself"),
         (
             gguf("llama", [((32, 32), 12), ((8,), 0)]),
             r"GGUF file of llama.cpp \(architecture llama, weights mostly Q4_K\)",

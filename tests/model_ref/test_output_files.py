@@ -89,7 +89,7 @@ def test_a_folder_that_may_only_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/full", "/dev/null", "/proc/self/fd/1", "/dev/fd/1"])
 def test_devices(name: str) -> None:
     """Standard output too: it may be a plain file, which another one would take the place of in mid-output."""
-    with pytest.raises(LuternError, match=rf"^{name} is no plain file, and an output takes its place whole; give the"):
+    with pytest.raises(LuternError, match=rf"^{name} is no plain file, so an output cannot replace it; give the"):
         output_file(Path(name))
 
 

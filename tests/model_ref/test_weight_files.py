@@ -142,7 +142,7 @@ def test_lfs_pointers(folder: Path, shards: Path, name: str) -> None:
     target = folder if name == "model.safetensors" else shards
     path = sorted(shards.glob("model-*.safetensors"))[1] if name == "a shard" else target / name
     path.write_text(POINTER)
-    assert refusal(target).startswith(f"{path} is a Git LFS pointer, the note that stands in for a large file, no ")
+    assert refusal(target).startswith(f"{path} is a Git LFS pointer, a short text in place of a large file, no ")
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])

@@ -220,6 +220,6 @@ def test_models_too_large_are_refused_by_name_and_number() -> None:
     needed, held = (beats * config.beat_bytes for beats in (program_sizes(large, config).beats, config.trit_beats))
     assert str(caught.value) == (
         f"the model needs {needed:,} bytes of block RAM for trits and embeddings, tiny has {held:,} (trit_beats): "
-        f"{excess(needed, held)}; beyond its limits are also hidden size 128 (at most 64); choose a preset that holds "
-        "it, such as sim-64, or a smaller model."
+        f"{excess(needed, held)}; other limits are also exceeded: hidden size 128 (at most 64); choose a preset that "
+        "holds it, such as sim-64, or a smaller model."
     )

@@ -161,7 +161,7 @@ def test_pieces_that_the_text_does_not_support() -> None:
     with pytest.raises(LuternError, match=r"bpe:10, but .* special tokens alone are \d+; ask for more than"):
         byte_pairs([STORY], 10)
     for name in ("bpe:", "bpe:0", "bpe:-5", "bpe:1e9", "bpe:99999999"):
-        with pytest.raises(LuternError, match="N of bpe:N is wanted"):
+        with pytest.raises(LuternError, match="N in bpe:N must be from"):
             pieces_of(name)
     with pytest.raises(LuternError, match="is 'words', but character, bpe:N"):
         given("words")

@@ -118,7 +118,7 @@ def test_schedules() -> None:
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"learning_rate": math.nan}, "learning_rate is nan"),
         ({"resume": True, "force": True}, "give one of the two"),
-        ({"separator": ""}, "separator and column want a text"),
+        ({"separator": ""}, "separator and column must be texts"),
     ],
 )
 def test_options_that_cannot_be_used(options: dict[str, object], message: str) -> None:

@@ -258,7 +258,7 @@ def test_out_of_memory_names_the_setting(tmp_path: Path, monkeypatch: pytest.Mon
     )
     assert "accumulate=3" in said(6, accumulate=2)
     assert "checkpoint_activations=true" in said(4, accumulate=4)
-    assert "less --set sequence_length=N" in said(4, accumulate=4, checkpoint_activations=True)
+    assert "a smaller N with --set sequence_length=N" in said(4, accumulate=4, checkpoint_activations=True)
     with pytest.raises(RuntimeError, match="another"), explained(tmp_path, 4, OPTIONS, group):
         raise RuntimeError("another")
 

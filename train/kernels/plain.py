@@ -1,7 +1,7 @@
 """The plain PyTorch form of every kernel of ``fast.py``: the same names, arguments and results, on any device.
 
-They define what the kernels compute, run the fused layer where there is no GPU, and are the tests' reference in
-float64.
+These functions define what the kernels compute, run the fused layer if there is no GPU, and are the reference of the
+tests in float64.
 
     BitLinear:         value = sums * (scale / factor),   sums = codes @ trits^T, scale of the matrix, factor of the row
     scaled gradient:   d = dvalue / factor,               dW = d^T @ codes,   dcodes = d @ trits

@@ -6,8 +6,8 @@ Formulas and names: ``plain.py``. Time is cut into segments; a program walks one
     pass 2: combine the segments before ─► the state it starts from ─► walk again and write
 
 so that a few streams fill a GPU too. Backward does the same from the last time to the first. Gates are computed where
-they are used, from the sums of i and f; a thread has loads of several times in flight. Cost: i and f are read twice
-(8 bytes), the state is written (4 bytes).
+they are used, from the sums of i and f; a thread loads several time steps at once. Cost: i and f are read twice (8
+bytes), the state is written (4 bytes).
 """
 
 from __future__ import annotations
