@@ -93,16 +93,13 @@ def shape_of(text: str) -> ModelConfig:
 def target_of(
     board: str, limits: tuple[int | None, int | None, int | None], memories: list[str], clock: float | None, dram: str
 ) -> Target:
-    """Return the target of a board, or of a device that is given by its limits."""
+    """Return the target of a board, whole or within limits, or of a device that is given by its limits."""
     luts, block_rams, multipliers = limits
     clock_hz = round(clock * 1e6) if clock else 0
     if board:
-        if any(limits) or dram:
-            raise LuternError(
-                f"--board {board} has limits and a memory of its own; leave out --lut, --block-rams, --multipliers and "
-                "--dram, or the board."
-            )
-        return board_target(find_board(board), memories, clock_hz)
+        if dram:
+            raise LuternError(f"--board {board} has a memory of its own; leave out --dram, or the board.")
+        return board_target(find_board(board), memories, clock_hz, limits)
     if luts is None or block_rams is None:
         raise LuternError("a search is for a chip; give --board, or a device's --lut and --block-rams.")
     return device_target(luts, block_rams, multipliers or 0, memories, clock_hz, dram)
@@ -135,9 +132,11 @@ def explore(
         ),
     ] = "",
     board_name: Annotated[str, board_option("Search machines for its chip, memory and clocks")] = "",
-    luts: Annotated[int | None, whole("--lut", least=1, most=MOST, help="LUT of a device, without a board.")] = None,
+    luts: Annotated[
+        int | None, whole("--lut", least=1, most=MOST, help="Most LUT; without --board, the device's.")
+    ] = None,
     block_rams: Annotated[
-        int | None, whole("--block-rams", least=1, most=MOST, help="Block RAMs of that device, of 18 Kbit each.")
+        int | None, whole("--block-rams", least=1, most=MOST, help="Most block RAMs, of 18 Kbit each, as --lut.")
     ] = None,
     multipliers: Annotated[
         int | None,
@@ -145,7 +144,7 @@ def explore(
             "--multipliers",
             least=1,
             most=MOST,
-            help="Multipliers of that device; default: those of an ECP5 of its size.",
+            help="Most multipliers, as --lut; default without --board: those of an ECP5 of that size.",
         ),
     ] = None,
     memories: Annotated[

@@ -90,8 +90,22 @@ def clock_of(lanes: int) -> int:
     return round((slow + share * (fast - slow)) / CLOCK_STEP_HZ) * CLOCK_STEP_HZ
 
 
-def board_target(board: Board, memories: Sequence[str] = (), clock_hz: int = 0) -> Target:
-    """Return the target of a board. ``memories`` chooses among its kinds of memory; default: all except the host's."""
+def board_target(
+    board: Board,
+    memories: Sequence[str] = (),
+    clock_hz: int = 0,
+    limits: tuple[int | None, int | None, int | None] = (None, None, None),
+) -> Target:
+    """Return the target of a board.
+
+    ``memories`` chooses among its kinds of memory; default: all except the host's. ``limits`` are the most LUT, block
+    RAMs and multipliers of a machine, or None for all that the chip has.
+
+    Raises
+    ------
+    LuternError
+        The board does not have that memory, or a limit is larger than the chip.
+    """
     words: dict[str, tuple[int, ...]] = {"block": WORDS["block"]}
     if board.ddr3:
         words["ddr3"] = WORDS["ddr3"]
@@ -103,8 +117,16 @@ def board_target(board: Board, memories: Sequence[str] = (), clock_hz: int = 0) 
             raise LuternError(f"--memory is {kind}, but {board.name} has {', '.join(words)}; choose one of these.")
     chosen = tuple((kind, words[kind]) for kind in memories or [kind for kind in words if kind != "host"])
     fpga = board.fpga
-    limits = fpga.luts, fpga.block_rams, fpga.multipliers
-    return Target(board.name, board.name, fpga.name, *limits, chosen, clock_hz)
+    counts = fpga.luts, fpga.block_rams, fpga.multipliers
+    for option, limit, count in zip(("--lut", "--block-rams", "--multipliers"), limits, counts, strict=True):
+        if limit is not None and limit > count:
+            raise LuternError(
+                f"{option} is {limit:,}, but the {fpga.name} of {board.name} has {count:,}; give at most that."
+            )
+    luts, block_rams, multipliers = (
+        count if limit is None else limit for limit, count in zip(limits, counts, strict=True)
+    )
+    return Target(board.name, board.name, fpga.name, luts, block_rams, multipliers, chosen, clock_hz)
 
 
 def device_target(

@@ -65,7 +65,14 @@ def test_a_search(tmp_path: Path) -> None:
         (("--board", "ulx3s-25f"), "a search is for one model; give one of --model, --size and --shape."),
         (("--board", "ulx3s-25f", "--model", "demo", "--size", "370m"), "a search is for one model; give one of"),
         (("--board", "ulx3s-26f", "--model", "demo"), "there is no board ulx3s-26f; choose one of "),
-        (("--board", "ulx3s-25f", "--lut", "9"), "--board ulx3s-25f has limits and a memory of its own; leave out"),
+        (
+            ("--board", "ulx3s-25f", "--dram", "ddr4"),
+            "--board ulx3s-25f has a memory of its own; leave out --dram, or the board.",
+        ),
+        (
+            ("--board", "ulx3s-25f", "--lut", "24289"),
+            "--lut is 24,289, but the LFE5U-25F of ulx3s-25f has 24,288; give at most that.",
+        ),
         (("--board", "ulx3s-25f", "--shape", "32,1"), "--shape is '32,1', but hidden size, layers, intermediate size"),
         (("--board", "ulx3s-25f", "--size", "9b"), "there is no size 9b; choose one of "),
         (("--board", "ulx3s-25f", "--memory", "tape", "--model", "demo"), "--memory is tape, but ulx3s-25f has block"),

@@ -77,6 +77,8 @@ def test_clocks_are_those_of_routed_machines() -> None:
 
 
 def test_targets() -> None:
+    part = board_target(find_board("ulx3s-25f"), [], 0, (8000, None, 10))
+    assert (part.luts, part.block_rams, part.multipliers) == (8000, 56, 10)
     board = board_target(find_board("ecpix5-85f"), [], 60_000_000)
     assert board.memories == ("block", "ddr3") and board.clock_for(8) == 60_000_000
     assert all(dict(board_target(one).words)["block"] for one in BOARDS.values())
@@ -87,8 +89,8 @@ def test_targets() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ((["ddr3"],), "--memory is ddr3, but ulx3s-25f has block, sdram, host; choose of these."),
-        ((1000, 10, 5, ["tape"]), "there is no memory tape; choose of block, sdram, ddr3, host, port."),
+        ((["ddr3"],), "--memory is ddr3, but ulx3s-25f has block, sdram, host; choose one of these."),
+        ((1000, 10, 5, ["tape"]), "there is no memory tape; choose one of block, sdram, ddr3, host, port."),
         ((1000, 10, 5, ["port"]), "--dram says what the memory at a port is (sdram, ddr3, ddr4, hbm2), so it is for"),
         ((1000, 10, 5, ["block"], 0, "ddr4"), "--dram says what the memory at a port is (sdram, ddr3, ddr4, hbm2)"),
         ((1000, 10, 5, ["port"], 0, "ddr9"), "--dram says what the memory at a port is (sdram, ddr3, ddr4, hbm2)"),
