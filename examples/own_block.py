@@ -1,4 +1,4 @@
-"""A block of one's own, whole: golden function, component, bench, and the call that compares them.
+"""A complete block of your own: golden function, component, bench, and the call that compares them.
 
     .venv/bin/python examples/own_block.py
 
@@ -83,8 +83,7 @@ class SquaredRelu(wiring.Component):
 
 @cocotb.test()
 async def edges_then_random(dut: Any) -> None:
-    """Bench: check that every element that leaves is the model's, and without pauses it leaves ``latency`` cycles
-    later."""
+    """Bench: every element that leaves must be the model's. Without pauses it must leave ``latency`` cycles later."""
     given, seed = bench_parameters(), bench_seed()
     block, generator = SquaredRelu(given["shift"]), np.random.default_rng(seed)
     x = np.array([*EDGES, *generator.integers(-LIMIT, LIMIT + 1, given["count"])])
