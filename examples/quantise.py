@@ -4,6 +4,8 @@
 
     weight ─► ternarise ─► trits, scale ─► pack_canonical ─► bytes, five trits each
     x ─────► codes, step ─► ternary_sums (integers, exact) ─► times scale and step ─► y
+
+ROWS and COLUMNS are the shape of the matrix.
 """
 
 import sys
