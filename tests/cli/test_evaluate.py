@@ -62,8 +62,8 @@ def test_image_has_integer_figures_only(folder: Path, tmp_path: Path) -> None:
 
 
 def test_few_characters(folder: Path, tmp_path: Path) -> None:
-    """Case C14: a short text is cut into few streams, and its figures come with a warning; in formats for programs it
-    is separate."""
+    """Case C14: a short text is cut into few streams, and its figures come with a warning; in formats for programs, the
+    warning is on standard error."""
     (tmp_path / "text.txt").write_text(TEXT)
     done = run(str(folder), str(tmp_path / "text.txt"), "--whole")
     warning = f"warning: {len(TEXT) - 1:,} characters are few: figures of a similar text may differ by tenths of a bit."

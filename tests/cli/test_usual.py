@@ -213,7 +213,7 @@ def test_no_package_of_an_index_is_named() -> None:
 
 
 def test_packages_that_only_tests_import() -> None:
-    """Case C15: every dependency that is needed to run is imported by code outside of tests."""
+    """Case C15: safetensors, which only tests import, is a dependency of the tests only."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert not any(text.startswith("safetensors") for text in project["dependencies"])
     assert any(text.startswith("safetensors") for text in project["optional-dependencies"]["test"])
