@@ -1,4 +1,4 @@
-"""The Makefile's help names every target, and a path that cannot work is refused in one sentence."""
+"""The Makefile's help names every target, and a path with a space is refused in one sentence where it cannot work."""
 
 from __future__ import annotations
 
