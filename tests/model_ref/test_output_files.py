@@ -88,8 +88,8 @@ def test_a_folder_that_may_only_be_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/full", "/dev/null", "/proc/self/fd/1", "/dev/fd/1"])
 def test_devices(name: str) -> None:
-    """Devices are written directly. So is standard output: it may be a plain file, which must not be replaced during
-    the output."""
+    """A device is refused as an output. So is standard output: it may be a plain file, which another file would replace
+    during the output."""
     with pytest.raises(LuternError, match=rf"^{name} is no plain file, and an output takes its place whole; give the"):
         output_file(Path(name))
 
