@@ -160,7 +160,7 @@ def read_checkpoint(folder: Path) -> object:
 
 @lru_cache(4096)
 def quantised(config: ModelConfig, folder: Path) -> object:
-    """Integer weights, once for each config that can be read."""
+    """Integer weights, made once for each readable config."""
     return integer_weights(load_checkpoint(folder))
 
 

@@ -39,7 +39,7 @@ class Watch(SimulatedBoard):
         return waiting
 
     def between(self, begin: int, end: int) -> list[WordCounts]:
-        """The counts of each memory between two cycles, or between two cycles some cycles earlier."""
+        """The counts of each memory between two cycles, from the last notes before them."""
         first, last = (self._until(cycle) for cycle in (begin, end))
         return [after - before for before, after in zip(first, last, strict=True)]
 

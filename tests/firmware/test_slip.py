@@ -139,8 +139,8 @@ def syndromes_of_bits() -> np.ndarray:
 def test_all_flips_of_up_to_five_bits_of_the_longest_frame_are_found() -> None:
     """CRC-32C is linear: flips are missed if the syndromes of their bits add up to 0.
 
-    Each has an odd number of ones, so that an odd number of them never does; no two pairs have the same sum, so that
-    neither two nor four do.
+    Each syndrome has an odd number of ones, so an odd number of syndromes never adds up to 0. No two pairs have the
+    same sum, so neither two nor four syndromes add up to 0.
     """
     syndromes = syndromes_of_bits().reshape(-1)
     assert (np.bitwise_count(syndromes) & 1).all()

@@ -1,5 +1,5 @@
-"""Coefficients: they are fitted to readings with known coefficients, kept in files, and refused for other parts; and
-joules."""
+"""Coefficients: they are fitted to readings with known coefficients, kept in files, and refused for other parts. Joules
+follow from them."""
 
 from __future__ import annotations
 

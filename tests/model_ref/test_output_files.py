@@ -66,7 +66,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 
 def test_the_largest_file_that_is_allowed(tmp_path: Path) -> None:
-    """As `ulimit -f` sets it."""
+    """The limit is set as by `ulimit -f`."""
     program = f"""
 import resource
 from pathlib import Path

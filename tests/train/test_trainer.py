@@ -409,7 +409,7 @@ def test_the_given_text_keeps_its_own_tokens() -> None:
 
 
 def test_lean_is_handed_on_and_trains_the_same(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plain forms of the kernels, which run on a CPU, keep less with the option, and no figure changes."""
+    """The plain forms of the kernels, which run on a CPU, keep fewer numbers with the option, and no figure changes."""
     from lutern.train import network
 
     seen = []
