@@ -1,4 +1,4 @@
-"""What the documents and the sources say to a reader, and the words that the code has."""
+"""The texts of documents and sources that a reader sees, and the words of the code."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What every command line has: -h, --version, completion, defaults, and one meaning for each option; and ports and the
-cache."""
+"""Common parts of all command lines: -h, --version, completion, defaults, and one meaning for each option; also ports
+and the cache."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def test_a_load_that_was_interrupted_goes_on() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_only_wrong_spans_are_written(seed: int) -> None:
-    """A block is written whole if it begins wrong, and so is a half, a quarter and so on; otherwise only the wrong span
+    """A block, or a half or a quarter of one, is written whole if its beginning is wrong; otherwise only the wrong span
     is written."""
     draw = np.random.default_rng(seed)
     board, words = MemoryBoard(), image()

@@ -1,4 +1,4 @@
-"""Joules of memories beside the chip: by hand, by kind, and what is refused."""
+"""Joules of memories outside the chip: by hand, by kind, and refused input."""
 
 from __future__ import annotations
 

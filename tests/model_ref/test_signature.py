@@ -200,8 +200,9 @@ def test_no_block_is_longer_than_promised(name: str) -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_other_error_is_as_likely_as_any_state(width: int) -> None:
-    """The bits of as many words as a check has reach every state: of errors that change all of them at random, one in
-    2^STATE_BITS has a zero signature, and of those with an even number of flips one in 2^(STATE_BITS - 1)."""
+    """The bits of as many words as a check has reach every state. Of errors that change all these bits at random, one
+    in 2^STATE_BITS therefore has a zero signature, and of those with an even number of flips one in 2^(STATE_BITS -
+    1)."""
     check_words = Signature(width).check_words
     states = []
     for column in columns(8 * width):
