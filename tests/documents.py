@@ -128,7 +128,7 @@ def messages() -> tuple[Passage, ...]:
 
 @cache
 def code_words() -> frozenset[str]:
-    """Every word of the code without docstrings and comments; of files that are not Python, every word.
+    """Every word of the Python code without docstrings and comments, and every word of other files.
 
     The tests of documents are left out, because they have names that do not exist.
     """

@@ -75,7 +75,7 @@ def with_header(header: object, data: bytes, claimed: int | None = None) -> byte
 
 
 def swapped(folder: Path, name: str, content: bytes) -> Path:
-    """The folder's copy in which one file has other content."""
+    """A copy of the folder in which one file has other content."""
     target = folder.parent / f"changed-{folder.name}"
     target.mkdir(exist_ok=True)
     for path in folder.iterdir():

@@ -108,7 +108,7 @@ def test_scores_are_logits_in_fixed_point() -> None:
 
 
 def probabilities() -> tuple[int, np.ndarray]:
-    """The smallest variate, and the probability of every variate from it on, words being uniform."""
+    """The smallest variate, and the probabilities of it and of all larger ones; words are uniform."""
     widths = np.array([width for _, width in sampling.cells()])
     assert widths.sum() == 1.0
     dither = 1 << sampling.DITHER_BITS
