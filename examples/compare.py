@@ -2,8 +2,8 @@
 
     .venv/bin/python examples/compare.py [MODEL [MACHINE]]    demo-small, and sim-64
 
-The last two are equal in every bit. The first differs by the errors of rounding. MODEL is a shipped model or a
-checkpoint folder, because an image has no float weights.
+The last two are equal in every bit. The first differs from them by the rounding error. MODEL is a shipped model or a
+checkpoint folder; an image has no float weights.
 """
 
 import sys

@@ -83,7 +83,7 @@ class SquaredRelu(wiring.Component):
 
 @cocotb.test()
 async def edges_then_random(dut: Any) -> None:
-    """Bench: every output equals the model's, and without pauses comes ``latency`` cycles after its input."""
+    """Bench: every element that leaves must be the model's. Without pauses it must leave ``latency`` cycles later."""
     given, seed = bench_parameters(), bench_seed()
     block, generator = SquaredRelu(given["shift"]), np.random.default_rng(seed)
     x = np.array([*EDGES, *generator.integers(-LIMIT, LIMIT + 1, given["count"])])

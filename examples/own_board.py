@@ -1,4 +1,4 @@
-"""A board of your own: pins in the style of amaranth-boards, the facts that Lutern needs in addition, and its netlist.
+"""A board of your own: pins in the style of amaranth-boards, the other facts that Lutern needs, and the netlist.
 
     .venv/bin/python examples/own_board.py [PRESET]    tiny; the preset "host" has no weights and suits every board
 
@@ -7,7 +7,7 @@
     clock, link, ... ┘
 
 The pins are invented. ``lutern.boards.build.build(plan, seeds=[1], progress=...)`` makes a bitstream, which takes
-minutes. A board that belongs into Lutern is a file of ``boards/`` and a row of ``boards/catalog.py`` (docs/boards.md).
+minutes. A board of Lutern itself is a file of ``boards/`` and a row of ``boards/catalog.py`` (docs/boards.md).
 """
 
 import json

@@ -1,9 +1,11 @@
 """One matrix, from float32 to what a chip stores and computes with: trits, a scale, and an exact sum of 8-bit codes.
 
-.venv/bin/python examples/quantise.py [ROWS COLUMNS]    256 and 512
+    .venv/bin/python examples/quantise.py [ROWS COLUMNS]    256 and 512
 
-weight ─► ternarise ─► trits, scale ─► pack_canonical ─► bytes, five trits each
-x ─────► codes, step ─► ternary_sums (integers, exact) ─► times scale and step ─► y
+    weight ─► ternarise ─► trits, scale ─► pack_canonical ─► bytes, five trits each
+    x ─────► codes, step ─► ternary_sums (integers, exact) ─► times scale and step ─► y
+
+ROWS and COLUMNS are the shape of the matrix.
 """
 
 import sys

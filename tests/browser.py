@@ -58,7 +58,7 @@ class Browser:
         self.until("document.readyState === 'complete'")
 
     def value(self, script: str) -> Any:
-        """What a script gives."""
+        """The value that a script gives."""
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
@@ -71,7 +71,7 @@ class Browser:
             time.sleep(0.05)
 
     def picture(self, path: Path) -> None:
-        """Keep what the page looks like, all of it."""
+        """Write a picture of the whole page to a file."""
         picture = self.call("Page.captureScreenshot", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(picture["data"]))
 

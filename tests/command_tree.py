@@ -16,7 +16,7 @@ def _commands(group: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], A
 
 
 COMMANDS = _commands(typer.main.get_command(app))
-"""By the words that are typed."""
+"""Commands by the words that are typed."""
 
 
 def options_of(path: tuple[str, ...]) -> set[str]:

@@ -1,4 +1,4 @@
-"""Rules of all tests: none waits without end, and simulations are compiled fast."""
+"""Rules of all tests: no test waits for ever, and simulations are compiled fast."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from processes import kill_descendants
 
 LIMIT_S = 1200.0
-"""A test that takes longer hangs, on however busy a machine."""
+"""Seconds; a test that takes longer hangs, even on a busy machine."""
 SLOW_LIMIT_S = 4 * 3600.0
 GRACE_S = 30.0
 
@@ -29,7 +29,7 @@ SLOW_CASES = TESTS / "slow_cases.txt"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the cases of ``slow_cases.txt``; where all tests were collected, each of its lines must be one of them."""
+    """Mark the cases of ``slow_cases.txt``. If all tests were collected, each line of this file must be one of them."""
     listed = {line for line in SLOW_CASES.read_text().splitlines() if not line.startswith("#")}
     found = {item.nodeid.removeprefix("tests/"): item for item in items}
     for name in listed & set(found):
@@ -59,7 +59,7 @@ def _give_up(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """A test that hangs loses its child processes, and fails by that. If it hangs still, this process ends."""
+    """Kill the child processes of a test that hangs, so that it fails. If it still hangs, this process ends."""
     limit_s = SLOW_LIMIT_S if item.get_closest_marker("slow") else LIMIT_S
     timer = threading.Timer(limit_s, _give_up, [item])
     timer.daemon = True

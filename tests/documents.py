@@ -1,4 +1,4 @@
-"""What the documents and the sources say to a reader, and the words that the code has."""
+"""The texts of documents and sources that a reader sees, and the words of the code."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Passage:
     line: int
     text: str
     is_message: bool = False
-    """Whether it is a string of the code, which a user may see, and no text about it."""
+    """Whether it is a string of the code, which a user may see, and not a docstring or a comment."""
 
     def place(self, offset: int = 0) -> str:
         """The file and line of a character of the text."""
@@ -52,7 +52,7 @@ class Passage:
         return f"{path}, line {self.line + self.text.count(chr(10), 0, offset)}"
 
     def spans(self) -> Iterator[tuple[int, str]]:
-        """Offset and text of what is between backticks, code blocks left out."""
+        """Offset and text of each span between backticks, without code blocks."""
         prose = FENCE.sub(lambda block: re.sub(r"[^\n]", " ", block[0]), self.text)
         for match in SPAN.finditer(prose):
             yield match.start(2), " ".join(match[2].split())
@@ -76,7 +76,7 @@ class Source:
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Every statement of a file; expressions are not looked into, which is most of the time."""
+    """Every statement of a file. Expressions are not searched, because that would take most of the time."""
     for node in body:
         yield node
         for field in ("body", "orelse", "finalbody"):
@@ -122,15 +122,15 @@ def passages() -> tuple[Passage, ...]:
 
 @cache
 def messages() -> tuple[Passage, ...]:
-    """Strings of the sources that name a page or a command, and of the same files all others."""
+    """All strings of the sources that name a page or a command."""
     return tuple(text for path in SOURCES for text in read_source(path).strings)
 
 
 @cache
 def code_words() -> frozenset[str]:
-    """Every word of the code without docstrings and comments; of files that are not Python, every word.
+    """Every word of the Python code without docstrings and comments, and every word of other files.
 
-    But for the tests of documents, which have names that there are not.
+    The tests of documents are left out, because they have names that do not exist.
     """
     found: set[str] = set()
     for path in SOURCES:

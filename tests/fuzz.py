@@ -4,9 +4,10 @@
                                         ▲                                  │
                                         └─ a new edge in the last QUIET ◄──┘
 
-Needs the extra `fuzz`. libFuzzer prints each input that reaches a new edge (NEW), and ends with the first fault, whose
-input it keeps in build/fuzz/; copy it into the folder of the target in tests/data/fuzz, where test_fuzz.py reads it.
-``all`` leaves out targets whose row is in build/fuzz/done.json; remove that file to begin anew.
+The script needs the extra `fuzz`. libFuzzer prints each input that reaches a new edge (NEW), and ends with the first
+fault. It keeps the input of the fault in build/fuzz/; copy this input into the folder of the target in tests/data/fuzz,
+where test_fuzz.py reads it. ``all`` leaves out targets whose row is in build/fuzz/done.json; remove that file to begin
+again.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ DONE = PLACE / "done.json"
 GUIDED = 0.4
 """Share of the inputs that libFuzzer changes itself; the target's own mutation makes the others."""
 QUIET = 100_000
-"""Inputs without a new edge with which a target is done."""
+"""A target is done after this number of inputs without a new edge."""
 STATUS = re.compile(r"#(\d+)\s+(\w+)\s+cov: (\d+)")
 FAULT = re.compile(r"Test unit written to (\S+)")
 MOST_ROUNDS = 20
@@ -81,9 +82,9 @@ def fuzz(target: Target, options: argparse.Namespace) -> None:
 
 
 def read_lines(lines: Iterable[str], edges: int, before: int) -> tuple[int, int, int, str]:
-    """(inputs, edges, input of the last new edge, file of the fault) of libFuzzer's lines.
+    """Return inputs, edges, the input of the last new edge, and the file of the fault, from libFuzzer's lines.
 
-    ``before`` inputs reached ``edges`` in the rounds before this one.
+    ``before`` inputs reached ``edges`` in earlier rounds.
     """
     inputs, newest, fault = 0, 0, ""
     for line in lines:
@@ -97,7 +98,7 @@ def read_lines(lines: Iterable[str], edges: int, before: int) -> tuple[int, int,
 
 
 def run_target(name: str, options: argparse.Namespace) -> dict[str, object]:
-    """Rounds until as many inputs were tried as wanted, and the last ``QUIET`` of them found nothing new."""
+    """Run rounds until the wanted number of inputs was tried, and the last ``QUIET`` of them found no new edge."""
     inputs = edges = newest = 0
     fault, begin = "", time.monotonic()
     for number in range(MOST_ROUNDS):
@@ -125,7 +126,7 @@ def speed(target: Target, seconds: float = 0.3) -> float:
 
 
 def run_all(options: argparse.Namespace) -> None:
-    """Every target that is not done, the quickest first, and a table."""
+    """Run every target that is not done, the quickest first, and print a table."""
     PLACE.mkdir(parents=True, exist_ok=True)
     rows = json.loads(DONE.read_text()) if DONE.exists() else {}
     waiting = {name: speed(TARGETS[name]) for name in TARGETS if name not in rows}
@@ -145,7 +146,7 @@ def run_all(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """One target, or all."""
+    """Fuzz one target, or all."""
     options = options_of()
     if options.target == "all":
         run_all(options)

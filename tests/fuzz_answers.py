@@ -1,8 +1,8 @@
-"""A chip whose answers are an input of the fuzzer, and the host's calls that read them.
+"""A chip whose answers come from an input of the fuzzer, and the host's calls that read these answers.
 
     Client ─► command ─► HostileChip ─► an honest answer, or what the input says: other bytes, an error, noise, nothing
 
-Every frame has a right CRC, so that what is in it reaches the code that believes the chip.
+Every frame has a right CRC, so that its content reaches the code that trusts the chip.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ OTHERS = {
     Opcode.DAMAGE: DAMAGE_DONE.pack(count=1, kind=Damage.RECORDS, place=0),
     Opcode.COUNTERS: COUNTERS_DONE.pack(phases=len(phase_names(MODEL.num_hidden_layers))),
 }
-"""Honest answers to what ``ModelChip`` does not know."""
+"""Honest answers to commands that ``ModelChip`` does not have."""
 
 
 @cache
@@ -61,7 +61,7 @@ def program(config: HwConfig) -> Program:
 
 
 class HostileChip:
-    """Takes commands as ``ModelChip`` does; each takes a byte of ``script`` that says how it is answered."""
+    """Takes commands as ``ModelChip`` does; one byte of ``script`` for each command decides how it is answered."""
 
     def __init__(self, script: bytes) -> None:
         self.chip, self.decoder = ModelChip(CONFIG), FrameDecoder()
@@ -101,7 +101,7 @@ class HostileChip:
         return self.chip.read(1 << 16, 0)
 
     def _changed(self, honest: bytes) -> bytes:
-        """One byte of the payload is another."""
+        """The payload with one byte changed."""
         frames = FrameDecoder().feed(honest)
         place, value = self._byte(), self._byte()
         if not frames or not frames[0].payload:
@@ -130,7 +130,7 @@ CALLS: tuple[Callable[[Client], object], ...] = (
     lambda client: _set_level(client, 0, Setting(1, 2)),
 )
 SCRIPTS = (b"", bytes(8) + b"\7\0\1", b"\0\3\4abcd", b"\0\4\1\x0d", bytes(4) + b"\4\1\x0d\7\2\1", b"\5\2\xc0\1\6")
-"""To begin with: honest, a changed byte, an answer of four bytes, a refusal, a run that is repaired, noise."""
+"""First inputs: honest answers, a changed byte, an answer of four bytes, a refusal, a run that is repaired, noise."""
 
 
 def read_answers(data: bytes) -> object:
@@ -140,7 +140,8 @@ def read_answers(data: bytes) -> object:
 
 
 def read_wants(data: bytes) -> object:
-    """What a chip without weights asks for: nothing else is sent than there is room for, whatever it says."""
+    """Send words to a chip without weights: whatever its WANT says, the host sends only words for which there is
+    room."""
     weights = HostWeights(program(HOST_CONFIG), ROOM_WORDS)
     sent = len(weights.frames())
     for at in range(0, len(data), 1 + WANT.byte_count):

@@ -58,7 +58,7 @@ def change_bytes(data: bytes, generator: random.Random) -> bytes:
 
 
 def change_value(value: Any, generator: random.Random) -> Any:
-    """Another value somewhere in a JSON value."""
+    """Replace a value somewhere in a JSON value."""
     places: list[tuple[Any, Any]] = []
     todo = [value]
     while todo:
@@ -86,7 +86,7 @@ def change_value(value: Any, generator: random.Random) -> Any:
 
 
 def change_json(data: bytes, generator: random.Random) -> bytes:
-    """A value of JSON, or its bytes."""
+    """Change a value of the JSON, or its bytes."""
     try:
         value = json.loads(data) if generator.random() < 0.8 else None
         for _ in range(generator.choice((1, 1, 1, 2, 4))):
@@ -99,7 +99,7 @@ def change_json(data: bytes, generator: random.Random) -> bytes:
 
 
 def change_container(data: bytes, generator: random.Random, inner: Callable[[Any, random.Random], Any]) -> bytes:
-    """The header of a safetensors file, with its length made right, or bytes anywhere."""
+    """Change the header of a safetensors file and its length, or bytes anywhere."""
     length = int.from_bytes(data[:8], "little")
     try:
         if generator.random() < 0.3:
@@ -112,7 +112,7 @@ def change_container(data: bytes, generator: random.Random, inner: Callable[[Any
 
 
 def change_image_body(header: Any, generator: random.Random) -> Any:
-    """The metadata of an image under a digest that is right, or the header around them."""
+    """Change the metadata of an image and correct the digest, or change the header around them."""
     if generator.random() < 0.3:
         return change_value(header, generator)
     body = json.loads(header[METADATA][METADATA_KEY])
@@ -122,7 +122,7 @@ def change_image_body(header: Any, generator: random.Random) -> Any:
 
 
 def change_recording(data: bytes, generator: random.Random) -> bytes:
-    """Bytes of the frames in a recording of the link, or of its text."""
+    """Change bytes of the frames in a recording of the link, or of its text."""
     lines = data.split(b"\n")
     places = [index for index, line in enumerate(lines) if line.count(b" ") == 2]
     if not places or generator.random() < 0.3:

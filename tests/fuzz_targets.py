@@ -1,4 +1,4 @@
-"""The parsers that get files and bytes from outside, each with inputs to begin with and a way to change them.
+"""The parsers that get files and bytes from outside, each with first inputs and a way to change them.
 
     seeds ─► mutate: a value of the JSON, or bytes ─► read ─► LuternError, or nothing ─► fine
                                                          └─► anything else, or memory ─► a fault
@@ -64,10 +64,12 @@ from lutern.sim.verilate import _noted
 MODEL = ModelConfig(vocab_size=5, hidden_size=3, num_hidden_layers=1, intermediate_size=4)
 MORE_BYTES = 64 << 20
 JSON_FACTOR, TEXT_FACTOR = 20, 6
-"""Bytes of memory for a byte of the file: of JSON, and of text, one character of which makes all of four bytes."""
+"""Bytes of memory for each byte of a file, of JSON and of text. One wide character makes every character of a text take
+four bytes."""
 LONGEST_SENTENCE = 1000
 RESET_BYTES = 8 << 20
-"""The peak of the process's memory is set back when it has grown so far: not for every input, which would take time."""
+"""The peak of the process's memory is reset after it has grown by this much. A reset for every input would take too
+long."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def _peak_bytes() -> int:
 def check(target: Target, data: bytes) -> None:
     """Read one input: only ``LuternError`` with a short printable sentence may escape, and memory is bounded.
 
-    The peak of the process's memory is set back now and then, where Linux lets it, to what it has now.
+    The peak of the process's memory is reset to its present size now and then, where Linux allows this.
     """
     global _lowest_peak
     before = _peak_bytes()
@@ -127,7 +129,7 @@ def _write(path: str, data: bytes) -> None:
 
 
 def of_file(read: Callable[[Path], object], name: str = "input") -> Callable[[bytes], object]:
-    """A reader of a file, with these bytes in it."""
+    """Return a reader of a file with given bytes."""
     path = _HERE / name
 
     def read_bytes(data: bytes) -> object:
@@ -138,7 +140,7 @@ def of_file(read: Callable[[Path], object], name: str = "input") -> Callable[[by
 
 
 def of_folder(name: str, read: Callable[[Path], object], without: str = "") -> Callable[[bytes], object]:
-    """A reader of a checkpoint folder one of whose files has these bytes in it; the folder lacks ``without``."""
+    """Return a reader of a checkpoint folder in which one file has given bytes; the folder lacks ``without``."""
     folder = _HERE / f"with-{name}"
     shutil.copytree(_HERE / "whole", folder)
     if without:
@@ -158,7 +160,7 @@ def read_checkpoint(folder: Path) -> object:
 
 @lru_cache(4096)
 def quantised(config: ModelConfig, folder: Path) -> object:
-    """Integer weights, once for each config that can be read."""
+    """Integer weights, made once for each readable config."""
     return integer_weights(load_checkpoint(folder))
 
 
@@ -181,7 +183,7 @@ def read_chat(folder: Path) -> object:
 
 
 def read_frames(data: bytes) -> object:
-    """In pieces, as a line brings them: memory stays bounded, and a whole frame is found after any bytes."""
+    """Read frames in pieces, as from a line: memory stays bounded, and a whole frame is found after any bytes."""
     decoder = FrameDecoder()
     for start in range(0, len(data), 61):
         decoder.feed(data[start : start + 61])
@@ -196,7 +198,7 @@ def read_machine(data: bytes) -> object:
 
 
 def read_kept(data: bytes) -> object:
-    """What tools wrote and a cache kept: reports, manifests and digests."""
+    """Read files that tools wrote and a cache kept: reports, manifests and digests."""
     text = data.decode("utf-8", "replace")
     clocks = {"clk": report.Clock("sync", 60e6)}
     for parse in (
@@ -213,7 +215,7 @@ def read_kept(data: bytes) -> object:
 
 
 def read_toggles(data: bytes) -> object:
-    """What the simulation of a netlist counted, flat or by instance."""
+    """Read the toggles that a simulation of a netlist counted, flat or by instance."""
     text = data.decode("utf-8", "replace")
     return parse_saif(text, {}), parse_flat(text)
 
@@ -237,7 +239,7 @@ def _recording() -> bytes:
 
 
 def _route() -> dict[str, object]:
-    """What nextpnr reports of a build, as a kept build has it."""
+    """A report of nextpnr, as a kept build has it."""
     return {
         "fmax": {"$glbnet$clk": {"achieved": 80.0}},
         "utilization": {cell: {"used": 1, "available": 9} for cell in (*report.RESOURCES.values(), "TRELLIS_FF")},

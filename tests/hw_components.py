@@ -1,6 +1,6 @@
-"""Instances of every component of the gateware, for tests that go over all of them.
+"""Instances of every component of the gateware, for tests that loop over all components.
 
-They differ where a component has other members, or another latency, on another machine. Nothing is elaborated.
+A component has several instances if its members or its latency depend on the machine. Nothing is elaborated.
 """
 
 from __future__ import annotations

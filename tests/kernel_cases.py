@@ -20,7 +20,7 @@ LARGE = (4, 1031, 1024, 2816, 32000)
 
 
 class Inputs:
-    """Random tensors on a device, and the same call in both forms."""
+    """Random tensors on a device, and calls of both forms with them."""
 
     def __init__(self, device: str, seed: int = 5) -> None:
         self.device, self.generator = device, torch.Generator(device).manual_seed(seed)
@@ -121,7 +121,8 @@ def cases(device: str, shape: tuple[int, ...]) -> Iterator[tuple[str, list[tuple
 
 
 def dropout_errors(device: str) -> list[float]:
-    """Of the kernels' dropout: share zeroed less the share asked for; forward against backward; what is kept."""
+    """Errors of the kernels' dropout: the share of zeros minus the wanted share; forward against backward; the kept
+    values."""
     rows, d, share = 512, 384, 0.25
     ones, factor = torch.ones(rows, d, device=device), torch.ones(rows, device=device)
     one, seed = torch.ones((), device=device), torch.tensor([11], device=device)

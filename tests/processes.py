@@ -1,7 +1,7 @@
 """Child processes of tests: each has the default Ctrl-C, an end, and no descendants that outlive it.
 
 A shell that starts ``make test &`` without job control ignores SIGINT in it, ``nohup make test`` ignores SIGHUP, and
-every child would inherit that. So children are started with the default actions. They lead a session of their own, and
+every child would inherit that. Children are therefore started with the default actions. Each leads its own session, and
 the whole session is killed when the test is done with the child, or when the child takes too long.
 """
 
@@ -21,16 +21,17 @@ from pathlib import Path
 from typing import IO
 
 TIMEOUT_S = 600.0
-"""A child is killed after so many seconds: a multiple of what the longest one takes on a busy machine."""
+"""A child is killed after this number of seconds, a multiple of the time of the longest child on a busy machine."""
 ROUTE_S = 3600.0
-"""The same of a child that places and routes."""
+"""The same for a child that places and routes."""
 
 Finished = subprocess.CompletedProcess[str]
 
 
 @contextlib.contextmanager
 def _signals(of_sigint: signal.Handlers | object) -> Iterator[None]:
-    """SIGINT has this action in here, SIGHUP the default one. A Python handler becomes the default one in a child."""
+    """Within the block, SIGINT has the given action and SIGHUP the default one. A child gets the default action in
+    place of a Python handler."""
     before = signal.signal(signal.SIGINT, of_sigint), signal.signal(signal.SIGHUP, signal.SIG_DFL)  # type: ignore[arg-type]
     try:
         yield
@@ -48,7 +49,7 @@ def started(
     stdin: IO[str] | None = None,
     ignores_sigint: bool = False,
 ) -> Iterator[subprocess.Popen[str]]:
-    """A child with its stdout and stderr in pipes, until the block ends. ``env`` replaces the environment."""
+    """Start a child with stdout and stderr in pipes, and end it with the block. ``env`` replaces the environment."""
     with _signals(signal.SIG_IGN if ignores_sigint else signal.default_int_handler):
         child = subprocess.Popen(
             command,

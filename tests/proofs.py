@@ -25,8 +25,8 @@ design.il
 
 
 def prove(component: Any, folder: Path, depth: int) -> tuple[bool, str]:
-    """Whether all assertions hold, by k-induction of that depth; and the log. A component's ``ports``, if it
-    has them, are free; of a `wiring.Component` all members are."""
+    """Return whether all assertions hold, by k-induction of depth ``depth``, and the log. The ``ports`` of a component,
+    if it has them, are free inputs; for a `wiring.Component`, all members are."""
     ports = getattr(component, "ports", None)
     (folder / "design.il").write_text(rtlil.convert(component, name="top", platform="formal", ports=ports))
     (folder / "proof.sby").write_text(SBY.format(depth=depth))

@@ -1,4 +1,4 @@
-"""A server of lutern.api.serving in a thread of the test, and calls of it that see every byte."""
+"""A server of lutern.api.serving in a thread of the test, and calls to it that see every byte."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lutern.model_ref.synthetic import chain_checkpoint, random_checkpoint
 from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 
 TIMEOUT_S = 120.0
-"""No call takes as long, even on a busy computer."""
+"""Seconds; no call takes this long, even on a busy computer."""
 
 
 SEED = 9
@@ -44,7 +44,7 @@ def make_model(folder: Path, template: str = "", alphabet: bool = False) -> lute
 
 
 def generate(model: lutern.Model, prompt: str, **options: Any) -> str:
-    """What `generate` writes."""
+    """The text of `generate`."""
     return "".join(model.generate(prompt, **options))
 
 
@@ -60,7 +60,7 @@ class Served:
     def call(
         self, method: str, path: str, fields: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any, http.client.HTTPMessage]:
-        """Status, JSON and headers of a response; ``fields`` are bytes, or become JSON."""
+        """Return status, JSON and headers of a response; ``fields`` are bytes, or are sent as JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S)
         with contextlib.closing(connection):
             body = fields if isinstance(fields, bytes | None) else json.dumps(fields).encode()
@@ -75,7 +75,7 @@ class Served:
         return answer
 
     def events(self, path: str, **fields: Any) -> list[Any]:
-        """Events of a stream, which ends with [DONE]."""
+        """Return the events of a stream, which must end with [DONE]."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S)
         with contextlib.closing(connection):
             body = json.dumps({**fields, "stream": True})

@@ -27,14 +27,14 @@ from lutern.train.options import TrainOptions
 LINE = re.compile(r"^ *(?:\$ )?(?:\S*torchrun .*)?(?:\.venv/bin/)?lutern (.*)$")
 """A line of a code block, or of a drawing in a docstring."""
 SELECTION = re.compile(r"pytest (?:-s )?((?:tests/\S+\.py\s+)+)-k\s+(\w+)")
-"""Tests of a file that are chosen by a part of their names or parameters."""
+"""Tests of a file that are selected by a part of their names or parameters."""
 NAMES: dict[str, set[str]] = {
     "--preset": {*PRESETS},
     "--board": {*BOARDS},
     "--size": {*PUBLISHED},
     "--set": {field.name for kind in (HwConfig, TrainOptions) for field in dataclasses.fields(kind)},
 }
-"""What may follow these options, unless it is in capitals and so stands for anything."""
+"""Values that these options accept; a value in capitals stands for any value."""
 SIZES = {"new": {*PUBLISHED}}
 """`lutern new --preset` takes a size of the released models."""
 FOREIGN = {
@@ -42,7 +42,7 @@ FOREIGN = {
     *("--nproc-per-node", "--no-python"),  # torchrun
     *("--cable", "--vid", "--pid", "--detect", "--alt", "--download"),  # openFPGALoader, dfu-util
 }
-"""Options of others."""
+"""Options of other programs."""
 NO_COMMANDS = ("link record ", "fail")
 """The first line of a recording, and a command that a test makes."""
 
@@ -53,7 +53,7 @@ def root() -> Any:
 
 
 def command_of(words: list[str]) -> tuple[Any, list[str]]:
-    """The command that the first words name, and the words after its name; None for no command."""
+    """The command that the first words name, and the words after its name; None if they name no command."""
     command = root()
     while words and (commands := getattr(command, "commands", None)):
         if words[0] not in commands:
@@ -73,7 +73,7 @@ def words_of(line: str) -> list[str]:
 
 
 def refused(line: str) -> str | None:
-    """Why `lutern` would not take a line, or nothing."""
+    """Why `lutern` would refuse a line, or nothing."""
     try:
         command, words = command_of(words_of(line))
     except ValueError as error:
@@ -101,7 +101,7 @@ def refused(line: str) -> str | None:
 
 
 def wrong_value(command: str, option: str, value: Any) -> str | None:
-    """Why a value of one of ``NAMES`` is none."""
+    """Why a value is not one of the accepted values in ``NAMES``."""
     allowed = SIZES.get(command, NAMES["--preset"]) if option == "--preset" else NAMES.get(option)
     if allowed is None or not isinstance(value, str) or value.isupper() or value in ("X", "..."):
         return None
@@ -110,7 +110,7 @@ def wrong_value(command: str, option: str, value: Any) -> str | None:
 
 
 def lines(text: str) -> Iterator[tuple[int, str]]:
-    """Offset and text of the `lutern ...` lines of a code block, without what is said of them after two blanks."""
+    """Offset and text of the `lutern ...` lines of a code block, without the description after two blanks."""
     joined = re.sub(r"\\\n", lambda _: "  ", text)
     start = 0
     for line in joined.splitlines(keepends=True):
@@ -209,7 +209,7 @@ def test_commands_can_be_wrong(text: str, reasons: list[str]) -> None:
 
 
 def test_lines_are_found() -> None:
-    """Of the place that the failure names."""
+    """A failure names the place of the line."""
     page = Passage(ROOT / "page.md", 1, "one\n\n```\nlutern bench\nlutern bench --bord X\n```\n")
     assert [page.place(offset) for offset, _ in wrong(page)] == ["page.md, line 5"]
     assert sum(1 for passage in passages() for _ in commands(passage)) > 200

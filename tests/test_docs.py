@@ -41,11 +41,11 @@ NAME = re.compile(rf"(?:lutern\.)?((?:{ROOMS})\.[\w.]*\w)(?:\(.*\))?")
 FRONT = re.compile(r"lutern\.([A-Za-z_]\w*)")
 """What `import lutern` offers."""
 WORD = re.compile(r"(?<![\w.:/%{}<>-])(?=\w*[a-z])(?:[A-Za-z]\w*_\w+|[A-Z][a-z0-9]+[A-Z]\w*)(?!\w|[-/%:]\w)")
-"""A name that is no word of English: with an underscore, or a capital in its middle."""
+"""A name that is not an English word: it has an underscore, or a capital in its middle."""
 SELECTION = re.compile(r"-k \w+")
-"""Part of the names of tests; tests/test_doc_commands.py looks for them."""
+"""A part of the names of tests, which tests/test_doc_commands.py checks."""
 MEMBER = re.compile(r"([A-Z]\w+)\.([a-z_]\w*)")
-"""Something of a class."""
+"""A member of a class."""
 MACHINE = re.compile(
     rf"(?<![\w/.-])(?:{'|'.join(sorted({name.partition('-')[0] for name in PRESETS} - {'tiny'}))})-x?\d\w*"
 )
@@ -58,21 +58,21 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 NAMES = {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*.*")}
 
 PLACEHOLDERS = {"boards/NAME.py", "lutern.X"}
-"""What a reader is to put another name for."""
+"""Names that a reader must replace."""
 GENERATED = re.compile(r"(?:\.\./)*(?:contributing\.md|changelog\.md|security\.md|api/\w+\.md|token\.svg)")
-"""Pages and pictures that are made with the site of the documents, and are no files."""
+"""Pages and pictures that are made with the site of the documents, and are not files of the repository."""
 FOREIGN = {
     *("peripheral_reset", "peripheral_aresetn", "proc_sys_reset"),  # Vivado
     *("uio_pdrv_genirq", "save_to_disk", "weight_quant", "memory_libmap"),  # Linux, datasets, the published code, yosys
     *("feather_serial", "n_extrst"),  # pins in the files of others
     *("c_gate", "m_axi0_araddr", "tap_codes"),  # a formula; ports whose names are put together
 }
-"""Names of others, and those that are put together."""
+"""Names of other projects, and names that are composed in the code."""
 FORMULA = re.compile(r"\w{1,2}_\w{1,2}")
 
 
 def is_there(name: str) -> bool:
-    """Whether a dotted name is a folder, a module, or is followed through one by words that its file has."""
+    """Whether a dotted name is a folder or a module, or a module followed by words that its file contains."""
     parts = name.split(".")
     for count in range(len(parts), 0, -1):
         place = ROOT.joinpath(*parts[:count])
@@ -84,7 +84,7 @@ def is_there(name: str) -> bool:
 
 
 def unknown(code: str) -> Iterator[str]:
-    """What a text between backticks names that the code does not have."""
+    """Names in a text between backticks that the code does not have."""
     if code in PLACEHOLDERS:
         return
     if FILE.fullmatch(code) and code not in NAMES:
@@ -111,12 +111,12 @@ def headings(page: Path) -> list[str]:
 
 
 def anchor(heading: str) -> str:
-    """The anchor that a heading gets where the page is shown."""
+    """The anchor of a heading on the shown page."""
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 def missing(passage: Passage) -> Iterator[tuple[int, str]]:
-    """Offset, and what a passage names that does not exist."""
+    """Offset and name of everything that a passage names and that does not exist."""
     checks: tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...] = (
         (PATH, lambda path: path in PLACEHOLDERS or bool(GENERATED.fullmatch(path)) or (ROOT / path).exists()),
         (MACHINE, lambda name: name in PRESETS),
@@ -172,7 +172,7 @@ def test_links() -> None:
 
 
 def test_every_page_is_linked() -> None:
-    """From README, another page or the site's list of pages."""
+    """Every page is linked from README, another page or the site's list of pages."""
     lists = [*PAGES, *ROOT.glob("mkdocs.yml")]
     for page in sorted((ROOT / "docs").rglob("*.md")):
         others = (path for path in lists if path != page)

@@ -27,7 +27,7 @@ def shown(command: str) -> list[str]:
 
 @pytest.mark.parametrize("command", QUICK)
 def test_quick_commands(command: str) -> None:
-    """Spaces may differ, since the page is wider than a terminal; rows of the terminal's tables are left out."""
+    """Spaces may differ, because the page is wider than a terminal; rows of the terminal's tables are not compared."""
     done = lutern(*shlex.split(command)[1:])
     printed = " ".join((done.stdout + done.stderr).split())
     lines = shown(command)
@@ -39,7 +39,7 @@ def test_quick_commands(command: str) -> None:
 
 
 def test_ten_lines_of_python() -> None:
-    """The front door in ten lines: the integer model, the gateware, and estimates."""
+    """The ten lines of Python use the integer model, the gateware, and estimates."""
     (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     assert len(code.splitlines()) <= 10
     compile(code, "docs/first-ten-minutes.md", "exec")

@@ -1,4 +1,4 @@
-"""A folder imports only what it may, read from the syntax trees: the layers of Lutern, and the declared packages."""
+"""A folder imports only its allowed layers of Lutern and the declared packages, as the syntax trees show."""
 
 import ast
 import re
@@ -87,12 +87,12 @@ def is_inside(name: str, allowed: str) -> bool:
 
 
 def is_module(name: str) -> bool:
-    """Whether a dotted name is a file of Lutern, not a folder and not something inside a file."""
+    """Whether a dotted name is a file of Lutern, and neither a folder nor a name inside a file."""
     return (ROOT / Path(*name.split(".")[1:])).with_suffix(".py").is_file()
 
 
 def violations(source: str, package: str) -> list[str]:
-    """What a module of `package`, such as "lutern.hw" or "tests", imports and may not."""
+    """Forbidden imports of a module of `package`, such as "lutern.hw" or "tests"."""
     folder, *family = package.removeprefix("lutern.").split(".")
     if folder == "hw" and family:
         of_ours = [package, *(f"lutern.{part}" for part in (*FAMILIES[family[0]], *LAYERS["hw"]))]
@@ -139,7 +139,7 @@ def test_folder_imports_only_what_it_may(folder: str) -> None:
 
 
 def test_every_folder_has_a_layer() -> None:
-    """A package that is added to pyproject.toml and not to the table above would go unchecked."""
+    """Every package has a layer: one that is in pyproject.toml but not in the table above would not be checked."""
     packages = PROJECT["tool"]["setuptools"]["packages"]
     assert {name.split(".")[-1 if name == "lutern" else 1] for name in packages} == set(LAYERS)
     assert {name.removeprefix("lutern.hw.") for name in packages if name.startswith("lutern.hw.")} == set(FAMILIES)

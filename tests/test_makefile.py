@@ -1,4 +1,5 @@
-"""The Makefile's help names every target, and a path that cannot work is refused in one sentence."""
+"""The Makefile's help names every target, and targets that cannot work in a path with a space refuse it in one
+sentence."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ NO_SOURCES = shutil.ignore_patterns("__pycache__", "*.egg-info", "sim_build", "*
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what a wheel is made of: setuptools builds in the source tree and leaves its products there."""
+    """A copy of the sources of a wheel, because setuptools builds in the source tree and leaves its products there."""
     folder = tmp_path_factory.mktemp("sources")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
@@ -32,7 +32,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def source_files(sources: Path) -> set[str]:
-    """Every file of every folder, taken down before the wheel is built."""
+    """Every file of every folder, listed before the wheel is built."""
     paths = [path for name in FOLDERS for path in (sources / name).rglob("*") if path.is_file()]
     return {str(path.relative_to(sources)) for path in paths}
 

@@ -35,14 +35,14 @@ def test_thread():
 
 @pytest.fixture
 def _ignored_sigint() -> Iterator[None]:
-    """As a shell without job control starts a background job."""
+    """Ignore SIGINT, like a background job of a shell without job control."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 def alive(pid: int) -> bool:
-    """Whether there is such a process, and it is no zombie."""
+    """Whether the process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -74,7 +74,7 @@ def test_a_child_without_ctrl_c() -> None:
 
 
 def test_a_child_that_takes_too_long() -> None:
-    """Its own child, which keeps its pipes open, goes with it."""
+    """Its own child, which keeps the pipes open, is killed, too."""
     with processes.started([sys.executable, "-c", f"{LEAVE_A_CHILD}\n{WAIT}"]) as child:
         assert child.stdout is not None
         grandchild = int(child.stdout.readline())
@@ -93,7 +93,7 @@ def test_nothing_outlives_a_child() -> None:
 
 @pytest.mark.parametrize("kind", ["child", "thread"])
 def test_a_test_that_hangs(kind: str, tmp_path: Path) -> None:
-    """One that waits for a child fails, and the next one runs. One that waits for itself ends everything."""
+    """A test that waits for a child fails, and the next test runs. A test that waits for itself ends the whole run."""
     tests = Path(__file__).parent
     shutil.copy(tests / "processes.py", tmp_path)
     text = (tests / "conftest.py").read_text()

@@ -1,4 +1,4 @@
-"""What hosts of repositories read: workflows, forms, citation and changelog fit their schemas and the project."""
+"""Files that repository hosts read: workflows, forms, citation and changelog fit their schemas and the project."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TARGETS = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), r
 
 
 def complaints(schema: str, files: list[Path]) -> str:
-    """What the checker says of files that do not fit a schema that it brings along; nothing of those that do."""
+    """The checker's complaints about files that do not fit one of its schemas; empty if all fit."""
     done = run([sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *files])
     return "" if done.returncode == 0 else done.stdout + done.stderr
 

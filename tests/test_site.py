@@ -1,4 +1,5 @@
-"""The site of `make docs`: it is built without a warning, shows what it should, and fetches nothing from elsewhere."""
+"""The site of `make docs`: it is built without a warning, has its pages and pictures, and loads nothing from other
+servers."""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ def test_sections_of_functions_stay() -> None:
 
 @pytest.mark.slow
 def test_site(tmp_path: Path) -> None:
-    """Strict: a link that leads nowhere, or a page that is named nowhere, ends the build."""
+    """The build is strict: a broken link, or a page that no list names, ends it."""
     assert run(["make", "build/typing/lutern/__init__.py"], cwd=ROOT).returncode == 0
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", tmp_path / "site"]
     done = run(command, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})

@@ -1,4 +1,4 @@
-"""A simulated board that notes what its memories have counted, every some cycles."""
+"""A simulated board that notes the counts of its memories at regular cycles."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from lutern.sim.port_memory import WordCounts
 
 
 class Watch(SimulatedBoard):
-    """Notes the ``counts`` of each memory every ``note_every`` cycles, unless that is 0. Of several bases the first."""
+    """Notes the ``counts`` of each memory every ``note_every`` cycles, unless this is 0. It must be the first of
+    several base classes."""
 
     note_every = 0
 
     def counts(self) -> list[WordCounts]:
-        """What each memory has counted."""
+        """The counts of each memory."""
         return [self.word_counts()]
 
     def forget(self) -> None:
-        """No notes any more."""
+        """Drop all notes."""
         self.note_every = 0
         self._notes: list[tuple[int, list[WordCounts]]] = []
 
@@ -38,7 +39,7 @@ class Watch(SimulatedBoard):
         return waiting
 
     def between(self, begin: int, end: int) -> list[WordCounts]:
-        """What each memory counted between two cycles, or some cycles earlier."""
+        """The counts of each memory between two cycles, from the last notes before them."""
         first, last = (self._until(cycle) for cycle in (begin, end))
         return [after - before for before, after in zip(first, last, strict=True)]
 
@@ -48,7 +49,7 @@ class Watch(SimulatedBoard):
     def run_watched(
         self, machine: Machine, feeds: Sequence[Feed], count: int, every: int = 1
     ) -> tuple[Run, NDArray[np.int64]]:
-        """A run with notes, and the cycle of its tokens' last writes of h, [count]."""
+        """Run with notes; return the run, and the cycles of the last write of h of each token, [count]."""
         self.record("h")
         self.taps("h", clear=True)
         self.note_every = every

@@ -56,7 +56,7 @@ def machine(model: lutern.Model) -> Iterator[lutern.Machine]:
 
 
 def test_every_name_is_there() -> None:
-    """Those that the type checker sees are those that are looked up, and each has a text that describes it."""
+    """The type checker sees the same names as a look-up at run time, and each name has a docstring."""
     tree = ast.parse((ROOT / "lutern" / "__init__.py").read_text())
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
     seen = {name.asname for node in block.body if isinstance(node, ast.ImportFrom) for name in node.names}
@@ -85,7 +85,7 @@ def test_nothing_is_imported_before_it_is_needed(statement: str, wanted: tuple[s
 
 
 def test_the_door_itself_imports_nothing(tmp_path: Path) -> None:
-    """Not even NumPy, nor a package of Lutern."""
+    """It imports neither NumPy nor a package of Lutern."""
     done = run_python("import lutern, sys; print('numpy' in sys.modules, lutern.LuternError.__name__)", cwd=tmp_path)
     assert done.stdout == "False LuternError\n", done.stderr
 
@@ -107,7 +107,7 @@ def test_a_machine_writes_what_the_integer_model_writes(model: lutern.Model, mac
 
 
 def test_several_texts(model: lutern.Model, machine: lutern.Machine) -> None:
-    """Each is that of its prompt alone, with its own seed."""
+    """Each text equals that of its prompt alone, with its own seed."""
     prompts, texts = ["ab", "the cat", "c"], ["", "", ""]
     for which, piece in machine.generate_all(prompts, tokens=5, temperature=0.8, seed=2):
         texts[which] += piece
@@ -128,7 +128,7 @@ def test_logits(model: lutern.Model, machine: lutern.Machine) -> None:
 
 
 def test_a_talk(model: lutern.Model, machine: lutern.Machine) -> None:
-    """Its turns are one text, of which only what is new is fed; one that is broken off is fed again."""
+    """The turns are one text, and only new tokens are fed; a turn that was broken off is fed again."""
     whole = machine.talk(tokens=4, temperature=0)
     answers = ["".join(whole.say(turn)) for turn in ("ab", "c")]
     both = "".join(model.generate(f"ab{answers[0]}c", tokens=4, temperature=0))
@@ -150,7 +150,7 @@ def test_a_talk_counts_what_it_fed(model: lutern.Model) -> None:
 
 
 def test_stops(tmp_path: Path) -> None:
-    """Of a model that writes the alphabet."""
+    """The model writes the alphabet, so the end is known."""
     numbers = list(range(1, 27))
     save_checkpoint(tmp_path / "m", CONFIG, chain_checkpoint(CONFIG, dict(pairwise(numbers)), SEED).tensors)
     (tmp_path / "m" / "tokenizer.json").write_text(Tokenizer(character_tokenizer(LETTERS)).to_json())
@@ -254,7 +254,7 @@ def test_verilog() -> None:
     ],
 )
 def test_what_a_user_can_mend(call: str, sentence: str, model: lutern.Model, request: pytest.FixtureRequest) -> None:
-    """At once, before anything is iterated, compiled or opened."""
+    """The error is raised at the call, before anything is iterated, compiled or opened."""
     machine = request.getfixturevalue("machine") if call.startswith("machine.") else None
     with pytest.raises(lutern.LuternError, match=f"^{sentence}"):
         eval(call, {"lutern": lutern, "model": model, "machine": machine})

@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_code_runs(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """From top to bottom, as one program; of a build only the call is tried."""
+    """The code runs from top to bottom, as one program; of a build, only the call is checked."""
     called = []
     signature = inspect.signature(lutern.build)
 
@@ -61,7 +61,7 @@ def test_the_code_runs(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 def test_every_name_is_on_the_page() -> None:
-    """Of the package, and of each class that it hands out."""
+    """These are the names of the package, and of each class of which it gives objects."""
     quoted = set(re.findall(r"\w[\w.]*", " ".join(re.findall(r"`([^`]+)`", PROSE))))
     assert {f"lutern.{name}" for name in lutern.__all__} <= quoted
     for kind in (lutern.Model, lutern.Machine, lutern.Figures, lutern.Token, lutern.Talk, lutern.Build):

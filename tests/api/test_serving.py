@@ -30,7 +30,7 @@ def server(model: lutern.Model) -> Iterator[Served]:
 
 
 def load_test(server: Served, wanted: Callable[[int], str]) -> None:
-    """All clients at once, half of them reading events: nothing is lost, every text is the one that is wanted."""
+    """All clients ask at once, and half of them read events: nothing is lost, and every text is the expected one."""
     start = threading.Barrier(CLIENTS)
 
     def client(which: int) -> str:
@@ -109,7 +109,7 @@ def test_a_stream(server: Served, model: lutern.Model) -> None:
 
 
 def test_where_a_text_ends(tmp_path: Path) -> None:
-    """Ahead of a stop text, which is never sent in part, or with so many tokens."""
+    """It ends before a stop text, no part of which is ever sent, or after the wanted number of tokens."""
     with served(Service(make_model(tmp_path / "m", alphabet=True))) as server:
         answer = server.complete(prompt="ab", max_tokens=20, temperature=0, stop="hi")
         assert answer["choices"][0]["text"] == "cdefg" and answer["choices"][0]["finish_reason"] == "stop"
@@ -119,7 +119,8 @@ def test_where_a_text_ends(tmp_path: Path) -> None:
 
 
 def test_a_chat(server: Served, model: lutern.Model) -> None:
-    """Messages go through the model's template; text parts are joined, and what a client sends back is taken."""
+    """Messages go through the model's template; parts of text are joined, and an answer that a client sends back is
+    accepted."""
     messages: list[dict[str, Any]] = [
         {"role": "system", "content": "be brief"},
         {"role": "user", "content": [{"type": "text", "text": "who "}, {"type": "text", "text": "is it"}]},
@@ -168,14 +169,14 @@ def test_many_clients(model: lutern.Model) -> None:
 
 
 def text_of(model: lutern.Model, which: int) -> str:
-    """What client ``which`` of the load test is to get."""
+    """The text that client ``which`` of the load test must get."""
     options: dict[str, Any] = KINDS[which % 4]
     return generate(model, PROMPTS[which % len(PROMPTS)], tokens=TOKENS, seed=which, **options)
 
 
 @pytest.mark.slow
 def test_many_clients_on_a_board(model: lutern.Model) -> None:
-    """Whose passes they share: a machine with four streams takes fewer than one a token."""
+    """Clients share the passes of the board: a machine with four streams takes less than one pass a token."""
     machine = lutern.preset("tiny").with_(name="tiny-four", streams=4, max_state=512, counters=True)
     with model.simulate(machine) as board, served(Service(model, board)) as server:
         runs, run = list[int](), board.session.run

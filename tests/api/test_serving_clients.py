@@ -1,4 +1,4 @@
-"""A server of the OpenAI API: clients that go away, do not read or do not send hold nobody up."""
+"""A server of the OpenAI API: clients that go away, do not read or do not send delay no other client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The thread that runs the machine: the queue, who goes away, what fails, and its end."""
+"""The thread that runs the machine: its queue, texts that are given up, failures, and its end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOKENIZER = Tokenizer(character_tokenizer(" abcdefghijklmnopqrstuvwxyz"))
 
 
 class Held(GoldenSession):
-    """The integer model, which computes only while ``gate`` is set; ``failure`` is raised in a run's place."""
+    """The integer model, which computes only while ``gate`` is set; ``failure`` is raised instead of a run."""
 
     def __init__(self, weights: IntegerWeights) -> None:
         super().__init__(weights, 2, 2)
@@ -39,7 +39,7 @@ class Held(GoldenSession):
 
 
 class Asked:
-    """A text that was asked for: its ticket, and what was heard of it."""
+    """A text that was requested: its ticket, and the events that were received for it."""
 
     def __init__(self, tokens: int = 5) -> None:
         self.heard: list[Update] = []
@@ -82,7 +82,7 @@ def refusal(engine: Engine, *asked: Asked) -> ApiError:
 
 
 def test_more_than_the_queue_holds_is_refused(engine: Engine, machine: Held) -> None:
-    """All texts of a request or none; there is room again when others have ended."""
+    """A request is accepted or refused with all of its texts; there is room again when others have ended."""
     asked = [Asked() for _ in range(4)]
     engine.submit([one.ticket for one in asked[:3]])
     error = refusal(engine, Asked(), Asked())
@@ -100,7 +100,7 @@ def test_more_than_the_queue_holds_is_refused(engine: Engine, machine: Held) -> 
 
 
 def test_texts_that_nobody_waits_for(engine: Engine, machine: Held) -> None:
-    """In flight, and waiting: neither runs on, and another takes the place."""
+    """A text in flight and a text that waits are both stopped, and another one takes the place."""
     asked = [Asked(1000) for _ in range(4)]
     engine.submit([one.ticket for one in asked])
     until(lambda: machine.gate.is_set() or not engine._inbox)
@@ -131,7 +131,7 @@ def test_texts_that_nobody_waits_for(engine: Engine, machine: Held) -> None:
 def test_a_machine_that_fails(
     engine: Engine, machine: Held, failure: Exception, status: int, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Those that are there hear it, and the next one is answered."""
+    """The present texts get the error, and the next text is answered."""
     asked = [Asked() for _ in range(4)]
     machine.failure.append(failure)
     engine.submit([one.ticket for one in asked])
@@ -162,7 +162,7 @@ def test_repairs_are_said_once(machine: Held, caplog: pytest.LogCaptureFixture) 
 
 
 def test_the_end(weights: IntegerWeights) -> None:
-    """Texts on their way hear it; later ones are refused."""
+    """Texts in flight are told; later ones are refused."""
     machine = Held(weights)
     engine = Engine(machine, 2)
     engine.start()

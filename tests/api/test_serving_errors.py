@@ -156,7 +156,8 @@ def test_a_key(model: lutern.Model) -> None:
 
 
 def test_a_machine_that_fails(model: lutern.Model) -> None:
-    """With a status where nothing was sent, with an event where the answer had begun; later ones are answered."""
+    """A request without any answer so far gets a status; an answer that had begun gets an event. Later requests are
+    answered."""
     service = Service(model)
     machine = service.engine._batch._machine
     run = machine.run

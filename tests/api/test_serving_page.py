@@ -20,7 +20,7 @@ PROMPT = "once upon a time"
 
 
 def test_nothing_comes_from_elsewhere() -> None:
-    """No address of another server, no style or script in the page itself, which its policy would refuse."""
+    """The page has no address of another server, and no inline style or script, which its policy would refuse."""
     for path in PAGE.iterdir():
         text = path.read_text()
         addresses = re.findall(r"https?://[^\s\"']+", text)
@@ -59,7 +59,7 @@ def text_of(page: Browser, element: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1200, 360])
 def test_a_text(server: Served, page: Browser, tmp_path: Path, width: int) -> None:
-    """Written as `generate` writes it; nothing is wider than the window."""
+    """The page shows the text of `generate`, and nothing is wider than the window."""
     page.size(width, 900)
     page.open(server.address)
     page.until("document.getElementById('model').textContent === 'demo-small, integer model'")

@@ -30,7 +30,7 @@ from lutern.sim.axi_board import AxiBoard
 from processes import lutern
 
 CONFIG = preset("axi-x128").with_(memory_ports=2, memory_words=1 << 23, top_k=0)
-"""As in tests/sim/test_axi_board.py, so that it is compiled once."""
+"""The machine of tests/sim/test_axi_board.py, so that it is compiled only once."""
 BASES = (0x21000, 0x3000)
 PLACE = f"axi:/dev/uio9@{BASES[0]:#x},{BASES[1]}"
 MODEL = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
@@ -40,7 +40,8 @@ SEED = 9
 
 
 class Registers:
-    """Those of a simulated board. ``memory``: a file whose words the machine has, as the bus has those of a DRAM."""
+    """The registers of a simulated board. ``memory``: a file with the words that the machine reads, in place of a DRAM
+    on the bus."""
 
     memory: Path | None = None
     words = 0
@@ -73,7 +74,7 @@ def whole() -> Iterator[AxiBoard]:
 
 @pytest.fixture
 def machine(whole: AxiBoard, monkeypatch: pytest.MonkeyPatch) -> Registers:
-    """An empty one at /dev/uio9."""
+    """An empty machine at /dev/uio9."""
     whole.poke(0, np.zeros((1 << 14, CONFIG.word_bytes), np.uint8))
     whole.reset()
     registers = Registers(whole)
@@ -100,7 +101,7 @@ def command(*arguments: str | Path) -> Result:
 
 
 def test_text_by_the_front_and_the_back_door(machine: Registers, folder: Path, tmp_path: Path) -> None:
-    """The text is the integer model's, and the words that the machine has are the same."""
+    """The text is the integer model's, and both ways give the machine the same words."""
     weights = integer_weights(load_checkpoint(folder))
     tokens = [token for token, _ in generate(GoldenSession(weights), [1, 2], TOKENS, Sampling(0.9, seed=4))]
     expected = "ab" + "".join(LETTERS[token] for token in tokens) + "\n"
@@ -124,7 +125,7 @@ def test_text_by_the_front_and_the_back_door(machine: Registers, folder: Path, t
 
 
 def test_selftest_and_cycles(machine: Registers, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A memory is used no further than it is said to go."""
+    """No word beyond the stated end of a memory is used."""
     passed = [
         f"pass  link    protocol version {PROTOCOL_VERSION}, machine axi-x128, 300 MHz, AXI4-Lite",
         "pass  memory  300 words of 16 bytes, and their complements, written and read back",

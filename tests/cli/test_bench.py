@@ -39,7 +39,7 @@ def no_build(tmp_path: Path) -> str:
 
 
 def test_formats(model: Path, no_build: str) -> None:
-    """The same figures in every format, and again."""
+    """Every format has the same figures, and so has a second run."""
     arguments = ("--preset", "tiny", "--model", str(model), "--prompts", "2", "--format")
     found = [run(*arguments, form, LUTERN_CACHE=no_build) for form in ("json", "csv", "md")]
     assert all(done.returncode == 0 for done in found), [done.stderr for done in found]

@@ -29,7 +29,7 @@ from lutern.sim.pty_board import PtyBoard
 SEED = 5
 MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
 FOUR = preset("tiny").with_(name="tiny-four", streams=4, max_state=512)
-"""With counters the machine of tests/measure/test_cycles.py."""
+"""The machine of tests/measure/test_cycles.py, with counters."""
 
 
 @pytest.fixture
@@ -79,7 +79,8 @@ def test_at_a_port(folder: Path) -> None:
 
 
 def test_what_a_session_refuses() -> None:
-    """Nothing counted yet, a machine without counters, more layers than there are rows, too many streams."""
+    """It refuses counters before a run, a machine without counters, more layers than the table has rows, and too many
+    streams."""
     config = FOUR.with_(counters=True)
     program = lay_out(integer_weights(random_checkpoint(MODEL, SEED)), config)
     with SimulatedBoard(Top(config)) as board:

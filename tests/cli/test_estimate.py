@@ -21,7 +21,7 @@ def run(*arguments: str) -> Finished:
 
 
 def memory_bytes(config: HwConfig) -> int:
-    """Of the released 370M's program."""
+    """The bytes of the program of the released 370M."""
     return program_sizes(PUBLISHED["370m"], config).words * config.word_bytes
 
 
@@ -73,7 +73,8 @@ def test_the_table() -> None:
 
 
 def test_machines_with_axi() -> None:
-    """A row a machine, model and number of streams; nine rates, of which a third is a third; what they are is said."""
+    """There is a row for each machine, model and number of streams. The rate at a third of the clock is a third of the
+    rate, and the output says how good the rates are."""
     done = run("--axi", "--format", "md")
     assert done.returncode == 0, done.stderr
     lines = markdown(done.stdout)
@@ -166,7 +167,7 @@ def test_bad_input(arguments: tuple[str, ...], sentence: str) -> None:
 
 
 def test_narrow_embeddings_of_a_size() -> None:
-    """370M in 128 MiB: not with 16 bits, which says that 12 would do, and with 12."""
+    """370M does not fit into 128 MiB with 16 bits, and the message says that 12 bits fit; with 12 bits it fits."""
     machine = ("--size", "370m", "--preset", "stream-x64", "--set", f"memory_words={1 << 24}")
     wide, narrow = run(*machine), run(*machine, "--embedding-bits", "12")
     over = memory_bytes(preset("stream-x64")) - (1 << 27)

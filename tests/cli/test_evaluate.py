@@ -62,7 +62,8 @@ def test_image_has_integer_figures_only(folder: Path, tmp_path: Path) -> None:
 
 
 def test_few_characters(folder: Path, tmp_path: Path) -> None:
-    """Case C14: a short text is cut into few streams, and its figures come with a warning, for programs beside them."""
+    """Case C14: a short text is cut into few streams, and its figures come with a warning; in formats for programs, the
+    warning is on standard error."""
     (tmp_path / "text.txt").write_text(TEXT)
     done = run(str(folder), str(tmp_path / "text.txt"), "--whole")
     warning = f"warning: {len(TEXT) - 1:,} characters are few: figures of a similar text may differ by tenths of a bit."
@@ -74,7 +75,8 @@ def test_few_characters(folder: Path, tmp_path: Path) -> None:
 
 
 def test_characters_and_tokens_are_told_apart() -> None:
-    """Tokens of two characters: half as many tokens as characters, each stream's first left out of both."""
+    """A token has two characters, so there are half as many tokens as characters; both leave out the first token of
+    each stream."""
     library = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={"a": 0, "b": 1, "ab": 2}, merges=[("a", "b")]))
     library.decoder = tokenizers.decoders.Fuse()
     tokenizer = Tokenizer(library)

@@ -126,7 +126,7 @@ def test_model_too_large_for_the_board(folder: Path) -> None:
 
 
 def test_no_compiler(folder: Path, tmp_path: Path) -> None:
-    """Nothing is left in the cache either."""
+    """The command is refused, and nothing is left in the cache."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for name in ("make", "perl"):

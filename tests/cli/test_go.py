@@ -1,4 +1,4 @@
-"""Each board's machine has a model that fits, builds that cannot fit are refused, `lutern go` joins the steps."""
+"""Each board's machine has a model that fits; builds that cannot fit are refused; `lutern go` runs all steps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(*arguments: str) -> Any:
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_the_default_model_of_a_board(name: str) -> None:
-    """Case C2: the board's own machine fits its chip, and holds the model that is taken where none is given."""
+    """Case C2: the board's own machine fits its chip, and holds the model that is taken if none is given."""
     config = BOARDS[name].config()
     assert not chip_lacks(config, BOARDS[name])
     chosen = largest_shipped(config)
@@ -64,7 +64,8 @@ class Chip:
 
 @pytest.mark.parametrize("command", [generate, cycles])
 def test_the_model_that_a_board_gets(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Case C2: without --model, the largest that the chip at the port holds; with it, the one that is named."""
+    """Case C2: without --model, the board gets the largest model that the chip at the port holds; with it, the named
+    one."""
     monkeypatch.setattr(command, "open_machine", lambda *_, **__: Chip())
     words = [command.__name__.rpartition(".")[2], "--on", Chip.where]
     words += ["--prompt", "once"] if command is generate else []
@@ -73,7 +74,7 @@ def test_the_model_that_a_board_gets(command: Any, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_build_that_cannot_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Case C10: refused by the estimate, before anything is made."""
+    """Case C10: the estimate refuses it, before anything is made."""
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(build, "build_bitstream", lambda *_, **__: pytest.fail("it was begun"))
@@ -101,7 +102,7 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_machines_that_were_never_routed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A preset of the table of bitstreams says nothing; any other, and every changed one, does."""
+    """A preset of the table of bitstreams prints no note; any other preset, and every changed one, prints it."""
     monkeypatch.chdir(tmp_path)
 
     def stop(*_: Any, progress: Any, **__: Any) -> None:
@@ -139,7 +140,7 @@ def test_where_a_bitstream_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Build, program, selftest, generate, in that order, with the port that there is."""
+    """The steps build, program, selftest and generate run in this order, with the only port."""
     calls: list[tuple[Any, ...]] = []
     for name in ("build", "program", "selftest"):
         monkeypatch.setattr(go, name, lambda *words, name=name: calls.append((name, *words)))

@@ -1,4 +1,4 @@
-"""`lutern inject`: what it refuses; tests/measure/inject/test_campaigns.py has what it finds."""
+"""`lutern inject`: what it refuses. What campaigns find is in tests/measure/inject/test_campaigns.py."""
 
 import pytest
 from typer.testing import CliRunner

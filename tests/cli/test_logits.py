@@ -150,7 +150,7 @@ def test_a_failure_leaves_the_old_file(tokens: Path, tmp_path: Path) -> None:
 
 
 def test_a_full_disk(tokens: Path, tmp_path: Path) -> None:
-    """A process that writes into a mapping of a file ends there with SIGBUS; here it is one sentence."""
+    """On a full disk, a process that writes into a mapped file gets SIGBUS; the command prints one sentence instead."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))
     try:

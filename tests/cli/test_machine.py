@@ -19,7 +19,7 @@ from lutern.hw.presets import PRESETS
 from lutern.model_ref.errors import LuternError
 
 NO_MACHINE = {"new"}
-"""Commands whose --preset was of something else."""
+"""Commands whose --preset once had another meaning."""
 
 
 OF_BOARD = ["--board", "ulx3s-85f"]
@@ -49,7 +49,7 @@ def run(*arguments: object) -> str:
 
 
 def test_estimate_with_more_rows() -> None:
-    """Case C4: depths follow, so that more lanes of the same weights are no more block RAMs."""
+    """Case C4: depths follow, so that more lanes for the same weights need no more block RAMs."""
     text = run("estimate", "--set", "rows=32")
     config = choose_machine("sim-64", ["rows=32"]).config
     assert f"demo on {config.name}: " in text and f"machine: {config.name} (sim-64 with rows=32)" in text
@@ -74,7 +74,8 @@ def test_verilog_of_a_derived_machine() -> None:
 
 
 def test_chips_of_machines_that_were_built_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A board is recognised by the manifests of kept builds, whichever machine they are of; damaged ones are none."""
+    """A board is recognised by the manifests of kept builds, whatever their machine is; damaged manifests are
+    ignored."""
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
     (tmp_path / "builds").mkdir()
     built = choose_machine("resident-25f", ["rows=4"]).config.with_(debug_tap=False, cells="ecp5")

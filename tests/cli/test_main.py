@@ -1,4 +1,5 @@
-"""What a user can mend ends with one sentence and status 1, Ctrl-C with 130 and silence, a defect with a traceback."""
+"""An error that a user can mend ends with one sentence and status 1, Ctrl-C with silence and 130, a defect with a
+traceback."""
 
 import errno
 import os
@@ -83,7 +84,7 @@ def test_signal_while_a_command_is_imported(module: str, name: str, status: int,
 
 
 def test_ctrl_c_again_and_again(tmp_path: Path) -> None:
-    """While the first one's files are removed, and while the process ends."""
+    """Further Ctrl-C come while the first one removes files, and while the process ends."""
     statement = """
     import atexit, os, signal, time
     def again() -> None:
@@ -100,7 +101,7 @@ def test_ctrl_c_again_and_again(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_that_is_ignored(tmp_path: Path) -> None:
-    """As of a command that a shell started in the background; SIGTERM ends it still."""
+    """A shell starts a command in the background with Ctrl-C ignored; SIGTERM still ends it."""
     program = PROGRAM.format(
         """
     import os, signal

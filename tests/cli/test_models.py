@@ -103,7 +103,8 @@ def test_new(tmp_path: Path) -> None:
 
 
 def test_what_is_read_otherwise_is_said_once_and_carried_on(folder: Path, tmp_path: Path) -> None:
-    """A prefix and ternary weights: on standard error of every command, and in inspect, of the image too."""
+    """A prefix and ternary weights are reported on standard error of every command, and in inspect, also for the
+    image."""
     model = load_checkpoint(folder / "model")
     tensors = dict(model.tensors)
     for name in CONFIG.projections:

@@ -1,4 +1,4 @@
-"""Numbers on the command line: what is outside of an option's range is refused in one sentence before any work."""
+"""Numbers on the command line: one outside of an option's range is refused in one sentence before any work."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_sentences(arguments: tuple[str, ...], sentence: str) -> None:
     as_int=st.booleans(),
 )
 def test_any_range(least: int, size: int, value: float, as_int: bool) -> None:
-    """What is in the range passes, what is not is refused with the option's name and the range."""
+    """A number in the range passes; any other is refused with the option's name and the range."""
     if as_int and math.isfinite(value):
         value = int(value)
     if math.isfinite(value) and least <= value <= least + size:

@@ -1,4 +1,4 @@
-"""What a user gave is printed as it is, and read as UTF-8; what whole processes do is in test_surroundings."""
+"""Text that a user gave is printed unchanged and read as UTF-8; test_surroundings tests whole processes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lutern.model_ref.errors import LuternError
 PIECES = st.sampled_from(
     ["[red]", "[/red]", "[bold", "]", "\\[", ":bus:", ":a:", "[link=x]", "1234", "'x'", "/a b/", "é"]
 )
-"""What markup, emoji and the highlighter of numbers would each change."""
+"""Texts that markup, emoji or the highlighter of numbers would change."""
 TEXTS = st.lists(PIECES | st.text("abc[]:\\/", max_size=5), min_size=1).map("".join)
 
 
 @settings(derandomize=True, deadline=None)
 @given(TEXTS)
 def test_any_text_is_printed_as_it_is(text: str) -> None:
-    """By itself, and as heading, title and cell of a table."""
+    """It is printed alone, and as heading, title and cell of a table."""
     file = io.StringIO()
     console = plain_console(file=file, width=10_000, force_terminal=True, color_system="truecolor")
     table = Table(title=text)
@@ -38,7 +38,7 @@ def test_any_text_is_printed_as_it_is(text: str) -> None:
 @settings(derandomize=True, deadline=None)
 @given(st.binary(max_size=12) | st.text(st.characters(codec="utf-8"), max_size=12).map(str.encode))
 def test_any_text_of_the_command_line(raw: bytes) -> None:
-    """UTF-8 comes through; else the first byte that is wrong is named."""
+    """UTF-8 passes; otherwise the first wrong byte is named."""
     try:
         expected = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -52,7 +52,7 @@ def test_any_text_of_the_command_line(raw: bytes) -> None:
 @settings(derandomize=True, deadline=None)
 @given(st.text(max_size=30))
 def test_any_sentence_is_safe_for_a_terminal(text: str) -> None:
-    """Characters that a terminal obeys, or that turn the order of others around, are spelled; all else stays."""
+    """Characters that control a terminal, or reverse the order of others, are printed as escapes; all others stay."""
     shown = printable(text)
     assert all(character in "\n\t\xa0" or character.isprintable() for character in shown)
     assert printable("a\u202eb\x1b[2J\udc80é") == "a\\u202eb\\x1b[2J\udc80é"
@@ -63,7 +63,8 @@ def test_any_sentence_is_safe_for_a_terminal(text: str) -> None:
 @settings(derandomize=True, deadline=None)
 @given(st.text(st.characters(codec="utf-8"), max_size=20), st.sampled_from(["ascii", "latin-1", "cp1252", "utf-8"]))
 def test_any_encoding(text: str, encoding: str) -> None:
-    """What the encoding has is written, ours is spelled, and the rest is refused by its number."""
+    """Characters of the encoding are written, our own others are spelled in ASCII, and the rest is refused by its
+    number."""
     raw = io.BytesIO()
     output = Output(raw, encoding, ERRORS, newline="")
     lacking = [character for character in text if character.encode(encoding, "replace") == b"?" != character.encode()]

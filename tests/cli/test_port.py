@@ -1,4 +1,5 @@
-"""`lutern generate --on` and `lutern selftest` at the port of the simulated board, the bit-level line included."""
+"""`lutern generate --on` and `lutern selftest` at the port of the simulated board, whose line is simulated bit by
+bit."""
 
 from __future__ import annotations
 
@@ -39,9 +40,10 @@ from processes import Finished, finish, lutern, run, started
 
 CONFIG = preset("tiny")
 WITHOUT_WEIGHTS = preset("host").with_(memory_words=1024, max_width=64, max_state=128, max_vocab=64)
-"""What a board may change of a preset, it may; as tests/sim/test_host_line.py has it: one build for both."""
+"""The preset with changes that a board may make; tests/sim/test_host_line.py has the same, so that one build serves
+both."""
 UNKNOWN = CONFIG.with_(name="line", memory_words=1 << 13)
-"""As tests/sim/test_serial_line.py has it."""
+"""The machine of tests/sim/test_serial_line.py."""
 MODEL = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
 LETTERS = " abcdefghijklmnopqrstuvwxyz"
 TOKENS = 4
@@ -132,7 +134,7 @@ def test_text_from_the_port(board: Board, folder: Path, expected: str) -> None:
 
 
 def test_texts_and_turns_end_at_the_end_of_text(board: Board, tmp_path: Path) -> None:
-    """The known text a, b, c, d, e, </s>: several prompts at once, and turns."""
+    """The known text is a, b, c, d, e, </s>, for several prompts at once and for turns."""
     tokens = [*LETTERS, "<s>", "</s>"]
     library = character_tokenizer(tokens)
     library.add_special_tokens(["<s>", "</s>"])
@@ -161,7 +163,7 @@ def test_a_bad_line_is_healed(board: Board, folder: Path, expected: str) -> None
 
 
 def test_the_cable_is_pulled(board: Board, tmp_path: Path) -> None:
-    """In the middle of the load of a model that the memory does not hold yet."""
+    """The cable is pulled in the middle of the load of a model that the memory does not hold yet."""
     folder = save_model(tmp_path, 10)
     board.cut_after = 3000
     with PtyBoard(board) as served:
@@ -226,7 +228,7 @@ def test_the_second_program_is_told(board: Board, folder: Path) -> None:
 
 
 def test_nothing_answers(folder: Path) -> None:
-    """A port with no chip at its other end."""
+    """The port has no chip at its other end."""
     far, near = os.openpty()
     try:
         port = os.ttyname(near)
@@ -242,7 +244,8 @@ def test_nothing_answers(folder: Path) -> None:
 
 
 class RatedChip:
-    """A chip that answers at one rate; at others both ends see noise. ``impossible``: a rate that the port refuses."""
+    """A chip that answers at one rate; at other rates both ends see noise. ``impossible``: a rate that the port
+    refuses."""
 
     def __init__(self, baud: int, impossible: int = 0) -> None:
         self.own, self.impossible, self.baud = baud, impossible, 0
@@ -287,7 +290,7 @@ def test_no_rate_is_the_right_one() -> None:
 
 
 def test_another_version_is_no_silence() -> None:
-    """What answers is told, and no other rate is tried."""
+    """The message says which version answers, and no other rate is tried."""
     chip = RatedChip(3_000_000)
     chip.decoder.feed = lambda data: []  # type: ignore[method-assign]
     version = (PROTOCOL_VERSION + 1).to_bytes(2, "little") + capability(CONFIG)[2:]
@@ -298,7 +301,7 @@ def test_another_version_is_no_silence() -> None:
 
 
 def test_rates_that_are_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Those of the bitstreams that were built here, the newest first, then those of all boards."""
+    """First come the rates of the bitstreams that were built here, the newest first, then those of all boards."""
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
     of_boards = known_rates()
     assert built_rates() == [] and of_boards[0] == 3_000_000
@@ -348,7 +351,7 @@ class StuckBit(Board):
 
 
 def test_selftest_of_a_faulty_memory(simulated: SimulatedBoard) -> None:
-    """Address and bit; the other tests go on."""
+    """It names address and bit; the other tests continue."""
     simulated.reset()
     with PtyBoard(StuckBit(simulated)) as served:
         done = lutern("selftest", "--on", served.port, "--words", "300")
@@ -363,7 +366,7 @@ def test_selftest_of_a_faulty_memory(simulated: SimulatedBoard) -> None:
 
 
 class StuckCell(Board):
-    """A board with a bit of its SDRAM stuck at 1: set again every few cycles."""
+    """A board with a bit of its SDRAM stuck at 1: the bit is set again every few cycles."""
 
     ADDRESS, BIT = 5000, 9
 
@@ -413,7 +416,7 @@ def test_the_board_command(folder: Path, expected: str) -> None:
 
 
 def test_the_board_command_in_the_background() -> None:
-    """A shell's background job ignores Ctrl-C; it serves until SIGTERM."""
+    """A background job of a shell ignores Ctrl-C, so it serves until SIGTERM."""
     with started(BOARD_COMMAND, ignores_sigint=True) as served:
         assert served.stdout is not None
         port = served.stdout.readline().strip()

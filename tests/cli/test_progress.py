@@ -16,7 +16,7 @@ IMAGE_BYTES = 392_297_856
 
 
 class Clock:
-    """Seconds that the test lets pass."""
+    """A clock whose time the test advances."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -31,7 +31,7 @@ def clock() -> Clock:
 
 
 def drawn(monkeypatch: pytest.MonkeyPatch, clock: Clock, terminal: bool) -> io.StringIO:
-    """Where bars are drawn from now on: a terminal of 80 columns, or a pipe."""
+    """The output to which bars are drawn from now on: a terminal of 80 columns, or a pipe."""
     file = io.StringIO()
 
     def console(stderr: bool) -> object:
@@ -49,7 +49,7 @@ def last_line(file: io.StringIO) -> str:
 
 
 def load(clock: Clock, stages: dict[str, tuple[int, float]]) -> None:
-    """Stages of an image's load: bytes a second, and seconds after which it is left off."""
+    """The stages of the load of an image: bytes a second, and seconds after which the stage stops."""
     with progress.load_bar() as advance:
         for stage, (rate, seconds) in stages.items():
             for second in range(int(seconds) + 1):
@@ -58,7 +58,8 @@ def load(clock: Clock, stages: dict[str, tuple[int, float]]) -> None:
 
 
 def test_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    """Those of sending: that the comparison before was a hundred times as fast does not count."""
+    """Rate and time left are those of the sending; the comparison before, which is a hundred times as fast, does not
+    count."""
     file = drawn(monkeypatch, clock, terminal=True)
     load(clock, {COMPARING: (75e6, 4), SENDING: (288_000, 30)})
     line = last_line(file)
@@ -68,7 +69,7 @@ def test_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> No
 
 @pytest.mark.parametrize("stage", [COMPARING, VERIFYING])
 def test_the_longest_line(stage: str, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    """Nothing of it is cut off."""
+    """No part of the line is cut off."""
     file = drawn(monkeypatch, clock, terminal=True)
     load(clock, {stage: (100_100, 3000)})
     line = last_line(file)
@@ -94,7 +95,7 @@ def test_another_transfer(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None
 
 
 def test_long_steps_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Case C14: a line after the first minute, then after twice the time; none of a short step."""
+    """Case C14: a line appears after the first minute, then after twice the time; a short step prints none."""
     drawn(monkeypatch, Clock(), terminal=False)
     with progress.named_progress_bar("short") as advance:
         advance(0, 2, "one")
@@ -125,7 +126,7 @@ def test_a_long_load_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 
 def test_elapsed_time(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    """Case C11: of steps that take minutes, with what the tool does, within 80 columns."""
+    """Case C11: steps that take minutes show the elapsed time and what the tool does, within 80 columns."""
     file = drawn(monkeypatch, clock, terminal=True)
     with progress.step_bar("build") as advance:
         for _ in range(90):

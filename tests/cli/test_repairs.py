@@ -1,4 +1,5 @@
-"""Weights that are damaged in memory while a model runs: the right text, and a sentence for each on standard error."""
+"""Weights are damaged in memory while a model runs: the text is right, and each repair prints a sentence on standard
+error."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ from lutern.sim.board import SimulatedBoard, simulated
 SEED = 5
 MODEL = ModelConfig(vocab_size=27, hidden_size=48, num_hidden_layers=2, intermediate_size=64)
 MACHINE = preset("stream-x64").with_(counters=True, top_k=0)
-"""With its memory at the port, where a test reaches it; tests/sim/test_port_board.py compiles it as well."""
+"""The memory is at the port, where a test reaches it; tests/sim/test_port_board.py compiles the same machine."""
 DONE = "the model was compared and loaded again, and the run repeated."
 STYLE = Style(10, Sampling(0.0), (), (), begin=False)
 PROMPT = "once upon"
@@ -81,25 +82,25 @@ def session(network: Model, board: SimulatedBoard) -> Damaged:
 
 
 def row_address(session: Session, token: int) -> int:
-    """Of a token's last word in the embedding table."""
+    """The address of a token's last word in the embedding table."""
     sizes = session.program.sizes
     return sizes.record_words + token * sizes.stride + sizes.row_words - 1
 
 
 def warnings(text: str) -> list[str]:
-    """The lines of standard error that say what was mended."""
+    """The lines of standard error that report a repair."""
     return [line for line in text.splitlines() if line.startswith("warning: ")]
 
 
 def expected_text(network: Model, prompt: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """What the integer model writes."""
+    """The text of the integer model."""
     tokenizer = network.tokenizer
     write_texts(Place(network, GoldenSession(network.weights)), tokenizer, [tokenizer.encode(prompt)], STYLE, False)
     return capsys.readouterr().out
 
 
 def test_text_and_warnings(network: Model, session: Damaged, capsys: pytest.CaptureFixture[str]) -> None:
-    """A block between two tokens, and the row of the token that comes next."""
+    """A block is damaged between two tokens, and the row of the next token."""
     tokenizer = network.tokenizer
     wanted = expected_text(network, PROMPT, capsys)
     first, words = session.program.blocks[1]
@@ -117,7 +118,8 @@ def test_text_and_warnings(network: Model, session: Damaged, capsys: pytest.Capt
 
 
 def test_turns(network: Model, session: Damaged, capsys: pytest.CaptureFixture[str]) -> None:
-    """In the second turn: its state, which is that of the first, is made again; the warning comes once, in its turn."""
+    """The damage is in the second turn. The state after the first turn is computed again, and the warning comes once,
+    in its turn."""
     tokenizer = network.tokenizer
     said = []
 
@@ -140,7 +142,7 @@ def test_turns(network: Model, session: Damaged, capsys: pytest.CaptureFixture[s
 def test_a_memory_that_is_damaged_each_time(
     network: Model, session: Damaged, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The run ends with the chip's reason; what was tried is said."""
+    """The run ends with the chip's reason, and the message says what was tried."""
     token = 3
     session.always = row_address(session, token)
     refused = pytest.raises(RefusedError, match="weights in its memory are not those that were loaded")
@@ -152,7 +154,7 @@ def test_a_memory_that_is_damaged_each_time(
 
 
 def test_selftest_fails(network: Model, session: Damaged) -> None:
-    """Right tokens from a memory that loses bits are no pass."""
+    """A memory that loses bits does not pass, even if the tokens are right."""
     golden = GoldenSession(network.weights)
     assert check_decode(session, golden, 3) == "3 tokens and their logits equal the integer model's"
     session.at = {session.runs: row_address(session, 0)}

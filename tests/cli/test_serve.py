@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_it_answers_until_it_is_ended(folder: Path, number: signal.Signals, status: int) -> None:
-    """With a text under way; in silence."""
+    """The server is ended while a text is in flight, and prints nothing."""
     command = [sys.executable, "-m", "lutern.cli.main", "serve", "--model", folder, "--on", "golden", "--port", "0"]
     with started([*command, "--most-tokens", "1000000", "--name", "abc"]) as child:
         assert child.stdout is not None
@@ -55,14 +55,15 @@ def test_it_answers_until_it_is_ended(folder: Path, number: signal.Signals, stat
 
 
 def refused(*arguments: str) -> str:
-    """The sentence of a refusal; in this process, as starting one takes longer than all else."""
+    """The sentence of a refusal. The command runs in this process, because the start of another one takes longer than
+    the rest."""
     with pytest.raises(LuternError) as caught:
         app(["serve", *arguments], prog_name="lutern", standalone_mode=False)
     return str(caught.value)
 
 
 def test_a_port_that_is_taken() -> None:
-    """Said before a model is opened."""
+    """The port is refused before a model is opened."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert refused("--port", str(port), "--model", "nowhere") == (
@@ -71,7 +72,7 @@ def test_a_port_that_is_taken() -> None:
 
 
 def test_where_others_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key is needed, which is no argument: everybody on a computer sees those."""
+    """A key is needed. It is not an argument, because all users of a computer can see arguments."""
     monkeypatch.delenv("LUTERN_KEY", raising=False)
     said = refused("--host", "0.0.0.0", "--model", "nowhere")
     assert said.startswith("other computers reach 0.0.0.0, so clients must send a key; put one into a file")

@@ -1,4 +1,5 @@
-"""The command line where users have it: a terminal, a pipe, a full disk, another encoding, a folder of odd name."""
+"""The command line in the surroundings of users: a terminal, a pipe, a full disk, another encoding, a folder with an
+odd name."""
 
 from __future__ import annotations
 
@@ -88,7 +89,7 @@ def terminal(command: list[str], folder: Path, columns: int = 100) -> tuple[int,
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small demo in a folder of odd name."""
+    """The small demo, in a folder with an odd name."""
     folder = tmp_path_factory.mktemp("models") / ODD
     shutil.copytree(str(resources.files("lutern.firmware") / "models" / "demo-small"), folder)
     return folder
@@ -112,7 +113,7 @@ def test_output_that_cannot_be_written(tmp_path: Path, command: str, where: str,
 
 @pytest.mark.parametrize("where", ["2> /dev/full", "2>&-", "< /dev/null", "<&-"])
 def test_other_streams_are_not_needed(tmp_path: Path, where: str) -> None:
-    """Progress and summary that nobody can read are no reason to fail."""
+    """The command does not fail if nobody can read progress and summary."""
     done = shell(f"{GENERATE} {where}", tmp_path)
     assert (done.returncode, done.stdout[: len(PROMPT)]) == (0, PROMPT), done.stderr
     assert "Traceback" not in done.stderr
@@ -137,14 +138,15 @@ def test_full_in_mid_text_and_at_the_end(tmp_path: Path, statement: str, sentenc
 )
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_reader_that_goes(tmp_path: Path, command: str, unbuffered: str) -> None:
-    """As any program in a pipe: silence, and the status that a shell gives to SIGPIPE."""
+    """The command ends like any program in a pipe: in silence, with the status that a shell gives to SIGPIPE."""
     done = shell(f"{command} | head -c 9; exit ${{PIPESTATUS[0]}}", tmp_path, PYTHONUNBUFFERED=unbuffered)
     assert (done.returncode, len(done.stdout), done.stderr) == (141, 9, "")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_encoding_that_lacks_a_character(tmp_path: Path, encoding: str) -> None:
-    """Before any work where the prompt has it; in the middle of a text the text goes as far as it can."""
+    """A character in the prompt is refused before any work. In the middle of a text, the text is written up to the
+    character."""
     done = shell(f"{GENERATE} 'a \N{SNOWMAN}'", tmp_path, PYTHONIOENCODING=encoding)
     said = f"lutern: standard output is {encoding}, which has no character U+2603; set PYTHONIOENCODING=utf-8, or "
     assert (done.returncode, done.stdout) == (1, "") and done.stderr.startswith(said) and done.stderr.count("\n") == 1
@@ -176,13 +178,13 @@ def test_encoding_that_lacks_our_own(tmp_path: Path) -> None:
     ids=["LC_ALL=C", "LANG=C", "ascii"],
 )
 def test_locale_without_utf8(tmp_path: Path, model: Path, environment: dict[str, str]) -> None:
-    """Text in ASCII comes out; the folder's name need not be of the locale."""
+    """A text in ASCII is written, even if the locale lacks characters of the folder's name."""
     done = shell(f"{LUTERN} generate --model '{model}' --on golden -n 4 -t 0", tmp_path, **environment)
     assert (done.returncode, done.stdout[: len(PROMPT)]) == (0, PROMPT), done.stderr
 
 
 def test_prompt_in_a_locale_without_utf8(tmp_path: Path) -> None:
-    """Its bytes are read as UTF-8; the demo has no such character, and says which."""
+    """The prompt's bytes are read as UTF-8. The demo has no such character, and the message says which."""
     done = shell(f"{GENERATE} 'caf\u00e9'", tmp_path, LC_ALL="C")
     assert done.returncode == 1 and "Traceback" not in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
@@ -195,7 +197,7 @@ def test_prompt_that_is_no_utf8(tmp_path: Path, option: str) -> None:
 
 
 def test_names_with_markup(tmp_path: Path, model: Path) -> None:
-    """What a user gave is printed as it is, by tables, bars, plain lines and errors, in a pipe and on a terminal."""
+    """Tables, bars, plain lines and errors print a user's text unchanged, in a pipe and on a terminal."""
     out = tmp_path / ODD
     out.mkdir(parents=True)
     for command in (
@@ -209,13 +211,13 @@ def test_names_with_markup(tmp_path: Path, model: Path) -> None:
 
 
 def test_help_with_markup(tmp_path: Path) -> None:
-    """`i2c:BUS:...` has no bus in it."""
+    """`i2c:BUS:...` is printed as it is, without an emoji of a bus."""
     status, screen = terminal([sys.executable, "-m", "lutern.cli.main", "power", "log", "--help"], tmp_path)
     assert status == 0 and "i2c:BUS:ADDRESS:CHIP:OHM" in screen and "\N{BUS}" not in screen
 
 
 def test_generate_on_a_terminal(tmp_path: Path) -> None:
-    """The text, then the summary; no bar and no control sequence of one is left."""
+    """The text comes first, then the summary; no bar and no control sequence of a bar remains."""
     command = [
         sys.executable,
         "-m",
@@ -233,7 +235,7 @@ def test_generate_on_a_terminal(tmp_path: Path) -> None:
 
 
 def test_commands_that_are_wrong(tmp_path: Path) -> None:
-    """One sentence each, whatever is in the text that was given."""
+    """Each prints one sentence, whatever the given text contains."""
     for arguments, sentence in (
         ("'[red]x[/red]'", "lutern: No such command '[red]x[/red]'; see lutern --help.\n"),
         ("build", "lutern: Missing option '--board'; see lutern build --help.\n"),

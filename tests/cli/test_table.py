@@ -48,7 +48,7 @@ def printed(form: str, capsys: pytest.CaptureFixture[str], count: int = 1) -> st
 
 
 def test_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
-    """Case C7: keys, raw numbers, tabs, no boxes; a tab within a text does not end it."""
+    """Case C7: a pipe gets keys, raw numbers and tabs, but no boxes; a tab within a text does not end its cell."""
     lines = [line.split("\t") for line in printed("text", capsys).splitlines()]
     assert lines[0] == ["name", "cycles", "share", "clock_hz", "none", "why"]
     assert lines[1] == ["a", "1844736", "0.346", "65000000.0", "", "fits"]
@@ -89,7 +89,8 @@ def test_cells_with_a_text(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_no_number_is_cut(terminal: pytest.CaptureFixture[str], seed: int) -> None:
-    """Case C1: any table at 80 columns has each number whole in a line of at most 80, and each row's name beside it."""
+    """Case C1: at 80 columns no number of any table is cut, no line is longer, and each number has the name of its row
+    beside it."""
     draw = random.Random(seed)
     names = [Column(f"name{index}", left=True) for index in range(draw.randint(1, 3))]
     numbers = [Column(f"number_{index}") for index in range(draw.randint(1, 16))]
@@ -136,7 +137,8 @@ def test_bench_at_80_columns(terminal: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_commands_at_80_columns(columns: tuple[Column, ...], terminal: pytest.CaptureFixture[str]) -> None:
-    """Case C1: each table with large numbers and long names: every number is whole, and beside the name of its row."""
+    """Case C1: in each table with large numbers and long names, no number is cut, and each is beside the name of its
+    row."""
     row = [
         "model.layers.*.mlp.gate_proj.norm.weight" if column.left or column.folds else 98_765_432 for column in columns
     ]
@@ -159,7 +161,7 @@ WITH_TABLE = [path for path in COMMANDS if "--format" in options_of(path)]
 
 
 def test_what_prints_tables() -> None:
-    """Every command that prints a table; what prints none writes files or texts."""
+    """These are all commands that print a table; the others write files or texts."""
     without = set("generate board program selftest tokenize logits convert new train verilog report".split())
     names = {path[0] for path in COMMANDS}
     assert {path[0] for path in WITH_TABLE} >= names - without - {"link", "serve", "explore", "go", "cache"}
@@ -185,7 +187,7 @@ def test_an_unknown_format_is_refused(path: tuple[str, ...]) -> None:
     ],
 )
 def test_commands_for_programs(arguments: str) -> None:
-    """Case C7: numbers of JSON are numbers, of CSV have no separators, and a pipe has no boxes."""
+    """Case C7: numbers in JSON are numbers, those in CSV have no separators, and a pipe gets no boxes."""
 
     def run(form: str) -> str:
         done = CliRunner().invoke(app, [*arguments.split(), "--format", form], catch_exceptions=False)

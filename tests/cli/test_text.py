@@ -1,4 +1,4 @@
-"""A model whose text is known, through a tokenizer of the released models' layout: every target writes that text."""
+"""A model whose text is known, with a tokenizer like that of the released models: every target writes this text."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ WRITTEN = "once upon a the caté."
 
 
 def make_model(folder: Path, tokenizer: str, chain: list[str], config: ModelConfig = CONFIG, **extra: object) -> Path:
-    """A checkpoint that goes on from each token of a chain to the next; ``extra`` are files of JSON beside it."""
+    """A checkpoint that writes the next token of a chain after each token; ``extra`` has JSON files of the same
+    folder."""
     library = tokenizers.Tokenizer.from_str(tokenizer)
     numbers = [library.token_to_id(token) for token in chain]
     assert None not in numbers and len(set(numbers[:-1])) == len(numbers) - 1
@@ -58,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: str) -> Path:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory, tokenizer: str) -> Path:
-    """The same with three bytes only, so that its vocabulary fits the simulated machines; and its image."""
+    """The same checkpoint with only three bytes, so that its vocabulary fits the simulated machines; and its image."""
     values = json.loads(tokenizer)
     kept = [
         token for token in values["model"]["vocab"] if not token.startswith("<0x") or token[3:5] in ("C3", "A9", "0A")
@@ -112,7 +113,8 @@ def refused(*arguments: str, given: bytes | None = None) -> str:
 @pytest.mark.parametrize("model", ["folder", "image"])
 @pytest.mark.parametrize("prompt", ["once upon", "the", "", "the cat"])
 def test_the_known_text_is_written_and_ends(prompt: str, model: str, request: pytest.FixtureRequest) -> None:
-    """The decoding of the whole sequence: spaces kept, the character of two bytes whole, nothing after </s>."""
+    """The text is the decoding of the whole sequence: it keeps spaces and the character of two bytes, and ends with
+    </s>."""
     path = request.getfixturevalue(model)
     start = WRITTEN.index(prompt)
     assert written(path, prompt, "-n", "20") == f"{WRITTEN[start:]}\n"
@@ -134,7 +136,7 @@ def test_every_byte_on_a_machine_that_the_host_feeds(folder: Path) -> None:
 
 @pytest.mark.parametrize("on", ["golden", pytest.param("sim", marks=pytest.mark.slow)])
 def test_several_prompts_at_once(small: Path, on: str) -> None:
-    """Each ends for itself; six tokens end in the middle of a character for the first, which is not written."""
+    """Each text ends independently. Six tokens of the first end in the middle of a character, which is not written."""
     prompts = ["--prompt", "once upon", "--prompt", "the", "--prompt", "", "--prompt", "cat"]
     machine = ("--on", "golden") if on == "golden" else ("--preset", "stream-x16")
     whole = written(small, *prompts, "-n", "20", on=machine)
@@ -151,7 +153,7 @@ def test_ignore_eos_goes_on_and_writes_no_special_token(folder: Path) -> None:
 
 
 def test_no_bos(folder: Path) -> None:
-    """Without <s> the prompt is fed alone; an empty prompt is then nothing to go on from."""
+    """Without <s> only the prompt is fed; an empty prompt then leaves no token to begin with."""
     with_it, without = (
         run("generate", "the", "--model", str(folder), "--on", "golden", "-n", "1", "-t", "0", *more).stderr
         for more in ((), ("--no-bos",))
@@ -180,7 +182,8 @@ def test_no_bos(folder: Path) -> None:
 def test_the_end_of_text_of_configs(
     folder: Path, tmp_path: Path, config: dict[str, object], generation: dict[str, object] | None, text: str
 ) -> None:
-    """A number or a list; generation_config.json comes first. A token that is no special one is written."""
+    """The end is a number or a list; generation_config.json has priority. An end token that is not special is
+    written."""
     model = tmp_path / "model"
     shutil.copytree(folder, model)
     values = json.loads((model / "config.json").read_text())
@@ -214,7 +217,7 @@ def test_an_end_of_text_that_is_no_number(folder: Path, tmp_path: Path, value: s
     ],
 )
 def test_stop_texts(folder: Path, stop: str, text: str) -> None:
-    """Also one that is spread over tokens; the prompt is not searched."""
+    """A stop text may be spread over tokens; the prompt is not searched."""
     assert written(folder, "once upon", "-n", "20", "--stop", stop) == f"{text}\n"
     assert written(folder, "once upon", "-n", "20", "--stop", "nothing", "--stop", stop) == f"{text}\n"
     both = written(folder, "--prompt", "once upon", "--prompt", "once", "-n", "20", "--stop", stop)
@@ -269,7 +272,7 @@ def test_unknown_characters_of_a_unigram_model(tmp_path: Path) -> None:
 
 
 def test_the_demo_reads_capitals() -> None:
-    """And writes what it writes after small letters."""
+    """It writes the same text as after small letters."""
     texts = [
         run("generate", prompt, "-n", "12", "--on", "golden", "--seed", "3") for prompt in ("Once Upon", "once upon")
     ]
@@ -324,7 +327,7 @@ def with_files(model: Path, place: Path, **files: object) -> Path:
 
 
 def test_sampling_of_generation_config(folder: Path, tmp_path: Path) -> None:
-    """Defaults of the file, also from an image; what the user gives comes first."""
+    """The file gives the defaults, also in an image; options of the user have priority."""
     values = {"do_sample": True, "temperature": 900.0, "top_p": 0.0001, "num_beams": 4}
     model = with_files(folder, tmp_path / "model", generation_config=values)
     assert run("convert", str(model), "-o", str(tmp_path / "image")).returncode == 0
@@ -372,7 +375,7 @@ def test_a_penalty_wants_all_logits(small: Path) -> None:
 
 
 def test_turns_go_on_where_the_text_ended(folder: Path) -> None:
-    """Every line is fed behind the text so far; the end of text is no part of it."""
+    """Every line is fed after the text so far, which does not include the end-of-text token."""
     lines = b"once\n\n the\n\xc3\xa9\n"
     assert written(folder, "--interactive", "-n", "2", given=lines) == " upon a\n cat\ufffd\n.\n"
     assert written(folder, "once", "--interactive", "-n", "1", given=b" the") == " upon\n cat\n"
@@ -392,7 +395,7 @@ TEMPLATE = (
 
 @pytest.mark.parametrize("kind", ["model", "image"])
 def test_chats(folder: Path, tmp_path: Path, kind: str) -> None:
-    """Answers alone are written; several questions at once are chats of their own, lines are turns of one."""
+    """Only answers are written; several questions at once are separate chats, and lines are turns of one chat."""
     files = {"chat_template": TEMPLATE, "bos_token": "<s>", "eos_token": {"content": "</s>"}}
     path = with_files(folder, tmp_path / "model", tokenizer_config=files)
     if kind == "image":
@@ -438,7 +441,7 @@ def test_inspect_says_the_convention(folder: Path, image: Path) -> None:
 
 
 def test_evaluation_begins_every_stream_with_the_beginning_of_text(folder: Path, tmp_path: Path) -> None:
-    """One stream: all tokens of the published encoding but the first are counted."""
+    """With one stream, all tokens of the published encoding except the first are counted."""
     (tmp_path / "text.txt").write_bytes(b"\xef\xbb\xbfonce upon a the cat\r\rthe cat.\r")
     text = "once upon a the cat\n\nthe cat.\n"
     done = run("eval", str(folder), str(tmp_path / "text.txt"), "--whole", "--streams", "1")

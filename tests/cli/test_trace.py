@@ -1,4 +1,5 @@
-"""Case C9: `lutern generate --trace`: what it is refused for, before anything is compiled; tests/sim has the waves."""
+"""Case C9: `lutern generate --trace` is refused for bad input before anything is compiled; tests/sim tests the
+waves."""
 
 from __future__ import annotations
 

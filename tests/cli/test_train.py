@@ -1,4 +1,4 @@
-"""`lutern train` hands on what it was told, and says in one sentence what it cannot use."""
+"""`lutern train` passes its options on, and says in one sentence what it cannot use."""
 
 import sys
 from pathlib import Path
@@ -18,7 +18,7 @@ Calls = list[tuple[Path, Path, TrainOptions]]
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """What the trainer was called with; nothing is trained."""
+    """The arguments of the calls of the trainer; nothing is trained."""
     made: Calls = []
 
     def train(text_path: Path, out_dir: Path, options: TrainOptions) -> dict[str, float]:

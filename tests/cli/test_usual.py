@@ -1,4 +1,5 @@
-"""What every command line has: -h, --version, completion, defaults, one meaning an option; and ports and the cache."""
+"""Common parts of all command lines: -h, --version, completion, defaults, and one meaning for each option; also ports
+and the cache."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ TREE = typer.main.get_command(app)
 
 
 def test_version() -> None:
-    """Case C13: the version, and of a clone the commit."""
+    """Case C13: it prints the version, and in a clone the commit."""
     done = lutern("--version")
     assert done.returncode == 0 and done.stdout == f"{version_text()}\n" and done.stdout.startswith("lutern 0.")
     if (ROOT / ".git").exists():
@@ -78,7 +79,7 @@ def test_short_help(path: tuple[str, ...]) -> None:
 
 
 def test_completion() -> None:
-    """What a shell asks: commands, and values of --board."""
+    """A shell gets the commands, and the values of --board."""
     for words, wanted in (
         ("lutern est", "estimate"),
         ("lutern estimate --pre", "--preset"),
@@ -111,7 +112,7 @@ def test_one_meaning_each() -> None:
 
 @pytest.mark.parametrize(("command", "option"), RENAMED, ids=" ".join)
 def test_old_options(command: str, option: str) -> None:
-    """Each is refused with what to type now, which exists; a sentence of one line."""
+    """Each is refused in a sentence of one line, which names the new option; the new option exists."""
     done = lutern(*command.split(), option, "x")
     assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
     assert done.stderr == f"lutern: {RENAMED[command, option]}.\n"
@@ -130,7 +131,8 @@ def defaults_of(command: str, environment: dict[str, str]) -> dict[str, Any]:
 
 
 def test_defaults(tmp_path: Path) -> None:
-    """A command's variable wins over the variable of all, that over the command's table, that over the file's top."""
+    """The order of priority is: a command's variable, the variable for all commands, the command's table, the top of
+    the file."""
     env = file_of(tmp_path, 'board = "ulx3s-25f"\nstreams = 2\n[estimate]\nstreams = 4\n[power.log]\nrate = 3.5\n')
     estimate, build, power = (defaults_of(name, env) for name in ("estimate", "build", "power"))
     assert estimate["board_name"] == build["board_name"] == "ulx3s-25f"
@@ -148,7 +150,7 @@ def test_nothing_of_the_cache(tmp_path: Path) -> None:
 
 
 def test_defaults_as_typed(tmp_path: Path) -> None:
-    """What is typed wins; a wrong default is refused as a wrong option is."""
+    """A typed option has priority; a wrong default is refused like a wrong option."""
     config = file_of(tmp_path, 'board = "ulx3s-25f"\nmodel = "demo-small"\n')
     assert lutern("estimate", **config).stdout.startswith("demo-small on resident-25f: ")
     assert lutern("estimate", "--board", "ulx3s-85f", **config).stdout.startswith("demo-small on resident-85f: ")
@@ -196,7 +198,7 @@ def test_the_cache(tmp_path: Path) -> None:
 
 
 def test_ports(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that the system knows; one at which nothing answers is no board."""
+    """The ports of the system are listed; a port at which nothing answers has no board."""
     monkeypatch.setattr(ports.list_ports, "comports", lambda: [])
     assert "There is no serial port. Plug the board in; " in CliRunner().invoke(app, ["ports"]).output
     port = SimpleNamespace(device="/dev/none0", vid=0x0403, pid=0x6015, description="ULX3S")
@@ -220,14 +222,14 @@ def test_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_state_of_a_tool(tmp_path: Path, log: str, state: str) -> None:
-    """Case C11: from the end of its log."""
+    """Case C11: the state comes from the end of the tool's log."""
     (tmp_path / "log").write_text(log)
     assert tool_state.state_of(tmp_path / "log") == state
     assert tool_state.state_of(tmp_path / "none") == ""
 
 
 def test_no_package_of_an_index_is_named() -> None:
-    """Case C6: Lutern is on no index, so what is typed installs the clone that this runs from."""
+    """Case C6: Lutern is on no package index, so the command to type installs the clone from which this runs."""
     command = install_command("build")
     assert command.startswith(f"{sys.executable} -m pip install -e ") and command.rstrip("'").endswith("[build]")
     assert (Path(command.split(" -e ")[1].strip("'").removesuffix("[build]")) / "pyproject.toml").is_file()
@@ -238,14 +240,14 @@ def test_no_package_of_an_index_is_named() -> None:
 
 
 def test_packages_that_only_tests_import() -> None:
-    """Case C15: what is needed to run is imported by what runs."""
+    """Case C15: safetensors, which only tests import, is a dependency of the tests only."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert not any(text.startswith("safetensors") for text in project["dependencies"])
     assert any(text.startswith("safetensors") for text in project["optional-dependencies"]["test"])
 
 
 def test_what_to_type_after_a_board() -> None:
-    """Commands that can be copied, with a model that the machine holds."""
+    """The output has commands to copy, with a model that the machine holds."""
     lines = what_is_next(preset("sim-64"), "/dev/pts/7", 9000)
     assert lines[1] == "  lutern selftest --on /dev/pts/7"
     assert lines[2].startswith("  lutern generate --on /dev/pts/7    with demo, ")

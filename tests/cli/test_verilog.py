@@ -1,4 +1,4 @@
-"""`lutern verilog`: the module's ports, the file, and what a user can mend."""
+"""`lutern verilog`: the module's ports, the file, and errors that a user can mend."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PORTS = {"clk", "rst", *(f"{link}__{part}" for link in ("rx", "tx") for part in 
 
 
 class Echo(wiring.Component):
-    """In place of the top level: its ports without taps, and a register."""
+    """Takes the place of the top level: it has its ports, without taps, and a register."""
 
     def __init__(self, config: HwConfig) -> None:
         assert not config.debug_tap
@@ -42,7 +42,7 @@ def ports(text: str) -> set[str]:
 
 
 def test_machines_with_axi(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """They have the control of a processor, in place of the bytes of the link."""
+    """They have AXI4-Lite for a processor, instead of the bytes of the link."""
     monkeypatch.setattr(top, "Top", None)
     monkeypatch.setattr(top, "AxiTop", Echo)
     verilog("axi-x128")

@@ -1,4 +1,4 @@
-"""Every example runs as its first lines say, and what the examples of a block and a board show is looked at."""
+"""Every example runs as its first lines say, and the examples of a block and a board show what they claim."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def loaded(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """An example as a module, which the simulator's Python finds by its name, too."""
+    """An example as a module, which the Python of the simulator also finds by its name."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
     return importlib.import_module(name)
 
@@ -52,7 +52,7 @@ def test_every_example_is_here() -> None:
 
 @pytest.mark.parametrize("name", SAID)
 def test_runs(name: str, folder: Path, tmp_path: Path) -> None:
-    """Each runs far from the checkout; those that take a model and a machine, with small ones."""
+    """Each example runs outside of the checkout; those that take a model and a machine get small ones."""
     arguments = [folder, "tiny"] if name in ("compare.py", "generate.py") else []
     done = run([sys.executable, EXAMPLES / name, *arguments], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -72,7 +72,7 @@ def test_block_with_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_board_has_its_pins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without synthesis: the constraints name every pin, and the link's rate is one of the bridge."""
+    """Without synthesis, the constraints name every pin, and the bridge can make the link's rate."""
     board = loaded("own_board", monkeypatch).BOARD
     plan = make_plan(board, board.config("tiny"))
     assert plan.config.rows == preset("tiny").rows and plan.baud == 1_000_000

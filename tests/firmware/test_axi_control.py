@@ -1,4 +1,4 @@
-"""The link through AXI4-Lite registers: bytes, time-outs, and one sentence for each wrong thing that is given."""
+"""The link through AXI4-Lite registers: bytes, time-outs, and one sentence for each wrong input."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MIB = 1 << 20
 
 
 class Machine:
-    """Registers as those of hw/link/axi_lite.py; it answers each byte with ``answers`` of the same."""
+    """Registers like those of hw/link/axi_lite.py; it answers each byte with ``answers`` equal bytes."""
 
     def __init__(self, ports: int = 2, answers: int = 1, takes: bool = True) -> None:
         self.others = {NAME_AT: NAME, PORTS_AT: ports, BUS_ERRORS_AT: 3}
@@ -59,7 +59,7 @@ def link(machine: Machine, **others: object) -> AxiLink:
 
 @pytest.mark.parametrize("answers", [1, 5])
 def test_bytes(answers: int) -> None:
-    """More than the FIFOs hold, and answers that nobody takes while the host still writes."""
+    """There are more bytes than the FIFOs hold, and more answers than the host takes while it still writes."""
     machine = Machine(answers=answers)
     board = link(machine)
     sent = random.Random(1).randbytes(3 * FIFO_BYTES)

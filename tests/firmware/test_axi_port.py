@@ -1,4 +1,5 @@
-"""Where a machine with AXI4 is, as the command line says it, and the words of its memory in a file that maps it."""
+"""The place of a machine with AXI4, as the command line gives it, and the words of its memory in a file that maps
+it."""
 
 from __future__ import annotations
 
@@ -72,7 +73,7 @@ def memory(tmp_path: Path) -> Path:
     ("word_bytes", "bases"), [(16, (0x3000,)), (64, (0x9000, 0x1000, 0x11000, 0x18000)), (16, (0, 0x8000))]
 )
 def test_words_are_striped(word_bytes: int, bases: tuple[int, ...], memory: Path) -> None:
-    """Byte by byte, by the rule of docs/axi.md; no other byte of the file changes."""
+    """Each byte is where docs/axi.md says; no other byte of the file changes."""
     before, count, address = memory.read_bytes(), 300, 55
     words = np.random.default_rng(SEED).integers(0, 256, (count, word_bytes), dtype=np.uint8)
     share = word_bytes // len(bases)
@@ -92,7 +93,7 @@ def test_words_are_striped(word_bytes: int, bases: tuple[int, ...], memory: Path
 
 
 class Registers:
-    """A machine with two AXI4 ports that says ``heard``."""
+    """A machine with two AXI4 ports that sends ``heard``."""
 
     def __init__(self, heard: bytes = b"") -> None:
         self.values = {NAME_AT: NAME, PORTS_AT: 2}
@@ -130,7 +131,7 @@ def test_what_passes_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_room(monkeypatch: pytest.MonkeyPatch, memory: Path) -> None:
-    """What a program takes is known when it is laid out; the memory's file must have it."""
+    """The size of a program is known after its layout; the file of the memory must be large enough."""
     program = lay_out(integer_weights(random_checkpoint(MODEL, SEED)), CONFIG)
     needed = 16 * len(program.words)
     assert CONFIG.memory_ports == 2 and 4096 < needed < 0x8000

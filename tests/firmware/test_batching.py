@@ -1,4 +1,5 @@
-"""Conversations that come and go: each writes what it writes alone, and nobody waits for a long prompt."""
+"""Conversations that come and go: each has the text that it has alone, and none waits for the long prompt of
+another."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ SAMPLINGS = [
 
 
 class Watched(GoldenSession):
-    """The integer model, which keeps how many feeds each run had, and whether they were one prompt's."""
+    """The integer model, which notes how many feeds each run had, and whether they belong to one prompt."""
 
     def __init__(self, weights: IntegerWeights, streams: int) -> None:
         super().__init__(weights, streams, streams)
@@ -47,7 +48,7 @@ def weights() -> IntegerWeights:
 
 @pytest.fixture(scope="module")
 def single(weights: IntegerWeights) -> GoldenSession:
-    """For one conversation after the other."""
+    """A batch for one conversation at a time."""
     return GoldenSession(weights)
 
 
@@ -61,7 +62,7 @@ def alone(single: GoldenSession, one: tuple[list[int], int, Sampling]) -> list[i
 def test_whoever_comes_and_goes_changes_nobody_s_text(
     weights: IntegerWeights, single: GoldenSession, streams: int, seed: int
 ) -> None:
-    """Of random prompts, lengths, samplings and times; every third is dropped on the way."""
+    """Prompts, lengths, samplings and times are random, and every third conversation is given up before its end."""
     draw = random.Random(seed)
     wanted = [
         (
@@ -98,7 +99,7 @@ def test_whoever_comes_and_goes_changes_nobody_s_text(
 
 
 def test_a_long_prompt_holds_nobody_up(weights: IntegerWeights) -> None:
-    """A block of it and a token of the others take turns."""
+    """A block of the long prompt and a token of the others take turns."""
     machine = Watched(weights, 2)
     batch = Batch(machine)
     batch.add(Conversation(0, [1], 30, Sampling()))
@@ -128,7 +129,7 @@ def test_a_token_that_ends_a_conversation_frees_its_slot(weights: IntegerWeights
 
 
 def test_all_are_given_up(weights: IntegerWeights, single: GoldenSession) -> None:
-    """In the middle of a prompt, of a text, and waiting; the slots are free after it."""
+    """Conversations are given up in a prompt, in a text, and while they wait; their slots are free afterwards."""
     batch = Batch(GoldenSession(weights, 2, 2))
     for which, length in enumerate((1, 9, 2)):
         batch.add(Conversation(which, [5] * length, 9, Sampling()))

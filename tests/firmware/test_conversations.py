@@ -1,4 +1,4 @@
-"""Conversations: who runs when, and that company changes nobody's text."""
+"""Conversations: which one runs when, and that no conversation changes the text of another."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ PROMPTS = [[3], [1, 2, 3, 4, 5, 6, 7, 8, 9], [7, 7, 7], [5, 6, 7, 8], [1, 2], [9
 
 
 class Fake:
-    """A machine whose next token is a hash of all tokens of a slot so far and of the generator's state; it keeps its
-    runs, and refuses what a machine cannot do."""
+    """A machine whose next token is a hash of all tokens of a slot so far and of the generator's state. It notes its
+    runs, and refuses everything that a machine cannot do."""
 
     def __init__(self, streams: int, slots: int) -> None:
         self.streams, self.slots = streams, slots
@@ -48,7 +48,7 @@ class Fake:
         return Run(steps)
 
     def logits(self, stream: int = 0) -> Logits:
-        """All weight on three tokens beside the last choice."""
+        """Logits that put all weight on three tokens near the last choice."""
         near = (self.last[stream] - np.arange(VOCAB)) % VOCAB
         return Logits(np.arange(VOCAB), np.where(near < 3, 100 - near, 0).astype(np.int64), (1, 0))
 
@@ -114,7 +114,7 @@ def test_a_burst_keeps_to_the_limit_of_a_run() -> None:
 
 @pytest.mark.parametrize("length", [1, 3, 4, 5, 8, 9])
 def test_prefill_in_blocks(length: int) -> None:
-    """Blocks of four, the first token fresh, the last stream's choice the one that counts."""
+    """A prompt is fed in blocks of four. The first token is fresh, and only the last stream's choice counts."""
     machine = Fake(streams=4, slots=3)
     prompt = list(range(10, 10 + length))
     run = prefill(machine, prompt, slot=2, seed=5)
@@ -147,7 +147,7 @@ def test_nothing_to_say() -> None:
 @pytest.mark.parametrize("burst", [1, 3, 100])
 @pytest.mark.parametrize("streams", [1, 2, 4])
 def test_a_text_ends_with_the_token_that_finishes_it(streams: int, burst: int) -> None:
-    """Each for itself, in the middle of a burst too; the others go on as they would, and its slot is used again."""
+    """A text may also end in the middle of a burst. The others continue unchanged, and its slot is used again."""
     whole = texts(converse(Fake(streams, streams), PROMPTS, 40, Sampling(0.8), burst=burst))
     ends = {token for text in whole for token in text[3:5]}
     heard: list[list[int]] = [[] for _ in PROMPTS]
@@ -172,7 +172,8 @@ SEVERAL = [[3, 1, 4], [1, 5], [9, 2, 6, 5, 3]]
 @pytest.mark.parametrize("streams", [1, 4])
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(0.8, top_k=4, seed=3)], ids=["greedy", "on the host"])
 def test_turns_are_one_conversation(weights: IntegerWeights, sampling: Sampling, streams: int) -> None:
-    """The same as all tokens so far fed anew, with each token fed once; after a restart the first turn again."""
+    """Turns give the same text as feeding all tokens again, but each token is fed once; a restart gives the first turn
+    again."""
     machine = GoldenSession(weights, streams, 1)
     dialogue, fed = Dialogue(machine, sampling), list[int]()
     first: list[int] = []
@@ -216,7 +217,7 @@ def test_samplings_that_are_refused(given: tuple[float, int], text: str) -> None
 
 
 def test_who_samples() -> None:
-    """On the chip at the temperature, or on the host with the chip at 0."""
+    """Either the chip samples at the temperature, or the host samples and the chip has temperature 0."""
     for sampling, wanted in ((Sampling(0.8), 0.8), (Sampling(0.8, top_k=3), 0.0), (Sampling(0.0), 0.0)):
         machine = Fake(streams=2, slots=2)
         texts(converse(machine, PROMPTS, 4, sampling, burst=3))

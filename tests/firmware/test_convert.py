@@ -1,4 +1,4 @@
-"""Checkpoint to image, one tensor at a time: the bytes of the way through memory, and what `inspect` says of them."""
+"""A checkpoint becomes an image one tensor at a time, with the same bytes as in memory; and the output of `inspect`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def test_both_ways_give_the_same_bytes(tmp_path: Path, config: ModelConfig, bits
 
 
 def test_a_table_that_12_bits_do_not_hold_is_refused(tmp_path: Path) -> None:
-    """A channel 2^19 times as large as the others, which the first norm takes back: 16 bits reach the others."""
+    """One channel is 2^19 times as large as the others, and the first norm scales it back. Items of 16 bits still hold
+    the others."""
     tensors = dict(random_checkpoint(CONFIG, SEED).tensors)
     embeddings, gains = (tensors[name].copy() for name in (EMBEDDINGS, FIRST_NORM))
     embeddings[:, 3], gains[3] = 2.0**19, 2.0**-19
@@ -79,7 +80,8 @@ def test_one_tensor_is_in_memory_at_a_time(tmp_path: Path) -> None:
 
 
 def test_calibrated_words_are_marked(tmp_path: Path) -> None:
-    """Gates a million times too large: the proof is too loose for their words, in memory and in the file."""
+    """Gates are a million times too large, so the proved bound is too loose for their words, in memory and in the
+    file."""
     tensors = dict(random_checkpoint(CONFIG, SEED).tensors)
     name = "model.layers.1.mlp.gate_proj"
     tensors[f"{name}.weight"] = tensors[f"{name}.weight"] * np.float32(1e6)
@@ -101,7 +103,7 @@ def test_calibrated_words_are_marked(tmp_path: Path) -> None:
 
 
 def test_calibration_text_is_kept_where_all_is_proved(tmp_path: Path) -> None:
-    """Tokens that are given are looked at even if no word needs them; without them a proved image keeps none."""
+    """Given tokens are used even if no word needs them; without tokens a proved image keeps no activations."""
     write_random_checkpoint(tmp_path / "model", CONFIG, SEED, "test")
     checkpoint = load_checkpoint(tmp_path / "model")
     assert convert(tmp_path / "proved", checkpoint, b"{}", "x").activations == {}
@@ -186,7 +188,7 @@ def test_contents(tmp_path: Path) -> None:
 
 
 def test_full_size_images_are_small() -> None:
-    """5.5 times smaller than bfloat16 in all, 10 times in the ternary part."""
+    """The whole image is 5.5 times smaller than bfloat16, and its ternary part 10 times."""
     config = PUBLISHED["370m"]
     whole, ternary = image_bytes(config)
     room_for_header_and_tokenizer = 900_000

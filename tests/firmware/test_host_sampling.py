@@ -18,13 +18,13 @@ VOCAB = 12
 
 
 def logits_of(values: list[int]) -> Logits:
-    """Logits that are these integers."""
+    """Logits with these integer values."""
     return Logits(np.arange(len(values)), np.array(values, np.int64), (1, 0))
 
 
 def published(values: np.ndarray, sampling: Sampling, seen: set[int]) -> set[int]:
-    """Tokens that the published chain of processors leaves, written as there: penalty, temperature, top-k, top-p,
-    min-p, each setting what it removes to minus infinity."""
+    """Tokens that remain after the published chain of processors, in its order: penalty, temperature, top-k, top-p,
+    min-p. Each processor sets the logits that it removes to minus infinity."""
     scores = values.astype(np.float64)
     for token in seen:
         penalty = sampling.repetition_penalty

@@ -30,7 +30,7 @@ def program() -> Program:
 
 
 class Chip:
-    """hw/memory/host.py in a few lines: takes frames, tells what it wants, and takes words a few at a time."""
+    """hw/memory/host.py in a few lines: accepts frames, says what it wants, and uses a few words at a time."""
 
     def __init__(self, program: Program, seed: int, begin: int = 0) -> None:
         self.program, self.draw = program, random.Random(seed)
@@ -57,7 +57,7 @@ class Chip:
         return self.want()
 
     def take(self, frame: Frame) -> Frame | None:
-        """The WANT that the frame calls for."""
+        """Accept a frame, and return the WANT that follows it."""
         dropped = False
         words = [frame.payload[at : at + 2] for at in range(4, len(frame.payload), 2)]
         if frame.opcode == Opcode.RECORDS:
@@ -81,7 +81,7 @@ class Chip:
         return self.want() if dropped else None
 
     def compute(self) -> Frame | None:
-        """Words leave, unless a row is waited for; a WANT at every chunk."""
+        """Use words, unless the chip waits for a row; a WANT is sent for every chunk."""
         if self.wanting or self.taken == self.offset:
             return None
         before = self.taken
@@ -90,7 +90,7 @@ class Chip:
 
 
 def converse(program: Program, seed: int, share: float, begin: int = 0) -> tuple[Chip, HostWeights]:
-    """Some rows and streams' worth of words over a line that loses that share of the frames."""
+    """Send some rows, and the words of some record streams, over a line that loses ``share`` of the frames."""
     chip, host, draw = Chip(program, seed, begin), HostWeights(program, 1024), random.Random(seed + 1)
     host.sent = host.offset = host.taken = begin
     line, decoder = deque[Frame](), FrameDecoder()
@@ -160,7 +160,7 @@ def test_offsets_wrap(program: Program) -> None:
     "changes", [{"taken": 1 << 20, "offset": 1 << 20}, {"taken": 5}, {"offset": 3000}, {"place": 9999}]
 )
 def test_what_no_chip_wants_is_ignored(program: Program, changes: dict[str, int]) -> None:
-    """Words that were never sent have not come: to believe it would be to send without end."""
+    """A WANT that claims words which were never sent is ignored; otherwise the host would send for ever."""
     host = HostWeights(program, 1024)
     host.frames()
     before = vars(host).copy()

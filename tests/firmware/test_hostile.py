@@ -1,6 +1,6 @@
-"""Files that are damaged or mean harm: one exception, one sentence, in bounded time and memory.
+"""Damaged or hostile files are refused with one exception and one sentence, in bounded time and memory.
 
-Hypothesis makes the files. Whatever stands in them, reading ends with what was asked for or with ``LuternError``.
+Hypothesis makes the files. Whatever a file contains, reading ends with a result or with ``LuternError``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ hostile = settings(
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of a few hundred bytes and its image, beside one another."""
+    """A checkpoint of a few hundred bytes, and its image in the same folder."""
     folder = tmp_path_factory.mktemp("hostile")
     write_random_checkpoint(folder / "whole", CONFIG, 1, "test")
     write_random_checkpoint(folder / "shards", CONFIG, 1, "test", shard_bytes=120)
@@ -49,12 +49,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read_checkpoint(folder: Path) -> None:
-    """Everything that reads a checkpoint."""
+    """Call everything that reads a checkpoint."""
     integer_weights(load_checkpoint(folder))
 
 
 def outcome(read: Callable[[Path], object], path: Path) -> str | None:
-    """The sentence with which a file is refused, None if it is not; any other exception fails the test."""
+    """The sentence with which a file is refused, or None if it is accepted; any other exception fails the test."""
     try:
         read(path)
     except LuternError as error:
@@ -75,7 +75,7 @@ def with_header(header: object, data: bytes, claimed: int | None = None) -> byte
 
 
 def swapped(folder: Path, name: str, content: bytes) -> Path:
-    """The folder's copy in which one file has other content."""
+    """A copy of the folder in which one file has other content."""
     target = folder.parent / f"changed-{folder.name}"
     target.mkdir(exist_ok=True)
     for path in folder.iterdir():
@@ -125,7 +125,7 @@ RANGES = st.lists(st.integers(-2, 500) | st.sampled_from([1 << 32, 1 << 63, 1 <<
 @hostile
 @given(st.data())
 def test_headers(model: Path, data: st.DataObject) -> None:
-    """One entry, or the whole header, is something else."""
+    """One entry of the header, or the whole header, is replaced."""
     header, tensors = header_of((model / "whole" / "model.safetensors").read_bytes())
     kinds = ["shape", "data_offsets", "dtype", "entry", "name", "metadata", "header", "bytes"]
     kind = data.draw(st.sampled_from(kinds))
@@ -153,7 +153,7 @@ def test_headers(model: Path, data: st.DataObject) -> None:
 @hostile
 @given(st.data())
 def test_any_bits_of_the_weights(model: Path, data: st.DataObject) -> None:
-    """Weights of any bit pattern: huge, tiny, NaN; what passes gives an image that reads back."""
+    """Weights have any bit pattern: huge, tiny, NaN. If a checkpoint passes, its image can be read back."""
     header, tensors = header_of((model / "whole" / "model.safetensors").read_bytes())
     other = bytearray(tensors)
     pattern = data.draw(st.binary(min_size=2, max_size=len(tensors)))
@@ -192,7 +192,7 @@ def test_configs(model: Path, data: st.DataObject) -> None:
 @hostile
 @given(st.data())
 def test_images(model: Path, data: st.DataObject) -> None:
-    """A number or a part of the metadata is something else, under digests that are right."""
+    """A number or a part of the metadata is replaced, with the right digests."""
     header, tensors = header_of((model / "image").read_bytes())
     body = json.loads(header["__metadata__"][METADATA_KEY])
     body.pop("digest")
@@ -245,7 +245,7 @@ def test_numbers_of_tokens() -> None:
 
 
 def sparse(path: Path, start: bytes, size: int) -> None:
-    """A file of ``size`` bytes of which only the first take room."""
+    """A file of ``size`` bytes, of which only the first take room on the disk."""
     path.write_bytes(start)
     os.truncate(path, size)
 

@@ -1,4 +1,4 @@
-"""The image file: the same network comes back, and no damaged or hostile file gets far."""
+"""The image file: the same network is read back, and damaged or hostile files are refused early."""
 
 import hashlib
 import json
@@ -145,7 +145,7 @@ def set_tensor(name: str, value: np.ndarray) -> Change:
 
 
 def set_tokenizer(text: bytes) -> Change:
-    """Deflated, with the digest of the text: bombs too."""
+    """Replace the tokenizer by a deflated text and its digest; the text may be a decompression bomb."""
 
     def change(body: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
         tensors["tokenizer.json"] = np.frombuffer(zlib.compress(text), np.uint8)
@@ -228,7 +228,7 @@ def set_tokenizer(text: bytes) -> Change:
     ],
 )
 def test_hostile_files_are_refused(path: Path, tmp_path: Path, change: Change, text: str) -> None:
-    """Files whose digests are right, as someone would make them who means harm."""
+    """The files have right digests, as an attacker would make them."""
     (tmp_path / "hostile").write_bytes(rewritten(path, change))
     with pytest.raises(LuternError, match=text):
         read_image(tmp_path / "hostile")
@@ -258,7 +258,8 @@ def test_images_of_version_3_are_read(path: Path, image: Image, tmp_path: Path) 
 
 @pytest.mark.parametrize("width", [32, 33])
 def test_embeddings_of_12_bits(width: int, tmp_path: Path) -> None:
-    """A table of three quarters of the bytes comes back whole; rows are found where they are."""
+    """The table has three quarters of the bytes and is read back without a difference; each row is found at its
+    place."""
     config = ModelConfig(vocab_size=21, hidden_size=width, num_hidden_layers=1, intermediate_size=48)
     weights = integer_weights(random_checkpoint(config, 8), embedding_bits=12)
     write_image(tmp_path / "narrow", weights, TOKENIZER, "x")

@@ -26,7 +26,8 @@ def window(slip: int, delays: Iterable[int]) -> frozenset[Setting]:
 class Part:
     """Answers as a chip: byte n is read right with the settings ``right[n]``, its strobe is seen with ``bursts[n]``.
 
-    ``resends``: these commands' answers were lost once; ``long_fails``: bytes wrong in a march of more than 64 words.
+    ``resends``: commands whose answers were lost once. ``long_fails``: bytes that are wrong in a march of more than 64
+    words.
     """
 
     timeout_s = 1.0
@@ -116,7 +117,7 @@ def test_the_march_is_at_the_end_of_the_memory() -> None:
 
 
 def test_a_trial_with_a_resent_frame_is_made_again() -> None:
-    """The answer to a resent LEVEL is of no reads, which would take the setting for a bad one."""
+    """The answer to a resent LEVEL covers no reads, so the setting would look like a bad one."""
     good = window(0, [2, 3, 4])
     part = Part((good, good), resends=(3, 11, 19, 20, 27, 28))
     assert "slip 0 00111000, takes delay 3" in level(part)

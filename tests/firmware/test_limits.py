@@ -1,4 +1,4 @@
-"""What a machine has too little of for a model: all of it, in order, with numbers that are the program's own."""
+"""The limits that a model exceeds on a machine: all of them, in order, with the numbers of the program."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MACHINE = HwConfig(
 DEEP = MACHINE.with_(
     name="deep", memory_words=1 << 24, max_width=8192, max_state=1 << 16, max_vocab=1 << 15, gain_fifo_words=1024
 )
-"""Every limit at the largest of the published shapes but the memory: 128 MiB."""
+"""A machine with the limits of the largest published shape, except its memory, which has 128 MiB."""
 
 
 def test_every_limit_is_named_in_order() -> None:
@@ -75,7 +75,7 @@ def test_a_limit_that_is_just_met_is_none() -> None:
 @pytest.mark.parametrize("size", PUBLISHED)
 @pytest.mark.parametrize("name", PRESETS)
 def test_memory_is_the_reason_on_every_machine_that_has_one(name: str, size: str) -> None:
-    """Another limit comes first only where the host sends the weights, and where the memory holds them."""
+    """Another limit comes first only if the host sends the weights, or if the memory holds them."""
     hw_config, found = PRESETS[name], lacks(PUBLISHED[size], PRESETS[name])
     if hw_config.memory == "host":
         assert not any("memory" in lack.what for lack in found)
@@ -107,7 +107,7 @@ def test_embeddings_of_twelve_bits_are_advised_where_they_help() -> None:
 @pytest.mark.parametrize("word_bytes", [2, 4, 8, 16, 32])
 @pytest.mark.parametrize("size", PUBLISHED)
 def test_a_table_of_twelve_bits_is_three_quarters(size: str, word_bytes: int) -> None:
-    """12 bits of 16 in every row, all else the same."""
+    """Every row has 12 bits instead of 16 for an element; all else is the same."""
     model = PUBLISHED[size]
     machine = DEEP.with_(columns=max(2, word_bytes), codes_per_cycle=2, word_bytes=word_bytes)
     wide, narrow = (sizes_of(model, machine, bits) for bits in EMBEDDING_BITS)
@@ -124,7 +124,7 @@ def test_resident_machines_keep_sixteen_bits() -> None:
 
 
 def test_state_in_memory_is_counted() -> None:
-    """Four bytes an element, of one stream at least; each further stream needs as much again."""
+    """The state takes four bytes an element for at least one stream; each further stream needs as much again."""
     behind = MACHINE.with_(state="memory")
     assert state_words(MODEL, MACHINE) == 0 and state_words(MODEL, behind) == 3 * 64 * 4 // 8
     assert memory_bytes(MODEL, behind) - memory_bytes(MODEL, MACHINE) == 3 * 64 * 4

@@ -1,4 +1,4 @@
-"""The host's end of the link and a model of the chip: what is lost, what is late, and the sentence of each silence."""
+"""The host's end of the link, with a model of the chip: lost frames, late frames, and the sentence for each silence."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run_command(streams: int = 1, count: int = 1) -> bytes:
 
 
 class Picky(ModelChip):
-    """A chip on a line that loses the frames which ``loses`` names, by their number and opcode."""
+    """A chip on a line that loses the frames which ``loses`` selects by number and opcode."""
 
     def __init__(self, loses: Callable[[int, int], bool]) -> None:
         super().__init__(CONFIG)
@@ -63,7 +63,7 @@ class Picky(ModelChip):
 
 @pytest.mark.parametrize("which", [0, 5, WINDOW - 2])
 def test_a_lost_frame_is_sent_again_at_once(which: int) -> None:
-    """The answer to a later one shows the loss: nobody waits for a silence."""
+    """The answer to a later frame shows the loss, so the host does not wait for a silence."""
     chip = Picky(lambda number, opcode: number == 2 + which)  # after the INFO of the greeting
     payloads = [WRITE.pack(address=number) + bytes(4) for number in range(WINDOW)]
     answers = list(Client(chip).transact_all(Opcode.WRITE, payloads))
@@ -81,7 +81,7 @@ def test_the_last_frame_is_sent_again_after_a_silence() -> None:
 
 
 def test_a_late_answer_is_not_taken_for_the_next() -> None:
-    """The first answer comes after the resend: the second one is there when another command is asked."""
+    """The first answer comes after the resend, so the second answer comes when another command is in flight."""
 
     class Late(ModelChip):
         is_late = False
@@ -105,7 +105,8 @@ def test_a_late_answer_is_not_taken_for_the_next() -> None:
 
 
 def assert_arrives(byte_count: int, seed: int) -> None:
-    """An image arrives whole over a line that damages a byte in 1000, and the user is told the rate."""
+    """Check that an image arrives whole over a line that damages one byte in 1000, and that the user is told the
+    rate."""
     words, chip = random_words(byte_count // CONFIG.word_bytes, seed), ModelChip(FOUR_MB)
     line = FaultyLine(chip, seed, 1e-3)
     client = Client(line)
@@ -139,7 +140,8 @@ def test_frames_of_a_clean_line_stay_long() -> None:
 
 
 def test_length_and_patience_follow_the_rate() -> None:
-    """Measured by frames that are lost in the share that a rate of errors makes them be."""
+    """Frames are lost at random with the share that follows from a rate of errors, and the rate is measured from
+    them."""
     lengths, patience = [], []
     for rate in (1e-5, 3e-4, 1e-3, 3e-3, 1e-2):
         quality, draw = LineQuality(), np.random.default_rng(1)
@@ -161,7 +163,7 @@ def test_length_and_patience_follow_the_rate() -> None:
 
 
 def test_a_dead_board_is_no_bad_line() -> None:
-    """Frames that nothing has followed do not count for the patience."""
+    """Lost frames count for the patience only if a later frame was answered."""
     quality = LineQuality()
     quality.answered(536)
     for _ in range(1000):
@@ -172,7 +174,8 @@ def test_a_dead_board_is_no_bad_line() -> None:
 
 
 def test_a_frame_that_is_never_answered_ends_the_load() -> None:
-    """As on a port that swallows some byte of it; the others are answered, and only then it is given up."""
+    """One frame is always lost, as on a port that drops one of its bytes. The load ends only after the other frames are
+    answered."""
     lost = WRITE.pack(address=3) + bytes(4)
     chip = Picky(lambda number, opcode: False)
     plain = chip.write
@@ -232,7 +235,7 @@ def test_the_board_falls_silent() -> None:
 
 
 def test_answers_that_are_all_damaged() -> None:
-    """More patience than with silence, then what was heard."""
+    """The host is more patient than with silence; then the message says what came."""
 
     class Hoarse(ModelChip):
         is_hoarse, asked = False, 0
@@ -257,7 +260,7 @@ def test_answers_that_are_all_damaged() -> None:
 
 
 def test_a_run_that_does_not_end() -> None:
-    """INFO is answered meanwhile, so the line is not to blame."""
+    """INFO is answered in the meantime, so the line is good."""
     chip = ModelChip(CONFIG)
     client = Client(chip)
     client.transact(Opcode.SETUP, SET_UP)
@@ -272,7 +275,7 @@ def test_a_run_that_does_not_end() -> None:
 
 
 def test_a_run_on_a_board_that_falls_silent() -> None:
-    """A RUN is asked for again every second while it may run, then as often as any command."""
+    """A RUN is sent again every second while it may run, then as often as any other command."""
     chip = Picky(lambda number, opcode: number > 2)
     client = Client(chip)
     client.transact(Opcode.SETUP, SET_UP)
@@ -283,7 +286,8 @@ def test_a_run_on_a_board_that_falls_silent() -> None:
 
 
 def test_patience_grows_with_all_tokens_of_a_run() -> None:
-    """By the cycles that its program takes, where they are known, in the time of a simulated board if it is one."""
+    """Patience follows the cycles of the program, where they are known; on a simulated board it is measured in the
+    board's time."""
 
     class Simulated(Picky):
         cycles_per_second = 1_000_000
@@ -318,8 +322,8 @@ def test_the_watchdog_has_a_sentence() -> None:
     ("size", "cut_bytes"), [(3_000, 0), (3_000, 1), (3_000, 7), (20_000, 0), (20_000, 300), (70_000, 0)]
 )
 def test_the_host_is_killed_at_every_frame(size: int, cut_bytes: int) -> None:
-    """Or in the middle of the next one. Another host sends the rest, and at most a span again, wherever it was; small
-    images too."""
+    """The host is also killed in the middle of a frame. Another host sends the rest, and at most one span again, also
+    for small images."""
     words = random_words(size // 4, size)
     line = FaultyLine(ModelChip(CONFIG), 0, 0)
     load_sections(Client(line), [(9, words)])

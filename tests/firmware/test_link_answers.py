@@ -1,4 +1,4 @@
-"""Answers of a wrong length, of frames whose CRC is right: a chip of another release, or of another design."""
+"""Answers of a wrong length in frames with a right CRC, as from a chip of another release or another design."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMANDS = {
 
 
 class Chip:
-    """Answers INFO as it should, and all else with ``payload``."""
+    """A chip that answers INFO correctly, and every other command with ``payload``."""
 
     def __init__(self, payload: bytes) -> None:
         self.payload, self.decoder, self.answers = payload, FrameDecoder(), b""
@@ -40,7 +40,7 @@ class Chip:
 
 @pytest.mark.parametrize("opcode", ANSWERED, ids=lambda opcode: opcode.name)
 def test_lengths(opcode: Opcode) -> None:
-    """As the second implementation has them, and nothing else is taken."""
+    """The lengths are those of the second implementation; no other length is accepted."""
     command = COMMANDS.get(opcode, b"")
     _, layout = ANSWERS[opcode].names_and_format()
     rest = ANSWERS[opcode].rest

@@ -35,7 +35,7 @@ def of_record(record: WireRecord | None) -> tuple[tuple[str, ...], int]:
 
 @pytest.mark.parametrize("opcode", RECORDS, ids=lambda opcode: opcode.name)
 def test_tables_agree(opcode: Opcode) -> None:
-    """Names, order and lengths of all fields; and the document names them all."""
+    """Names, order and lengths of all fields agree, and the document names all fields."""
     assert NAMES[opcode] == opcode.name and f"| 0x{opcode:02X} | {opcode.name} |" in DOCUMENT
     assert of(COMMANDS[opcode]) == of_record(RECORDS[opcode])
     if opcode != Opcode.ROW:
@@ -52,7 +52,7 @@ def test_error_codes_agree() -> None:
 
 
 def test_limits_agree() -> None:
-    """What the document says in numbers."""
+    """The numbers of the document agree."""
     assert f"version {protocol.PROTOCOL_VERSION}." in DOCUMENT
     assert f"payload, 0 to {protocol.PAYLOAD_BYTES} bytes" in DOCUMENT
     assert f"more than {protocol.FRAME_BYTES} bytes" in DOCUMENT
@@ -63,7 +63,7 @@ def test_limits_agree() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_damaged_frames_are_seen_alike(seed: int) -> None:
-    """Both find the same frames, and drop as many, whatever the line did and in whatever pieces it comes."""
+    """Both find the same frames and drop the same number, for any damage and for any split of the bytes."""
     draw = random.Random(seed)
     line = bytearray()
     for number in range(60):

@@ -1,7 +1,7 @@
-"""Sessions over faulty lines, by the thousand: right bytes, or one true sentence, and never a hang.
+"""Thousands of sessions over faulty lines: each ends with right bytes or with one true sentence, and none hangs.
 
 A session loads an image, sets a model up, lets it run and reads logits, with the model of the chip at the far end. Its
-seed decides the image, the line's faults, and whether the line dies or the host is killed on the way.
+seed decides the image, the line's faults, and whether the line dies or the host is killed before the end.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Outcome:
 
 
 def session(seed: int) -> Outcome:
-    """One session; raises AssertionError, with the seed, where something wrong was believed."""
+    """Run one session; raise AssertionError, with the seed, if the host accepted something wrong."""
     draw = random.Random(seed)
     words = np.frombuffer(draw.randbytes(4 * draw.randrange(10, 1200)), np.uint8).reshape(-1, 4)
     rate = 10 ** draw.uniform(-4.5, -2.3)
@@ -67,7 +67,7 @@ def session(seed: int) -> Outcome:
 
 
 def run_tokens(client: Client, chip: ModelChip, draw: random.Random, seed: int) -> None:
-    """Some runs and logits, each compared; no run may be executed twice."""
+    """Do some runs and read logits, and compare each; no run may be executed twice."""
     client.transact(Opcode.SETUP, SET_UP)
     wanted: list[int] = []
     for _ in range(3):
@@ -88,7 +88,7 @@ def run_tokens(client: Client, chip: ModelChip, draw: random.Random, seed: int) 
 
 
 def check_sentence(sentence: str, line: FaultyLine, seed: int) -> None:
-    """One sentence, whose numbers are those of the line, and which is not said of a line that is good enough."""
+    """Check that it is one sentence with the numbers of the line, and that the line was not good enough."""
     assert line.is_dead or line.rate > 2e-3, f"seed {seed}: gave up at {line.rate:.1e} faults a byte: {sentence}"
     assert sentence.endswith(".") and "\n" not in sentence and "cable" not in sentence, f"seed {seed}: {sentence}"
     found = ENDED.match(sentence)
@@ -102,7 +102,7 @@ def check_sentence(sentence: str, line: FaultyLine, seed: int) -> None:
 
 
 def run_sessions(first: int, count: int) -> Counter[str]:
-    """Sessions of these seeds: how they ended."""
+    """Run the sessions of these seeds, and return how they ended."""
     kinds: Counter[str] = Counter()
     for seed in range(first, first + count):
         outcome = session(seed)
@@ -120,7 +120,7 @@ def test_sessions() -> None:
 
 @pytest.mark.slow
 def test_a_million_sessions(request: pytest.FixtureRequest) -> None:
-    """Each run goes on with the seeds that the one before has left, and begins anew after a million."""
+    """Each run of the test continues with the next seeds, and begins again after a million."""
     cache = request.config.cache
     assert cache is not None
     first = int(cache.get("lutern/link_sessions", QUICK)) % ALL

@@ -1,4 +1,4 @@
-"""Loading: what is sent, what is found wrong, what a broken load costs, and how much memory the host needs."""
+"""Loading: the words that are sent or found wrong, the cost of a broken load, and the memory that the host needs."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Cut(LinkError):
 
 
 class MemoryBoard:
-    """A board that is nothing but a memory: INFO, WRITE and CHECKSUM, as hw/link answers them.
+    """A board that is only a memory: it answers INFO, WRITE and CHECKSUM as hw/link does.
 
     ``written``, ``summed``, ``poked``: bytes; ``cut_after``: bytes that are written before the line goes dead;
-    ``fault`` changes what is written.
+    ``fault`` changes written bytes.
     """
 
     def __init__(self, config: HwConfig = CONFIG, fill: int = 0) -> None:
@@ -101,7 +101,7 @@ def image(byte_count: int = BLOCKS * BLOCK_BYTES - 100, seed: int = SEED) -> NDA
 
 
 def load(board: MemoryBoard, words: NDArray[np.uint8], address: int = 5) -> dict[str, list[tuple[int, int]]]:
-    """What was told of the progress, stage by stage."""
+    """Load, and return the reports of the progress for each stage."""
     stages: dict[str, list[tuple[int, int]]] = {}
     board.written = board.summed = 0
     load_sections(
@@ -113,7 +113,7 @@ def load(board: MemoryBoard, words: NDArray[np.uint8], address: int = 5) -> dict
 
 @pytest.mark.parametrize("fill", [0x00, 0xFF])
 def test_an_empty_memory_is_found_at_once(fill: int) -> None:
-    """A chunk a block is summed in vain."""
+    """Only one chunk of each block is summed in vain."""
     board, words = MemoryBoard(fill=fill), image()
     stages = load(board, words)
     assert board.written == words.size
@@ -129,7 +129,7 @@ def test_an_empty_memory_is_found_at_once(fill: int) -> None:
 
 @pytest.mark.parametrize("share", [0.001, 0.3, 0.5, 0.77, 0.999])
 def test_a_load_that_was_cut_goes_on(share: float) -> None:
-    """What was written before the cut is sent again for a span at most, wherever it came."""
+    """Wherever the cut came, at most one span of the words before it is sent again."""
     board, words = MemoryBoard(), image()
     board.cut_after = round(share * words.size)
     with pytest.raises(Cut):
@@ -144,7 +144,7 @@ def test_a_load_that_was_cut_goes_on(share: float) -> None:
 
 
 def test_a_load_that_was_interrupted_goes_on() -> None:
-    """Ctrl-C while frames are under way, again and again."""
+    """Ctrl-C comes again and again while frames are in flight."""
     board, words = MemoryBoard(), image()
     sent, loads = 0, 0
     for stop in range(1, 9):
@@ -167,7 +167,8 @@ def test_a_load_that_was_interrupted_goes_on() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_only_wrong_spans_are_written(seed: int) -> None:
-    """A block that begins wrong is written, and a half, quarter ... of a block; of others the span that is wrong."""
+    """A block, or a half or a quarter of one, is written whole if its beginning is wrong; otherwise only the wrong span
+    is written."""
     draw = np.random.default_rng(seed)
     board, words = MemoryBoard(), image()
     load(board, words)
@@ -217,7 +218,7 @@ def test_a_memory_that_does_not_keep_a_word() -> None:
 
 
 def test_the_back_door() -> None:
-    """Only what differs is copied, and the chip sums no more than both ends."""
+    """Only words that differ are copied, and the chip sums only both ends."""
     board, words = MemoryBoard(), image()
     told: list[tuple[str, int, int]] = []
 
@@ -237,7 +238,7 @@ def test_the_back_door() -> None:
 
 
 class OtherMemory(MemoryBoard):
-    """A board whose back door leads to a memory that differs from the chip's in one word."""
+    """A board whose back door opens another memory, which differs from the chip's in one word."""
 
     def __init__(self, place: int) -> None:
         super().__init__()
@@ -261,7 +262,7 @@ def test_a_chip_that_reads_other_words_is_found(place: int) -> None:
 
 
 class Mute(MemoryBoard):
-    """A board that answers INFO alone."""
+    """A board that answers only INFO."""
 
     def __init__(self, config: HwConfig) -> None:
         super().__init__(config)
@@ -276,7 +277,7 @@ class Mute(MemoryBoard):
 
 
 def test_patience_with_checksums() -> None:
-    """A block's sum may take what a slow simulation needs, however many bytes a word has."""
+    """The sum of a block may take as long as a slow simulation needs, for any size of a word."""
     for word_bytes in (2, 4):
         board = Mute(CONFIG.with_(word_bytes=word_bytes))
         block = CHECKSUM.pack(address=0, count=BLOCK_BYTES // word_bytes)
@@ -301,7 +302,7 @@ MODEL = ModelConfig(vocab_size=2000, hidden_size=512, num_hidden_layers=4, inter
 
 @pytest.mark.parametrize("direct", [True, False], ids=["direct", "link"])
 def test_the_memory_that_a_host_needs(direct: bool, tmp_path: Path) -> None:
-    """From the image's file to its last checksum: two bits a trit, and the program once.
+    """From the file of the image to the last checksum, the host holds two bits a trit, and the program once.
 
     The stated bound is 3.5 times the image: 1.4 GB for the 392 MB of a 1.3B model.
     """

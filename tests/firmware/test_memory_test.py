@@ -28,7 +28,8 @@ CONFIG = preset("sdram-x16")
 
 
 class Part:
-    """Answers as a chip whose memory passes where `good` says, for phases; bit 5 of word 0x2345 is stuck if `stuck`."""
+    """Answers like a chip whose memory passes at the phases for which `good` is true; if `stuck`, bit 5 of word 0x2345
+    is stuck."""
 
     timeout_s = 1.0
 
@@ -89,7 +90,7 @@ def test_a_march_in_ranges_tells_the_first_error() -> None:
 
 
 class Folded:
-    """A chip whose part keeps ``size`` words and repeats; of the address bits in ``stuck`` nothing arrives."""
+    """A chip whose part keeps ``size`` words and repeats; the address bits in ``stuck`` do not reach the part."""
 
     timeout_s = 1.0
     quality = LineQuality()

@@ -1,4 +1,4 @@
-"""Packing against layouts, bit by bit, and against its inverse."""
+"""Packing is compared with the layouts, bit by bit, and with its inverse."""
 
 import time
 
@@ -133,7 +133,7 @@ def test_rows_of_12_bits_take_three_words_for_four(word_bytes: int, results: int
 
 
 def test_packing_is_fast_enough() -> None:
-    """20 MB of packed bytes a second of processor time, which a busy machine does not change."""
+    """It packs 20 MB a second of processor time, a measure that does not depend on the load of the machine."""
     trits = random_trits(1024, 4096)
     best = min(_seconds(trits) for _ in range(3))
     assert trits.size / 5 / best > 20e6, f"{trits.size / 5 / best / 1e6:.1f} MB/s"

@@ -1,4 +1,4 @@
-"""Programs: what a machine's memories hold, read back record by record."""
+"""Programs: the contents of a machine's memories, read back record by record."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def narrow_weights() -> IntegerWeights:
 
 
 def records(program: Program) -> list[tuple[RecordKind, np.ndarray]]:
-    """(kind, words) of every record; it must end where its last record does."""
+    """(kind, words) of every record; the stream must end with its last record."""
     words, size, found, at = program.words[: program.sizes.record_words], header_words(program.hw_config), [], 0
     while at < len(words):
         head = int.from_bytes(words[at : at + size].tobytes(), "little")
@@ -59,7 +59,7 @@ def records(program: Program) -> list[tuple[RecordKind, np.ndarray]]:
 
 
 def whole_beats(words: np.ndarray, kind: RecordKind, config: HwConfig) -> np.ndarray:
-    """Words of trits as beats; short ones are filled with zeros, as the rows behind them would be."""
+    """Words of trits as beats; short beats are filled with zeros, as for the missing rows."""
     if kind is RecordKind.TRITS:
         return words.reshape(-1, config.beat_bytes)
     filled = np.tile(pack_trits(np.zeros((1, 1), np.int8), config), (len(words), 1))
@@ -76,7 +76,7 @@ def operations(program: Program) -> list[Any]:
 
 
 def halves(weights: IntegerWeights) -> list[np.ndarray]:
-    """Trits of every operation in order; gate_proj is two."""
+    """Trits of every operation in order; gate_proj is two operations."""
     found = []
     for layer in weights.layers:
         found += [matrix.trits for matrix in (layer.f_proj, layer.i_proj, layer.g_proj, layer.o_proj)]
@@ -152,7 +152,7 @@ def test_the_table_is_where_setup_says(weights: IntegerWeights, config: HwConfig
 
 @configs
 def test_tables_of_12_bits(narrow_weights: IntegerWeights, config: HwConfig) -> None:
-    """Three quarters of the words on a machine that takes them, items of 16 bits on any other."""
+    """The table has three quarters of the words on a machine that supports it, and items of 16 bits on any other."""
     program, codes = lay_out(narrow_weights, config), narrow_weights.embeddings.codes
     wide, setup = program_sizes(MODEL, config), program.setup
     takes = config.source == "streamed"
@@ -176,13 +176,14 @@ def test_tables_of_12_bits(narrow_weights: IntegerWeights, config: HwConfig) -> 
 
 
 def wider(weights: IntegerWeights) -> IntegerWeights:
-    """The same values, in a table of 16 bits."""
+    """The same values in a table of 16 bits."""
     return replace(weights, embeddings=replace(weights.embeddings, bits=16))
 
 
 @configs
 def test_the_operations_run_ahead(weights: IntegerWeights, config: HwConfig) -> None:
-    """The embedding's and two more before all gains, then one a matrix until there are no more."""
+    """The operation of the embedding and two more come before all gains, then one for each matrix until none is
+    left."""
     program = lay_out(weights, config)
     ops = operations(program)
     layer = [Op.F, Op.I, Op.G, Op.RESIDUAL, Op.GATE, Op.UP, Op.RESIDUAL]
@@ -224,7 +225,7 @@ def test_gains_stand_ahead_of_their_rows_and_fit_the_fifo(weights: IntegerWeight
 
 
 def test_the_state_of_a_stream_is_in_words_of_p_elements(weights: IntegerWeights) -> None:
-    """Two layers of 32 elements."""
+    """The model has two layers of 32 elements."""
     assert lay_out(weights, NINE).state_stride == 64 and lay_out(weights, WIDE).state_stride == 32
 
 
@@ -234,7 +235,8 @@ def test_streams_are_limited_by_their_states() -> None:
 
 
 def test_states_in_memory_follow_the_table(weights: IntegerWeights) -> None:
-    """Two layers of 32 elements of 32 bits: 64 words of 16 bits each, from the first word that is not the program's."""
+    """The states are two layers of 32 elements of 32 bits, 64 words of 16 bits for each layer. They begin at the first
+    word after the program."""
     machine = STREAM.with_(state="memory", max_state=1)
     program = lay_out(weights, machine)
     wanted = {"state_base": len(program.words), "state_words": 64, "layers": 2}
@@ -327,7 +329,8 @@ def test_what_does_not_fit_is_refused(
 
 
 def test_a_program_of_more_words_than_24_bits_name() -> None:
-    """The released 370M in words of 64 bits, and 2.7B in words of 128; one word less is too few."""
+    """The released 370M in words of 64 bits and 2.7B in words of 128 bits fit exactly; a memory of one word less is too
+    small."""
     wide = preset("stream-x32").with_(name="wide", columns=16, max_width=8192, max_vocab=32_000)
     for shape, changes in (
         ((1024, 24, 2816), {"word_bytes": 8, "max_state": 24_576}),

@@ -85,7 +85,7 @@ def test_the_records_of_an_operation_hold_all_its_rows() -> None:
 
 
 def test_the_operations_of_a_layer() -> None:
-    """What each reads and makes, as the equations of the network say, by hand."""
+    """The inputs and results of each operation are those of the network's equations, written by hand."""
     model = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
     config = HwConfig("by-hand", rows=5, columns=4, results_per_cycle=1, codes_per_cycle=4, max_state=64)
     found = [
@@ -138,7 +138,7 @@ def test_the_phases_are_the_operations_and_the_choice() -> None:
 
 
 def test_a_last_row_group_that_fits_its_first_words_is_short() -> None:
-    """One row of a matrix of 16 beats on 5 x 4 lanes takes a word a beat; three rows take as many as five."""
+    """On 5 x 4 lanes, one row of a matrix of 16 beats takes one word a beat; three rows take as many words as five."""
     columns = 64
     config = HwConfig("short", rows=5, columns=4, streams=4, source="streamed", word_bytes=2, max_state=200)
     beats = -(-columns // config.columns)
@@ -152,7 +152,7 @@ def test_a_last_row_group_that_fits_its_first_words_is_short() -> None:
 
 
 def test_a_matrix_longer_than_a_block_is_cut() -> None:
-    """As lm_head of the largest models on narrow machines; resident trits are not cut."""
+    """An example is lm_head of the largest models on narrow machines; resident trits are not cut."""
     rows = chunk_rows(1 << 20, 64, 0, STREAMED)
     words_a_group = 64 // STREAMED.columns * STREAMED.beat_bytes // STREAMED.word_bytes
     assert rows // STREAMED.rows * words_a_group <= LONGEST_RECORD
@@ -162,7 +162,8 @@ def test_a_matrix_longer_than_a_block_is_cut() -> None:
 
 @pytest.mark.parametrize("name", ["stream-x16", "stream-x32", "stream-x64", "ddr3-x16", "stream-x256", "stream-x512"])
 def test_gains_of_a_record_end_with_a_word(name: str) -> None:
-    """But those of an operation's last rows: what is left of a word is no gain of the next record's."""
+    """Gains of a record fill whole words, except those of an operation's last rows: the rest of their word is not used
+    for the next record."""
     config = PRESETS[name].with_(max_width=8192, gain_fifo_words=1024)
     gains = [record for record in records(PUBLISHED["370m"], config) if record.kind is RecordKind.GAINS]
     for record in gains:

@@ -1,4 +1,4 @@
-"""The self-test's checks: what is right passes on the simulated board, what is wrong is told with its place."""
+"""The self-test's checks: they pass on the simulated board, and a fault is reported with its place."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lutern.sim.board import SimulatedBoard
 from lutern.sim.loopback import Loopback
 
 PARTS = preset("tiny").with_(name="parts", columns=16, word_bytes=8, memory_words=1 << 9, trit_beats=1 << 8)
-"""A beat has 13 bytes: a full part, and one cut short."""
+"""A beat has 13 bytes: a full part, and a shorter one."""
 
 
 class StuckBits(Client):

@@ -1,4 +1,4 @@
-"""Serial ports, on pseudo-terminals: bytes, and a sentence for each thing that can be wrong."""
+"""Serial ports, on pseudo-terminals: bytes, and one sentence for each possible error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Cable:
         self._pulling = threading.Lock()
 
     def pull(self) -> None:
-        """Once, whoever comes first: a test's timer, or its end."""
+        """Pull the cable once: the first call, from a test's timer or at its end, counts."""
         with self._pulling:
             if self.far >= 0:
                 for handle in (self.far, self.near):
@@ -77,7 +77,7 @@ def test_there_is_none() -> None:
 
 
 def test_another_rate(cable: Cable) -> None:
-    """It is the port's from then on, and what came before is dropped; a rate that is none is refused."""
+    """The port has the new rate from then on, and bytes from before are dropped; an invalid rate is refused."""
     with SerialPort(cable.port) as port:
         assert port.baud == 3_000_000
         os.write(cable.far, b"noise")

@@ -1,4 +1,4 @@
-"""What a session sends: feeds with a slot of their own for each conversation; after damage all that mends the run."""
+"""The commands of a session: feeds with one slot for each conversation, and the repair of a run after damage."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from lutern.model_ref.synthetic import random_checkpoint
 
 SEED = 60
 Fed = tuple[int, int, int, int]
-"""Token, first beat of the state, fresh, seed."""
+"""Fields of a feed: token, first beat of the state, fresh, seed."""
 
 
 class Chip:
-    """Answers like a client of a chip: the tokens of step k are 10 k and up; the first ``refusals`` end a RUN each."""
+    """Answers like a client of a chip: the tokens of step k begin at 10 k; each of ``refusals`` ends one RUN."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -102,7 +102,8 @@ def test_every_slot_has_a_state_of_its_own(chip: Chip) -> None:
     ],
 )
 def test_a_run_that_was_ended_is_repeated(code: ErrorCode, kind: Damage, sentence: str, chip: Chip) -> None:
-    """Load, SETUP, what the conversation had before, as many tokens as there are streams a pass, the run itself."""
+    """The session loads, sends SETUP, feeds the earlier tokens of the conversation, as many in a pass as there are
+    streams, and repeats the run."""
     session = opened(chip)
     session.run([Feed(1, 0, fresh=True), Feed(2, 1, fresh=True)], 3)  # slot 0: 1, 0, 10; slot 1: 2, 1, 11
     session.run([Feed(5, 1)], 2)  # slot 1: 5, 0

@@ -1,4 +1,4 @@
-"""Frames on the host: published CRC values, escapes, damage of every kind."""
+"""Frames on the host: published CRC values, escapes, and damage of every kind."""
 
 import itertools
 import random
@@ -58,7 +58,8 @@ def test_pieces_of_any_size(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(200))
 def test_damage_never_gets_through(seed: int) -> None:
-    """Flipped bits, a lost, a doubled, an inserted, two exchanged bytes: nothing comes, or the frame as it was."""
+    """Bits are flipped, or a byte is lost, doubled, inserted or exchanged with another: either no frame comes, or the
+    original one."""
     generator = random.Random(seed)
     wanted = Frame(0x82, 7, generator.randbytes(generator.randint(0, 512)))
     after = Frame(0x83, 8, b"after")
@@ -70,7 +71,7 @@ def test_damage_never_gets_through(seed: int) -> None:
 
 
 def damage(line: bytearray, generator: random.Random) -> bytearray:
-    """One fault, of one of five kinds."""
+    """Damage the bytes with one fault of one of five kinds."""
     at = generator.randrange(len(line))
     match generator.randrange(5):
         case 0:
@@ -100,10 +101,11 @@ SHORT = {
 
 @pytest.mark.parametrize("name", SHORT)
 def test_every_flip_of_one_or_two_bits_of_a_short_frame(name: str) -> None:
-    """All of them, of 32 bytes on the line and of the END bytes around: nothing comes, and the next frame does.
+    """Every flip in 32 bytes on the line, and in the END bytes around them, is tried: no frame comes, but the next
+    frame does.
 
-    ``near`` has bytes that become END or ESC, which splits a frame or takes a byte away; ``escaped`` has bytes of two
-    that become others, or no longer belong together.
+    ``near`` has bytes that become END or ESC, which splits a frame or removes a byte; ``escaped`` has pairs of bytes
+    that become other pairs, or no pairs.
     """
     frame = encode_frame(2, 9, SHORT[name])
     after = encode_frame(3, 10)
@@ -137,8 +139,8 @@ def syndromes_of_bits() -> np.ndarray:
 def test_all_flips_of_up_to_five_bits_of_the_longest_frame_are_found() -> None:
     """CRC-32C is linear: flips are missed if the syndromes of their bits add up to 0.
 
-    Each has an odd number of ones, so that an odd number of them never does; no two pairs have the same sum, so that
-    neither two nor four do.
+    Each syndrome has an odd number of ones, so an odd number of syndromes never adds up to 0. No two pairs have the
+    same sum, so neither two nor four syndromes add up to 0.
     """
     syndromes = syndromes_of_bits().reshape(-1)
     assert (np.bitwise_count(syndromes) & 1).all()
@@ -164,7 +166,7 @@ def test_two_flips_on_the_line_of_the_longest_frame_are_found() -> None:
 @pytest.mark.parametrize("alphabet", [bytes(range(256)), NEAR, b"\xc0\xdb\xdc\xdd"], ids=["any", "near", "escaped"])
 @pytest.mark.parametrize("flip_count", [1, 2, 3, 4, 5])
 def test_flips_on_the_line(flip_count: int, alphabet: bytes) -> None:
-    """Samples with escapes and ENDs, which change what is a byte of the frame."""
+    """Samples with escapes and ENDs, in which flips change the number of bytes in the frame."""
     draw = random.Random(flip_count)
     for _ in range(700):
         wanted = Frame(0x82, 7, bytes(draw.choices(alphabet, k=CHUNK_BYTES + 4)))
@@ -177,7 +179,8 @@ def test_flips_on_the_line(flip_count: int, alphabet: bytes) -> None:
 
 
 def fuzz_frames(seed: int) -> int:
-    """Frames on a bad line, in pieces: those that were not damaged come, and none that was not sent; frames sent."""
+    """Send frames over a bad line, in pieces. Frames without damage must come, and no others. Return the number of
+    frames."""
     draw = random.Random(seed)
     line, sent, whole = bytearray(), [], []
     for number in range(FRAMES_A_SEED):
@@ -203,7 +206,7 @@ def fuzz_frames(seed: int) -> int:
 
 
 def is_part(some: list[Frame], among: list[Frame]) -> bool:
-    """Whether these come in this order among those."""
+    """Whether these frames are among those, in this order."""
     rest = iter(among)
     return all(frame in rest for frame in some)
 
@@ -214,7 +217,7 @@ def test_fuzzed_frames() -> None:
 
 @pytest.mark.slow
 def test_ten_million_frames(request: pytest.FixtureRequest) -> None:
-    """Each run goes on with the seeds that the one before has left, and begins anew after the last."""
+    """Each run of the test continues with the next seeds, and begins again after the last."""
     cache = request.config.cache
     assert cache is not None
     first = int(cache.get("lutern/frames", QUICK_SEEDS)) % ALL_SEEDS

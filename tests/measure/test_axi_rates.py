@@ -1,4 +1,4 @@
-"""The rows of AXI4 machines that are kept: complete, of the machines that there are, as the cycle model has them."""
+"""The kept rows of AXI4 machines are complete, belong to existing machines, and are those of the cycle model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_every_machine_model_and_number_of_streams() -> None:
 
 
 def test_words_are_those_of_the_machine() -> None:
-    """And each machine holds its model and all of its streams' states."""
+    """Words are those of the machine, and each machine holds its model and the states of all its streams."""
     for row in rows():
         check_fit(PUBLISHED[row.model], row.config)
         assert row.words == sizes_of(PUBLISHED[row.model], row.config).pass_words(row.streams), row
@@ -29,7 +29,8 @@ def test_words_are_those_of_the_machine() -> None:
 
 
 def test_rates() -> None:
-    """1.3B has 4.08 million words; at a share of 0.9 the memory is waited for; with 8 streams of 370M it is not."""
+    """1.3B has 4.08 million words. At a share of 0.9 the machine waits for the memory; with 8 streams of 370M it does
+    not."""
     row = find("axi-x512", "1.3b", 1)
     assert row.rate(300e6) == pytest.approx(300e6 / 4.0827e6, rel=1e-3)
     assert row.rate(100e6, 0.9) == pytest.approx(0.9 * 100e6 / 4.0823e6, rel=1e-3)

@@ -1,4 +1,4 @@
-"""Rows of the bench: counted on a small simulated board, equal to the cycle model, and what follows from them."""
+"""Rows of the bench: they are counted on a small simulated board and equal the cycle model; and figures that follow."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def several() -> Iterator[Session]:
 
 
 def test_prompts_by_workers() -> None:
-    """The same rows as of one board that runs all prompts, since cycles of a memory on the chip are exact."""
+    """The rows are those of one board that runs all prompts, because cycles of a memory on the chip are exact."""
     weights = integer_weights(random_checkpoint(MODEL, SEED))
     assert measure_by(Workers(), SEVERAL, weights, 3) == list(measure(SEVERAL, weights, 3)), f"seed {SEED}"
 
@@ -74,7 +74,8 @@ def test_resident_weights() -> None:
 
 
 def test_prompts_take_the_same_cycles() -> None:
-    """No cycle depends on values: nothing deviates, and a second bench gives the same row; the bound is above."""
+    """No cycle depends on values, so there is no deviation, and a second bench gives the same row. The rate is below
+    its bound."""
     for session in opened(preset("tiny")):
         row = measure_decode(session, 1, [0, 5, 11])
         assert row.deviation == 0 and row == measure_decode(session, 1, [0, 5, 11]), f"seed {SEED}"
@@ -91,7 +92,7 @@ def keep_build(folder: Path, config: HwConfig, board: str, hz: float) -> None:
 
 
 def test_the_clock_of_the_newest_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine's own, on that board; what is damaged counts as none."""
+    """The clock is that of the newest build of this machine on this board; a damaged build does not count."""
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
     builds, config = tmp_path / "builds", preset("tiny")
     assert built_clock(config) is None

@@ -1,4 +1,5 @@
-"""Coefficients: fitted to readings of known ones, kept in files, refused for other parts; and joules that follow."""
+"""Coefficients: they are fitted to readings with known coefficients, kept in files, and refused for other parts. Joules
+follow from them."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ TIMES = 3
 
 
 def readings(noise: float) -> list[Reading]:
-    """Each design some times, with what a meter adds."""
+    """Readings of each design, several times, with the noise of a meter."""
     random = np.random.default_rng(SEED)
     found = []
     for design in DESIGNS * TIMES:
@@ -38,7 +39,7 @@ def test_exact_readings_give_the_coefficients() -> None:
 
 
 def test_noisy_readings_give_intervals_that_hold_them() -> None:
-    """A meter that is off by 0.2 mW."""
+    """The meter is off by 0.2 mW."""
     narrow, wide = (fit(PART, readings(noise), "test", "2026-01-01").coefficients for noise in (2e-4, 2e-3))
     for name, value in TRUE.items():
         assert narrow[name].low < value < narrow[name].high, f"{name}, seed {SEED}"
@@ -64,7 +65,7 @@ def test_too_few_readings() -> None:
 
 
 def test_activities_that_cannot_be_told_apart() -> None:
-    """Toggles and clocks together in every design."""
+    """Toggles and clocks rise together in every design."""
     same = [reading for reading in readings(0.0) if reading.design.startswith(("idle", "nets"))] * 2
     with pytest.raises(LuternError, match=r"rise and fall together in all readings"):
         fit(PART, same, "test", "2026-01-01")
@@ -83,7 +84,7 @@ def test_files(tmp_path: Path) -> None:
 
 
 def file_text(name: str = "net_toggle", low: object = 0, value: object = 1e-13, high: object = 1e-12) -> str:
-    """A calibration file with one coefficient; texts stand as they are."""
+    """A calibration file with one coefficient; given texts are copied unchanged."""
     numbers = ", ".join(f'"{key}": {number}' for key, number in (("value", value), ("low", low), ("high", high)))
     return f'{{"part": "a", "source": "", "date": "", "coefficients": {{"{name}": {{{numbers}}}}}}}'
 
@@ -131,7 +132,7 @@ def test_files_that_are_none(text: str, tmp_path: Path) -> None:
 
 
 def test_designs_and_their_readings(tmp_path: Path) -> None:
-    """The file that the designs come with, with watts filled in, is what the fit reads."""
+    """The fit reads the file of the designs after watts were filled in."""
     write_designs(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {*(f"{d.name}.v" for d in DESIGNS), "activity.csv"}
     lines = (tmp_path / "activity.csv").read_text().splitlines()
@@ -162,7 +163,7 @@ def test_readings_that_are_refused(text: str, sentence: str, tmp_path: Path) -> 
 
 
 def test_joules_of_a_token() -> None:
-    """Dynamic and static add up; static is the data sheet's unless the calibration has it."""
+    """Dynamic and static joules add up; static power is the data sheet's unless the calibration has it."""
     shipped, mine = load(), fit(PART, readings(1e-4), "test", "2026-01-01")
     events = {"net_toggle": 1e7, "register_clock": 1e7, "block_ram_access": 0.0}
     found = estimate(PART, shipped, events, seconds=0.01)

@@ -12,8 +12,8 @@ from lutern.model_ref.synthetic import PUBLISHED
 
 
 def test_needs_are_trits_tables_and_little_else() -> None:
-    """Five trits a byte, 16 or 12 bits an element of the table and a check a row; gains, headers and checks of blocks
-    take 1 % or less."""
+    """A byte has five trits, an element of the table 16 or 12 bits, and each row a check. Gains, headers and checks of
+    blocks take 1 % or less."""
     for need in needs():
         model = PUBLISHED[need.model]
         check_bytes = check_words(machine_of_width(need.word_bits)) * need.word_bits // 8
@@ -29,7 +29,7 @@ def test_trits_of_a_word_are_what_the_lanes_take(word_bits: int) -> None:
 
 
 def test_what_fits_where() -> None:
-    """370M only with 12 bits into 128 MiB, 1.3B into 512 MiB, 2.7B into 1 GiB."""
+    """370M fits into 128 MiB only with 12 bits, 1.3B into 512 MiB, and 2.7B into 1 GiB."""
     fits = {
         (need.model, need.embedding_bits): {size >> 20 for size in memories() if need.byte_count <= size}
         for need in needs()

@@ -1,4 +1,4 @@
-"""What the check of weights costs: the words that it adds are those that the layout puts in, and few."""
+"""The cost of the check of weights: the counted words are those that the layout adds, and they are few."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_words_of_a_program(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if reason_against(PUBLISHED["370m"], preset(name)) is None])
 def test_share_of_a_released_model(name: str) -> None:
-    """Each check is no more than this share of its block, and the row's is one word or a few of a token's millions."""
+    """A check is at most a fixed share of its block, and the check of a row is a few words of a token's millions."""
     assert 0 < added_share(PUBLISHED["370m"], preset(name)) < 1 / BLOCKS_OF_CHECK
 
 

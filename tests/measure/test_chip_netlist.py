@@ -24,7 +24,7 @@ SEED = 3
 
 @pytest.mark.slow
 def test_two_tokens() -> None:
-    """Bit by bit over the serial line, from the load to the logits; some minutes."""
+    """All bytes pass the serial line bit by bit, from the load to the logits, which takes some minutes."""
     board = BOARDS["ulx3s-25f"]
     plan = make_plan(board, board.config("tiny"))
     weights = integer_weights(random_checkpoint(MODEL, SEED))

@@ -1,4 +1,5 @@
-"""Jobs over workers: each key once, lost workers' jobs again, other versions refused, and no waiting without end."""
+"""Jobs for workers: each key runs once, jobs of lost workers run again, other versions are refused, nothing waits for
+ever."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ def here() -> Iterator[Cluster]:
 
 
 def double(file: str, value: int) -> int:
-    """Notes its call in a file, for its other effects stay with the worker."""
+    """A job that notes its call in a file, because its other effects stay in the worker."""
     with open(file, "a") as notes:
         notes.write(f"{value}\n")
     if value == 13:
@@ -71,7 +72,7 @@ def test_another_version(here: Cluster, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("address", ["nonsense://here:1", "here", "tcp://127.0.0.1:{closed}", "tcp://127.0.0.1:{mute}"])
 def test_a_scheduler_that_is_gone(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refused in one sentence; a port where something else listens, too."""
+    """It is refused in one sentence, and so is a port of another program."""
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)
     with socket.socket() as mute, socket.socket() as closed:
         for one in (mute, closed):
@@ -124,7 +125,7 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_a_lost_workers_jobs_run_again() -> None:
-    """One of two processes is killed in the midst of a job; another one takes its place."""
+    """One of two processes is killed during a job; another one takes its place."""
     with workers(2) as crew:
         (first,) = crew.run([Job("pid", os.getpid)])
         assert first != os.getpid()

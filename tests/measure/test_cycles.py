@@ -27,9 +27,10 @@ MODELS = (
     ModelConfig(vocab_size=64, hidden_size=24, num_hidden_layers=4, intermediate_size=40, use_lower_bound=False),
 )
 DEEP = ModelConfig(vocab_size=5, hidden_size=8, num_hidden_layers=32, intermediate_size=4)
-"""As many layers as the largest released model; counters of a streamed machine have a row for each phase."""
+"""The model has as many layers as the largest released one; the counters of a streamed machine have a row for each
+phase."""
 NARROW_MODELS = (MODELS[0], ModelConfig(vocab_size=5, hidden_size=54, num_hidden_layers=1, intermediate_size=64))
-"""With embeddings of 12 bits; a row of the second is not a whole number of threes of words."""
+"""Models with embeddings of 12 bits; in the second one, the number of words of a row is not a multiple of three."""
 STREAMED = preset("tiny").with_(
     name="streamed",
     source="streamed",
@@ -71,7 +72,8 @@ SLOW = (
 
 
 def measured(config: HwConfig) -> None:
-    """One board, several models: cycles and beats of later passes, on chip and in the model; and the tokens."""
+    """Run several models on one board: cycles and beats of later passes, on the chip and in the cycle model; and the
+    tokens."""
     cases = [(model, 16) for model in MODELS]
     cases += [(DEEP, 16)] if config.source == "streamed" else []
     if takes_narrow_rows(config):
@@ -100,7 +102,8 @@ def measured(config: HwConfig) -> None:
 
 
 def counted(session: Session, run: Run, streams: int, where: str, *, chained: bool = False) -> None:
-    """The chip's counters: every phase as long as in the model, and together the token."""
+    """Check the chip's counters: each phase is as long as in the model, and all phases together are as long as the
+    token."""
     if not session.config.counters:
         return
     counts = session.counters()
@@ -128,7 +131,8 @@ def test_other_machines_are_exact(config: HwConfig) -> None:
 
 
 def test_lane_use_of_the_demo_shape() -> None:
-    """At 64 lanes the demo's shape keeps the lanes at least 93 % busy, by the model that is held to the RTL above."""
+    """At 64 lanes the demo's shape keeps the lanes at least 93 % busy, by the cycle model that the tests above compare
+    with the RTL."""
     model = ModelConfig(vocab_size=38, hidden_size=256, num_hidden_layers=4, intermediate_size=256)
     config = preset("sim-64")
     cycles = token_cycles(model, config).cycles
@@ -146,7 +150,7 @@ def test_more_lanes_take_fewer_cycles() -> None:
     [("64", "370m"), *(pytest.param(*case, marks=pytest.mark.slow) for case in (("128", "1.3b"), ("512", "2.7b")))],
 )
 def test_lanes_that_one_word_fills_are_enough(bits: str, model: str) -> None:
-    """Why the presets with a memory at a port have no more: twice the lanes save 0.05 % of two layers' cycles."""
+    """The presets with a memory at a port need no more lanes: twice as many save 0.05 % of the cycles of two layers."""
     config, shape = preset(f"stream-x{bits}"), replace(PUBLISHED[model], num_hidden_layers=2, vocab_size=256)
     once, twice = (token_cycles(shape, config.with_(columns=factor * config.columns)) for factor in (1, 2))
     assert config.beat_bytes == config.word_bytes
@@ -155,7 +159,7 @@ def test_lanes_that_one_word_fills_are_enough(bits: str, model: str) -> None:
 
 @pytest.mark.slow
 def test_370m_on_64_bits_with_lanes_that_one_word_fills() -> None:
-    """The figures of the presets' comment."""
+    """The figures are those of the comment in the presets."""
     config = preset("stream-x64")
     once, twice = (token_cycles(PUBLISHED["370m"], config.with_(columns=columns)) for columns in (8, 16))
     assert (once.cycles, once.words, twice.cycles) == (8_609_634, 8_609_634, 8_606_610)

@@ -1,4 +1,4 @@
-"""Joules of memories beside the chip: by hand, by kind, and what is refused."""
+"""Joules of memories outside the chip: by hand, by kind, and refused input."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_parts_of_a_machine(machine: str, kind: str, parts: int) -> None:
 
 
 def test_a_token_of_13b_from_ddr4() -> None:
-    """By hand: 261 MB of 8.1 to 25.2 pJ a bit; four parts of 38 to 76 mW in a 73rd of a second."""
+    """By hand: 261 MB at 8.1 to 25.2 pJ a bit, and four parts of 38 to 76 mW for a 73rd of a second."""
     found = joules(PUBLISHED["1.3b"], preset("axi-x512"), DRAMS["ddr4"], 73.5)
     assert found.byte_count == pytest.approx(261.3e6, rel=1e-3)
     assert (found.transport.low, found.transport.high) == pytest.approx((16.9e-3, 52.7e-3), rel=0.01)
@@ -73,7 +73,7 @@ def test_which_memory_a_machine_has() -> None:
 
 
 def test_a_calibration_has_the_first_word() -> None:
-    """Its own coefficient of a kind counts; without one the table's, and the source says so."""
+    """A coefficient of the calibration has priority over the table's, and the source says which one was used."""
     shipped, ddr4 = load(), DRAMS["ddr4"]
     assert with_memory(shipped, ddr4).coefficients["ddr4_byte"] == ddr4.byte
     assert with_memory(shipped, ddr4).source == f"{shipped.source}; DDR4-2400: {ddr4.source}"
@@ -83,7 +83,7 @@ def test_a_calibration_has_the_first_word() -> None:
 
 
 def test_standby_is_apart_from_what_switches() -> None:
-    """The same token, slower: dynamic joules of its bytes stay, standby grows."""
+    """If the same token takes longer, the dynamic joules of its bytes stay, and standby grows."""
     config = preset("ddr3-x16")
     machine = Estimate(1, 1_000_000, 1, 1, 10.0, 10.0, 10.0, resources(config))
     fast, slow = (

@@ -1,4 +1,4 @@
-"""Estimates beside what the RTL, the program and the synthesis say."""
+"""Estimates are compared with the RTL, the program and the synthesis."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ DEMO = ModelConfig(vocab_size=38, hidden_size=256, num_hidden_layers=4, intermed
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_bytes_and_bound(name: str) -> None:
-    """Bytes are those of a program that is laid out; no machine is faster than its bound, and what its FIFOs held."""
+    """Bytes are those of a program after its layout. No machine is faster than its bound, except for the words in its
+    FIFOs."""
     config = preset(name)
     found = estimate(MODEL, config, baud=BAUD)
     program = lay_out(integer_weights(random_checkpoint(MODEL, 4)), config)
@@ -38,7 +39,7 @@ def test_bytes_and_bound(name: str) -> None:
 
 
 def test_resources_of_machines_that_were_not_fitted_to() -> None:
-    """LUT and FF on 12 machines that the formula has not seen; multipliers and block RAM exact on all."""
+    """LUT and FF are close on 12 machines that are not in the fit; multipliers and block RAM are exact on all."""
     others = errors("check")
     assert others.machines >= 12 and others.luts <= 0.07 and others.ff <= 0.06, others
     for row in samples.read():
@@ -53,7 +54,8 @@ def test_rows_are_of_the_machines_that_there_are() -> None:
 
 @pytest.mark.parametrize("name", sorted({name for board in BOARDS.values() for name in board.presets}))
 def test_placed_luts_of_a_preset_that_is_left_out(name: str) -> None:
-    """A board's. Within 13 % of what nextpnr packs, by coefficients and a factor that have not seen the machine."""
+    """LUT of a board's preset are within 13 % of those that nextpnr packs, by coefficients and a factor without this
+    preset."""
     [row] = [row for row in samples.read() if row.use == "preset" and row.config.name == name]
     rest = [other for other in samples.read() if other.config.name != name]
     fitted = fit([other for other in rest if other.use != "check"])["luts"]
@@ -63,8 +65,8 @@ def test_placed_luts_of_a_preset_that_is_left_out(name: str) -> None:
 
 
 def test_documented_builds() -> None:
-    """LUT within 10 % of what the bitstreams took, multipliers equal. Builds of an earlier gateware have up to two more
-    block RAMs: z and the gates, and tables of noise, had their own."""
+    """LUT are within 10 % of those of the bitstreams, and multipliers are equal. Builds of an earlier gateware have up
+    to two more block RAMs, because z, the gates and the tables of noise did not share them."""
     page = (Path(__file__).parents[2] / "docs" / "measuring.md").read_text()
     rows = re.findall(
         r"\| ULX3S \w+ \| ([\w-]+) \| \d+ \| ([\d,]+) \(\d+ %\) \| [\d,]+ \| (\d+) of \d+ \| (\d+) \|", page
@@ -91,7 +93,8 @@ SMALL = ModelConfig(vocab_size=38, hidden_size=128, num_hidden_layers=3, interme
     ],
 )
 def test_documented_cycles(name: str, model: ModelConfig, pages: tuple[str, ...]) -> None:
-    """Of a machine with its memory on the chip, where the cycle model is exact; README says tokens a second, too."""
+    """The pages have the cycles of machines with memory on the chip, where the cycle model is exact; README also has
+    tokens a second."""
     found = estimate(model, preset(name), baud=BAUD)
     for page in pages:
         text = (ROOT / page).read_text()
@@ -101,7 +104,7 @@ def test_documented_cycles(name: str, model: ModelConfig, pages: tuple[str, ...]
 
 
 def test_documented_tokens_from_ddr3() -> None:
-    """README's figures of 370M, and of the machine's logic."""
+    """README has the figures of 370M, and of the machine's logic."""
     board = BOARDS["ecpix5-85f"]
     config = board.config("ddr3-x16")
     found, used = estimate(PUBLISHED["370m"], config, baud=BAUD), resources(config)
@@ -111,7 +114,8 @@ def test_documented_tokens_from_ddr3() -> None:
 
 
 def test_a_device_is_no_faster_than_memory_and_lanes() -> None:
-    """Two thirds of the 2.7B model's bound by hand: 2.62e9 trits, 5 in a byte, 77 GB/s."""
+    """By hand: the memory of a U250 bounds 2.7B at 77 GB/s of bytes with 5 trits each, over 2.62e9 trits. The rate is
+    within 10 % of this bound."""
     u250 = next(device for device in DEVICES if "U250" in device.name)
     rate = device_tokens_per_second(PUBLISHED["2.7b"], u250)
     assert 0.9 * 77e9 * 5 / 2.62e9 < rate < 77e9 * 5 / 2.62e9
@@ -134,7 +138,7 @@ def test_the_limit_is_named(name: str, streams: int, said: str) -> None:
 
 
 def test_a_memory_that_gives_less() -> None:
-    """At an AXI4 port: a share of the words is that share of the bound, and the memory is the limit."""
+    """At an AXI4 port, a share of the words gives the same share of the bound, and the memory is the limit."""
     machine = preset("axi-x128").with_(max_vocab=2000)
     found = estimate(DEMO, machine, baud=BAUD, share=0.8)
     assert found.share == pytest.approx(0.8, abs=1e-4)
@@ -144,7 +148,7 @@ def test_a_memory_that_gives_less() -> None:
 
 
 def test_sums_that_leave_slowly_are_the_limit() -> None:
-    """8 streams of 10 rows leave 2 a cycle in 40 cycles, a row group of 256 columns has 8 beats."""
+    """The sums of 8 streams of 10 rows leave 2 a cycle, in 40 cycles; a row group of 256 columns has only 8 beats."""
     machine = preset("axi-x512").with_(streams=8, state="memory")
     found = estimate(DEMO, machine, streams=8, baud=BAUD)
     text = limit_sentence(DEMO, machine, found)
@@ -156,7 +160,8 @@ def test_sums_that_leave_slowly_are_the_limit() -> None:
 
 @pytest.mark.parametrize("vocab", [45, 2000])
 def test_more_lanes_give_what_is_said(vocab: int) -> None:
-    """Twice the lanes of a machine whose memory is the limit, by the cycle model; 5 rows divide 60 and not 64."""
+    """Twice the lanes of a machine whose memory is the limit are computed by the cycle model; 60 is a multiple of 5
+    rows, 64 is not."""
     for width in (60, 64):
         model = ModelConfig(vocab_size=vocab, hidden_size=width, num_hidden_layers=2, intermediate_size=width)
         machines = [preset("stream-x16").with_(columns=columns, max_vocab=2000) for columns in (4, 8)]

@@ -1,4 +1,4 @@
-"""Figures as files: every format holds the picture and where it comes from, the CSV the numbers that are drawn."""
+"""Figures as files: every format has the picture and its origin, and the CSV has the numbers of the picture."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BEGINS = {"svg": b"<?xml", "pdf": b"%PDF-", "png": b"\x89PNG"}
 @pytest.mark.parametrize("drawing", DRAWINGS, ids=lambda drawing: str(drawing.name))
 @pytest.mark.parametrize("kind", figures.FORMATS)
 def test_pictures(drawing: figures.Drawing, kind: str) -> None:
-    """The same bytes each time, with their facts."""
+    """A picture has the same bytes each time, and contains its origin."""
     picture = drawing.picture(kind, FACTS)
     assert picture.startswith(BEGINS[kind]) and picture == drawing.picture(kind, FACTS)
     assert picture != drawing.picture(kind, FACTS[:1])
@@ -69,7 +69,7 @@ def test_provenance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That of the checkout, and whether it was changed; none where there is no checkout."""
+    """The commit is that of the checkout, with a mark if files were changed; without a checkout there is none."""
     place = tmp_path / "measure" / "provenance.py"
     monkeypatch.setattr(provenance, "__file__", str(place))
     assert provenance.commit() == "none: installed without its repository"

@@ -1,4 +1,4 @@
-"""Where a model fits and what another board lacks: the last line of `lutern inspect`."""
+"""The last line of `lutern inspect`: where a model fits, and what another board lacks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def test_the_demo() -> None:
 @pytest.mark.parametrize("size", PUBLISHED)
 @pytest.mark.parametrize("name", [name for name, board in BOARDS.items() if not board.ddr3])
 def test_memory_is_the_reason_against_released_models(name: str, size: str) -> None:
-    """On every board without DDR3: the SDRAM where there is one, else block RAM; never the vectors."""
+    """On every board without DDR3 the reason is the SDRAM, or block RAM on a board without SDRAM, and never the
+    vectors."""
     model, board = PUBLISHED[size], BOARDS[name]
     machine = largest_machine(board)
     lack = lack_of(model, board)

@@ -1,4 +1,4 @@
-"""The ledger of memories beside the design and beside what was synthesised."""
+"""The list of memories is compared with the design and with the synthesised netlist."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ CHIPS = [*PRESETS.values(), PRESETS["sdram-x16"].with_(counters=True), *DRAWN[:3
 
 
 def built(config: HwConfig) -> Counter[tuple[Any, ...]]:
-    """Memories of the elaborated chip that may become block RAM: shape, reads, whether constant, what is asked for."""
+    """Memories of the elaborated chip that may become block RAM: shape, number of reads, whether constant, and wanted
+    style."""
     found: Counter[tuple[Any, ...]] = Counter()
 
     def walk(fragment: Any, name: str = "") -> None:
@@ -45,7 +46,7 @@ def built(config: HwConfig) -> Counter[tuple[Any, ...]]:
 
 
 def listed(config: HwConfig) -> Counter[tuple[Any, ...]]:
-    """The same from the ledger."""
+    """The same memories from the list."""
     found: Counter[tuple[Any, ...]] = Counter()
     for one in chip_memories(config):
         if one.words * one.bits > SMALL_BITS and one.style not in ("logic", "distributed"):
@@ -69,8 +70,8 @@ def test_blocks_of_machines_that_boards_are_chosen_by() -> None:
 
 
 def test_blocks_by_hand() -> None:
-    """512 x 36 in one; 8 bits of 16,384 in eight; a third read port of a table takes a second block; what is small,
-    or is asked for in LUTs, is none."""
+    """512 x 36 takes one block, and 8 bits of 16,384 take eight. A third read port of a table takes a second block. A
+    memory that is small, or is wanted in LUTs, takes none."""
     for words, bits, reads, constant, style, blocks in (
         (512, 36, 1, False, "", 1),
         (16384, 8, 1, False, "", 8),

@@ -1,4 +1,4 @@
-"""Logs of a meter: what is read, what is refused, and joules of logs that were made with known ones."""
+"""Logs of a meter: which are read, which are refused, and joules of logs that were made from known values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def log(watts: float, noise: float, count: int = 400) -> Log:
 
 
 def test_known_joules() -> None:
-    """20 s at 1.5 W over an idle of 0.9 W, 4000 tokens: 3 mJ each; the interval holds it and is narrow."""
+    """20 s at 1.5 W, where idle is 0.9 W, for 4000 tokens are 3 mJ each; the interval contains this value and is
+    narrow."""
     found = joules_per_token(log(0.9, 0.02), log(1.5, 0.05), 4000)
     wanted = 0.6 * (399 / 20) / 4000
     assert found.joules.low < wanted < found.joules.high
@@ -116,7 +117,7 @@ def test_hwmon(tmp_path: Path) -> None:
 
 
 def test_a_meter_that_vanishes(tmp_path: Path) -> None:
-    """In mid-run, as when its cable is pulled: the file goes."""
+    """The meter vanishes during the run, as if its cable were pulled: the file of the log is removed."""
     folder = tmp_path / "hwmon0"
     folder.mkdir()
     (folder / "name").write_text("ina219\n")

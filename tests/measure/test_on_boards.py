@@ -1,4 +1,5 @@
-"""Released models on boards with DDR3: which, how large, how fast, beside the cycle model."""
+"""Released models on boards with DDR3: which boards hold them, how large and how fast they are, compared with the cycle
+model."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def of(model: str, board: str, streams: int) -> OnBoard | None:
 
 
 def test_which_board_holds_which_model() -> None:
-    """By hand: 134 MB into 512 MiB, with 12 bits 118 MB into 128 MiB; 690 MB into 1 GiB alone; no 25F."""
+    """By hand: 134 MB fit into 512 MiB, 118 MB with 12 bits into 128 MiB, and 690 MB only into 1 GiB. No 25F holds a
+    model."""
     assert not any("orangecrab-25f" in row.boards for row in ROWS)
     holding = {size: {board for row in ROWS if row.model == size for board in row.boards} for size in PUBLISHED}
     assert holding["370m"] == {name for name, board in BOARDS.items() if board.ddr3} - {"orangecrab-25f"}
@@ -39,7 +41,8 @@ def test_which_board_holds_which_model() -> None:
 
 
 def test_rates_by_hand() -> None:
-    """68.9 MB a token, 16 bytes every two cycles; two streams are nearly twice as fast; refreshing takes 1 to 5 %."""
+    """A token has 68.9 MB, and 16 bytes come every two cycles; two streams are nearly twice as fast; refreshes take 1
+    to 5 %."""
     one, two = of("370m", "ecpix5-85f", 1), of("370m", "ecpix5-85f", 2)
     assert one is not None and two is not None and one.changes == ()
     assert one.bound == pytest.approx(8 * one.config.memory_hz / 68.9e6, rel=0.01)
@@ -65,7 +68,7 @@ def test_the_machine_of_a_model_that_the_preset_holds_is_the_preset() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("streams", [1, 2, 4])
 def test_equal_to_the_estimate_with_the_cycle_model(streams: int) -> None:
-    """The lanes and barriers of a whole token never take longer than its words."""
+    """The lanes and barriers of a whole token never take longer than the token's words."""
     row = of("370m", "ecpix5-85f", streams)
     assert row is not None
     found = estimate(PUBLISHED["370m"], row.config, streams=streams, baud=BAUD)

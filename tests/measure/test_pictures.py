@@ -21,7 +21,7 @@ MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermed
 
 
 def token() -> Token:
-    """A phase of n + 100 cycles each, n of them at a barrier."""
+    """A token with phases of n + 100 cycles, n of which are at a barrier."""
     phases = [
         Phase(
             part,

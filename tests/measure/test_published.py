@@ -1,4 +1,4 @@
-"""What others report: under its model, with a grade, and joules that are watts over tokens a second."""
+"""Figures that others report: each has its model and a grade, and its joules are watts divided by tokens a second."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_grades_and_joules(figure: Published) -> None:
 
 
 def test_the_paper_s_rate_is_of_13b_and_projected() -> None:
-    """Zhu et al. measured blocks, and project 23.8 tokens a second for 1.3B."""
+    """Zhu et al. measured blocks, and projected 23.8 tokens a second for 1.3B from them."""
     [figure] = [figure for figure in PUBLISHED_FIGURES if figure.tokens_per_second == 23.8]
     assert (figure.model, figure.grade, figure.joules_grade) == ("1.3b", "projected", "projected")
 

@@ -1,4 +1,4 @@
-"""The page: whole, safe, without anything from outside; and the builds that it shows."""
+"""The page is complete and safe, and loads nothing from outside; and the builds that it shows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VOID = ("meta", "br", "img", "link")
 
 
 class Checker(HTMLParser):
-    """Follows open tags; notes links and what would be loaded."""
+    """Follows open tags; notes links, and addresses that a browser would load."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Checker(HTMLParser):
 
 
 def check(page: str) -> Checker:
-    """Every tag is closed, every link leads into the page itself."""
+    """Check that every tag is closed, and that every link leads to a place of the page itself."""
     checker = Checker()
     checker.feed(page)
     checker.close()

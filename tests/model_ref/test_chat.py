@@ -1,4 +1,4 @@
-"""Chats: templates of real models' manner in a sandbox, and turns that go on from what the state holds."""
+"""Chats: templates like those of real models run in a sandbox, and turns continue from the state."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CHATML = (
 
 
 def make(template: str) -> Tokenizer:
-    """A tokenizer of letters, spaces as U+2581 with one put in front, and <s> ahead of a text."""
+    """A tokenizer of letters. Spaces are U+2581, one of which is put before the text, and <s> before that."""
     letters = ["<unk>", "<s>", "</s>", "▁", "\n", *map(chr, range(33, 127)), "▁hi"]
     library = tokenizers.Tokenizer(
         models.BPE({token: number for number, token in enumerate(letters)}, [], unk_token="<unk>")
@@ -87,7 +87,7 @@ def test_templates_that_fail_or_mean_harm(template: str) -> None:
     ids=["doubled", "multiplied", "nested"],
 )
 def test_templates_without_end(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processor time and memory are bounded, and both bounds are gone afterwards."""
+    """Processor time and memory are bounded, and both bounds are removed afterwards."""
     monkeypatch.setattr(chat, "SECONDS", 0.2)
     before = resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGVTALRM)
     with pytest.raises(LuternError, match=r"^the chat template takes more than 0\.2 s or 64 MiB for one chat; leave"):
@@ -104,7 +104,7 @@ def test_no_template() -> None:
 @pytest.mark.parametrize(("template", "end"), [(TURNS, "</s>"), (CHATML, "<|im_end|>")])
 @pytest.mark.parametrize("answer", ["yes", " yes", "yes. ", "hi"])
 def test_turns_go_on_from_the_state(template: str, end: str, answer: str) -> None:
-    """Only what is new is fed, and it begins where the answer ended, though the template may trim it."""
+    """Only new tokens are fed, from the end of the answer on, even if the template trims the answer."""
     tokenizer = make(template)
     chat = Chat(tokenizer)
     first, goes_on = chat.ask("hi")

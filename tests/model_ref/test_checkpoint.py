@@ -1,4 +1,4 @@
-"""Checkpoint folders: what is written comes back, from one file and from shards, one tensor at a time."""
+"""Checkpoint folders: a written checkpoint is read back, from one file and from shards, one tensor at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the integer network is compiled and kept, and what happens where it cannot be."""
+"""How the integer network is compiled and kept, and what happens if it cannot be compiled."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ case "$*" in *-shared*) echo library > "$output";; *) echo macros;; esac
 
 
 def compiler(folder: Path, monkeypatch: pytest.MonkeyPatch, refused: str = "nothing") -> Path:
-    """A folder that is the whole PATH, with a c++ that only pretends; the log of its arguments."""
+    """A folder that is the whole PATH, with a false c++ that writes its arguments into a log; and the log."""
     folder.mkdir(exist_ok=True)
     program = folder / "c++"
     program.write_text(COMPILER.format(log=folder / "log", refused=refused))
@@ -44,7 +44,8 @@ def compilations(log: Path) -> int:
 
 
 def test_is_compiled_here() -> None:
-    """Every other test of the compiled form would pass in NumPy's."""
+    """The network is compiled here: without this test, all other tests of the compiled form would also pass with
+    NumPy's."""
     assert compiled_model.library() is not None
 
 
@@ -114,7 +115,8 @@ def test_numpy_where_it_cannot_be_compiled(
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("-fsanitize=undefined", "-fno-sanitize-recover=all")], ids=["plain", "ub"])
 def test_any_processor(flags: tuple[str, ...], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the extensions of this processor the compiler vectorises by itself; and nothing in it is undefined."""
+    """Without the extensions of this processor, the compiler vectorises by itself; and the code has no undefined
+    behaviour."""
     monkeypatch.setattr(compiled_model, "_OF_PROCESSOR", (flags,))
     loaded = compiled_model.library.__wrapped__()
     macros = subprocess.run([*compiled_model._compiler()[0], "-dM", "-E", "-xc++", os.devnull], capture_output=True)

@@ -74,7 +74,7 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> Numbers:
 
 
 def integers(random: np.random.Generator, bits: int, count: int = COUNT) -> Int:
-    """Of every length up to ``bits`` bits, both signs, and those at the ends of each length."""
+    """Integers of every length up to ``bits`` bits with both signs, and those at the ends of each length."""
     lengths = random.integers(0, bits + 1, count)
     values = random.integers(0, 1 << bits, count) >> (bits - lengths)
     ends = np.concatenate([[0], *((1 << k) + np.array([-1, 0, 1]) for k in range(bits))])
@@ -84,7 +84,7 @@ def integers(random: np.random.Generator, bits: int, count: int = COUNT) -> Int:
 
 
 def mantissas(random: np.random.Generator) -> Int:
-    """Normalised, many of them at an end, some 0; not negative."""
+    """Normalised mantissas, many of them at an end of the range and some 0; none is negative."""
     values = random.integers(MANTISSA_ONE, MANTISSA_MAX + 1, COUNT)
     return np.where(random.random(COUNT) < 0.3, random.choice([0, MANTISSA_ONE, MANTISSA_MAX], COUNT), values)
 

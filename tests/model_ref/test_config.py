@@ -1,4 +1,4 @@
-"""Configs: the published keys in and out, and every option that would be another network refused by name."""
+"""Configs: the published keys are read and written, and every option that means another network is refused by name."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a checkpoint's other files say about its text: beginning, end, special tokens, sampling, chat template."""
+"""Facts about text in a checkpoint's other files: beginning, end, special tokens, sampling, chat template."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def load(folder: Path, made: tokenizers.Tokenizer, mark: bytes = b"", **values: 
 @files
 @given(st.lists(st.sampled_from(["<s>", "</s>", "<end>"]), max_size=3), st.integers(0, 3), st.data())
 def test_the_post_processor_is_followed(tmp_path: Path, added: list[str], place: int, data: st.DataObject) -> None:
-    """Any template: its tokens are there as the library gives them; without the beginning those ahead are left out."""
+    """With any template, the tokens are those of the library; without the beginning, the tokens before the text are
+    left out."""
     ahead, behind = added[:place], added[place:]
     made = library(template=" ".join([*ahead, "$A", *behind]))
     tokenizer = load(tmp_path, made)
@@ -137,7 +138,7 @@ def test_ordinary_tokens_are_no_published_defaults(tmp_path: Path) -> None:
 
 
 def test_the_published_end_is_known_by_its_name(tmp_path: Path) -> None:
-    """The vocabulary has it, though no list of added tokens does."""
+    """The end token is in the vocabulary, but not in a list of added tokens."""
     named = tokenizers.Tokenizer(models.WordLevel({"<unk>": 0, "<s>": 1, "</s>": 2, "a": 3}, unk_token="<unk>"))
     tokenizer = load(tmp_path, named)
     assert (tokenizer.conventions.bos, tokenizer.conventions.eos) == (1, (2,))
@@ -147,7 +148,7 @@ def test_the_published_end_is_known_by_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stored", [True, False])
 @pytest.mark.parametrize("asked", [True, False, None])
 def test_add_prefix_space(tmp_path: Path, stored: bool, asked: bool | None) -> None:
-    """The byte level puts a space ahead of a text as tokenizer_config.json says, else as it was stored."""
+    """The byte level puts a space before a text if tokenizer_config.json says so, or else as it was stored."""
     letters = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     made = tokenizers.Tokenizer(models.BPE(letters, []))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=stored)
@@ -206,7 +207,8 @@ def test_no_file_is_ignored_in_silence(tmp_path: Path, name: str, kind: str) -> 
     ],
 )
 def test_special_tokens_leave_no_text(tmp_path: Path, values: dict[str, Any], text: str) -> None:
-    """Those that a file names, and the ends of text whose name is in brackets; other added tokens are text."""
+    """Special tokens are those that a file names, and ends of text whose name is in brackets; other added tokens are
+    text."""
     tokenizer = load(tmp_path, library(), **values)
     assert tokenizer.text_of([BOS, A, END, B, PAD, EOS]) == text
     again = Tokenizer.from_json(tokenizer.to_json(), "an image", tokenizer.conventions)
@@ -326,7 +328,7 @@ KEYS = {
 @files
 @given(st.sampled_from(sorted(KEYS)), st.data())
 def test_hostile_files(tmp_path: Path, name: str, data: st.DataObject) -> None:
-    """Anything in any key: read or refused in one sentence, never another exception."""
+    """Any value in any key is read or refused in one sentence; no other exception comes."""
     value = data.draw(st.one_of(JSON, st.dictionaries(st.sampled_from(KEYS[name]), JSON)))
     refused = ""
     try:

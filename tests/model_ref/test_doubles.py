@@ -14,7 +14,8 @@ STREAMS, ELEMENTS = 5, 4000
 
 
 def vectors(bits: int, rng: np.random.Generator) -> Int:
-    """[B, n] of all magnitudes up to ``bits`` bits; zeros, ones and the largest among them, the last vector zero."""
+    """Vectors [B, n] with all magnitudes up to ``bits`` bits; they contain zeros, ones and the largest value, and the
+    last vector is zero."""
     magnitudes = rng.integers(0, 1 << bits, (STREAMS, ELEMENTS)) >> rng.integers(0, bits, (STREAMS, ELEMENTS))
     x = magnitudes * rng.choice([-1, 1], magnitudes.shape)
     x[:-1, :6] = [0, 1, -1, (1 << bits) - 1, 1 - (1 << bits), 3 << (bits - 2)]
@@ -43,7 +44,7 @@ def test_nearest_and_saturate(shift: int) -> None:
 
 
 def test_short_floats() -> None:
-    """All magnitudes beside a rounding edge, of every length."""
+    """The magnitudes are next to a rounding edge, for every length."""
     ends = np.array([0, 1, 2, 3]) + np.array([MANTISSA_ONE, MANTISSA_MAX - 2])[:, None]
     x = (
         ((ends << 18)[..., None] + np.array([-1, 0, 1, 1 << 17, (1 << 17) - 1, (1 << 17) + 1])).ravel()[:, None]

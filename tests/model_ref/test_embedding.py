@@ -1,4 +1,4 @@
-"""Embeddings as items of 16 and of 12 bits: the nearest value that there is, and one that 16 bits hold as well."""
+"""Embeddings as items of 16 and of 12 bits: each is the nearest value, and 16 bits also hold every value of 12 bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file holds is shown short, printable and on one line, whatever it is."""
+"""Any content of a file is shown short, printable and on one line."""
 
 from __future__ import annotations
 

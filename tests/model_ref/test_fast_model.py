@@ -26,7 +26,8 @@ def form(request: pytest.FixtureRequest) -> object:
 
 
 def assert_equal(weights: IntegerWeights, form, ids: np.ndarray, note: str, state=None) -> Saturations:
-    """Logits, state, trace and counts of both models over tokens ``ids [T, B]``, from a state on, or from zeros."""
+    """Check logits, state, trace and counts of both models over tokens ``ids [T, B]``, from a given state or from
+    zeros."""
     models = IntegerModel(weights, Saturations()), form(weights, Saturations())
     states = [model.initial_state(ids.shape[1]) if state is None else state for model in models]
     for row in ids:
@@ -60,7 +61,8 @@ def test_equal_to_the_integer_model(config: ModelConfig, streams: int, form) -> 
 
 
 def scaled(checkpoint: Checkpoint, random: np.random.Generator) -> Checkpoint:
-    """Some tensors larger or smaller by powers of ten, some elements zero or far from the others."""
+    """The tensors, some of which are larger or smaller by powers of ten, with some elements zero or far from the
+    others."""
     tensors = dict(checkpoint.tensors)
     for name, tensor in tensors.items():
         powers = [-2, -1, 0, 0, 1, 2] if "norm" in name or "embeddings" in name else [-1, 0, 0, 2, 4]
@@ -92,7 +94,7 @@ def test_random_networks_of_extreme_numbers(seed: int, form) -> None:
 
 
 def test_saturations_are_counted_alike(form) -> None:
-    """Projections so large that words clip, and an embedding that stands out."""
+    """Projections are so large that words clip, and one embedding is much larger than the others."""
     config = ModelConfig(vocab_size=40, hidden_size=96, num_hidden_layers=2, intermediate_size=72)
     checkpoint = random_checkpoint(config, SEED)
     tensors = dict(checkpoint.tensors)
@@ -111,7 +113,7 @@ def test_saturations_are_counted_alike(form) -> None:
 @pytest.mark.parametrize("threads", [2, 5])
 @pytest.mark.parametrize("streams", [1, 7])
 def test_several_threads(threads: int, streams: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows are not a multiple of what a thread takes at a time."""
+    """The number of rows is not a multiple of the rows that a thread takes at a time."""
     monkeypatch.setattr(compiled_model, "THREADED_TRITS", 0)
     monkeypatch.setattr(compiled_model, "thread_count", lambda: threads)
     config = ModelConfig(vocab_size=3001, hidden_size=97, num_hidden_layers=2, intermediate_size=1501)

@@ -1,4 +1,4 @@
-"""Files that are something else are named for what they are."""
+"""A file of another kind is named by its kind."""
 
 from __future__ import annotations
 

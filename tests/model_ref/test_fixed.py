@@ -1,4 +1,4 @@
-"""Every input of the two Newton iterations, and the roundings against plain integers and float64."""
+"""The two Newton iterations are tested for every input, and the roundings against plain integers and float64."""
 
 import numpy as np
 

@@ -69,7 +69,7 @@ def test_tokens_outside_the_vocabulary_are_refused(model: FloatModel) -> None:
 
 
 class _Uniform:
-    """Every character equally likely: log2(V) bits whatever the text."""
+    """A model for which every character is equally likely: log2(V) bits for every text."""
 
     def initial_state(self, streams: int) -> int:
         return 0

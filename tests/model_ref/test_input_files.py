@@ -1,4 +1,4 @@
-"""What is no plain file is refused at once, in one sentence, by every reader of the project."""
+"""Every reader of the project refuses a path that is not a plain file, at once and in one sentence."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MODEL = Path(str(resources.files("lutern.firmware") / "models" / "demo-small"))
 
 
 def in_a_folder(name: str, read: Callable[[Path], object]) -> Callable[[Path], object]:
-    """A reader of a checkpoint folder, to whose file ``name`` a path is linked."""
+    """A reader of a checkpoint folder in which the file ``name`` is a link to a path."""
 
     def read_folder(path: Path) -> object:
         folder = path.parent / "checkpoint"
@@ -98,7 +98,7 @@ def test_no_plain_file(place: Path, reader: str) -> None:
 
 
 def test_a_pipe_that_takes_the_place_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the look and the opening: it is opened without waiting, looked at again, and closed."""
+    """The pipe appears between the check and the opening: it is opened without waiting, checked again, and closed."""
     path = tmp_path / "file"
     os.mkfifo(path)
     monkeypatch.setattr("lutern.model_ref.input_files.require_plain", lambda path, wanted: None)

@@ -1,4 +1,4 @@
-"""Items: every one of the 65,536 comes back, and what they are rounded to."""
+"""Items: all 65,536 are encoded and decoded without a change, and values are rounded to the nearest."""
 
 import numpy as np
 

@@ -12,7 +12,7 @@ SEED = 5
 
 
 def test_bounds_keep_11_bits() -> None:
-    """Of all 2^17: near, exact where 11 bits hold them, in order, and coded in one way."""
+    """All 2^17 bounds are near their item, exact if 11 bits hold them, in order, and coded in one way only."""
     every = np.arange(1 << 17)
     coded = Bounds.from_integers(every)
     assert (np.abs(coded.values - every) <= every * 2.0**-11).all()

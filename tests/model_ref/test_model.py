@@ -1,4 +1,4 @@
-"""The integer network against the published float32 logits, and what its parts promise."""
+"""The integer network against the published float32 logits, and properties of its parts."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_trace_shows_every_stage_in_order() -> None:
 
 
 def test_bounds_hold_for_any_text() -> None:
-    """|BL(x)| never exceeds its bound, whatever the input: here the input that is aimed at each row."""
+    """|BL(x)| never exceeds its bound for any input; the test uses the worst input for each row."""
     random = np.random.default_rng(SEED)
     trits = random.integers(-1, 2, (16, 64)).astype(np.int8)
     gains = (1 + 0.3 * random.standard_normal(64)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The integer norm: properties that the gateware leans on, and its distance from the norm in float64."""
+"""The integer norm: properties that the gateware needs, and its difference from the norm in float64."""
 
 import numpy as np
 import pytest
@@ -71,7 +71,7 @@ def test_zero_vector_has_zero_codes_and_scale() -> None:
 
 @pytest.mark.parametrize("outer", [True, False])
 def test_square_sum_is_exact_but_for_truncation(outer: bool) -> None:
-    """Each square loses less than one unit, hence vectors of 16 bits and more."""
+    """Each square loses less than one unit; the vectors therefore have 16 bits or more."""
     rng = np.random.default_rng(4)
     x = vectors(50, 128, rng, bits=16) >> 2
     w1 = gains(128, rng) if outer else None
@@ -90,7 +90,8 @@ def test_square_sum_of_the_largest_fits_82_bits() -> None:
 
 
 def test_codes_and_scale_are_those_of_the_float_norm() -> None:
-    """codes * scale reproduces the output of the norm with coded gains: half a code step, the scale within 2^-13."""
+    """codes * scale equals the output of the norm with coded gains within half a code step, and the scale within
+    2^-13."""
     rng = np.random.default_rng(5)
     elements = 256
     x = vectors(40, elements, rng, bits=16)

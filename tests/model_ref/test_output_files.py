@@ -66,7 +66,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 
 def test_the_largest_file_that_is_allowed(tmp_path: Path) -> None:
-    """As `ulimit -f` sets it."""
+    """The limit is set as by `ulimit -f`."""
     program = f"""
 import resource
 from pathlib import Path
@@ -88,7 +88,8 @@ def test_a_folder_that_may_only_be_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/full", "/dev/null", "/proc/self/fd/1", "/dev/fd/1"])
 def test_devices(name: str) -> None:
-    """Standard output too: it may be a plain file, which another one would take the place of in mid-output."""
+    """A device is refused as an output. So is standard output: it may be a plain file, which another file would replace
+    during the output."""
     with pytest.raises(LuternError, match=rf"^{name} is no plain file, so an output cannot replace it; give the"):
         output_file(Path(name))
 
@@ -105,7 +106,7 @@ def test_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_what_a_process_leaves_goes_at_the_next_start(number: signal.Signals, tmp_path: Path) -> None:
-    """And not before: the folder of a process that lives stays."""
+    """It is removed then and not before: the folder of a running process stays."""
     with started([sys.executable, "-c", WORKING, tmp_path]) as child:
         assert child.stdout is not None and child.stdout.readline() == "begun\n"
         (left,) = entries(tmp_path)
@@ -137,7 +138,7 @@ def test_only_unfinished_ones_are_cleared(tmp_path: Path) -> None:
 
 
 def test_one_that_was_cleared_before_it_was_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process takes a new folder for one that was left: a second one is made."""
+    """Another process mistakes a new folder for an abandoned one and removes it: a second folder is made."""
     make, made = os.mkdir, []
 
     def mkdir(path: str, mode: int = 0o777) -> None:

@@ -1,4 +1,4 @@
-"""The signature of blocks, for the words and beats of all presets: its definition, and what it never misses."""
+"""The signature of blocks, for the words and beats of all presets: its definition, and errors that it never misses."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ BEATS = {config.beat_bytes: config.trit_beats for config in PRESETS.values() if 
 SLICES = {width: width // slices_of(8 * width) for width in WORD_BYTES}
 WIDTHS = sorted({*SLICES.values(), *BEATS})
 CHECKED = [width for width in WIDTHS if 8 * width <= WIDE]
-"""Others are beats, whose last state SETUP says."""
+"""Widths with check bytes; the other widths are those of beats, whose last state is in SETUP."""
 SPAN = 256
-"""Words whose syndromes are made one from the other; so many spans are worked on at once as a block has."""
+"""Words of a span; syndromes within a span follow from one another, and all spans of a block are computed at once."""
 States = NDArray[np.uint64]
 ZERO = np.zeros(1, np.uint64)
 
@@ -60,7 +60,7 @@ def signature_by_definition(words: NDArray[np.uint8], state: int) -> int:
 
 
 def times_x(states: States) -> States:
-    """``step`` of all."""
+    """``step`` for all states."""
     top = states >> np.uint64(STATE_BITS - 1)
     shifted = states << np.uint64(1) & np.uint64((1 << STATE_BITS) - 1)
     return np.asarray(np.where(top == 1, shifted ^ np.uint64(POLYNOMIAL), shifted), np.uint64)
@@ -77,7 +77,7 @@ def test_fold_is_the_definition(width: int) -> None:
 
 @pytest.mark.parametrize("width", CHECKED)
 def test_checks_lead_to_what_is_wanted(width: int) -> None:
-    """After the words, or before them."""
+    """The checks come after the words, or before them."""
     signature = Signature(width)
     assert signature.check_words * width >= CHECK_BYTES > (signature.check_words - 1) * width
     assert CHECK_BYTES * 8 >= STATE_BITS > CHECK_BYTES * 8 - 8
@@ -94,7 +94,7 @@ def test_checks_lead_to_what_is_wanted(width: int) -> None:
 
 @pytest.mark.parametrize("width", WORD_BYTES)
 def test_words_of_all_slices(width: int) -> None:
-    """A block and rows are right with their checks; not with a bit, a slice, a place or a mark of another."""
+    """A block and rows are right with their checks, and wrong with a bit, a slice, a place or a mark of another one."""
     signatures, count = WordSignatures(width), slices_of(8 * width)
     assert SLICES[width] * count == width
     words, rows = draw_words(width, 20, width), draw_words(width + 1, 3, 5, width)
@@ -124,10 +124,10 @@ def test_an_odd_number_of_flips_is_never_missed(width: int) -> None:
 
 
 def equal_syndromes(of_bits: States, words: int) -> int:
-    """How many bits of a block of so many words have the syndrome of a bit of its last word.
+    """How many bits of a block of ``words`` words have the syndrome of a bit of its last word.
 
-    The syndrome of a bit is its column times x^k, with k words after it. If no syndrome is a column, k > 0, no two bits
-    k words apart have the same.
+    The syndrome of a bit is its column times x^k, with k words after it. If no syndrome with k > 0 is a column, no two
+    bits k words apart have the same syndrome.
     """
     spans = -(-words // SPAN)
     units = np.uint64(1) << np.arange(STATE_BITS, dtype=np.uint64)
@@ -161,14 +161,15 @@ def columns_of(width: int) -> States:
     ids=lambda number: str(number),
 )
 def test_two_flips_are_never_missed(width: int, words: int) -> None:
-    """Words, or slices of them: the longest block. Beats of trits: all that the preset has room for."""
+    """For words or their slices, the block is the longest one; for beats of trits, it is all beats for which the preset
+    has room."""
     of_bits = columns_of(width)
     assert len(set(of_bits.tolist())) == 8 * width
     assert equal_syndromes(of_bits, words) == 0
 
 
 def test_equal_syndromes_are_found() -> None:
-    """So that the test above can fail."""
+    """This shows that the test above can fail."""
     of_bits = columns_of(4)
     for distance in (1, SPAN - 1, SPAN, 5 * SPAN + 3):
         for base in (0, 17):
@@ -182,7 +183,7 @@ def test_equal_syndromes_are_found() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_no_block_is_longer_than_promised(name: str) -> None:
-    """One large layer; a machine that keeps its records in block RAM has no room for more words."""
+    """The model has one large layer; a machine with its records in block RAM has no room for more words."""
     config = PRESETS[name]
     if config.source == "resident":
         assert config.memory_words <= LONGEST
@@ -199,8 +200,9 @@ def test_no_block_is_longer_than_promised(name: str) -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_other_error_is_as_likely_as_any_state(width: int) -> None:
-    """The bits of as many words as a check has reach every state: of errors that change all of them at random, one in
-    2^STATE_BITS has a zero signature, and of those with an even number of flips one in 2^(STATE_BITS - 1)."""
+    """The bits of as many words as a check has reach every state. Of errors that change all these bits at random, one
+    in 2^STATE_BITS therefore has a zero signature, and of those with an even number of flips one in 2^(STATE_BITS -
+    1)."""
     check_words = Signature(width).check_words
     states = []
     for column in columns(8 * width):
@@ -235,7 +237,7 @@ def test_random_errors_lead_to_random_states(width: int) -> None:
 
 @pytest.mark.parametrize("width", CHECKED)
 def test_words_at_another_place_are_found(width: int) -> None:
-    """Words swapped, repeated, moved on by one, all zero or all one; a bit of the bus that is stuck."""
+    """Words are swapped, repeated, shifted by one, all zero or all one, or a bit of the bus is stuck."""
     signature, words = Signature(width), draw_words(7, 40, width)
     right = np.array([last_state(0xCAFE, 3)], np.uint64)
     words = np.concatenate([words, signature.checks(signature.fold(words[None], ZERO), right)[0]])
@@ -280,7 +282,7 @@ def test_four_flips_of_a_word_are_never_missed(width: int) -> None:
 
 
 def test_blocks_know_their_image_and_place() -> None:
-    """Last states differ at different places of an image, in different images at a place, of rows and of blocks."""
+    """Last states differ between places of an image, between images at a place, and between rows and blocks."""
     image, places = 0x12345678, np.arange(1 << PLACE_BITS)
     of_blocks = [last_state(image, place) for place in places.tolist()]
     of_rows = [last_state(image, place, ROW_MARK) for place in places[: 1 << 16].tolist()]
@@ -294,7 +296,8 @@ def test_blocks_know_their_image_and_place() -> None:
 
 
 def test_of_another_place_and_image_few_are_missed() -> None:
-    """Of two blocks that differ in both, one in 2^32 has the last state of the other: as many as of any two images."""
+    """If two blocks differ in both, one in 2^32 has the last state of the other, which is the rate for any two
+    images."""
     draw = np.random.default_rng(SEED)
     seen = {
         last_state(int(image), int(place)) for image, place in draw.integers(0, (1 << 32, 1 << PLACE_BITS), (20_000, 2))

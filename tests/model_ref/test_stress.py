@@ -1,6 +1,6 @@
-"""Checkpoints that break a careless choice of words: no silent clip, and the signal is kept.
+"""Checkpoints for which badly chosen word lengths fail: no value is clipped in silence, and the signal is kept.
 
-Each is held against float32 beside a float16 run of the same checkpoint, whose error the integer network stays below.
+The integer network is compared with float32, and its error must be below that of a float16 run of the same checkpoint.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def changed(checkpoint: Checkpoint, change: Callable[[str, np.ndarray], np.ndarr
 
 
 def scaled(factor: float, *parts: str) -> Callable[[str, np.ndarray], np.ndarray]:
-    """Projections whose names hold one of ``parts``, times a factor."""
+    """The tensors, in which projections whose names contain one of ``parts`` are multiplied by a factor."""
     return lambda name, t: t * factor if name.endswith("proj.weight") and any(part in name for part in parts) else t
 
 
 def outlier(name: str, tensor: np.ndarray) -> np.ndarray:
-    """One channel of h 300 times larger, its gains 300 times smaller."""
+    """One channel of h is 300 times larger, and its gains are 300 times smaller."""
     if name == "model.embeddings.weight":
         tensor[:, CHANNEL] *= 300
     elif name.endswith(NORMS_OF_H):
@@ -51,7 +51,8 @@ def outlier(name: str, tensor: np.ndarray) -> np.ndarray:
 
 
 def hidden_gain(norm: str, projection: str, factor: float) -> Callable[[str, np.ndarray], np.ndarray]:
-    """The same network, but one channel's gain is moved from a norm into the next, where the bound multiplies it."""
+    """The same network, but the gain of one channel is moved from a norm into the next one, where the bound multiplies
+    it."""
 
     def change(name: str, tensor: np.ndarray) -> np.ndarray:
         if name.endswith(norm + ".weight"):
@@ -90,7 +91,7 @@ def test_proved_words_keep_the_signal(name: str) -> None:
 
 
 def test_beyond_float16_the_words_still_follow() -> None:
-    """Projections times 1000, for which the float16 run overflows."""
+    """Projections are 1000 times larger, for which the float16 run overflows."""
     checkpoint = changed(random_checkpoint(CONFIG, SEED), scaled(1000, "gate_proj", "i_proj"))
     ids = np.random.default_rng(SEED).integers(0, CONFIG.vocab_size, (TOKENS, STREAMS))
     weights, counts = integer_weights(checkpoint), Saturations()
@@ -101,7 +102,7 @@ def test_beyond_float16_the_words_still_follow() -> None:
 
 @pytest.mark.slow
 def test_long_memory() -> None:
-    """A lower bound near 1: after 2,000 tokens the state is as close to float as after 100."""
+    """The lower bound is near 1; after 2,000 tokens the state is as close to float as after 100."""
     config = replace(CONFIG, hidden_size=64, intermediate_size=96)
     checkpoint = random_checkpoint(config, SEED)
     bounds = np.zeros((2, 64), np.float32)
@@ -136,7 +137,7 @@ def test_calibration_where_the_bound_is_too_loose(
 
 
 def test_text_unlike_the_calibration_saturates_and_is_counted() -> None:
-    """Token 7 alone drives the channel whose gain the bound multiplies; calibration never saw it."""
+    """Only token 7 drives the channel whose gain the bound multiplies, and calibration does not contain this token."""
 
     def change(name: str, tensor: np.ndarray) -> np.ndarray:
         tensor = hidden_gain("attn_norm", "i_proj", 1e4)(name, tensor)
@@ -165,7 +166,7 @@ def test_what_no_word_holds_is_marked_and_counted() -> None:
 
 
 def test_statistics_of_a_residual_stream() -> None:
-    """Without projections h stays the embedding, before and behind each mixer."""
+    """Without projections h stays the embedding, before and after each mixer."""
     checkpoint = changed(
         random_checkpoint(CONFIG, SEED),
         lambda name, tensor: tensor * 0 if name.endswith(("o_proj.norm.weight", "down_proj.norm.weight")) else tensor,

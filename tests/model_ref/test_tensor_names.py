@@ -1,4 +1,4 @@
-"""Names of stored tensors: prefixes are taken off, what is left over is harmless or refused by name."""
+"""Names of stored tensors: prefixes are removed, and unused tensors are harmless or refused by name."""
 
 from __future__ import annotations
 

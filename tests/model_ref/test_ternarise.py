@@ -28,7 +28,7 @@ TYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfl
 
 
 def ternary(checkpoint: Checkpoint, dtype: str) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """The tensors with every matrix as scale times trits, rounded to a stored type; and the scales."""
+    """The tensors, in which every matrix is scale times trits, rounded to a stored type; and the scales."""
     tensors, scales = dict(checkpoint.tensors), {}
     for name in checkpoint.config.projections:
         trits, scale = ternarise(tensors[f"{name}.weight"])

@@ -1,4 +1,4 @@
-"""Text files of every system are read; what is no text is refused in one sentence."""
+"""Text files of every system are read; any other file is refused in one sentence."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ def test_a_stream_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_small_file_that_would_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several streams are one text; what unpacks to more than is allowed is refused, and so is a stream that is cut."""
+    """Several compressed streams are one text. A file that unpacks to more than the allowed size is refused, and so is
+    a cut stream."""
     path = tmp_path / "text.xz"
     path.write_bytes(lzma.compress(b"the ") + lzma.compress(b"cat") + bytes(4))
     assert read_text(path) == "the cat"

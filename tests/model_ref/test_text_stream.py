@@ -1,4 +1,4 @@
-"""Text as it comes: all parts together are the decoding of the whole, whatever the decoder and the tokens."""
+"""Text in parts: all parts together are the decoding of the whole, for any decoder and any tokens."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ many = settings(derandomize=True, database=None, max_examples=150, deadline=None
 
 
 def make(kind: str, words: list[str]) -> Tokenizer:
-    """A tokenizer with a decoder, added words, two special tokens and one that is added and not special."""
+    """A tokenizer with a decoder, added words, two special tokens, and one added token that is not special."""
     known = sorted(pre_tokenizers.ByteLevel.alphabet()) if kind == "byte-level" else FIXED
     vocabulary = {token: number for number, token in enumerate(dict.fromkeys([*known, *words]))}
     library = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -67,7 +67,7 @@ words = st.lists(st.text(alphabet="ab▁Ġ #.é", min_size=1, max_size=4), max_s
 @many
 @given(st.sampled_from(sorted(DECODERS)), words, st.data())
 def test_the_parts_are_the_decoding_of_the_whole(kind: str, words: list[str], data: st.DataObject) -> None:
-    """Random tokens, numbers that the tokenizer lacks among them, the first few at once as a prompt."""
+    """The tokens are random, and some are numbers that the tokenizer lacks; the first few come at once as a prompt."""
     tokenizer = make(kind, words)
     number = st.integers(0, tokenizer.vocab_size + 2)
     near = st.integers(max(0, tokenizer.vocab_size - 14), tokenizer.vocab_size - 1)
@@ -84,7 +84,7 @@ def test_the_parts_are_the_decoding_of_the_whole(kind: str, words: list[str], da
 @many
 @given(st.sampled_from(["byte-fallback", "byte-level", "metaspace", "wordpiece"]), st.data())
 def test_stops_cut_the_text_wherever_they_lie(kind: str, data: st.DataObject) -> None:
-    """What is printed is the decoding of the whole, up to the first stop text behind the prompt."""
+    """The printed text is the decoding of the whole, up to the first stop text after the prompt."""
     tokenizer = make(kind, [])
     ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size - 1), min_size=2, max_size=14))
     cut = data.draw(st.integers(1, len(ids) - 1))
@@ -105,7 +105,7 @@ def test_stops_cut_the_text_wherever_they_lie(kind: str, data: st.DataObject) ->
 
 
 def test_a_run_of_bytes_is_given_whole() -> None:
-    """Bytes are decoded together: one that is wrong makes all of its run unreadable."""
+    """The bytes of a run are decoded together, so a wrong byte makes the whole run unreadable."""
     tokenizer = make("byte-fallback", [])
     numbers = [tokenizer.library.token_to_id(token) for token in ("<0x41>", "<0xC3>", "<0xA9>", "cat")]
     stream = TextStream(tokenizer)

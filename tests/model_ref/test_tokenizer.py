@@ -1,4 +1,5 @@
-"""Tokenizers: what goes in comes out, and a character that has no token is named with its position."""
+"""Tokenizers: a text is encoded and decoded without a change, and a character without a token is named with its
+position."""
 
 import json
 import unicodedata
@@ -82,7 +83,7 @@ def test_a_missing_or_damaged_file_is_refused(tmp_path: Path) -> None:
 
 
 def silent(characters: str, normalizer: normalizers.Normalizer) -> Tokenizer:
-    """Characters without an unknown token: what is not among them is dropped by the model."""
+    """A model of characters without an unknown token, which drops all other characters."""
     library = character_tokenizer(characters)
     library.normalizer = normalizer
     return Tokenizer(library)
@@ -183,7 +184,7 @@ def test_word_pieces_drop_spaces_and_name_unknown_words() -> None:
 @pytest.mark.parametrize("unk_id", [0, 1])
 @pytest.mark.parametrize("bytes_too", [False, True])
 def test_unknown_characters_of_unigram_models(unk_id: int, bytes_too: bool) -> None:
-    """Refused by the number of the unknown token; with a token for every byte there is none."""
+    """They are found by the number of the unknown token, and refused; with a token for every byte there are none."""
     pieces = [("<unk>", 0.0), ("a", -1.0), ("b", -1.0)]
     pieces = pieces if unk_id == 0 else [pieces[1], pieces[0], pieces[2]]
     if bytes_too:

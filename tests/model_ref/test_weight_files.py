@@ -1,4 +1,4 @@
-"""Folders: which files hold the weights, and what a folder or a name is that holds none."""
+"""Folders: which files hold the weights, and how a folder or a name without weights is described."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_tensors_that_nothing_uses(folder: Path, shards: Path) -> None:
 
 
 def test_the_eps_of_the_config_is_used(folder: Path) -> None:
-    """With weights so small that the eps matters, the network of another eps is another one."""
+    """The weights are so small that another eps gives another network."""
     tensors = dict(random_checkpoint(CONFIG, SEED).tensors)
     tensors["model.embeddings.weight"] = tensors["model.embeddings.weight"] * np.float32(1e-6)
     results = []
@@ -234,7 +234,7 @@ def test_other_names_are_no_names_of_the_hub(name: str, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("target", ["nowhere", "itself"])
 def test_links_that_lead_nowhere(folder: Path, shards: Path, target: str) -> None:
-    """As the cache of a download holds them when it was copied without what they lead to."""
+    """The links are like those in the cache of a download that was copied without the files of the links."""
     names = [(folder, name) for name in ("config.json", "model.safetensors", "tokenizer.json")]
     shard = next(path.name for path in sorted(shards.iterdir()) if path.suffix == ".safetensors")
     for place, name in (*names, (shards, "model.safetensors.index.json"), (shards, shard)):

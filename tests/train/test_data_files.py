@@ -1,4 +1,5 @@
-"""What `lutern train` reads: texts, data sets, token files; tokenizers made of them. None of it needs PyTorch."""
+"""Inputs of `lutern train`: texts, data sets, token files, and tokenizers made from them. No test here needs
+PyTorch."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def one_thread() -> None:
 
 
 def gradients(fused: bool, lean: bool = False, dropout: float = 0.0) -> dict[str, torch.Tensor]:
-    """Loss, last state and gradients of a small network in float64, the same at every call but for how it is run."""
+    """Loss, last state and gradients of a small network in float64; calls differ only in the form that is run."""
     from lutern.train.network import Network
 
     torch.manual_seed(7)

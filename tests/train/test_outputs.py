@@ -1,4 +1,4 @@
-"""What is begun, gone on with and never overwritten in an output folder. None of it needs PyTorch."""
+"""An output folder is begun, continued and never overwritten. No test here needs PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Several processes train what one trains, and a run continues with another number of them. On the CPU, by gloo."""
+"""Several processes train the same as one, and a run continues with another number of processes. They run on the CPU
+with gloo."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ pytestmark = pytest.mark.slow
 
 STORY = "once upon a time there was a cat who saw a dog. the dog ran home, and the cat sat down.\n"
 BOUND_BITS = 0.01
-"""How far a record of two processes may be from that of one, in bits a character, over these few steps: sums in another
-order carry some weights across a threshold."""
+"""The largest difference between the records of two processes and of one, in bits a character over these few steps.
+Sums in another order move some weights across a threshold."""
 SHAPE = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 64}
 FREE = {"batch": 4, "sequence_length": 32, "warmup_steps": 3, "dropout": 0.0, "validate_every": 4, "save_every": 6}
 OPTIONS = TrainOptions(steps=12, device="cpu", **SHAPE, **FREE)  # type: ignore[arg-type]
@@ -54,7 +55,7 @@ def text(tmp_path: Path) -> Path:
 
 
 def torchrun(folder: Path, program: str, *arguments: str | Path) -> Finished:
-    """Run ``lutern train`` with ``OPTIONS`` in two processes, after the text of a program."""
+    """Run ``lutern train`` with ``OPTIONS`` in two processes, each of which first runs the text of a program."""
     script = folder / "command.py"
     script.write_text(program + COMMAND)
     settings = [f"--set={name}={value}" for name, value in {**SHAPE, **FREE}.items()]

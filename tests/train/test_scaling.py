@@ -1,4 +1,4 @@
-"""The Transformer that sizes are compared with, and one run of a scaling law."""
+"""The Transformer of the comparison, and one run of a scaling law."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def test_attention_sees_what_came_before_and_nothing_after() -> None:
 
 @pytest.mark.parametrize("ahead", [(), (1,)])
 def test_chunks_are_read_behind_half_a_window(ahead: tuple[int, ...]) -> None:
-    """Logits of a later chunk are those of a crop that begins half a window before it, with its first tokens."""
+    """Logits of a later chunk equal those of a crop that begins half a window earlier, with the tokens that begin a
+    text."""
     from lutern.train.transformer import Transformer
 
     torch.manual_seed(SEED)
@@ -111,7 +112,7 @@ def test_a_run_that_was_stopped_goes_on(kind: str, text: Path, tmp_path: Path, m
 
 @pytest.mark.slow
 def test_all_runs_as_processes(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where a folder called lutern is in the way."""
+    """The processes also start if the working folder contains a folder called lutern."""
     (tmp_path / "lutern").mkdir()
     (tmp_path / "lutern" / "__init__.py").touch()
     monkeypatch.chdir(tmp_path)

