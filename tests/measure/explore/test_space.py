@@ -87,8 +87,8 @@ def test_targets() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ((["ddr3"],), "--memory is ddr3, but ulx3s-25f has block, sdram, host; choose of these."),
-        ((1000, 10, 5, ["tape"]), "there is no memory tape; choose of block, sdram, ddr3, host, port."),
+        ((["ddr3"],), "--memory is ddr3, but ulx3s-25f has block, sdram, host; choose one of these."),
+        ((1000, 10, 5, ["tape"]), "there is no memory tape; choose one of block, sdram, ddr3, host, port."),
         ((1000, 10, 5, ["port"]), "--dram says what the memory at a port is (sdram, ddr3, ddr4, hbm2), so it is for"),
         ((1000, 10, 5, ["block"], 0, "ddr4"), "--dram says what the memory at a port is (sdram, ddr3, ddr4, hbm2)"),
         ((1000, 10, 5, ["port"], 0, "ddr9"), "--dram says what the memory at a port is (sdram, ddr3, ddr4, hbm2)"),
