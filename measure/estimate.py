@@ -128,7 +128,7 @@ def _other_limit(model_config: ModelConfig, hw_config: HwConfig, found: Estimate
     if leave > beats:
         return (
             f"The sums are the limit: those of a row group leave in {leave} cycles at results_per_cycle "
-            f"{hw_config.results_per_cycle}, but its trits take as few as {beats} beats, so {takes}"
+            f"{hw_config.results_per_cycle}, but the trits of the shortest one take {beats} beats, so {takes}"
         )
     return f"Barriers are the limit: the lanes wait for codes of new vectors, so {takes}"
 

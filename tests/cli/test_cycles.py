@@ -87,7 +87,7 @@ def test_what_a_session_refuses() -> None:
         session = Session(Client(board), program)
         with pytest.raises(LuternError, match=r"^no token was chosen since the machine was set up, so nothing is"):
             session.counters()
-        with pytest.raises(LuternError, match=r"^5 streams were asked for, tiny-four takes 1 to 4 with this model"):
+        with pytest.raises(LuternError, match=r"^5 streams were asked for, but tiny-four takes 1 to 4 with this model"):
             count_token(session, 5)
         session.config = FOUR
         with pytest.raises(LuternError, match=r"^tiny-four has no counters; build it with them: lutern build --count"):

@@ -40,7 +40,7 @@ def test_a_search(tmp_path: Path) -> None:
     )
     assert sentences.startswith("20 trials: ") and f"chosen: {rows[0]['name']}\n" in sentences
     assert f"next: lutern build --board ulx3s-25f --machine {out / 'machine.toml'}\n" in sentences
-    assert sentences.endswith("so its clock is not known; --route K does so.\n")
+    assert sentences.endswith("so its clock is not known; --route K does that.\n")
     names = {
         "front.csv",
         "front.json",

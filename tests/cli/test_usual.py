@@ -200,7 +200,7 @@ def test_the_cache(tmp_path: Path) -> None:
 def test_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ports of the system are listed; a port at which nothing answers has no board."""
     monkeypatch.setattr(ports.list_ports, "comports", lambda: [])
-    assert "There is no serial port. Plug the board in; " in CliRunner().invoke(app, ["ports"]).output
+    assert "There is no serial port. Plug the board in. " in CliRunner().invoke(app, ["ports"]).output
     port = SimpleNamespace(device="/dev/none0", vid=0x0403, pid=0x6015, description="ULX3S")
     monkeypatch.setattr(ports.list_ports, "comports", lambda: [port])
     lines = CliRunner().invoke(app, ["ports"]).output.splitlines()

@@ -70,7 +70,7 @@ ROWS = [f"{i},1.0" for i in range(10)]
             "time,watts\n" + "\n".join([*ROWS, "10,inf"]),
             r"reading 11 holds 'inf', but must hold a number from 0 to 1e\+06",
         ),
-        ("time,watts\n" + "\n".join([*ROWS, "10,1e999"]), r"reading 11 holds '1e999', where a number"),
+        ("time,watts\n" + "\n".join([*ROWS, "10,1e999"]), r"reading 11 holds '1e999', but must hold a number"),
         ("time,watts\n" + "\n".join([*ROWS, "10,\x1b[2J"]), r"no number \('\\x1b\[2J'\); leave that row out"),
         ("time,watts\n" + "\n".join([*ROWS, '10,"1']), r"cannot be read as CSV \(unexpected end of data\); give a log"),
         ("time,watts\n" + "9" * 70_000, r"has a line of more than 65536 characters; give a log with columns time"),

@@ -202,7 +202,7 @@ def test_observation_is_that_of_the_float_network() -> None:
         *(f"model.layers.{index}.{name}" for index in range(2) for name in ("attn.i_proj", "mlp.gate_proj")),
     ]
     assert all(0 < seen.rms < seen.largest for seen in found.values())
-    with pytest.raises(LuternError, match="token numbers below 64"):
+    with pytest.raises(LuternError, match="all must be below 64"):
         observe(checkpoint, np.array([64]))
 
 

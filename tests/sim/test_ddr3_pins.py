@@ -121,7 +121,7 @@ def test_a_part_of_half_the_rows(board: SimulatedBoard) -> None:
     client = Client(board)
     level_reads(client, CONFIG)
     with pytest.raises(
-        LuternError, match=r"^the memory part repeats after 0\.125 MiB, but the machine ddr3-x16 counts "
+        LuternError, match=r"^the memory part repeats after 0\.125 MiB, but the machine ddr3-x16 needs "
     ):
         check_size(client, CONFIG)
     result = march(client, CONFIG)
@@ -194,7 +194,7 @@ def test_selftest(whole: SimulatedBoard, monkeypatch: pytest.MonkeyPatch, capsys
     )
     set_wires(whole, absent=1 << ROW_BITS - 1)
     small = lines()
-    assert small[2].startswith("fail  march   the memory part repeats after 0.125 MiB, but the machine ddr3-x16 counts")
+    assert small[2].startswith("fail  march   the memory part repeats after 0.125 MiB, but the machine ddr3-x16 needs")
     set_wires(whole, cut=0b10)
     bad = lines()
     assert [line[:12] for line in bad] == ["pass  link  ", "fail  level "]
