@@ -250,6 +250,6 @@ def test_what_to_type_after_a_board() -> None:
     """The output has commands to copy, with a model that the machine holds."""
     lines = what_is_next(preset("sim-64"), "/dev/pts/7", 9000)
     assert lines[1] == "  lutern selftest --on /dev/pts/7"
-    assert lines[2].startswith("  lutern generate --on /dev/pts/7    with demo, ")
+    assert lines[2].startswith("  lutern generate --on /dev/pts/7    with demo; ")
     assert lines[3].startswith("  socat PTY,raw,echo=0,link=board TCP:127.0.0.1:9000 ")
     assert "--model MODEL" in what_is_next(preset("tiny"), "/dev/pts/7", None)[2]

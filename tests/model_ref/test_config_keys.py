@@ -125,7 +125,7 @@ def test_options_of_experts_that_are_not_used() -> None:
     unused = {"moe_num_experts": 4, "moe_router_bias": False}
     assert ModelConfig.from_dict({**RELEASED, "use_moe": False, **unused}) == ModelConfig.from_dict(RELEASED)
     text = refusal({**RELEASED, **unused})
-    assert "moe_num_experts (4), moe_router_bias (False): unknown here" in text
+    assert "moe_num_experts (4), moe_router_bias (False): Lutern does not know this" in text
 
 
 @fast
@@ -139,7 +139,7 @@ def test_unknown_keys_are_refused_by_name(name: str, value: Any) -> None:
     ):
         return
     text = refusal({**RELEASED, name: value})
-    assert "unknown here" in text and (name if name.isprintable() else ascii(name)) in text
+    assert "Lutern does not know this" in text and (name if name.isprintable() else ascii(name)) in text
 
 
 @fast
