@@ -129,4 +129,4 @@ def cycles(
         beside = output.with_name(f"{output.stem}-layers{output.suffix}")
         files = figures.write_drawing(figures.timeline(token), output, facts)
         files += figures.write_drawing(figures.layers(token), beside, facts)
-        print(", ".join(map(str, files)), file=sys.stderr)
+        print(*files, sep="\n", file=sys.stderr)

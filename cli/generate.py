@@ -19,7 +19,7 @@ from lutern.cli.output import given_text, given_texts, plain_console
 from lutern.cli.port import PORTS, MemoryOption, RecordOption, check_options, is_port
 from lutern.cli.progress import load_bar
 from lutern.cli.prompts import collect_prompts, turns
-from lutern.cli.trace import CYCLES, CyclesOption, SignalOption, TraceOption, check_trace
+from lutern.cli.trace import CYCLES, CyclesOption, SignalOption, TraceOption, check_trace, say_where
 from lutern.cli.writing import Place, write_texts, write_turns
 from lutern.firmware.host_sampling import LOGIT_BYTES, Sampling
 from lutern.firmware.host_weights import LINE_BITS
@@ -212,6 +212,8 @@ def generate_text(
             write_turns(place, tokenizer, itertools.chain(texts, turns()), style, chat)
         else:
             write_texts(place, tokenizer, ids, style, hidden=chat)
+    if trace is not None:
+        say_where(trace)
 
 
 def simulated_for(

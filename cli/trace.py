@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lutern.cli.output import plain_console
 from lutern.model_ref.errors import LuternError, quoted
 from lutern.sim import waves
 
@@ -53,4 +54,10 @@ def check_trace(trace: Path | None, cycles: str, signals: list[str] | None, on: 
     return int(first), int(end)
 
 
-__all__ = ["CYCLES", "CyclesOption", "SignalOption", "TraceOption", "check_trace"]
+def say_where(trace: Path) -> None:
+    """Print which files a trace has made, and what opens them."""
+    view = trace.with_suffix(".gtkw")
+    plain_console(stderr=True).print(f"waves: {trace}; gtkwave {view} shows them", style="dim", soft_wrap=True)
+
+
+__all__ = ["CYCLES", "CyclesOption", "SignalOption", "TraceOption", "check_trace", "say_where"]
