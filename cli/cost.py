@@ -78,11 +78,12 @@ LANE_COLUMNS = (
     Column("tree_fmax_hz", "tree MHz", fixed(0, 1e6)),
     Column("seed"),
 )
-"""``a stream more``: LUT4 a lane that a second stream adds; ``decoder``: LUT4 a trit, which no other column counts."""
+"""``a stream more``: the LUT4 that a second stream adds to each lane. ``decoder``: the LUT4 of the decoder for each
+trit; no other column counts them."""
 
 
 def lane_values(row: LaneRow) -> list[Any]:
-    """Return the rows of a lane's cost, folded and as a tree."""
+    """Return the row of a lane's cost: folded, and as a tree if that was measured."""
     folded, tree = row.folded, row.tree
     of_tree = (tree.lut4, tree.ff, tree.fmax_hz) if tree else (None, None, None)
     shape = "{} x {}".format(*SHAPES[folded.lanes])
@@ -120,9 +121,9 @@ def cost(
         list[str] | None,
         typer.Argument(
             metavar="[BLOCK]...",
-            help=f"All if none: {', '.join(BLOCKS)}. Or {LANES}: the cost of a lane, by the number of lanes, folded "
-            f"and as a tree, placed and routed. Or {CHECK}: the cost of the check of weights, in cells and in words "
-            f"of a token.",
+            help=f"Blocks to measure; without a name, all of them: {', '.join(BLOCKS)}. Give {LANES} alone to place "
+            f"and route folded lanes and an adder tree, and to see the cost of a lane for each number of lanes. "
+            f"Give {CHECK} alone to see the cost of the check of weights, in cells and in words of a token.",
         ),
     ] = None,
     preset_name: Annotated[str, preset_option(f"{DEFAULT}; for {CHECK} all that hold a model")] = "",

@@ -10,9 +10,9 @@ The receiver drops a damaged frame, so any damage looks like silence. After a si
 is safe (see hw/protocol.py). The gateware answers in order. So if a command is answered, all those in flight that were
 sent before it are lost, and are sent again at once.
 
-The host gives up if nothing at all is answered: ``TRIES`` times in a row, and for so many frames that the line, at its
-measured error rate, cannot have lost all of them. Then it sends INFO, to find out whether the board is silent or only
-this command is not answered.
+The host gives up when two conditions hold. Nothing at all was answered ``TRIES`` times in a row, and the host has sent
+so many frames meanwhile that the line, at its measured error rate, cannot have lost all of them. Then it sends INFO, to
+find out whether the board is silent or only this command is not answered.
 """
 
 from collections import deque
@@ -28,21 +28,22 @@ from lutern.hw.protocol import CHECKSUM, ERROR, FRAME_BYTES, INFO, PAYLOAD_BYTES
 
 TRIES = 4
 HEARD_TRIES, NEW_HEARD_TRIES = 4, 2
-"""Factors of the patience if only damaged bytes come: for a board that has answered before, and for a new one."""
+"""If only damaged bytes come, the number of tries is multiplied by the first value for a board that has answered
+before, and by the second for a board that has not."""
 WINDOW = 64
 """Commands in flight at once.
 
-So many commands have 34 KB, more than the 19 KB that a line of 12 Mbaud carries in the 16 ms for which a USB bridge may
-hold an answer back. There are many more sequence numbers, so a late answer is never mistaken for the answer to another
-command.
+A USB bridge may hold an answer back for 16 ms. In this time a line of 12 Mbaud carries 19 KB. The commands of a full
+window have 34 KB, so the line is not idle meanwhile. There are many more sequence numbers, so a late answer is never
+mistaken for the answer to another command.
 """
 BABBLE_BYTES = 16 * FRAME_BYTES  # a line that sends nonsense without end is as bad as a silent one
 TIMEOUT_S = 1.0
 TOKEN_TIMEOUT_S = 1.0  # further seconds for each token of a RUN
 SILENCE_S = 0.5  # for a RUN whose words the host sends; a working chip asks for the next words much earlier
 CHECKSUM_BYTES_PER_S = 200_000
-"""The slowest rate at which bytes are summed: that of a simulated board, whose second of patience has 2 million cycles.
-A chip sums a byte a cycle, and sometimes waits for its memory.
+"""The slowest rate at which bytes are summed. The slowest is a simulated board, where one second of a time limit is
+2 million cycles. A chip sums a byte a cycle, and sometimes waits for its memory.
 """
 LONG_ANSWERS = (Opcode.RUN, Opcode.LOGITS, Opcode.COUNTERS)
 ANSWER_BYTES = 64
@@ -78,8 +79,8 @@ class Link(Protocol):
 
 
 Split = Callable[[bytes, int], Iterable[bytes]]
-"""Splits a payload: called with it and the bytes of words that a frame should have, returns payloads that together do
-the same."""
+"""Splits a payload. The arguments are the payload and the largest number of bytes of words that a part should have; the
+result is payloads that together do the same as the one payload."""
 
 
 @dataclass
@@ -101,7 +102,8 @@ class Client:
     token_cycles
         Bound of the cycles of a token, if it is known.
 
-    A simulated board as ``link`` has an attribute ``cycles_per_second``, its cycles in a second of patience.
+    If ``link`` is a simulated board, its attribute ``cycles_per_second`` says how many cycles count as one second of a
+    time limit.
     """
 
     def __init__(
@@ -130,7 +132,8 @@ class Client:
 
         It raises RefusedError if the gateware refuses, and LinkError if no answer comes. The first command of all is
         INFO; if it was not sent yet, it is sent before this command. It shows that the other end speaks this version.
-        It also prevents a RUN of an earlier program with the same sequence number from being taken for ours.
+        It also protects the first RUN. An earlier program may have sent an equal RUN with the same sequence number, and
+        without a command in between the gateware would take the new one for a resend of that RUN.
         """
         if len(payload) > PAYLOAD_BYTES:
             raise LinkError(
@@ -244,7 +247,7 @@ class Client:
             raise RefusedError(opcode, answer.payload[0])
 
     def _end_round(self, opcode: Opcode, frame_bytes: int) -> None:
-        """Note that nothing was answered in time, and raise an error if the host has waited long enough."""
+        """Count a round without an answer in time, and raise an error if the host has waited long enough."""
         silence = self._silence
         silence.rounds += 1
         exchange_bytes = frame_bytes + (FRAME_BYTES if opcode in LONG_ANSWERS else ANSWER_BYTES)

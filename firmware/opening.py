@@ -19,8 +19,8 @@ from lutern.model_ref.quantise import IntegerWeights
 
 
 def machine_of(client: Client, *among: HwConfig) -> HwConfig:
-    """Return the machine of a chip, one of ``among`` or, without these, of the presets; raises ``LuternError`` if it is
-    another."""
+    """Return the machine of a chip. It must be one of ``among``, or one of the presets if ``among`` is empty; else
+    ``LuternError`` is raised."""
     return identify(INFO.unpack(client.transact(Opcode.INFO)), among or PRESETS.values())
 
 
@@ -30,8 +30,9 @@ def open_session(
     """Open a session with the chip at the other end; with ``machine``, refuse a chip that is another machine.
 
     Reads of DDR3 are leveled first, because the chip loses these settings in a reset. Leveling overwrites a few words.
-    Only these, and other words that the memory does not hold, are loaded again. A machine with AXI4 must have room for
-    the words, which are written to that memory directly if the port can reach it.
+    After that, the host loads only the words that the memory does not hold, the overwritten ones among them. The memory
+    of a machine with AXI4 must have room for all words. If the port can reach this memory, the host writes the words
+    into it directly, otherwise over the link.
     """
     among = [preset(machine)] if isinstance(machine, str) else [machine] if machine is not None else []
     return load_session(client, machine_of(client, *among), weights, progress)

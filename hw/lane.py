@@ -2,7 +2,7 @@
 
     total ──► A ┐  one half of a CCU2C a bit:
     code  ──► B │  S    = LUT4(A, B, C, D) ^ carry           A ^ code if plus, ~(A ^ code) if minus, A if neither
-    minus ──► C │  next = LUT4 ? carry : LUT2(A, B)          LUT2 is the table's quarter at C = D = 0: A
+    minus ──► C │  next = LUT4 ? carry : LUT2(A, B)          LUT2 is the quarter of the table for C = D = 0; it gives A
     plus  ──► D ┘
     minus ──► generator: the half below bit 0 turns its A into the first carry, so that ~code + 1 is -code
 
@@ -10,8 +10,9 @@ No product is computed. Where the trit is 0, the adder passes ``total``. Where i
 code and a carry. Yosys does not find this form, so the cells are instantiated for ECP5. For other targets and in
 simulation, one line of arithmetic describes the same function.
 
-The LUT4 of the generator is 0 and ignores its inputs. The carry-out of the last cell is not used, which its attribute
-`carry_last` marks. `boards/synthesis.py` removes both ends, each of which would cost a slice.
+The LUT4 of the generator is 0 where C = D = 1, so the first cell ignores its carry-in. The carry-out of the last cell
+is not used, which its attribute `carry_last` marks. `boards/synthesis.py` removes this carry-in and this carry-out,
+because each of them would cost a slice.
 
 Cost: one LUT4 a bit and one for the generator, rounded up to an even number because a CCU2C has two halves: 10 for 9
 bits, 12 for 10 or 11. A lane of an even width has a spare half, which can select one of two bits (``Choice``). An adder
@@ -29,7 +30,8 @@ from amaranth.lib.wiring import In, Out
 from lutern.hw.layouts import CODE_BITS
 
 LANE_TABLE = 0x969A
-"""LUT4 of a bit of a lane, indexed D C B A: A; A xnor B (minus); A xor B (plus); A xnor B (both, which means minus)."""
+"""LUT4 of a bit of a lane, indexed D C B A. For D C = 00 it gives A; for 01 (minus) A xnor B; for 10 (plus) A xor B;
+for 11 (both, which means minus) A xnor B."""
 ADDER_TABLE = 0x6AAA
 """LUT4 of a bit of an adder with C = D = 1: A xor B."""
 PASS_TABLE, AND_TABLE, ZERO_TABLE = 0x000A, 0x0008, 0

@@ -5,8 +5,8 @@
 
 Static power: typical supply currents of the ECP5 and ECP5-5G Family Data Sheet (FPGA-DS-02012, "ECP5 Supply Current
 (Standby)") times their voltages, at 25 degrees. The upper end is twice that, since leakage doubles in about 30 degrees.
-It is listed on its own, and no joule of an event includes it. The same holds for the standby of a memory next to the
-chip (dram.py).
+Static power is listed on its own: the joules of an event do not include it. The same holds for the standby of a memory
+next to the chip (dram.py).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Estimate:
 
     @property
     def dynamic(self) -> Coefficient:
-        """Joules a token of all events."""
+        """Joules that all events of a token take together."""
         return Coefficient(*(sum(getattr(term, name) for term in self.terms) for name in ("joules", "low", "high")))
 
     @property
@@ -85,8 +85,8 @@ def static_watts(part: str, calibration: Calibration) -> Coefficient:
         if part.endswith(size):
             return Coefficient(watts, watts, 2 * watts)
     raise LuternError(
-        f"the static power of {part} is not known; give an ECP5 part of "
-        f"{', '.join(TYPICAL_STATIC_WATTS)}, as LFE5U-85F."
+        f"the static power of {part} is not known; give an ECP5 part whose name ends "
+        f"with one of {', '.join(TYPICAL_STATIC_WATTS)}, such as LFE5U-85F."
     )
 
 
@@ -100,8 +100,8 @@ def estimate(part: str, calibration: Calibration, events: Mapping[str, float], s
             continue
         if name not in calibration.coefficients:
             raise LuternError(
-                f"the calibration ({calibration.source}) has no coefficient for {name}, which the token "
-                "has; measure a design that has it."
+                f"the calibration ({calibration.source}) has no coefficient for {name}, but the token has "
+                "such events; calibrate with a design that has them, too."
             )
         item = calibration.coefficients[name]
         terms.append(Term(name, count, count * item.value, count * item.low, count * item.high))
@@ -109,7 +109,8 @@ def estimate(part: str, calibration: Calibration, events: Mapping[str, float], s
 
 
 def with_memory(calibration: Calibration, memory: Dram) -> Calibration:
-    """Return the calibration with a coefficient for the bytes of a memory: its own, or that of the memory's table."""
+    """Return the calibration with a coefficient for the bytes of ``memory``: the calibration's if it has one, else the
+    figure of ``memory.byte``."""
     if memory.event in calibration.coefficients:
         return calibration
     return replace(
@@ -124,7 +125,8 @@ def without_nets(
 ) -> Estimate:
     """Estimate a token of a machine that was not simulated, from its memory, clock and block RAM; nets are left out.
 
-    Joules and seconds are a token's share of a pass. ``dram_name``: kind of memory of a machine that leaves it open.
+    Joules and seconds are a token's share of a pass. ``dram_name``: the kind of memory, for a machine whose
+    configuration does not name one.
     """
     memory = dram_of(config, dram_name)
     cycles = config.clock_hz / found.tokens_per_second
@@ -144,7 +146,7 @@ def of_windows(
     block_rams: int,
     clock_hz: float,
 ) -> dict[str, Coefficient]:
-    """Return dynamic joules of each part of a token, from the part's toggles and cycles."""
+    """Return dynamic joules of each window of a token; ``toggles`` has toggles and cycles by the name of the window."""
     return {
         name: estimate(
             part,

@@ -196,7 +196,8 @@ class StreamSource(_Port):
 
 
 class StreamSink(_Port):
-    """Takes a block's output stream, with a pattern of `pauses` or "after_valid": ready waits for valid."""
+    """Takes a block's output stream. `pause` is a pattern of `pauses`, or "after_valid". With "after_valid", ready
+    rises only after valid."""
 
     def __init__(self, dut: Any, prefix: str, *, pause: str = "none", seed: int = 0) -> None:
         super().__init__(dut, prefix)

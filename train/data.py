@@ -1,6 +1,6 @@
 """Cuts token numbers into batches of crops.
 
-    training part ─► crops: tokens ahead (<s>), then tokens from any place     targets: the token that follows each
+    training part ─► crops from any place, begun with ``ahead`` (<s>)     targets: the token that follows each
 
 A batch depends only on the seed and the step's number. So a resumed run reads what an uninterrupted one would read, and
 each process reads its own crops of the batch.
@@ -29,7 +29,7 @@ class Corpus(Protocol):
     ) -> tuple[Tensor, Tensor]:
         """Return inputs [n, length] of n crops, and targets: token numbers [n, length] or ``SoftTargets.pairs``.
 
-        The n crops are the ``part`` of ``count`` crops; the generator ends in the same state whatever ``part`` is.
+        ``part`` selects the n crops among ``count`` crops. The generator ends in the same state for every ``part``.
         """
         ...
 
@@ -43,7 +43,8 @@ class SoftTargets:
 
     @classmethod
     def of(cls, tokens: Tensor, weights: Tensor, vocab_size: int) -> SoftTargets:
-        """Return targets in the types that are kept: 4 bytes a pair, or 6 for more than 32,768 tokens."""
+        """Return targets in the types in which they are stored: 4 bytes for a token and its weight, or 6 if
+        ``vocab_size`` is above 32,768."""
         return cls(tokens.to(_kind(vocab_size)), weights.half())
 
     @classmethod
@@ -53,7 +54,7 @@ class SoftTargets:
         return cls(tokens, torch.empty(*shape, count, dtype=torch.float16, device=device))
 
     def pairs(self, row: Tensor, at: Tensor) -> Tensor:
-        """Return token numbers and weights as float32 [..., K, 2], for the tokens ``at`` of the rows."""
+        """Return token numbers and weights at the positions ``at`` of the rows ``row``, as float32 [..., K, 2]."""
         return torch.stack([self.tokens[row, at].float(), self.weights[row, at].float()], -1)
 
 
@@ -131,7 +132,8 @@ def mixed(
 
 
 def generator_of(seed: int, *path: int) -> np.random.Generator:
-    """Return the random generator of one purpose and step, equal in every run with that seed."""
+    """Return a random generator that is equal in every run with the same ``seed`` and ``path``. The numbers of ``path``
+    distinguish the purposes and the steps of a run."""
     return np.random.default_rng([seed, *path])
 
 

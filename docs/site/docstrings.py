@@ -1,4 +1,4 @@
-"""Docstrings as Markdown: the sections that hardware has and NumPy's style lacks, and drawings.
+"""Turns docstrings into Markdown: drawings, and sections of hardware blocks that NumPy's style does not have.
 
     Members / Numerics / Latency / Reference / Contract ─► a bold title; members become a list
     a paragraph with box characters ─────────────────────► a block of code
@@ -14,7 +14,8 @@ from typing import Any
 from griffe import Extension
 
 OURS = re.compile(r"^(Members|Numerics|Latency|Reference|Contract|Cost)\n-{3,}$", re.MULTILINE)
-"""A docstring that has one of these has no section for Griffe: it would take what follows for more parameters."""
+"""If a docstring has one of these titles, Griffe is given none of its sections, because Griffe would take the lines
+below such a title for more parameters."""
 SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}\n(.*?)(?=^\w[\w ]*\n-{3,}\n|\Z)", re.MULTILINE | re.DOTALL)
 LISTS = ("Members", "Parameters")
 DRAWN = re.compile("[─│┌┐└┘├┤┬┴►◄▲▼█║]")
@@ -22,7 +23,8 @@ ITEM = re.compile(r"^(\S[^:\n]*?)(?: : (.*))?$")
 
 
 def markdown(text: str) -> str:
-    """A docstring whose own sections and drawings are Markdown; NumPy's sections stay as they are."""
+    """Return a docstring with its drawings as Markdown. If it has a title of ``OURS``, all its sections become Markdown
+    too; otherwise they are NumPy's, and stay as they are."""
     if OURS.search(text):
         text = SECTION.sub(_section, text)
     return "\n\n".join(_drawing(paragraph) for paragraph in text.split("\n\n"))
@@ -60,7 +62,7 @@ def _drawing(paragraph: str) -> str:
 
 
 def _is_prose(paragraph: str) -> bool:
-    """A sentence that names a character of drawings is no drawing."""
+    """Return whether fewer than half of the lines have a character of drawings: prose may name such a character."""
     return sum(bool(DRAWN.search(line)) for line in paragraph.splitlines()) * 2 < len(paragraph.splitlines())
 
 
