@@ -262,6 +262,16 @@ def scaling(results: Sequence[Result]) -> Figure:
     return figure
 
 
+def _log_ticks(axis: Any, unit: str = "") -> None:
+    """Label 1, 2 and 5 of each decade of a logarithmic axis: with a prefix of the ``unit`` or, without a unit, as whole
+    numbers."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator, StrMethodFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(EngFormatter(unit) if unit else StrMethodFormatter("{x:,.0f}"))
+
+
 @dataclass(frozen=True)
 class Searched:
     """A machine of a search: ``low`` and ``high`` are joules a token, ``routed`` has its LUT and tokens a second."""
@@ -308,7 +318,9 @@ def pareto(machines: Sequence[Searched], limits: tuple[int, int]) -> Figure:
             axes.axvline(limit, color="black", linewidth=0.8, linestyle=":")
     panels[0].set(xlabel="LUT", ylabel="tokens a second, all streams", yscale="log")
     panels[1].set(xlabel="block RAMs")
-    panels[2].set(xlabel="joules a token, low to high", xscale="log")
+    panels[2].set(xlabel="energy a token, low to high", xscale="log")
+    _log_ticks(panels[0].yaxis)
+    _log_ticks(panels[2].xaxis, unit="J")
     panels[0].xaxis.set_major_formatter("{x:,.0f}")
     panels[0].locator_params(axis="x", nbins=4)  # few ticks, so that labels of five digits have room
     handles, labels = panels[0].get_legend_handles_labels()
