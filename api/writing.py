@@ -166,8 +166,7 @@ class Texts:
         self._seconds = 0.0
 
     def pieces(self) -> Iterator[tuple[int, str]]:
-        """Yield (prompt, text) as text becomes certain, and before it the prompts if they are shown; text may be
-        empty."""
+        """Yield (prompt, text) as text becomes certain. Prompts that are shown come first. A text may be empty."""
         for which, text in enumerate(self.texts):
             yield which, text.take()
         begin = time.monotonic()

@@ -7,8 +7,8 @@
     transact_all(opcode, payloads): up to WINDOW of them in flight at once, so that the line never waits for an answer
 
 The receiver drops a damaged frame, so any damage looks like silence. After a silence the command is sent again, which
-is safe (see hw/protocol.py). The gateware answers in order. So when the answer to a command comes,
-all earlier commands that have no answer are lost, and are sent again at once.
+is safe (see hw/protocol.py). The gateware answers in order. So when the answer to a command comes, all
+earlier commands that have no answer are lost, and are sent again at once.
 
 The host gives up when two conditions hold. No answer came in ``TRIES`` successive tries, and in this time the host has
 sent so many frames that the line, at its measured error rate, cannot have lost all of them. Then it sends INFO, to

@@ -6,8 +6,8 @@ shortened.
 Each cell has two figures: the RMS error of ``127 u / max|u|`` in steps of the int8 code, and the share of codes that
 differ after rounding. Both grow only with the word's own error. They have no plateau, unlike the error of logits, where
 one flipped code flips others downstream. With every 2 bits more the error falls to a quarter, until the next stage no
-longer sees it. An error of 0.01 steps flips about 0.5 % of the codes; more codes than that differ
-between two float32 runs of the network. The last rows run the integer stages of ``model_ref`` as built.
+longer sees it. An error of 0.01 steps flips about 0.5 % of the codes; more codes than that differ between two
+float32 runs of the network. The last rows run the integer stages of ``model_ref`` as built.
 
 Cost: seconds for d = 128: a float64 pass over T x B tokens, and a state of 2,000 steps for every width of the guard.
 """

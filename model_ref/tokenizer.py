@@ -228,7 +228,7 @@ class Tokenizer:
         """Return the position of the first character that a model without an unknown token leaves out.
 
         Characters of added tokens are not examined. If the model looks for whole words first, no character of a token
-        is.
+        is examined.
         """
         if all(map(self._has_tokens, set(self._normal(text)))):
             return None
