@@ -166,8 +166,8 @@ class Machine:
         Raises
         ------
         LuternError
-            At once: for an option out of range, a character without a token, or for an option that needs all logits, on
-            a machine that keeps only its best. During iteration: if the line breaks, if the memory does not keep the
+            At once: for an option out of range, a character without a token, or for an option that needs all logits, if
+            the machine keeps only the best ones. During iteration: if the line breaks, if the memory does not keep the
             weights, and with ``check`` at the first value that differs from the integer model's.
         """
         return pieces_of(self._begin([prompt], **options))
@@ -175,8 +175,8 @@ class Machine:
     def generate_all(self, prompts: Sequence[str], **options: Unpack[Options]) -> Iterator[tuple[int, str]]:
         """Continue several texts at once, as many in a pass as the machine has ``streams``: yields (prompt, piece).
 
-        ``prompt`` is the prompt's number. Each text is the one that ``generate`` writes with seed + that number. Errors
-        are those of ``generate``.
+        ``prompt`` is the prompt's number. Each text is the one that ``generate`` writes with ``seed`` + ``prompt``.
+        Errors are those of ``generate``.
         """
         return all_pieces(self._begin(prompts, **options))
 
@@ -195,7 +195,7 @@ class Machine:
         """Return logits float64 [T, V] after each of T tokens (a text, or their numbers), computed on the machine.
 
         They equal ``Model.logits`` exactly. 4 V bytes come over the link for each token, and the state of the
-        conversation in slot 0 is lost. Raises LuternError for a machine that keeps only its best logits.
+        conversation in slot 0 is lost. Raises LuternError for a machine that keeps only the best logits.
         """
         ids, best = self._loaded().token_numbers(tokens), self.config.top_k
         if best and best < self._loaded().config.vocab_size:
@@ -293,8 +293,8 @@ def open_machine(
     Raises
     ------
     LuternError
-        The port cannot be opened; the chip does not answer, is no machine of this release, or does not hold the model;
-        or its memory does not keep it.
+        The port cannot be opened; the chip does not answer, is not a machine of this release, or does not hold the
+        model; or its memory does not keep it.
     """
     paths = [None if path is None else Path(path) for path in (record, memory)]
     with ExitStack() as stack:

@@ -166,7 +166,7 @@ class Texts:
         self._seconds = 0.0
 
     def pieces(self) -> Iterator[tuple[int, str]]:
-        """Yield (prompt, text) as text becomes certain; a shown prompt comes first; a text may be empty."""
+        """Yield (prompt, text) as text becomes certain. Prompts that are shown come first. A text may be empty."""
         for which, text in enumerate(self.texts):
             yield which, text.take()
         begin = time.monotonic()
@@ -176,7 +176,7 @@ class Texts:
             yield piece.which, self.texts[piece.which].take()
 
     def rest(self) -> Iterator[tuple[int, str]]:
-        """Yield the rest of every text that is not printed yet, if no more tokens come."""
+        """Yield for every text the end that was not yielded yet, when no more tokens come."""
         for which, text in enumerate(self.texts):
             yield which, text.finish()
 
@@ -243,13 +243,13 @@ class Talk:
             self._seconds += time.monotonic() - before
             self._steps += len(tokens) + text.count
             self._said += text.text
-            # a text that --stop cut is not whole: the state has tokens that it lacks
+            # --stop cuts a text: the state has tokens that the text lacks, so the text is not whole
             self._whole = is_done and not isinstance(text.ended_by, str)
             if self._chat is not None:
                 self._chat.answered(text.text, whole=self._whole)
 
     def rest(self) -> str:
-        """Return the rest of the last answer that is not printed yet, if the answer was broken off."""
+        """Return the end of the last answer that was not yielded yet, if the answer was broken off."""
         return "" if self._text is None else self._text.finish()
 
     def figures(self) -> Figures | None:
@@ -267,7 +267,7 @@ class Talk:
 
 
 def kept(pieces: Iterator[Piece], runs: list[Run]) -> Iterator[Piece]:
-    """Yield the pieces, and append every run that they come from to ``runs`` once."""
+    """Yield the pieces, and append to ``runs`` each run from which they come, once."""
     for piece in pieces:
         if not runs or runs[-1] is not piece.run:
             runs.append(piece.run)

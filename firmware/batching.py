@@ -24,7 +24,8 @@ class Batch:
     -------
     capacity : int
         Conversations that are in flight at once; more wait.
-    waiting : deque of Conversation Conversations that have no slot yet.
+    waiting : deque of Conversation
+        Conversations that have no slot yet.
     """
 
     def __init__(self, machine: Machine, finished: Finished = never) -> None:
@@ -78,7 +79,7 @@ class Batch:
         self._read[one] = 0
 
     def _read_on(self, one: Conversation) -> Iterator[Piece]:
-        """Feed one block of a prompt; the last gives the first token."""
+        """Feed one block of a prompt; the last block gives the first token."""
         run = next(self._reading[one])
         self._read[one] += len(run.tokens[0])
         if self._read[one] == len(one.prompt):

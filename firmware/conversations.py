@@ -37,7 +37,8 @@ class Piece:
 
 
 class Conversation:
-    """One prompt in progress: its slot, the state of its generator, and the number of tokens that are still to come.
+    """One prompt in progress: its slot, the state of its random generator, and the number of tokens that are still to
+    come.
 
     Its seed is ``sampling``'s seed + ``which``. ``left``: tokens that it may still be given; 0 once it has ended.
     """

@@ -54,9 +54,9 @@ class HostWeights:
     def begin(self) -> None:
         """Start again: the chip was set up and waits for the first word."""
         self.sent = self.offset = self.taken = 0  # numbers of words that were sent, arrived, and were taken
-        self._most_sent = 0  # highest number of words that were ever sent
-        self.row = self.token = 0  # numbers of the row that is wanted, or was last, and of its token
-        self.place = self.row_words  # words of it that arrived
+        self._most_sent = 0  # largest value that ``sent`` had so far
+        self.row = self.token = 0  # number of the row that is wanted, or was wanted last, and number of its token
+        self.place = self.row_words  # words of the row that arrived
         self.row_sent = self.row_words
         self._sequence = 0
         # sent, row and row_sent after each frame, by its sequence number

@@ -31,7 +31,7 @@ def identify(info: dict[str, Any], among: Iterable[HwConfig] = PRESETS.values())
                     cells=cells, debug_tap=debug_tap, counters=counters, **{name: info[name] for name in LIMITS}
                 )
             except LuternError:
-                continue  # the limits are another machine's
+                continue  # the limits are those of another machine
             if bytes.fromhex(built.digest)[:DIGEST_BYTES] == info["hw_digest"]:
                 return built
     names = ", ".join(config.name for config in known)

@@ -26,7 +26,7 @@ There are two ways to read an image:
         image.embedding_bits                        16 or 12, of an element of the embedding table
         image.notes                                 what was read in an unexpected way, a sentence each
         image.calibrated                            matrices, and h, whose ranges come from calibration
-        image.activations                           largest and RMS of h, i and gate there; empty without calibration
+        image.activations                           largest and RMS of h, i, gate in calibration; or empty
         image.matrix("model.layers.0.attn.f_proj")  PackedMatrix: packed (bytes, five trits each), rows, columns,
                                                     frac_bits, scale, calibrated; blocks() gives trits int8, a few
                                                     rows at a time; build() the whole Matrix, with its cut

@@ -267,7 +267,7 @@ def convert(
 ) -> Conversion:
     """Write the image of a checkpoint, one tensor at a time; it is the same file that ``write_image`` writes.
 
-    A table that loses too much in 12 bits is refused.
+    An embedding table that loses too much accuracy in 12 bits is refused.
     """
     config, tensors = checkpoint.config, checkpoint.tensors
     check_width(config)

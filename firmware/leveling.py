@@ -89,14 +89,14 @@ def longest_run(delays: list[int]) -> list[int]:
 def has_strobe(bursts: set[Setting]) -> bool:
     """Return whether a byte has a strobe.
 
-    A strobe is seen for every slip at one and the same delay. Noise is seen only for some slips.
+    There is a strobe if at least one delay shows it for every slip. Noise shows only for some slips.
     """
     return any(all(Setting(delay, slip) in bursts for slip in range(LEVEL_SLIPS)) for delay in range(LEVEL_DELAYS))
 
 
 def choose(passed: frozenset[Setting]) -> Setting:
-    """Return the setting of a byte. Its delay is the middle of the longest run of delays that pass with some slip. Of
-    the slips that pass with this delay, it has the one that passes with the most delays.
+    """Return the setting of a byte. Its delay is the middle of the longest run of delays that pass with some slip. If
+    several slips pass with this delay, its slip is the one that passes with the most delays.
 
     A delay moves the gate of the strobe, which has one window. From some delay on, the same window needs another slip.
     """

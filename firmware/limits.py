@@ -198,7 +198,7 @@ def reasons(found: Sequence[Lack], numbers: bool = True) -> str:
 
 
 def reason_against(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> str | None:
-    """Return why a machine does not hold a shape, one reason of perhaps several; None if it does."""
+    """Return the first reason why a machine does not hold a shape; None if it holds the shape."""
     found = lacks(model_config, hw_config, embedding_bits)
     return found[0].text.partition(";")[0] if found else None
 

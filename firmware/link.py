@@ -7,11 +7,11 @@
     transact_all(opcode, payloads): up to WINDOW of them in flight at once, so that the line never waits for an answer
 
 The receiver drops a damaged frame, so any damage looks like silence. After a silence the command is sent again, which
-is safe (see hw/protocol.py). The gateware answers in order. So if a command is answered, all those in flight that were
-sent before it are lost, and are sent again at once.
+is safe (see hw/protocol.py). The gateware answers in order. So when the answer to a command comes, all
+earlier commands that have no answer are lost, and are sent again at once.
 
-The host gives up when two conditions hold. Nothing at all was answered ``TRIES`` times in a row, and the host has sent
-so many frames meanwhile that the line, at its measured error rate, cannot have lost all of them. Then it sends INFO, to
+The host gives up when two conditions hold. No answer came in ``TRIES`` successive tries, and in this time the host has
+sent so many frames that the line, at its measured error rate, cannot have lost all of them. Then it sends INFO, to
 find out whether the board is silent or only this command is not answered.
 """
 
@@ -100,7 +100,7 @@ class Client:
     server
         Answers a chip that stores no weights, during its runs.
     token_cycles
-        Bound of the cycles of a token, if it is known.
+        Largest number of cycles of a token, if it is known.
 
     If ``link`` is a simulated board, its attribute ``cycles_per_second`` says how many cycles count as one second of a
     time limit.
@@ -130,10 +130,10 @@ class Client:
     def transact(self, opcode: Opcode, payload: bytes = b"", *, timeout_s: float | None = None) -> bytes:
         """Return the payload of the answer to one command.
 
-        It raises RefusedError if the gateware refuses, and LinkError if no answer comes. The first command of all is
-        INFO; if it was not sent yet, it is sent before this command. It shows that the other end speaks this version.
-        It also protects the first RUN. An earlier program may have sent an equal RUN with the same sequence number, and
-        without a command in between the gateware would take the new one for a resend of that RUN.
+        It raises RefusedError if the gateware refuses, and LinkError if no answer comes. The first command
+        is always INFO: if it was not sent yet, it is sent before this command. INFO shows that the other end speaks
+        this version. It also protects the first RUN. An earlier program may have sent an equal RUN with the same
+        sequence number, and without a command in between the gateware would take the new one for a resend of that RUN.
         """
         if len(payload) > PAYLOAD_BYTES:
             raise LinkError(
@@ -199,7 +199,8 @@ class Client:
     def _probe(self, under_way: dict[int, _Sent]) -> None:
         """Ask for INFO after a silence; its answer shows that all commands before it are lost.
 
-        Another copy of all that is in flight would keep a slow line busy for longer than the time of the silence.
+        If all commands in flight were sent again, a slow line would be busy for longer than the time limit of a
+        silence.
         """
         probes = [number for number, sent in under_way.items() if sent.is_probe]
         for number in probes[: max(0, len(probes) + PROBES - MOST_PROBES)]:
@@ -211,7 +212,7 @@ class Client:
     def _send_again(
         self, opcode: Opcode, under_way: dict[int, _Sent], lost: list[int], parts: deque[bytes], split: Split | None
     ) -> None:
-        """Send lost commands again, after all others, or leave them to be sent in parts."""
+        """Send lost commands again, or put their parts into ``parts``, which are sent later."""
         for number in lost:
             self.quality.lost(len(under_way[number].frame), is_certain=True)
         most = self.quality.chunk_bytes()

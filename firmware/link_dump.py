@@ -130,7 +130,7 @@ _TABLE = [_entry(byte) for byte in range(256)]
 
 @dataclass
 class Deframer:
-    """Splits the bytes of one direction into bodies between ENDs, and says why one is damaged."""
+    """Splits the bytes of one direction into bodies between ENDs, and says why a body is damaged."""
 
     _body: bytearray = field(default_factory=bytearray)
     _is_escaped: bool = False

@@ -8,8 +8,8 @@
 
 Writes go in order. So if a host was killed during a load, the next host continues the load, and an image that is in the
 memory already is not sent again. A span whose first chunk is wrong counts as wrong. After a wrong block only the first
-chunk of the next is summed, so an empty memory costs 512 cycles a block instead of 65,536. A block that is wrong, but
-begins right, is halved until its wrong part is known to ``SPAN_BYTES``.
+chunk of the next block is summed, so an empty memory costs 512 cycles a block instead of 65,536. A block that is wrong,
+but begins right, is halved until its wrong part is known to ``SPAN_BYTES``.
 
 On a bad line the frames are shorter (``line_quality.py``), and the progress shows the measured error rate.
 
@@ -111,7 +111,7 @@ def put_sections(
 ) -> None:
     """Write every section through ``door`` and read all of it back there.
 
-    The chip sums the ends of each, which stops the machine as a WRITE would.
+    Then the chip sums the first and the last words of each section. This CHECKSUM stops the machine as a WRITE would.
     """
     total, done = sum(words.size for _, words in sections), 0
     for section in sections:

@@ -134,8 +134,8 @@ def centre_phase(client: Client, config: HwConfig, words: int = SWEEP_WORDS, mos
     """Find the phases of the SDRAM's clock at which the memory passes, around the present one, and move it to their
     middle.
 
-    The memory must pass at the present phase. Then no test runs at a phase so far out that commands are misread, except
-    perhaps the last one in each direction.
+    The memory must pass at the present phase. Only the last test in each direction can run at a phase at which the
+    part misreads commands.
     """
 
     def passes() -> bool:

@@ -30,7 +30,7 @@ def open_session(
     """Open a session with the chip at the other end; with ``machine``, refuse a chip that is another machine.
 
     Reads of DDR3 are leveled first, because the chip loses these settings in a reset. Leveling overwrites a few words.
-    After that, the host loads only the words that the memory does not hold, the overwritten ones among them. The memory
+    After that, the host loads only the words that the memory does not hold, including the overwritten words. The memory
     of a machine with AXI4 must have room for all words. If the port can reach this memory, the host writes the words
     into it directly, otherwise over the link.
     """

@@ -200,11 +200,12 @@ def unpack_narrow(data: NDArray[np.uint8], count: int) -> NDArray[np.uint16]:
 
 
 def pack_narrow_row(items: NDArray[np.uint16], config: HwConfig) -> NDArray[np.uint8]:
-    """Convert a row of items of 12 bits [elements] to words ``[words, word_bytes]``, three in place of every four of
-    ``pack_groups``.
+    """Convert a row of items of 12 bits [elements] to words ``[words, word_bytes]``, three words for every four words
+    of ``pack_groups``.
 
-    The three are as in ``pack_groups``, except for the low 4 bits of each item, which are 0 there. In the k-th word
-    these hold digit k of the item at the same place of the fourth word. So the row widener needs almost no logic.
+    The first three of four words are kept, and their items take up the fourth word. In ``pack_groups`` the low 4 bits
+    of every item are 0. Here these bits of an item in the k-th word hold digit k of the item at the same place of the
+    fourth word. So the row widener needs almost no logic.
     """
     groups = pack_groups(items[:, None], config)
     whole = len(groups) // (NARROW_WORDS + 1) * (NARROW_WORDS + 1)

@@ -120,7 +120,7 @@ class Program:
 
     @property
     def step_limit(self) -> int:
-        """Cycles between two tokens of a run, in ``STEP_LIMIT_CYCLES``, after which the machine counts as hung.
+        """Cycles between two tokens of a run after which the machine counts as hung, in units of ``STEP_LIMIT_CYCLES``.
 
         The limit is many times the cycles that a step needs. 0 means no limit, for a machine whose words the host
         sends.
@@ -171,8 +171,8 @@ class Program:
 class Values:
     """The values of a model that an operation needs.
 
-    They are the ``fields`` of the operation that do not follow from shapes, trits [rows, columns] (None: EMBED) and
-    items [rows, T] (None: no gains).
+    ``fields``: the fields of the operation that do not follow from shapes. ``trits`` [rows, columns]: None for EMBED.
+    ``items`` [rows, T]: None without gains.
     """
 
     fields: dict[str, object]
@@ -255,7 +255,7 @@ def _records(
 
 
 def _table(table: EmbeddingTable, sizes: Sizes, hw_config: HwConfig, image: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield the words of some rows of the embedding table at a time. Each row begins a word, with its check."""
+    """Yield the words of the embedding table, some rows at a time. Each row begins in a new word, with its check."""
     signatures = WordSignatures(hw_config.word_bytes)
     for start in range(0, len(table.mantissa), TABLE_ROWS):
         rows = slice(start, start + TABLE_ROWS)

@@ -10,7 +10,7 @@ stream, an operation comes ``LOOKAHEAD`` matrices before its own trits:
     OP(embed) OP(f) OP(i)  gains of the embedding's vector
     then for each matrix: OP(the matrix after the next)  [gains of some rows, trits of those rows] ...
 
-A CHECK comes after every ``block_words`` words or some more, and at the end of a layer of at least ``block_words``
+A CHECK comes when a block has at least ``block_words`` words, and at the end of a layer of at least ``block_words``
 words.
 """
 
@@ -59,7 +59,7 @@ class Operation:
         rows.
     rows, columns
         Shape of the matrix; EMBED has ``rows`` elements.
-    beats to state_base
+    from beats to state_base
         Fields of ``hw.layouts.OPERATION``: all except those that depend on the values of the weights.
     """
 
@@ -167,8 +167,8 @@ def phase_names(layer_count: int) -> list[tuple[str, str]]:
 class Record:
     """A record of the record stream.
 
-    ``words`` follow its header. It holds ``operation`` itself (OP), the gains or trits of ``count`` rows of that
-    operation, from ``start`` on, or the check of the block that it ends (CHECK).
+    ``words`` follow its header. An OP holds ``operation`` itself. A CHECK holds the check of the block that it ends.
+    Any other record holds the gains or trits of ``count`` rows of ``operation``, from row ``start`` on.
     """
 
     kind: RecordKind
@@ -181,7 +181,7 @@ class Record:
 def records(model_config: ModelConfig, hw_config: HwConfig) -> list[Record]:
     """Return the record stream of a token, record by record."""
     found: list[Record] = []
-    of_block = of_layer = 0  # words
+    of_block = of_layer = 0  # words so far
     head, least = header_words(hw_config), block_words(hw_config)
     plain = _plain_records(model_config, hw_config)
     for record, following in zip(plain, _followers(plain), strict=True):
@@ -197,7 +197,7 @@ def records(model_config: ModelConfig, hw_config: HwConfig) -> list[Record]:
 
 
 def _followers(plain: list[Record]) -> list[Record | None]:
-    """Return for each record the next one that is no operation."""
+    """Return for each record the next record that is not an OP."""
     found: list[Record | None] = []
     following = None
     for record in reversed(plain):

@@ -1,7 +1,7 @@
 """A serial port as a ``Link``: the board's USB bridge, or the pseudo-terminal of a simulated board.
 
-The port is opened exclusively, with a lock that every program using pyserial respects. Each thing that can go wrong
-with a port has one sentence.
+The port is opened exclusively, with a lock that every program using pyserial respects. Each error of a port has
+its own sentence.
 
 A simulated board counts its cycles in the size of the pseudo-terminal's window, which a serial line does not use:
 

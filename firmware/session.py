@@ -70,7 +70,7 @@ class Feed:
     fresh
         The state counts as zero.
     seed
-        State of its generator, which is not used at temperature 0.
+        State of the stream's random generator; it is not used at temperature 0.
     """
 
     token: int
@@ -101,7 +101,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Logits:
-    """Raw logits of one stream: ``sums [k]`` of ``tokens [k]`` (all V of them, or the k best), and their scale."""
+    """Raw logits of one stream: ``sums [k]`` of ``tokens [k]`` (all V tokens, or the k best), and their scale."""
 
     tokens: NDArray[np.int64]
     sums: NDArray[np.int64]
@@ -153,7 +153,7 @@ class Session:
     door
         The chip's memory, if the host reaches it without the chip; see ``loader.load_sections``.
     is_loaded
-        The model is in the memory already, which is then not compared.
+        The model is in the memory already; then the memory is not compared.
 
     Attributes
     ----------
@@ -201,7 +201,7 @@ class Session:
             self.weights.begin()
 
     def run(self, feeds: Sequence[Feed], count: int = 1, *, temperature: float = 0.0, chained: bool = False) -> Run:
-        """See ``Machine``. A run is one transaction, and the token loop closes on the chip.
+        """See ``Machine``. A run is one transaction: the chip itself feeds each chosen token to the next step.
 
         If the chip ends a run because weights are damaged or a step takes too long, the run gives no tokens. Then the
         memory is compared with the program and repaired. The states of the conversations are made again (a pass for
@@ -227,7 +227,7 @@ class Session:
 
     def _repair(self, error: RefusedError) -> bool:
         """Repair the memory and set the chip up, if damaged weights may be the cause of the refusal; return whether
-        they may.
+        the memory was repaired.
         """
         damage = DAMAGE_DONE.unpack(self.client.transact(Opcode.DAMAGE))
         if damage["kind"] not in tuple(Damage):
@@ -343,9 +343,9 @@ class GoldenSession:
     """The integer model, with the calls of ``Session``. Its cycles, beats and words are 0.
 
     model
-        Which of the two equal models computes.
+        The class that computes; both classes of models give the same numbers.
     trace
-        Called as ``model_ref.model.Trace``, with one more argument before the others: the streams of the values.
+        Called as ``model_ref.model.Trace`` is, but with one more first argument: the streams of the values.
     state
         S of all conversations, [layers, slots, d].
     """

@@ -133,7 +133,7 @@ class Cluster(Workers):
                     self._client.cancel([futures[key] for key in left], force=True)
 
     def _watch(self, seen: float) -> float:
-        """Return the time at which a worker was last there. Raises ``LuternError`` for a cluster that has gone."""
+        """Return the last time at which there was a worker. Raises ``LuternError`` for a cluster that has gone."""
         if self._client.status != "running":
             raise LuternError(f"{_GONE}; the same command continues where this one ended.")
         if self.count:

@@ -70,8 +70,8 @@ class CodeTimes:
         self.column_ready = [0] * op.column_beats
 
     def free_bank(self) -> None:
-        """Free the bank of codes that no later operation needs, after the last of them was read; the next codes go to
-        the other bank.
+        """Free the bank whose codes no later operation needs, after its last code was read; the next codes go to the
+        other bank.
         """
         self._bank_free[self._bank] = self.reader.read + CodeMemory.bank_latency
         self._bank = 1 - self._bank

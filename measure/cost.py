@@ -57,15 +57,15 @@ BAUD = 3_000_000
 
 
 def _state_in_memory(config: HwConfig) -> HwConfig:
-    """Return the machine with its state in the memory of words; a similar machine if this one cannot have it there."""
+    """Return the machine with its state in the memory of words, or a similar machine if this one cannot do so."""
     if config.source == "resident" or config.memory == "host":
         config = config.with_(source="streamed", memory="block", rows=20 * config.results_per_cycle, word_bytes=4)
     return config.with_(state="memory")
 
 
 def _with_axi(config: HwConfig) -> HwConfig:
-    """Return the machine if it has AXI4; else a similar one with its words on an AXI4 bus of 64 bits, which a beat of
-    its trits fills.
+    """Return the machine if it has AXI4; else a similar one whose words are on an AXI4 bus of 64 bits. There a beat of
+    trits fills a word.
     """
     if config.memory == "axi":
         return config
@@ -135,7 +135,7 @@ class Cost:
 
     @property
     def comb(self) -> int:
-        """Places of logic: a CCU2C takes two; a distributed RAM (16 x 4 bits) takes four, and blocks two more."""
+        """Places of logic: a CCU2C takes two; a distributed RAM (16 x 4 bits) takes six: four, and two blocked."""
         return self.lut4 + 2 * self.ccu2c + 6 * self.distributed_rams
 
 
@@ -154,7 +154,7 @@ class Packed:
 class Placement:
     """A wrapped block after place and route; `comb` and `ff` include those of the wrapper.
 
-    ``path`` is the slowest path, which limits the clock; its signals are those of `block`, or the wrapper's.
+    ``path`` is the slowest path, which limits the clock; its signals are those of `block` or of the wrapper.
     """
 
     block: str
@@ -220,7 +220,7 @@ def parse_packed(block: str, text: str) -> Packed:
 
 
 def measure_packed(config: HwConfig) -> tuple[Cost, Packed]:
-    """Synthesise a chip and pack it into an LFE5U-85F, even if it needs more block RAMs than that has."""
+    """Synthesise a chip and pack it into an LFE5U-85F, even if it needs more block RAMs than this chip has."""
     rtlil_text = convert_rtlil(_component("chip", config))
     endings = ("tee -q -o stat.json stat -json", "write_json top.json")
     pack = (

@@ -107,7 +107,7 @@ class PassModel:
         self.phases: list[PhaseCycles] = []  # phases of the last pass
 
     def run(self) -> TokenCycles:
-        """Compute passes until one equals the pass before, with the reader equally far ahead; return its figures.
+        """Compute passes until two successive ones have equal figures and equally advanced readers; return the figures.
 
         Raises ``LuternError`` if no two passes are equal.
         """
@@ -186,7 +186,7 @@ class PassModel:
                     self.row_words.write(asked + self.row_latency + word)
                 self.fetcher_idle = asked + 2 + self.sizes.row_words
                 if stream + 1 < self.streams:
-                    # The next row is requested before all gains of this row are read. A copy computes when.
+                    # The next row is requested before all gains of this row are read: a copy finds the cycle.
                     ahead = self._copy()
                     ahead._take_row(op, stream, start)
                     self._close_port(ahead._asked(chosen[stream + 1]))
@@ -196,7 +196,7 @@ class PassModel:
         self.results.end(self.row_used)
 
     def _asked(self, chosen: int) -> int:
-        """Return the cycle in which a token's row is requested: the row before it has been fetched and used."""
+        """Return the cycle in which a token's row is requested; by then the row before it was fetched and used."""
         return max(chosen + 1, self.row_used + 1, self.fetcher_idle)
 
     def _close_port(self, asked: int) -> None:

@@ -164,7 +164,7 @@ DEVICES = (
 def device_tokens_per_second(model_config: ModelConfig, device: Device) -> float:
     """Estimate one stream, with o_proj, channel mixer and lm_head: memory and lanes overlap, barriers add to them."""
     bytes_read = model_config.trits / TRITS_PER_BYTE / TRIT_SHARE
-    barriers = len(vectors_of(model_config)) + 1  # codes wait for their vector, a row for the choice of its token
+    barriers = len(vectors_of(model_config)) + 1  # one wait for each vector, one for the choice of the token
     seconds = max(bytes_read / device.bandwidth, model_config.trits / (device.lanes * device.clock_hz))
     return 1 / (seconds + barriers * BARRIER_CYCLES / device.clock_hz)
 

@@ -75,7 +75,7 @@ class KnownDesign(wiring.Component):
         m = Module()
         count = self.design.count
         if self.design.kind == "registers":
-            held = Signal(count)  # all registers copy the pin, which does not change
+            held = Signal(count)  # all registers copy the pin ``enable``, which stays 1
             m.d.sync += held.eq(Cat(self.enable, held))
             m.d.comb += self.o.eq(held[-1])
         elif self.design.kind == "nets":

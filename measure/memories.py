@@ -5,7 +5,7 @@
 
 Yosys (`memory_libmap` with the library of `synth_ecp5`) gives each way a cost and takes the least:
 
-    block RAM    128 each: (words / deep) x bits / wide of them, over the shapes of ``Block``
+    block RAM    128 each, (words / deep) x bits / wide blocks, in the cheapest shape of ``Block``
     distributed  4 for each DPR16X4, 16 words of 4 bits
     logic        1 a bit; 1/16 a bit of a table
     added        1/2 for each bit that a multiplexer selects among blocks, 1/2 for each enable ahead of them, 2 a read
@@ -103,7 +103,7 @@ class ChipMemory:
 class Block:
     """A kind of block RAM.
 
-    ``widths``: bits of a word; entry k is as wide as 2^k of the narrowest words, with parity bits from 9 on.
+    ``widths``: bits of a word; entry k is 2^k times the narrowest width, plus parity bits from width 9 on.
     ``shared_ports``: ports that can each read or write; 0 if reading and writing have ports of their own.
     ``narrowest_log2``: index of the narrowest width that can be written.
     """

@@ -197,7 +197,7 @@ def energy(bars: Sequence[Bar], label: str) -> Figure:
 
 @dataclass(frozen=True)
 class Roof:
-    """A machine: trits a byte read and trits a second that it reached, and its two bounds a second."""
+    """A machine: the trits a byte and trits a second that it reached, and the bounds of its lanes and its memory."""
 
     name: str
     trits_per_byte: float
@@ -234,7 +234,7 @@ def roofline(roofs: Sequence[Roof]) -> Figure:
 
 
 def scaling(results: Sequence[Result]) -> Figure:
-    """Return a picture of the loss over weights with the laws, and over compute; each kind of network has a colour.
+    """Return two plots: loss over weights, with the laws, and loss over compute. Each kind of network has a colour.
 
     A point is a run at the last step that all runs have reached; the line of a run continues to its own last step."""
     figure, (over_weights, over_compute) = _figure(10, 4.2, 1, 2, sharey=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Published:
-    """A published result; tokens a second are of one stream unless ``what`` says otherwise; 0 joules: not reported."""
+    """A published result of one stream, unless ``what`` says otherwise. 0 joules means that joules are not reported."""
 
     model: str
     device: str

@@ -24,9 +24,9 @@ from lutern.measure.steady import Visitor
 from lutern.measure.timing import Pipe
 
 I_AFTER_F = 3  # cycles between the last beat of F and the first of I, so that its z is written
-G_AFTER_FEW = WRITTEN + 1  # the same between I and a G of few beats, so that S is written
+G_AFTER_FEW = WRITTEN + 1  # cycles between the last beat of I and the first of a G of few beats, so that S is written
 I_AFTER_I = WRITTEN - S_READ + 1  # cycles between two chained beats of the same index, so that S is written
-UP_AFTER_GATE = GATE_WRITTEN + 1  # cycles from a beat of GATE in glu to UP's in scale, so that the gate is written
+UP_AFTER_GATE = GATE_WRITTEN + 1  # from a beat of GATE in glu to the beat of UP in scale, so that the gate is written
 BLOCKS = {Op.G: "mlgru", Op.UP: "glu", Op.EMBED: "residual", Op.RESIDUAL: "residual"}
 """Blocks whose results enter the norm, by operation."""
 _TIMES = (

@@ -57,7 +57,7 @@ def fit_power_law(weights: Sequence[float], losses: Sequence[float], seed: int =
         raise LuternError(f"a power law needs at least 3 sizes, but {len(set(weights))} were given; give more.")
     slope, intercept = _line(x, y)
     fitted = intercept + slope * x
-    # Two parameters are fitted, so that residuals are smaller than the scatter they come from.
+    # The fit of two parameters makes residuals smaller than the scatter of the points.
     residuals = (y - fitted) * np.sqrt(len(x) / (len(x) - 2))
     drawn = np.random.default_rng(seed).choice(residuals, (REFITS, len(x)))
     slopes, _ = _line(x, fitted + drawn)

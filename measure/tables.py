@@ -1,7 +1,7 @@
 """Reads CSV tables of measurements line by line, so that a line bounds the memory and not the whole file.
 
 design,watts,net_toggle     headings, in any order; other columns are ignored
-    nets,0.412,2.1e9            one row a line: a field in quotation marks must end on its line
+nets,0.412,2.1e9            one row a line: a field in quotation marks must end on its line
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ from lutern.measure.steady import Times, Visitor
 
 
 class Pipe:
-    """A pipeline that never stalls, and the FIFO at its end (``CreditFifo``): an item enters if it will have room."""
+    """A pipeline that never stalls, and the FIFO at its end (``CreditFifo``): an item enters only if that FIFO will
+    have room for it."""
 
     def __init__(self, latency: int) -> None:
         self.latency = latency

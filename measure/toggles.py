@@ -95,7 +95,8 @@ def ports(verilog_text: str) -> dict[str, set[str]]:
 def parse_saif(text: str, known_ports: dict[str, set[str]]) -> tuple[Counter[str], Counter[str]]:
     """Return toggles and number of nets by instance path (``decoder.norm``) below the top module.
 
-    Ports count only at the top module: inside, they are nets of the module around. Raises ``LuternError`` without nets.
+    Only ports of the top module count: any other port is a net of the module around it. Raises ``LuternError`` without
+    nets.
     """
     toggles: Counter[str] = Counter()
     nets: Counter[str] = Counter()
@@ -132,7 +133,7 @@ def block_of(path: str) -> str:
     """Return the block of an instance path or of a flattened name: ``norm`` for ``decoder.norm.quantiser``."""
     parts = [part.split("$")[0] for part in path.split(".")]
     if parts[0] == "decoder":
-        return parts[1] if len(parts) > 1 and "__" not in parts[1] else "decoder"  # else it is a field of a port
+        return parts[1] if len(parts) > 1 and "__" not in parts[1] else "decoder"  # with "__": a field of a port
     return parts[0] if parts[0] in ("host", "memory") else "top"
 
 
@@ -232,8 +233,8 @@ def _activity(
 
 
 def aliases(verilog: str) -> set[str]:
-    """Return nets of a netlist's module `top`, or bits of them as ``name[3]``, that an `assign` makes aliases of
-    others."""
+    """Return the nets of a netlist's module `top` that an `assign` makes aliases of other nets; a bit of a net is
+    ``name[3]``."""
     body = verilog.partition(f"module {TOP}(")[2].partition("endmodule")[0]
     found = set()
     for line in body.splitlines():

@@ -6,8 +6,8 @@ shortened.
 Each cell has two figures: the RMS error of ``127 u / max|u|`` in steps of the int8 code, and the share of codes that
 differ after rounding. Both grow only with the word's own error. They have no plateau, unlike the error of logits, where
 one flipped code flips others downstream. With every 2 bits more the error falls to a quarter, until the next stage no
-longer sees it. An error of 0.01 steps flips about 0.5 % of the codes; the network itself flips more from one float32
-run to the next. The last rows run the integer stages of ``model_ref`` as built.
+longer sees it. An error of 0.01 steps flips about 0.5 % of the codes; more codes than that differ between two
+float32 runs of the network. The last rows run the integer stages of ``model_ref`` as built.
 
 Cost: seconds for d = 128: a float64 pass over T x B tokens, and a state of 2,000 steps for every width of the guard.
 """
@@ -189,7 +189,7 @@ ELEVEN, SEVENTEEN = (7, 9, 11, 13, 15), (11, 13, 15, 17, 19)
 
 
 class _Sweep:
-    """Shortens words of the last layer, and compares where codes are made from them."""
+    """Shortens words of the last layer, and compares the codes that are made from these words."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         config = checkpoint.config
@@ -374,7 +374,7 @@ def _block(x: Real, bits: int) -> Real:
 
 
 def sweep(checkpoint: Checkpoint) -> list[Row]:
-    """Return a row for every word of the last layer (for the embedding, of the first), at several widths."""
+    """Return rows at several widths: for the embedding, in the first layer, and for every word of the last layer."""
     words = _Sweep(checkpoint)
     return [*words.norm_rows(), *words.recurrence_rows(), *words.vector_rows(), *as_built(words.e, words.weights)]
 
@@ -420,7 +420,7 @@ def _silu(a: Real) -> Real:
 
 
 def _long(x: Real) -> Real:
-    """Repeat a sequence up to LONG_STEPS tokens; the last TOKENS of them are the whole sequence."""
+    """Repeat a whole sequence until it has at least LONG_STEPS tokens; it ends with one whole sequence."""
     repeats = -(-LONG_STEPS // len(x))
     return np.concatenate([x] * repeats)
 

@@ -4,9 +4,10 @@
     mean_word_hz   words in sequence, with refreshes, at most clock_hz
     pass_cycles    max(cycle model with a word a cycle, words / mean_word_hz x clock_hz)
 
-The FIFOs of trits and gains hold the words that arrive during a barrier, so words and lanes overlap, and the longer of
-the two counts. The cycles are within 0.1 % of the RTL's on the simulated board for two layers of 370M
-(tests/measure/test_word_rate.py), and within 1 % for the demo, whose token takes only about ten groups of refreshes.
+The FIFOs of trits and gains hold the words that arrive during a barrier, so words and lanes work at the same time, and
+the longer of the two times counts. The cycles are within 0.1 % of the RTL's on the simulated board for two layers of
+370M (tests/measure/test_word_rate.py), and within 1 % for the demo, whose token takes only about ten groups of
+refreshes.
 """
 
 from __future__ import annotations

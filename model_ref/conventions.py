@@ -85,7 +85,7 @@ class Conventions:
 
     ``bos`` begins an empty prompt; ``eos`` and ``stops`` end a text; ``sampling`` holds defaults of the sampler;
     ``tokens`` names special tokens for ``chat_template``; ``unheeded`` names the options of generation_config.json and
-    tokenizer_config.json that Lutern does not build.
+    tokenizer_config.json that Lutern does not support.
     """
 
     bos: int | None = None
@@ -124,7 +124,7 @@ def read_conventions(folder: Path, library: tokenizers.Tokenizer) -> Conventions
     """Read the files of a checkpoint folder, and change ``library`` as the published code does.
 
     Special tokens are marked, and the post-processor follows add_bos_token and add_eos_token. Raises ``LuternError``
-    if a file cannot be read or a key has a value that it cannot have.
+    if a file cannot be read or the value of a key is not allowed.
     """
     generation = read_json(folder / GENERATION_FILE, MAX_JSON_BYTES)
     config = read_json(folder / "config.json", MAX_JSON_BYTES)
@@ -193,12 +193,12 @@ def _default(
     names: tuple[str, ...],
     key: bool,
 ) -> list[int]:
-    """Return the token if no file gives its number: the token that is named, the published default, or a token with a
+    """Return the token if no file gives its number: the one that a file names, the published default, or one with a
     well-known name."""
     number = library.token_to_id(named) if named else None
     if number is not None:
         return [number]
-    if key:  # the key is there and null: the model has no such token
+    if key:  # the key exists and is null: the model has no such token
         return []
     if published in special or library.id_to_token(published) in names:
         return [published]
@@ -237,7 +237,7 @@ def _mark_special(library: tokenizers.Tokenizer, texts: list[str]) -> None:
 
 
 def _follow_prefix(library: tokenizers.Tokenizer, options: dict[str, Any], path: Path) -> None:
-    """Put a space ahead of a text if add_prefix_space asks the byte level for it; without the key nothing changes."""
+    """Give a pre-tokenizer ByteLevel the value of add_prefix_space; without the key nothing changes."""
     value, pre_tokenizer = options.get("add_prefix_space"), library.pre_tokenizer
     if value is not None and not isinstance(value, bool):
         raise LuternError(f"{path}: add_prefix_space is {quoted(value)}, but must be true or false; correct it.")

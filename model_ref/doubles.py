@@ -195,7 +195,7 @@ def scales_of(vector: Vector, ss: tuple[Int, Int], k: tuple[Int, Int]) -> tuple[
 
 
 def cut_sums(sums: Doubles, cut: int) -> Doubles:
-    """Return sums as an 18-bit operand; where no bits are cut, they fit already. Reference: ``ternary.cut_sums``."""
+    """Return sums as an 18-bit operand; if no bits are cut, sums fit as they are. Reference: ``ternary.cut_sums``."""
     return saturate(nearest(sums, cut), S18_MAX) if cut else sums
 
 
@@ -223,7 +223,7 @@ def sigmoid(x: Doubles, frac_bits: int) -> Doubles:
 
 @cache
 def table(function: Callable[[Int, int], Int], frac_bits: int) -> NDArray[np.float32]:
-    """Return all values (18 bits) of a function of 18-bit integers: first of 0, 1, ..., then of ..., -2, -1."""
+    """Return all values (18 bits) of a function of 18-bit integers, in the order 0, 1, ..., -2, -1."""
     x = np.arange(-S18_MAX - 1, S18_MAX + 1)
     return np.roll(function(x, frac_bits), -S18_MAX - 1).astype(np.float32)
 

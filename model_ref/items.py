@@ -1,7 +1,7 @@
 """Items: 16 bits with a 12-bit mantissa and a 4-bit exponent. Gains, lower bounds and embeddings are stored as items.
 
     bits 0-11   mantissa, signed, symmetric; 11 bits of magnitude
-    bits 12-15 exponent, counts down from the exponent that all items of a table or vector share
+    bits 12-15  exponent, counts down from the exponent that all items of a table or vector share
 
 The meaning of the exponent is defined where it is used: ``norm.Gains``, ``mlgru.Bounds``, ``embedding.EmbeddingTable``.
 """

@@ -3,7 +3,7 @@
     byte of columns 4j .. 4j+3      1 + trit in bits 0-1, 2-3, 4-5, 6-7
     row                             ``row_bytes``, a multiple of 32, so a vector instruction never reads beyond it
 
-Five trits would fit into a byte, as in the image; two bits a trit need only shifts and masks.
+A byte could hold five trits, as in the image. With two bits a trit, only shifts and masks are needed.
 """
 
 from __future__ import annotations

@@ -10,15 +10,15 @@ Binary points are proved from the weights. A BitLinear's input is ``t * w2`` wit
 and Schwarz row r of its output is at most ``s sqrt(n) |T_r * w2|_2`` plus the error of rounding the codes. Every
 binary point follows from these bounds, hence no text can make a value saturate.
 
-Where a proved word would lose the signal, the bound is replaced by 16 times the largest value on calibration tokens, if
-that is smaller. The tensor is then marked ``calibrated``, and ``model.Saturations`` counts the values that exceed the
-word.
+Where the proved bound is so large that a word would lose the signal, the bound is replaced by 16 times the largest
+value on calibration tokens, if that is smaller. The tensor is then marked ``calibrated``, and ``model.Saturations``
+counts the values that exceed the word.
 
     weights ─► quantise_matrix, one at a time ─┬─► trits
                                                └─► MatrixFacts ─► constants ─► Constants
 
-Each matrix is read once, on its own; everything else follows from a few numbers of each. So ``integer_weights``, which
-keeps all trits, and the image's writer, which keeps none, compute the same. Large temporaries are made in chunks.
+Each matrix is read once, on its own; everything else follows from a few numbers of each matrix. So ``integer_weights``,
+which keeps all trits, and the image's writer, which keeps none, compute the same. Large temporaries are made in chunks.
 """
 
 from __future__ import annotations
@@ -209,7 +209,8 @@ def check_width(config: ModelConfig) -> None:
 def quantise_matrix(
     config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]], name: str
 ) -> tuple[NDArray[np.int8], MatrixFacts]:
-    """Return trits int8 [rows, columns] and facts of one matrix; reads its weight and its norm's, and keeps neither."""
+    """Return trits int8 [rows, columns] and facts of one matrix; keeps neither its weight nor the weight of its
+    norm."""
     trits, scale = ternarise(tensors[f"{name}.weight"])
     if not trits.any():
         raise LuternError(

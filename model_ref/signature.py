@@ -3,25 +3,25 @@
     0 ─► state ─► times x ─► + columns of the word's bits that are 1 ─► state     in GF(2^42), + is exclusive or
                                              after the last word: the block's image and place?
 
-Each bit of a word is added to three bits of the state, its *column*; then x multiplies modulo POLYNOMIAL. So a word of
-any width costs a machine one LUT for each of its bits; a CRC of the same strength costs five. A word of records or of a
-row that has more than WIDE bits is cut into slices of SLICE bits, each with a signature of its own
-(``WordSignatures``). The beats of a resident machine with many lanes, of more than WIDE bits, are first made narrower
-(``sums_of``); they have no check bytes.
+Each bit of a word is added to three bits of the state, its *column*; then the state is multiplied by x modulo
+POLYNOMIAL. So a word of any width costs a machine one LUT for each of its bits; a CRC of the same strength costs five.
+A word of records or of a row that has more than WIDE bits is cut into slices of SLICE bits, each with a signature of
+its own (``WordSignatures``). A resident machine with many lanes has beats of more than WIDE bits. They are first made
+narrower (``sums_of``), and they have no check bytes.
 
 A block has ``CHECK_BYTES`` that the layout chooses so that the last state is ``last_state(image, place)``. These errors
 are never missed in a block of up to ``LONGEST`` words:
 
 - any odd number of wrong bits, because the polynomial has the factor x + 1 and columns have an odd number of ones;
-- two wrong bits, because no two bits of a block have the same syndrome (for wide beats: no two bits of a pass, with the
-presets that have such beats);
+- two wrong bits, because no two bits of a block have the same syndrome (with the presets that have wide beats: no
+two bits of the beats of a pass);
 - four wrong bits of one word of up to ``FOURS`` bits, because no four columns cancel;
 - a burst of ``BURST`` bits in words of up to 512 bits;
 - a good block of another place or of another image.
 
-Random words pass as those of the block with a probability of 2^-41, and a good block whose place and image are both
-wrong with 2^-32. Of all groups of four wrong bits in 1,024 words of 72 bits, a share of 2^-37 is missed. Nearly all of
-these are in neighbouring words: of the groups within 49 successive words, the share is 2^-25.
+Random words are taken for the block with a probability of 2^-41. A good block whose place and image are both wrong is
+taken for it with a probability of 2^-32. Of all groups of four wrong bits in 1,024 words of 72 bits, a share of 2^-37
+is missed. Nearly all of these are in neighbouring words: of the groups within 49 successive words, the share is 2^-25.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def _columns(bits: int) -> tuple[int, ...]:
 
 
 def _multiples(column: int) -> list[int]:
-    """Return the column after 0, 1, 2, ... words. After more words, columns differ because their shapes do."""
+    """Return the column after 0, 1, 2, ... words. After more words, columns differ because their shapes differ."""
     found = [column]
     for _ in range(3 * STATE_BITS):
         found.append(step(found[-1]))
@@ -174,8 +174,8 @@ def _shapes() -> Iterator[tuple[int, ...]]:
 
 
 def _price(load: list[int], places: tuple[int, ...]) -> tuple[int, list[int]]:
-    """Return the number of LUT4 that one more input to each of these state bits costs, and the present inputs of the
-    bits.
+    """Return how many LUT4 are added if each of these state bits gets one more input, and how many inputs the bits
+    have now.
 
     The last LUT4 of a bit also takes the gate, the bit before and the tap; every other LUT4 adds three inputs.
     """
@@ -215,14 +215,15 @@ def last_state(image: int, place: int, mark: int = BLOCK_MARK) -> int:
     """Return the state after the last word of block ``place`` of an image, or of the row of token ``place`` with
     ROW_MARK.
 
-    Places count modulo 2^PLACE_BITS: blocks whose numbers differ by a multiple of that have the same last state.
+    Places count modulo 2^PLACE_BITS: blocks whose numbers differ by a multiple of 2^PLACE_BITS have the same last
+    state.
     """
     return mark ^ image ^ (place & (1 << PLACE_BITS) - 1) << PLACE_SHIFT
 
 
 def slices_of(bits: int) -> int:
-    """Return the number of signatures of a word of records or rows: one, or in a word of more than WIDE bits one a
-    slice."""
+    """Return the number of signatures of a word of records or rows: one, or one for each slice
+    of a word of more than WIDE bits."""
     return 1 if bits <= WIDE else bits // SLICE
 
 
@@ -313,7 +314,7 @@ class Signature:
     def _words_to(self, wanted: States) -> Words:
         """Check words that lead from state zero to ``wanted``."""
         numbers = _apply(_inverse_tables(self.bits, self.check_words), wanted)
-        each = STATE_BITS // self.check_words  # used bits of a check word, its lowest
+        each = STATE_BITS // self.check_words  # used bits of a check word: the lowest ones
         raw = np.zeros((len(wanted), self.check_words, self.word_bytes), np.uint8)
         for word in range(self.check_words):
             part = numbers >> np.uint64(word * each) & np.uint64((1 << each) - 1)
@@ -371,7 +372,7 @@ def _halved(states: States) -> States:
 
 @lru_cache
 def _inverse_tables(bits: int, check_words: int) -> list[States]:
-    """Return the tables of the map from a state to the used bits of the check words that lead to it from zero."""
+    """Return the tables of a map: it takes a state to the used bits of the check words that lead from zero to it."""
     images = []
     for bit in range(STATE_BITS):
         word, place = divmod(bit, STATE_BITS // check_words)

@@ -78,8 +78,8 @@ def large_checkpoint(config: ModelConfig, seed: int) -> Checkpoint:
 def chain_checkpoint(config: ModelConfig, follows: Mapping[int, int], seed: int) -> Checkpoint:
     """Return a checkpoint whose likeliest next token is known: ``follows[token]``, or any token if that has no entry.
 
-    Embeddings are random signs, the head's row of a token is the sum of the embeddings that it follows, and the layers
-    add next to nothing. About 64 channels are needed to tell the embeddings apart.
+    Embeddings are random signs. The head's row of a token is the sum of the embeddings of all tokens that it follows.
+    The layers add next to nothing. About 64 channels are needed to tell the embeddings apart.
     """
     random = np.random.default_rng(seed)
     shapes = config.tensor_shapes

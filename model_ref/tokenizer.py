@@ -26,7 +26,7 @@ TOKENIZER_FILE = "tokenizer.json"
 MAX_TOKENIZER_BYTES = 1 << 26  # the largest published tokenizers are some 20 MB
 EMPTY_PROMPT = "the prompt is empty; give at least one character."
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
-_CONTEXT = 16  # characters ahead of one that the normalizer may join with it
+_CONTEXT = 16  # the normalizer may join a character with characters before it: at most this many
 
 
 class Tokenizer:
@@ -40,7 +40,7 @@ class Tokenizer:
     ) -> None:
         self.library = library
         self.conventions = Conventions() if conventions is None else conventions
-        # Training leaves padding and truncation in the file: they shape its batches and are no part of a text.
+        # The file may hold padding and truncation from the training. They are for batches, and would change a text.
         library.no_padding()
         library.no_truncation()
         if isinstance(library.model, models.BPE) and library.model.dropout is not None:
@@ -99,8 +99,8 @@ class Tokenizer:
     def encode_body(self, text: str, start: int = 0) -> list[int]:
         """Return token numbers of ``text[start:]``, without those of the post-processor.
 
-        If a token of the whole text begins at ``start``, they are the tokens of the whole text from there on; else
-        those of the part alone.
+        If no token of the whole text crosses ``start``, the numbers are those of the whole text from ``start`` on. If
+        one does, ``text[start:]`` is encoded alone.
         """
         encoding = self._encode(text, False)
         if not start:
@@ -227,7 +227,8 @@ class Tokenizer:
     def _first_dropped(self, text: str, encoding: tokenizers.Encoding) -> int | None:
         """Return the position of the first character that a model without an unknown token leaves out.
 
-        Characters of added tokens do not count, nor those of whole words if the model looks for whole words first.
+        Characters of added tokens are not examined. If the model looks for whole words first, no character of a token
+        is examined.
         """
         if all(map(self._has_tokens, set(self._normal(text)))):
             return None
@@ -242,8 +243,8 @@ class Tokenizer:
         return position
 
     def _is_dropped(self, text: str, position: int) -> bool:
-        """Return whether the model lacks a token for the normalised form of a character, joined with those before
-        it."""
+        """Return whether the model lacks a token for the normalised form of a character, which the normalizer may have
+        joined with characters before it."""
         start = max(0, position - _CONTEXT)
         before, after = self._normal(text[start:position]), self._normal(text[start : position + 1])
         same = next((place for place, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]), None)
@@ -254,7 +255,7 @@ class Tokenizer:
         return text if normalizer is None else str(normalizer.normalize_str(text))
 
     def _has_tokens(self, character: str) -> bool:
-        """Return whether the model has tokens for all pieces that the pre-tokenizer makes of a character, if any."""
+        """Return whether the model has tokens for every piece that the pre-tokenizer makes of a character."""
         pre_tokenizer = self.library.pre_tokenizer
         pieces = [(character, (0, 1))] if pre_tokenizer is None else pre_tokenizer.pre_tokenize_str(character)
         return all(self._has_character(part) for piece, _ in pieces for part in piece)
@@ -290,7 +291,7 @@ def is_panic(error: BaseException) -> bool:
 
 
 def _unknown_token(library: tokenizers.Tokenizer) -> str | None:
-    """Return the text of the unknown token; a Unigram model has only its number, which only the file shows."""
+    """Return the text of the unknown token; a Unigram model stores its number, which only the JSON text shows."""
     if isinstance(library.model, models.Unigram):
         number = json.loads(library.to_str())["model"].get("unk_id")
         return None if number is None else str(library.id_to_token(number))

@@ -238,7 +238,7 @@ def no_weights(folder: Path) -> str:
 
 
 def _inner_folder(folder: Path, names: list[str]) -> tuple[Path, str] | None:
-    """Return the folder inside that holds the model, and what that folder is."""
+    """Return the folder inside ``folder`` that holds the model, and a description of what was found."""
     folders = [name for name in names if (folder / name).is_dir()]
     steps = sorted((int(match[1]), name) for name in folders if (match := _TRAINER_FOLDER.fullmatch(name)))
     if steps:
@@ -253,8 +253,8 @@ def _inner_folder(folder: Path, names: list[str]) -> tuple[Path, str] | None:
 
 
 def not_a_folder(name: str) -> str | None:
-    """Return the sentence for a name that is no folder but a file of a checkpoint or a name of the hub; None for
-    others."""
+    """Return the sentence for a name that is not a folder: it is a file, or it looks like a name of the hub; else
+    None."""
     path = Path(name)
     if path.exists():
         refuse_foreign(path, "checkpoint folder")

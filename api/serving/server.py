@@ -22,8 +22,8 @@ LEAVING_S = 5
 def bind(host: str, port: int, key: str = "", limits: Limits | None = None) -> socket.socket:
     """Return a listening socket.
 
-    Raises LuternError for an address that this computer does not have, a port that is taken or needs rights, and for an
-    address that others reach without a key.
+    Raises LuternError for an address that this computer does not have, for a port that is taken or needs rights, and
+    for an address that other computers reach without a key.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]

@@ -28,9 +28,13 @@ class Service:
 
     Parameters
     ----------
-    model : Model The model that writes. machine : Machine
+    model : Model
+        The model that writes.
+    machine : Machine
         A simulated board or a port, with the model loaded; without it the integer model computes.
-    limits : Limits The limits of a request. name : str
+    limits : Limits
+        The limits of a request.
+    name : str
         The model's name in the API; default: that of the model, or of its folder.
     key : str
         The key that clients must send; empty: none.

@@ -50,9 +50,10 @@ class Found:
     """Machines of the front by digest: as a file describes them, and as the target has them."""
 
     def chosen(self, by: str) -> tuple[Judged, Machine]:
-        """Return the best machine of the front. If machines were routed, the choice is among them, and those that met
-        their clock come first; one that missed it gets the clock that it reached. ``by`` is a key of ``CHOICES``, or
-        the name of any machine of the front. Raises ``LuternError`` for another name, or if the front is empty.
+        """Return the best machine of the front. If machines were routed, the choice is among them. Machines that met
+        their clock come first; a machine that missed its clock gets the clock that it reached. ``by`` is a key of
+        ``CHOICES``, or the name of any machine of the front. Raises ``LuternError`` for another name, or if the front
+        is empty.
         """
         if not self.front:
             raise LuternError(

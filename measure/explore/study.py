@@ -170,7 +170,7 @@ class Study:
         return [str(trial.user_attrs[_WHY]) for trial in self._trials() if _WHY in trial.user_attrs]
 
     def front(self) -> list[Judged]:
-        """Return the machines that no other one beats in every objective, each once, the fastest first."""
+        """Return the machines that no other machine beats in all objectives, without duplicates, the fastest first."""
         found = {trial.user_attrs[_JUDGED]["digest"]: trial.user_attrs[_JUDGED] for trial in self._study.best_trials}
         return sorted((Judged(**one) for one in found.values()), key=lambda one: (-one.tokens_per_second, one.luts))
 

@@ -2,11 +2,11 @@
 
     campaign, seed, index ─► draw ─► fault ─► a fresh, working board that is struck ─► outcome
 
-A fault and its outcome depend only on campaign, seed, index, machine and model. Every fault meets its own board, in the
+A fault and its outcome depend only on campaign, seed, index, machine and model. Every fault has its own board, in the
 state after power-up, so it does not matter which faults came before it, or which process computes it.
 
     masked     the same tokens and logits, nothing reported
-    corrected the same tokens and logits, after the host reported and corrected a fault
+    corrected  the same tokens and logits, after the host reported and corrected a fault
     detected   an error instead of an answer
     silent     a wrong token or logit
     hung       no answer until the host gave up

@@ -71,12 +71,12 @@ class MemoryCampaign(Campaign):
         ]
 
     def of_words(self, draw: random.Random, scenario: Scenario) -> Span:
-        """Return the block or row of a randomly drawn word that the run reads."""
+        """Draw one of the words that the run reads, and return the block or row that holds it."""
         spans = [*self.blocks, *self.rows(scenario)]
         return draw.choices(spans, [span.count for span in spans])[0]
 
     def with_words(self, scenario: Scenario, changed: Words, cycles: int, where: str) -> tuple[str, str]:
-        """Return the result if the memory holds ``changed`` from a cycle of the run on."""
+        """Return the result if the memory holds ``changed`` from cycle ``cycles`` of the run on."""
         different = np.flatnonzero((changed != self.program.words).any(axis=1))
         first, last = int(different[0]), int(different[-1])
 
@@ -175,8 +175,7 @@ class Weights(DrawnCampaign):
 
 
 class Bits(MemoryCampaign):
-    """Flips every single bit of one block: fault i is bit i of the shortest block, which is wrong from the beginning of
-    the run on."""
+    """Flips every single bit of one block: fault i flips bit i of the shortest block before the run begins."""
 
     kinds = ("1 bit",)
 

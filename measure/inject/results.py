@@ -1,7 +1,7 @@
 """Keeps outcomes in a file from which a campaign can continue, and makes the table of them.
 
     first line    {"campaign", "seed", "machine", "board", "image"}    what the outcomes belong to
-    other lines   {"index", "kind", "result", "note"}                  in any order; one that was cut off is recomputed
+    other lines   {"index", "kind", "result", "note"}                  in any order; a line cut off is made again
 
 Shares have intervals of 95 % by Wilson, which are valid for a share of 0 too.
 """

@@ -93,7 +93,7 @@ class StruckBoard(SimulatedBoard):
         return super().run(0) or super().run(max(0, end - self.cycles))
 
     def _check_memory(self) -> None:
-        """Allow a struck machine to break the rules of its memory, which is no error of the design."""
+        """Check nothing: a struck machine may break the rules of its memory, which shows no error of the design."""
 
 
 class Bench:
