@@ -140,7 +140,8 @@ class Head(wiring.Component):
     -------
     i : stream of ``layouts.values_payload``, input
         Raw sums and scores of op HEAD of every stream, rows in order, ``last`` on the final beat of a stream. Beats of
-        the streams may alternate. If vectors have a single beat, two beats of one stream must not follow directly.
+        the streams may alternate. If vectors have a single beat, two beats of one stream must not come in consecutive
+        cycles.
     i_seed : stream of ``layouts.seed_payload``, input
         The seed of a stream's generator. Always ready. It may come only while no beat is in flight, at the latest a
         cycle before the next beat.
