@@ -7,7 +7,8 @@ of its sixteen block RAMs. It does not move the block RAMs that are placed here,
 around them. This shortens the wires on an 85F from 395,000 to 335,000 units of nextpnr
 (docs/decisions/006-block-rams-placed.md). Cost: nothing on the chip; some seconds, to read and write the netlist.
 
-Sites: Project Trellis, tilegrid of the part: tiles MIB_EBR0, 2, 4 and 6 of each nine columns hold a block RAM.
+Sites: Project Trellis, tilegrid of the part. In every nine columns, the tiles MIB_EBR0, 2, 4 and 6 hold one block RAM
+each.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def side_by_side(fpga: Fpga, groups: Sequence[Sequence[str]]) -> dict[str, str]:
     (hw/memory/trit_parts.py).
 
     A group that is smaller than the others (the last part of a beat) is left to the placer, and its sites stay free.
-    The remaining columns stay free, too, between the second and the last third of a row. The placer needs them: if
-    few block RAMs can move, it never exchanges two of them.
+    The remaining columns are between the second and the last third of a row, and stay free, too. The placer needs them:
+    if few block RAMs can move, it never exchanges two of them.
 
     The result is empty if the sites of the part are not known or not enough.
     """

@@ -33,12 +33,12 @@ class Fpga:
     option
         The option of nextpnr that names it.
     idcode
-        Its answer to JTAG, as Project Trellis has it.
+        The IDCODE that it answers over JTAG, from Project Trellis.
     luts, block_rams, multipliers
         Numbers of TRELLIS_COMB (there are as many TRELLIS_FF), DP16KD and MULT18X18D that the open tools place.
     block_ram_rows, block_ram_columns
-        Where block RAMs can be placed: rows of tiles, and the first column of each four block RAMs, which are two
-        columns apart. They are empty if Lutern places no block RAMs of this part.
+        Where block RAMs can be placed: rows of tiles, and the first column of each group of four block RAMs.
+        Neighbours in a group are two columns apart. They are empty if Lutern places no block RAMs of this part.
     """
 
     name: str

@@ -10,7 +10,7 @@ The result of every step is kept under a digest of its inputs (`cache.py`). A bu
 continues after the last finished step, and a build with more seeds runs only the new ones. A digest leaves out source
 positions, so moving a line causes no new build.
 
-Time: a tenth of an hour to an hour of a core for each seed, and ten seconds to five minutes for the netlist.
+Time: six minutes to an hour on one core for each seed, and ten seconds to five minutes for the netlist.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class Build:
     folder
         Folder of the bitstream.
     best, routes
-        The best of its routes, and all.
+        The best route, and all routes.
     seconds
         Seconds of each step.
     baud
@@ -195,10 +195,10 @@ def synthesise(plan: Plan, report: synthesis.Report | None = None) -> Path:
 
 
 def clock_nets(design: dict[str, Any], outputs: Sequence[str]) -> dict[str, list[str]]:
-    """Return every name of the net of each clock, since the tools choose one of them.
+    """Return all names of the net of each clock, because the tools use any one of them.
 
-    The nets are those of the PLL's ``outputs``, downstream of the cells that they pass. If there is a divider, its net
-    is the clock of `memory`.
+    A clock's net starts at an output of the PLL, or behind the cells of ``_PASSED`` that follow it. If there is a
+    divider, the clock of `memory` is its output.
     """
     cells = [(cell["type"], cell["connections"]) for cell in design["cells"].values()]
     pins = next(connections for kind, connections in cells if kind == "EHXPLLL")

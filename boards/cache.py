@@ -124,7 +124,7 @@ def keep(folder: Path, wanted: tuple[str, ...], make: Callable[[Path], None]) ->
 
 
 def _put(work: Path, folder: Path) -> None:
-    """Rename a folder, unless another process was first: its result is as good."""
+    """Rename a folder. If another process was first, its folder stays, because its result is equally good."""
     try:
         work.rename(folder)
     except OSError as error:

@@ -98,7 +98,7 @@ def detect(program: str, board: Board) -> int:
 def identity_of(text: str, board: Board) -> int:
     """Return the IDCODE of the only part in the output of ``--detect``.
 
-    If something prevents it, the error says what.
+    If there is not exactly one, the error says why.
     """
     if missing := re.search(r"loading shared libraries: (\S+?):", text):
         raise LuternError(

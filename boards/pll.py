@@ -88,7 +88,8 @@ class PllPlan:
 def plan_pll(input_hz: int, *wanted_hz: int, rough_hz: int = 0) -> PllPlan:
     """Return the dividers that come nearest to all of ``wanted_hz``, by the largest relative error.
 
-    Among equal ones it takes the highest phase detector, then the highest VCO, because both have the least jitter.
+    Among equal errors it takes the highest frequency of the phase detector, then that of the VCO, because high
+    frequencies have the least jitter.
     ``rough_hz`` is the approximate frequency of one more output, which is the last one.
     """
     if not INPUT_HZ[0] <= input_hz <= INPUT_HZ[1]:

@@ -45,7 +45,7 @@ class Hop:
     kind
         "routing" (of the net ``name``), "logic", "clk-to-q" or "setup" (of the cell ``name``).
     source
-        The line of Python that makes the signal whose name the net or cell has.
+        The line of Python that makes the signal after which the net or cell is named.
     """
 
     kind: str
@@ -166,7 +166,7 @@ def source_lines(rtlil_text: str) -> dict[str, str]:
 
 
 def signal_of(name: str) -> str:
-    """Return the signal whose name a net or cell has.
+    """Return the signal after which a net or cell is named.
 
     Names that yosys derives from a signal consist of the signal's name and types of cells.
     """

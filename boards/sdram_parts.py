@@ -121,7 +121,7 @@ IS42S16160_7 = replace(
     rfc_ns=63.0,
     wr_ns=14.0,
 )
-# Colorlight's 8 MB. M12L64322A and other makers' parts are on some of these boards: tRFC and tRRD are the slowest.
+# Colorlight's 8 MB. M12L64322A and other makers' parts are on some of these boards; tRFC and tRRD suit all.
 EM638325_6 = SdramPart(
     "EM638325-6",
     "Etron EM638325 2M x 32, Electrical Characteristics and Recommended A.C. Operating Conditions, "

@@ -4,8 +4,8 @@
                                                  ├─► the highest pair that is within ``BAUD_TOLERANCE``
     rates of the bridge, by its data sheet ──────┘
 
-A chip at 75 MHz takes at least 8 cycles a bit, which allows up to 9.4 Mbaud. An FT2232H makes 5.33 Mbaud of that (14
-cycles), an FT231X 3 Mbaud (25 cycles).
+A chip at 75 MHz takes at least 8 cycles a bit, which allows up to 9.4 Mbaud. An FT2232H reaches 5.33 Mbaud of these
+(14 cycles), and an FT231X reaches 3 Mbaud (25 cycles).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 nextpnr spends a slice on a constant carry-in, and another on an unused carry-out: two to four LUT4 a chain.
 Lanes (`hw/lane.py`) need neither. A port at x costs nothing in nextpnr, while a missing port makes it stop. A chain is
-changed only if its first half ignores the carry-in, because its LUT4 is 0.
+changed only if its first half ignores the carry-in: the LUT4 of this half is 0 where C = D = 1.
 """
 
 from __future__ import annotations
@@ -100,10 +100,10 @@ def run_tool(
     tools: Tools | None = None,
     report: Report | None = None,
 ) -> None:
-    """Run a WebAssembly tool in `work`: it sees that folder by relative names, and no temporary folder of ours.
+    """Run a WebAssembly tool in `work`. It sees that folder by relative names, and sees no temporary folder of ours.
 
-    ``function`` is that of the package, by default the one of ``PACKAGES``. ``tools`` can stop the tool. ``report`` is
-    called every second with the tool's present step.
+    ``function`` names a function of the package; ``PACKAGES`` has the default. ``tools`` can stop the tool. ``report``
+    is called every second with the tool's present step.
     """
     call = f"import sys, {package} as tool; sys.exit(tool.{function or PACKAGES[package]}(sys.argv[1:]))"
     program = f"{_END_WITH_PARENT}; {call}" if sys.platform == "linux" else call

@@ -14,8 +14,8 @@ LEDs, as many as the board has: alive (blinks, a second on and a second off), re
 twentieth of a second after a byte from and to the host), overrun (a byte was lost since the start).
 
 One register is between SDRAM and machine in each direction, in the cells of the pins. The SDRAM's clock comes from such
-a cell, too, so it takes as long to its pin as the other signals. The PLL's output for this clock rises half a period
-after the commands change. The phase is adjustable over the link (docs/boards.md has the margins).
+a cell, too, so its delay to the pin equals that of the other signals. The PLL's output for this clock rises half a
+period after the commands change. The phase is adjustable over the link (docs/boards.md has the margins).
 """
 
 from __future__ import annotations

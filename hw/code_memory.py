@@ -46,7 +46,7 @@ class CodeMemory(wiring.Component):
     begins : 1 bit, input
         The bank is claimed in this cycle.
     i_op : stream of ``layouts.ENGINE_OP``, input
-        Operations in the order of their codes. An operation that follows one with ``keep`` uses the codes of that one.
+        Operations in the order of their codes. After an operation with ``keep``, the next one uses the same codes.
     o : stream of ``layouts.codes_payload``, output
         Codes of all T streams for the ternary unit. After the end of a vector the rest of its last beat holds old
         codes, and so does a stream that is not used.

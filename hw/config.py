@@ -93,7 +93,7 @@ class HwConfig:
         Memory "ddr3": clock of the memory's controller, half the clock of the part. A word comes every two cycles.
     state : str
         Where S is. "block": in block RAM. "memory": after the words in their memory; it is read before each layer and
-        written after it (hw/state_dma.py). The latter is not possible where the host sends the words.
+        written after it (hw/state_dma.py). "memory" is not possible where the host sends the words.
     words_in_flight : int
         Memory "port" or "axi": words that are requested ahead, to hide the latency of that memory in cycles.
     word_bytes : int
@@ -118,8 +118,8 @@ class HwConfig:
         Groups of gains, each for P elements, that are unpacked from those words and buffered. Results come a beat a
         cycle. If a group takes several words, many groups must be buffered before the results come.
     lut_ram_depth : int
-        Source "resident", whose block RAMs are full of trits: memories of vectors and tables up to this depth are built
-        of LUTs.
+        Source "resident": memories of vectors and tables up to this depth are built of LUTs, because the block RAMs are
+        full of trits.
     top_k : int
         Number of largest logits that are kept for the host; 0 keeps all logits.
     clock_hz : int

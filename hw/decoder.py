@@ -68,7 +68,7 @@ TAP_STREAM_BITS = 8
 def taps(config: HwConfig) -> dict[str, int]:
     """Return the debug taps, with the bits of their payloads.
 
-    A tap shows P or Q values as they are written, and above them their stream. It has no back-pressure.
+    A tap shows P or Q values as they are written. The 8 bits above them name their stream. It has no back-pressure.
 
     Parameters
     ----------
@@ -139,15 +139,15 @@ class Decoder(wiring.Component):
     tap_h_valid : 1 bit, output, ``debug_tap``
         A beat of h is written in this cycle.
     tap_h_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
-        The values of h, and above them their stream.
+        The values of h. The 8 bits above them name their stream.
     tap_s_valid : 1 bit, output, ``debug_tap``
         A beat of the new S is written in this cycle.
     tap_s_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
-        The values of S, and above them their stream.
+        The values of S. The 8 bits above them name their stream.
     tap_codes_valid : 1 bit, output, ``debug_tap``
         A beat of codes is written in this cycle.
     tap_codes_payload : Q values of 8 bits and 8 bits, output, ``debug_tap``
-        The codes, and above them their stream.
+        The codes. The 8 bits above them name their stream.
 
     Numerics
     --------

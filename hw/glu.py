@@ -6,7 +6,7 @@
                                    1          2       3
 
 UP does not pass the sigmoid's stages, so a beat of UP may arrive before its gate is written. Such a beat stalls at the
-input of the scale, because ``i_up`` is not ready; its value follows two cycles after its place. Beats of UP come in the
+input of the scale, because ``i_up`` is not ready. Its value follows two cycles after its place. Beats of UP come in the
 order of GATE, so a counter of the gates that are written and not yet used shows whether the gate of a beat is there.
 
 Cost for each of the P elements, without the sigmoid and the memory of gates: two products (silu, gate).
@@ -69,7 +69,7 @@ class Glu(wiring.Component):
     Latency
     -------
     ``latency`` = 3 cycles from the place of a beat of UP to its v. A beat of UP is accepted at the earliest in the 10th
-    cycle after that of its GATE, so operations of 10 beats and more never stall.
+    cycle after the beat of its GATE, so operations of 10 beats and more never stall.
 
     Reference
     ---------

@@ -140,7 +140,8 @@ class Head(wiring.Component):
     -------
     i : stream of ``layouts.values_payload``, input
         Raw sums and scores of op HEAD of every stream, rows in order, ``last`` on the final beat of a stream. Beats of
-        the streams may alternate. If vectors have a single beat, two of one stream must not come in consecutive cycles.
+        the streams may alternate. If vectors have a single beat, two beats of one stream must not come in consecutive
+        cycles.
     i_seed : stream of ``layouts.seed_payload``, input
         The seed of a stream's generator. Always ready. It may come only while no beat is in flight, at the latest a
         cycle before the next beat.
@@ -160,8 +161,8 @@ class Head(wiring.Component):
     Numerics
     --------
     Equal to ``model_ref.sampling.Gumbel``, bit for bit. With temperature 0 the largest raw sum wins, and the generator
-    does not advance; the lowest token wins a tie. Generators keep their state in a reset. A generator that was never
-    seeded gives the same noise for all tokens.
+    does not advance. Of equal candidates the lowest token wins. Generators keep their state in a reset. A generator
+    that was never seeded gives the same noise for all tokens.
 
     Latency
     -------
@@ -298,8 +299,9 @@ class Head(wiring.Component):
     def _all_kept(self, m: Module, kept: Value) -> Value:
         """Return whether a token may leave: every logit before it has been inserted among the largest few.
 
-        This is so if ``kept`` is 1 in this cycle and was 1 in the one before: between the stalls for two logits it may
-        be 1 for a single cycle. A token that is at the output stays there in any case.
+        This is so if ``kept`` is 1 in this cycle and was 1 in the cycle before. One cycle is not enough, because
+        ``kept`` may be 1 for a single cycle between the stalls for two logits. A token that is at the output stays
+        there in any case.
         """
         shown, before = Signal(), Signal()
         m.d.sync += [shown.eq(self.o.valid & ~self.o.ready), before.eq(kept)]

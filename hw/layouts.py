@@ -86,9 +86,9 @@ class Op(IntEnum):
     RESIDUAL
         o_proj or down_proj, whose results are added to h.
     GATE
-        The first half of gate_proj's rows, which enters silu.
+        The first half of gate_proj's rows, whose results enter silu.
     UP
-        The second half of gate_proj's rows, which is multiplied by the result.
+        The second half of gate_proj's rows, whose results are multiplied by those of silu.
     HEAD
         lm_head, whose results are the logits.
     """
@@ -130,7 +130,7 @@ OPERATION = StructLayout(
         "eps": 2,
         "new_vector": 1,  # the quantiser waits for the vector that the results make
         "u_index": 2,  # the number k of u_k of the vector
-        "reuse": 1,  # codes and scale of the operation before (UP)
+        "reuse": 1,  # UP takes codes and scale of the operation before
         "keep": 1,  # the engine leaves the codes for the operation after (GATE)
         "makes_vector": 1,  # the results enter the norm
         "outer": 1,  # ... with gains w1
@@ -200,8 +200,8 @@ def check_words(config: HwConfig) -> int:
 
 
 def block_words(config: HwConfig) -> int:
-    """Return the length in words at which a block of the record stream ends with its present record. The CHECK is 0.2 %
-    of such a block."""
+    """Return the words after which a block of the record stream ends, as soon as its present record is complete. The
+    CHECK is 0.2 % of such a block."""
     return BLOCKS_OF_CHECK * (header_words(config) + check_words(config))
 
 

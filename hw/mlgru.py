@@ -19,16 +19,16 @@ memory of S as late as possible, in stage 6, because a ``chained`` stream reads 
 it in stage 6 and writes the new S to the same place, where G reads it. ``hw/state_dma.py`` loads and saves the window.
 
 Cost for each of the P elements, without the sigmoid: three products (mulA, mulB, g^2). Memory: 17 bits of z for each
-element of a vector, and 32 bits of S for each element and layer. Each of several streams takes this much, and 32 bits
-more for the newest S of each element. A window takes 32 bits for each element and stream.
+element of a vector, and 32 bits of S for each element and layer. With several streams, each stream takes this much,
+and 32 bits more for the newest S of each element. A window takes 32 bits for each element and stream.
 
 Interlocks stall a beat at the input:
 
 - I stalls while one of the two beats before it is of F, whose z it may need.
 - I of a chained stream stalls while one of the six beats before it has the same index.
 - I stalls until the window is loaded.
-- G stalls until the largest S will be known in stage ``ALIGN``. After a vector of few beats it stalls until S is
-  written.
+- G stalls until it is certain that the largest S is known when G reaches stage ``ALIGN``. After a vector of few beats G
+  stalls until S is written.
 """
 
 from __future__ import annotations
@@ -185,8 +185,8 @@ class Mlgru(wiring.Component):
     eps_stream : ``stream_bits`` bits, input
         Selects the stream of ``g_squares`` and ``state_shift``, which follow a cycle later (at once with one stream).
     g_squares : 48 bits, output
-        The exact sum of g^2. Valid from the transfer of the stream's last v until its first beat of the next G is
-        accepted.
+        The exact sum of g^2. Valid from the transfer of the stream's last v until the first beat of the stream's
+        next G is accepted.
     state_shift : 7 bits signed, output
         The right shift that brought S to 17 bits. Valid as long as ``g_squares``.
     tap_s_valid : 1 bit, output, ``debug_tap``
@@ -206,7 +206,7 @@ class Mlgru(wiring.Component):
     Latency
     -------
     ``latency`` = 11 cycles from a beat of G to its v. The first beat of G is accepted at the earliest 8 cycles after
-    the last beat of I; after a vector of five beats or fewer, 13 cycles. With ``chained``, a beat of I is accepted at
+    the last beat of I, or 13 cycles if the vector has five beats or fewer. With ``chained``, a beat of I is accepted at
     the earliest 7 cycles after the beat of the same index of the stream before.
 
     Reference
@@ -415,8 +415,8 @@ class Mlgru(wiring.Component):
         return left, v, stages.register(saturate(total >> step_bits, STATE_BITS), f"new_s_{lane}")
 
     def _s_missing(self, i: list[Any], place: list[Any]) -> Value:
-        """Return whether the S that I would read is missing: the window is not loaded, or a chained stream's S is not
-        written."""
+        """Return whether the S that op I would read is missing: the window is not loaded, or a chained stream's S is
+        not written."""
         missing = ~self.window.loaded if self.config.state == "memory" else Const(0, 1)
         if self.config.streams == 1:
             return missing
@@ -431,7 +431,7 @@ class Mlgru(wiring.Component):
     def _window(
         self, m: Module, stages: Stages, i: list[Any], place: list[Any], new_s: Value
     ) -> tuple[list[Any], list[Any]]:
-        """Add the window, which holds one layer's S of every stream; the result is that of ``_states``. I and G never
+        """Add the window, which holds one layer's S of every stream. Return the same as ``_states``. I and G never
         read in the same cycle."""
         config, p, window = self.config, self.i.payload, self.window
         depth = -(-config.max_width // config.results_per_cycle)
@@ -470,7 +470,7 @@ class Mlgru(wiring.Component):
         memory = m.submodules.s_memory = beats_memory(config, STATE_BITS, depth)
         write = memory.write_port()
         m.d.comb += [write.data.eq(new_s), write.en.eq(i[WRITTEN])]
-        base = Signal(config.state_bits)  # of the one layer whose I is at the input or in flight
+        base = Signal(config.state_bits)  # the base of the layer whose I is at the input or in flight
         waiting = self.i.valid & (p.op == int(Op.I))
 
         def parts(value: Any) -> list[Value]:

@@ -280,7 +280,7 @@ PRESETS = {
             gain_fifo_words=1024,
             top_k=64,
         ),
-        # Such a chip holds only vectors and state: a 45F those of the released 370M, an 85F those of 1.3B.
+        # Such a chip holds only vectors and state. A 45F holds those of the released 370M, and an 85F those of 1.3B.
         HwConfig(
             "host-45f",
             rows=5,

@@ -28,8 +28,8 @@ Addresses and counts of memory are in words; the first byte of a word is its bit
 ``config.TRIT_MEMORY`` on name parts of beats. WRITE, CHECKSUM, MEMORY_TEST and LEVEL stop the machine. SETUP starts it,
 and from then on it reads ahead.
 
-MEMORY_TEST is answered with NOT_AVAILABLE if the words are inside the chip, and PHASE if they are not in SDRAM. If the
-memory is silent or answers out of order, every command that needs the memory is answered with that error until a reset.
+MEMORY_TEST is answered with NOT_AVAILABLE if the words are inside the chip. PHASE gets this answer if they are not in
+SDRAM. If the memory is silent or answers out of order, every command that needs it gets this error until a reset.
 Only machines with DDR3 know LEVEL; its answer covers the reads since the LEVEL before it. Only machines with counters
 know COUNTERS: each phase of the last token has COUNTER_STRIDE numbers, and ``COUNTER_NAMES`` names the first of them.
 
@@ -40,8 +40,8 @@ stream: sum, token, sum, token and so on.
 
 A command with the sequence number and the CRC of the command before it is a resend. A resent RUN is not run again: its
 stored response is sent again. All other commands may be executed twice without harm, but the answer to a resent LEVEL
-covers no reads. The gateware accepts commands during a RUN. If the same RUN comes again, it is answered when it ends;
-another RUN is refused.
+covers no reads. The gateware accepts commands during a RUN. If the same RUN comes again, it is answered when the RUN
+ends. Another RUN is refused.
 
 RECORDS and ROW exist only on machines whose words the host sends for every token (hw/memory/host.py describes this).
 They are not commands in the sense above: they have no response, and the rule for resends ignores them. Such a machine
@@ -282,7 +282,7 @@ LOGITS_DONE = WireRecord(scale_mantissa="I", scale_exponent="h")  # then the sum
 MEMORY_TEST = WireRecord(first="I", count="I")
 MEMORY_TEST_DONE = WireRecord(
     errors="I",
-    address="I",  # of the first wrong word, as are the next two
+    address="I",  # of the first wrong word; wanted and got are its bits
     wanted="I",
     got="I",
     cycles="I",
@@ -344,8 +344,8 @@ def range_layout(config: Any) -> data.StructLayout:
 
 
 def fault_bits(config: Any) -> int:
-    """Return the bits of the fault of a memory over a word source: it is silent, it is out of order, its bus refused
-    something."""
+    """Return the bits of the fault of a memory over a word source. They say: it is silent, it is out of order, its bus
+    refused a transaction."""
     return 3 if config.memory == "axi" else 2
 
 

@@ -71,7 +71,7 @@ class Residual(wiring.Component):
     Latency
     -------
     ``latency`` = 6 cycles from ``i`` to ``o``. The same beat of the same stream may come again from the 4th cycle on,
-    since its h is written by then. No interlock checks this: operations on h are a barrier apart.
+    since its h is written by then. No interlock checks this, because a barrier separates operations on h.
 
     Reference
     ---------

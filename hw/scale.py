@@ -5,9 +5,9 @@
     UP:        the cut sums ─► glu                      RESIDUAL, EMBED: the values ─► residual
     EMBED:     12-bit mantissa of e4s12 ─────────────► >> shift + exponent of the element
 
-The lanes wait for the results of UP, RESIDUAL and EMBED (a barrier), so these skip the FIFO. Their place (stream and
-index) leaves in the cycle in which their sums enter, and the values follow after a fixed number of cycles. A beat is
-accepted only when the block downstream has room for it.
+The lanes wait for the results of UP, RESIDUAL and EMBED (a barrier), so these values skip the FIFO. Their place (stream
+and index) leaves in the cycle in which their sums enter, and the values follow after a fixed number of cycles. A beat
+is accepted only when the block downstream has room for it.
 
 There is one product for each of the P sums. ``model_ref.ternary.scale_sums`` and ``model_ref.model.embed`` define the
 result.
@@ -254,6 +254,6 @@ def _bounded(shift: Value) -> Value:
 
 
 def _rounds_beyond(fine: Value, bits: int) -> Value:
-    """Return whether ``(fine + 1) >> 1`` does not fit into ``bits`` signed bits, symmetric, without the addition."""
+    """Return whether ``(fine + 1) >> 1`` does not fit into ``bits`` signed bits, symmetric. It needs no addition."""
     low, sign = fine[:bits], fine[-1]
     return spread(fine[bits:]) | Mux(sign, ~low.any(), low.all())

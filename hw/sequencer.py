@@ -111,8 +111,8 @@ class Sequencer(wiring.Component):
     word : 2 bits (state "memory": 3), input
         Number of words to count.
     cycles : 32 bits, output
-        Cycles of the present step. The count begins with the run, or after the last choice of the step before, and ends
-        with the last choice of this step.
+        Cycles of the present step. The count begins with the run, or after the last token of the previous step is
+        chosen. It ends when the last token of this step is chosen.
     beats : 32 bits, output
         Beats of trits of the present step.
     words : 32 bits, output

@@ -8,7 +8,7 @@
                                           and G reads it ──────────────▲                     of the next step, if any
 
 The window holds one layer. It is saved while G runs, and the next layer is loaded from the end of G on. The load may
-take as long as the other matrices until the next I. This operation stalls at the input of MLGRU until the load ends.
+take as long as all matrices between G and the next I. If it takes longer, this I stalls at the input of the MLGRU.
 
     first word of (stream t, layer l) = state_base + base(t) + l * state_words
 

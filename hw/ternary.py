@@ -15,21 +15,21 @@ which a tree joins. Registers delay the trits of the later lanes of a chain:
 
 For other targets and in simulation, a tree adds the products. A product is one of three values, so each bit of it has
 four inputs (code, -code, plus, minus). All rows share the negative codes. Products are offset by 128, so that the tree
-adds unsigned numbers. So nothing is sign-extended or masked in the tree, and at its end the offset 128 C is the top
-bit, which is inverted. Registers at the end of the tree give it the latency of the chain.
+adds unsigned numbers. So nothing is sign-extended or masked in the tree. At its end the top bit holds the offset
+128 C, and is inverted. Registers at the end of the tree give it the latency of the chain.
 
-The decoder splits a beat into planes: plane k holds bit k of all bytes, that of byte b at position 8 b. In gates this
-takes 23 LUT4 a byte. In simulation one 64-bit operation serves eight bytes.
+The decoder splits a beat into planes: plane k holds bit k of all bytes. The bit of byte b is at position 8 b. In gates
+this takes 23 LUT4 a byte. In simulation one 64-bit operation serves eight bytes.
 
 Cost on ECP5, routed (`lutern cost lanes`), without the decoder's 3.9 LUT4 a trit: 8 x 32 lanes take 15.1 LUT4 and 12.2
 flip-flops a lane at 172 MHz, 16 x 32 lanes take 14.7 and 11.2 at 148 MHz. Products and a tree take 26.0 LUT4 and 9.6
 flip-flops a lane at 135 MHz. Each further stream costs as much as the first one without the decoder.
 
-The pipeline never stalls, so its registers, all over the chip, have no clock enable. Back-pressure acts only at the
-input: the last beat of a row group is accepted once the sums of the previous group move from ``hold`` to the drain. The
-drain is one shift register of T x R sums. Sums of unused streams never move. Row groups follow one another without a
-bubble if they have at least ``latency`` - 1 beats, and at least the N R / P beats that the sums of N streams take to
-leave. If the last row group has fewer rows, R / P - ``results`` idle cycles separate its streams.
+The pipeline never stalls. So its registers, which are spread over the chip, have no clock enable. Back-pressure acts
+only at the input: the last beat of a row group is accepted once the sums of the previous group move from ``hold`` to
+the drain. The drain is one shift register of T x R sums. Sums of unused streams never move. Row groups follow one
+another without a bubble if they have at least ``latency`` - 1 beats, and at least the N R / P beats that the sums of N
+streams take to leave. If the last row group has fewer rows, R / P - ``results`` idle cycles separate its streams.
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ def decode_planes(word: Value) -> tuple[list[Value], list[Value]]:
     Returns
     -------
     tuple of (plus, minus)
-        Two lists of five planes. Bit 8 b of ``plus[k]`` is 1 if trit k of byte b is +1, that of ``minus[k]`` if it is
-        -1. The other bits of a plane are undefined. The planes are combinational.
+        Two lists of five planes. Bit 8 b of ``plus[k]`` is 1 if trit k of byte b is +1. Bit 8 b of ``minus[k]`` is 1 if
+        it is -1. The other bits of a plane are undefined. The planes are combinational.
     """
     bits = len(word) - 7
     q0, q1, q2, p0, p1, p2, t0, t1 = (word[k : k + bits] for k in range(8))
@@ -258,8 +258,9 @@ class TernaryUnit(wiring.Component):
         """Add the accumulators, copies (``hold``) and drain of all rows; ``ROWS_TOGETHER`` rows share registers of
         controls.
 
-        The ``controls`` come a cycle ahead, in this order: take the partial sums; they are the last of the row group;
-        no row group continues, so the next one begins with 0; load the copies into the drain; load it, or move it by P.
+        The ``controls`` come a cycle ahead, in this order: the partial sums are taken; they are the last of the row
+        group; no row group continues, so the next one begins with 0; the drain is loaded with the copies; the drain is
+        loaded or moves by P.
         """
         bits = sum_bits(self.config)
         take, ends, clear, load, moves = (Const(0),) * 5
@@ -435,7 +436,7 @@ class TernaryUnit(wiring.Component):
         return lane
 
     def _choose(self, m: Module, row: int, by: Value, one: Value, other: Value) -> Value:
-        """Return ``one`` where ``by`` is 1, else ``other``: in spare halves of the row's lanes while some are free."""
+        """Return ``one`` where ``by`` is 1, else ``other``. Use spare halves of the row's lanes while there are any."""
         chosen: list[Value] = []
         spare = self._choices[row % self.config.rows]
         for a, b in zip(other, one, strict=True):

@@ -93,15 +93,15 @@ class Top(wiring.Component):
     tap_h_valid : 1 bit, output, ``debug_tap``
         A beat of h is written in this cycle.
     tap_h_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
-        The values of h, and above them their stream.
+        The values of h. The 8 bits above them name their stream.
     tap_s_valid : 1 bit, output, ``debug_tap``
         A beat of the new S is written in this cycle.
     tap_s_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
-        The values of S, and above them their stream.
+        The values of S. The 8 bits above them name their stream.
     tap_codes_valid : 1 bit, output, ``debug_tap``
         A beat of codes is written in this cycle.
     tap_codes_payload : Q values of 8 bits and 8 bits, output, ``debug_tap``
-        The codes, and above them their stream.
+        The codes. The 8 bits above them name their stream.
     bases : 40 bits for each AXI4 master, input, memory "axi"
         Where the words of each master begin, see `AxiSource`.
     bus_errors : 16 bits, output, memory "axi"
@@ -248,15 +248,15 @@ class SerialTop(wiring.Component):
     tap_h_valid : 1 bit, output, ``debug_tap``
         A beat of h is written in this cycle.
     tap_h_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
-        The values of h, and above them their stream.
+        The values of h. The 8 bits above them name their stream.
     tap_s_valid : 1 bit, output, ``debug_tap``
         A beat of the new S is written in this cycle.
     tap_s_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
-        The values of S, and above them their stream.
+        The values of S. The 8 bits above them name their stream.
     tap_codes_valid : 1 bit, output, ``debug_tap``
         A beat of codes is written in this cycle.
     tap_codes_payload : Q values of 8 bits and 8 bits, output, ``debug_tap``
-        The codes, and above them their stream.
+        The codes. The 8 bits above them name their stream.
     bases : 40 bits for each AXI4 master, input, memory "axi"
         Where the words of each master begin, see `AxiSource`.
     bus_errors : 16 bits, output, memory "axi"
@@ -335,15 +335,15 @@ class AxiTop(wiring.Component):
     tap_h_valid : 1 bit, output, ``debug_tap``
         A beat of h is written in this cycle.
     tap_h_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
-        The values of h, and above them their stream.
+        The values of h. The 8 bits above them name their stream.
     tap_s_valid : 1 bit, output, ``debug_tap``
         A beat of the new S is written in this cycle.
     tap_s_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
-        The values of S, and above them their stream.
+        The values of S. The 8 bits above them name their stream.
     tap_codes_valid : 1 bit, output, ``debug_tap``
         A beat of codes is written in this cycle.
     tap_codes_payload : Q values of 8 bits and 8 bits, output, ``debug_tap``
-        The codes, and above them their stream.
+        The codes. The 8 bits above them name their stream.
 
     Numerics
     --------

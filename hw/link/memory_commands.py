@@ -3,7 +3,7 @@
     buffer ─► word ─► o_write (or o_host)       COLLECT: a byte a cycle into the word; STORE: the word
     o_read: REQUEST;  i_read ─► word ─► CRC-32C      SUM: a byte a cycle out of the word
 
-Both shift the register `word`, whose lowest byte is the first one.
+Both commands shift the register `word`. Its lowest byte is the first one.
 
 Cost: a WRITE of n bytes takes n (1 + 1 / word_bytes) cycles, a CHECKSUM one cycle a byte; one word of registers.
 """

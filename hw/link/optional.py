@@ -41,7 +41,7 @@ def phase_ports() -> dict[str, Any]:
 
 
 def add_memory_test(m: Module, port: Any, executor: Executor, words: MemoryCommands) -> None:
-    """Add MEMORY_TEST: it sends a range, and holds the result in registers until it is sent.
+    """Add MEMORY_TEST: it sends a range. Registers hold the result until the answer is sent.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def add_memory_test(m: Module, port: Any, executor: Executor, words: MemoryComma
 
 
 def add_phase(m: Module, port: Any, executor: Executor) -> None:
-    """Add PHASE: it sends steps, and holds their sum in a register until it is sent.
+    """Add PHASE: it sends steps. A register holds their sum until the answer is sent.
 
     Parameters
     ----------

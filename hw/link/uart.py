@@ -101,7 +101,7 @@ class Uart(wiring.Component):
         line = Signal(init=1)
         m.submodules.synchroniser = FFSynchronizer(self.rx, line, init=1)
         m.submodules.fifo = fifo = SyncFIFOBuffered(width=8, depth=FIFO_BYTES - 1)
-        # It holds one more byte, and cuts the path of ready, which is long in the host port.
+        # The skid buffer holds one more byte, and cuts the path of ready, which is long in the host port.
         m.submodules.received = received = Skid(8)
         join_streams(m, fifo.r_stream, received.i)
         m.d.comb += [self.o.valid.eq(received.o.valid), self.o.payload.eq(received.o.payload)]

@@ -206,7 +206,7 @@ class AxiSource(wiring.Component):
         m.d.sync += [
             self.promised.eq(self.promised + Mux(asks, job.length, 0) - ends),
             self.ordered.eq(self.ordered + Mux(asks & ~is_stream, job.length, 0) - (ends & ~gives_stream)),
-            # Both are a cycle late. They include the job before, since at most one job in three cycles is accepted.
+            # Both tests are a cycle late. They include the job before: at most one job in three cycles is accepted.
             room.eq(self.promised <= self.depth - 2 * BURST),
             may_write.eq(~Cat(writes == MOST_WRITES for writes in self.open_writes).any()),
         ]

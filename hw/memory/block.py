@@ -118,9 +118,9 @@ class ResidentMemory(wiring.Component):
 
     Latency
     -------
-    ``latency`` = 4 cycles from ``running`` to the first word, and ``trit_latency`` to the first beat, then one of each
-    a cycle. ``row_latency`` from a token to the first word of its row, and ``read_latency`` from a host's request to
-    the first word, then one word every ``side_steps`` cycles.
+    ``latency`` = 4 cycles from ``running`` to the first word, and ``trit_latency`` to the first beat. Then a word and
+    a beat come in every cycle. ``row_latency`` from a token to the first word of its row, and ``read_latency`` from a
+    host's request to the first word, then one word every ``side_steps`` cycles.
 
     Reference
     ---------
@@ -207,8 +207,8 @@ class StreamedMemory(wiring.Component):
     may rely on three facts. The row is requested while ``o_words`` is not taken, because the lanes wait for the row.
     The records repeat, so they can be prefetched in bursts. Requests of the host and of the readers never overlap.
 
-    The readers share the port: each word of a row takes a cycle from the record stream, and no cycle between the two is
-    idle.
+    The readers share the port: each word of a row takes a cycle from the record stream. No cycle is lost at a change
+    between them.
 
     Addresses count words. The row of token k begins at word ``embedding_base + k * embedding_stride``.
 

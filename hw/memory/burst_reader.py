@@ -46,7 +46,7 @@ class BurstReader(wiring.Component):
     Members
     -------
     i : stream of ``words_layout``, input
-        Requests. A request is accepted after the last job of the request before it was accepted.
+        Requests. A request is accepted only after the last job of the previous request is accepted.
     room : 1 bit, input
         There is room for a whole burst. It may be so old that it does not include the last job.
     o : stream of ``shape.job``, output

@@ -105,7 +105,7 @@ class Ddr3Controller(wiring.Component):
 
     Latency
     -------
-    4 + read latency cycles from the acceptance of a job, whose page is open, to its first word at ``port``. A closed
+    4 + read latency cycles from the acceptance of a job whose page is open to its first word at ``port``. A closed
     bank takes tRCD more, and a bank with another open page tRP + tRCD more. Then a word follows every two cycles; a job
     of one word takes 3 cycles.
 

@@ -6,8 +6,8 @@
 
 Some boards do not connect RESET_N to the chip (ECPIX-5). If the chip is configured again there, the part may have open
 rows, and it accepts no mode register until its banks are closed. Step 3 closes them, and has no effect on idle banks.
-MR0 resets the DLL, which has locked by the end. Pauses are counted in cycles, computed from the part's clocks. Every
-reset of the clock domain initialises the part again, and its words are lost.
+MR0 resets the DLL. It has locked when the last pause ends. Pauses are counted in cycles, computed from the part's
+clocks. Every reset of the clock domain initialises the part again, and its words are lost.
 
 Cost (4 Gb at 75 MHz): 46 LUT4 and 13 carry cells, 23 FF.
 """

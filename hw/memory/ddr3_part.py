@@ -61,7 +61,7 @@ class Ddr3Part:
         read, tRRD activate to activate of another bank, tFAW four activates, tWR last beat written to precharge, tWTR
         last beat written to read, tRTP read to precharge.
     rrd_clocks, wtr_clocks, rtp_clocks, ccd_clocks : int
-        The least of the same times, in clocks; tCCD read to read, write to write.
+        The smallest values of the same times, in clocks. tCCD is from read to read, and from write to write.
     mrd_clocks, mod_ns, mod_clocks
         tMRD mode register to mode register, tMOD to another command.
     zq_init_ns, zq_init_clocks, dll_clocks
@@ -342,7 +342,8 @@ class Ddr3Timings:
     def source_shape(self, client_bits: int = 1) -> SourceShape:
         """Return the shape of the part as a word source.
 
-        The words in flight are those of the present burst, of one that waits, and of the latency, at two cycles a word.
+        The words in flight are those of the present burst, those of a burst that waits, and one for every two cycles of
+        the latency.
         """
         return SourceShape(
             word_bits=self.word_bits,

@@ -23,7 +23,7 @@ def row_cycles(timings: Ddr3Timings) -> RowCycles:
 
 
 class Waits:
-    """Counts the times between commands that are not row commands of one bank.
+    """Counts the times from READ and WRITE to the next READ, WRITE or PRECHARGE.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Waits:
         burst = BEATS // 2
         self.read_to_read = t.cycles(t.ccd, reads, reads)
         self.read_to_close = t.cycles(t.rtp, reads, rows)
-        # Two clocks between the last beat read and the first one written, and a cycle more to turn the pins round.
+        # Two clocks from the last beat read to the first beat written, and a cycle more to turn the pins round.
         self.read_to_write = t.cycles(t.cl + burst + 2 - t.cwl, reads, writes) + 1
         self.write_to_read = t.cycles(t.cwl + burst + t.wtr, writes, reads)
         self.write_to_close = t.cycles(t.cwl + burst + t.wr, writes, rows)
@@ -78,7 +78,7 @@ class Waits:
     def may_turn(self, bank: Value) -> Value:
         """Return whether reads may continue in this bank.
 
-        The bank of the reads before must not be precharged too soon after its last READ. From the next cycle on,
+        The bank of the previous reads must not be precharged too soon after its last READ. From the next cycle on,
         `may_close` checks only the new bank.
         """
         if self.read_to_close <= self.read_to_read + 1:

@@ -43,7 +43,7 @@ class Repeater(wiring.Component):
     count : ``address_bits``, input
         Number of items, constant since the cycle before reset ends.
     granted : 1 bit, input
-        The read port is this reader's in this cycle.
+        This reader may use the read port in this cycle.
     address : ``address_bits``, output
         Address, to the port.
     read : 1 bit, output
@@ -124,7 +124,7 @@ class ReaderAhead(wiring.Component):
     count : ``address_bits``, input
         Number of items, constant since the cycle before reset ends.
     granted : 1 bit, input
-        The read port is this reader's in this cycle.
+        This reader may use the read port in this cycle.
     address : ``address_bits``, output
         Address, to the port.
     data : ``bits``, input
@@ -200,7 +200,7 @@ class Fetcher(wiring.Component):
     setup : ``protocol.SETUP_LAYOUT``, input
         Where the rows are.
     address : ``address_bits``, output
-        Address to the port, as the host counts.
+        Address to the port, as the host numbers the words.
     step : ``range(steps)``, output
         Which step of a word is read.
     owns : 1 bit, output
@@ -231,7 +231,7 @@ class Fetcher(wiring.Component):
         largest = config.memory_words
         if config.source == "resident":
             largest = max(largest, config.trit_beats << config.part_bits)
-        self.count_bits = bits_for(largest - 1)  # bits of the number of words of a request, less one
+        self.count_bits = bits_for(largest - 1)  # bits that hold the words of a request - 1
         super().__init__(
             {
                 "host": In(1),

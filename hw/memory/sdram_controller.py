@@ -88,7 +88,8 @@ class SdramPins(wiring.Signature):
 def sdram_shape(timings: SdramTimings, client_bits: int = 1) -> SourceShape:
     """Return the shape of the controller as a word source.
 
-    The words in flight are those of the present burst, of one that waits, and of the way to the pins and back.
+    The words in flight are those of the present burst, those of a burst that waits, and one for each cycle of the way
+    to the pins and back.
 
     Parameters
     ----------
@@ -141,7 +142,7 @@ class SdramController(wiring.Component):
 
     Latency
     -------
-    6 + CAS latency cycles from the acceptance of a job, whose page is open, to its first word. A closed bank takes tRCD
+    6 + CAS latency cycles from the acceptance of a job whose page is open to its first word. A closed bank takes tRCD
     more, and a bank with another open page tRP + tRCD more. Then a word follows in every cycle; a job of fewer than 4
     words takes 4 cycles.
 

@@ -1,4 +1,5 @@
-"""The block RAMs of a resident machine's trits: a wide port serves the lanes, a narrow one all others.
+"""The block RAMs of a resident machine's trits: a wide port serves the lanes, and a narrow port serves all other
+accesses.
 
     address █─► █─► banks █─► (█) ──────────────────────► beat      all parts at once, a beat a cycle
               a part  port B   one of the banks
@@ -44,7 +45,7 @@ def chunk_bits(config: HwConfig) -> int:
 def side_steps(config: HwConfig) -> int:
     """Return the cycles in which a word is read through the side port.
 
-    A word takes two cycles if a row then still comes as fast as its elements are used, otherwise one.
+    A word takes two cycles if rows then still come as fast as their elements are used. Otherwise it takes one.
     """
     halves = config.word_bits % (2 * chunk_bits(config)) == 0
     return 2 if halves and config.word_bits >= 2 * ITEM_BITS * config.results_per_cycle else 1

@@ -6,8 +6,8 @@
 
 Cost in time: an element takes 1/P cycle when it arrives and 1/Q cycle when its codes are made. An operation takes 8
 cycles from the largest of its vector to its first codes (``NormScalar.pass_latency`` + ``Quantiser.latency``). The next
-operation on the same vector overlaps with the codes of the one before, and loses no cycle if these take
-`first_interval` cycles or more.
+operation on the same vector overlaps with the codes of the one before, and loses no cycle if those
+codes take `first_interval` cycles or more.
 
 Streams share all hardware. An operation has one pass for each stream, and the scalars of the next pass are computed
 while one runs. Each stream has its own u, running statistics and last scale. `schedule` computes the cycles of all
@@ -78,8 +78,8 @@ class RmsNorm(wiring.Component):
     i_x : stream of ``layouts.gathered_payload``, input
         P elements and their gains. Item 0 of a tuple is w1 (ignored unless ``outer``), items 1 to 3 are G_0 to G_2. u_k
         with k >= ``matrices`` has no meaning. The beats of streams 0 to ``final_stream`` may come in any order, but the
-        ``index`` of each stream counts from 0, and the last beat of ``final_stream`` comes last of all. ``|x| < 2^34``;
-        the gains' mantissas are symmetric.
+        ``index`` of each stream counts from 0, and the last beat of ``final_stream`` is the last of all these beats.
+        ``|x| < 2^34``; the gains' mantissas are symmetric.
     i_op : stream of ``layouts.QUANTISE_OP``, input
         One operation for each set of codes, which applies to every stream. With ``new_vector`` it is for the next
         vectors, otherwise for those of the operation before. An operation with an eps term has ``new_vector`` and is
@@ -87,7 +87,7 @@ class RmsNorm(wiring.Component):
     final_stream : ``stream_bits``, input
         Number of the last active stream.
     eps_stream : ``stream_bits``, output
-        The stream whose ``g_squares`` and ``state_shift`` are sampled, named at least two cycles before.
+        The stream whose ``g_squares`` and ``state_shift`` are sampled. It is given at least two cycles before.
     g_squares : 48 bits, input
         Sum of squares of g. It is sampled from the cycle in which an O_PROJ operation takes its vector until its factor
         is computed, and must be stable from the last beat of x until the codes of the last stream begin.
@@ -118,7 +118,7 @@ class RmsNorm(wiring.Component):
     first has `first_interval` beats and the others `next_interval`. `schedule` computes the cycles of several streams.
 
     A beat of the next vectors must come at the earliest 6 cycles before the ``last`` beat of ``final_stream`` appears
-    at ``o_codes``: then the last u of the vectors before has been read. A beat before that would overwrite u.
+    at ``o_codes``: at that time the last u of the previous vectors has been read. An earlier beat would overwrite u.
 
     Reference
     ---------

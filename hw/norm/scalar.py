@@ -10,7 +10,8 @@ R = 127 / largest, y = 1 / sqrt(ss + eps), and the scale of the codes:
 
 Only operations with an eps term use the upper row and the additions. O_PROJ adds the squares of g, then multiplies by
 e2. DOWN_PROJ multiplies by e2 directly. Only an operation with a new vector uses ss and ROOT. `LeadingBits` and
-`FloatAdder` run in every cycle: the sum of the squares of g and the term is ready when R is, ss three cycles later.
+`FloatAdder` run in every cycle: the sum of the squares of g and the term is ready together with R, and ss three cycles
+later.
 
 The tables of both Newton iterations share a block RAM with an output register. The operands and the product of the
 multiplier are registered, so a product takes three states. The first product of a reciprocal takes only two, because
@@ -271,8 +272,8 @@ class NormScalar(wiring.Component):
     def _reciprocal_states(self, m: Module, path: ScalarPath, giving: Signal) -> None:
         """Compute ``fixed.reciprocal``, and the product of largest and K after it.
 
-        The pass is offered to the quantiser after the earlier pass has left, and R follows. The table is read again
-        until then.
+        The pass is offered to the quantiser after the earlier pass has left. Until then the table is read in every
+        cycle. R follows the pass.
         """
         op, largest, a, b, guess, payload = path.op, path.largest, path.a, path.b, path.guess, self.o_pass.payload
         with m.State("RECIPROCAL"):
@@ -317,7 +318,7 @@ class NormScalar(wiring.Component):
         op, inverse = path.op, path.inverse
         with m.State("FACTOR"):
             m.d.sync += [path.largest_k.mantissa.eq(path.rounded), path.largest_k.exponent.eq(path.rounded_exponent)]
-            # 127 y as 128 y - y: no multiplier; at most 127/128 of 2^17, so that nothing saturates
+            # 127 y is 128 y - y, without a multiplier. It is at most 127/128 of 2^17, so nothing saturates.
             factor = Cat(Const(0, 7), inverse) - inverse + ROUND_FACTOR
             m.d.sync += [path.counting_g.eq(0), self.factor.eq(factor[7:])]
             m.next = "SCALE"
@@ -327,7 +328,7 @@ class NormScalar(wiring.Component):
                     m.next = "EXTRA"
 
     def _sum_states(self, m: Module, path: ScalarPath) -> None:
-        """Wait for ss. Multiply the sum of the squares of g and e1 / .. by e2, and add ss."""
+        """Wait for ss. For O_PROJ, add the squares of g to the eps term and multiply by e2. Add ss."""
         op, total = path.op, path.adder.total
         self._wait(m, "SUM", "SUM WAIT")
         self._wait(m, "SUM WAIT", "SUM READY")

@@ -125,7 +125,7 @@ class ScalarPath:
         m.d.comb += self.newton.eq(Mux(stepped > MANTISSA_MAX, MANTISSA_MAX, stepped))
 
     def _look_up(self, m: Module) -> None:
-        """Add the table's address. The states RECIPROCAL and the one before it use the address for a reciprocal."""
+        """Add the table's address. The state RECIPROCAL and the state before it use the address for a reciprocal."""
         for_root, for_largest = Signal(), Signal()
         self.for_root, self.for_largest = for_root, for_largest
         reciprocal_of = Mux(for_largest, self.early, leading_bits(self.previous.mantissa))

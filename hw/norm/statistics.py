@@ -10,7 +10,7 @@ It computes u_k = x G_k, the largest |u_k|, and the sum of squares of p = x w1.
 
 Largest keys and halves of sums are running values. Each stream has one, and it is read and replaced in the same cycle,
 so beats of different streams may follow one another without a gap. The pipeline never stalls: ``i_x.ready`` is low
-while the statistics of the vectors before have not been taken.
+until the statistics of the previous vectors have been taken.
 
 Cost of an element a cycle: 5 multipliers.
 """
@@ -46,7 +46,7 @@ TOP_EXPONENT = X_BITS - 1 - MANTISSA_BITS
 
 
 class NormStatistics(wiring.Component):
-    """Gathers the statistics of one set of vectors after the other. A set has a vector of each active stream.
+    """Gathers the statistics of sets of vectors, one set after the other. A set has one vector of each active stream.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ class NormStatistics(wiring.Component):
         keys.replace(go, Cat(*largest))
         m.d.comb += self.largest.eq(keys.value)
         waits = Signal()
-        if streams == 1:  # those of the present beat: the table is read while they are compared
+        if streams == 1:  # keys of the present beat, so the table is read while they are compared
             now = [leading_bits(Mux(go, new, old)) for new, old in zip(largest, olds, strict=True)]
             m.d.comb += self.largest_valid.eq((go & stop) | waits)
             m.d.sync += waits.eq(self.largest_valid & ~self.largest_take)

@@ -14,8 +14,8 @@ from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value
 def shift_right(m: Module, value: Value, amount: Value, keep: int) -> tuple[Value, Value]:
     """Shift ``value`` to the right by ``amount`` with sign extension, and keep the low ``keep`` bits.
 
-    Returns the kept bits, of the same signedness as ``value``, and one flag a step that dropped bits, as one vector:
-    the shifted value fits into ``keep`` bits if and only if no flag is set. The flags do not wait for the last steps.
+    Return the kept bits, signed if ``value`` is signed, and a vector with a flag for each step that drops bits. The
+    shifted value fits into ``keep`` bits if and only if no flag is set. The flags do not wait for the last steps.
     """
     is_signed = value.shape().signed
     moved, flags = value, []
