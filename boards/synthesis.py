@@ -20,7 +20,7 @@ from pathlib import Path
 
 from lutern.boards.cache import LOG, wasm_environment
 from lutern.boards.parallel import Tools
-from lutern.boards.tool_state import state_of
+from lutern.boards.tool_state import state_of, stuck_on
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.extras import install_command
 
@@ -104,13 +104,25 @@ def run_tool(
 
     ``function`` names a function of the package; ``PACKAGES`` has the default. ``tools`` can stop the tool. ``report``
     is called every second with the tool's present step.
+
+    Raises
+    ------
+    LuternError
+        The tool failed, or nextpnr's placer runs without end.
     """
+
+    def watch() -> None:
+        if cells := stuck_on(work / LOG):
+            raise LuternError(f"nextpnr finds no places for the {cells}; try another seed, such as with --seeds 3.")
+        if report is not None:
+            report(state_of(work / LOG))
+
     call = f"import sys, {package} as tool; sys.exit(tool.{function or PACKAGES[package]}(sys.argv[1:]))"
     program = f"{_END_WITH_PARENT}; {call}" if sys.platform == "linux" else call
     with open(work / LOG, "a") as log:
         code = (tools or Tools()).run(
             [sys.executable, "-c", program, *arguments],
-            None if report is None else lambda: report(state_of(work / LOG)),
+            watch,
             cwd=work,
             stdout=log,
             stderr=subprocess.STDOUT,

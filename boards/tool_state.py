@@ -2,6 +2,9 @@
 
 yosys     "3.12. Executing OPT pass."                  ─► "3.12. OPT pass"
 nextpnr   "Info:  at iteration #20, ... wirelen = 93"  ─► "at iteration #20, ... wirelen = 93"
+
+The static placer of nextpnr can run without end: with some seeds block RAMs stay where others are fixed. ``stuck_on``
+finds this in the log.
 """
 
 from __future__ import annotations
@@ -10,6 +13,10 @@ import re
 from pathlib import Path
 
 _TAIL_BYTES = 4096
+_OVERLAP_BYTES = 1 << 18
+STUCK_ITERATIONS = 500
+"""A placer that ends needs some 600 iterations, and the overlap of a kind of cells is equal in at most 120 in a row."""
+_OVERLAP = re.compile(r"^Info: overlap: .*\bRAM=([\d.]+)%, MUL=([\d.]+)%", re.MULTILINE)
 _LONGEST = 48
 _YOSYS = re.compile(r"^(\d+(?:\.\d+)*\.) Executing (.+?)\.?( \(.*)?$")
 _NEXTPNR = re.compile(r"^Info: +(.+)$")
@@ -17,13 +24,7 @@ _NEXTPNR = re.compile(r"^Info: +(.+)$")
 
 def state_of(log: Path) -> str:
     """Return the last words of a log that name the tool's present step; empty if there are none yet."""
-    try:
-        with open(log, "rb") as file:
-            file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ""
-    for line in reversed(text.splitlines()):
+    for line in reversed(_tail(log, _TAIL_BYTES).splitlines()):
         if found := _YOSYS.match(line):
             return f"{found[1]} {found[2]}"[:_LONGEST]
         if found := _NEXTPNR.match(line):
@@ -31,4 +32,28 @@ def state_of(log: Path) -> str:
     return ""
 
 
-__all__ = ["state_of"]
+def stuck_on(log: Path) -> str:
+    """Return the cells that nextpnr's static placer cannot place, with their overlap; empty if it does not hang.
+
+    It hangs if the overlap of block RAMs or of multipliers is above 0 and the same in the last ``STUCK_ITERATIONS``
+    iterations.
+    """
+    overlaps = _OVERLAP.findall(_tail(log, _OVERLAP_BYTES))[-STUCK_ITERATIONS:]
+    if len(overlaps) == STUCK_ITERATIONS:
+        for what, values in zip(("block RAMs", "multipliers"), zip(*overlaps, strict=True), strict=True):
+            if float(values[-1]) > 0 and len(set(values)) == 1:
+                return f"{what}, whose overlap stays at {values[-1]} %"
+    return ""
+
+
+def _tail(path: Path, byte_count: int) -> str:
+    """Return the end of a file as text; empty if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, 2) - byte_count))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+__all__ = ["STUCK_ITERATIONS", "state_of", "stuck_on"]

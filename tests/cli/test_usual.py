@@ -228,6 +228,26 @@ def test_the_state_of_a_tool(tmp_path: Path, log: str, state: str) -> None:
     assert tool_state.state_of(tmp_path / "none") == ""
 
 
+def iterations(rams: list[float]) -> str:
+    """A log of the static placer, with the overlap of block RAMs in each iteration."""
+    lines = "Info: iter={} steplen=2.0 a=307.4 penalty=[68.1]\nInfo: overlap: COMB={}.1%, FF=0.2%, RAM={}%, MUL=0.0%\n"
+    return "".join(lines.format(number, number % 7, ram) for number, ram in enumerate(rams))
+
+
+@pytest.mark.parametrize(
+    ("rams", "stuck"),
+    [
+        ([26.1] * tool_state.STUCK_ITERATIONS, "block RAMs, whose overlap stays at 26.1 %"),
+        ([26.1] * (tool_state.STUCK_ITERATIONS - 1), ""),
+        ([26.1] * 900 + [26.0], ""),
+        ([0.0] * 900, ""),
+    ],
+)
+def test_a_placer_that_hangs(tmp_path: Path, rams: list[float], stuck: str) -> None:
+    (tmp_path / "log").write_text(iterations(rams))
+    assert tool_state.stuck_on(tmp_path / "log") == stuck
+
+
 def test_no_package_of_an_index_is_named() -> None:
     """Case C6: Lutern is on no package index, so the command to type installs the clone from which this runs."""
     command = install_command("build")
