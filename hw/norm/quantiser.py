@@ -22,7 +22,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.layouts import KEY_BITS, pass_payload
 from lutern.hw.norm.short_float import align, round_aligned
 from lutern.hw.norm.statistics import U_BITS, U_COUNT, pick
-from lutern.hw.pipeline import Stages, in_luts, new_memory, own_register
+from lutern.hw.pipeline import Stages, in_luts, new_memory
 from lutern.model_ref.fixed import MANTISSA_BITS
 from lutern.model_ref.norm import CODE_MAX
 
@@ -111,20 +111,18 @@ class Quantiser(wiring.Component):
 
         # The row counter is 0 whenever no pass runs.
         given = self.i_pass.payload
-        row, next_row, begun, enters = Signal(range(rows)), Signal(range(rows)), Signal(), Signal()
+        row, begun, enters = Signal(range(rows)), Signal(), Signal()
         last = row + 1 == given.beats
         first = ~begun & (given.stream == 0 if config.streams > 1 else Const(1, 1))  # pass of an operation
         m.d.comb += [
             enters.eq(self.i_pass.valid & (self.may_begin | ~first)),
             self.i_pass.ready.eq(last & (self.may_begin | ~first)),
             self.begins.eq(enters & first),
-            next_row.eq(Mux(enters, Mux(last, 0, row + 1), row)),
         ]
-        m.d.sync += row.eq(next_row)
         with m.If(enters):
-            m.d.sync += begun.eq(~last)
+            m.d.sync += [row.eq(Mux(last, 0, row + 1)), begun.eq(~last)]
 
-        words = []  # each bank has a row counter of its own: one for all is the slowest net of a large machine
+        words = []
         for bank in range(banks):
             memory = new_memory(config.results_per_cycle * U_COUNT * U_BITS, depth, attrs=attrs)
             m.submodules[f"bank_{bank}"] = memory
@@ -133,7 +131,7 @@ class Quantiser(wiring.Component):
                 write.en.eq(self.u_valid & (self.u_index[:bank_bits] == bank)),
                 write.addr.eq(place(self.u_index[bank_bits:], self.u_stream)),
                 write.data.eq(self.u),
-                read.addr.eq(place(own_register(m, next_row, cells=config.cells == "ecp5"), given.stream)),
+                read.addr.eq(place(row, given.stream)),
             ]
             words.append(read.data)
         elements = Cat(*words)
