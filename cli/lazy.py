@@ -1,4 +1,7 @@
-"""A group of commands whose modules are imported when they are used: `lutern --version` needs none of them."""
+"""A group of commands whose modules are imported when they are used: `lutern --version` needs none of them.
+
+Cost: a command imports its own modules only; the list of commands imports no module.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,9 @@ class Entry:
     """A command, or a group of commands.
 
     module, attribute
-        Where its function is, or for a group its ``typer.Typer``.
+        The module, and the name of the function in it. For a group it is the name of the group's ``typer.Typer``.
     summary
-        Its line in the help text of the group that has it.
+        The command's line in the list of commands.
     """
 
     module: str
