@@ -14,21 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from letters import CONFIG, SEED, save_letters
 
 import lutern
 from lutern.api.serving import Service, bind, make_app
 from lutern.api.serving.server import address_of, make_server
-from lutern.model_ref.checkpoint import save_checkpoint
 from lutern.model_ref.synthetic import chain_checkpoint, random_checkpoint
-from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 
 TIMEOUT_S = 120.0
 """Seconds; no call takes this long, even on a busy computer."""
 
-
-SEED = 9
-CONFIG = lutern.ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
-LETTERS = " abcdefghijklmnopqrstuvwxyz"
 TEMPLATE = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}assistant"
 
 
@@ -36,8 +31,7 @@ def make_model(folder: Path, template: str = "", alphabet: bool = False) -> lute
     """A small model of random weights, or of weights that write the alphabet."""
     numbers = dict(pairwise(range(1, 27)))
     checkpoint = chain_checkpoint(CONFIG, numbers, SEED) if alphabet else random_checkpoint(CONFIG, SEED)
-    save_checkpoint(folder, CONFIG, checkpoint.tensors)
-    (folder / "tokenizer.json").write_text(Tokenizer(character_tokenizer(LETTERS)).to_json())
+    save_letters(folder, checkpoint=checkpoint)
     if template:
         (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
     return lutern.load(folder)

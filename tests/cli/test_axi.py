@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from letters import LETTERS, save_letters
 from typer.testing import CliRunner, Result
 
 from lutern.cli import selftest
@@ -20,12 +21,9 @@ from lutern.firmware.session import GoldenSession
 from lutern.hw.axi_registers import STATUS_AT
 from lutern.hw.presets import PRESETS, preset
 from lutern.hw.protocol import PROTOCOL_VERSION
-from lutern.model_ref.checkpoint import load_checkpoint, save_checkpoint
-from lutern.model_ref.config import ModelConfig
+from lutern.model_ref.checkpoint import load_checkpoint
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantise import integer_weights
-from lutern.model_ref.synthetic import random_checkpoint
-from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 from lutern.sim.axi_board import AxiBoard
 from processes import lutern
 
@@ -33,10 +31,7 @@ CONFIG = preset("axi-x128").with_(memory_ports=2, memory_words=1 << 23, top_k=0)
 """The machine of tests/sim/test_axi_board.py, so that it is compiled only once."""
 BASES = (0x21000, 0x3000)
 PLACE = f"axi:/dev/uio9@{BASES[0]:#x},{BASES[1]}"
-MODEL = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
-LETTERS = " abcdefghijklmnopqrstuvwxyz"
 TOKENS = 4
-SEED = 9
 
 
 class Registers:
@@ -90,10 +85,7 @@ def machine(whole: AxiBoard, monkeypatch: pytest.MonkeyPatch) -> Registers:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    save_checkpoint(folder, MODEL, random_checkpoint(MODEL, SEED).tensors)
-    (folder / "tokenizer.json").write_text(Tokenizer(character_tokenizer(LETTERS)).to_json())
-    return folder
+    return save_letters(tmp_path_factory.mktemp("model"))
 
 
 def command(*arguments: str | Path) -> Result:

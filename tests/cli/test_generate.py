@@ -8,28 +8,18 @@ import shutil
 from pathlib import Path
 
 import pytest
+from letters import save_letters
 
 from lutern.firmware.limits import excess
 from lutern.firmware.schedule import program_sizes
 from lutern.hw.presets import PRESETS, preset
-from lutern.model_ref.checkpoint import save_checkpoint
 from lutern.model_ref.config import ModelConfig
-from lutern.model_ref.synthetic import random_checkpoint
-from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 from processes import Finished, lutern
-
-CONFIG = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
-SEED = 9
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A small random checkpoint with letters and a space."""
-    folder = tmp_path / "model"
-    save_checkpoint(folder, CONFIG, random_checkpoint(CONFIG, SEED).tensors)
-    tokenizer = Tokenizer(character_tokenizer(" abcdefghijklmnopqrstuvwxyz"))
-    (folder / "tokenizer.json").write_text(tokenizer.to_json())
-    return folder
+    return save_letters(tmp_path / "model")
 
 
 def run(*arguments: str, **environment: str) -> Finished:
@@ -115,7 +105,7 @@ def test_model_too_large_for_the_board(folder: Path) -> None:
     large = ModelConfig(vocab_size=27, hidden_size=96, num_hidden_layers=2, intermediate_size=64)
     tiny = preset("tiny")
     needed, held = (beats * tiny.beat_bytes for beats in (program_sizes(large, tiny).beats, tiny.trit_beats))
-    save_checkpoint(folder, large, random_checkpoint(large, SEED).tensors)
+    save_letters(folder, large)
     assert_refused(
         run("ab", "--model", str(folder), "--preset", "tiny"),
         f"{folder} does not fit tiny: "

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from letters import LETTERS, save_letters
 from tokenizers import processors
 
 from lutern.api.ports import built_rates, find_rate, known_rates
@@ -30,7 +31,7 @@ from lutern.hw.top import SerialTop
 from lutern.model_ref.checkpoint import load_checkpoint, save_checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.quantise import integer_weights
-from lutern.model_ref.synthetic import chain_checkpoint, random_checkpoint
+from lutern.model_ref.synthetic import chain_checkpoint
 from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 from lutern.sim.board import SimulatedBoard
 from lutern.sim.board import simulated as with_memory
@@ -44,21 +45,13 @@ WITHOUT_WEIGHTS = preset("host").with_(memory_words=1024, max_width=64, max_stat
 both."""
 UNKNOWN = CONFIG.with_(name="line", memory_words=1 << 13)
 """The machine of tests/sim/test_serial_line.py."""
-MODEL = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
-LETTERS = " abcdefghijklmnopqrstuvwxyz"
 TOKENS = 4
 BOARD_COMMAND = (sys.executable, "-m", "lutern.cli.main", "board", "--preset", "tiny")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("model"), 9)
-
-
-def save_model(folder: Path, seed: int) -> Path:
-    save_checkpoint(folder, MODEL, random_checkpoint(MODEL, seed).tensors)
-    (folder / "tokenizer.json").write_text(Tokenizer(character_tokenizer(LETTERS)).to_json())
-    return folder
+    return save_letters(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +157,7 @@ def test_a_bad_line_is_healed(board: Board, folder: Path, expected: str) -> None
 
 def test_the_cable_is_pulled(board: Board, tmp_path: Path) -> None:
     """The cable is pulled in the middle of the load of a model that the memory does not hold yet."""
-    folder = save_model(tmp_path, 10)
+    folder = save_letters(tmp_path, seed=10)
     board.cut_after = 3000
     with PtyBoard(board) as served:
         threading.Thread(target=lambda: (board.cut.wait(60), served.close())).start()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from letters import save_letters
 
 from lutern.api.writing import Style
 from lutern.cli.models import Model, open_model
@@ -18,11 +19,8 @@ from lutern.firmware.program import lay_out
 from lutern.firmware.selftest import check_decode
 from lutern.firmware.session import MOST_REPAIRS, Feed, GoldenSession, Run, Session
 from lutern.hw.presets import preset
-from lutern.model_ref.checkpoint import save_checkpoint
 from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.synthetic import random_checkpoint
-from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 from lutern.sim.board import SimulatedBoard, simulated
 
 SEED = 5
@@ -62,11 +60,7 @@ class Damaged(Session):
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A small random model with letters and a space."""
-    folder = tmp_path_factory.mktemp("model")
-    save_checkpoint(folder, MODEL, random_checkpoint(MODEL, SEED).tensors)
-    tokenizer = Tokenizer(character_tokenizer(" abcdefghijklmnopqrstuvwxyz"))
-    (folder / "tokenizer.json").write_text(tokenizer.to_json())
-    return open_model(str(folder))
+    return open_model(str(save_letters(tmp_path_factory.mktemp("model"), MODEL, seed=SEED)))
 
 
 @pytest.fixture(scope="module")

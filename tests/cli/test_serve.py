@@ -10,26 +10,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from letters import save_letters
 
 from lutern.cli.commands import app
-from lutern.model_ref.checkpoint import save_checkpoint
-from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.synthetic import random_checkpoint
-from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 from processes import finish, started
-
-CONFIG = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=1, intermediate_size=48)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random checkpoint with letters and a space."""
-    folder = tmp_path_factory.mktemp("models") / "letters"
-    save_checkpoint(folder, CONFIG, random_checkpoint(CONFIG, 9).tensors)
-    tokenizer = Tokenizer(character_tokenizer(" abcdefghijklmnopqrstuvwxyz"))
-    (folder / "tokenizer.json").write_text(tokenizer.to_json())
-    return folder
+    return save_letters(tmp_path_factory.mktemp("models") / "letters")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -8,16 +8,11 @@ import re
 from pathlib import Path
 
 import pytest
+from letters import save_letters
 
-from lutern.model_ref.checkpoint import save_checkpoint
-from lutern.model_ref.config import ModelConfig
-from lutern.model_ref.synthetic import random_checkpoint
-from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 from processes import lutern, on_terminal
 
 WIDTH = 80
-CONFIG = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=1, intermediate_size=48)
-SEED = 3
 STYLES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 BOXES = re.compile("[\u2500-\u257f]")
 TABLES = (
@@ -33,12 +28,7 @@ TABLES = (
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A small random checkpoint of letters and the space."""
-    folder = tmp_path / "model"
-    save_checkpoint(folder, CONFIG, random_checkpoint(CONFIG, SEED).tensors)
-    tokenizer = Tokenizer(character_tokenizer(" abcdefghijklmnopqrstuvwxyz"))
-    (folder / "tokenizer.json").write_text(tokenizer.to_json())
-    return folder
+    return save_letters(tmp_path / "model")
 
 
 def screen(drawn: str) -> list[str]:

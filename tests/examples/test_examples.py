@@ -9,18 +9,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from letters import save_letters
 
 from lutern.boards.build import make_plan
 from lutern.hw.presets import preset
-from lutern.model_ref.checkpoint import save_checkpoint
-from lutern.model_ref.config import ModelConfig
-from lutern.model_ref.synthetic import random_checkpoint
-from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 from processes import run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-CONFIG = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
-SEED = 9
 SAID = {
     "compare.py": r"tiny: 432 logits equal the integer model's\nrelative RMS error against float32 0\.\d{4};",
     "generate.py": r"tiny: [\d,]+ cycles a token, [\d,]+ tokens/s at its clock\n[\d,]+ values equal the integer",
@@ -33,11 +28,7 @@ SAID = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A small random checkpoint with letters and a space."""
-    save_checkpoint(tmp_path / "model", CONFIG, random_checkpoint(CONFIG, SEED).tensors)
-    tokenizer = Tokenizer(character_tokenizer(" abcdefghijklmnopqrstuvwxyz"))
-    (tmp_path / "model" / "tokenizer.json").write_text(tokenizer.to_json())
-    return tmp_path / "model"
+    return save_letters(tmp_path / "model")
 
 
 def loaded(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:

@@ -6,12 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from letters import save_letters
 
 import lutern
-from lutern.model_ref.checkpoint import save_checkpoint
 from lutern.model_ref.errors import LuternError
-from lutern.model_ref.synthetic import random_checkpoint
-from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 from lutern.sim import waves
 from lutern.sim.waves import Signal, choose, read_header, view
 
@@ -102,11 +100,7 @@ def read_wave(path: Path) -> dict[str, list[tuple[int, int]]]:
 @pytest.mark.slow
 def test_a_trace(tmp_path: Path) -> None:
     """The trace has only the named signals and the given cycles, and the text of the machine is the same."""
-    config = lutern.ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
-    save_checkpoint(tmp_path / "model", config, random_checkpoint(config, 9).tensors)
-    tokenizer = Tokenizer(character_tokenizer(" abcdefghijklmnopqrstuvwxyz"))
-    (tmp_path / "model" / "tokenizer.json").write_text(tokenizer.to_json())
-    model = lutern.load(tmp_path / "model")
+    model = lutern.load(save_letters(tmp_path / "model"))
     out = tmp_path / "out.vcd"
     with model.simulate("tiny", with_waves=True) as machine:
         with machine.record_waves(out, (100, 400), ["clk", "rx__*", "tx__*"]):
