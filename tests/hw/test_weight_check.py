@@ -10,7 +10,7 @@ from amaranth.hdl import Const, Elaboratable, Module, Signal, Value
 from lutern.hw import weight_check
 from lutern.hw.config import HwConfig
 from lutern.hw.protocol import Damage
-from lutern.hw.signature import SignatureCheck, WordCheck
+from lutern.hw.signature import WordCheck
 from lutern.hw.weight_check import WeightCheck
 from lutern.model_ref.signature import BLOCK_MARK
 from lutern.sim.runner import run_bench
@@ -120,9 +120,9 @@ class AnyPlace(WeightCheck):
 class AnyImage(WeightCheck):
     """Accepts blocks of every image, because it does not compare the lowest 32 bits of the state."""
 
-    def _signature(self, m: Module, name: str, bits: int) -> SignatureCheck:
-        check = super()._signature(m, name, bits)
-        check._differs = lambda m, state: state[32:] != check.wanted[32:]  # type: ignore[method-assign]
+    def _of_words(self, m: Module, name: str) -> Any:
+        check = super()._of_words(m, name)
+        check._differs = lambda m, state: state[32:] != check.wanted[32:]
         return check
 
 
