@@ -244,7 +244,9 @@ def test_verilog() -> None:
         ("machine.load(lutern.load('demo'))", "demo does not fit tiny: the model needs .* bytes of block RAM"),
     ],
 )
-def test_what_a_user_can_mend(call: str, sentence: str, model: lutern.Model, request: pytest.FixtureRequest) -> None:
+def test_errors_that_a_user_can_correct(
+    call: str, sentence: str, model: lutern.Model, request: pytest.FixtureRequest
+) -> None:
     """The error is raised at the call, before anything is iterated, compiled or opened."""
     machine = request.getfixturevalue("machine") if call.startswith("machine.") else None
     with pytest.raises(lutern.LuternError, match=f"^{sentence}"):

@@ -128,7 +128,7 @@ def test_no_room(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_process_left(tmp_path: Path) -> None:
+def test_folders_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     """The next start removes the rest of a killed process, even if it makes nothing."""
     make(tmp_path / "a")
     (tmp_path / f"{UNFINISHED}left" / "work").mkdir(parents=True)

@@ -290,8 +290,8 @@ def test_a_run_on_a_board_that_falls_silent() -> None:
 
 
 def test_waiting_time_grows_with_all_tokens_of_a_run() -> None:
-    """The host waits for all tokens of a run: as long as their cycles take where the program's cycles are known, which
-    a simulated board counts in its own time, and otherwise ``token_timeout_s`` for each token."""
+    """The host waits for all tokens of a run: for each token ``token_timeout_s``, or the time of the token's cycles if
+    this is longer. A simulated board says how many cycles count as a second."""
 
     class Simulated(Picky):
         cycles_per_second = 1_000_000
