@@ -19,7 +19,7 @@ from lutern.hw.presets import PRESETS
 from lutern.model_ref.errors import LuternError
 
 NO_MACHINE = {"new"}
-"""Commands whose --preset does not choose a machine."""
+"""Commands that once had an option --preset with another meaning."""
 
 
 OF_BOARD = ["--board", "ulx3s-85f"]
