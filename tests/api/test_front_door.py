@@ -133,7 +133,7 @@ def test_a_talk(model: lutern.Model, machine: lutern.Machine) -> None:
     assert "".join(broken.say("c")) == wanted
 
 
-def test_a_talk_counts_its_tokens(model: lutern.Model) -> None:
+def test_conversations_count_their_tokens(model: lutern.Model) -> None:
     talk = Talk(GoldenSession(model.weights), model.tokenizer, Style(3, Sampling(), (), ()), chat=False)
     assert talk.figures() is None
     for turn in ("ab", "c"):

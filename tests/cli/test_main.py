@@ -32,7 +32,7 @@ def run_failing_command(statement: str, folder: Path) -> Finished:
     return run_python(PROGRAM.format(statement), cwd=folder)
 
 
-def test_error_that_a_user_can_mend(tmp_path: Path) -> None:
+def test_error_that_a_user_can_correct(tmp_path: Path) -> None:
     done = run_failing_command("raise LuternError('d is 7; a multiple of 4 is wanted.')", tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "lutern: d is 7; a multiple of 4 is wanted.\n")
 

@@ -138,7 +138,7 @@ def test_the_range_is_in_the_help() -> None:
 
 
 @pytest.mark.parametrize("given", [{"temperature": math.nan}, {"temperature": math.inf, "top_k": 3}, {"seed": -1}])
-def test_sampling_refuses_what_is_no_number(given: dict[str, Any]) -> None:
+def test_sampling_refuses_values_that_are_no_numbers(given: dict[str, Any]) -> None:
     with pytest.raises(LuternError, match=r"^the (temperature|seed) is "):
         Sampling(**given)
 

@@ -126,7 +126,7 @@ def test_text_from_the_port(board: Board, folder: Path, expected: str) -> None:
         assert board.taken - before < 1000 < before
 
 
-def test_texts_and_turns_end_at_the_end_of_text(board: Board, tmp_path: Path) -> None:
+def test_texts_and_turns_end_with_the_end_token(board: Board, tmp_path: Path) -> None:
     """The known text is a, b, c, d, e, </s>, both for several prompts in one command and for turns."""
     tokens = [*LETTERS, "<s>", "</s>"]
     library = character_tokenizer(tokens)

@@ -61,7 +61,7 @@ def test_a_port_that_is_in_use() -> None:
         )
 
 
-def test_key_where_other_computers_reach_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_for_other_computers_needs_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If other computers can reach the server, it needs a key. The key is no argument, because all users of a computer
     can read arguments."""
     monkeypatch.delenv("LUTERN_KEY", raising=False)

@@ -226,7 +226,7 @@ def test_either_the_chip_or_the_host_samples() -> None:
         assert most == (1 if sampling.top_k else 3), "a run must have one step if the host chooses each token"
 
 
-def test_the_host_s_choice_is_fed() -> None:
+def test_tokens_chosen_by_the_host_are_fed() -> None:
     machine = Fake(streams=2, slots=2)
     written = texts(converse(machine, PROMPTS[:2], 6, Sampling(100.0, top_k=3, seed=1)), PROMPTS[:2])
     steps = [feeds for feeds, _, _, chained in machine.runs if len(feeds) == 2 and not chained][-5:]

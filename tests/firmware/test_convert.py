@@ -103,7 +103,7 @@ def test_calibrated_words_are_marked(tmp_path: Path) -> None:
     ]
 
 
-def test_calibration_text_is_kept_where_all_is_proved(tmp_path: Path) -> None:
+def test_calibration_text_is_kept_if_no_word_needs_it(tmp_path: Path) -> None:
     """Given tokens are used even if no word needs them. Without tokens, an image whose words are all proved stores no
     activations."""
     write_random_checkpoint(tmp_path / "model", CONFIG, SEED, "test")

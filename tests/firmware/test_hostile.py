@@ -153,7 +153,7 @@ def test_headers(model: Path, data: st.DataObject) -> None:
 
 @hostile
 @given(st.data())
-def test_any_bits_of_the_weights(model: Path, data: st.DataObject) -> None:
+def test_weights_of_any_bit_pattern(model: Path, data: st.DataObject) -> None:
     """Weights may have any bit pattern, such as huge, tiny or NaN. If a checkpoint is accepted, its image can be
     read."""
     header, tensors = header_of((model / "whole" / "model.safetensors").read_bytes())

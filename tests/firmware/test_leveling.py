@@ -107,7 +107,7 @@ def test_choice(passed: frozenset[Setting], chosen: Setting) -> None:
     assert choose(passed) == chosen
 
 
-def test_right_words_without_a_strobe_count_for_nothing() -> None:
+def test_right_words_without_a_strobe_are_ignored() -> None:
     part = Part((window(0, [0, 1, 2, 3]),) * 2, (window(0, [1, 2, 3, 4]),) * 2)
     assert "slip 0 01110000, takes delay 2" in level(part)
 
@@ -149,7 +149,7 @@ def test_a_part_that_does_not_answer() -> None:
         level(Part((NONE, NONE), (noise, noise)))
 
 
-def test_a_window_that_the_long_march_fails() -> None:
+def test_a_window_in_which_the_long_march_fails() -> None:
     with pytest.raises(
         LuternError,
         match=r"^byte 1 of the DDR3's data pins fails a march over 1,024 words in the middle of its window \(slip 0 "

@@ -137,7 +137,7 @@ def test_state_in_memory_is_counted() -> None:
     assert state_slots(MODEL, MACHINE) == 4
 
 
-def test_a_layout_that_is_impossible_is_a_reason_too() -> None:
+def test_impossible_layouts_are_reported() -> None:
     short = MACHINE.with_(gain_fifo_words=4, memory_words=16)
     memory, layout = lacks(MODEL, short)
     assert memory.what == "memory" and "do not fit half of the gain FIFO of small (4 words)" in layout.text

@@ -62,7 +62,7 @@ def test_limits_agree() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_damaged_frames_are_seen_alike(seed: int) -> None:
+def test_both_decoders_find_the_same_damaged_frames(seed: int) -> None:
     """Both decoders find the same frames and drop the same number of frames, for any damage and any split of the
     bytes."""
     draw = random.Random(seed)

@@ -129,7 +129,7 @@ def test_an_empty_memory_is_found_at_once(fill: int) -> None:
 
 
 @pytest.mark.parametrize("share", [0.001, 0.3, 0.5, 0.77, 0.999])
-def test_a_load_that_was_cut_goes_on(share: float) -> None:
+def test_a_load_continues_after_a_cut(share: float) -> None:
     """The second load sends the missing words, and at most one span of the words before the cut again."""
     board, words = MemoryBoard(), image()
     board.cut_after = round(share * words.size)
@@ -144,7 +144,7 @@ def test_a_load_that_was_cut_goes_on(share: float) -> None:
     assert {total for _, total in stages[SENDING]} == {board.written}  # rate and remaining time refer to the words sent
 
 
-def test_a_load_that_was_interrupted_goes_on() -> None:
+def test_a_load_continues_after_ctrl_c() -> None:
     """Ctrl-C interrupts several loads while frames are in flight. Each interruption costs at most one span."""
     board, words = MemoryBoard(), image()
     sent, loads = 0, 0

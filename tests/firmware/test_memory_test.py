@@ -59,13 +59,13 @@ def test_the_middle_is_found(first: int, last: int) -> None:
     assert part.place == window.middle == (first + last) // 2
 
 
-def test_as_many_steps_as_a_period_has() -> None:
+def test_no_more_steps_than_a_period_has() -> None:
     part = Part(range(-1000, 1000))
     window = centre_phase(part, CONFIG, most=5)  # type: ignore[arg-type]
     assert (window.first, window.last, part.place) == (-5, 5, 0)
 
 
-def test_no_phase_and_a_part_that_forgets_its_mode() -> None:
+def test_memories_without_a_usable_phase() -> None:
     with pytest.raises(LuternError, match="the memory fails its test at the phase 0 of its clock, where it should be"):
         centre_phase(Part(range(2, 9)), CONFIG)  # type: ignore[arg-type]
     with pytest.raises(

@@ -100,7 +100,7 @@ def test_a_port_in_use(cable: Cable) -> None:
     SerialPort(cable.port).close()  # the port is free again
 
 
-def test_no_right_to_open_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_without_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **options: object) -> None:
         raise serial.SerialException(errno.EACCES, "could not open port")
 

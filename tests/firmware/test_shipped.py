@@ -30,7 +30,7 @@ def test_pages_of_the_models(name: str) -> None:
     assert row.split(" | ")[1] == trits and row.split(" | ")[3] == bits[1]
 
 
-def test_the_large_one_is_an_image() -> None:
+def test_large_model_is_an_image() -> None:
     model, text = load(LARGE), (MODELS / LARGE / "README.md").read_text()
     assert isinstance(model.source, OpenImage) and not model.source.calibrated
     assert model.source.path.stat().st_size <= MOST_BYTES
@@ -39,14 +39,14 @@ def test_the_large_one_is_an_image() -> None:
         checkpoint_folder(LARGE)
 
 
-def test_the_large_one_writes_what_its_page_shows() -> None:
+def test_large_model_writes_the_text_of_its_page() -> None:
     written = "once upon a time" + "".join(load(LARGE).generate("once upon a time", tokens=24, seed=1))
     shown = (MODELS / LARGE / "README.md").read_text().split("## What it writes")[1].split("> ", 1)[1]
     assert " ".join(shown.replace("\n> ", " ").split()).startswith(" ".join(written.split()))
 
 
 @pytest.mark.parametrize("name", ["sdram-x16", "sdram-x32"])
-def test_sdram_of_8_mb_holds_the_large_one(name: str) -> None:
+def test_sdram_of_8_mb_holds_the_large_model(name: str) -> None:
     config, machine = load(LARGE).config, preset(name)
     assert reason_against(config, machine) is not None, "the vocabulary must exceed the preset's max_vocab"
     assert reason_against(config, machine.with_(max_vocab=2048)) is None

@@ -23,7 +23,7 @@ def test_crc_is_castagnoli() -> None:
     assert crc32c(bytes(range(32))) == 0x46DD794E
 
 
-def test_crc_goes_on_and_equals_the_hardware_model() -> None:
+def test_crc_continues_and_equals_the_hardware_model() -> None:
     data = random.Random(5).randbytes(600)
     assert crc32c(data[200:], crc32c(data[:200])) == crc32c(data) == CRC32_ISCSI(8).compute(data)
 

@@ -14,7 +14,7 @@ from lutern.model_ref.errors import LuternError
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_machine_is_its_fields(name: str) -> None:
+def test_machines_are_restored_from_their_fields(name: str) -> None:
     assert HwConfig.from_dict(asdict(preset(name))) == preset(name)
 
 

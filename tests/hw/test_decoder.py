@@ -211,7 +211,7 @@ def test_mutation_without_reset_after_a_row_is_found(source: str, monkeypatch: p
 
 
 @pytest.mark.slow
-def test_mutation_of_the_sigmoid_s_user_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exchanged_users_of_the_sigmoid_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     right = Decoder._share_sigmoid
     wrong = staticmethod(lambda m, values, of_mlgru, of_glu, user: right(m, values, of_glu, of_mlgru, user))
     monkeypatch.setattr(Decoder, "_share_sigmoid", wrong)

@@ -38,7 +38,7 @@ def test_exact_readings_give_the_coefficients() -> None:
         assert found[name].value == pytest.approx(value, rel=1e-6), name
 
 
-def test_noisy_readings_give_intervals_that_hold_them() -> None:
+def test_intervals_of_noisy_readings_contain_the_truth() -> None:
     """The noise of the meter is 0.2 mW. With ten times the noise, the intervals are much wider."""
     narrow, wide = (fit(PART, readings(noise), "test", "2026-01-01").coefficients for noise in (2e-4, 2e-3))
     for name, value in TRUE.items():

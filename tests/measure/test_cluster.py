@@ -38,7 +38,7 @@ def double(file: str, value: int) -> int:
 
 
 @pytest.mark.parametrize("crew", ["one", "several"])
-def test_each_key_once_and_in_order(crew: str, here: Cluster, tmp_path: Path) -> None:
+def test_each_key_runs_once_and_results_keep_their_order(crew: str, here: Cluster, tmp_path: Path) -> None:
     file, told = str(tmp_path / "calls"), list[int]()
     jobs = [Job(f"{crew}-{value}", double, (file, value)) for value in (1, 2, 13, 2, 1)]
     found = (Workers() if crew == "one" else here).run(jobs, told.append)
@@ -54,7 +54,7 @@ def test_shared_values(here: Cluster) -> None:
         assert crew.run([Job(f"sum-{number}", sum, (shared,))]) == [6]
 
 
-def test_an_error_of_our_code_is_raised(here: Cluster) -> None:
+def test_unexpected_errors_are_raised(here: Cluster) -> None:
     with pytest.raises(ZeroDivisionError):
         here.run([Job("division", divmod, (1, 0))])
 

@@ -148,7 +148,7 @@ def test_a_memory_that_delivers_fewer_words() -> None:
     )
 
 
-def test_sums_that_leave_slowly_are_the_limit() -> None:
+def test_limit_of_sums_that_leave_slowly() -> None:
     """The sums of 8 streams of 10 rows leave at 2 per cycle, in 40 cycles. A row group of 256 columns has only 8
     beats."""
     machine = preset("axi-x512").with_(streams=8, state="memory")

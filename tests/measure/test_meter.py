@@ -38,7 +38,7 @@ def test_known_joules() -> None:
     assert joules_per_token(log(0.9, 0.02), log(1.5, 0.05), 4000) == found, "the interval must be seeded"
 
 
-def test_more_noise_is_a_wider_interval() -> None:
+def test_more_noise_gives_a_wider_interval() -> None:
     widths = [joules_per_token(log(0.9, noise), log(1.5, noise), 10).joules for noise in (0.01, 0.1)]
     assert widths[1].high - widths[1].low > 5 * (widths[0].high - widths[0].low)
 
@@ -87,7 +87,7 @@ def test_logs_that_are_refused(text: str, sentence: str, tmp_path: Path) -> None
         read_csv(tmp_path / "log.csv")
 
 
-def test_a_log_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_log(tmp_path: Path) -> None:
     with pytest.raises(LuternError, match=r"cannot be read as CSV .* give a log with columns time and watts"):
         read_csv(tmp_path / "none.csv")
 
@@ -136,7 +136,7 @@ def test_chips_that_are_not_understood(text: str) -> None:
         i2c_reader(text)
 
 
-def test_meters_that_are_not_there() -> None:
+def test_missing_meters() -> None:
     with pytest.raises(LuternError, match=r"^the meter at i2c:99:0x40:ina226:0.1 cannot be opened \(No such file"):
         open_meter("i2c:99:0x40:ina226:0.1")
     with pytest.raises(LuternError, match=r"^there is no meter wattsup; give hwmon, or i2c"):

@@ -62,7 +62,7 @@ def test_the_interval_covers_the_truth_and_is_seeded() -> None:
     assert scaling.fit_power_law(list(weights), list(noisy), 3) == scaling.fit_power_law(list(weights), list(noisy), 3)
 
 
-def test_two_sizes_make_no_law() -> None:
+def test_law_of_two_sizes_is_refused() -> None:
     with pytest.raises(LuternError, match="needs at least 3 sizes, but 2 were given"):
         scaling.fit_power_law([1.0, 2.0, 2.0], [1.0, 2.0, 2.0])
 

@@ -79,7 +79,7 @@ def test_a_jump_ends_before_a_count_runs_out() -> None:
     assert (state.clock, state.still, state.left) == (7 * 24, 100, 2)
 
 
-def test_no_jump_at_two_speeds() -> None:
+def test_times_of_different_speeds_forbid_a_jump() -> None:
     """Two times that grow at different speeds forbid a jump, because one time would overtake the other."""
     state = Counting()
     steady = Steady(state.visit, lambda: state.clock)

@@ -43,7 +43,7 @@ def test_the_float64_network_is_the_published_one() -> None:
         assert np.allclose(layer.h[:, 0], expected["hidden"][:, index], rtol=1e-4, atol=1e-5)
 
 
-def test_words_as_built_flip_few_codes() -> None:
+def test_words_of_the_built_widths_change_few_codes() -> None:
     """Every word at its built width costs less than a twentieth of a step. Words that are two bits shorter cost
     more."""
     for row in sweep(load_checkpoint(REFERENCE)):

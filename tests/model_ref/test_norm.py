@@ -137,7 +137,7 @@ def test_gains_keep_11_bits() -> None:
     assert not Gains.from_real(np.zeros(4)).mantissa.any()
 
 
-def test_gains_come_back_from_items() -> None:
+def test_gains_are_restored_from_items() -> None:
     for wanted in (np.array([1.0, -0.99999, 2.0**-15, -(2.0**-14), 2.0**-16, 0.0]), np.array([0.99999, -0.3])):
         coded = Gains.from_real(wanted)
         again = Gains.from_parts(*item_parts(coded.items), coded.vector_exponent)

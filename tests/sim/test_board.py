@@ -323,7 +323,7 @@ def test_20000_sessions(board: SimulatedBoard, request: pytest.FixtureRequest) -
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_in_step_within_one_frame(seed: int, board: SimulatedBoard) -> None:
+def test_next_frame_is_answered_after_junk(seed: int, board: SimulatedBoard) -> None:
     """After junk, or after a frame that is cut anywhere, the next frame is answered."""
     generator = random.Random(seed)
     junk = generator.randbytes(generator.randint(0, 1500))

@@ -91,7 +91,7 @@ def test_long_texts(machine: LockStep, demo: tuple[Model, IntegerWeights], promp
     texts(machine, demo, prompt, sampling, 200)
 
 
-def test_the_token_loop_closes_on_the_chip(machine: LockStep) -> None:
+def test_chip_feeds_back_its_own_tokens(machine: LockStep) -> None:
     """In one run of eight tokens the chip feeds its own tokens back, and LockStep compares all values."""
     run = machine.run([Feed(3, fresh=True)], count=8)
     assert len(run.tokens) == 8

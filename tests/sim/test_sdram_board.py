@@ -122,7 +122,7 @@ def test_a_second_model_by_the_back_door() -> None:
             board.run(2000)
 
 
-def test_march_and_phase_by_command() -> None:
+def test_march_and_phase_commands() -> None:
     with new_board() as board:
         client = Client(board)
         result = march(client, CONFIG, 1000, 3000)

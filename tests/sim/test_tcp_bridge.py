@@ -50,7 +50,7 @@ def test_a_port_that_is_in_use() -> None:
     assert str(refused.value).startswith(f"the TCP port {bridge.number} of {HOST} cannot be served (")
 
 
-def test_the_end_while_a_program_is_connected() -> None:
+def test_bridge_ends_while_a_program_is_connected() -> None:
     with TcpBridge(Echo().port, 0) as bridge:
         client = socket.create_connection((HOST, bridge.number), timeout=60)
         client.sendall(b"x")

@@ -43,7 +43,7 @@ class Echo(wiring.Component):
 
 
 @pytest.mark.parametrize("where", ["cache", pytest.param("verilator", marks=pytest.mark.slow)])
-def test_compiled_in_a_folder_of_odd_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str) -> None:
+def test_compiled_in_a_folder_with_an_unusual_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str) -> None:
     """The cache, or Verilator and Python, may be in a folder whose name make cannot handle."""
     odd = tmp_path / ODD
     odd.mkdir()
@@ -102,7 +102,7 @@ def test_no_plain_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch, tm
         tools.plain_temporary_folder()
 
 
-def test_benches_in_a_folder_of_odd_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_benches_in_a_folder_with_an_unusual_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LUTERN_BUILD", "~/benches")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert build_root() == tmp_path / "benches"
@@ -152,7 +152,7 @@ run_program(["sh", "-c", "sleep 1000 & echo $! > new; mv new pid; wait"])
 """
 
 
-def test_programs_of_programs_end_too(tmp_path: Path) -> None:
+def test_programs_started_by_a_tool_end_too(tmp_path: Path) -> None:
     """If SIGTERM ends a command, a compiler that make has started ends too."""
     assert run_python(ENDED, cwd=tmp_path).returncode == 143
     stat = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")

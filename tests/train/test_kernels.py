@@ -62,7 +62,7 @@ def test_dropout_has_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("digits", [4, 5])
-def test_packed_trits_come_back_and_multiply(digits: int) -> None:
+def test_packed_trits_are_restored_and_multiplied(digits: int) -> None:
     from lutern.train.kernels import packed
 
     torch.manual_seed(2)

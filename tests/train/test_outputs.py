@@ -132,6 +132,6 @@ def test_only_one_process_reports_errors(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not speaks(LuternError("a")) and speaks(ProcessError("a"))
 
 
-def test_peaks_are_found_by_whole_words() -> None:
+def test_peak_rates_are_found_by_the_gpu_name() -> None:
     names = {"NVIDIA H200": 989e12, "NVIDIA A100-SXM4-80GB": 312e12, "NVIDIA RTX A4000": None, "NVIDIA L40S": 362e12}
     assert {name: peak_flops(name) for name in names} == names

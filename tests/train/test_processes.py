@@ -115,7 +115,7 @@ def test_a_lost_process_and_resuming_with_another_number(text: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("case", ["370M", "370M:4", "370m:4:ddp", "370M:x:ddp", "370M:4:both", ""])
-def test_a_case_that_cannot_be_measured(case: str) -> None:
+def test_invalid_cases_are_refused(case: str) -> None:
     from lutern.train.processes import parse_case
 
     with pytest.raises(LuternError, match=r"is no case; SHAPE:CROPS:PARALLEL with a shape of 370M"):

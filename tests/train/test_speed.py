@@ -1,4 +1,4 @@
-"""The decoder of PyTorch to which the speed is compared."""
+"""The network in PyTorch, whose speed `lutern bench` measures for comparison."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def test_broken_rule_is_seen(field: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_slow_part_as_it_is() -> None:
+def test_controller_with_the_slow_part() -> None:
     run_sdram(timings(**SLOW_PART), testcase=["reads_what_was_written", "latency", "refreshes_are_on_time"])
 
 

@@ -153,7 +153,7 @@ def test_room_order_and_rest(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_less_room_is_not_proved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_proof_fails_with_less_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(source_side, "ROOM_BURSTS", 1)
     around = Around(SHAPES["sdram-x16"])
     proved, _ = prove(around, tmp_path, 3)
@@ -231,7 +231,7 @@ class Held(Elaboratable):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("hasty", [False, True])
-def test_a_job_at_the_port_stays(hasty: bool, tmp_path: Path) -> None:
+def test_proof_of_jobs_that_wait_at_the_port(hasty: bool, tmp_path: Path) -> None:
     proved, log = prove(Held(hasty), tmp_path, 4)
     assert proved is not hasty, log[-3000:]
 
@@ -332,7 +332,7 @@ def test_host_and_machine_never_mix(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_short_rest_is_not_proved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_proof_fails_with_a_shorter_rest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(machine_side, "REST_CYCLES", 1)
     proved, _ = prove(BothSides(), tmp_path, 14)
     assert not proved

@@ -145,7 +145,7 @@ def test_batches_do_not_depend_on_known_results(tmp_path: Path, name: str) -> No
         (replace(QUESTION, streams=4), "is a study of another streams (1)"),
     ],
 )
-def test_a_study_of_another_question(tmp_path: Path, other: Question, text: str) -> None:
+def test_study_of_another_search(tmp_path: Path, other: Question, text: str) -> None:
     with opened(tmp_path / "study.db"):
         pass
     with pytest.raises(LuternError) as error, opened(tmp_path / "study.db", other):

@@ -124,7 +124,7 @@ def test_a_killed_host_is_always_corrected(settings: Settings) -> None:
     assert results(found) == {"corrected": 6}, f"seed {SEED}: {found}"
 
 
-def test_without_its_check_the_machine_is_silent(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_check_finds_flips_that_change_results(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the check, some flipped bits change the results. With the check, all of these bits are corrected."""
     campaign: Bits = opened(settings, "bits")
     board_of = Bench.board
