@@ -23,51 +23,51 @@ from typing import Any
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 TIMEOUT_S = 120.0
 RENUMBER = "import os, sys; a, b, *c = sys.argv[1:]; os.dup2(int(a), 3); os.dup2(int(b), 4); os.execvp(c[0], c)"
-"""A program that gives two files the numbers 3 and 4, and becomes the browser."""
+"""A program that duplicates two open files to the numbers 3 and 4, and then replaces itself by the browser."""
 
 
 def find_browser() -> str | None:
-    """The program, if one is installed."""
+    """Return the path of the browser program, or None if none is installed."""
     return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
 
 
 class Browser:
-    """A page of a browser that runs."""
+    """A page in a running browser."""
 
     def __init__(self, to_browser: int, from_browser: int) -> None:
         self._out, self._in = to_browser, from_browser
         self._number, self._held = 0, b""
         self.requested: list[str] = []
-        """Addresses that the page asked for."""
+        """Addresses that the page requested."""
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Runtime"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **params: Any) -> Any:
-        """A command to the page."""
+        """Send a command to the page, and return the result."""
         return self._call(method, self._session, **params)
 
     def size(self, width: int, height: int) -> None:
-        """The size of the window, in pixels of a page."""
+        """Set the size of the window, in CSS pixels."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
     def open(self, address: str) -> None:
-        """Open a page, and wait until it is there."""
+        """Open a page, and wait until it is loaded."""
         self.call("Page.navigate", url=address)
         self.until("document.readyState === 'complete'")
 
     def value(self, script: str) -> Any:
-        """The value that a script gives."""
+        """Run a script in the page, and return its value."""
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
     def until(self, script: str) -> None:
-        """Wait until a script gives true."""
+        """Wait until a script returns true."""
         end = time.monotonic() + TIMEOUT_S
         while self.value(script) is not True:
-            assert time.monotonic() < end, f"{script} does not become true"
+            assert time.monotonic() < end, f"{script} must become true"
             time.sleep(0.05)
 
     def picture(self, path: Path) -> None:
@@ -99,7 +99,7 @@ class Browser:
 
 @contextlib.contextmanager
 def browser(program: str, folder: Path) -> Iterator[Browser]:
-    """A browser with a profile of its own in a folder; its processes end with the block."""
+    """Run a browser whose profile is in ``folder``. Its processes are killed at the end of the block."""
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
     command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]

@@ -1,4 +1,4 @@
-"""Every command of `lutern`, with its options, as the parser of the command line knows them."""
+"""All commands of `lutern` with their options, read from the parser of the command line."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def _commands(group: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], A
 
 
 COMMANDS = _commands(typer.main.get_command(app))
-"""Commands by the words that are typed."""
+"""All commands, by the words that a user types."""
 
 
 def options_of(path: tuple[str, ...]) -> set[str]:
-    """The options of a command, in all their spellings."""
+    """Return the options of a command, in all their spellings."""
     return {name for option in COMMANDS[path].params for name in option.opts if name.startswith("-")}

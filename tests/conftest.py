@@ -1,4 +1,4 @@
-"""Rules of all tests: no test waits for ever, and simulations are compiled fast."""
+"""Settings for all tests: a test that hangs is ended, and simulators are compiled with few optimizations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from processes import kill_descendants
 
 LIMIT_S = 1200.0
-"""Seconds; a test that takes longer hangs, even on a busy machine."""
+"""Seconds. Even on a busy computer no test takes longer unless it hangs."""
 SLOW_LIMIT_S = 4 * 3600.0
 GRACE_S = 30.0
 
@@ -25,7 +25,7 @@ for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # of `make test`: a make that
 STDERR = pytest.StashKey[TextIO]()
 TESTS = Path(__file__).parent
 SLOW_CASES = TESTS / "slow_cases.txt"
-"""Node ids of parametrisations that are marked slow."""
+"""A list of the node ids of the parametrized cases that are marked slow."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -45,7 +45,8 @@ def _collects_all(config: pytest.Config) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the real stderr: pytest redirects it while tests run, and what is captured is lost when a process ends."""
+    """Keep the real stderr. Pytest redirects stderr while tests run, and a process that ends loses the captured
+    text."""
     with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         config.stash[STDERR] = os.fdopen(os.dup(2), "w")
 

@@ -1,4 +1,4 @@
-"""The texts of documents and sources that a reader sees, and the words of the code."""
+"""The prose of documents and sources, and the words of the code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FOLDERS = (
     "train",
 )
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
-# CHANGELOG.md says what was; it may name what is gone.
+# CHANGELOG.md is left out, because it describes the past and may name files that no longer exist.
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 PAGES += sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))
 DOCUMENTS = [*PAGES, ROOT / "Makefile", ROOT / "pyproject.toml"]
@@ -38,45 +38,45 @@ SPAN = re.compile(r"(`+)([^`]+)\1")
 
 @dataclass(frozen=True)
 class Passage:
-    """A text that a reader sees, and where it begins."""
+    """A text that a reader sees, with the file and the line where it begins."""
 
     path: Path
     line: int
     text: str
     is_message: bool = False
-    """Whether it is a string of the code, which a user may see, and not a docstring or a comment."""
+    """Whether the text is a string of the code that a user may see, in place of a docstring or a comment."""
 
     def place(self, offset: int = 0) -> str:
-        """The file and line of a character of the text."""
+        """Return the file and line of a character of the text."""
         path = self.path.relative_to(ROOT) if self.path.is_relative_to(ROOT) else self.path
         return f"{path}, line {self.line + self.text.count(chr(10), 0, offset)}"
 
     def spans(self) -> Iterator[tuple[int, str]]:
-        """Offset and text of each span between backticks, without code blocks."""
+        """Yield the offset and the text of each code span between backticks, but not of code blocks."""
         prose = FENCE.sub(lambda block: re.sub(r"[^\n]", " ", block[0]), self.text)
         for match in SPAN.finditer(prose):
             yield match.start(2), " ".join(match[2].split())
 
     def fences(self) -> Iterator[tuple[int, str]]:
-        """Offset and text of each code block."""
+        """Yield the offset and the text of each code block."""
         for match in FENCE.finditer(self.text):
             yield match.start(1), match[1]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file of Python: what it says to a reader, and the words of its code."""
+    """The docstrings, comments and messages of a Python file, and the words of its code."""
 
     docstrings: tuple[Passage, ...]
     comments: tuple[Passage, ...]
     strings: tuple[Passage, ...]
     words: frozenset[str]
     classes: dict[str, tuple[str, ...]]
-    """The bases of each class, by name."""
+    """The base classes of each class, by the name of the class."""
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Every statement of a file. Expressions are not searched, because that would take most of the time."""
+    """Yield every statement of a file. Expressions are not searched, because this would take most of the time."""
     for node in body:
         yield node
         for field in ("body", "orelse", "finalbody"):
@@ -112,7 +112,7 @@ def read_source(path: Path) -> Source:
 
 @cache
 def passages() -> tuple[Passage, ...]:
-    """All of the documents, docstrings and comments."""
+    """Return all documents, docstrings and comments."""
     found = [Passage(path, 1, path.read_text()) for path in DOCUMENTS]
     for path in SOURCES:
         source = read_source(path)
@@ -122,15 +122,15 @@ def passages() -> tuple[Passage, ...]:
 
 @cache
 def messages() -> tuple[Passage, ...]:
-    """All strings of the sources that name a page or a command."""
+    """Return all strings of the sources that name a page or a command."""
     return tuple(text for path in SOURCES for text in read_source(path).strings)
 
 
 @cache
 def code_words() -> frozenset[str]:
-    """Every word of the Python code without docstrings and comments, and every word of other files.
+    """Return every word of the Python code without docstrings and comments, and every word of the other files.
 
-    The tests of documents are left out, because they have names that do not exist.
+    The tests of documents are left out, because they contain names that must not exist.
     """
     found: set[str] = set()
     for path in SOURCES:
@@ -149,7 +149,7 @@ def code_words() -> frozenset[str]:
 
 @cache
 def classes() -> dict[str, list[Path]]:
-    """The files that define a class, by its name."""
+    """Return the files that define each class, by the name of the class."""
     found: dict[str, list[Path]] = {}
     for path in SOURCES:
         for name in read_source(path).classes:
@@ -158,7 +158,7 @@ def classes() -> dict[str, list[Path]]:
 
 
 def words_of_class(name: str) -> frozenset[str]:
-    """The words of the files that define a class and its bases."""
+    """Return the words of the files that define a class and its base classes."""
     found: frozenset[str] = frozenset()
     for path in classes().get(name, []):
         source = read_source(path)

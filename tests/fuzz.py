@@ -1,13 +1,14 @@
-"""Coverage-guided fuzzing: `python tests/fuzz.py TARGET` for one parser, `python tests/fuzz.py all` for every one.
+"""Coverage-guided fuzzing: `python tests/fuzz.py TARGET` fuzzes one parser, `python tests/fuzz.py all` all parsers.
 
-    all ─► quickest target first ─► TARGET as a process of its own ─► libFuzzer's lines ─► a row of the table
-                                        ▲                                  │
-                                        └─ a new edge in the last QUIET ◄──┘
+    all ─► quickest target first ─► TARGET in its own process ─► libFuzzer's lines ─► a row of the table
+                                        ▲                                │
+                                        └── again, while the last QUIET ─┘
+                                            inputs reached a new edge
 
-The script needs the extra `fuzz`. libFuzzer prints each input that reaches a new edge (NEW), and ends with the first
-fault. It keeps the input of the fault in build/fuzz/; copy this input into the folder of the target in tests/data/fuzz,
-where test_fuzz.py reads it. ``all`` leaves out targets whose row is in build/fuzz/done.json; remove that file to begin
-again.
+The script needs the extra `fuzz`. libFuzzer prints a line NEW for each input that reaches a new edge, and stops at the
+first fault. It keeps the input of the fault in build/fuzz/. Copy this input into the folder of the target in
+tests/data/fuzz, where test_fuzz.py reads it. ``all`` leaves out targets whose row is in build/fuzz/done.json; remove
+this file to run all targets again.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ with contextlib.nullcontext() if "all" in sys.argv else atheris.instrument_impor
 PLACE = Path(__file__).parents[1] / "build" / "fuzz"
 DONE = PLACE / "done.json"
 GUIDED = 0.4
-"""Share of the inputs that libFuzzer changes itself; the target's own mutation makes the others."""
+"""The fraction of inputs that libFuzzer changes itself. The target's own mutation changes the other inputs."""
 QUIET = 100_000
-"""A target is done after this number of inputs without a new edge."""
+"""Number of inputs. A target is done if its last QUIET inputs reached no new edge."""
 STATUS = re.compile(r"#(\d+)\s+(\w+)\s+cov: (\d+)")
 FAULT = re.compile(r"Test unit written to (\S+)")
 MOST_ROUNDS = 20
@@ -52,7 +53,7 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def fuzz(target: Target, options: argparse.Namespace) -> None:
-    """Run libFuzzer, which ends the process; its statistics are the last lines."""
+    """Run libFuzzer, which ends the process. The last lines that libFuzzer prints are its statistics."""
     folder = PLACE / options.target
     if not options.keep:
         shutil.rmtree(folder / "corpus", ignore_errors=True)
@@ -98,7 +99,7 @@ def read_lines(lines: Iterable[str], edges: int, before: int) -> tuple[int, int,
 
 
 def run_target(name: str, options: argparse.Namespace) -> dict[str, object]:
-    """Run rounds until the wanted number of inputs was tried, and the last ``QUIET`` of them found no new edge."""
+    """Run rounds until ``options.runs`` inputs were tried and the last ``QUIET`` inputs reached no new edge."""
     inputs = edges = newest = 0
     fault, begin = "", time.monotonic()
     for number in range(MOST_ROUNDS):
@@ -117,7 +118,7 @@ def run_target(name: str, options: argparse.Namespace) -> dict[str, object]:
 
 
 def speed(target: Target, seconds: float = 0.3) -> float:
-    """Inputs a second, without libFuzzer."""
+    """Measure how many inputs per second a target reads without libFuzzer."""
     generator, count, begin = random.Random(1), 0, time.perf_counter()
     while time.perf_counter() < begin + seconds:
         check(target, target.mutate(generator.choice(target.seeds), generator)[: target.most_bytes])
@@ -126,7 +127,7 @@ def speed(target: Target, seconds: float = 0.3) -> float:
 
 
 def run_all(options: argparse.Namespace) -> None:
-    """Run every target that is not done, the quickest first, and print a table."""
+    """Run every target that is not done, beginning with the quickest, and print a table."""
     PLACE.mkdir(parents=True, exist_ok=True)
     rows = json.loads(DONE.read_text()) if DONE.exists() else {}
     waiting = {name: speed(TARGETS[name]) for name in TARGETS if name not in rows}

@@ -1,8 +1,8 @@
-"""A chip whose answers come from an input of the fuzzer, and the host's calls that read these answers.
+"""A chip whose answers come from a fuzzed input, and the host's calls that read these answers.
 
-    Client ─► command ─► HostileChip ─► an honest answer, or what the input says: other bytes, an error, noise, nothing
+    Client ─► command ─► HostileChip ─► the input selects a correct answer, other bytes, an error, noise, or nothing
 
-Every frame has a right CRC, so that its content reaches the code that trusts the chip.
+Every frame has a correct CRC, so that its content reaches the code that evaluates answers.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ OTHERS = {
     Opcode.DAMAGE: DAMAGE_DONE.pack(count=1, kind=Damage.RECORDS, place=0),
     Opcode.COUNTERS: COUNTERS_DONE.pack(phases=len(phase_names(MODEL.num_hidden_layers))),
 }
-"""Honest answers to commands that ``ModelChip`` does not have."""
+"""Correct answers to commands that ``ModelChip`` does not implement."""
 
 
 @cache
 def program(config: HwConfig) -> Program:
-    """The tiny model, laid out."""
+    """Return the memory layout of the tiny model."""
     return lay_out(integer_weights(random_checkpoint(MODEL, 1)), config)
 
 
 class HostileChip:
-    """Takes commands as ``ModelChip`` does; one byte of ``script`` for each command decides how it is answered."""
+    """A chip that decodes commands as ``ModelChip`` does. A byte of ``script`` for each command selects the answer."""
 
     def __init__(self, script: bytes) -> None:
         self.chip, self.decoder = ModelChip(CONFIG), FrameDecoder()
@@ -101,7 +101,7 @@ class HostileChip:
         return self.chip.read(1 << 16, 0)
 
     def _changed(self, honest: bytes) -> bytes:
-        """The payload with one byte changed."""
+        """Return the frame with one byte of its payload changed."""
         frames = FrameDecoder().feed(honest)
         place, value = self._byte(), self._byte()
         if not frames or not frames[0].payload:
@@ -130,18 +130,18 @@ CALLS: tuple[Callable[[Client], object], ...] = (
     lambda client: _set_level(client, 0, Setting(1, 2)),
 )
 SCRIPTS = (b"", bytes(8) + b"\7\0\1", b"\0\3\4abcd", b"\0\4\1\x0d", bytes(4) + b"\4\1\x0d\7\2\1", b"\5\2\xc0\1\6")
-"""First inputs: honest answers, a changed byte, an answer of four bytes, a refusal, a run that is repaired, noise."""
+"""First inputs: correct answers, a changed byte, an answer of four bytes, an error, a run that is repaired, noise."""
 
 
 def read_answers(data: bytes) -> object:
-    """The first byte chooses the call, the others are the chip's script."""
+    """Run the call that the first byte selects. The other bytes are the chip's script."""
     client = Client(HostileChip(data[1:]), tries=2)
     return CALLS[(data[:1] or b"\0")[0] % len(CALLS)](client)
 
 
 def read_wants(data: bytes) -> object:
-    """Send words to a chip without weights: whatever its WANT says, the host sends only words for which there is
-    room."""
+    """Check that the host sends only words for which the chip has room, whatever the WANT answers contain. The chip
+    stores no weights."""
     weights = HostWeights(program(HOST_CONFIG), ROOM_WORDS)
     sent = len(weights.frames())
     for at in range(0, len(data), 1 + WANT.byte_count):
@@ -151,5 +151,5 @@ def read_wants(data: bytes) -> object:
             sent = max(sent, len(weights.take(frame)[0]))
         sent = max(sent, len(weights.nudge()))
     most = 2 * ROOM_WORDS * HOST_CONFIG.word_bytes + 4 * CHUNK_BYTES
-    assert sent <= 3 * most, f"{sent:,} bytes were sent at once"
+    assert sent <= 3 * most, f"the host sent {sent:,} bytes in one answer, but must send at most {3 * most:,}"
     return sent

@@ -39,7 +39,7 @@ INTERESTING: tuple[Any, ...] = (
 
 
 def change_bytes(data: bytes, generator: random.Random) -> bytes:
-    """Flip, cut, repeat or insert."""
+    """Flip a bit, delete, insert or repeat bytes, or set a byte to a special value, one to four times."""
     found = bytearray(data)
     for _ in range(generator.randint(1, 4)):
         place = generator.randrange(len(found) + 1)
@@ -86,7 +86,7 @@ def change_value(value: Any, generator: random.Random) -> Any:
 
 
 def change_json(data: bytes, generator: random.Random) -> bytes:
-    """Change a value of the JSON, or its bytes."""
+    """Change values of the JSON. If the bytes are no JSON, and in a fifth of all calls, change the bytes."""
     try:
         value = json.loads(data) if generator.random() < 0.8 else None
         for _ in range(generator.choice((1, 1, 1, 2, 4))):
@@ -99,7 +99,7 @@ def change_json(data: bytes, generator: random.Random) -> bytes:
 
 
 def change_container(data: bytes, generator: random.Random, inner: Callable[[Any, random.Random], Any]) -> bytes:
-    """Change the header of a safetensors file and its length, or bytes anywhere."""
+    """Change the header of a safetensors file and correct its length, or change bytes anywhere."""
     length = int.from_bytes(data[:8], "little")
     try:
         if generator.random() < 0.3:
@@ -112,7 +112,7 @@ def change_container(data: bytes, generator: random.Random, inner: Callable[[Any
 
 
 def change_image_body(header: Any, generator: random.Random) -> Any:
-    """Change the metadata of an image and correct the digest, or change the header around them."""
+    """Change the metadata of an image and correct their digest, or change the header that contains them."""
     if generator.random() < 0.3:
         return change_value(header, generator)
     body = json.loads(header[METADATA][METADATA_KEY])
@@ -122,7 +122,7 @@ def change_image_body(header: Any, generator: random.Random) -> Any:
 
 
 def change_recording(data: bytes, generator: random.Random) -> bytes:
-    """Change bytes of the frames in a recording of the link, or of its text."""
+    """Change bytes of one frame in a recording of the link, or any bytes of the recording."""
     lines = data.split(b"\n")
     places = [index for index, line in enumerate(lines) if line.count(b" ") == 2]
     if not places or generator.random() < 0.3:

@@ -1,10 +1,10 @@
-"""The parsers that get files and bytes from outside, each with first inputs and a way to change them.
+"""The parsers that read files and bytes from outside, each with first inputs and a way to change these inputs.
 
     seeds ─► mutate: a value of the JSON, or bytes ─► read ─► LuternError, or nothing ─► fine
                                                          └─► anything else, or memory ─► a fault
 
-``fuzz.py`` drives them by coverage; ``test_fuzz.py`` runs a few seeded mutations, and the inputs in tests/data/fuzz
-that once were faults.
+``fuzz.py`` runs them guided by coverage. ``test_fuzz.py`` runs a few seeded mutations, and the inputs in
+tests/data/fuzz that caused faults in the past.
 """
 
 from __future__ import annotations
@@ -64,19 +64,19 @@ from lutern.sim.verilate import _noted
 MODEL = ModelConfig(vocab_size=5, hidden_size=3, num_hidden_layers=1, intermediate_size=4)
 MORE_BYTES = 64 << 20
 JSON_FACTOR, TEXT_FACTOR = 20, 6
-"""Bytes of memory for each byte of a file, of JSON and of text. One wide character makes every character of a text take
-four bytes."""
+"""Bytes of memory that a parser may use for each byte of a JSON file and of a text file. A single wide character makes
+every character of a text take four bytes."""
 LONGEST_SENTENCE = 1000
 RESET_BYTES = 8 << 20
-"""The peak of the process's memory is reset after it has grown by this much. A reset for every input would take too
-long."""
+"""The peak of the process's memory is reset after it has grown by this number of bytes. A reset for every input would
+take too long."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A parser: ``read`` gets the bytes of an input, and ``mutate`` changes one by a seeded generator.
+    """A parser: ``read`` parses the bytes of an input, and ``mutate`` changes an input with a seeded generator.
 
-    ``factor``: bytes of memory that it may take for each byte of an input, beside ``MORE_BYTES``.
+    ``factor``: the bytes of memory that ``read`` may use for each byte of an input, in addition to ``MORE_BYTES``.
     """
 
     seeds: tuple[bytes, ...]
@@ -94,9 +94,9 @@ def _peak_bytes() -> int:
 
 
 def check(target: Target, data: bytes) -> None:
-    """Read one input: only ``LuternError`` with a short printable sentence may escape, and memory is bounded.
+    """Read one input. Only a ``LuternError`` with a short printable sentence may be raised, and memory is limited.
 
-    The peak of the process's memory is reset to its present size now and then, where Linux allows this.
+    Where Linux allows it, the peak of the process's memory is sometimes reset to its present size.
     """
     global _lowest_peak
     before = _peak_bytes()
@@ -129,7 +129,7 @@ def _write(path: str, data: bytes) -> None:
 
 
 def of_file(read: Callable[[Path], object], name: str = "input") -> Callable[[bytes], object]:
-    """Return a reader of a file with given bytes."""
+    """Return a function that writes bytes to a file and reads this file with ``read``."""
     path = _HERE / name
 
     def read_bytes(data: bytes) -> object:
@@ -140,7 +140,8 @@ def of_file(read: Callable[[Path], object], name: str = "input") -> Callable[[by
 
 
 def of_folder(name: str, read: Callable[[Path], object], without: str = "") -> Callable[[bytes], object]:
-    """Return a reader of a checkpoint folder in which one file has given bytes; the folder lacks ``without``."""
+    """Return a function that reads a checkpoint folder in which file ``name`` has the given bytes and ``without`` is
+    missing."""
     folder = _HERE / f"with-{name}"
     shutil.copytree(_HERE / "whole", folder)
     if without:
@@ -160,7 +161,7 @@ def read_checkpoint(folder: Path) -> object:
 
 @lru_cache(4096)
 def quantised(config: ModelConfig, folder: Path) -> object:
-    """Integer weights, made once for each readable config."""
+    """Return integer weights, which are computed once for each readable config."""
     return integer_weights(load_checkpoint(folder))
 
 
@@ -183,11 +184,12 @@ def read_chat(folder: Path) -> object:
 
 
 def read_frames(data: bytes) -> object:
-    """Read frames in pieces, as from a line: memory stays bounded, and a whole frame is found after any bytes."""
+    """Read frames in pieces, as a serial line delivers them: memory stays limited, and a whole frame is found after any
+    bytes."""
     decoder = FrameDecoder()
     for start in range(0, len(data), 61):
         decoder.feed(data[start : start + 61])
-        assert len(decoder._rest) <= 1 << 12, "an unfinished frame is kept without end"
+        assert len(decoder._rest) <= 1 << 12, "the decoder must drop an unfinished frame that is too long"
     wanted = encode_frame(1, 2, b"whole")
     assert (1, 2, b"whole") in decoder.feed(wanted + wanted)
     return decoder
@@ -198,7 +200,7 @@ def read_machine(data: bytes) -> object:
 
 
 def read_kept(data: bytes) -> object:
-    """Read files that tools wrote and a cache kept: reports, manifests and digests."""
+    """Read files that a cache keeps: reports of tools, manifests and digests."""
     text = data.decode("utf-8", "replace")
     clocks = {"clk": report.Clock("sync", 60e6)}
     for parse in (
@@ -215,7 +217,7 @@ def read_kept(data: bytes) -> object:
 
 
 def read_toggles(data: bytes) -> object:
-    """Read the toggles that a simulation of a netlist counted, flat or by instance."""
+    """Read the toggle counts of a simulated netlist, in the flat form and in the form by instances."""
     text = data.decode("utf-8", "replace")
     return parse_saif(text, {}), parse_flat(text)
 
@@ -228,7 +230,7 @@ def read_recording(path: Path) -> object:
 
 
 def _recording() -> bytes:
-    """Commands and answers of each kind, an error among them, and a change of the rate."""
+    """Return a recording with commands and answers of each kind, an ERROR, and a change of the baud rate."""
     frames = [(">", Opcode.INFO, b""), ("<", Opcode.INFO | RESPONSE, bytes(INFO.byte_count))]
     frames += [(">", Opcode.SETUP, bytes(SETUP.byte_count)), ("<", Opcode.ERROR, bytes([12]))]
     frames += [("<", Opcode.DAMAGE | RESPONSE, bytes(DAMAGE_DONE.byte_count))]
@@ -239,7 +241,7 @@ def _recording() -> bytes:
 
 
 def _route() -> dict[str, object]:
-    """A report of nextpnr, as a kept build has it."""
+    """Return a report of nextpnr, as a kept build contains it."""
     return {
         "fmax": {"$glbnet$clk": {"achieved": 80.0}},
         "utilization": {cell: {"used": 1, "available": 9} for cell in (*report.RESOURCES.values(), "TRELLIS_FF")},
@@ -357,4 +359,4 @@ def _factor(name: str, target: Target) -> int:
 
 
 TARGETS = {name: replace(target, factor=_factor(name, target)) for name, target in _make_targets().items()}
-"""Every parser by its name."""
+"""All parsers, by name."""

@@ -73,11 +73,11 @@ STREAMED = TINY.with_(source="streamed")
 STATE = STREAMED.with_(state="memory")
 SDRAM, DDR3, PORT, AXI, HOST = (preset(name) for name in ("sdram-x16", "ddr3-x16", "stream-x64", "axi-x256", "host"))
 MACHINES = (TINY, STREAMED, STATE, SDRAM, DDR3, PORT, AXI, HOST)
-"""Machines of every source, state and memory."""
+"""Machines with every source, every kind of state and every kind of memory."""
 RESULTS = [TINY.with_(rows=8, columns=8, codes_per_cycle=8, results_per_cycle=results) for results in (1, 2, 4, 8)]
 COLUMNS = [TINY.with_(columns=columns) for columns in (2, 4, 8, 16, 32, 64)]
 WIDTHS = [TINY.with_(max_width=width) for width in (64, 128)]
-"""Machines with codes in LUTs, and in block RAM."""
+"""Machines whose codes are in LUTs, and in block RAM."""
 SHAPE: Any = source_shape(PORT)
 AXI_SHAPE: Any = source_shape(AXI)
 SDRAM_PART: Any = timings_for(SDRAM)
@@ -144,7 +144,7 @@ FACTORIES: dict[type[wiring.Component], Callable[[], list[Any]]] = {
     SourceWatch: lambda: [SourceWatch(SHAPE)],
     TritParts: lambda: [TritParts(TINY)],
     PortSource: lambda: [PortSource(SHAPE)],
-    # The members of a source are members of the memory, too; this source has none but ``port``.
+    # The members of the source become members of WordMemory, too. BlockSource adds none, because it has only ``port``.
     WordMemory: lambda: [WordMemory(STATE, BlockSource(32, 12, 1 << 12, 2))],
     Quantiser: lambda: [Quantiser(TINY)],
     RmsNorm: lambda: [RmsNorm(config) for config in RESULTS],
@@ -155,4 +155,4 @@ FACTORIES: dict[type[wiring.Component], Callable[[], list[Any]]] = {
     CreditFifo: lambda: [CreditFifo(8)],
     Skid: lambda: [Skid(8)],
 }
-"""Makes the instances of a component."""
+"""Functions that make the instances of each component."""

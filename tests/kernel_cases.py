@@ -1,6 +1,6 @@
-"""Every kernel on random inputs beside its plain form in float64: names and relative errors |got - exact| / |exact|.
+"""Every kernel on random inputs, compared with its plain form in float64: relative errors |got - exact| / |exact|.
 
-.venv/bin/python tests/kernel_cases.py        prints them; on a GPU, or on a CPU with TRITON_INTERPRET=1
+.venv/bin/python tests/kernel_cases.py        prints the errors; runs on a GPU, or on a CPU with TRITON_INTERPRET=1
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from torch import Tensor
 from lutern.train.kernels import fast, plain
 
 EPS = 1e-6
-# Shapes: streams, length, d, m, vocabulary; no power of two, and one segment more than a whole number of them.
+# Shapes: streams, length, d, m, vocabulary. Lengths are no powers of two, and no multiple of a segment.
 SMALL = (2, 131, 40, 36, 77)
 LARGE = (4, 1031, 1024, 2816, 32000)
 
 
 class Inputs:
-    """Random tensors on a device, and calls of both forms with them."""
+    """Random tensors on a device, and a method that calls a kernel and its plain form with them."""
 
     def __init__(self, device: str, seed: int = 5) -> None:
         self.device, self.generator = device, torch.Generator(device).manual_seed(seed)
@@ -41,7 +41,8 @@ class Inputs:
         return sums, self.factor(rows), torch.tensor(0.1, device=self.device)
 
     def both(self, name: str, *arguments: Any, outs: int = 0) -> list[tuple[Tensor, Tensor]]:
-        """Results of kernel ``name`` and of its plain form in float64; the last ``outs`` arguments are written to."""
+        """Return pairs of the results of kernel ``name`` and of its plain form in float64. Both functions write into
+        their last ``outs`` arguments, which are compared too."""
         got = getattr(fast, name)(*arguments)
         exact_arguments = [_exact(argument) for argument in arguments]
         exact = getattr(plain, name)(*exact_arguments)
@@ -62,13 +63,13 @@ def _exact(value: Any) -> Any:
 
 
 def error(got: Tensor, exact: Tensor) -> float:
-    """Relative error by norms; infinite where it is not a number."""
+    """Return the relative error by norms, or infinity if it is not a number."""
     value = float((got.double() - exact.double()).norm() / exact.double().norm().clamp(min=1e-30))
     return value if value == value else float("inf")
 
 
 def cases(device: str, shape: tuple[int, ...]) -> Iterator[tuple[str, list[tuple[Tensor, Tensor]]]]:
-    """Name and pairs of results of every kernel."""
+    """Yield the name of every kernel and the pairs of its results."""
     streams, length, d, m, vocab = shape
     rows, x = streams * length, Inputs(device)
     thin, no_drop = x.narrow, (None, 0, 0.0)
@@ -111,7 +112,7 @@ def cases(device: str, shape: tuple[int, ...]) -> Iterator[tuple[str, list[tuple
     trits3 = torch.stack([trits[0], trits[0].roll(1), -trits[0]])
     sums = codes.double() @ trits3.double().transpose(-1, -2)
     for kind in (thin, torch.int8):
-        # float32 holds the sums exactly: no error at all
+        # float32 can store these sums exactly, so the error must be zero
         yield f"product of {kind}", [(fast.product(codes.to(kind), trits3.to(kind), torch.float32), sums)]
     yield "weight_gradient", x.both("weight_gradient", h.to(thin), codes[0].to(thin), torch.float32)
     few = min(rows, 300)
@@ -121,8 +122,9 @@ def cases(device: str, shape: tuple[int, ...]) -> Iterator[tuple[str, list[tuple
 
 
 def dropout_errors(device: str) -> list[float]:
-    """Errors of the kernels' dropout: the share of zeros minus the wanted share; forward against backward; the kept
-    values."""
+    """Return errors of the kernels' dropout: the fraction of zeros minus the wanted fraction, the backward kernel
+    against the forward kernel, the kept values, and the fraction of elements that agree for two numbers of the dropout
+    minus its expected value."""
     rows, d, share = 512, 384, 0.25
     ones, factor = torch.ones(rows, d, device=device), torch.ones(rows, device=device)
     one, seed = torch.ones((), device=device), torch.tensor([11], device=device)
@@ -135,7 +137,7 @@ def dropout_errors(device: str) -> list[float]:
 
 
 def check(device: str, shape: tuple[int, ...], report: Callable[[str], None] = print) -> float:
-    """Report every error; return the largest."""
+    """Report the error of every result, and return the largest error."""
     worst = 0.0
     for name, pairs in cases(device, shape):
         errors = [error(got, exact) for got, exact in pairs]

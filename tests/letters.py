@@ -11,7 +11,7 @@ from lutern.model_ref.tokenizer import Tokenizer, character_tokenizer
 
 LETTERS = " abcdefghijklmnopqrstuvwxyz"
 CONFIG = ModelConfig(vocab_size=len(LETTERS), hidden_size=32, num_hidden_layers=2, intermediate_size=48)
-"""A network that every preset holds."""
+"""A network that fits into every preset."""
 SEED = 9
 
 
@@ -23,7 +23,7 @@ def letters_tokenizer() -> Tokenizer:
 def save_letters(
     folder: Path, config: ModelConfig = CONFIG, *, seed: int = SEED, checkpoint: Checkpoint | None = None
 ) -> Path:
-    """Save ``checkpoint``, or random weights of ``config``, with the tokenizer of LETTERS; returns ``folder``."""
+    """Save ``checkpoint``, or random weights of ``config``, with the tokenizer of LETTERS. Return ``folder``."""
     checkpoint = checkpoint or random_checkpoint(config, seed)
     save_checkpoint(folder, checkpoint.config, checkpoint.tensors)
     (folder / "tokenizer.json").write_text(letters_tokenizer().to_json())

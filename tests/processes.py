@@ -1,8 +1,8 @@
-"""Child processes of tests: each has the default Ctrl-C, an end, and no descendants that outlive it.
+"""Child processes of tests: Ctrl-C ends each child, each child is killed in the end, and so are its descendants.
 
 A shell that starts ``make test &`` without job control ignores SIGINT in it, ``nohup make test`` ignores SIGHUP, and
-every child would inherit that. Children are therefore started with the default actions. Each leads its own session, and
-the whole session is killed when the test is done with the child, or when the child takes too long.
+every child would inherit this. Children are therefore started with the default actions. Each child leads its own
+session, and the whole session is killed when the test is done with the child, or when the child takes too long.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from pathlib import Path
 from typing import IO
 
 TIMEOUT_S = 600.0
-"""A child is killed after this number of seconds, a multiple of the time of the longest child on a busy machine."""
+"""A child is killed after this number of seconds. The longest child needs much less, even on a busy computer."""
 ROUTE_S = 3600.0
-"""The same for a child that places and routes."""
+"""The number of seconds after which a child is killed that places and routes."""
 
 Finished = subprocess.CompletedProcess[str]
 
 
 @contextlib.contextmanager
 def _signals(of_sigint: signal.Handlers | object) -> Iterator[None]:
-    """Within the block, SIGINT has the given action and SIGHUP the default one. A child gets the default action in
-    place of a Python handler."""
+    """Within the block, SIGINT has the given action and SIGHUP has the default action. A child does not inherit a
+    Python handler, but the default action."""
     before = signal.signal(signal.SIGINT, of_sigint), signal.signal(signal.SIGHUP, signal.SIG_DFL)  # type: ignore[arg-type]
     try:
         yield
@@ -49,7 +49,8 @@ def started(
     stdin: IO[str] | None = None,
     ignores_sigint: bool = False,
 ) -> Iterator[subprocess.Popen[str]]:
-    """Start a child with stdout and stderr in pipes, and end it with the block. ``env`` replaces the environment."""
+    """Start a child with stdout and stderr in pipes, and kill it at the end of the block. ``env`` replaces the
+    environment."""
     with _signals(signal.SIG_IGN if ignores_sigint else signal.default_int_handler):
         child = subprocess.Popen(
             command,
@@ -73,7 +74,7 @@ def started(
 
 
 def finish(child: subprocess.Popen[str], timeout_s: float = TIMEOUT_S) -> Finished:
-    """Wait for the end of a child of ``started``."""
+    """Wait until a child of ``started`` ends."""
     out, err = child.communicate(timeout=timeout_s)
     return subprocess.CompletedProcess(child.args, child.returncode, out, err)
 
@@ -97,7 +98,7 @@ def run_python(program: str, *, cwd: Path | None = None, env: Mapping[str, str] 
 
 
 def lutern(*arguments: str | Path, timeout_s: float = TIMEOUT_S, **environment: str) -> Finished:
-    """Run the command ``lutern``; ``environment`` is added to this one."""
+    """Run the command ``lutern``. The names in ``environment`` are added to the environment of this process."""
     command = [sys.executable, "-m", "lutern.cli.main", *arguments]
     return run(command, env={**os.environ, **environment}, timeout_s=timeout_s)
 
@@ -105,7 +106,7 @@ def lutern(*arguments: str | Path, timeout_s: float = TIMEOUT_S, **environment: 
 def on_terminal(
     *arguments: str | Path, columns: int = 80, timeout_s: float = TIMEOUT_S, **environment: str
 ) -> tuple[int, str]:
-    """Run the command ``lutern`` at a terminal of ``columns``; return its exit code and what it drew."""
+    """Run the command ``lutern`` in a terminal that is ``columns`` wide. Return its exit code and its output."""
     reader, terminal = os.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     env = {**os.environ, "TERM": "xterm-256color", **environment}
@@ -133,11 +134,11 @@ def on_terminal(
 
 
 def kill_descendants() -> None:
-    """Kill all children of this process, and their children, whoever started them."""
+    """Kill all children of this process and their children, no matter which code started them."""
     parents: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            fields = path.read_text().rpartition(")")[2].split()  # the name before it may hold anything
+            fields = path.read_text().rpartition(")")[2].split()  # the name before ")" may contain any characters
             parents[int(path.parent.name)] = int(fields[1])
     found = {os.getpid()}
     while more := {child for child, parent in parents.items() if parent in found} - found:

@@ -1,4 +1,4 @@
-"""Proofs by induction of assertions in gateware, with the SMT solver that comes by pip."""
+"""Proofs of assertions in gateware by k-induction, with an SMT solver that pip installs."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ design.il
 
 
 def prove(component: Any, folder: Path, depth: int) -> tuple[bool, str]:
-    """Return whether all assertions hold, by k-induction of depth ``depth``, and the log. The ``ports`` of a component,
-    if it has them, are free inputs; for a `wiring.Component`, all members are."""
+    """Return whether k-induction of depth ``depth`` proves all assertions, and the log. The ``ports`` of a component
+    are free inputs. A component without ``ports`` is a `wiring.Component`, whose members are all free inputs."""
     ports = getattr(component, "ports", None)
     (folder / "design.il").write_text(rtlil.convert(component, name="top", platform="formal", ports=ports))
     (folder / "proof.sby").write_text(SBY.format(depth=depth))

@@ -1,4 +1,4 @@
-"""A server of lutern.api.serving in a thread of the test, and calls to it that see every byte."""
+"""A server of lutern.api.serving in a thread of the test, and calls to it that return the raw answers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from lutern.api.serving.server import address_of, make_server
 from lutern.model_ref.synthetic import chain_checkpoint, random_checkpoint
 
 TIMEOUT_S = 120.0
-"""Seconds; no call takes this long, even on a busy computer."""
+"""Seconds. No call takes so long, even on a busy computer."""
 
 TEMPLATE = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}assistant"
 
 
 def make_model(folder: Path, template: str = "", alphabet: bool = False) -> lutern.Model:
-    """A small model of random weights, or of weights that write the alphabet."""
+    """Return a small model with random weights, or with weights that write the alphabet."""
     numbers = dict(pairwise(range(1, 27)))
     checkpoint = chain_checkpoint(CONFIG, numbers, SEED) if alphabet else random_checkpoint(CONFIG, SEED)
     save_letters(folder, checkpoint=checkpoint)
@@ -38,13 +38,13 @@ def make_model(folder: Path, template: str = "", alphabet: bool = False) -> lute
 
 
 def generate(model: lutern.Model, prompt: str, **options: Any) -> str:
-    """The text of `generate`."""
+    """Return the whole text that ``model.generate`` yields in pieces."""
     return "".join(model.generate(prompt, **options))
 
 
 @dataclass(frozen=True)
 class Served:
-    """A server and its address."""
+    """A running server and its address."""
 
     service: Service
     server: uvicorn.Server
@@ -54,7 +54,7 @@ class Served:
     def call(
         self, method: str, path: str, fields: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any, http.client.HTTPMessage]:
-        """Return status, JSON and headers of a response; ``fields`` are bytes, or are sent as JSON."""
+        """Return status, JSON and headers of a response. ``fields`` are sent as JSON, unless they are bytes."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S)
         with contextlib.closing(connection):
             body = fields if isinstance(fields, bytes | None) else json.dumps(fields).encode()
@@ -63,13 +63,13 @@ class Served:
             return response.status, json.loads(response.read()), response.headers
 
     def complete(self, **fields: Any) -> Any:
-        """The answer of /v1/completions."""
+        """Return the answer of /v1/completions, whose status must be 200."""
         status, answer, _ = self.call("POST", "/v1/completions", fields)
         assert status == 200, answer
         return answer
 
     def events(self, path: str, **fields: Any) -> list[Any]:
-        """Return the events of a stream, which must end with [DONE]."""
+        """Return the events of a streamed answer, which must end with [DONE]."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S)
         with contextlib.closing(connection):
             body = json.dumps({**fields, "stream": True})
@@ -84,7 +84,7 @@ class Served:
 
 @contextlib.contextmanager
 def served(service: Service) -> Iterator[Served]:
-    """The service, at a port of its own."""
+    """Run the service at a free port."""
     with bind("127.0.0.1", 0, service.key, service.limits) as listening:
         server = make_server(make_app(service))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="server", daemon=True)
@@ -95,12 +95,12 @@ def served(service: Service) -> Iterator[Served]:
         finally:
             server.should_exit = True
             thread.join(TIMEOUT_S)
-            assert not thread.is_alive(), "the server does not end"
+            assert not thread.is_alive(), "the server must end"
 
 
 def until(is_true: Callable[[], bool]) -> None:
-    """Wait for something that happens in another thread."""
+    """Wait until ``is_true`` returns true because of another thread."""
     end = time.monotonic() + TIMEOUT_S
     while not is_true():
-        assert time.monotonic() < end, "it does not happen"
+        assert time.monotonic() < end, "the condition must become true"
         time.sleep(0.005)

@@ -1,6 +1,6 @@
-"""Command lines of documents, docstrings and messages are what `lutern`, make and pytest take.
+"""Command lines in documents, docstrings and messages are accepted by `lutern`, make and pytest.
 
-Each line is parsed as the command line is, by the options of its command; nothing is run.
+The parser of the command line parses each `lutern` line with the options of its command. Nothing is run.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from lutern.model_ref.synthetic import PUBLISHED
 from lutern.train.options import TrainOptions
 
 LINE = re.compile(r"^ *(?:\$ )?(?:\S*torchrun .*)?(?:\.venv/bin/)?lutern (.*)$")
-"""A line of a code block, or of a drawing in a docstring."""
+"""A `lutern` line in a code block, or in a drawing of a docstring."""
 SELECTION = re.compile(r"pytest (?:-s )?((?:tests/\S+\.py\s+)+)-k\s+(\w+)")
-"""Tests of a file that are selected by a part of their names or parameters."""
+"""A selection of the tests of a file by a part of their names or parameters."""
 NAMES: dict[str, set[str]] = {
     "--preset": {*PRESETS},
     "--board": {*BOARDS},
     "--size": {*PUBLISHED},
     "--set": {field.name for kind in (HwConfig, TrainOptions) for field in dataclasses.fields(kind)},
 }
-"""Values that these options accept; a value in capitals stands for any value."""
+"""The values that these options accept. A value in capitals is a placeholder."""
 SIZES = {"new": {*PUBLISHED}}
-"""`lutern new --preset` takes a size of the released models."""
+"""The sizes of the released models. An earlier `lutern new --preset` accepted them."""
 FOREIGN = {
     *("--placer", "--router", "--tmg-ripup", "--report", "--write"),  # nextpnr
     *("--nproc-per-node", "--no-python"),  # torchrun
     *("--cable", "--vid", "--pid", "--detect", "--alt", "--download"),  # openFPGALoader, dfu-util
 }
-"""Options of other programs."""
+"""Options of other programs, which documents also name."""
 NO_COMMANDS = ("link record ", "fail")
-"""The first line of a recording, and a command that a test makes."""
+"""Words after `lutern` that are no commands: the first line of a recording, and a command that a test defines."""
 
 
 @cache
@@ -53,7 +53,7 @@ def root() -> Any:
 
 
 def command_of(words: list[str]) -> tuple[Any, list[str]]:
-    """The command that the first words name, and the words after its name; None if they name no command."""
+    """Return the command that the first words name, or None if they name none, and the words after its name."""
     command = root()
     while words and (commands := getattr(command, "commands", None)):
         if words[0] not in commands:
@@ -63,7 +63,7 @@ def command_of(words: list[str]) -> tuple[Any, list[str]]:
 
 
 def words_of(line: str) -> list[str]:
-    """The words of a command line; brackets and dots of a description are left out."""
+    """Return the words of a command line, without the brackets and dots of a description."""
     line = re.sub(r"(?<=\s)\[(-[^\]]*)\]", r"\1", line)
     line = re.sub(r"(?<=\s)\.\.\.(?=\s|$)", "", line)
     words = shlex.split(line.replace("'s", " "), comments=True)
@@ -73,7 +73,7 @@ def words_of(line: str) -> list[str]:
 
 
 def refused(line: str) -> str | None:
-    """Why `lutern` would refuse a line, or nothing."""
+    """Return why `lutern` would refuse a line, or None if it accepts the line."""
     try:
         command, words = command_of(words_of(line))
     except ValueError as error:
@@ -101,7 +101,7 @@ def refused(line: str) -> str | None:
 
 
 def wrong_value(command: str, option: str, value: Any) -> str | None:
-    """Why a value is not one of the accepted values in ``NAMES``."""
+    """Return why ``NAMES`` does not allow a value, or None if the value is allowed."""
     allowed = SIZES.get(command, NAMES["--preset"]) if option == "--preset" else NAMES.get(option)
     if allowed is None or not isinstance(value, str) or value.isupper() or value in ("X", "..."):
         return None
@@ -110,7 +110,7 @@ def wrong_value(command: str, option: str, value: Any) -> str | None:
 
 
 def lines(text: str) -> Iterator[tuple[int, str]]:
-    """Offset and text of the `lutern ...` lines of a code block, without the description after two blanks."""
+    """Yield the offset and the text of the `lutern ...` lines of a code block, without the text after two blanks."""
     joined = re.sub(r"\\\n", lambda _: "  ", text)
     start = 0
     for line in joined.splitlines(keepends=True):
@@ -120,7 +120,7 @@ def lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def commands(passage: Passage) -> Iterator[tuple[int, str]]:
-    """Offset and text of the command lines of a passage, without `lutern`."""
+    """Yield the offset and the text of the command lines of a passage, without the word `lutern`."""
     blocks: Iterable[tuple[int, str]] = ()
     if passage.path.suffix == ".md":
         blocks = passage.fences()
@@ -135,7 +135,7 @@ def commands(passage: Passage) -> Iterator[tuple[int, str]]:
 
 
 def wrong(passage: Passage) -> Iterator[tuple[int, str]]:
-    """Offset of a command line or an option that would be refused, and why."""
+    """Yield the offset of each command line or option that would be refused, and the reason."""
     for offset, line in commands(passage):
         if not line.startswith(NO_COMMANDS) and (reason := refused(line)):
             yield offset, f"lutern {line}: {reason}"
@@ -209,7 +209,7 @@ def test_commands_can_be_wrong(text: str, reasons: list[str]) -> None:
 
 
 def test_lines_are_found() -> None:
-    """A failure names the place of the line."""
+    """The report of a wrong line names the page and the line."""
     page = Passage(ROOT / "page.md", 1, "one\n\n```\nlutern bench\nlutern bench --bord X\n```\n")
     assert [page.place(offset) for offset, _ in wrong(page)] == ["page.md, line 5"]
     assert sum(1 for passage in passages() for _ in commands(passage)) > 200

@@ -1,6 +1,6 @@
-"""What documents, docstrings and comments name exists: files, names of the code, machines, boards, sections, links.
+"""Everything that documents, docstrings and comments name exists: files, names of the code, boards, sections, links.
 
-Commands and options are in tests/test_doc_commands.py, latencies in tests/hw/test_latencies.py.
+tests/test_doc_commands.py checks commands and options, tests/hw/test_latencies.py checks latencies.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ SUFFIXES = r"cpp|h|json|md|png|py|sv|svg|toml|txt|v|vlt"
 PATH = re.compile(
     rf"(?<![\w/.~-])((?:{'|'.join(FOLDERS)})/(?:[\w.-]+/)*(?:[\w-]+\.(?:{SUFFIXES})\b|(?=[\s`|,.;:)]|$)))"
 )
-"""A path from the root: `folder/file.py`, or a folder with a slash at its end."""
+"""A path from the root: `folder/file.py`, or a folder followed by a slash."""
 FILE = re.compile(r"[\w-]+\.(?:cpp|h|py|sv|v|vlt)")
-"""A file of any folder."""
+"""A file name without a folder."""
 ROOMS = "|".join(folder for folder in FOLDERS if folder != "lutern")
 NAME = re.compile(rf"(?:lutern\.)?((?:{ROOMS})\.[\w.]*\w)(?:\(.*\))?")
-"""A module, or something in it: `hw.config`, ``model_ref.norm.quantise``."""
+"""A module, or a name in a module: `hw.config`, ``model_ref.norm.quantise``."""
 FRONT = re.compile(r"lutern\.([A-Za-z_]\w*)")
-"""What `import lutern` offers."""
+"""A name of the package `lutern`, as `import lutern` offers it."""
 WORD = re.compile(r"(?<![\w.:/%{}<>-])(?=\w*[a-z])(?:[A-Za-z]\w*_\w+|[A-Z][a-z0-9]+[A-Z]\w*)(?!\w|[-/%:]\w)")
-"""A name that is not an English word: it has an underscore, or a capital in its middle."""
+"""A name of the code: it contains an underscore, or a capital letter after a small letter."""
 SELECTION = re.compile(r"-k \w+")
-"""A part of the names of tests, which tests/test_doc_commands.py checks."""
+"""A part of the names of tests. tests/test_doc_commands.py checks it."""
 MEMBER = re.compile(r"([A-Z]\w+)\.([a-z_]\w*)")
 """A member of a class."""
 MACHINE = re.compile(
@@ -60,19 +60,20 @@ NAMES = {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*.*"
 PLACEHOLDERS = {"boards/NAME.py", "lutern.X"}
 """Names that a reader must replace."""
 GENERATED = re.compile(r"(?:\.\./)*(?:contributing\.md|changelog\.md|security\.md|api/\w+\.md|token\.svg)")
-"""Pages and pictures that are made with the site of the documents, and are not files of the repository."""
+"""Pages and pictures that are generated with the documentation site, so that the repository does not contain them."""
 FOREIGN = {
     *("peripheral_reset", "peripheral_aresetn", "proc_sys_reset"),  # Vivado
     *("uio_pdrv_genirq", "save_to_disk", "weight_quant", "memory_libmap"),  # Linux, datasets, the published code, yosys
     *("feather_serial", "n_extrst"),  # pins in the files of others
     *("c_gate", "m_axi0_araddr", "tap_codes"),  # a formula; ports whose names are put together
 }
-"""Names of other projects, and names that are composed in the code."""
+"""Names of other projects, and names that the code composes from parts."""
 FORMULA = re.compile(r"\w{1,2}_\w{1,2}")
 
 
 def is_there(name: str) -> bool:
-    """Whether a dotted name is a folder or a module, or a module followed by words that its file contains."""
+    """Whether a dotted name is a folder or a module, or a module followed by words that the file of the module
+    contains."""
     parts = name.split(".")
     for count in range(len(parts), 0, -1):
         place = ROOT.joinpath(*parts[:count])
@@ -84,7 +85,7 @@ def is_there(name: str) -> bool:
 
 
 def unknown(code: str) -> Iterator[str]:
-    """Names in a text between backticks that the code does not have."""
+    """Yield the names in a code span that the code does not contain."""
     if code in PLACEHOLDERS:
         return
     if FILE.fullmatch(code) and code not in NAMES:
@@ -111,12 +112,12 @@ def headings(page: Path) -> list[str]:
 
 
 def anchor(heading: str) -> str:
-    """The anchor of a heading on the shown page."""
+    """Return the anchor of a heading on the displayed page."""
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 def missing(passage: Passage) -> Iterator[tuple[int, str]]:
-    """Offset and name of everything that a passage names and that does not exist."""
+    """Yield the offset and the name of everything that a passage names but that does not exist."""
     checks: tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...] = (
         (PATH, lambda path: path in PLACEHOLDERS or bool(GENERATED.fullmatch(path)) or (ROOT / path).exists()),
         (MACHINE, lambda name: name in PRESETS),
@@ -155,7 +156,7 @@ def test_pages_that_messages_name() -> None:
 
 
 def broken(page: Passage) -> Iterator[tuple[int, str]]:
-    """Offset and target of the links of a page that lead to no file or no heading of this project."""
+    """Yield the offset and the target of each link that leads to no file or to no heading of this project."""
     for match in LINK.finditer(page.text):
         target, _, name = match[1].partition("#")
         if ":" in target or GENERATED.fullmatch(target):
@@ -172,7 +173,7 @@ def test_links() -> None:
 
 
 def test_every_page_is_linked() -> None:
-    """Every page is linked from README, another page or the site's list of pages."""
+    """README, another page or the site's list of pages links to every page."""
     lists = [*PAGES, *ROOT.glob("mkdocs.yml")]
     for page in sorted((ROOT / "docs").rglob("*.md")):
         others = (path for path in lists if path != page)
@@ -189,11 +190,11 @@ def test_presets_are_those_of_the_page() -> None:
         sizes = (config.lanes, config.results_per_cycle, config.codes_per_cycle, config.streams)
         limits = (f"{config.max_width:,}", f"{config.max_vocab:,}", f"{config.clock_hz / 1e6:g}")
         wanted = [config.source, config.memory, str(8 * config.word_bytes), *map(str, sizes), config.state, *limits]
-        assert said.get(name) == wanted, f"docs/engine.md: {name} is {wanted}"
+        assert said.get(name) == wanted, f"docs/engine.md: the row of {name} must be {wanted}"
 
 
 def test_boards_are_on_their_page() -> None:
-    """A range of boards is named by its first and its last: `ulx3s-12f` ... `ulx3s-85f`."""
+    """The page may name a range of boards by the first and the last board: `ulx3s-12f` ... `ulx3s-85f`."""
     page = (ROOT / "docs" / "boards.md").read_text()
     absent = [name for name in BOARDS if f"`{name.rpartition('-')[0] or name}" not in page]
     assert not absent, f"docs/boards.md does not name {absent}"

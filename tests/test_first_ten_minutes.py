@@ -1,4 +1,4 @@
-"""docs/first-ten-minutes.md: commands that take seconds print what the page shows."""
+"""docs/first-ten-minutes.md: the commands that take only seconds print what the page shows."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ QUICK = (
 
 
 def shown(command: str) -> list[str]:
-    """The lines of the page below a command."""
+    """Return the lines that the page shows below a command."""
     (below,) = re.findall(rf"^\$ {re.escape(command)}\n(.*?)^(?:```|\$ )", PAGE, re.DOTALL | re.MULTILINE)
     return str(below).splitlines()
 
 
 @pytest.mark.parametrize("command", QUICK)
 def test_quick_commands(command: str) -> None:
-    """Spaces may differ, because the page is wider than a terminal. Its table has the numbers that a pipe gets raw."""
+    """Spaces may differ, because the page is wider than a terminal. The page's table has rounded numbers. They are
+    compared with the exact numbers that the command prints into a pipe."""
     done = lutern(*shlex.split(command)[1:])
     printed = " ".join((done.stdout + done.stderr).split())
     raw = {row[0]: row for row in (line.split("\t") for line in done.stdout.splitlines()) if len(row) > 1}
@@ -44,7 +45,8 @@ def test_quick_commands(command: str) -> None:
 
 
 def test_ten_lines_of_python() -> None:
-    """The ten lines of Python use the integer model, the gateware, and estimates."""
+    """The page's Python program has at most ten lines, is valid Python, and its lines with the integer model and the
+    estimate run."""
     (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     assert len(code.splitlines()) <= 10
     compile(code, "docs/first-ten-minutes.md", "exec")

@@ -1,4 +1,4 @@
-"""Every parser of outside input reads seeded mutations, and the inputs that once were faults; fuzz.py has the rest."""
+"""Every parser of outside input reads seeded mutations, and inputs that caused faults in the past; see also fuzz.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FAULTS = sorted((Path(__file__).parent / "data" / "fuzz").glob("*/*"))
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_mutations(name: str) -> None:
-    """Inputs are mutations of the seeds, and mutations of these mutations; every fourth one begins at a seed."""
+    """Inputs are mutations of the seeds, and mutations of these mutations. Every fourth input is made from a seed."""
     target, generator = TARGETS[name], random.Random(SEED)
     data = target.seeds[0]
     for index in range(COUNT):
@@ -36,7 +36,7 @@ def test_inputs_that_were_faults(path: Path) -> None:
 
 @pytest.mark.parametrize(("error", "seen"), [(KeyError("x"), KeyError), (LuternError("\x1b"), AssertionError)])
 def test_a_fault_is_seen(error: Exception, seen: type[Exception]) -> None:
-    """A fault is another exception, or a sentence with a control character."""
+    """``check`` reports another exception than LuternError, and a sentence that contains a control character."""
 
     def read(data: bytes) -> object:
         raise error
@@ -68,7 +68,7 @@ LARGE = {
 
 @pytest.mark.parametrize("name", LARGE)
 def test_memory_of_a_large_input(name: str) -> None:
-    """Megabytes of wrong input take no more memory than ``check`` allows."""
+    """Megabytes of wrong input need no more memory than ``check`` allows."""
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
     check(TARGETS[name], LARGE[name])

@@ -1,4 +1,4 @@
-"""A folder imports only its allowed layers of Lutern and the declared packages, as the syntax trees show."""
+"""A folder imports only its allowed layers of Lutern and the declared packages. The test reads the syntax trees."""
 
 import ast
 import re
@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
-# Which parts of Lutern each folder may import. Of `hw`, the host side sees only what both ends must agree upon. Folder
-# lutern/ is the package `lutern` itself, which names what the others offer.
+# Which folders of Lutern each folder may import. Of `hw`, the host side may import only what host and chip must agree
+# upon. Folder lutern/ is the package `lutern` itself, which offers names of the other folders.
 LAYERS = {
     "model_ref": set(),
     "train": {"model_ref"},
@@ -30,8 +30,8 @@ LAYERS = {
     "lutern": {"model_ref", "hw", "firmware", "boards", "sim", "measure", "api"},
 }
 
-# Families of `hw`, each a folder: what a family may import of `hw` beside itself. Memory, norm and link do not know one
-# another, and the rest of `hw` uses a family by what its `__init__` offers.
+# Families of `hw`, each a folder, and what a family may import of `hw` in addition to itself. Memory, norm and link do
+# not import one another, and the files of `hw` outside a family import only the names that its `__init__` offers.
 FAMILIES = {
     "pipeline": {"hw.config"},
     "link": {"hw.axi_registers", "hw.config", "hw.layouts", "hw.protocol", "hw.pipeline"},
@@ -41,7 +41,7 @@ FAMILIES = {
 
 IN_FAMILY = rf"lutern\.hw\.({'|'.join(FAMILIES)})\."
 
-# Which extras each folder may import from, beside the base dependencies and the standard library.
+# Which extras each folder may import, in addition to the base dependencies and the standard library.
 EXTRAS = {
     "train": {"train", "data"},
     "boards": {"build"},
@@ -52,7 +52,7 @@ EXTRAS = {
     "tests": {"test", "train", "data", "build", "report", "serve", "explore", "ddr3-check", "fuzz"},
 }
 
-# Packages that are imported under another name than their own, or bring a second one.
+# Packages whose import name is not the package's name, or that install a second import name.
 IMPORT_NAMES = {
     "cocotb": {"cocotb", "cocotb_tools"},
     "cocotbext-axi": {"cocotbext"},
@@ -63,19 +63,19 @@ IMPORT_NAMES = {
 
 
 def imports_of(source: str, package: str) -> Iterator[tuple[int, str]]:
-    """Line and absolute dotted name of everything that a module of `package` imports, inside functions too."""
+    """Yield the line and the absolute dotted name of every import of a module of `package`, also inside functions."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*parents, *([node.module] if node.module else [])])
-            # The last part may be a module or something inside one; the full name serves both.
+            # The last word may name a module or a name inside a module. The full name is right in both cases.
             yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
 
 
 def import_names(extra: str | None) -> set[str]:
-    """The names under which the declared packages of one extra, or of the base, are imported."""
+    """Return the import names of the packages of one extra, or of the base dependencies if `extra` is None."""
     project = PROJECT["project"]
     requirements = project["dependencies"] if extra is None else project["optional-dependencies"][extra]
     distributions = [re.split(r"[^\w.-]", requirement)[0] for requirement in requirements]
@@ -92,7 +92,7 @@ def is_module(name: str) -> bool:
 
 
 def violations(source: str, package: str) -> list[str]:
-    """Forbidden imports of a module of `package`, such as "lutern.hw" or "tests"."""
+    """Return the forbidden imports of a module in `package`, such as "lutern.hw" or "tests"."""
     folder, *family = package.removeprefix("lutern.").split(".")
     if folder == "hw" and family:
         of_ours = [package, *(f"lutern.{part}" for part in (*FAMILIES[family[0]], *LAYERS["hw"]))]
@@ -114,7 +114,7 @@ def violations(source: str, package: str) -> list[str]:
             "proofs",
             "served",
             "watched",
-        }  # files of tests/ itself
+        }  # files in tests/ itself
     found = []
     for line, name in imports_of(source, package):
         if name.split(".")[0] == "lutern":
@@ -139,7 +139,7 @@ def test_folder_imports_only_what_it_may(folder: str) -> None:
 
 
 def test_every_folder_has_a_layer() -> None:
-    """Every package has a layer: one that is in pyproject.toml but not in the table above would not be checked."""
+    """Every package has a layer. A package that is in pyproject.toml but not in `LAYERS` would not be checked."""
     packages = PROJECT["tool"]["setuptools"]["packages"]
     assert {name.split(".")[-1 if name == "lutern" else 1] for name in packages} == set(LAYERS)
     assert {name.removeprefix("lutern.hw.") for name in packages if name.startswith("lutern.hw.")} == set(FAMILIES)

@@ -1,5 +1,4 @@
-"""The Makefile's help names every target, and targets that cannot work in a path with a space refuse it in one
-sentence."""
+"""The Makefile's help names every target. Targets that cannot work in a path with a space print a sentence and end."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ def test_help(arguments: tuple[str, ...]) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder whose name has a space, with the Makefile."""
+    """Return a folder that contains the Makefile, and whose name contains a space."""
     folder = tmp_path / "my lutern"
     folder.mkdir()
     shutil.copy(MAKEFILE, folder)
@@ -43,8 +42,8 @@ def test_tests_refuse_a_space_in_the_path(target: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["help", "demo", "bench", "docs", "lint", "format", "types", "clean"])
-def test_all_else_takes_a_space_in_the_path(target: str, folder: Path) -> None:
-    """No command names the folder: relative paths have no space."""
+def test_other_targets_accept_a_space_in_the_path(target: str, folder: Path) -> None:
+    """No command contains the path of the folder, and the relative paths contain no space."""
     for name in ("pyproject.toml", "constraints.txt"):
         shutil.copy(MAKEFILE.with_name(name), folder)
     done = run(["make", "--no-print-directory", "-n", target], cwd=folder)

@@ -1,4 +1,4 @@
-"""Folder X/ arrives as the package lutern.X with all its files, editable and as a wheel, and nothing else arrives."""
+"""Folder X/ is installed as the package lutern.X with all its files, editable and as a wheel, and nothing else is."""
 
 import re
 import shutil
@@ -21,7 +21,7 @@ NO_SOURCES = shutil.ignore_patterns("__pycache__", "*.egg-info", "sim_build", "*
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the sources of a wheel, because setuptools builds in the source tree and leaves its products there."""
+    """Return a copy of the sources, because setuptools builds in the source tree and leaves its products there."""
     folder = tmp_path_factory.mktemp("sources")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
@@ -32,14 +32,14 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def source_files(sources: Path) -> set[str]:
-    """Every file of every folder, listed before the wheel is built."""
+    """Return the names of all files in all folders, listed before the wheel is built."""
     paths = [path for name in FOLDERS for path in (sources / name).rglob("*") if path.is_file()]
     return {str(path.relative_to(sources)) for path in paths}
 
 
 @pytest.fixture(scope="module")
 def wheel(sources: Path, source_files: set[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built without the network."""
+    """Build the wheel without the network, and return its path."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index", sources]
     done = run(command, cwd=folder)
@@ -49,7 +49,7 @@ def wheel(sources: Path, source_files: set[str], tmp_path_factory: pytest.TempPa
 
 
 def run_there(program: str, folder: Path, **environment: str) -> Finished:
-    """Run a program far from the checkout, so that only what is installed can be imported."""
+    """Run a program in a folder outside the checkout, so that it can import only installed packages."""
     return run_python(program, cwd=folder, env=environment)
 
 
@@ -58,8 +58,8 @@ def test_wheel_holds_every_file_and_nothing_else(wheel: Path, source_files: set[
     names = set(zipfile.ZipFile(wheel).namelist())
     packaged = {name for name in names if not name.startswith(DIST_INFO)}
     wanted = {name if name.startswith("lutern/") else f"lutern/{name}" for name in source_files}
-    assert not wanted - packaged, "not in the wheel; add the package or its data to pyproject.toml"
-    assert not packaged - wanted, "in the wheel, but of no folder"
+    assert not wanted - packaged, "the wheel must contain every file; add the package or its data to pyproject.toml"
+    assert not packaged - wanted, "the wheel must contain only files of the folders"
 
 
 def test_wheel_holds_the_license_and_the_command(wheel: Path) -> None:

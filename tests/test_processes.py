@@ -1,4 +1,4 @@
-"""Children of tests get the default Ctrl-C and an end, and a test that hangs fails."""
+"""Ctrl-C and the end of the test kill children of tests, and a test that hangs fails."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_thread():
 
 @pytest.fixture
 def _ignored_sigint() -> Iterator[None]:
-    """Ignore SIGINT, like a background job of a shell without job control."""
+    """Ignore SIGINT, as a shell without job control does in a background job."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     yield
     signal.signal(signal.SIGINT, before)
@@ -50,7 +50,7 @@ def alive(pid: int) -> bool:
 
 
 def gone(pid: int) -> bool:
-    """Whether a killed process ends."""
+    """Wait up to a minute for the end of a killed process, and return whether it has ended."""
     deadline = time.monotonic() + 60
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -58,7 +58,7 @@ def gone(pid: int) -> bool:
 
 
 @pytest.mark.usefixtures("_ignored_sigint")
-def test_a_child_hears_ctrl_c_where_its_parent_does_not() -> None:
+def test_child_receives_ctrl_c_that_its_parent_ignores() -> None:
     with processes.started([sys.executable, "-c", f"print('here', flush=True); {WAIT}"]) as child:
         assert child.stdout is not None and child.stdout.readline() == "here\n"
         child.send_signal(signal.SIGINT)
@@ -74,7 +74,7 @@ def test_a_child_without_ctrl_c() -> None:
 
 
 def test_a_child_that_takes_too_long() -> None:
-    """Its own child, which keeps the pipes open, is killed, too."""
+    """The child's own child, which keeps the pipes open, is killed too."""
     with processes.started([sys.executable, "-c", f"{LEAVE_A_CHILD}\n{WAIT}"]) as child:
         assert child.stdout is not None
         grandchild = int(child.stdout.readline())
@@ -93,7 +93,8 @@ def test_nothing_outlives_a_child() -> None:
 
 @pytest.mark.parametrize("kind", ["child", "thread"])
 def test_a_test_that_hangs(kind: str, tmp_path: Path) -> None:
-    """A test that waits for a child fails, and the next test runs. A test that waits for itself ends the whole run."""
+    """If a test hangs because of a child, the test fails and the next test runs. If the test's own thread hangs, the
+    whole run ends."""
     tests = Path(__file__).parent
     shutil.copy(tests / "processes.py", tmp_path)
     text = (tests / "conftest.py").read_text()

@@ -1,4 +1,4 @@
-"""Files that repository hosts read: workflows, forms, citation and changelog fit their schemas and the project."""
+"""Files that repository hosts read (workflows, forms, citation, changelog) fit their schemas and the project."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TARGETS = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), r
 
 
 def complaints(schema: str, files: list[Path]) -> str:
-    """The checker's complaints about files that do not fit one of its schemas; empty if all fit."""
+    """Return the checker's messages about files that do not fit their schema, or an empty text if all files fit."""
     done = run([sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *files])
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
@@ -43,7 +43,7 @@ def test_a_workflow_that_does_not_fit_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_workflows_say_where_they_ran_and_call_what_is_there(path: Path) -> None:
+def test_workflows_are_marked_as_untried_and_call_existing_targets(path: Path) -> None:
     text = path.read_text()
     assert "has not run on GitHub" in text[: text.index("name:")].replace("\n# ", " ")
     assert set(re.findall(r"\bmake ([a-z-]+)", text)) <= TARGETS

@@ -1,4 +1,4 @@
-"""The site of `make docs`: it is built without a warning, has its pages and pictures, and loads nothing from other
+"""`make docs` builds the site without a warning. The site contains its pages and pictures, and loads nothing from other
 servers."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FETCHED = re.compile(r"""<(?:script|img|iframe|link rel="stylesheet")[^>]*(?:src
 
 
 def loaded(name: str) -> ModuleType:
-    """A module of docs/site/, which is no package."""
+    """Import and return a module of docs/site/, which is no package."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "site" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -46,7 +46,7 @@ def test_sections_of_functions_stay() -> None:
 
 @pytest.mark.slow
 def test_site(tmp_path: Path) -> None:
-    """The build is strict: a broken link, or a page that no list names, ends it."""
+    """The build is strict: a broken link, or a page that no list contains, makes the build fail."""
     assert run(["make", "build/typing/lutern/__init__.py"], cwd=ROOT).returncode == 0
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", tmp_path / "site"]
     done = run(command, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})

@@ -1,4 +1,4 @@
-"""A simulated board that notes the counts of its memories at regular cycles."""
+"""A simulated board that stores the counts of its memories at regular cycles."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from lutern.sim.port_memory import WordCounts
 
 
 class Watch(SimulatedBoard):
-    """Notes the ``counts`` of each memory every ``note_every`` cycles, unless this is 0. It must be the first of
-    several base classes."""
+    """Stores the ``counts`` of each memory every ``note_every`` cycles, unless ``note_every`` is 0. If a class has
+    several base classes, `Watch` must be the first of them."""
 
     note_every = 0
 
     def counts(self) -> list[WordCounts]:
-        """The counts of each memory."""
+        """Return the counts of each memory."""
         return [self.word_counts()]
 
     def forget(self) -> None:
-        """Drop all notes."""
+        """Drop all stored counts and stop storing."""
         self.note_every = 0
         self._notes: list[tuple[int, list[WordCounts]]] = []
 
@@ -39,7 +39,8 @@ class Watch(SimulatedBoard):
         return waiting
 
     def between(self, begin: int, end: int) -> list[WordCounts]:
-        """The counts of each memory between two cycles, from the last notes before them."""
+        """Return the counts of each memory between two cycles, each taken from the last stored counts before the
+        cycle."""
         first, last = (self._until(cycle) for cycle in (begin, end))
         return [after - before for before, after in zip(first, last, strict=True)]
 
@@ -49,7 +50,7 @@ class Watch(SimulatedBoard):
     def run_watched(
         self, machine: Machine, feeds: Sequence[Feed], count: int, every: int = 1
     ) -> tuple[Run, NDArray[np.int64]]:
-        """Run with notes; return the run, and the cycles of the last write of h of each token, [count]."""
+        """Run and store counts. Return the run, and for each token the cycle of its last write of h, [count]."""
         self.record("h")
         self.taps("h", clear=True)
         self.note_every = every

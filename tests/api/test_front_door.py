@@ -1,4 +1,4 @@
-"""`import lutern`: what it names, what it imports, and that texts and logits are the same by every way."""
+"""`import lutern`: its names, its imports, and the same texts and logits in every way to compute them."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def machine(model: lutern.Model) -> Iterator[lutern.Machine]:
 # ---------------------------------------------------------------------------------- names and imports
 
 
-def test_every_name_is_there() -> None:
-    """The type checker sees the same names as a look-up at run time, and each name has a docstring."""
+def test_names_of_the_package() -> None:
+    """The type checker sees the same names as a look-up at run time, and each name has a value."""
     tree = ast.parse((ROOT / "lutern" / "__init__.py").read_text())
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
     seen = {name.asname for node in block.body if isinstance(node, ast.ImportFrom) for name in node.names}
@@ -69,15 +69,15 @@ def test_every_name_is_there() -> None:
         ("import lutern; lutern.PUBLISHED, lutern.LuternError, lutern.ModelConfig", ()),
     ],
 )
-def test_nothing_is_imported_before_it_is_needed(statement: str, wanted: tuple[str, ...], tmp_path: Path) -> None:
+def test_heavy_packages_are_imported_when_needed(statement: str, wanted: tuple[str, ...], tmp_path: Path) -> None:
     done = run_python(
         f"{statement}\nimport sys; print(*(name for name in {HEAVY} if name in sys.modules))", cwd=tmp_path
     )
     assert (done.returncode, done.stdout.split()) == (0, list(wanted)), done.stderr
 
 
-def test_the_door_itself_imports_nothing(tmp_path: Path) -> None:
-    """It imports neither NumPy nor a package of Lutern."""
+def test_import_lutern_imports_no_subpackage(tmp_path: Path) -> None:
+    """`import lutern` imports neither NumPy nor a subpackage of Lutern."""
     done = run_python("import lutern, sys; print('numpy' in sys.modules, lutern.LuternError.__name__)", cwd=tmp_path)
     assert done.stdout == "False LuternError\n", done.stderr
 
@@ -99,7 +99,7 @@ def test_a_machine_writes_what_the_integer_model_writes(model: lutern.Model, mac
 
 
 def test_several_texts(model: lutern.Model, machine: lutern.Machine) -> None:
-    """Each text equals that of its prompt alone, with its own seed."""
+    """Each text equals the text of its prompt alone, with the seed of this text."""
     prompts, texts = ["ab", "the cat", "c"], ["", "", ""]
     for which, piece in machine.generate_all(prompts, tokens=5, temperature=0.8, seed=2):
         texts[which] += piece
@@ -120,7 +120,8 @@ def test_logits(model: lutern.Model, machine: lutern.Machine) -> None:
 
 
 def test_a_talk(model: lutern.Model, machine: lutern.Machine) -> None:
-    """The turns are one text, and only new tokens are fed; a turn that was broken off is fed again."""
+    """The turns are one text, and only new tokens are fed. After a turn that was interrupted, its tokens are fed
+    again."""
     whole = machine.talk(tokens=4, temperature=0)
     answers = ["".join(whole.say(turn)) for turn in ("ab", "c")]
     both = "".join(model.generate(f"ab{answers[0]}c", tokens=4, temperature=0))
@@ -132,7 +133,7 @@ def test_a_talk(model: lutern.Model, machine: lutern.Machine) -> None:
     assert "".join(broken.say("c")) == wanted
 
 
-def test_a_talk_counts_what_it_fed(model: lutern.Model) -> None:
+def test_conversations_count_their_tokens(model: lutern.Model) -> None:
     talk = Talk(GoldenSession(model.weights), model.tokenizer, Style(3, Sampling(), (), ()), chat=False)
     assert talk.figures() is None
     for turn in ("ab", "c"):
@@ -142,7 +143,7 @@ def test_a_talk_counts_what_it_fed(model: lutern.Model) -> None:
 
 
 def test_stops(tmp_path: Path) -> None:
-    """The model writes the alphabet, so the end is known."""
+    """The model writes the alphabet, so the place of each stop text is known."""
     numbers = list(range(1, 27))
     chain = chain_checkpoint(CONFIG, dict(pairwise(numbers)), SEED)
     model = lutern.load(str(save_letters(tmp_path / "m", checkpoint=chain)))
@@ -157,7 +158,7 @@ def test_progress_and_loading(model: lutern.Model) -> None:
         assert all(0 <= done <= total for _, done, total in told)
         told.clear()
         machine.load(model, over_link=True, progress=lambda *given: told.append(given))
-        assert {what for what, _, _ in told} == {"comparing"}, "what is there already is not sent again"
+        assert {what for what, _, _ in told} == {"comparing"}, "words that the memory contains must not be sent again"
         pieces = machine.generate("ab", tokens=4)
         next(pieces)
     with pytest.raises(lutern.LuternError, match=r"^The simulated board was closed; simulate it again\.$"):
@@ -167,7 +168,7 @@ def test_progress_and_loading(model: lutern.Model) -> None:
 
 
 def test_at_a_port(model: lutern.Model, tmp_path: Path) -> None:
-    """The machine is known before a model is loaded; the text is the same."""
+    """The machine is known before a model is loaded, and its text equals the integer model's."""
     with (
         SimulatedBoard(simulated(lutern.preset("tiny"), LOWEST_DIVISOR)) as board,
         PtyBoard(board) as served,
@@ -202,7 +203,7 @@ def test_verilog() -> None:
     assert ports and {"clk", "rst", "rx__payload", "tx__payload"} <= set(ports[1].split(", "))
 
 
-# ---------------------------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------------------------- refused calls
 
 
 @pytest.mark.parametrize(
@@ -244,13 +245,15 @@ def test_verilog() -> None:
         ("machine.load(lutern.load('demo'))", "demo does not fit tiny: the model needs .* bytes of block RAM"),
     ],
 )
-def test_what_a_user_can_mend(call: str, sentence: str, model: lutern.Model, request: pytest.FixtureRequest) -> None:
-    """The error is raised at the call, before anything is iterated, compiled or opened."""
+def test_errors_that_a_user_can_correct(
+    call: str, sentence: str, model: lutern.Model, request: pytest.FixtureRequest
+) -> None:
+    """The error is raised by the call, before any text is generated, compiled or opened."""
     machine = request.getfixturevalue("machine") if call.startswith("machine.") else None
     with pytest.raises(lutern.LuternError, match=f"^{sentence}"):
         eval(call, {"lutern": lutern, "model": model, "machine": machine})
 
 
-def test_an_option_that_there_is_not(model: lutern.Model) -> None:
+def test_unknown_option(model: lutern.Model) -> None:
     with pytest.raises(TypeError, match="temprature"):
         model.generate("a", temprature=1)  # type: ignore[call-arg]

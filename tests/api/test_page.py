@@ -1,4 +1,4 @@
-"""The code of docs/python.md and README.md runs, with a small model and machine; docs/python.md has every name."""
+"""The code of docs/python.md and README.md runs with a small model and machine, and docs/python.md lists every name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 PAGE, README = ((ROOT / name).read_text() for name in ("docs/python.md", "README.md"))
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", f"{PAGE}\n{README}", re.MULTILINE | re.DOTALL)
 FOUR = lutern.preset("tiny").with_(name="tiny-four", streams=4, max_state=512, counters=True)
-"""The machine of tests/cli/test_report.py, so that no other is compiled."""
+"""The machine of tests/cli/test_report.py, so that no other machine must be compiled."""
 PROSE = re.sub(r"^```.*?^```$", "", PAGE, flags=re.MULTILINE | re.DOTALL)
 
 
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_code_runs(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The code runs from top to bottom, as one program; of a build, only the call is checked."""
+    """The code runs from top to bottom, as one program. The call of `lutern.build` is checked, but nothing is built."""
     called = []
     signature = inspect.signature(lutern.build)
 
@@ -52,7 +52,8 @@ def test_the_code_runs(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 def test_every_name_is_on_the_page() -> None:
-    """These are the names of the package, and of each class of which it gives objects."""
+    """The page quotes all names of the package, and all public names of the classes whose objects the package
+    returns."""
     quoted = set(re.findall(r"\w[\w.]*", " ".join(re.findall(r"`([^`]+)`", PROSE))))
     assert {f"lutern.{name}" for name in lutern.__all__} <= quoted
     for kind in (lutern.Model, lutern.Machine, lutern.Figures, lutern.Token, lutern.Talk, lutern.Build):
@@ -61,6 +62,6 @@ def test_every_name_is_on_the_page() -> None:
         assert not missing, f"{kind.__name__}: {missing}"
 
 
-def test_every_name_on_the_page_is_there() -> None:
+def test_every_name_on_the_page_exists() -> None:
     for name in set(re.findall(r"\blutern\.(\w+)", " ".join(re.findall(r"`[^`]+`", PROSE)))) - {"X"}:
         assert name in lutern.__all__, name

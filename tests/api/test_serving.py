@@ -1,4 +1,4 @@
-"""A server of the OpenAI API: texts are those of `generate`, for one client and for many."""
+"""A server of the OpenAI API returns the texts of `generate`, for one client and for many clients."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def server(model: lutern.Model) -> Iterator[Served]:
 
 
 def load_test(server: Served, wanted: Callable[[int], str]) -> None:
-    """All clients ask at once, and half of them read events: nothing is lost, and every text is the expected one."""
+    """All clients send a request at the same time, and half of them read events. Every client must get its whole
+    text."""
     start = threading.Barrier(CLIENTS)
 
     def client(which: int) -> str:
@@ -77,13 +78,13 @@ def test_a_completion(server: Served, model: lutern.Model) -> None:
         {"repetition_penalty": 1.4, "temperature": 0},
     ],
 )
-def test_options_mean_what_they_mean_to_generate(server: Served, model: lutern.Model, options: dict[str, Any]) -> None:
+def test_options_equal_those_of_generate(server: Served, model: lutern.Model, options: dict[str, Any]) -> None:
     text = server.complete(prompt="ab", max_tokens=9, **options)["choices"][0]["text"]
     assert text == generate(model, "ab", tokens=9, **options)
 
 
 def test_several_prompts_and_several_texts(server: Served, model: lutern.Model) -> None:
-    """Text i has seed + i; prompts may be token numbers."""
+    """Text i has the seed ``seed + i``. A prompt may consist of token numbers."""
     answer = server.complete(prompt=["ab", "the cat"], n=2, max_tokens=5, seed=2)
     wanted = [
         generate(model, prompt, tokens=5, seed=2 + i) for i, prompt in enumerate(["ab", "ab", "the cat", "the cat"])
@@ -109,7 +110,7 @@ def test_a_stream(server: Served, model: lutern.Model) -> None:
 
 
 def test_where_a_text_ends(tmp_path: Path) -> None:
-    """It ends before a stop text, no part of which is ever sent, or after the wanted number of tokens."""
+    """A text ends before a stop text, no part of which is ever sent, or after the requested number of tokens."""
     with served(Service(make_model(tmp_path / "m", alphabet=True))) as server:
         answer = server.complete(prompt="ab", max_tokens=20, temperature=0, stop="hi")
         assert answer["choices"][0]["text"] == "cdefg" and answer["choices"][0]["finish_reason"] == "stop"
@@ -119,8 +120,8 @@ def test_where_a_text_ends(tmp_path: Path) -> None:
 
 
 def test_a_chat(server: Served, model: lutern.Model) -> None:
-    """Messages go through the model's template; parts of text are joined, and an answer that a client sends back is
-    accepted."""
+    """Messages pass through the model's template, and text parts of a message are joined. A client may send an answer
+    back as a message."""
     messages: list[dict[str, Any]] = [
         {"role": "system", "content": "be brief"},
         {"role": "user", "content": [{"type": "text", "text": "who "}, {"type": "text", "text": "is it"}]},
@@ -169,14 +170,14 @@ def test_many_clients(model: lutern.Model) -> None:
 
 
 def text_of(model: lutern.Model, which: int) -> str:
-    """The text that client ``which`` of the load test must get."""
+    """Return the text that client ``which`` of the load test must receive."""
     options: dict[str, Any] = KINDS[which % 4]
     return generate(model, PROMPTS[which % len(PROMPTS)], tokens=TOKENS, seed=which, **options)
 
 
 @pytest.mark.slow
 def test_many_clients_on_a_board(model: lutern.Model) -> None:
-    """Clients share the passes of the board: a machine with four streams takes less than one pass a token."""
+    """Clients share the passes of the board: a machine with four streams needs less than one pass per token."""
     machine = lutern.preset("tiny").with_(name="tiny-four", streams=4, max_state=512, counters=True)
     with model.simulate(machine) as board, served(Service(model, board)) as server:
         runs, run = list[int](), board.session.run

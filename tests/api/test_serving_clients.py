@@ -1,4 +1,4 @@
-"""A server of the OpenAI API: clients that go away, do not read or do not send delay no other client."""
+"""A server of the OpenAI API: clients that disconnect, do not read or do not send delay no other client."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def server(model: lutern.Model) -> Iterator[Served]:
 
 
 def begin(server: Served, **fields: Any) -> socket.socket:
-    """A connection on which a request was sent and nothing was read."""
+    """Open a connection, send a request, read nothing, and return the connection."""
     body = json.dumps({"prompt": "a", **fields}).encode()
     opened = socket.socket()
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -40,7 +40,7 @@ def begin(server: Served, **fields: Any) -> socket.socket:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_goes_away(server: Served, stream: bool) -> None:
-    """Its text ends; 100,000 tokens would take minutes."""
+    """The server stops the text of a client that disconnects. All its 100,000 tokens would take minutes."""
     engine = server.service.engine
     with begin(server, max_tokens=100_000, stream=stream):
         until(lambda: engine._open == 1)
@@ -50,7 +50,7 @@ def test_a_client_that_goes_away(server: Served, stream: bool) -> None:
 
 
 def test_clients_that_never_read(model: lutern.Model) -> None:
-    """Others are answered, and in the end their connections are closed."""
+    """Other clients are answered. The connections of clients that never read are closed after ``patience_s``."""
     limits = Limits(tokens=100_000, patience_s=1.0)
     with served(Service(model, limits=limits)) as server:
         silent = [begin(server, max_tokens=100_000, stream=True, figures=True) for _ in range(3)]
@@ -78,7 +78,7 @@ def test_a_full_queue(model: lutern.Model) -> None:
         assert server.complete(prompt="a", max_tokens=1)
 
 
-def test_a_body_that_does_not_come(model: lutern.Model) -> None:
+def test_request_whose_body_never_arrives(model: lutern.Model) -> None:
     with served(Service(model, limits=Limits(patience_s=0.2))) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         connection.putrequest("POST", "/v1/completions")

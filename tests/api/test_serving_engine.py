@@ -1,4 +1,4 @@
-"""The thread that runs the machine: its queue, texts that are given up, failures, and its end."""
+"""The thread that runs the machine: its queue, cancelled texts, failures, and its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from served import TIMEOUT_S, until
 
 
 class Held(GoldenSession):
-    """The integer model, which computes only while ``gate`` is set; ``failure`` is raised instead of a run."""
+    """The integer model, which computes only while ``gate`` is set. An exception in ``failure`` is raised in place of a
+    run."""
 
     def __init__(self, weights: IntegerWeights) -> None:
         super().__init__(weights, 2, 2)
@@ -63,7 +64,7 @@ def machine(weights: IntegerWeights) -> Held:
 
 @pytest.fixture
 def engine(machine: Held) -> Iterator[Engine]:
-    """An engine for two texts in flight and two that wait."""
+    """Yield an engine for two texts in flight and two texts that wait."""
     engine = Engine(machine, 2)
     engine.start()
     yield engine
@@ -77,8 +78,8 @@ def refusal(engine: Engine, *asked: Asked) -> ApiError:
     return caught.value
 
 
-def test_more_than_the_queue_holds_is_refused(engine: Engine, machine: Held) -> None:
-    """A request is accepted or refused with all of its texts; there is room again when others have ended."""
+def test_requests_beyond_the_queue_are_refused(engine: Engine, machine: Held) -> None:
+    """A request is accepted or refused with all of its texts. There is room again when other texts have ended."""
     asked = [Asked() for _ in range(4)]
     engine.submit([one.ticket for one in asked[:3]])
     error = refusal(engine, Asked(), Asked())
@@ -95,8 +96,8 @@ def test_more_than_the_queue_holds_is_refused(engine: Engine, machine: Held) -> 
     until(lambda: all(one.is_done for one in again))
 
 
-def test_texts_that_nobody_waits_for(engine: Engine, machine: Held) -> None:
-    """A text in flight and a text that waits are both stopped, and another one takes the place."""
+def test_cancelled_texts(engine: Engine, machine: Held) -> None:
+    """Texts in flight and a text that waits are cancelled, and another text takes their place."""
     asked = [Asked(1000) for _ in range(4)]
     engine.submit([one.ticket for one in asked])
     until(lambda: machine.gate.is_set() or not engine._inbox)
@@ -110,11 +111,11 @@ def test_texts_that_nobody_waits_for(engine: Engine, machine: Held) -> None:
     until(lambda: last.is_done)
     assert not any(one.is_done for one in asked) and asked[3].heard == []
     count = machine.count
-    engine.cancel([last.ticket])  # has ended: nothing to give up
+    engine.cancel([last.ticket])  # this text has ended, so the call has no effect
     one = Asked(1)
     engine.submit([one.ticket])
     until(lambda: one.is_done)
-    assert machine.count == count + 1, "the machine rests without a request"
+    assert machine.count == count + 1, "the machine must not run without a request"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_texts_that_nobody_waits_for(engine: Engine, machine: Held) -> None:
 def test_a_machine_that_fails(
     engine: Engine, machine: Held, failure: Exception, status: int, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The present texts get the error, and the next text is answered."""
+    """The texts in the engine receive the error, and later texts are answered."""
     asked = [Asked() for _ in range(4)]
     machine.failure.append(failure)
     engine.submit([one.ticket for one in asked])
@@ -142,7 +143,7 @@ def test_a_machine_that_fails(
     assert {len(one.text) for one in again} == {5}
 
 
-def test_repairs_are_said_once(machine: Held, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_repair_is_logged_once(machine: Held, caplog: pytest.LogCaptureFixture) -> None:
     repairs = ["Block 3 of the weights was damaged in memory."]
     engine = Engine(machine, 2, repairs)
     engine.start()
@@ -158,7 +159,7 @@ def test_repairs_are_said_once(machine: Held, caplog: pytest.LogCaptureFixture) 
 
 
 def test_the_end(weights: IntegerWeights) -> None:
-    """Texts in flight are told; later ones are refused."""
+    """Texts in flight receive an error, and later texts are refused."""
     machine = Held(weights)
     engine = Engine(machine, 2)
     engine.start()

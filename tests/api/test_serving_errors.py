@@ -1,4 +1,4 @@
-"""A server of the OpenAI API: errors are those of the API, with one status each."""
+"""A server of the OpenAI API: each error has the form and the HTTP status that the API defines."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_wrong_messages(server: Served, messages: Any, message: str) -> None:
     assert status == 400 and answer["error"]["message"].startswith(message), answer
 
 
-def test_nulls_and_what_asks_for_nothing(server: Served) -> None:
+def test_nulls_and_options_without_effect(server: Served) -> None:
     fields = {
         "temperature": None,
         "logprobs": None,
@@ -156,8 +156,8 @@ def test_a_key(model: lutern.Model) -> None:
 
 
 def test_a_machine_that_fails(model: lutern.Model) -> None:
-    """A request without any answer so far gets a status; an answer that had begun gets an event. Later requests are
-    answered."""
+    """A request without any answer so far receives an HTTP status. A streamed answer that has begun receives an event.
+    Later requests are answered."""
     service = Service(model)
     machine = service.engine._batch._machine
     run = machine.run

@@ -1,4 +1,4 @@
-"""The page of `lutern serve`: nothing of it comes from elsewhere, and a browser shows the text and its figures."""
+"""The page of `lutern serve` loads nothing from other servers, and a browser shows the text and its figures."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ PROGRAM = find_browser()
 PROMPT = "once upon a time"
 
 
-def test_nothing_comes_from_elsewhere() -> None:
-    """The page has no address of another server, and no inline style or script, which its policy would refuse."""
+def test_page_loads_nothing_from_other_servers() -> None:
+    """The page has no address of another server, and no inline style or script, which its content policy would
+    refuse."""
     for path in PAGE.iterdir():
         text = path.read_text()
         addresses = re.findall(r"https?://[^\s\"']+", text)
@@ -68,7 +69,7 @@ def test_a_text(server: Served, page: Browser, tmp_path: Path, width: int) -> No
     wanted = "".join(lutern.load("demo-small").generate(PROMPT, tokens=60, seed=5))
     assert text_of(page, "text") == PROMPT + wanted
     assert text_of(page, "count") == "60" and float(text_of(page, "speed")) > 0
-    assert text_of(page, "cycles") == "none", "the integer model has no cycles"
+    assert text_of(page, "cycles") == "none", "the integer model must show no cycles"
     assert page.value("document.documentElement.scrollWidth") <= width
     assert page.value("document.querySelector('img').naturalWidth") > 0
     assert page.value("document.getElementById('error').hidden") is True
@@ -77,12 +78,12 @@ def test_a_text(server: Served, page: Browser, tmp_path: Path, width: int) -> No
 
 
 @pytest.mark.slow
-def test_what_is_refused_is_shown(server: Served, page: Browser) -> None:
+def test_errors_are_shown(server: Served, page: Browser) -> None:
     page.open(server.address)
     page.value("document.getElementById('prompt').value = '<b>$</b>'")
     write(page)
     assert text_of(page, "error").startswith("the tokenizer has no token for '<' at position 0")
-    assert page.value("document.querySelectorAll('#text b').length") == 0, "a text is a text"
+    assert page.value("document.querySelectorAll('#text b').length") == 0, "the page must not read a text as HTML"
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """A chip without a machine, which is built in seconds. It sends back the bytes that come over the serial line.
 
-Run as a program, this file is `lutern` with that chip in place of every machine.
+If this file is run as a program, it is `lutern` with this chip in place of every machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lutern.hw.pipeline import join_streams
 
 
 class Echo(wiring.Component):
-    """Members: ``rx``, ``tx`` as ``Top`` has them."""
+    """A block that sends bytes back. Members: ``rx`` and ``tx``, as in ``Top``."""
 
     def __init__(self, *_: Any) -> None:
         super().__init__({"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8))})

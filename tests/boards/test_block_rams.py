@@ -1,4 +1,5 @@
-"""Block RAMs of a large machine's trits: those that share an address register are adjacent, on sites of the part."""
+"""Block RAMs of a large machine's trits: block RAMs with the same address register are adjacent, on sites of the
+part."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ PART = FPGAS["LFE5U-85F"]
 
 
 def netlist(banks: int, parts: int, most: int) -> dict:
-    """Return a netlist with block RAMs as yosys names them, in no order, with logic of a part and another memory."""
+    """Return a netlist with block RAMs as yosys names them, in random order, with logic of a part and another
+    memory."""
     cells = {
         f"top.memory.parts.part_{bank}_{part}.{item}.0": {"type": "DP16KD", "attributes": {"src": "x"}}
         for item in reversed(range(most))
@@ -32,7 +34,7 @@ def places(sites: dict[str, str]) -> dict[str, tuple[int, int, int]]:
 
 
 def test_sites_of_the_part() -> None:
-    """The part has as many block RAMs as its rows and columns of sites give."""
+    """The number of block RAMs of the part follows from its rows and columns of sites."""
     sites = [
         (left + 2 * number, row)
         for left in PART.block_ram_columns
@@ -43,7 +45,7 @@ def test_sites_of_the_part() -> None:
     assert all(right - left in (9, 11) for left, right in pairwise(PART.block_ram_columns))
 
 
-def test_one_address_side_by_side() -> None:
+def test_block_rams_of_a_group_are_adjacent() -> None:
     """For two banks of six parts of 16 block RAMs, no site is used twice, and each group is on adjacent columns."""
     groups = trit_groups(netlist(2, 6, 16)["modules"]["top"]["cells"])
     assert len(groups) == 12
@@ -69,8 +71,8 @@ def test_smaller_group_is_left_to_the_placer() -> None:
     assert side_by_side(PART, cut) == {name: site for name, site in sites.items() if name not in left_out}
 
 
-def test_netlist_says_where() -> None:
-    """Only block RAMs of trits get a place. They keep their other attributes."""
+def test_places_are_in_the_netlist() -> None:
+    """Only block RAMs of trits get a place, and they keep their other attributes."""
     design = netlist(1, 3, 5)
     place_block_rams(design, PART)
     cells = design["modules"]["top"]["cells"]
@@ -80,7 +82,7 @@ def test_netlist_says_where() -> None:
 
 
 def test_nothing_is_placed_where_it_does_not_fit() -> None:
-    """Nothing is placed if the sites of the part are not listed, or if there are too many block RAMs."""
+    """No block RAM is placed if the sites of the part are not listed, or if there are too many block RAMs."""
     groups = trit_groups(netlist(2, 6, 16)["modules"]["top"]["cells"])
     assert side_by_side(FPGAS["LFE5U-25F"], groups) == {}
     assert side_by_side(PART, trit_groups(netlist(2, 7, 16)["modules"]["top"]["cells"])) == {}

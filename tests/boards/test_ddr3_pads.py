@@ -24,7 +24,7 @@ DDR3_BOARDS = [name for name, board in BOARDS.items() if board.ddr3]
 
 
 class Echo(wiring.Component):
-    """A small block in place of ``Top``: it sends the bytes of the link back, changed by the words of DFI."""
+    """A small block in place of ``Top``. It sends the bytes of the link back, changed by the words of DFI."""
 
     def __init__(self, config: HwConfig, timings: Ddr3Timings) -> None:
         dfi = Dfi(timings.bank_bits, timings.pin_address_bits, timings.word_bits)
@@ -55,7 +55,7 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def machine(board: Board) -> HwConfig:
-    """Return the board's first preset with DDR3."""
+    """Return the machine of the board's first preset with DDR3."""
     return board.config(next(preset for preset in board.presets if preset.startswith("ddr3")))
 
 
@@ -106,7 +106,8 @@ CELLS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DDR3_BOARDS)
 def test_the_pins_are_placed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Place and route accepts the pins: bytes are in the groups of their strobes, and edge clocks at legal places."""
+    """Place and route accepts the pins: each byte is in the group of its strobe, and edge clocks are at legal
+    places."""
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
     board = BOARDS[name]
     plan = make_plan(board, machine(board))

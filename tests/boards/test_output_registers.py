@@ -1,4 +1,4 @@
-"""Registers at the outputs of block RAMs: some are moved into the block RAMs, and the others stay."""
+"""Registers at the outputs of block RAMs: registers that can move into the block RAM do so, and the others stay."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Change = Callable[[dict[str, Any]], None]
 
 
 def register(data: int, q: int) -> dict[str, Any]:
-    """Return a flip-flop as yosys writes it, in which texts of digits end with a blank."""
+    """Return a flip-flop as yosys writes it. In its parameters, texts of digits end with a blank."""
     return {
         "type": "TRELLIS_FF",
         "parameters": {"CEMUX": "1 ", "CLKMUX": "CLK", "LSRMUX": "LSR", "REGSET": "RESET"},
@@ -84,7 +84,7 @@ def _of_ram(section: str, name: str, value: object) -> Change:
     ],
     ids=["enable", "set", "reset", "clock", "other use", "none", "two", "cleared", "falling", "wide"],
 )
-def test_all_stay_where_one_does_more(change: Change) -> None:
+def test_all_registers_stay_if_one_cannot_move(change: Change) -> None:
     design = netlist()
     change(design["modules"]["top"]["cells"])
     count = len(design["modules"]["top"]["cells"])
@@ -92,7 +92,7 @@ def test_all_stay_where_one_does_more(change: Change) -> None:
     assert len(design["modules"]["top"]["cells"]) == count
 
 
-def test_a_bit_that_leaves_the_chip_stays() -> None:
+def test_output_bits_of_the_chip_are_kept() -> None:
     design = netlist()
     design["modules"]["top"]["ports"]["bit"] = {"direction": "output", "bits": [23]}
     assert fold_output_registers(design) == 0

@@ -1,4 +1,4 @@
-"""Tools in parallel: their largest number, the order of results, a single failure, and a stop of all."""
+"""Tools in parallel: the most tools at a time, the order of the results, a single failure, and the end of all tools."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_outcomes_are_in_order(most: int) -> None:
     assert told == ([0, 1, 2] if most == 1 else [0, 1, 2, 3])
 
 
-def test_as_many_as_may_be() -> None:
+def test_most_tools_at_the_same_time() -> None:
     """A barrier of three opens only if three jobs run at the same time. A fourth job never runs with them."""
     meeting, running, most, lock = threading.Barrier(3), 0, 0, threading.Lock()
 
@@ -73,7 +73,7 @@ def test_a_fault_ends_all() -> None:
         run_together([sleeper, faulty, sleeper], lambda done: None, 2)
 
 
-def test_none_starts_after_a_stop() -> None:
+def test_no_tool_starts_after_a_stop() -> None:
     tools = Tools()
     tools.stop()
     with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""Dividers of the PLL: exact if possible, always within the data sheet's ranges, otherwise refused with a message."""
+"""Dividers of the PLL: exact if possible and always within the data sheet's ranges, or refused with a message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MHZ = 1_000_000
 
 
 def vcos(input_hz: int) -> list[Fraction]:
-    """Return every frequency that a VCO may have."""
+    """Return every VCO frequency that the dividers can set."""
     found = {
         Fraction(input_hz * multiple, reference)
         for reference in range(1, 11)
@@ -30,7 +30,7 @@ def vcos(input_hz: int) -> list[Fraction]:
 @pytest.mark.parametrize("input_hz", sorted({board.clock_hz for board in BOARDS.values()}))
 @pytest.mark.parametrize("wanted", [(75,), (80,), (100,), (62.5,), (75, 100, 100), (80, 100, 100), (50, 133)])
 def test_boards(input_hz: int, wanted: tuple[float, ...]) -> None:
-    """For the boards' oscillators and the usual clocks, the dividers are as good as those of a plain search."""
+    """For the boards' oscillators and common clocks, the dividers are as exact as those of an exhaustive search."""
     hz = [round(mhz * MHZ) for mhz in wanted]
     best = min(max(abs(vco / round(vco / one) / one - 1) for one in hz) for vco in vcos(input_hz))
     if best > TOLERANCE:
@@ -44,7 +44,7 @@ def test_boards(input_hz: int, wanted: tuple[float, ...]) -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_exact(preset: str) -> None:
-    """A board runs at exactly the clock from which the preset's tokens a second are computed."""
+    """On every board the PLL can generate exactly the clock for which the preset's tokens/s are computed."""
     for board in BOARDS.values():
         clock_hz = PRESETS[preset].clock_hz
         assert plan_pll(board.clock_hz, clock_hz).output_hz(0) == clock_hz, board.name
@@ -66,7 +66,7 @@ def test_out_of_range(fields: tuple[int, int, int, int, tuple[int, ...]], text: 
         PllPlan(*fields)
 
 
-def test_what_cannot_be_made() -> None:
+def test_frequencies_that_the_pll_cannot_generate() -> None:
     with pytest.raises(LuternError, match=r"^PLL: no dividers make 500 MHz of 25 MHz to 0\.5%; choose other"):
         plan_pll(25 * MHZ, 500 * MHZ)
     with pytest.raises(LuternError, match=r"^PLL: the input is at 5 MHz, but ECP5 takes 8 to 400\.$"):
@@ -74,7 +74,8 @@ def test_what_cannot_be_made() -> None:
 
 
 def test_phase() -> None:
-    """A phase has steps of 1/8 VCO period: with a VCO of 600 MHz, a period of 100 MHz has 48 steps of 208 ps."""
+    """A phase of a clock has steps of 1/8 VCO period. With a VCO at 600 MHz, a period of a clock at 100 MHz has 48
+    steps of 208 ps."""
     plan = PllPlan(25 * MHZ, 1, 1, 24, (8, 6))
     assert plan.phase(1, 0) == (5, 0)
     assert plan.phase(1, 90) == (6, 4)
@@ -85,7 +86,7 @@ def test_phase() -> None:
 
 
 class Alone(Elaboratable):
-    """A PLL without a board."""
+    """A top level that contains only a PLL."""
 
     def __init__(self, pll: Pll) -> None:
         self.pll = pll
@@ -117,8 +118,9 @@ def test_cell(moving: int | None) -> None:
 
 
 @pytest.mark.parametrize("input_mhz", [25, 30, 48, 100])
-def test_an_output_that_may_be_rough(input_mhz: int) -> None:
-    """The rough output takes a frequency of the VCO that the other outputs need, and does not change them."""
+def test_an_output_with_low_accuracy(input_mhz: int) -> None:
+    """The output with low accuracy divides the VCO frequency that the other outputs need, and does not change the
+    others."""
     plan = plan_pll(input_mhz * MHZ, 200 * MHZ, 60 * MHZ, rough_hz=25 * MHZ)
     exact = plan_pll(input_mhz * MHZ, 200 * MHZ, 60 * MHZ)
     assert plan.dividers[:2] == exact.dividers and plan.vco_hz == exact.vco_hz

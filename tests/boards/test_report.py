@@ -70,7 +70,7 @@ def test_clocks_and_use() -> None:
 
 
 def test_path_in_our_lines() -> None:
-    """The path is that of the worst clock. A signal of a library counts as the line that made its module."""
+    """The path is that of the worst clock. A signal inside a library has the source line that made its module."""
     path = parse_route(json.dumps(REPORT), 1, CLOCKS, PART, source_lines(RTLIL)).path
     found = [(step.kind, step.source) for step in path]
     assert found == [("clk-to-q", "hw/link/slip.py:49"), ("routing", "hw/link/slip.py:44")]
@@ -92,13 +92,14 @@ def test_source(name: str, signal: str, source: str) -> None:
 
 
 def test_clock_that_is_not_reported() -> None:
-    """A clock that the report does not name is an error."""
+    """A clock that is missing in the report causes an error."""
     with pytest.raises(LuternError, match="clocks of LFE5U-25F are not in the report"):
         parse_route(json.dumps(REPORT), 1, {"clk": SYNC, "other_clk": MEMORY}, PART)
 
 
 def test_clock_without_path() -> None:
-    """A clock that drives only cells of pins may be missing, and then limits nothing. If it is there, it counts."""
+    """A clock that drives only cells of pins may be missing, and then limits nothing. If the report has it, it
+    counts."""
     clocks = {**CLOCKS, "edge_clk": Clock("edge", 200e6)}
     route = parse_route(json.dumps(REPORT), 1, clocks, PART)
     assert route.clock("edge") == Clock("edge", 200e6, has_path=False) and route.worst.domain == "memory"
@@ -117,7 +118,7 @@ def test_clock_without_path() -> None:
         json.dumps({**REPORT, "utilization": {}}),
     ],
 )
-def test_report_that_is_none(text: str) -> None:
+def test_invalid_reports(text: str) -> None:
     with pytest.raises(LuternError, match=r"^Utilisation or clocks of LFE5U-25F are not in the report"):
         parse_route(text, 1, CLOCKS, PART)
 

@@ -1,4 +1,4 @@
-"""Commands at a machine with AXI4: its simulated board in place of /dev/uio0, a file in place of /dev/mem."""
+"""Commands at a machine with AXI4. Its simulated board replaces /dev/uio0, and a file replaces /dev/mem."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def whole() -> Iterator[AxiBoard]:
 
 @pytest.fixture
 def machine(whole: AxiBoard, monkeypatch: pytest.MonkeyPatch) -> Registers:
-    """An empty machine at /dev/uio9."""
+    """Return an empty machine at /dev/uio9."""
     whole.poke(0, np.zeros((1 << 14, CONFIG.word_bytes), np.uint8))
     whole.reset()
     registers = Registers(whole)
@@ -93,7 +93,7 @@ def command(*arguments: str | Path) -> Result:
 
 
 def test_text_by_the_front_and_the_back_door(machine: Registers, folder: Path, tmp_path: Path) -> None:
-    """The text is the integer model's, and both ways give the machine the same words."""
+    """The text is the integer model's, and both ways to load store the same words in the machine."""
     weights = integer_weights(load_checkpoint(folder))
     tokens = [token for token, _ in generate(GoldenSession(weights), [1, 2], TOKENS, Sampling(0.9, seed=4))]
     expected = "ab" + "".join(LETTERS[token] for token in tokens) + "\n"
@@ -117,7 +117,7 @@ def test_text_by_the_front_and_the_back_door(machine: Registers, folder: Path, t
 
 
 def test_selftest_and_cycles(machine: Registers, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No word beyond the stated end of a memory is used."""
+    """The selftest uses no word beyond the given end of a memory."""
     passed = [
         f"pass  link    protocol version {PROTOCOL_VERSION}, machine axi-x128, 300 MHz, AXI4-Lite",
         "pass  memory  300 words of 16 bytes, and their complements, written and read back",
@@ -182,7 +182,7 @@ def test_selftest_and_cycles(machine: Registers, folder: Path, monkeypatch: pyte
         ),
     ],
 )
-def test_what_is_refused(name: str, options: str, sentence: str, machine: Registers) -> None:
+def test_refused(name: str, options: str, sentence: str, machine: Registers) -> None:
     with pytest.raises(LuternError, match=f"^{re.escape(sentence)}"):
         command(name, *options.split())
 

@@ -1,4 +1,4 @@
-"""`lutern bench` as it is typed."""
+"""`lutern bench` as a user types it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def no_build(tmp_path: Path) -> str:
-    """A cache with the simulated boards of the real one, and without its bitstreams."""
+    """Return a cache that contains the simulated boards of the real cache, but no bitstreams."""
     real = Path(os.environ.get("LUTERN_CACHE") or Path.home() / ".cache" / "lutern") / "boards"
     real.mkdir(parents=True, exist_ok=True)
     (tmp_path / "boards").symlink_to(real)
@@ -39,7 +39,7 @@ def no_build(tmp_path: Path) -> str:
 
 
 def test_formats(model: Path, no_build: str) -> None:
-    """Every format has the same figures, and so has a second run."""
+    """Every format has the same figures, although each format is printed by its own run."""
     arguments = ("--preset", "tiny", "--model", str(model), "--prompts", "2", "--format")
     found = [run(*arguments, form, LUTERN_CACHE=no_build) for form in ("json", "csv", "md")]
     assert all(done.returncode == 0 for done in found), [done.stderr for done in found]

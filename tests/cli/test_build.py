@@ -1,4 +1,4 @@
-"""`lutern build` as a user runs it, before anything is built; builds are in tests/boards/test_build.py."""
+"""`lutern build` as a user runs it, before anything is built. tests/boards/test_build.py tests builds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lutern convert --calibrate` and what `lutern inspect` prints of it."""
+"""`lutern convert --calibrate`, and what `lutern inspect` prints about the calibration."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_calibrated_on_a_text(folder: Path, tmp_path: Path, packed: bool) -> Non
         assert float(holds) > float(largest) or name == GATE
 
 
-def test_what_cannot_calibrate(folder: Path, tmp_path: Path) -> None:
+def test_texts_that_cannot_calibrate(folder: Path, tmp_path: Path) -> None:
     for content, reason in (("", "holds no text"), ("abd", "has no token for 'd'")):
         (tmp_path / "text").write_text(content)
         done = run("convert", str(folder), "-o", str(tmp_path / "image"), "--calibrate", str(tmp_path / "text"))
@@ -85,5 +85,5 @@ def test_files_of_a_checkpoint_are_not_replaced(folder: Path) -> None:
         done = run("convert", str(folder), "-o", str(folder / name))
         assert done.returncode == 1 and "is a file of a checkpoint and is not replaced" in done.stderr, name
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    for _ in range(2):  # an image with such a name is one's own
+    for _ in range(2):  # an image with such a name may be replaced, because it is no file of a checkpoint
         assert run("convert", str(folder), "-o", str(folder / "image.safetensors")).returncode == 0

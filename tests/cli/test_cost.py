@@ -33,7 +33,7 @@ def test_check() -> None:
     names, values = (line.split("\t") for line in done.stdout.splitlines())
     row = dict(zip(names, values, strict=True))
     assert (row["preset"], row["model"], row["DP16KD"]) == ("resident-25f", "demo-small", "0")
-    assert int(row["LUT4"]) > preset("resident-25f").beat_bits  # a bit of a word costs a LUT or more
+    assert int(row["LUT4"]) > preset("resident-25f").beat_bits  # each bit of a word costs at least one LUT
 
 
 @pytest.mark.slow
@@ -42,7 +42,7 @@ def test_a_block() -> None:
     assert done.returncode == 0, done.stderr
     names, values = (line.split("\t") for line in done.stdout.splitlines())
     row = dict(zip(names, values, strict=True))
-    assert (row["block"], row["DP16KD"], row["DPR16X4"]) == ("code_memory", "0", "64")  # 256 bits of 16 words
+    assert (row["block"], row["DP16KD"], row["DPR16X4"]) == ("code_memory", "0", "64")  # 16 words of 256 bits
 
 
 @pytest.mark.slow

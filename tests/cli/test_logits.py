@@ -1,4 +1,4 @@
-"""`lutern logits`: arrays for comparison with any other implementation, and every bad tokens file in one sentence."""
+"""`lutern logits` writes arrays for comparison with another implementation, and refuses each bad file of tokens."""
 
 from __future__ import annotations
 
@@ -150,7 +150,8 @@ def test_a_failure_leaves_the_old_file(tokens: Path, tmp_path: Path) -> None:
 
 
 def test_a_full_disk(tokens: Path, tmp_path: Path) -> None:
-    """On a full disk, a process that writes into a mapped file gets SIGBUS; the command prints one sentence instead."""
+    """If the disk is full, a process that writes into a mapped file gets SIGBUS. The command must print an error
+    instead."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))
     try:

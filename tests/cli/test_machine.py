@@ -1,4 +1,4 @@
-"""--preset, --set and --machine: every command that takes one of them takes all, with one meaning."""
+"""Every command that has one of the options --preset, --set and --machine has all three, with the same meaning."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from lutern.hw.presets import PRESETS
 from lutern.model_ref.errors import LuternError
 
 NO_MACHINE = {"new"}
-"""Commands whose --preset once had another meaning."""
+"""Commands that once had an option --preset with another meaning."""
 
 
 OF_BOARD = ["--board", "ulx3s-85f"]
 WITH_MACHINE = [path for path in COMMANDS if "--preset" in options_of(path) and path[0] not in NO_MACHINE]
 
 
-def test_what_takes_a_machine() -> None:
+def test_commands_with_a_machine_are_found() -> None:
     assert len(WITH_MACHINE) >= 12
 
 
 @pytest.mark.parametrize("path", WITH_MACHINE, ids=" ".join)
 def test_all_three_options(path: tuple[str, ...]) -> None:
-    """A wrong field is refused by each command in one sentence, before any work."""
+    """Each command refuses a wrong field with an error message, before any work."""
     assert {"--preset", "--set", "--machine"} <= options_of(path)
     required = {"build": OF_BOARD, "go": OF_BOARD, "inject": ["weights"], "report": ["-o", "page.html"]}
     done = CliRunner().invoke(app, [*path, *required.get(path[0], []), "--set", "lines=3"])
@@ -49,7 +49,7 @@ def run(*arguments: object) -> str:
 
 
 def test_estimate_with_more_rows() -> None:
-    """Case C4: depths follow, so that more lanes for the same weights need no more block RAMs."""
+    """The depths of memories follow the number of lanes, so more lanes for the same weights need no more block RAMs."""
     text = run("estimate", "--set", "rows=32")
     config = choose_machine("sim-64", ["rows=32"]).config
     assert f"demo on {config.name}: " in text and f"machine: {config.name} (sim-64 with rows=32)" in text
@@ -74,8 +74,8 @@ def test_verilog_of_a_derived_machine() -> None:
 
 
 def test_chips_of_machines_that_were_built_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A board is recognised by the manifests of kept builds, whatever their machine is; damaged manifests are
-    ignored."""
+    """A chip is recognized if its machine is in the manifest of a kept build, even if the machine is no preset. Damaged
+    manifests are ignored."""
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
     (tmp_path / "builds").mkdir()
     built = choose_machine("resident-25f", ["rows=4"]).config.with_(debug_tap=False, cells="ecp5")

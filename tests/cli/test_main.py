@@ -1,5 +1,5 @@
-"""An error that a user can mend ends with one sentence and status 1, Ctrl-C with silence and 130, a defect with a
-traceback."""
+"""A command ends with one sentence and status 1 after an error that a user can correct, without output and with status
+130 after Ctrl-C, and with a traceback after a defect."""
 
 import errno
 import os
@@ -32,14 +32,14 @@ def run_failing_command(statement: str, folder: Path) -> Finished:
     return run_python(PROGRAM.format(statement), cwd=folder)
 
 
-def test_error_that_a_user_can_mend(tmp_path: Path) -> None:
+def test_error_that_a_user_can_correct(tmp_path: Path) -> None:
     done = run_failing_command("raise LuternError('d is 7; a multiple of 4 is wanted.')", tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "lutern: d is 7; a multiple of 4 is wanted.\n")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signal(number: signal.Signals, status: int, tmp_path: Path) -> None:
-    """The command cleans up, ends in silence, and says by its status which signal it was."""
+    """The command cleans up and ends without output. Its exit status tells which signal it was."""
     statement = f"""
     import os, time
     try:
@@ -70,7 +70,8 @@ main()
 @pytest.mark.parametrize("module", ["lutern.cli.commands", "typer"])
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_signal_while_it_starts(module: str, name: str, tmp_path: Path) -> None:
-    """Before the command is known, the signal ends the process as if it had no handler: in silence, at once."""
+    """Before the command is known, the signal ends the process without output and without delay, as without a
+    handler."""
     done = run_python(STARTING.format(module, name), cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (-getattr(signal, name), "", "")
 
@@ -78,13 +79,13 @@ def test_signal_while_it_starts(module: str, name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("module", ["lutern.cli.estimate", "numpy", "amaranth"])
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_signal_while_a_command_is_imported(module: str, name: str, status: int, tmp_path: Path) -> None:
-    """The signal ends the command in silence, as it does later."""
+    """The signal ends the command without output, as it does after the import."""
     done = run_python(STARTING.format(module, name), cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
 
 
 def test_ctrl_c_again_and_again(tmp_path: Path) -> None:
-    """Further Ctrl-C come while the first one removes files, and while the process ends."""
+    """More Ctrl-C arrive while the first one removes files, and while the process ends. The process still ends."""
     statement = """
     import atexit, os, signal, time
     def again() -> None:
@@ -101,7 +102,7 @@ def test_ctrl_c_again_and_again(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_that_is_ignored(tmp_path: Path) -> None:
-    """A shell starts a command in the background with Ctrl-C ignored; SIGTERM still ends it."""
+    """A shell without job control starts background commands with Ctrl-C ignored. SIGTERM still ends such a command."""
     program = PROGRAM.format(
         """
     import os, signal
@@ -125,7 +126,7 @@ def test_ctrl_c_that_is_ignored(tmp_path: Path) -> None:
         ("EROFS", "a/b cannot be used (Read-only file system); give another, or change its rights."),
     ],
 )
-def test_what_the_system_refuses(
+def test_errors_of_the_system(
     number: str, sentence: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*arguments: object, **options: object) -> None:

@@ -1,4 +1,4 @@
-"""`lutern new`, `convert` and `inspect` as a user runs them, and `generate` on what they make."""
+"""`lutern new`, `convert` and `inspect` as a user runs them, and `generate` with the files that they write."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEED = 2
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small sharded checkpoint and its image."""
+    """Return a folder that contains a small sharded checkpoint and its image."""
     folder = tmp_path_factory.mktemp("models")
     write_random_checkpoint(folder / "model", CONFIG, SEED, "random numbers", shard_bytes=20_000)
     done = run("convert", str(folder / "model"), "-o", str(folder / "image"))
@@ -102,9 +102,9 @@ def test_new(tmp_path: Path) -> None:
     assert other.stderr == "lutern: there is no size 7b; choose one of 370m, 1.3b, 2.7b.\n"
 
 
-def test_what_is_read_otherwise_is_said_once_and_carried_on(folder: Path, tmp_path: Path) -> None:
-    """A prefix and ternary weights are reported on standard error of every command, and in inspect, also for the
-    image."""
+def test_prefix_and_ternary_weights_are_reported(folder: Path, tmp_path: Path) -> None:
+    """Every command that reads the checkpoint or its image reports on standard error that a prefix was removed and that
+    weights were ternary already. `lutern inspect` also reports this in its output."""
     model = load_checkpoint(folder / "model")
     tensors = dict(model.tensors)
     for name in CONFIG.projections:
@@ -151,7 +151,7 @@ def test_what_is_read_otherwise_is_said_once_and_carried_on(folder: Path, tmp_pa
         ),
     ],
 )
-def test_what_is_no_model(folder: Path, name: str, sentence: str) -> None:
+def test_files_that_are_no_models(folder: Path, name: str, sentence: str) -> None:
     (folder / "x.gguf").write_bytes(b"GGUF\x03")
     (folder / "x.bin").write_bytes(b"PK\x03\x04")
     for command in (["inspect"], ["generate", "--on", "golden", "--model"]):

@@ -1,4 +1,4 @@
-"""Numbers on the command line: one outside of an option's range is refused in one sentence before any work."""
+"""Numbers on the command line: a number outside the option's range is refused with one sentence before any work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ABSURD = str(10**25)
 
 
 def refusal(*arguments: str) -> str:
-    """The sentence that a command is refused with."""
+    """Run a command that must be refused, and return the error message."""
     result = CliRunner().invoke(app, arguments)
     assert isinstance(result.exception, LuternError), (arguments, result.output, result.exception)
     assert not result.output
@@ -31,7 +31,7 @@ def refusal(*arguments: str) -> str:
 
 
 def number_options() -> list[tuple[str, str, list[str]]]:
-    """Command, option and required arguments of every option whose value is an int or a float."""
+    """Return command, option and required arguments of every option whose value is an int or a float."""
     found = []
     for path, command in COMMANDS.items():
         hints = get_type_hints(command.callback)
@@ -59,7 +59,7 @@ def test_options_are_found() -> None:
 @pytest.mark.parametrize("value", ["-1", ABSURD])
 @pytest.mark.parametrize(("command", "option", "required"), OPTIONS, ids=lambda item: item if item else "")
 def test_every_option_has_a_range(command: str, option: str, required: list[str], value: str) -> None:
-    if option.removeprefix("--") in SAMPLING:  # checked with the sampling, which Python users reach too
+    if option.removeprefix("--") in SAMPLING:  # Sampling checks these numbers, because Python users set them too
         what = option.removeprefix("--").replace("-", "[- ]")
         assert re.match(rf"(the )?{what} is -?1[+.0-9e]*[;,] .*give ", refusal(*command.split(), option, value))
         return
@@ -78,7 +78,7 @@ def test_every_option_has_a_range(command: str, option: str, required: list[str]
         (("power", "log", "hwmon"), "--rate"),
     ],
 )
-def test_no_number(command: tuple[str, ...], option: str, value: str) -> None:
+def test_values_that_are_no_finite_numbers(command: tuple[str, ...], option: str, value: str) -> None:
     assert refusal(*command, f"{option}={value}").startswith(f"{option} is {float(value)}; give a number from ")
 
 
@@ -110,7 +110,7 @@ def test_sentences(arguments: tuple[str, ...], sentence: str) -> None:
     as_int=st.booleans(),
 )
 def test_any_range(least: int, size: int, value: float, as_int: bool) -> None:
-    """A number in the range passes; any other is refused with the option's name and the range."""
+    """A number in the range passes. Any other number is refused with the option's name and the range."""
     if as_int and math.isfinite(value):
         value = int(value)
     if math.isfinite(value) and least <= value <= least + size:
@@ -138,11 +138,11 @@ def test_the_range_is_in_the_help() -> None:
 
 
 @pytest.mark.parametrize("given", [{"temperature": math.nan}, {"temperature": math.inf, "top_k": 3}, {"seed": -1}])
-def test_sampling_refuses_what_is_no_number(given: dict[str, Any]) -> None:
+def test_sampling_refuses_values_that_are_no_numbers(given: dict[str, Any]) -> None:
     with pytest.raises(LuternError, match=r"^the (temperature|seed) is "):
         Sampling(**given)
 
 
-def test_port_of_no_rate() -> None:
+def test_port_with_rate_zero() -> None:
     with pytest.raises(PortError, match=r"^The port /dev/ttyX cannot be used at 0 baud; give the gateware's rate\.$"):
         SerialPort("/dev/ttyX", 0)

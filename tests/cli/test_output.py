@@ -1,4 +1,4 @@
-"""Text that a user gave is printed unchanged and read as UTF-8; test_surroundings tests whole processes."""
+"""Text that a user gave is printed unchanged and read as UTF-8. test_surroundings.py tests whole processes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lutern.model_ref.errors import LuternError
 PIECES = st.sampled_from(
     ["[red]", "[/red]", "[bold", "]", "\\[", ":bus:", ":a:", "[link=x]", "1234", "'x'", "/a b/", "é"]
 )
-"""Texts that markup, emoji or the highlighter of numbers would change."""
+"""Texts that rich would change, because it reads markup and emoji codes, and highlights numbers."""
 TEXTS = st.lists(PIECES | st.text("abc[]:\\/", max_size=5), min_size=1).map("".join)
 
 
 @settings(derandomize=True, deadline=None)
 @given(TEXTS)
 def test_any_text_is_printed_as_it_is(text: str) -> None:
-    """It is printed alone, and as heading, title and cell of a table."""
+    """A text is printed unchanged on its own, and as heading, title and cell of a table."""
     file = io.StringIO()
     console = plain_console(file=file, width=10_000, force_terminal=True, color_system="truecolor")
     table = Table(title=text)
@@ -38,7 +38,7 @@ def test_any_text_is_printed_as_it_is(text: str) -> None:
 @settings(derandomize=True, deadline=None)
 @given(st.binary(max_size=12) | st.text(st.characters(codec="utf-8"), max_size=12).map(str.encode))
 def test_any_text_of_the_command_line(raw: bytes) -> None:
-    """UTF-8 passes; otherwise the first wrong byte is named."""
+    """UTF-8 is accepted. Otherwise the message names the first wrong byte."""
     try:
         expected = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -52,7 +52,8 @@ def test_any_text_of_the_command_line(raw: bytes) -> None:
 @settings(derandomize=True, deadline=None)
 @given(st.text(max_size=30))
 def test_any_sentence_is_safe_for_a_terminal(text: str) -> None:
-    """Characters that control a terminal, or reverse the order of others, are printed as escapes; all others stay."""
+    """Characters that control a terminal, or reverse the order of other characters, are printed as escapes. All other
+    characters stay."""
     shown = printable(text)
     assert all(character in "\n\t\xa0" or character.isprintable() for character in shown)
     assert printable("a\u202eb\x1b[2J\udc80é") == "a\\u202eb\\x1b[2J\udc80é"
@@ -63,8 +64,8 @@ def test_any_sentence_is_safe_for_a_terminal(text: str) -> None:
 @settings(derandomize=True, deadline=None)
 @given(st.text(st.characters(codec="utf-8"), max_size=20), st.sampled_from(["ascii", "latin-1", "cp1252", "utf-8"]))
 def test_any_encoding(text: str, encoding: str) -> None:
-    """Characters of the encoding are written, our own others are spelled in ASCII, and the rest is refused by its
-    number."""
+    """Characters of the encoding are written unchanged, and characters that Lutern itself prints are replaced by ASCII.
+    For any other character, the message states its number."""
     raw = io.BytesIO()
     output = Output(raw, encoding, ERRORS, newline="")
     lacking = [character for character in text if character.encode(encoding, "replace") == b"?" != character.encode()]

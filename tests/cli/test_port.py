@@ -41,8 +41,8 @@ from processes import Finished, finish, lutern, run, started
 
 CONFIG = preset("tiny")
 WITHOUT_WEIGHTS = preset("host").with_(memory_words=1024, max_width=64, max_state=128, max_vocab=64)
-"""The preset with changes that a board may make; tests/sim/test_host_line.py has the same, so that one build serves
-both."""
+"""The preset with changes that a board may make. tests/sim/test_host_line.py uses the same machine, so that it is
+compiled only once."""
 UNKNOWN = CONFIG.with_(name="line", memory_words=1 << 13)
 """The machine of tests/sim/test_serial_line.py."""
 TOKENS = 4
@@ -62,7 +62,7 @@ def expected(folder: Path) -> str:
 
 
 class Board:
-    """The simulated board with a line on which a bit is flipped in every ``faulty``th piece, in both directions."""
+    """The simulated board with a line that flips a bit in every ``faulty``th transfer, in both directions."""
 
     def __init__(self, board: SimulatedBoard) -> None:
         self.board, self.draw, self.faulty, self.pieces = board, random.Random(3), 0, 0
@@ -110,12 +110,12 @@ def generate_on(port: str, folder: Path, *more: str) -> Finished:
 
 
 def assert_refused(done: Finished, sentence: str) -> None:
-    """One sentence on stderr, nothing on stdout."""
+    """Check for one sentence on stderr, no text on stdout, and exit code 1."""
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"lutern: {sentence}\n")
 
 
 def test_text_from_the_port(board: Board, folder: Path, expected: str) -> None:
-    """The machine is found by its digest; a second program finds the model in place."""
+    """The digest identifies the machine. A second program finds the model loaded."""
     with PtyBoard(board) as served:
         done = generate_on(served.port, folder)
         assert (done.returncode, done.stdout) == (0, expected), done.stderr
@@ -126,8 +126,8 @@ def test_text_from_the_port(board: Board, folder: Path, expected: str) -> None:
         assert board.taken - before < 1000 < before
 
 
-def test_texts_and_turns_end_at_the_end_of_text(board: Board, tmp_path: Path) -> None:
-    """The known text is a, b, c, d, e, </s>, for several prompts at once and for turns."""
+def test_texts_and_turns_end_with_the_end_token(board: Board, tmp_path: Path) -> None:
+    """The known text is a, b, c, d, e, </s>, both for several prompts in one command and for turns."""
     tokens = [*LETTERS, "<s>", "</s>"]
     library = character_tokenizer(tokens)
     library.add_special_tokens(["<s>", "</s>"])
@@ -147,7 +147,7 @@ def test_texts_and_turns_end_at_the_end_of_text(board: Board, tmp_path: Path) ->
         assert done.stdout == "bcde\ncde\n", done.stderr
 
 
-def test_a_bad_line_is_healed(board: Board, folder: Path, expected: str) -> None:
+def test_text_over_a_bad_line(board: Board, folder: Path, expected: str) -> None:
     board.faulty = 7
     with PtyBoard(board) as served:
         done = generate_on(served.port, folder)
@@ -156,7 +156,7 @@ def test_a_bad_line_is_healed(board: Board, folder: Path, expected: str) -> None
 
 
 def test_the_cable_is_pulled(board: Board, tmp_path: Path) -> None:
-    """The cable is pulled in the middle of the load of a model that the memory does not hold yet."""
+    """The cable is unplugged in the middle of a load, because the memory does not contain this model yet."""
     folder = save_letters(tmp_path, seed=10)
     board.cut_after = 3000
     with PtyBoard(board) as served:
@@ -194,7 +194,7 @@ def test_selftest(board: Board) -> None:
 
 @pytest.mark.slow
 def test_weights_over_the_port(folder: Path, expected: str) -> None:
-    """A chip without weights gets them for every token, over a bad line too; its memory is not tested."""
+    """A chip without weights receives them for every token, also over a bad line. The selftest skips its memory."""
     with SimulatedBoard(SerialTop(WITHOUT_WEIGHTS, LOWEST_DIVISOR)) as chip:
         board = Board(chip)
         board.faulty = 40
@@ -214,14 +214,14 @@ def test_weights_over_the_port(folder: Path, expected: str) -> None:
     assert (done.returncode, [line[:12] for line in done.stdout.splitlines()]) == (0, ["pass  link  ", "pass  decode"])
 
 
-def test_the_second_program_is_told(board: Board, folder: Path) -> None:
+def test_port_in_use_by_another_program(board: Board, folder: Path) -> None:
     with PtyBoard(board) as served, SerialPort(served.port):
         done = generate_on(served.port, folder)
     assert_refused(done, f"The port {served.port} is in use by another program; end that one or give another port.")
 
 
-def test_nothing_answers(folder: Path) -> None:
-    """The port has no chip at its other end."""
+def test_port_without_a_chip(folder: Path) -> None:
+    """No chip is at the other end of the port."""
     far, near = os.openpty()
     try:
         port = os.ttyname(near)
@@ -237,8 +237,8 @@ def test_nothing_answers(folder: Path) -> None:
 
 
 class RatedChip:
-    """A chip that answers at one rate; at other rates both ends see noise. ``impossible``: a rate that the port
-    refuses."""
+    """A chip that answers at one baud rate. At other rates both ends receive noise. ``impossible``: a rate that the
+    port refuses."""
 
     def __init__(self, baud: int, impossible: int = 0) -> None:
         self.own, self.impossible, self.baud = baud, impossible, 0
@@ -270,7 +270,7 @@ def test_the_rate_is_found(own: int) -> None:
     assert list(dict.fromkeys(chip.asked)) == rates[1 : rates.index(own) + 1]
 
 
-def test_no_rate_is_the_right_one() -> None:
+def test_no_rate_is_found() -> None:
     chip = RatedChip(2_000_000)
     with pytest.raises(LinkError) as error:
         find_rate(chip, [3_000_000, 1_000_000])
@@ -282,8 +282,8 @@ def test_no_rate_is_the_right_one() -> None:
     assert chip.asked == [3_000_000, 1_000_000] * 3
 
 
-def test_another_version_is_no_silence() -> None:
-    """The message says which version answers, and no other rate is tried."""
+def test_another_version_ends_the_search_for_a_rate() -> None:
+    """The message states the version that answers, and the host tries no other rate."""
     chip = RatedChip(3_000_000)
     chip.decoder.feed = lambda data: []  # type: ignore[method-assign]
     version = (PROTOCOL_VERSION + 1).to_bytes(2, "little") + capability(CONFIG)[2:]
@@ -293,12 +293,13 @@ def test_another_version_is_no_silence() -> None:
     assert chip.asked == [3_000_000]
 
 
-def test_rates_that_are_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """First come the rates of the bitstreams that were built here, the newest first, then those of all boards."""
+def test_order_of_the_rates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The host first tries the rates of the bitstreams that were built here, beginning with the newest, and then the
+    rates of all boards."""
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
     of_boards = known_rates()
     assert built_rates() == [] and of_boards[0] == 3_000_000
-    assert {3_000_000, 1_000_000, 8_000_000} <= set(of_boards)  # 8: the FT2232H of ECPIX-5 85F, at 65 MHz
+    assert {3_000_000, 1_000_000, 8_000_000} <= set(of_boards)  # 8 Mbaud: the FT2232H of ECPIX-5 85F, at 65 MHz
     for age, content in enumerate(['{"baud": 9000000}', '{"baud": "x"}', "{", '{"baud": 1000000}', "[]", "{}"]):
         folder = tmp_path / "builds" / f"build-{age}"
         folder.mkdir(parents=True)
@@ -307,14 +308,14 @@ def test_rates_that_are_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         os.utime(folder / "manifest.json", (1000 - age, 1000 - age))
     assert built_rates() == [9_000_000, 1_000_000]
     (tmp_path / "builds" / "build-0" / "manifest.json").write_text('{"baud": 9000001}')
-    assert built_rates() == [1_000_000], "a file that changed since it was made counts for nothing"
+    assert built_rates() == [1_000_000], "a manifest that changed after the build must be ignored"
     seal(tmp_path / "builds" / "build-0")
     assert built_rates() == [9_000_001, 1_000_000]
     assert known_rates() == [9_000_001, 1_000_000, *(baud for baud in of_boards if baud != 1_000_000)]
 
 
 def test_a_chip_that_is_no_preset(folder: Path) -> None:
-    """The digest on the chip is of a machine that this program does not know."""
+    """The chip's digest is that of a machine that this program does not know."""
     with SimulatedBoard(SerialLoopback(UNKNOWN, 25)) as chip, PtyBoard(chip) as served:
         done = generate_on(served.port, folder)
     assert_refused(
@@ -326,7 +327,7 @@ def test_a_chip_that_is_no_preset(folder: Path) -> None:
 
 
 class StuckBit(Board):
-    """A board whose memory keeps 0 in bit 5 of word 77, whatever is written there."""
+    """A board whose memory has bit 5 of word 77 stuck at 0."""
 
     def __init__(self, board: SimulatedBoard) -> None:
         super().__init__(board)
@@ -344,7 +345,7 @@ class StuckBit(Board):
 
 
 def test_selftest_of_a_faulty_memory(simulated: SimulatedBoard) -> None:
-    """It names address and bit; the other tests continue."""
+    """The error message names address and bit, and the other tests of the selftest continue."""
     simulated.reset()
     with PtyBoard(StuckBit(simulated)) as served:
         done = lutern("selftest", "--on", served.port, "--words", "300")
@@ -359,7 +360,7 @@ def test_selftest_of_a_faulty_memory(simulated: SimulatedBoard) -> None:
 
 
 class StuckCell(Board):
-    """A board with a bit of its SDRAM stuck at 1: the bit is set again every few cycles."""
+    """A board whose SDRAM has one bit stuck at 1. The simulation sets the bit again every few cycles."""
 
     ADDRESS, BIT = 5000, 9
 
@@ -375,7 +376,7 @@ class StuckCell(Board):
 
 @pytest.mark.slow
 def test_selftest_of_a_faulty_sdram() -> None:
-    """The clock's phase is found with the first words, then the march names address and bit."""
+    """The first words are enough to find the phase of the clock. Then the march reports address and bit."""
     with SimulatedBoard(with_memory(preset("sdram-x32"), LOWEST_DIVISOR)) as chip, PtyBoard(StuckCell(chip)) as served:
         done = lutern("selftest", "--on", served.port, "--words", "6000")
     lines = done.stdout.splitlines()
@@ -396,7 +397,7 @@ def test_selftest_without_a_board() -> None:
 
 
 def test_the_board_command(folder: Path, expected: str) -> None:
-    """It serves until Ctrl-C."""
+    """`lutern board` serves a port until Ctrl-C."""
     with started(BOARD_COMMAND) as served:
         assert served.stdout is not None
         port = served.stdout.readline().strip()

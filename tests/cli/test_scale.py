@@ -1,5 +1,5 @@
-"""`lutern scale`: the options that it passes on, the runs that it keeps, and what it refuses. Nothing is trained, and
-PyTorch is not needed."""
+"""`lutern scale` passes options to its runs, keeps finished runs, and refuses wrong options. These tests train no
+network and do not need PyTorch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SMALL = ("--sizes", "32x1,64x1,96x1", "--steps", "8", "--batch", "2", "--length"
 
 
 class Process:
-    """A process that ended with a status."""
+    """A process that has ended with a status, or that still runs if the status is None."""
 
     def __init__(self, status: int | None) -> None:
         self.returncode, self.ended = status, False
@@ -37,7 +37,8 @@ class Process:
 
 
 class Runs:
-    """Takes the place of the processes: each writes its result at once, or does what ``does`` says."""
+    """Replaces the processes of the runs. Each process writes its result without training, or does what ``does``
+    selects."""
 
     def __init__(self) -> None:
         self.started: list[str] = []
@@ -82,21 +83,21 @@ def scale(*arguments: Any) -> str:
     result = CliRunner().invoke(app, ["scale", *map(str, arguments)])
     if result.exception is not None:
         raise result.exception
-    assert result.stderr == "", "progress is quiet in a pipe"
+    assert result.stderr == "", "progress must print nothing into a pipe"
     return result.stdout
 
 
 def test_table_pictures_and_resuming(text: Path, tmp_path: Path, runs: Runs) -> None:
     out = tmp_path / "out"
     said = scale(text, "--out", out, *SMALL)
-    assert len(runs.started) == 6 and runs.started[0].endswith("-96x1"), "the largest is begun first"
+    assert len(runs.started) == 6 and runs.started[0].endswith("-96x1"), "the largest run must start first"
     lines = said.splitlines()
     assert [len(line.split("\t")) for line in lines[:7]] == [7] * 7
     assert "MatMul-free: loss in proportion to weights^-0.100 (95 %: 0.100 to 0.100)." in lines
     assert all((out / f"scaling.{kind}").stat().st_size > 500 for kind in ("svg", "png", "csv"))
     (out / "transformer-64x1" / "run.json").unlink()
     assert scale(text, "--out", out, *SMALL) == said
-    assert runs.started[6:] == ["transformer-64x1"], "finished runs are kept"
+    assert runs.started[6:] == ["transformer-64x1"], "finished runs must be kept"
 
 
 def test_time_that_is_over(text: Path, tmp_path: Path, runs: Runs) -> None:
@@ -110,10 +111,10 @@ def test_a_run_that_fails(text: Path, tmp_path: Path, runs: Runs) -> None:
     runs.does["matmul-free-96x1"] = "fail"
     with pytest.raises(LuternError, match="matmul-free-96x1 failed: the GPU's memory is too small; the same command"):
         scale(text, "--out", tmp_path / "out", *SMALL)
-    assert len(runs.started) == 6, "the others go on"
+    assert len(runs.started) == 6, "the other runs must continue"
 
 
-def test_what_is_refused(text: Path, tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused(text: Path, tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     for arguments, message in (
         (("--sizes", "64"), "--sizes is '64', but hidden sizes and layers are wanted, such as 64x4,96x5,160x5"),

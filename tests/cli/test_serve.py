@@ -1,4 +1,4 @@
-"""`lutern serve`: it answers until it is ended, and what cannot be served is refused in a sentence."""
+"""`lutern serve` answers until it is ended, and refuses wrong options with an error message."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_it_answers_until_it_is_ended(folder: Path, number: signal.Signals, status: int) -> None:
-    """The server is ended while a text is in flight, and prints nothing."""
+def test_server_answers_until_a_signal(folder: Path, number: signal.Signals, status: int) -> None:
+    """The signal ends the server while it sends a text. The server prints nothing more."""
     command = [sys.executable, "-m", "lutern.cli.main", "serve", "--model", folder, "--on", "golden", "--port", "0"]
     with started([*command, "--most-tokens", "1000000", "--name", "abc"]) as child:
         assert child.stdout is not None
@@ -45,15 +45,15 @@ def test_it_answers_until_it_is_ended(folder: Path, number: signal.Signals, stat
 
 
 def refused(*arguments: str) -> str:
-    """The sentence of a refusal. The command runs in this process, because the start of another one takes longer than
-    the rest."""
+    """Return the error message of a refused command. The command runs in this process, because starting another process
+    takes longer than the command."""
     with pytest.raises(LuternError) as caught:
         app(["serve", *arguments], prog_name="lutern", standalone_mode=False)
     return str(caught.value)
 
 
-def test_a_port_that_is_taken() -> None:
-    """The port is refused before a model is opened."""
+def test_a_port_that_is_in_use() -> None:
+    """A port that is in use is refused before a model is opened."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert refused("--port", str(port), "--model", "nowhere") == (
@@ -61,8 +61,9 @@ def test_a_port_that_is_taken() -> None:
         )
 
 
-def test_where_others_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key is needed. It is not an argument, because all users of a computer can see arguments."""
+def test_server_for_other_computers_needs_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If other computers can reach the server, it needs a key. The key is no argument, because all users of a computer
+    can read arguments."""
     monkeypatch.delenv("LUTERN_KEY", raising=False)
     said = refused("--host", "0.0.0.0", "--model", "nowhere")
     assert said.startswith("other computers reach 0.0.0.0, so clients must send a key; put one into a file")
@@ -92,12 +93,12 @@ def test_where_others_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (["--model", "nowhere", "--port", "0"], "there is no model nowhere; give one of demo, demo-small"),
     ],
 )
-def test_what_is_refused(arguments: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused(arguments: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LUTERN_KEY", "secret")
     assert refused(*arguments).startswith(sentence)
 
 
-def test_the_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("lutern.api.serving")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "uvicorn", None)

@@ -1,5 +1,5 @@
 """The command line in the surroundings of users: a terminal, a pipe, a full disk, another encoding, a folder with an
-odd name."""
+unusual name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GENERATE = f"{LUTERN} generate --model demo-small --on golden -n 4 -t 0"
 PROMPT = "once upon a time"
 FULL = "lutern: standard output cannot be written (No space left on device); make room, or send it elsewhere.\n"
 ODD = "a [red]b[/red] :bus: é$x"
-"""A folder's name that markup, emoji and a shell would each change."""
+"""A folder name that would change if it were read as markup, as emoji codes, or by a shell."""
 
 PROGRAM = """
 import sys
@@ -42,7 +42,7 @@ main.main()
 
 @contextlib.contextmanager
 def started(command: list[str], **options: object) -> Iterator[subprocess.Popen[str]]:
-    """A child that is killed with all of its own children when the block ends."""
+    """Start a child. At the end of the block, the child and all its descendants are killed."""
     child = subprocess.Popen(command, text=True, start_new_session=True, **options)  # type: ignore[call-overload]
     try:
         yield child
@@ -53,7 +53,7 @@ def started(command: list[str], **options: object) -> Iterator[subprocess.Popen[
 
 
 def shell(text: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a line of bash; its status, output and errors."""
+    """Run a line of bash, and return its status, output and errors."""
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with started(["bash", "-c", text], cwd=folder, env={**os.environ, **environment}, **pipes) as child:
         out, err = child.communicate(timeout=LIMIT_S)
@@ -61,12 +61,12 @@ def shell(text: str, folder: Path, **environment: str) -> subprocess.CompletedPr
 
 
 def write_command(statement: str) -> str:
-    """A line of bash that runs a command of ours with this body."""
+    """Return a line of bash that runs a Lutern command whose body is ``statement``."""
     return f"{sys.executable} -c '{PROGRAM.format(statement)}'"
 
 
 def terminal(command: list[str], folder: Path, columns: int = 100) -> tuple[int, str]:
-    """Status and screen of a command on a pseudo-terminal."""
+    """Run a command on a pseudo-terminal, and return its status and its screen."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
     with started(command, cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as child:
@@ -89,7 +89,7 @@ def terminal(command: list[str], folder: Path, columns: int = 100) -> tuple[int,
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small demo, in a folder with an odd name."""
+    """Return a copy of the small demo in a folder with an unusual name."""
     folder = tmp_path_factory.mktemp("models") / ODD
     shutil.copytree(str(resources.files("lutern.firmware") / "models" / "demo-small"), folder)
     return folder
@@ -113,7 +113,7 @@ def test_output_that_cannot_be_written(tmp_path: Path, command: str, where: str,
 
 @pytest.mark.parametrize("where", ["2> /dev/full", "2>&-", "< /dev/null", "<&-"])
 def test_other_streams_are_not_needed(tmp_path: Path, where: str) -> None:
-    """The command does not fail if nobody can read progress and summary."""
+    """The command does not fail if it cannot write progress and summary."""
     done = shell(f"{GENERATE} {where}", tmp_path)
     assert (done.returncode, done.stdout[: len(PROMPT)]) == (0, PROMPT), done.stderr
     assert "Traceback" not in done.stderr
@@ -137,16 +137,17 @@ def test_full_in_mid_text_and_at_the_end(tmp_path: Path, statement: str, sentenc
     "command", [f"{LUTERN} verilog --preset tiny", write_command('[print("x" * 999) for _ in range(9999)]')]
 )
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_reader_that_goes(tmp_path: Path, command: str, unbuffered: str) -> None:
-    """The command ends like any program in a pipe: in silence, with the status that a shell gives to SIGPIPE."""
+def test_reader_that_closes_the_pipe(tmp_path: Path, command: str, unbuffered: str) -> None:
+    """The command ends like any program in a pipe: without a message, and with the status that a shell gives to
+    SIGPIPE."""
     done = shell(f"{command} | head -c 9; exit ${{PIPESTATUS[0]}}", tmp_path, PYTHONUNBUFFERED=unbuffered)
     assert (done.returncode, len(done.stdout), done.stderr) == (141, 9, "")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_encoding_that_lacks_a_character(tmp_path: Path, encoding: str) -> None:
-    """A character in the prompt is refused before any work. In the middle of a text, the text is written up to the
-    character."""
+    """If the encoding lacks a character of the prompt, the command is refused before any work. If it lacks a character
+    of the output, the text before the character is written."""
     done = shell(f"{GENERATE} 'a \N{SNOWMAN}'", tmp_path, PYTHONIOENCODING=encoding)
     said = f"lutern: standard output is {encoding}, which has no character U+2603; set PYTHONIOENCODING=utf-8, or "
     assert (done.returncode, done.stdout) == (1, "") and done.stderr.startswith(said) and done.stderr.count("\n") == 1
@@ -154,7 +155,7 @@ def test_encoding_that_lacks_a_character(tmp_path: Path, encoding: str) -> None:
     assert (done.returncode, done.stdout) == (1, "well,\n") and done.stderr.startswith(said)
 
 
-def test_encoding_that_lacks_our_own(tmp_path: Path) -> None:
+def test_encoding_that_lacks_characters_of_lutern(tmp_path: Path) -> None:
     """Help and tables are spelled in ASCII, and a path that is not UTF-8 is printed as its bytes."""
     done = shell(f"{LUTERN} cost --help > /dev/full", tmp_path, PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (
@@ -184,7 +185,8 @@ def test_locale_without_utf8(tmp_path: Path, model: Path, environment: dict[str,
 
 
 def test_prompt_in_a_locale_without_utf8(tmp_path: Path) -> None:
-    """The prompt's bytes are read as UTF-8. The demo has no such character, and the message says which."""
+    """The prompt's bytes are read as UTF-8. The demo has no token for the character, and the error message fits one
+    line."""
     done = shell(f"{GENERATE} 'caf\u00e9'", tmp_path, LC_ALL="C")
     assert done.returncode == 1 and "Traceback" not in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
@@ -211,13 +213,13 @@ def test_names_with_markup(tmp_path: Path, model: Path) -> None:
 
 
 def test_help_with_markup(tmp_path: Path) -> None:
-    """`i2c:BUS:...` is printed as it is, without an emoji of a bus."""
+    """`i2c:BUS:...` is printed unchanged, without the emoji of a bus."""
     status, screen = terminal([sys.executable, "-m", "lutern.cli.main", "power", "log", "--help"], tmp_path)
     assert status == 0 and "i2c:BUS:ADDRESS:CHIP:OHM" in screen and "\N{BUS}" not in screen
 
 
 def test_generate_on_a_terminal(tmp_path: Path) -> None:
-    """The text comes first, then the summary; no bar and no control sequence of a bar remains."""
+    """The text comes first, and then the summary. No bar and no control sequence of a bar remains."""
     command = [
         sys.executable,
         "-m",
@@ -235,7 +237,7 @@ def test_generate_on_a_terminal(tmp_path: Path) -> None:
 
 
 def test_commands_that_are_wrong(tmp_path: Path) -> None:
-    """Each prints one sentence, whatever the given text contains."""
+    """Each wrong command prints one sentence, whatever characters the given text contains."""
     for arguments, sentence in (
         ("'[red]x[/red]'", "lutern: No such command '[red]x[/red]'; see lutern --help.\n"),
         ("build", "lutern: Missing option '--board'; see lutern build --help.\n"),

@@ -1,4 +1,4 @@
-"""The tables of all commands: numbers are whole at any width, and programs get raw ones."""
+"""The tables of all commands: no number is cut at any width, and programs receive raw numbers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ROWS = [["a", 1_844_736, 0.346, 65e6, None, "fits"], ["b", 12, 1.0, 75e6, None, 
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> pytest.CaptureFixture[str]:
-    """A terminal of 80 columns."""
+    """Set the width of the terminal to 80 columns."""
     monkeypatch.setattr(drawing, "plain_console", lambda: plain_console(width=80))
     return capsys
 
@@ -48,7 +48,7 @@ def printed(form: str, capsys: pytest.CaptureFixture[str], count: int = 1) -> st
 
 
 def test_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
-    """Case C7: a pipe gets keys, raw numbers and tabs, but no boxes; a tab within a text does not end its cell."""
+    """A pipe receives keys, raw numbers and tabs, but no boxes. A tab within a text does not end its cell."""
     lines = [line.split("\t") for line in printed("text", capsys).splitlines()]
     assert lines[0] == ["name", "cycles", "share", "clock_hz", "none", "why"]
     assert lines[1] == ["a", "1844736", "0.346", "65000000.0", "", "fits"]
@@ -69,7 +69,7 @@ def test_markdown(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0] == "| name | cycles | share | MHz | why |" and lines[2] == "| a | 1,844,736 | 34.6% | 65.0 | fits |"
 
 
-def test_nothing_of_json_where_it_fails(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_command_prints_no_json(capsys: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:
         with printing("json") as printer:
             printer.table("t", COLUMNS, ROWS)
@@ -89,8 +89,8 @@ def test_cells_with_a_text(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_no_number_is_cut(terminal: pytest.CaptureFixture[str], seed: int) -> None:
-    """Case C1: at 80 columns no number of any table is cut, no line is longer, and each number has the name of its row
-    beside it."""
+    """At 80 columns no number of any table is cut, no line is longer, and each number has the name of its row beside
+    it."""
     draw = random.Random(seed)
     names = [Column(f"name{index}", left=True) for index in range(draw.randint(1, 3))]
     numbers = [Column(f"number_{index}") for index in range(draw.randint(1, 16))]
@@ -114,7 +114,7 @@ def test_no_number_is_cut(terminal: pytest.CaptureFixture[str], seed: int) -> No
 
 
 def test_bench_at_80_columns(terminal: pytest.CaptureFixture[str]) -> None:
-    """Case C1: the widest table, in blocks that each begin with preset, model and what."""
+    """The widest table is drawn in blocks that each begin with the columns preset, model and what."""
     row = Row("resident-1024, Q 32", "prefill", 8, 64, 1_844_736, 1_844_735, 1024, 1_844_736, 0, True, 30_000_000, 45e6)
     draw_table(columns(False), [row_cells("random", row, row, False)] * 2)
     shown = terminal.readouterr().out
@@ -137,7 +137,7 @@ def test_bench_at_80_columns(terminal: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_commands_at_80_columns(columns: tuple[Column, ...], terminal: pytest.CaptureFixture[str]) -> None:
-    """Case C1: in each table with large numbers and long names, no number is cut, and each is beside the name of its
+    """In each table with large numbers and long names, no number is cut, and each number is beside the name of its
     row."""
     row = [
         "model.layers.*.mlp.gate_proj.norm.weight" if column.left or column.folds else 98_765_432 for column in columns
@@ -160,8 +160,8 @@ def test_empty_columns_are_not_drawn(terminal: pytest.CaptureFixture[str]) -> No
 WITH_TABLE = [path for path in COMMANDS if "--format" in options_of(path)]
 
 
-def test_what_prints_tables() -> None:
-    """These are all commands that print a table; the others write files or texts."""
+def test_commands_that_print_tables() -> None:
+    """All commands have the option --format, except those that print no table but write files or texts."""
     without = set("generate board program selftest tokenize logits convert new train verilog report".split())
     names = {path[0] for path in COMMANDS}
     assert {path[0] for path in WITH_TABLE} >= names - without - {"link", "serve", "explore", "go", "cache"}
@@ -187,7 +187,7 @@ def test_an_unknown_format_is_refused(path: tuple[str, ...]) -> None:
     ],
 )
 def test_commands_for_programs(arguments: str) -> None:
-    """Case C7: numbers in JSON are numbers, those in CSV have no separators, and a pipe gets no boxes."""
+    """Numbers in JSON are numbers, numbers in CSV have no separators, and a pipe receives no boxes."""
 
     def run(form: str) -> str:
         done = CliRunner().invoke(app, [*arguments.split(), "--format", form], catch_exceptions=False)

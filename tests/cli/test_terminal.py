@@ -1,4 +1,4 @@
-"""What commands draw at a terminal of 80 columns, and what they write into a pipe: cases C1, C7, C8 and C9."""
+"""Commands at a terminal of 80 columns and in a pipe: the fit of lines, boxes, raw numbers, figures and waves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TABLES = (
     ("inspect", "demo-small"),
     ("cache",),
 )
-"""Commands whose tables take seconds."""
+"""Commands that print tables and take only seconds."""
 
 
 @pytest.fixture
@@ -32,13 +32,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 def screen(drawn: str) -> list[str]:
-    """The lines that a terminal shows, without colours; of a line that was drawn again, its last state."""
+    """Return the lines that a terminal shows, without colors. Of a line that was drawn again, only the last state
+    stays."""
     lines = STYLES.sub("", drawn.replace("\r\n", "\n")).split("\n")
     return [line.rpartition("\r")[2] for line in lines]
 
 
 def check_screen(drawn: str, folder: Path | None = None) -> None:
-    """Each line fits, and nothing in a table is cut. A line may be longer if it names a file in ``folder``."""
+    """Check that each line fits, and that no table is cut. Only a line that names a file in ``folder`` may be
+    longer."""
     for line in screen(drawn):
         assert len(line) <= WIDTH or (folder is not None and str(folder) in line), line
         assert "\u2026" not in line, line
@@ -46,7 +48,8 @@ def check_screen(drawn: str, folder: Path | None = None) -> None:
 
 @pytest.mark.parametrize("command", TABLES, ids=" ".join)
 def test_tables(command: tuple[str, ...], tmp_path: Path) -> None:
-    """At a terminal each line fits and nothing is cut; a pipe gets no box characters, and json has the raw numbers."""
+    """At a terminal each line fits and nothing is cut. A pipe receives no box characters, and json has the raw
+    numbers."""
     cache = {"LUTERN_CACHE": str(tmp_path / "cache")}
     code, drawn = on_terminal(*command, **cache)
     assert code == 0, drawn
@@ -59,7 +62,7 @@ def test_tables(command: tuple[str, ...], tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_figures(folder: Path, tmp_path: Path) -> None:
-    """Case C8: `lutern cycles -o` writes a figure in each format, and the numbers and the provenance of it."""
+    """`lutern cycles -o` writes a figure in the format of the file name, and also its numbers and its provenance."""
     command = ("cycles", "--model", folder, "--preset", "tiny", "-o")
     code, drawn = on_terminal(*command, tmp_path / "token.pdf")
     assert code == 0 and (tmp_path / "token.pdf").read_bytes().startswith(b"%PDF"), drawn
@@ -75,7 +78,7 @@ def test_figures(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_waves(folder: Path, tmp_path: Path) -> None:
-    """Case C9: `lutern generate --trace` writes the waves of a range of cycles, and says where."""
+    """`lutern generate --trace` writes the waves of a range of cycles, and prints the names of the files."""
     command = ("generate", "ab", "--model", folder, "--preset", "tiny", "-n", "2", "--cycles", "100:300", "--trace")
     code, drawn = on_terminal(*command, tmp_path / "seen.vcd")
     assert code == 0 and f"waves: {tmp_path / 'seen.vcd'}; gtkwave {tmp_path / 'seen.gtkw'} shows them" in drawn, drawn

@@ -34,8 +34,8 @@ WRITTEN = "once upon a the caté."
 
 
 def make_model(folder: Path, tokenizer: str, chain: list[str], config: ModelConfig = CONFIG, **extra: object) -> Path:
-    """A checkpoint that writes the next token of a chain after each token; ``extra`` has JSON files of the same
-    folder."""
+    """Save a checkpoint that writes the next token of ``chain`` after each token, and return its folder. ``extra``
+    contains JSON files for this folder."""
     library = tokenizers.Tokenizer.from_str(tokenizer)
     numbers = [library.token_to_id(token) for token in chain]
     assert None not in numbers and len(set(numbers[:-1])) == len(numbers) - 1
@@ -59,7 +59,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: str) -> Path:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory, tokenizer: str) -> Path:
-    """The same checkpoint with only three bytes, so that its vocabulary fits the simulated machines; and its image."""
+    """Return the same checkpoint with only three byte tokens, so that its vocabulary fits the simulated machines. Its
+    image is beside it."""
     values = json.loads(tokenizer)
     kept = [
         token for token in values["model"]["vocab"] if not token.startswith("<0x") or token[3:5] in ("C3", "A9", "0A")
@@ -79,7 +80,7 @@ def image(folder: Path) -> Path:
 
 
 def run(*arguments: str, given: bytes | None = None) -> subprocess.CompletedProcess[str]:
-    """Run `lutern` in this process; ``given`` comes from a file as standard input."""
+    """Run `lutern` in this process. ``given`` is the content of standard input, which is a file."""
     out, errors = io.StringIO(), io.StringIO()
     with tempfile.TemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
         file.write(given or b"")
@@ -93,27 +94,27 @@ def run(*arguments: str, given: bytes | None = None) -> subprocess.CompletedProc
 
 
 def written(model: Path, *arguments: str, on: tuple[str, ...] = ("--on", "golden"), given: bytes | None = None) -> str:
-    """What `lutern generate` writes at temperature 0."""
+    """Return what `lutern generate` writes at temperature 0."""
     done = run("generate", "--model", str(model), "-t", "0", *on, *arguments, given=given)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def refused(*arguments: str, given: bytes | None = None) -> str:
-    """The sentence with which a command is refused."""
+    """Run a command that must be refused, and return the error message."""
     done = run(*arguments, given=given)
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
     assert re.fullmatch(r"lutern: [^\n]+\.\n", done.stderr), done.stderr
     return done.stderr
 
 
-# ---------------------------------------------------------------------------------- T1 to T3: the known text
+# ---------------------------------------------------------------------------------- the known text
 
 
 @pytest.mark.parametrize("model", ["folder", "image"])
 @pytest.mark.parametrize("prompt", ["once upon", "the", "", "the cat"])
 def test_the_known_text_is_written_and_ends(prompt: str, model: str, request: pytest.FixtureRequest) -> None:
-    """The text is the decoding of the whole sequence: it keeps spaces and the character of two bytes, and ends with
+    """The output is the decoding of the whole sequence. It keeps spaces and the character of two bytes, and ends with
     </s>."""
     path = request.getfixturevalue(model)
     start = WRITTEN.index(prompt)
@@ -121,7 +122,7 @@ def test_the_known_text_is_written_and_ends(prompt: str, model: str, request: py
 
 
 @pytest.mark.slow
-def test_the_simulated_board_writes_it(small: Path) -> None:
+def test_the_simulated_board_writes_the_known_text(small: Path) -> None:
     for model in (small, small.parent / "image"):
         assert written(model, "once upon", "-n", "20", "--check", on=("--on", "sim")) == f"{WRITTEN}\n"
     turns = written(small, "--interactive", "-n", "3", "--check", on=("--on", "sim"), given=b"once\n cat\n")
@@ -136,7 +137,8 @@ def test_every_byte_on_a_machine_that_the_host_feeds(folder: Path) -> None:
 
 @pytest.mark.parametrize("on", ["golden", pytest.param("sim", marks=pytest.mark.slow)])
 def test_several_prompts_at_once(small: Path, on: str) -> None:
-    """Each text ends independently. Six tokens of the first end in the middle of a character, which is not written."""
+    """Each text ends independently. Six tokens of the first text end in the middle of a character, which is not
+    written."""
     prompts = ["--prompt", "once upon", "--prompt", "the", "--prompt", "", "--prompt", "cat"]
     machine = ("--on", "golden") if on == "golden" else ("--preset", "stream-x16")
     whole = written(small, *prompts, "-n", "20", on=machine)
@@ -144,16 +146,16 @@ def test_several_prompts_at_once(small: Path, on: str) -> None:
     assert written(small, *prompts[:4], "-n", "5", on=machine) == "once upon a the caté\nthe caté.\n"
 
 
-def test_a_character_that_never_ends_is_what_the_decoder_makes_of_it(folder: Path) -> None:
+def test_an_unfinished_character_becomes_the_replacement_character(folder: Path) -> None:
     assert written(folder, "the", "-n", "2") == "the cat\ufffd\n"
 
 
-def test_ignore_eos_goes_on_and_writes_no_special_token(folder: Path) -> None:
+def test_ignore_eos_continues_without_writing_special_tokens(folder: Path) -> None:
     assert written(folder, "cat", "-n", "8", "--ignore-eos") == "caté. upon a the cat\n"
 
 
 def test_no_bos(folder: Path) -> None:
-    """Without <s> only the prompt is fed; an empty prompt then leaves no token to begin with."""
+    """Without <s> only the prompt is fed, so an empty prompt is refused."""
     with_it, without = (
         run("generate", "the", "--model", str(folder), "--on", "golden", "-n", "1", "-t", "0", *more).stderr
         for more in ((), ("--no-bos",))
@@ -162,7 +164,7 @@ def test_no_bos(folder: Path) -> None:
     assert "the prompt is empty" in refused("generate", "", "--model", str(folder), "--on", "golden", "--no-bos")
 
 
-# ---------------------------------------------------------------------------------- where the end comes from
+# ---------------------------------------------------------------------------------- where the end of a text is defined
 
 
 @pytest.mark.parametrize(
@@ -182,8 +184,8 @@ def test_no_bos(folder: Path) -> None:
 def test_the_end_of_text_of_configs(
     folder: Path, tmp_path: Path, config: dict[str, object], generation: dict[str, object] | None, text: str
 ) -> None:
-    """The end is a number or a list; generation_config.json has priority. An end token that is not special is
-    written."""
+    """The end of text is a number or a list, and generation_config.json has priority. An end token that is not special
+    is written."""
     model = tmp_path / "model"
     shutil.copytree(folder, model)
     values = json.loads((model / "config.json").read_text())
@@ -217,7 +219,7 @@ def test_an_end_of_text_that_is_no_number(folder: Path, tmp_path: Path, value: s
     ],
 )
 def test_stop_texts(folder: Path, stop: str, text: str) -> None:
-    """A stop text may be spread over tokens; the prompt is not searched."""
+    """A stop text may be spread over tokens. The prompt is not searched for it."""
     assert written(folder, "once upon", "-n", "20", "--stop", stop) == f"{text}\n"
     assert written(folder, "once upon", "-n", "20", "--stop", "nothing", "--stop", stop) == f"{text}\n"
     both = written(folder, "--prompt", "once upon", "--prompt", "once", "-n", "20", "--stop", stop)
@@ -232,7 +234,7 @@ def test_prompts_from_files_and_standard_input(folder: Path, tmp_path: Path) -> 
         assert written(folder, "-", "-n", "20", given=given) == wanted
         assert written(folder, "-n", "20", given=given) == wanted
     assert written(folder, "--prompt-file", "-", "-n", "20", given=b"the\n") == wanted
-    assert written(folder, "once", "-n", "20", given=b"the\n") == f"{WRITTEN}\n", "standard input is not read"
+    assert written(folder, "once", "-n", "20", given=b"the\n") == f"{WRITTEN}\n", "standard input must not be read"
     (tmp_path / "prompt.txt").write_bytes(b"\xff\xfe\xfd")
     common = ("generate", "--model", str(folder), "--on", "golden")
     assert "UTF-8" in refused(*common, "--prompt-file", str(tmp_path / "prompt.txt"))
@@ -242,7 +244,7 @@ def test_prompts_from_files_and_standard_input(folder: Path, tmp_path: Path) -> 
     assert "--stop is empty" in refused(*common, "a", "--stop", "")
 
 
-# ---------------------------------------------------------------------------------- T4, T5, T13, T15
+# ---------------------------------------------------------------------------------- special cases of tokenizers
 
 
 @pytest.mark.parametrize("key", ["padding", "truncation"])
@@ -271,8 +273,8 @@ def test_unknown_characters_of_a_unigram_model(tmp_path: Path) -> None:
     assert "no token for '5' at position 8" in refused("generate", "the cat 5", "--model", str(model), "--on", "golden")
 
 
-def test_the_demo_reads_capitals() -> None:
-    """It writes the same text as after small letters."""
+def test_capitals_do_not_change_the_text_of_the_demo() -> None:
+    """The demo writes the same text after capital letters as after small letters."""
     texts = [
         run("generate", prompt, "-n", "12", "--on", "golden", "--seed", "3") for prompt in ("Once Upon", "once upon")
     ]
@@ -283,7 +285,7 @@ def test_the_demo_reads_capitals() -> None:
 
 
 def _words(decoder: object, words: list[str], pre_tokenizer: object = None) -> str:
-    """A word-level tokenizer with a decoder."""
+    """Return the JSON of a word-level tokenizer with a decoder."""
     library = tokenizers.Tokenizer(
         models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>")
     )
@@ -315,11 +317,11 @@ def test_decoders(tmp_path: Path, decoder: object, chain: list[str], text: str) 
     assert written(model, "--prompt", prompt, "--prompt", prompt, "-n", "20") == f"{text}\n{text}\n"
 
 
-# ---------------------------------------------------------------------------------- T16: sampling, turns, chats
+# ---------------------------------------------------------------------------------- sampling, turns, chats
 
 
 def with_files(model: Path, place: Path, **files: object) -> Path:
-    """A copy of a model with files of JSON beside it."""
+    """Copy a model's folder, add JSON files, and return the copy."""
     shutil.copytree(model, place)
     for name, values in files.items():
         (place / f"{name}.json").write_text(json.dumps(values))
@@ -327,13 +329,13 @@ def with_files(model: Path, place: Path, **files: object) -> Path:
 
 
 def test_sampling_of_generation_config(folder: Path, tmp_path: Path) -> None:
-    """The file gives the defaults, also in an image; options of the user have priority."""
+    """The file gives the defaults, also in an image. Options of the user have priority."""
     values = {"do_sample": True, "temperature": 900.0, "top_p": 0.0001, "num_beams": 4}
     model = with_files(folder, tmp_path / "model", generation_config=values)
     assert run("convert", str(model), "-o", str(tmp_path / "image")).returncode == 0
     for path in (model, tmp_path / "image"):
         done = run("generate", "the", "--model", str(path), "--on", "golden", "-n", "3")
-        assert done.stdout == "the cat\u00e9\n", "the likeliest alone is left of the hottest"
+        assert done.stdout == "the cat\u00e9\n", "top_p 0.0001 must leave only the likeliest token"
         assert "sampling of generation_config.json: temperature 900, top_p 0.0001" in done.stderr
         assert "of the model's files, these options are not built and have no effect: num_beams" in done.stderr
         hot = run(
@@ -369,18 +371,18 @@ def test_options_of_sampling(folder: Path) -> None:
         assert "give" in refused(*common, option, value)
 
 
-def test_a_penalty_wants_all_logits(small: Path) -> None:
+def test_a_penalty_needs_all_logits(small: Path) -> None:
     sentence = refused("generate", "the", "--model", str(small), "--preset", "host", "--repetition-penalty", "1.2")
     assert "keeps its 64 best" in sentence
 
 
-def test_turns_go_on_where_the_text_ended(folder: Path) -> None:
+def test_turns_continue_the_text(folder: Path) -> None:
     """Every line is fed after the text so far, which does not include the end-of-text token."""
     lines = b"once\n\n the\n\xc3\xa9\n"
     assert written(folder, "--interactive", "-n", "2", given=lines) == " upon a\n cat\ufffd\n.\n"
     assert written(folder, "once", "--interactive", "-n", "1", given=b" the") == " upon\n cat\n"
     stopped = written(folder, "--interactive", "-n", "9", "--stop", "cat", given=b"once\ncat\n")
-    assert stopped == " upon a the \n\u00e9.\n", "what was cut off is not in the state"
+    assert stopped == " upon a the \n\u00e9.\n", "the state must not include the text that was cut off"
     assert written(folder, "--interactive", given=b"") == ""
     assert "begins with one" in refused(
         "generate", "a", "--prompt", "b", "--interactive", "--model", str(folder), "--on", "golden"
@@ -395,7 +397,8 @@ TEMPLATE = (
 
 @pytest.mark.parametrize("kind", ["model", "image"])
 def test_chats(folder: Path, tmp_path: Path, kind: str) -> None:
-    """Only answers are written; several questions at once are separate chats, and lines are turns of one chat."""
+    """Only answers are written. Several questions in one command are separate chats, and lines are turns of one
+    chat."""
     files = {"chat_template": TEMPLATE, "bos_token": "<s>", "eos_token": {"content": "</s>"}}
     path = with_files(folder, tmp_path / "model", tokenizer_config=files)
     if kind == "image":
@@ -430,7 +433,7 @@ def test_token_numbers_are_printed(folder: Path, tmp_path: Path) -> None:
     assert "-o FILE" in refused("logits", str(folder), "--prompt", "a")
 
 
-def test_inspect_says_the_convention(folder: Path, image: Path) -> None:
+def test_inspect_prints_the_convention(folder: Path, image: Path) -> None:
     for model in (folder, image):
         line = "a text begins with '<s>' (1); ends with '</s>' (2); no chat template\n"
         assert line in run("inspect", str(model)).stdout

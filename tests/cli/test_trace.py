@@ -1,4 +1,4 @@
-"""Case C9: `lutern generate --trace` is refused for bad input before anything is compiled; tests/sim tests the
+"""`lutern generate --trace` refuses bad input before the gateware is compiled. tests/sim/test_waves.py tests the
 waves."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lutern.cli.trace import check_trace
 from lutern.model_ref.errors import LuternError
 
 
-def test_the_cycles(tmp_path: Path) -> None:
+def test_range_of_cycles(tmp_path: Path) -> None:
     assert options_of(("generate",)) >= {"--trace", "--cycles", "--signal"}
     assert check_trace(tmp_path / "out.vcd", "100:400", None, "sim") == (100, 400)
     assert check_trace(None, "0:10000", None, "golden") == (0, 10000)

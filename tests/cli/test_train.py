@@ -1,4 +1,4 @@
-"""`lutern train` passes its options on, and says in one sentence what it cannot use."""
+"""`lutern train` passes its options to the trainer, and refuses wrong ones with one sentence."""
 
 import sys
 from pathlib import Path
@@ -18,7 +18,7 @@ Calls = list[tuple[Path, Path, TrainOptions]]
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """The arguments of the calls of the trainer; nothing is trained."""
+    """Return a list of the arguments of each call of the trainer. No network is trained."""
     made: Calls = []
 
     def train(text_path: Path, out_dir: Path, options: TrainOptions) -> dict[str, float]:
@@ -77,7 +77,7 @@ def test_force(calls: Calls) -> None:
     assert result.exit_code == 0 and calls[0][2] == TrainOptions(force=True)
 
 
-def test_the_first_process_speaks_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_process_prints(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     result = CliRunner().invoke(app, ["train", "text.txt", "--out", "model", "--schedule", "none"])
     assert result.exit_code == 1 and not result.output

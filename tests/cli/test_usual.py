@@ -1,5 +1,5 @@
-"""Common parts of all command lines: -h, --version, completion, defaults, and one meaning for each option; also ports
-and the cache."""
+"""Options of all commands: -h, --version, completion, defaults, and one meaning for each option. Also ports and the
+cache."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TREE = typer.main.get_command(app)
 
 
 def test_version() -> None:
-    """Case C13: it prints the version, and in a clone the commit."""
+    """`lutern --version` prints the version, and in a clone the commit."""
     done = lutern("--version")
     assert done.returncode == 0 and done.stdout == f"{version_text()}\n" and done.stdout.startswith("lutern 0.")
     if (ROOT / ".git").exists():
@@ -52,7 +52,7 @@ def test_no_commit(tmp_path: Path) -> None:
 
 
 def test_the_list_of_commands() -> None:
-    """Nothing of a command is imported for it, and no line of it is cut or folded at 80 columns."""
+    """The list needs no import of a command's modules, and at 80 columns no line is cut or folded."""
     program = "import sys; from lutern.cli.commands import run; run(); print({'numpy', 'amaranth'} & set(sys.modules))"
     done = run_python(f"import sys; sys.argv = ['lutern', '-h']; {program}")
     *shown, imported = done.stdout.splitlines()
@@ -62,7 +62,7 @@ def test_the_list_of_commands() -> None:
 
 
 def test_a_package_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that imports it is refused, when it is used."""
+    """A command that imports a missing package is refused when it is used, but other commands work."""
     (tmp_path / "dreaming.py").write_text("import moonlight.shadows")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(ENTRIES, "dream", Entry("dreaming", "dream", "Dream."))
@@ -73,13 +73,13 @@ def test_a_package_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_short_help(path: tuple[str, ...]) -> None:
-    """Case C13: -h of every command is its --help."""
+    """-h of every command prints the same as --help."""
     short, long = (CliRunner().invoke(app, [*path, name]) for name in ("-h", "--help"))
     assert short.exit_code == 0 and short.output == long.output and "Usage: " in short.output
 
 
 def test_completion() -> None:
-    """A shell gets the commands, and the values of --board."""
+    """A shell receives the commands, the options, and the values of --preset and --board."""
     for words, wanted in (
         ("lutern est", "estimate"),
         ("lutern estimate --pre", "--preset"),
@@ -94,8 +94,8 @@ def test_completion() -> None:
         assert wanted in lutern(**environment).stdout.split()
 
 
-def test_one_meaning_each() -> None:
-    """Case C13: a short option has one long name in all commands, and every option has a long name."""
+def test_each_short_option_has_one_meaning() -> None:
+    """A short option has the same long name in all commands, and every option has a long name."""
     long_names = defaultdict(set)
     for path, command in COMMANDS.items():
         for param in command.params:
@@ -112,7 +112,7 @@ def test_one_meaning_each() -> None:
 
 @pytest.mark.parametrize(("command", "option"), RENAMED, ids=" ".join)
 def test_old_options(command: str, option: str) -> None:
-    """Each is refused in a sentence of one line, which names the new option; the new option exists."""
+    """An old option is refused with a sentence of one line, which names the new option. The new option exists."""
     done = lutern(*command.split(), option, "x")
     assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
     assert done.stderr == f"lutern: {RENAMED[command, option]}.\n"
@@ -144,13 +144,13 @@ def test_defaults(tmp_path: Path) -> None:
     assert defaults_of("power", {"LUTERN_POWER_LOG_RATE": "2"})["log"]["rate"] == "2"
 
 
-def test_nothing_of_the_cache(tmp_path: Path) -> None:
+def test_variables_of_the_cache_are_no_defaults(tmp_path: Path) -> None:
     environment = {"LUTERN_CACHE": "x", "LUTERN_QUICK_BUILD": "1", "XDG_CONFIG_HOME": str(tmp_path)}
     assert defaults_of("estimate", environment) == defaults_of("generate", environment) == {}
 
 
 def test_defaults_as_typed(tmp_path: Path) -> None:
-    """A typed option has priority; a wrong default is refused like a wrong option."""
+    """A typed option has priority over a default. A wrong default is refused like a wrong option."""
     config = file_of(tmp_path, 'board = "ulx3s-25f"\nmodel = "demo-small"\n')
     assert lutern("estimate", **config).stdout.startswith("demo-small on resident-25f: ")
     assert lutern("estimate", "--board", "ulx3s-85f", **config).stdout.startswith("demo-small on resident-85f: ")
@@ -198,7 +198,7 @@ def test_the_cache(tmp_path: Path) -> None:
 
 
 def test_ports(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ports of the system are listed; a port at which nothing answers has no board."""
+    """The ports of the system are listed. A port at which no board answers has no machine."""
     monkeypatch.setattr(ports.list_ports, "comports", lambda: [])
     assert "There is no serial port. Plug the board in. " in CliRunner().invoke(app, ["ports"]).output
     port = SimpleNamespace(device="/dev/none0", vid=0x0403, pid=0x6015, description="ULX3S")
@@ -222,14 +222,14 @@ def test_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_state_of_a_tool(tmp_path: Path, log: str, state: str) -> None:
-    """Case C11: the state comes from the end of the tool's log."""
+    """The state is taken from the end of the tool's log."""
     (tmp_path / "log").write_text(log)
     assert tool_state.state_of(tmp_path / "log") == state
     assert tool_state.state_of(tmp_path / "none") == ""
 
 
 def iterations(rams: list[float]) -> str:
-    """A log of the static placer, with the overlap of block RAMs in each iteration."""
+    """Return a log of the static placer, with the overlap of block RAMs in each iteration."""
     lines = "Info: iter={} steplen=2.0 a=307.4 penalty=[68.1]\nInfo: overlap: COMB={}.1%, FF=0.2%, RAM={}%, MUL=0.0%\n"
     return "".join(lines.format(number, number % 7, ram) for number, ram in enumerate(rams))
 
@@ -248,8 +248,8 @@ def test_a_placer_that_hangs(tmp_path: Path, rams: list[float], stuck: str) -> N
     assert tool_state.stuck_on(tmp_path / "log") == stuck
 
 
-def test_no_package_of_an_index_is_named() -> None:
-    """Case C6: Lutern is on no package index, so the command to type installs the clone from which this runs."""
+def test_install_commands_name_the_clone() -> None:
+    """Lutern is on no package index, so the printed command installs the clone from which the program runs."""
     command = install_command("build")
     assert command.startswith(f"{sys.executable} -m pip install -e ") and command.rstrip("'").endswith("[build]")
     assert (Path(command.split(" -e ")[1].strip("'").removesuffix("[build]")) / "pyproject.toml").is_file()
@@ -260,14 +260,14 @@ def test_no_package_of_an_index_is_named() -> None:
 
 
 def test_packages_that_only_tests_import() -> None:
-    """Case C15: safetensors, which only tests import, is a dependency of the tests only."""
+    """Only tests import safetensors, so it must be a dependency of the tests only."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert not any(text.startswith("safetensors") for text in project["dependencies"])
     assert any(text.startswith("safetensors") for text in project["optional-dependencies"]["test"])
 
 
-def test_what_to_type_after_a_board() -> None:
-    """The output has commands to copy, with a model that the machine holds."""
+def test_commands_after_lutern_board() -> None:
+    """The output contains commands to copy, with a model that fits the machine."""
     lines = what_is_next(preset("sim-64"), "/dev/pts/7", 9000)
     assert lines[1] == "  lutern selftest --on /dev/pts/7"
     assert lines[2].startswith("  lutern generate --on /dev/pts/7    with demo; ")

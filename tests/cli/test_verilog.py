@@ -1,4 +1,4 @@
-"""`lutern verilog`: the module's ports, the file, and errors that a user can mend."""
+"""`lutern verilog`: the module's ports, the file, and errors that a user can correct."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PORTS = {"clk", "rst", *(f"{link}__{part}" for link in ("rx", "tx") for part in 
 
 
 class Echo(wiring.Component):
-    """Takes the place of the top level: it has its ports, without taps, and a register."""
+    """Replaces the top level: a component with the ports of the top level, without taps, and with a register."""
 
     def __init__(self, config: HwConfig) -> None:
         assert not config.debug_tap
@@ -35,14 +35,14 @@ class Echo(wiring.Component):
 
 
 def ports(text: str) -> set[str]:
-    """The ports of module lutern."""
+    """Return the ports of module lutern."""
     found = re.search(r"^module lutern\((.*)\);$", text, re.MULTILINE)
     assert found, text[:400]
     return set(found[1].split(", "))
 
 
 def test_machines_with_axi(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """They have AXI4-Lite for a processor, instead of the bytes of the link."""
+    """Machines with AXI4 have AXI4-Lite for a processor, in place of the byte streams of the link."""
     monkeypatch.setattr(top, "Top", None)
     monkeypatch.setattr(top, "AxiTop", Echo)
     verilog("axi-x128")
@@ -75,7 +75,7 @@ def test_to_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pyte
         (("--preset", "tiny", "-o", "."), ". is a folder; give the name of a file."),
     ],
 )
-def test_what_a_user_can_mend(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+def test_errors_that_a_user_can_correct(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     done = run([LUTERN, "verilog", *arguments], cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"lutern: {message}") and done.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Every example runs as its first lines say, and the examples of a block and a board show what they claim."""
+"""Every example runs as its first lines say, and the examples of a block and of a board do what they promise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAID = {
     "own_board.py": r'tiny at 75 MHz, link at 1,000,000 baud\nLOCATE COMP "clk25_0__io" SITE "P3";[^$]*netlist: [1-9]',
     "quantise.py": r"524,288 bytes of float32 are 26,215 bytes of trits; 31\.\d% are zero\n256 sums, .* are exact",
 }
-"""What each example prints, as a regular expression."""
+"""The output of each example, as a regular expression."""
 
 
 @pytest.fixture
@@ -32,18 +32,18 @@ def folder(tmp_path: Path) -> Path:
 
 
 def loaded(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """An example as a module, which the Python of the simulator also finds by its name."""
+    """Import an example as a module; the Python of the simulator can also import it by its name."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
     return importlib.import_module(name)
 
 
-def test_every_example_is_here() -> None:
+def test_every_example_is_tested() -> None:
     assert sorted(path.name for path in EXAMPLES.glob("*.py")) == sorted(SAID)
 
 
 @pytest.mark.parametrize("name", SAID)
 def test_runs(name: str, folder: Path, tmp_path: Path) -> None:
-    """Each example runs outside of the checkout; those that take a model and a machine get small ones."""
+    """Each example runs outside the checkout, with a small model and a small machine if it needs them."""
     arguments = [folder, "tiny"] if name in ("compare.py", "generate.py") else []
     done = run([sys.executable, EXAMPLES / name, *arguments], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -51,7 +51,7 @@ def test_runs(name: str, folder: Path, tmp_path: Path) -> None:
 
 
 def test_block_with_a_wrong_limit_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bench of the example has its own copy of the model, so the component alone is wrong here."""
+    """The bench of the example has its own copy of the model, so only the component is wrong here."""
     block = loaded("own_block", monkeypatch)
     monkeypatch.setattr(block, "LIMIT", block.LIMIT - 1)
     with pytest.raises(AssertionError, match=r"squared_relu: index \d+, cycle \d+: got 0x.* seed 3"):
@@ -63,7 +63,7 @@ def test_block_with_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_board_has_its_pins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without synthesis, the constraints name every pin, and the bridge can make the link's rate."""
+    """Without synthesis, the constraints name every pin, and the bridge can produce the rate of the link."""
     board = loaded("own_board", monkeypatch).BOARD
     plan = make_plan(board, board.config("tiny"))
     assert plan.config.rows == preset("tiny").rows and plan.baud == 1_000_000

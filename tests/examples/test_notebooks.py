@@ -10,10 +10,10 @@ from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "examples").glob("*.ipynb"))
 TIMEOUT_S = 3000
-"""Seconds for a cell; the longest cell places and routes a chip."""
+"""Time limit of a cell in seconds; the longest cell places and routes a chip."""
 
 
-def test_there_are_two() -> None:
+def test_notebooks_are_tested() -> None:
     assert [path.stem for path in NOTEBOOKS] == ["bitstream", "logits"]
 
 
@@ -28,7 +28,7 @@ def test_stored_without_outputs(path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs(path: Path, tmp_path: Path) -> None:
-    """An error of a cell is raised here with its traceback. Each notebook draws a picture."""
+    """An error in a cell appears here with its traceback. Each notebook draws a picture."""
     book = nbformat.read(path, as_version=4)
     NotebookClient(book, timeout=TIMEOUT_S, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     outputs = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]

@@ -1,4 +1,4 @@
-"""The link through AXI4-Lite registers: bytes, time-outs, and one sentence for each wrong input."""
+"""The link through AXI4-Lite registers: bytes, time-outs, and one error message for each wrong input."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MIB = 1 << 20
 
 
 class Machine:
-    """Registers like those of hw/link/axi_lite.py; it answers each byte with ``answers`` equal bytes."""
+    """A machine's registers as in hw/link/axi_lite.py. The machine answers each byte with ``answers`` equal bytes."""
 
     def __init__(self, ports: int = 2, answers: int = 1, takes: bool = True) -> None:
         self.others = {NAME_AT: NAME, PORTS_AT: ports, BUS_ERRORS_AT: 3}
@@ -40,12 +40,12 @@ class Machine:
         if offset != DATA_AT:
             self.poked.append((offset, value))
             return
-        assert len(self.there) < FIFO_BYTES, "a byte that had no room"
+        assert len(self.there) < FIFO_BYTES, "the host must not send a byte for which the FIFO has no room"
         self.there.append(value)
 
     def wait(self, seconds: float) -> None:
         assert seconds == POLL_S
-        self.now += 4 * seconds  # an operating system takes its time
+        self.now += 4 * seconds  # an operating system often waits longer than was requested
         while self.takes and self.there and len(self.back) + self.answers <= FIFO_BYTES:
             self.back.extend([self.there.popleft()] * self.answers)
 
@@ -59,7 +59,7 @@ def link(machine: Machine, **others: object) -> AxiLink:
 
 @pytest.mark.parametrize("answers", [1, 5])
 def test_bytes(answers: int) -> None:
-    """There are more bytes than the FIFOs hold, and more answers than the host takes while it still writes."""
+    """All bytes arrive, although the FIFOs cannot hold all bytes and answers arrive while the host still writes."""
     machine = Machine(answers=answers)
     board = link(machine)
     sent = random.Random(1).randbytes(3 * FIFO_BYTES)

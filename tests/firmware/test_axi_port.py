@@ -1,5 +1,5 @@
-"""The place of a machine with AXI4, as the command line gives it, and the words of its memory in a file that maps
-it."""
+"""The place of a machine with AXI4, as the command line gives it, and the words of its memory in a file that maps this
+memory."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_places(text: str, place: AxiPlace) -> None:
         "/dev/uio0@\u0664",
     ],
 )
-def test_no_places(rest: str) -> None:
+def test_invalid_places(rest: str) -> None:
     sentence = f"axi:{rest} is no place of a machine with AXI4; give axi:DEVICE@BASE,... with a base for each AXI4 port"
     with pytest.raises(LuternError, match=f"^{re.escape(sentence)}, as [^;.]*, or [^;.]*[.]$"):
         axi_place(f"axi:{rest}")
@@ -73,7 +73,7 @@ def memory(tmp_path: Path) -> Path:
     ("word_bytes", "bases"), [(16, (0x3000,)), (64, (0x9000, 0x1000, 0x11000, 0x18000)), (16, (0, 0x8000))]
 )
 def test_words_are_striped(word_bytes: int, bases: tuple[int, ...], memory: Path) -> None:
-    """Each byte is where docs/axi.md says; no other byte of the file changes."""
+    """``poke`` writes each byte where docs/axi.md says, and changes no other byte of the file."""
     before, count, address = memory.read_bytes(), 300, 55
     words = np.random.default_rng(SEED).integers(0, 256, (count, word_bytes), dtype=np.uint8)
     share = word_bytes // len(bases)
@@ -93,7 +93,7 @@ def test_words_are_striped(word_bytes: int, bases: tuple[int, ...], memory: Path
 
 
 class Registers:
-    """A machine with two AXI4 ports that sends ``heard``."""
+    """A machine with two AXI4 ports that sends the bytes ``heard`` to the host."""
 
     def __init__(self, heard: bytes = b"") -> None:
         self.values = {NAME_AT: NAME, PORTS_AT: 2}
@@ -108,7 +108,7 @@ class Registers:
         self.values[offset] = value
 
     def wait(self, seconds: float) -> None:
-        raise AssertionError("there is nothing to wait for")
+        raise AssertionError("the host must not wait, because bytes are there")
 
     def seconds(self) -> float:
         return 0.0
@@ -121,7 +121,7 @@ def port(
     return AxiPort(axi_place(f"axi:/dev/uio9@{text}"), memory, record)
 
 
-def test_what_passes_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     record = io.StringIO()
     link = port(monkeypatch, "0x1000,0x9000", record=record)
     link.write(b"\x12\x34")
@@ -130,8 +130,8 @@ def test_what_passes_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert link.registers.peek(BASE_AT + 8) == 0x9000
 
 
-def test_room(monkeypatch: pytest.MonkeyPatch, memory: Path) -> None:
-    """The size of a program is known after its layout; the file of the memory must be large enough."""
+def test_the_file_must_have_room_for_the_program(monkeypatch: pytest.MonkeyPatch, memory: Path) -> None:
+    """The size of a program is known only after its layout. The file of the memory must then be large enough."""
     program = lay_out(integer_weights(random_checkpoint(MODEL, SEED)), CONFIG)
     needed = 16 * len(program.words)
     assert CONFIG.memory_ports == 2 and 4096 < needed < 0x8000
@@ -167,7 +167,7 @@ def test_room(monkeypatch: pytest.MonkeyPatch, memory: Path) -> None:
 
 
 def test_room_for_states(monkeypatch: pytest.MonkeyPatch) -> None:
-    """States in the memory follow the words of the program."""
+    """States in the memory follow the words of the program, so the ports' memories must not overlap the states."""
     program = lay_out(integer_weights(random_checkpoint(MODEL, SEED)), CONFIG.with_(state="memory"))
     words = 16 * program.sizes.words
     pages = -(-words // 4096) * 4096

@@ -1,5 +1,5 @@
-"""Conversations that come and go: each has the text that it has alone, and none waits for the long prompt of
-another."""
+"""Conversations that start and end at any time: each has the text that it has alone, and none waits for the long prompt
+of another conversation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SAMPLINGS = [
 
 
 class Watched(GoldenSession):
-    """The integer model, which notes how many feeds each run had, and whether they belong to one prompt."""
+    """The integer model, which stores how many feeds each run had, and whether they belong to one prompt."""
 
     def __init__(self, weights: IntegerWeights, streams: int) -> None:
         super().__init__(weights, streams, streams)
@@ -48,7 +48,7 @@ def weights() -> IntegerWeights:
 
 @pytest.fixture(scope="module")
 def single(weights: IntegerWeights) -> GoldenSession:
-    """A batch for one conversation at a time."""
+    """Return a session that runs one conversation at a time."""
     return GoldenSession(weights)
 
 
@@ -59,10 +59,11 @@ def alone(single: GoldenSession, one: tuple[list[int], int, Sampling]) -> list[i
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("streams", [1, 3, 8])
-def test_whoever_comes_and_goes_changes_nobody_s_text(
+def test_no_conversation_changes_the_text_of_another(
     weights: IntegerWeights, single: GoldenSession, streams: int, seed: int
 ) -> None:
-    """Prompts, lengths, samplings and times are random, and every third conversation is given up before its end."""
+    """Each conversation has the text that it has alone. Prompts, lengths, samplings and times are random, and some
+    conversations are dropped before their end."""
     draw = random.Random(seed)
     wanted = [
         (
@@ -74,7 +75,7 @@ def test_whoever_comes_and_goes_changes_nobody_s_text(
     ]
     machine = Watched(weights, streams)
     batch, written, dropped = Batch(machine), defaultdict[int, list[int]](list), set[int]()
-    coming = [Conversation(0, *one) for one in wanted]  # whose seed is its own, whatever number it has
+    coming = [Conversation(0, *one) for one in wanted]  # number 0: the seed is that of the sampling, without an offset
     for which, one in enumerate(coming):
         one.which = which
     there: list[Conversation] = []
@@ -98,8 +99,8 @@ def test_whoever_comes_and_goes_changes_nobody_s_text(
     assert 0 < len(dropped) < 9 and max(size for size, chained in machine.runs if not chained) >= min(streams, 2)
 
 
-def test_a_long_prompt_holds_nobody_up(weights: IntegerWeights) -> None:
-    """A block of the long prompt and a token of the others take turns."""
+def test_a_long_prompt_does_not_delay_others(weights: IntegerWeights) -> None:
+    """Blocks of the long prompt and tokens of the other conversation take turns."""
     machine = Watched(weights, 2)
     batch = Batch(machine)
     batch.add(Conversation(0, [1], 30, Sampling()))
@@ -110,7 +111,7 @@ def test_a_long_prompt_holds_nobody_up(weights: IntegerWeights) -> None:
         pieces = list(batch.round())
         assert [piece.which for piece in pieces if piece.which == 0] == [0]
     assert machine.runs == [(2, True), (1, False)] * 10
-    assert sorted(piece.which for piece in pieces) == [0, 1], "its first token comes with its last block"
+    assert sorted(piece.which for piece in pieces) == [0, 1], "the last block of a prompt must give its first token"
 
 
 def test_a_token_that_ends_a_conversation_frees_its_slot(weights: IntegerWeights) -> None:
@@ -128,8 +129,9 @@ def test_a_token_that_ends_a_conversation_frees_its_slot(weights: IntegerWeights
     assert [which for which, _ in heard] == [0, 1, 1, 1]
 
 
-def test_all_are_given_up(weights: IntegerWeights, single: GoldenSession) -> None:
-    """Conversations are given up in a prompt, in a text, and while they wait; their slots are free afterwards."""
+def test_all_conversations_are_dropped(weights: IntegerWeights, single: GoldenSession) -> None:
+    """Conversations are dropped during a prompt, during a text, and while they wait. Their slots are free
+    afterwards."""
     batch = Batch(GoldenSession(weights, 2, 2))
     for which, length in enumerate((1, 9, 2)):
         batch.add(Conversation(which, [5] * length, 9, Sampling()))

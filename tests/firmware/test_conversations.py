@@ -1,4 +1,4 @@
-"""Conversations: which one runs when, and that no conversation changes the text of another."""
+"""Conversations: which conversation runs when, and no conversation changes the text of another one."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ PROMPTS = [[3], [1, 2, 3, 4, 5, 6, 7, 8, 9], [7, 7, 7], [5, 6, 7, 8], [1, 2], [9
 
 
 class Fake:
-    """A machine whose next token is a hash of all tokens of a slot so far and of the generator's state. It notes its
-    runs, and refuses everything that a machine cannot do."""
+    """A machine whose next token is a hash of all tokens of a slot so far and of the generator's state. It stores its
+    runs, and asserts that each run is one that a machine can do."""
 
     def __init__(self, streams: int, slots: int) -> None:
         self.streams, self.slots = streams, slots
@@ -33,7 +33,7 @@ class Fake:
         assert 0 < len(feeds) <= self.streams and 0 < count * len(feeds) <= RUN_TOKENS
         slots = [feed.slot for feed in feeds]
         assert all(slot in range(self.slots) for slot in slots)
-        assert len(set(slots)) == (1 if chained else len(slots)), "two streams of a run write the same state"
+        assert len(set(slots)) == (1 if chained else len(slots)), "streams of a run must not write the same state"
         assert not chained or count == 1
         self.runs.append((list(feeds), count, temperature, chained))
         held, steps = [feed.token for feed in feeds], []
@@ -66,7 +66,7 @@ def weights() -> IntegerWeights:
     return integer_weights(random_checkpoint(config, 7))
 
 
-# ---------------------------------------------------------------------------------- who runs when
+# ---------------------------------------------------------------------------------- order of the runs
 
 
 def test_late_joiners_take_the_slots_of_those_that_end() -> None:
@@ -79,7 +79,7 @@ def test_late_joiners_take_the_slots_of_those_that_end() -> None:
         ([1], 1, False),
         ([0, 1], 2, False),
         ([0, 1], 1, False),
-        # both have ended: the three tokens of prompt 2 are two blocks, prompt 3 takes the other slot
+        # prompts 0 and 1 have ended: the three tokens of prompt 2 are two blocks, and prompt 3 takes the other slot
         ([1, 1], 1, True),
         ([1], 1, False),
         ([0], 1, False),
@@ -93,7 +93,7 @@ def test_fewer_slots_than_streams() -> None:
     machine = Fake(streams=4, slots=1)
     texts(converse(machine, PROMPTS, 3, Sampling()))
     assert {feed.slot for feeds, *_ in machine.runs for feed in feeds} == {0}
-    assert max(len(feeds) for feeds, *_ in machine.runs) == 4, "blocks of a prompt use all streams"
+    assert max(len(feeds) for feeds, *_ in machine.runs) == 4, "blocks of a prompt must use all streams"
 
 
 def test_one_token_each_needs_no_step() -> None:
@@ -114,7 +114,7 @@ def test_a_burst_keeps_to_the_limit_of_a_run() -> None:
 
 @pytest.mark.parametrize("length", [1, 3, 4, 5, 8, 9])
 def test_prefill_in_blocks(length: int) -> None:
-    """A prompt is fed in blocks of four. The first token is fresh, and only the last stream's choice counts."""
+    """A prompt is fed in blocks of four. The first token is fresh, and only the choice of the last stream is used."""
     machine = Fake(streams=4, slots=3)
     prompt = list(range(10, 10 + length))
     run = prefill(machine, prompt, slot=2, seed=5)
@@ -135,7 +135,7 @@ def test_empty_prompts_are_refused_before_anything_runs() -> None:
     assert not machine.runs
 
 
-def test_nothing_to_say() -> None:
+def test_no_prompts_or_no_tokens_need_no_run() -> None:
     machine = Fake(streams=2, slots=2)
     assert list(converse(machine, [], 4, Sampling())) == [] and list(converse(machine, [[1]], 0, Sampling())) == []
     assert not machine.runs
@@ -147,7 +147,7 @@ def test_nothing_to_say() -> None:
 @pytest.mark.parametrize("burst", [1, 3, 100])
 @pytest.mark.parametrize("streams", [1, 2, 4])
 def test_a_text_ends_with_the_token_that_finishes_it(streams: int, burst: int) -> None:
-    """A text may also end in the middle of a burst. The others continue unchanged, and its slot is used again."""
+    """A text may also end in the middle of a burst. The other texts continue unchanged, and the slot is used again."""
     whole = texts(converse(Fake(streams, streams), PROMPTS, 40, Sampling(0.8), burst=burst))
     ends = {token for text in whole for token in text[3:5]}
     heard: list[list[int]] = [[] for _ in PROMPTS]
@@ -172,8 +172,8 @@ SEVERAL = [[3, 1, 4], [1, 5], [9, 2, 6, 5, 3]]
 @pytest.mark.parametrize("streams", [1, 4])
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(0.8, top_k=4, seed=3)], ids=["greedy", "on the host"])
 def test_turns_are_one_conversation(weights: IntegerWeights, sampling: Sampling, streams: int) -> None:
-    """Turns give the same text as feeding all tokens again, but each token is fed once; a restart gives the first turn
-    again."""
+    """Several turns give the same text as feeding all tokens again, but each token is fed only once. After a restart
+    the first turn gives its text again."""
     machine = GoldenSession(weights, streams, 1)
     dialogue, fed = Dialogue(machine, sampling), list[int]()
     first: list[int] = []
@@ -188,12 +188,12 @@ def test_turns_are_one_conversation(weights: IntegerWeights, sampling: Sampling,
         assert len(got) == 4 and dialogue.pending == got[-1]
     golden, state = GoldenSession(weights), machine.state
     prefill(golden, fed[:-1], 0)
-    assert np.array_equal(golden.state, state), "the state is that of all tokens but the last"
+    assert np.array_equal(golden.state, state), "the state must include all tokens except the last one"
     dialogue.restart()
     assert sampling.on_host or first == [token for piece in dialogue.turn(SEVERAL[0], 4) for token in piece.tokens]
 
 
-def test_only_what_is_new_is_fed() -> None:
+def test_each_token_is_fed_once() -> None:
     machine = Fake(streams=2, slots=1)
     dialogue = Dialogue(machine, Sampling())
     said = [[token for piece in dialogue.turn(turn, 3) for token in piece.tokens] for turn in SEVERAL]
@@ -216,17 +216,17 @@ def test_samplings_that_are_refused(given: tuple[float, int], text: str) -> None
         Sampling(*given)
 
 
-def test_who_samples() -> None:
+def test_either_the_chip_or_the_host_samples() -> None:
     """Either the chip samples at the temperature, or the host samples and the chip has temperature 0."""
     for sampling, wanted in ((Sampling(0.8), 0.8), (Sampling(0.8, top_k=3), 0.0), (Sampling(0.0), 0.0)):
         machine = Fake(streams=2, slots=2)
         texts(converse(machine, PROMPTS, 4, sampling, burst=3))
         assert {temperature for *_, temperature, _ in machine.runs} == {wanted}
         most = max(count for _, count, *_ in machine.runs)
-        assert most == (1 if sampling.top_k else 3), "a run of several steps cannot hear the host"
+        assert most == (1 if sampling.top_k else 3), "a run must have one step if the host chooses each token"
 
 
-def test_the_host_s_choice_is_fed() -> None:
+def test_tokens_chosen_by_the_host_are_fed() -> None:
     machine = Fake(streams=2, slots=2)
     written = texts(converse(machine, PROMPTS[:2], 6, Sampling(100.0, top_k=3, seed=1)), PROMPTS[:2])
     steps = [feeds for feeds, _, _, chained in machine.runs if len(feeds) == 2 and not chained][-5:]
@@ -237,15 +237,15 @@ def test_the_host_s_choice_is_fed() -> None:
 def test_sample() -> None:
     logits = Logits(np.arange(4), np.array([5, 9, 9, 1]), (1, 0))
     random = np.random.default_rng(0)
-    assert sample(logits, Sampling(0.0), random) == 1, "the lowest of equals"
+    assert sample(logits, Sampling(0.0), random) == 1, "the lowest of equally likely tokens must be chosen"
     shuffled = Logits(np.array([2, 1, 3, 0]), np.array([9, 9, 1, 5]), (1, 0))
-    assert sample(shuffled, Sampling(0.0), random) == 1, "whatever order they come in"
+    assert sample(shuffled, Sampling(0.0), random) == 1, "the choice must not depend on the order of the logits"
     assert {sample(logits, Sampling(2.0, top_k=2), random) for _ in range(100)} == {1, 2}
     share = np.mean([sample(logits, Sampling(4.0), random) == 0 for _ in range(4000)])
     assert abs(share - np.exp(-1) / (2 + np.exp(-1) + np.exp(-2))) < 0.03
 
 
-# ---------------------------------------------------------------------------------- company changes nothing
+# ---------------------------------------------------------------------------------- other conversations change nothing
 
 SAMPLINGS = {
     "greedy": Sampling(0.0),
@@ -257,7 +257,7 @@ SAMPLINGS = {
 
 @pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS.keys())
 @pytest.mark.parametrize(("streams", "slots", "burst"), [(4, 4, 3), (4, 2, 1), (1, 1, 8), (2, 4, 2)])
-def test_a_conversation_among_others_is_what_it_is_alone(
+def test_a_conversation_among_others_has_the_text_that_it_has_alone(
     weights: IntegerWeights, sampling: Sampling, streams: int, slots: int, burst: int
 ) -> None:
     written = texts(converse(GoldenSession(weights, streams, slots), PROMPTS, 7, sampling, burst))
@@ -265,7 +265,7 @@ def test_a_conversation_among_others_is_what_it_is_alone(
         own = Sampling(sampling.temperature, sampling.top_k, sampling.seed + which)
         alone = [token for token, _ in generate(GoldenSession(weights), prompt, 7, own)]
         assert written[which] == alone, f"prompt {which}"
-    assert sampling.temperature == 0 or len({tuple(text) for text in written}) == len(PROMPTS), "seeds of their own"
+    assert sampling.temperature == 0 or len({tuple(text) for text in written}) == len(PROMPTS), "texts must differ"
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
@@ -294,7 +294,7 @@ def test_a_slot_is_used_again_from_zero(weights: IntegerWeights) -> None:
 
 
 def test_greedy_is_the_largest_logit_of_the_first_sampled_step(weights: IntegerWeights) -> None:
-    """Sampling on the chip uses the same logits; at a low temperature it takes the likeliest."""
+    """Sampling on the chip uses the same logits. At a very low temperature it chooses the most likely token."""
     greedy, cold = GoldenSession(weights), GoldenSession(weights)
     wanted = [token for token, _ in generate(greedy, PROMPTS[0], 12, Sampling(0.0))]
     real = greedy.logits().real()

@@ -1,4 +1,5 @@
-"""A checkpoint becomes an image one tensor at a time, with the same bytes as in memory; and the output of `inspect`."""
+"""A conversion one tensor at a time writes the same bytes as a conversion in memory; the tables of `inspect` are
+right."""
 
 from __future__ import annotations
 
@@ -55,8 +56,8 @@ def test_both_ways_give_the_same_bytes(tmp_path: Path, config: ModelConfig, bits
 
 
 def test_a_table_that_12_bits_do_not_hold_is_refused(tmp_path: Path) -> None:
-    """One channel is 2^19 times as large as the others, and the first norm scales it back. Items of 16 bits still hold
-    the others."""
+    """One channel is 2^19 times as large as the other channels, and the first norm scales it back. Items of 16 bits can
+    store the other channels, items of 12 bits cannot."""
     tensors = dict(random_checkpoint(CONFIG, SEED).tensors)
     embeddings, gains = (tensors[name].copy() for name in (EMBEDDINGS, FIRST_NORM))
     embeddings[:, 3], gains[3] = 2.0**19, 2.0**-19
@@ -80,8 +81,8 @@ def test_one_tensor_is_in_memory_at_a_time(tmp_path: Path) -> None:
 
 
 def test_calibrated_words_are_marked(tmp_path: Path) -> None:
-    """Gates are a million times too large, so the proved bound is too loose for their words, in memory and in the
-    file."""
+    """The gate weights are a million times too large, so the proved bound is too loose for the words of the gate. Both
+    ways to convert mark these words as calibrated."""
     tensors = dict(random_checkpoint(CONFIG, SEED).tensors)
     name = "model.layers.1.mlp.gate_proj"
     tensors[f"{name}.weight"] = tensors[f"{name}.weight"] * np.float32(1e6)
@@ -102,8 +103,9 @@ def test_calibrated_words_are_marked(tmp_path: Path) -> None:
     ]
 
 
-def test_calibration_text_is_kept_where_all_is_proved(tmp_path: Path) -> None:
-    """Given tokens are used even if no word needs them; without tokens a proved image keeps no activations."""
+def test_calibration_text_is_kept_if_no_word_needs_it(tmp_path: Path) -> None:
+    """Given tokens are used even if no word needs them. Without tokens, an image whose words are all proved stores no
+    activations."""
     write_random_checkpoint(tmp_path / "model", CONFIG, SEED, "test")
     checkpoint = load_checkpoint(tmp_path / "model")
     assert convert(tmp_path / "proved", checkpoint, b"{}", "x").activations == {}
@@ -162,7 +164,7 @@ def test_words_are_known_before_they_are_laid_out(machine: HwConfig) -> None:
         assert program_sizes(config, machine).words == len(program.words)
 
 
-def test_machines_are_refused_by_name_and_number() -> None:
+def test_reasons_name_the_machine_and_its_limit() -> None:
     assert reason_against(CONFIG, PRESETS["tiny"]) is None
     wide = PRESETS["tiny"].with_(max_width=16)
     assert reason_against(CONFIG, wide) == "the model's hidden size is 32, but tiny holds at most 16 (max_width)"
@@ -188,7 +190,7 @@ def test_contents(tmp_path: Path) -> None:
 
 
 def test_full_size_images_are_small() -> None:
-    """The whole image is 5.5 times smaller than bfloat16, and its ternary part 10 times."""
+    """The whole image is 5.5 times smaller than the weights in bfloat16, and its ternary part is 10 times smaller."""
     config = PUBLISHED["370m"]
     whole, ternary = image_bytes(config)
     room_for_header_and_tokenizer = 900_000

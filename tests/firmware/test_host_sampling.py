@@ -1,4 +1,4 @@
-"""The host's choice: each restriction as the published code defines it."""
+"""The host's choice of a token: each restriction works as the published code defines it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ VOCAB = 12
 
 
 def logits_of(values: list[int]) -> Logits:
-    """Logits with these integer values."""
+    """Return logits with these integer values."""
     return Logits(np.arange(len(values)), np.array(values, np.int64), (1, 0))
 
 
 def published(values: np.ndarray, sampling: Sampling, seen: set[int]) -> set[int]:
-    """Tokens that remain after the published chain of processors, in its order: penalty, temperature, top-k, top-p,
-    min-p. Each processor sets the logits that it removes to minus infinity."""
+    """Return the tokens that remain after the published chain of processors, in its order: penalty, temperature, top-k,
+    top-p, min-p. Each processor sets the logits that it removes to minus infinity."""
     scores = values.astype(np.float64)
     for token in seen:
         penalty = sampling.repetition_penalty
@@ -54,7 +54,7 @@ def published(values: np.ndarray, sampling: Sampling, seen: set[int]) -> set[int
     st.sampled_from([1.0, 1.3, 0.8]),
     st.data(),
 )
-def test_what_is_left_is_what_the_published_code_leaves(
+def test_drawn_tokens_are_kept_by_the_published_code(
     values: list[int], temperature: float, top_k: int, top_p: float, min_p: float, penalty: float, data: st.DataObject
 ) -> None:
     seen = data.draw(st.sets(st.integers(0, len(values) - 1), max_size=3))
@@ -65,9 +65,9 @@ def test_what_is_left_is_what_the_published_code_leaves(
     assert drawn <= allowed, (values, sampling, seen)
 
 
-def test_shares_are_those_of_the_softmax_that_is_left() -> None:
+def test_frequencies_follow_the_softmax_of_the_kept_tokens() -> None:
     random = np.random.default_rng(2)
-    sampling = Sampling(2.0, top_p=0.8)  # shares of 0.563, 0.341 and 0.046 twice
+    sampling = Sampling(2.0, top_p=0.8)  # the probabilities are 0.563, 0.341, 0.046 and 0.046
     drawn = [sample(logits_of([7, 6, 2, 2]), sampling, random) for _ in range(4000)]
     assert set(drawn) == {0, 1}
     assert abs(np.mean(np.array(drawn) == 0) - 1 / (1 + np.exp(-0.5))) < 0.03
@@ -92,7 +92,7 @@ def test_penalty_at_temperature_0() -> None:
         ({"repetition_penalty": 1.1}, True),
     ],
 )
-def test_who_chooses(given: dict[str, Any], on_host: bool) -> None:
+def test_whether_host_or_chip_chooses(given: dict[str, Any], on_host: bool) -> None:
     sampling = Sampling(**given)
     assert sampling.on_host == on_host
     assert sampling.on_chip == (0 if on_host else given.get("temperature", 0))

@@ -1,4 +1,4 @@
-"""What the host sends to a chip without weights, over lines that lose frames in both directions."""
+"""The words that the host sends to a chip without weights, over lines that lose frames in both directions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def program() -> Program:
 
 
 class Chip:
-    """hw/memory/host.py in a few lines: accepts frames, says what it wants, and uses a few words at a time."""
+    """A model of hw/memory/host.py that accepts frames, sends WANT, and uses a few words at a time."""
 
     def __init__(self, program: Program, seed: int, begin: int = 0) -> None:
         self.program, self.draw = program, random.Random(seed)
@@ -57,7 +57,7 @@ class Chip:
         return self.want()
 
     def take(self, frame: Frame) -> Frame | None:
-        """Accept a frame, and return the WANT that follows it."""
+        """Accept a frame. Return the WANT that the chip sends if it drops words of the frame, or None."""
         dropped = False
         words = [frame.payload[at : at + 2] for at in range(4, len(frame.payload), 2)]
         if frame.opcode == Opcode.RECORDS:
@@ -81,7 +81,8 @@ class Chip:
         return self.want() if dropped else None
 
     def compute(self) -> Frame | None:
-        """Use words, unless the chip waits for a row; a WANT is sent for every chunk."""
+        """Use words, unless the chip waits for a row. Return the WANT that the chip sends after every chunk, or
+        None."""
         if self.wanting or self.taken == self.offset:
             return None
         before = self.taken
@@ -90,7 +91,8 @@ class Chip:
 
 
 def converse(program: Program, seed: int, share: float, begin: int = 0) -> tuple[Chip, HostWeights]:
-    """Send some rows, and the words of some record streams, over a line that loses ``share`` of the frames."""
+    """Send some rows, and the words of some record streams, over a line that loses the fraction ``share`` of the
+    frames."""
     chip, host, draw = Chip(program, seed, begin), HostWeights(program, 1024), random.Random(seed + 1)
     host.sent = host.offset = host.taken = begin
     line, decoder = deque[Frame](), FrameDecoder()
@@ -107,7 +109,7 @@ def converse(program: Program, seed: int, share: float, begin: int = 0) -> tuple
     sent(host.frames())
     asked = 0
     while chip.taken - begin < 1.2 * program.sizes.record_words:
-        assert host.sent - chip.taken <= 1024, f"seed {seed}: more words under way than there is room for"
+        assert host.sent - chip.taken <= 1024, f"seed {seed}: the words in flight must fit into the room of the chip"
         before = chip.taken, chip.place
         if chip.taken - begin >= asked * 3000 and not chip.wanting:
             asked += 1
@@ -118,7 +120,7 @@ def converse(program: Program, seed: int, share: float, begin: int = 0) -> tuple
         silent = 0 if (chip.taken, chip.place) != before or line else silent + 1
         if silent > 3:
             sent(host.nudge())
-        assert silent < 200, f"seed {seed}: stuck at {chip.want()}"
+        assert silent < 200, f"seed {seed}: no progress at {chip.want()}"
     return chip, host
 
 
@@ -159,8 +161,8 @@ def test_offsets_wrap(program: Program) -> None:
 @pytest.mark.parametrize(
     "changes", [{"taken": 1 << 20, "offset": 1 << 20}, {"taken": 5}, {"offset": 3000}, {"place": 9999}]
 )
-def test_what_no_chip_wants_is_ignored(program: Program, changes: dict[str, int]) -> None:
-    """A WANT that claims words which were never sent is ignored; otherwise the host would send for ever."""
+def test_impossible_wants_are_ignored(program: Program, changes: dict[str, int]) -> None:
+    """A WANT that claims words which were never sent is ignored. Otherwise the host would send without end."""
     host = HostWeights(program, 1024)
     host.frames()
     before = vars(host).copy()

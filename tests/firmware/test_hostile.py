@@ -1,6 +1,6 @@
-"""Damaged or hostile files are refused with one exception and one sentence, in bounded time and memory.
+"""A damaged or hostile file raises one exception with one sentence, in limited time and memory.
 
-Hypothesis makes the files. Whatever a file contains, reading ends with a result or with ``LuternError``.
+Hypothesis generates the files. Whatever a file contains, reading it returns a result or raises ``LuternError``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ hostile = settings(
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of a few hundred bytes, and its image in the same folder."""
+    """Return a folder with two checkpoints of a few hundred bytes, one of them in shards, and an image."""
     folder = tmp_path_factory.mktemp("hostile")
     write_random_checkpoint(folder / "whole", CONFIG, 1, "test")
     write_random_checkpoint(folder / "shards", CONFIG, 1, "test", shard_bytes=120)
@@ -49,12 +49,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read_checkpoint(folder: Path) -> None:
-    """Call everything that reads a checkpoint."""
+    """Call all functions that read a checkpoint."""
     integer_weights(load_checkpoint(folder))
 
 
 def outcome(read: Callable[[Path], object], path: Path) -> str | None:
-    """The sentence with which a file is refused, or None if it is accepted; any other exception fails the test."""
+    """Return the sentence with which a file is refused, or None if it is accepted. Any other exception fails the
+    test."""
     try:
         read(path)
     except LuternError as error:
@@ -75,7 +76,7 @@ def with_header(header: object, data: bytes, claimed: int | None = None) -> byte
 
 
 def swapped(folder: Path, name: str, content: bytes) -> Path:
-    """A copy of the folder in which one file has other content."""
+    """Return a copy of the folder in which file ``name`` has other content."""
     target = folder.parent / f"changed-{folder.name}"
     target.mkdir(exist_ok=True)
     for path in folder.iterdir():
@@ -125,7 +126,7 @@ RANGES = st.lists(st.integers(-2, 500) | st.sampled_from([1 << 32, 1 << 63, 1 <<
 @hostile
 @given(st.data())
 def test_headers(model: Path, data: st.DataObject) -> None:
-    """One entry of the header, or the whole header, is replaced."""
+    """One entry of the header, or the whole header, is replaced. Reading raises no exception except ``LuternError``."""
     header, tensors = header_of((model / "whole" / "model.safetensors").read_bytes())
     kinds = ["shape", "data_offsets", "dtype", "entry", "name", "metadata", "header", "bytes"]
     kind = data.draw(st.sampled_from(kinds))
@@ -152,8 +153,9 @@ def test_headers(model: Path, data: st.DataObject) -> None:
 
 @hostile
 @given(st.data())
-def test_any_bits_of_the_weights(model: Path, data: st.DataObject) -> None:
-    """Weights have any bit pattern: huge, tiny, NaN. If a checkpoint passes, its image can be read back."""
+def test_weights_of_any_bit_pattern(model: Path, data: st.DataObject) -> None:
+    """Weights may have any bit pattern, such as huge, tiny or NaN. If a checkpoint is accepted, its image can be
+    read."""
     header, tensors = header_of((model / "whole" / "model.safetensors").read_bytes())
     other = bytearray(tensors)
     pattern = data.draw(st.binary(min_size=2, max_size=len(tensors)))
@@ -192,7 +194,7 @@ def test_configs(model: Path, data: st.DataObject) -> None:
 @hostile
 @given(st.data())
 def test_images(model: Path, data: st.DataObject) -> None:
-    """A number or a part of the metadata is replaced, with the right digests."""
+    """A number or a section of the metadata is replaced, with correct digests."""
     header, tensors = header_of((model / "image").read_bytes())
     body = json.loads(header["__metadata__"][METADATA_KEY])
     body.pop("digest")
@@ -245,7 +247,7 @@ def test_numbers_of_tokens() -> None:
 
 
 def sparse(path: Path, start: bytes, size: int) -> None:
-    """A file of ``size`` bytes, of which only the first take room on the disk."""
+    """Write a file of ``size`` bytes that is empty on the disk after its ``start``."""
     path.write_bytes(start)
     os.truncate(path, size)
 
@@ -287,7 +289,7 @@ def test_headers_of_the_largest_size(model: Path, text: bytes) -> None:
 
 
 def test_overlaps_and_gaps(model: Path) -> None:
-    """Named cases of ``test_headers``, so that each sentence is seen."""
+    """Chosen cases of ``test_headers`` give the expected sentences."""
     path = model / "whole" / "model.safetensors"
     header, tensors = header_of(path.read_bytes())
     first, second, *_, last = sorted(set(header) - {"__metadata__"}, key=lambda name: header[name]["data_offsets"])

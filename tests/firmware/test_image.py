@@ -1,4 +1,4 @@
-"""The image file: the same network is read back, and damaged or hostile files are refused early."""
+"""The image file: reading returns the same network, and damaged or hostile files are refused early."""
 
 import hashlib
 import json
@@ -145,7 +145,7 @@ def set_tensor(name: str, value: np.ndarray) -> Change:
 
 
 def set_tokenizer(text: bytes) -> Change:
-    """Replace the tokenizer by a deflated text and its digest; the text may be a decompression bomb."""
+    """Replace the tokenizer by a deflated text and its digest. The text may be a decompression bomb."""
 
     def change(body: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
         tensors["tokenizer.json"] = np.frombuffer(zlib.compress(text), np.uint8)
@@ -197,7 +197,7 @@ def set_tokenizer(text: bytes) -> Change:
         (set_matrix("e2", None), f"e2 of {F_PROJ} holds a number"),
         (set_matrix("frac_bits", 1 << 70), "frac_bits holds a number"),
         (set_item(f"{F_PROJ}.weight", 0xC3), "byte 0 is 0xc3, which names no five trits"),
-        # not normalised; -2048; -1; a zero with an exponent
+        # a mantissa that is not normalised; a mantissa of -2048; a mantissa of -1; a zero with an exponent
         *(
             (set_item(f"{F_PROJ}.norm.weight", item), "norm.weight holds a number that Lutern never writes")
             for item in (1, 0x03FF, 0x0800, 0x0FFF, 0x1000)
@@ -205,7 +205,7 @@ def set_tokenizer(text: bytes) -> Change:
         *(
             (set_item("model.lower_bounds", item), "model.lower_bounds holds a number that Lutern never writes")
             for item in (1, 0x03FF, 0x0800, 0x0FFF, 0x1000, 0xF500)
-        ),  # the last is 2.5 steps
+        ),  # 0xF500 is 2.5 steps
         (set_item("model.embeddings.weight", 0x0800), "model.embeddings.weight holds a number"),
         (set_tensor("model.norm.weight", np.zeros(3, np.uint16)), r"model.norm.weight is U16 \[3\], but must be U16"),
         (set_tensor("model.norm.weight", np.zeros(128, np.int32)), r"norm.weight is I32 \[128\], but must be U16"),
@@ -228,14 +228,14 @@ def set_tokenizer(text: bytes) -> Change:
     ],
 )
 def test_hostile_files_are_refused(path: Path, tmp_path: Path, change: Change, text: str) -> None:
-    """The files have right digests, as an attacker would make them."""
+    """Files are refused although their digests are correct. An attacker can compute correct digests."""
     (tmp_path / "hostile").write_bytes(rewritten(path, change))
     with pytest.raises(LuternError, match=text):
         read_image(tmp_path / "hostile")
 
 
 def rewritten(path: Path, change: Change) -> bytes:
-    """A file with right digests, changed."""
+    """Return the bytes of a changed file with correct digests."""
     with safe_open(str(path), framework="numpy") as file:
         body = json.loads(file.metadata()["lutern"])
         tensors = {name: file.get_tensor(name).copy() for name in file.keys()}
@@ -258,7 +258,7 @@ def test_images_of_version_3_are_read(path: Path, image: Image, tmp_path: Path) 
 
 @pytest.mark.parametrize("width", [32, 33])
 def test_embeddings_of_12_bits(width: int, tmp_path: Path) -> None:
-    """The table has three quarters of the bytes and is read back without a difference; each row is found at its
+    """The table has three quarters of the bytes, reading returns the same weights, and each row is found at its
     place."""
     config = ModelConfig(vocab_size=21, hidden_size=width, num_hidden_layers=1, intermediate_size=48)
     weights = integer_weights(random_checkpoint(config, 8), embedding_bits=12)
@@ -269,7 +269,7 @@ def test_embeddings_of_12_bits(width: int, tmp_path: Path) -> None:
     assert opened.tensor("model.embeddings.weight").nbytes == 21 * -(-3 * width // 2)
     rows = opened.embedding_rows(np.array([20, 3]))
     assert np.array_equal(rows.codes, weights.embeddings.codes[[20, 3]])
-    for value, place in ((0x80, 0), (0xF0, -1)):  # mantissa -128; half a byte behind an odd row
+    for value, place in ((0x80, 0), (0xF0, -1)):  # mantissa -128; the unused half of the last byte of an odd row
         if place < 0 and width % 2 == 0:
             continue
         change = set_tensor_byte("model.embeddings.weight", place, value)

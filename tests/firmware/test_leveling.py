@@ -1,4 +1,4 @@
-"""Read leveling against answers in the protocol's own records; on gateware it runs in tests/sim/test_ddr3_pins.py."""
+"""Read leveling against answers in the protocol's own records. tests/sim/test_ddr3_pins.py runs it on gateware."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def window(slip: int, delays: Iterable[int]) -> frozenset[Setting]:
 
 
 class Part:
-    """Answers as a chip: byte n is read right with the settings ``right[n]``, its strobe is seen with ``bursts[n]``.
+    """A chip that reads byte n correctly with the settings ``right[n]`` and sees its strobe with the settings
+    ``bursts[n]``.
 
-    ``resends``: commands whose answers were lost once. ``long_fails``: bytes that are wrong in a march of more than 64
-    words.
-    """
+    ``resends``: numbers of the commands whose first answer is lost. ``long_fails``: bit mask of the bytes that are
+    wrong in a march of more than 64 words."""
 
     timeout_s = 1.0
 
@@ -102,11 +102,12 @@ def test_each_byte_gets_the_middle_of_its_window() -> None:
     ],
 )
 def test_choice(passed: frozenset[Setting], chosen: Setting) -> None:
-    """The lower middle of the longest run of delays over all slips, with the slip that has most of them."""
+    """The choice is the lower middle of the longest run of delays over all slips, with the slip that has most of these
+    delays."""
     assert choose(passed) == chosen
 
 
-def test_right_words_without_a_strobe_count_for_nothing() -> None:
+def test_right_words_without_a_strobe_are_ignored() -> None:
     part = Part((window(0, [0, 1, 2, 3]),) * 2, (window(0, [1, 2, 3, 4]),) * 2)
     assert "slip 0 01110000, takes delay 2" in level(part)
 
@@ -117,7 +118,7 @@ def test_the_march_is_at_the_end_of_the_memory() -> None:
 
 
 def test_a_trial_with_a_resent_frame_is_made_again() -> None:
-    """The answer to a resent LEVEL covers no reads, so the setting would look like a bad one."""
+    """The answer to a resent LEVEL covers no reads, so the setting would look like a setting that fails."""
     good = window(0, [2, 3, 4])
     part = Part((good, good), resends=(3, 11, 19, 20, 27, 28))
     assert "slip 0 00111000, takes delay 3" in level(part)
@@ -148,7 +149,7 @@ def test_a_part_that_does_not_answer() -> None:
         level(Part((NONE, NONE), (noise, noise)))
 
 
-def test_a_window_that_the_long_march_fails() -> None:
+def test_a_window_in_which_the_long_march_fails() -> None:
     with pytest.raises(
         LuternError,
         match=r"^byte 1 of the DDR3's data pins fails a march over 1,024 words in the middle of its window \(slip 0 "

@@ -1,4 +1,4 @@
-"""The limits that a model exceeds on a machine: all of them, in order, with the numbers of the program."""
+"""The limits of a machine that a model exceeds: all of them are reported, in order, with the numbers of the program."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MACHINE = HwConfig(
 DEEP = MACHINE.with_(
     name="deep", memory_words=1 << 24, max_width=8192, max_state=1 << 16, max_vocab=1 << 15, gain_fifo_words=1024
 )
-"""A machine with the limits of the largest published shape, except its memory, which has 128 MiB."""
+"""A machine with the limits of the largest published shape, except that its memory has only 128 MiB."""
 
 
 def test_every_limit_is_named_in_order() -> None:
@@ -64,7 +64,7 @@ def test_every_limit_is_named_in_order() -> None:
     )
 
 
-def test_a_limit_that_is_just_met_is_none() -> None:
+def test_a_limit_that_is_just_met_is_not_exceeded() -> None:
     words = program_sizes(MODEL, MACHINE).words
     exact = MACHINE.with_(memory_words=words, max_state=192)
     assert lacks(MODEL, exact) == () and reason_against(MODEL, exact) is None
@@ -75,11 +75,11 @@ def test_a_limit_that_is_just_met_is_none() -> None:
 @pytest.mark.parametrize("size", PUBLISHED)
 @pytest.mark.parametrize("name", PRESETS)
 def test_memory_is_the_reason_on_every_machine_that_has_one(name: str, size: str) -> None:
-    """Another limit comes first only if the host sends the weights, or if the memory holds them."""
+    """Another limit comes first only if the host sends the weights, or if the memory can store them."""
     hw_config, found = PRESETS[name], lacks(PUBLISHED[size], PRESETS[name])
     if hw_config.memory == "host":
         assert not any("memory" in lack.what for lack in found)
-    elif (name, size) == ("ddr3-x16", "1.3b"):  # 512 MiB, for vectors of 370M
+    elif (name, size) == ("ddr3-x16", "1.3b"):  # the memory of 512 MiB is enough, but max_width is that of 370M
         assert [lack.what for lack in found] == ["intermediate size", "state (layers x hidden size)"]
     elif found:
         where = "block RAM for trits and embeddings" if hw_config.source == "resident" else "memory"
@@ -107,7 +107,7 @@ def test_embeddings_of_twelve_bits_are_advised_where_they_help() -> None:
 @pytest.mark.parametrize("word_bytes", [2, 4, 8, 16, 32])
 @pytest.mark.parametrize("size", PUBLISHED)
 def test_a_table_of_twelve_bits_is_three_quarters(size: str, word_bytes: int) -> None:
-    """Every row has 12 bits instead of 16 for an element; all else is the same."""
+    """Every row has 12 bits instead of 16 bits for each element. All other sizes stay the same."""
     model = PUBLISHED[size]
     machine = DEEP.with_(columns=max(2, word_bytes), codes_per_cycle=2, word_bytes=word_bytes)
     wide, narrow = (sizes_of(model, machine, bits) for bits in EMBEDDING_BITS)
@@ -124,7 +124,8 @@ def test_resident_machines_keep_sixteen_bits() -> None:
 
 
 def test_state_in_memory_is_counted() -> None:
-    """The state takes four bytes an element for at least one stream; each further stream needs as much again."""
+    """The state needs four bytes per element for at least one stream. Each further stream needs the same number of
+    bytes again."""
     behind = MACHINE.with_(state="memory")
     assert state_words(MODEL, MACHINE) == 0 and state_words(MODEL, behind) == 3 * 64 * 4 // 8
     assert memory_bytes(MODEL, behind) - memory_bytes(MODEL, MACHINE) == 3 * 64 * 4
@@ -136,7 +137,7 @@ def test_state_in_memory_is_counted() -> None:
     assert state_slots(MODEL, MACHINE) == 4
 
 
-def test_a_layout_that_is_impossible_is_a_reason_too() -> None:
+def test_impossible_layouts_are_reported() -> None:
     short = MACHINE.with_(gain_fifo_words=4, memory_words=16)
     memory, layout = lacks(MODEL, short)
     assert memory.what == "memory" and "do not fit half of the gain FIFO of small (4 words)" in layout.text

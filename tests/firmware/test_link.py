@@ -1,4 +1,5 @@
-"""The host's end of the link, with a model of the chip: lost frames, late frames, and the sentence for each silence."""
+"""The host's end of the link, with a model of the chip: lost frames, late frames, and an error message for each way in
+which the board stays silent. A waiting time is how long the host waits for an answer before it gives up."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ def run_command(streams: int = 1, count: int = 1) -> bytes:
 
 
 class Picky(ModelChip):
-    """A chip on a line that loses the frames which ``loses`` selects by number and opcode."""
+    """A chip on a line that loses the frames for which ``loses`` returns true, given their number and opcode."""
 
     def __init__(self, loses: Callable[[int, int], bool]) -> None:
         super().__init__(CONFIG)
@@ -63,8 +64,8 @@ class Picky(ModelChip):
 
 @pytest.mark.parametrize("which", [0, 5, WINDOW - 2])
 def test_a_lost_frame_is_sent_again_at_once(which: int) -> None:
-    """The answer to a later frame shows the loss, so the host does not wait for a silence."""
-    chip = Picky(lambda number, opcode: number == 2 + which)  # after the INFO of the greeting
+    """The answer to a later frame shows the loss, so the host sends the frame again without waiting."""
+    chip = Picky(lambda number, opcode: number == 2 + which)  # frame 1 is the INFO of the greeting
     payloads = [WRITE.pack(address=number) + bytes(4) for number in range(WINDOW)]
     answers = list(Client(chip).transact_all(Opcode.WRITE, payloads))
     assert sorted(payload for payload, _ in answers) == payloads and chip.waited == []
@@ -81,7 +82,8 @@ def test_the_last_frame_is_sent_again_after_a_silence() -> None:
 
 
 def test_a_late_answer_is_not_taken_for_the_next() -> None:
-    """The first answer comes after the resend, so the second answer comes when another command is in flight."""
+    """The first answer arrives after the host sent the frame again, so the second answer arrives during the next
+    command. The host drops the second answer."""
 
     class Late(ModelChip):
         is_late = False
@@ -105,8 +107,8 @@ def test_a_late_answer_is_not_taken_for_the_next() -> None:
 
 
 def assert_arrives(byte_count: int, seed: int) -> None:
-    """Check that an image arrives whole over a line that damages one byte in 1000, and that the user is told the
-    rate."""
+    """Check that an image arrives whole over a line that damages one byte in 1000, and that the progress reports this
+    error rate."""
     words, chip = random_words(byte_count // CONFIG.word_bytes, seed), ModelChip(FOUR_MB)
     line = FaultyLine(chip, seed, 1e-3)
     client = Client(line)
@@ -115,7 +117,7 @@ def assert_arrives(byte_count: int, seed: int) -> None:
     np.testing.assert_array_equal(chip.memory[: len(words)], words, err_msg=f"seed {seed}")
     share = words.size / line.byte_count
     print(f"{words.size:,} bytes: {share:.1%} of the line, {line.fault_count:,} faults; {client.quality.text()}")
-    assert share > 0.7, f"seed {seed}"  # frames of 512 bytes would bring 0.53
+    assert share > 0.7, f"seed {seed}"  # frames of 512 bytes would reach only 0.53
     assert client.quality.chunk_bytes() == 128, f"seed {seed}"
     assert 0.8e-3 < client.quality.error_rate < 1.25e-3, f"seed {seed}"
     assert any(what.startswith("sending (1 byte in ") for what in told), f"seed {seed}"
@@ -139,8 +141,9 @@ def test_frames_of_a_clean_line_stay_long() -> None:
     assert (quality.chunk_bytes(), quality.note()) == (CHUNK_BYTES, "")
 
 
-def test_length_and_patience_follow_the_rate() -> None:
-    """Frames are lost at random with the share that follows from a rate of errors, and the rate is measured from
+def test_frame_length_and_tries_follow_the_error_rate() -> None:
+    """Higher error rates give shorter frames and more frames that must be lost before the host gives up. Frames are
+    lost at random with the probability that follows from the error rate, and ``LineQuality`` estimates the rate from
     them."""
     lengths, patience = [], []
     for rate in (1e-5, 3e-4, 1e-3, 3e-3, 1e-2):
@@ -162,8 +165,8 @@ def test_length_and_patience_follow_the_rate() -> None:
     assert quality.frames_enough(600) == MOST_FRAMES
 
 
-def test_a_dead_board_is_no_bad_line() -> None:
-    """Lost frames count for the patience only if a later frame was answered."""
+def test_frames_to_a_dead_board_are_no_line_errors() -> None:
+    """Lost frames increase the measured error rate, and so the waiting time, only if a later frame was answered."""
     quality = LineQuality()
     quality.answered(536)
     for _ in range(1000):
@@ -174,8 +177,8 @@ def test_a_dead_board_is_no_bad_line() -> None:
 
 
 def test_a_frame_that_is_never_answered_ends_the_load() -> None:
-    """One frame is always lost, as on a port that drops one of its bytes. The load ends only after the other frames are
-    answered."""
+    """One frame is always lost, for example because the port drops one of its bytes. The host gives up only after the
+    other frames are answered."""
     lost = WRITE.pack(address=3) + bytes(4)
     chip = Picky(lambda number, opcode: False)
     plain = chip.write
@@ -191,7 +194,7 @@ def test_a_frame_that_is_never_answered_ends_the_load() -> None:
     assert len(chip.waited) <= HEARD_TRIES * TRIES + 2
 
 
-def test_nothing_comes() -> None:
+def test_a_silent_board() -> None:
     chip = Picky(lambda number, opcode: True)
     with pytest.raises(SilenceError) as error:
         Client(chip).transact(Opcode.CHECKSUM, CHECKSUM.pack(address=0, count=1))
@@ -202,7 +205,7 @@ def test_nothing_comes() -> None:
     assert error.value.heard_bytes == 0
 
 
-def test_noise_comes() -> None:
+def test_a_board_that_sends_noise() -> None:
     class Noise:
         answers = b""
 
@@ -235,7 +238,7 @@ def test_the_board_falls_silent() -> None:
 
 
 def test_answers_that_are_all_damaged() -> None:
-    """The host is more patient than with silence; then the message says what came."""
+    """The host tries more often than at a silent line. Then the error message says how many bytes came."""
 
     class Hoarse(ModelChip):
         is_hoarse, asked = False, 0
@@ -260,7 +263,7 @@ def test_answers_that_are_all_damaged() -> None:
 
 
 def test_a_run_that_does_not_end() -> None:
-    """INFO is answered in the meantime, so the line is good."""
+    """INFO is answered while the RUN does not end, so the error message says that the machine stopped."""
     chip = ModelChip(CONFIG)
     client = Client(chip)
     client.transact(Opcode.SETUP, SET_UP)
@@ -275,7 +278,8 @@ def test_a_run_that_does_not_end() -> None:
 
 
 def test_a_run_on_a_board_that_falls_silent() -> None:
-    """A RUN is sent again every second while it may run, then as often as any other command."""
+    """The host sends a RUN again every second while the run may still compute, and then as often as any other
+    command."""
     chip = Picky(lambda number, opcode: number > 2)
     client = Client(chip)
     client.transact(Opcode.SETUP, SET_UP)
@@ -285,9 +289,9 @@ def test_a_run_on_a_board_that_falls_silent() -> None:
         client.transact(Opcode.RUN, run_command(2, 3))
 
 
-def test_patience_grows_with_all_tokens_of_a_run() -> None:
-    """Patience follows the cycles of the program, where they are known; on a simulated board it is measured in the
-    board's time."""
+def test_waiting_time_grows_with_all_tokens_of_a_run() -> None:
+    """The host waits for all tokens of a run: for each token ``token_timeout_s``, or the time of the token's cycles if
+    this is longer. A simulated board says how many cycles count as a second."""
 
     class Simulated(Picky):
         cycles_per_second = 1_000_000
@@ -310,7 +314,7 @@ def test_a_lost_run_costs_a_second() -> None:
     assert chip.waited == [1.0] and len(chip.tokens) == 128
 
 
-def test_the_watchdog_has_a_sentence() -> None:
+def test_error_of_the_watchdog() -> None:
     assert str(RefusedError(Opcode.RUN, 12)) == (
         "The board refused RUN: its watchdog ended the run, which took longer than the program can take; load the "
         "model again, and run lutern selftest if it stays so."
@@ -322,8 +326,8 @@ def test_the_watchdog_has_a_sentence() -> None:
     ("size", "cut_bytes"), [(3_000, 0), (3_000, 1), (3_000, 7), (20_000, 0), (20_000, 300), (70_000, 0)]
 )
 def test_the_host_is_killed_at_every_frame(size: int, cut_bytes: int) -> None:
-    """The host is also killed in the middle of a frame. Another host sends the rest, and at most one span again, also
-    for small images."""
+    """The host is killed after every frame, also in the middle of a frame. A new host sends the words that are missing,
+    and sends at most one span again. This also holds for small images."""
     words = random_words(size // 4, size)
     line = FaultyLine(ModelChip(CONFIG), 0, 0)
     load_sections(Client(line), [(9, words)])
@@ -341,7 +345,7 @@ def test_the_host_is_killed_at_every_frame(size: int, cut_bytes: int) -> None:
 
 
 def test_a_second_answer_does_not_count_as_another_frames() -> None:
-    """A chip that answers everything twice."""
+    """A chip answers every frame twice. The second answers are dropped."""
 
     class Twice:
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Answers of a wrong length in frames with a right CRC, as from a chip of another release or another design."""
+"""Answers of a wrong length in frames with a correct CRC, as from a chip of another release or another design."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Chip:
 
 @pytest.mark.parametrize("opcode", ANSWERED, ids=lambda opcode: opcode.name)
 def test_lengths(opcode: Opcode) -> None:
-    """The lengths are those of the second implementation; no other length is accepted."""
+    """The host expects the lengths that the second implementation of the protocol has, and accepts no other length."""
     command = COMMANDS.get(opcode, b"")
     _, layout = ANSWERS[opcode].names_and_format()
     rest = ANSWERS[opcode].rest
@@ -62,6 +62,6 @@ def test_many_commands_at_once() -> None:
 
 
 @pytest.mark.parametrize("info", [b"", b"\x05", b"\x05\x00", b"\x05\x00" + bytes(100)])
-def test_another_version_is_named_whatever_the_rest(info: bytes) -> None:
+def test_another_version_is_reported_for_any_length(info: bytes) -> None:
     with pytest.raises(LinkError, match=rf"speaks protocol version {5 if info else 0}, but this program version"):
         check_version(info)

@@ -1,4 +1,4 @@
-"""The second implementation of the protocol against the first, the document, and recordings with damaged frames."""
+"""The second implementation of the protocol against the first one, the document, and recordings with damaged frames."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_error_codes_agree() -> None:
 
 
 def test_limits_agree() -> None:
-    """The numbers of the document agree."""
+    """The numbers in the document and in the two implementations agree."""
     assert f"version {protocol.PROTOCOL_VERSION}." in DOCUMENT
     assert f"payload, 0 to {protocol.PAYLOAD_BYTES} bytes" in DOCUMENT
     assert f"more than {protocol.FRAME_BYTES} bytes" in DOCUMENT
@@ -62,8 +62,9 @@ def test_limits_agree() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_damaged_frames_are_seen_alike(seed: int) -> None:
-    """Both find the same frames and drop the same number, for any damage and for any split of the bytes."""
+def test_both_decoders_find_the_same_damaged_frames(seed: int) -> None:
+    """Both decoders find the same frames and drop the same number of frames, for any damage and any split of the
+    bytes."""
     draw = random.Random(seed)
     line = bytearray()
     for number in range(60):
@@ -86,7 +87,7 @@ def test_damaged_frames_are_seen_alike(seed: int) -> None:
     assert damaged == first.dropped_count > 0, f"seed {seed}"
 
 
-def test_a_recording_in_words() -> None:
+def test_dump_of_a_recording() -> None:
     info = capability(preset("tiny"))
     lost = bytearray(encode_frame(Opcode.CHECKSUM, 2, struct.pack("<II", 5, 7)))
     lost[6] ^= 1
@@ -130,7 +131,7 @@ def test_a_resend_is_named() -> None:
 @pytest.mark.parametrize(
     "line", ["", "x > c0", "0 ! c0", "0 > c", "0 > c0 c0", "0 = x", "0 = -5", "nan > c0", "-1 > c0", "0 >"]
 )
-def test_what_is_no_recording(line: str) -> None:
+def test_invalid_recordings(line: str) -> None:
     with pytest.raises(LuternError, match=r"^line \d is .*; give a file of --record\.$"):
         list(dump([HEAD, line] if line else ["something else"]))
 

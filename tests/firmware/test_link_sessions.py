@@ -1,7 +1,8 @@
-"""Thousands of sessions over faulty lines: each ends with right bytes or with one true sentence, and none hangs.
+"""Thousands of sessions over faulty lines: each ends with correct bytes or with one true error message, and none hangs.
 
-A session loads an image, sets a model up, lets it run and reads logits, with the model of the chip at the far end. Its
-seed decides the image, the line's faults, and whether the line dies or the host is killed before the end.
+A session loads an image, sets a model up, lets it run and reads logits. A model of the chip is at the far end of the
+line. The seed of a session decides the image, the line's faults, and whether the line fails or the host is killed
+before the end.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Outcome:
 
 
 def session(seed: int) -> Outcome:
-    """Run one session; raise AssertionError, with the seed, if the host accepted something wrong."""
+    """Run one session. Raise AssertionError, with the seed, if the host accepted wrong data."""
     draw = random.Random(seed)
     words = np.frombuffer(draw.randbytes(4 * draw.randrange(10, 1200)), np.uint8).reshape(-1, 4)
     rate = 10 ** draw.uniform(-4.5, -2.3)
@@ -67,7 +68,7 @@ def session(seed: int) -> Outcome:
 
 
 def run_tokens(client: Client, chip: ModelChip, draw: random.Random, seed: int) -> None:
-    """Do some runs and read logits, and compare each; no run may be executed twice."""
+    """Do some runs, read logits, and compare the results. No run may be executed twice."""
     client.transact(Opcode.SETUP, SET_UP)
     wanted: list[int] = []
     for _ in range(3):
@@ -88,8 +89,9 @@ def run_tokens(client: Client, chip: ModelChip, draw: random.Random, seed: int) 
 
 
 def check_sentence(sentence: str, line: FaultyLine, seed: int) -> None:
-    """Check that it is one sentence with the numbers of the line, and that the line was not good enough."""
-    assert line.is_dead or line.rate > 2e-3, f"seed {seed}: gave up at {line.rate:.1e} faults a byte: {sentence}"
+    """Check that the message is one sentence with the numbers of the line, and that the line was too bad to
+    continue."""
+    assert line.is_dead or line.rate > 2e-3, f"seed {seed}: gave up at {line.rate:.1e} faults per byte: {sentence}"
     assert sentence.endswith(".") and "\n" not in sentence and "cable" not in sentence, f"seed {seed}: {sentence}"
     found = ENDED.match(sentence)
     if found is None:
@@ -102,7 +104,7 @@ def check_sentence(sentence: str, line: FaultyLine, seed: int) -> None:
 
 
 def run_sessions(first: int, count: int) -> Counter[str]:
-    """Run the sessions of these seeds, and return how they ended."""
+    """Run the sessions of these seeds. Return how many sessions ended in each way."""
     kinds: Counter[str] = Counter()
     for seed in range(first, first + count):
         outcome = session(seed)
@@ -120,7 +122,7 @@ def test_sessions() -> None:
 
 @pytest.mark.slow
 def test_a_million_sessions(request: pytest.FixtureRequest) -> None:
-    """Each run of the test continues with the next seeds, and begins again after a million."""
+    """Each call of this test continues with the next seeds, and starts again after a million sessions."""
     cache = request.config.cache
     assert cache is not None
     first = int(cache.get("lutern/link_sessions", QUICK)) % ALL

@@ -1,4 +1,4 @@
-"""Loading: the words that are sent or found wrong, the cost of a broken load, and the memory that the host needs."""
+"""Loading: which words are sent or found wrong, what an interrupted load costs, and how much memory the host needs."""
 
 from __future__ import annotations
 
@@ -38,14 +38,15 @@ WINDOW_BYTES = WINDOW * CHUNK_BYTES
 
 
 class Cut(LinkError):
-    """The cable is pulled."""
+    """The error of a cable that is unplugged."""
 
 
 class MemoryBoard:
-    """A board that is only a memory: it answers INFO, WRITE and CHECKSUM as hw/link does.
+    """A board that has only a memory. It answers INFO, WRITE and CHECKSUM as hw/link does.
 
-    ``written``, ``summed``, ``poked``: bytes; ``cut_after``: bytes that are written before the line goes dead;
-    ``fault`` changes written bytes.
+    ``written``, ``summed``, ``poked``: numbers of bytes.
+    ``cut_after``: the number of written bytes after which the line fails.
+    ``fault``: a function that changes words when they are written.
     """
 
     def __init__(self, config: HwConfig = CONFIG, fill: int = 0) -> None:
@@ -101,7 +102,7 @@ def image(byte_count: int = BLOCKS * BLOCK_BYTES - 100, seed: int = SEED) -> NDA
 
 
 def load(board: MemoryBoard, words: NDArray[np.uint8], address: int = 5) -> dict[str, list[tuple[int, int]]]:
-    """Load, and return the reports of the progress for each stage."""
+    """Load the words, and return the progress reports of each stage."""
     stages: dict[str, list[tuple[int, int]]] = {}
     board.written = board.summed = 0
     load_sections(
@@ -113,7 +114,7 @@ def load(board: MemoryBoard, words: NDArray[np.uint8], address: int = 5) -> dict
 
 @pytest.mark.parametrize("fill", [0x00, 0xFF])
 def test_an_empty_memory_is_found_at_once(fill: int) -> None:
-    """Only one chunk of each block is summed in vain."""
+    """The host sends all words after it has summed only one chunk of each block for comparison."""
     board, words = MemoryBoard(fill=fill), image()
     stages = load(board, words)
     assert board.written == words.size
@@ -128,8 +129,8 @@ def test_an_empty_memory_is_found_at_once(fill: int) -> None:
 
 
 @pytest.mark.parametrize("share", [0.001, 0.3, 0.5, 0.77, 0.999])
-def test_a_load_that_was_cut_goes_on(share: float) -> None:
-    """Wherever the cut came, at most one span of the words before it is sent again."""
+def test_a_load_continues_after_a_cut(share: float) -> None:
+    """The second load sends the missing words, and at most one span of the words before the cut again."""
     board, words = MemoryBoard(), image()
     board.cut_after = round(share * words.size)
     with pytest.raises(Cut):
@@ -140,11 +141,11 @@ def test_a_load_that_was_cut_goes_on(share: float) -> None:
     left = words.size - there
     print(f"cut after {there:,} of {words.size:,} bytes: {board.written:,} sent then, {board.written - left:,} again")
     assert left <= board.written <= left + SPAN_BYTES
-    assert {total for _, total in stages[SENDING]} == {board.written}  # rate and time left are those of what is sent
+    assert {total for _, total in stages[SENDING]} == {board.written}  # rate and remaining time refer to the words sent
 
 
-def test_a_load_that_was_interrupted_goes_on() -> None:
-    """Ctrl-C comes again and again while frames are in flight."""
+def test_a_load_continues_after_ctrl_c() -> None:
+    """Ctrl-C interrupts several loads while frames are in flight. Each interruption costs at most one span."""
     board, words = MemoryBoard(), image()
     sent, loads = 0, 0
     for stop in range(1, 9):
@@ -167,12 +168,12 @@ def test_a_load_that_was_interrupted_goes_on() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_only_wrong_spans_are_written(seed: int) -> None:
-    """A block, or a half or a quarter of one, is written whole if its beginning is wrong; otherwise only the wrong span
-    is written."""
+    """A block, or a half or a quarter of a block, is written whole if its beginning is wrong. Otherwise only the wrong
+    span is written."""
     draw = np.random.default_rng(seed)
     board, words = MemoryBoard(), image()
     load(board, words)
-    wrong = draw.choice(BLOCKS - 1, 1 + seed % 4, replace=False)  # not the last one, which has another length
+    wrong = draw.choice(BLOCKS - 1, 1 + seed % 4, replace=False)  # not the last block, which has another length
     expected = 0
     for block in wrong:
         place = int(draw.integers(0, 100 if seed < 4 else BLOCK_BYTES))
@@ -218,7 +219,7 @@ def test_a_memory_that_does_not_keep_a_word() -> None:
 
 
 def test_the_back_door() -> None:
-    """Only words that differ are copied, and the chip sums only both ends."""
+    """Only words that differ are copied through the back door. The chip sums only the beginning and the end."""
     board, words = MemoryBoard(), image()
     told: list[tuple[str, int, int]] = []
 
@@ -234,11 +235,11 @@ def test_the_back_door() -> None:
     assert board.poked == 0
     words[1] ^= 1
     by_back_door()
-    assert board.poked == words.size  # less than COPIED_BYTES
+    assert board.poked == words.size  # all words, because they are less than COPIED_BYTES
 
 
 class OtherMemory(MemoryBoard):
-    """A board whose back door opens another memory, which differs from the chip's in one word."""
+    """A board whose back door writes to another memory than the chip reads. One word of the two memories differs."""
 
     def __init__(self, place: int) -> None:
         super().__init__()
@@ -262,7 +263,7 @@ def test_a_chip_that_reads_other_words_is_found(place: int) -> None:
 
 
 class Mute(MemoryBoard):
-    """A board that answers only INFO."""
+    """A board that answers no command except INFO."""
 
     def __init__(self, config: HwConfig) -> None:
         super().__init__(config)
@@ -276,8 +277,8 @@ class Mute(MemoryBoard):
         return super()._answer(frame) if frame.opcode == Opcode.INFO else None
 
 
-def test_patience_with_checksums() -> None:
-    """The sum of a block may take as long as a slow simulation needs, for any size of a word."""
+def test_waiting_time_of_checksums() -> None:
+    """The host waits for the checksum of a block as long as a slow simulation needs, for any word size."""
     for word_bytes in (2, 4):
         board = Mute(CONFIG.with_(word_bytes=word_bytes))
         block = CHECKSUM.pack(address=0, count=BLOCK_BYTES // word_bytes)
@@ -302,9 +303,9 @@ MODEL = ModelConfig(vocab_size=2000, hidden_size=512, num_hidden_layers=4, inter
 
 @pytest.mark.parametrize("direct", [True, False], ids=["direct", "link"])
 def test_the_memory_that_a_host_needs(direct: bool, tmp_path: Path) -> None:
-    """From the file of the image to the last checksum, the host holds two bits a trit, and the program once.
+    """From opening the image to the last checksum, the host needs two bits for each trit, and the program once.
 
-    The stated bound is 3.5 times the image: 1.4 GB for the 392 MB of a 1.3B model.
+    The documented bound is 3.5 times the size of the image: 1.4 GB for the 392 MB of a 1.3B model.
     """
     path = tmp_path / "model.lutern"
     tokenizer = synthetic_tokenizer(MODEL.vocab_size).to_json().encode()

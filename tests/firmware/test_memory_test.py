@@ -1,5 +1,5 @@
-"""The search for a phase and the texts of a march, against answers in the protocol's own records; on gateware they run
-in tests/sim/test_sdram_board.py."""
+"""The search for a phase of the memory's clock and the messages of a march, against answers in the protocol's own
+records. tests/sim/test_sdram_board.py runs both on gateware."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ CONFIG = preset("sdram-x16")
 
 
 class Part:
-    """Answers like a chip whose memory passes at the phases for which `good` is true; if `stuck`, bit 5 of word 0x2345
-    is stuck."""
+    """A chip whose memory passes its test at the clock phases in ``good``. If ``stuck``, bit 5 of word 0x2345 is
+    stuck."""
 
     timeout_s = 1.0
 
@@ -59,13 +59,13 @@ def test_the_middle_is_found(first: int, last: int) -> None:
     assert part.place == window.middle == (first + last) // 2
 
 
-def test_as_many_steps_as_a_period_has() -> None:
+def test_no_more_steps_than_a_period_has() -> None:
     part = Part(range(-1000, 1000))
     window = centre_phase(part, CONFIG, most=5)  # type: ignore[arg-type]
     assert (window.first, window.last, part.place) == (-5, 5, 0)
 
 
-def test_no_phase_and_a_part_that_forgets_its_mode() -> None:
+def test_memories_without_a_usable_phase() -> None:
     with pytest.raises(LuternError, match="the memory fails its test at the phase 0 of its clock, where it should be"):
         centre_phase(Part(range(2, 9)), CONFIG)  # type: ignore[arg-type]
     with pytest.raises(
@@ -90,7 +90,8 @@ def test_a_march_in_ranges_tells_the_first_error() -> None:
 
 
 class Folded:
-    """A chip whose part keeps ``size`` words and repeats; the address bits in ``stuck`` do not reach the part."""
+    """A chip whose part stores only ``size`` words, at repeating addresses. The address bits in ``stuck`` do not reach
+    the part."""
 
     timeout_s = 1.0
     quality = LineQuality()
@@ -122,6 +123,6 @@ def test_a_part_that_is_smaller_than_the_machine() -> None:
         check_size(Folded(1 << 23), machine)  # type: ignore[arg-type]
     with pytest.raises(LuternError, match=r"repeats after 256 MiB"):
         check_size(Folded(1 << 24), machine)  # type: ignore[arg-type]
-    for part in (Folded(1 << 25), Folded(1 << 26), Folded(1 << 25, stuck=1 << 20)):  # the last is the march's to find
+    for part in (Folded(1 << 25), Folded(1 << 26), Folded(1 << 25, stuck=1 << 20)):  # only a march finds the stuck bit
         check_size(part, machine)  # type: ignore[arg-type]
     check_size(Folded(1 << 24), machine.with_(memory_words=1 << 24))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Packing is compared with the layouts, bit by bit, and with its inverse."""
+"""Packed trits and items are compared with the layouts, bit by bit, and unpacking returns the originals."""
 
 import time
 
@@ -133,7 +133,7 @@ def test_rows_of_12_bits_take_three_words_for_four(word_bytes: int, results: int
 
 
 def test_packing_is_fast_enough() -> None:
-    """It packs 20 MB a second of processor time, a measure that does not depend on the load of the machine."""
+    """Packing reaches 20 MB per second of processor time, which does not depend on the load of the computer."""
     trits = random_trits(1024, 4096)
     best = min(_seconds(trits) for _ in range(3))
     assert trits.size / 5 / best > 20e6, f"{trits.size / 5 / best / 1e6:.1f} MB/s"

@@ -1,4 +1,4 @@
-"""Programs: the contents of a machine's memories, read back record by record."""
+"""Programs: the tests read the contents of a machine's memories back record by record."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def narrow_weights() -> IntegerWeights:
 
 
 def records(program: Program) -> list[tuple[RecordKind, np.ndarray]]:
-    """(kind, words) of every record; the stream must end with its last record."""
+    """Return kind and words of every record. The stream must end with the last word of a record."""
     words, size, found, at = program.words[: program.sizes.record_words], header_words(program.hw_config), [], 0
     while at < len(words):
         head = int.from_bytes(words[at : at + size].tobytes(), "little")
@@ -59,7 +59,7 @@ def records(program: Program) -> list[tuple[RecordKind, np.ndarray]]:
 
 
 def whole_beats(words: np.ndarray, kind: RecordKind, config: HwConfig) -> np.ndarray:
-    """Words of trits as beats; short beats are filled with zeros, as for the missing rows."""
+    """Return words of trits as beats. Short beats are filled with zero trits, which stand for the missing rows."""
     if kind is RecordKind.TRITS:
         return words.reshape(-1, config.beat_bytes)
     filled = np.tile(pack_trits(np.zeros((1, 1), np.int8), config), (len(words), 1))
@@ -76,7 +76,7 @@ def operations(program: Program) -> list[Any]:
 
 
 def halves(weights: IntegerWeights) -> list[np.ndarray]:
-    """Trits of every operation in order; gate_proj is two operations."""
+    """Return the trits of every operation in order. gate_proj has two operations."""
     found = []
     for layer in weights.layers:
         found += [matrix.trits for matrix in (layer.f_proj, layer.i_proj, layer.g_proj, layer.o_proj)]
@@ -85,7 +85,7 @@ def halves(weights: IntegerWeights) -> list[np.ndarray]:
 
 
 def gains_of(weights: IntegerWeights) -> list[np.ndarray]:
-    """Items [elements, T] of every vector and bound in the order in which they are used."""
+    """Return the items [elements, T] of every vector and bound in the order in which they are used."""
 
     def tuples(vector: tuple[Gains | None, list[Gains]]) -> np.ndarray:
         return np.stack([gains.items for gains in (*([vector[0]] if vector[0] else []), *vector[1])], axis=1)
@@ -99,7 +99,7 @@ def gains_of(weights: IntegerWeights) -> list[np.ndarray]:
 
 
 @configs
-def test_the_trits_are_all_there_in_order(weights: IntegerWeights, config: HwConfig) -> None:
+def test_all_trits_are_stored_in_order(weights: IntegerWeights, config: HwConfig) -> None:
     program = lay_out(weights, config)
     beats = program.beats[: program.sizes.trit_beats]
     if config.source == "streamed":
@@ -121,11 +121,11 @@ def test_the_trits_are_all_there_in_order(weights: IntegerWeights, config: HwCon
 
 
 @configs
-def test_the_gains_are_all_there_in_order(weights: IntegerWeights, config: HwConfig) -> None:
+def test_all_gains_are_stored_in_order(weights: IntegerWeights, config: HwConfig) -> None:
     chunks = [words for kind, words in records(lay_out(weights, config)) if kind is RecordKind.GAINS]
     for index, items in enumerate(gains_of(weights)):
         whole, per_element = items.shape
-        rows = chunk_rows(whole, 1, per_element, config) if index else whole  # the embedding's are not cut
+        rows = chunk_rows(whole, 1, per_element, config) if index else whole  # the embedding's gains are not cut
         for start in range(0, whole, rows):
             some = items[start : start + rows]
             assert np.array_equal(unpack_groups(chunks.pop(0), len(some), per_element, config), some), f"seed {SEED}"
@@ -152,7 +152,8 @@ def test_the_table_is_where_setup_says(weights: IntegerWeights, config: HwConfig
 
 @configs
 def test_tables_of_12_bits(narrow_weights: IntegerWeights, config: HwConfig) -> None:
-    """The table has three quarters of the words on a machine that supports it, and items of 16 bits on any other."""
+    """On a machine that supports items of 12 bits the table needs three quarters of the words. Other machines get items
+    of 16 bits."""
     program, codes = lay_out(narrow_weights, config), narrow_weights.embeddings.codes
     wide, setup = program_sizes(MODEL, config), program.setup
     takes = config.source == "streamed"
@@ -176,14 +177,14 @@ def test_tables_of_12_bits(narrow_weights: IntegerWeights, config: HwConfig) -> 
 
 
 def wider(weights: IntegerWeights) -> IntegerWeights:
-    """The same values in a table of 16 bits."""
+    """Return the same values in a table of 16 bits."""
     return replace(weights, embeddings=replace(weights.embeddings, bits=16))
 
 
 @configs
 def test_the_operations_run_ahead(weights: IntegerWeights, config: HwConfig) -> None:
-    """The operation of the embedding and two more come before all gains, then one for each matrix until none is
-    left."""
+    """The operation of the embedding and two more operations come before all gains. Then one operation comes with each
+    matrix until no operation is left."""
     program = lay_out(weights, config)
     ops = operations(program)
     layer = [Op.F, Op.I, Op.G, Op.RESIDUAL, Op.GATE, Op.UP, Op.RESIDUAL]
@@ -214,11 +215,11 @@ def test_sizes_and_sections(weights: IntegerWeights, config: HwConfig) -> None:
         assert np.array_equal(whole[:, : config.beat_bytes], program.beats) and not whole[:, config.beat_bytes :].any()
 
 
-def test_gains_stand_ahead_of_their_rows_and_fit_the_fifo(weights: IntegerWeights) -> None:
+def test_gains_precede_their_rows_and_fit_the_fifo(weights: IntegerWeights) -> None:
     config = STREAM.with_(gain_fifo_words=40)
     plain = [record for record in records(lay_out(weights, config)) if record[0] is not RecordKind.CHECK]
     found = plain[LOOKAHEAD + 1 :]
-    chunks = [len(words) for kind, words in found if kind is RecordKind.GAINS][1:]  # the first is the embedding's
+    chunks = [len(words) for kind, words in found if kind is RecordKind.GAINS][1:]  # without those of the embedding
     assert max(chunks) <= config.gain_fifo_words // 2 and len(chunks) > 30
     for (kind, _), (after, _) in itertools.pairwise(found[1:]):
         assert kind is not RecordKind.GAINS or after in (RecordKind.TRITS, RecordKind.SHORT_TRITS)
@@ -235,8 +236,8 @@ def test_streams_are_limited_by_their_states() -> None:
 
 
 def test_states_in_memory_follow_the_table(weights: IntegerWeights) -> None:
-    """The states are two layers of 32 elements of 32 bits, 64 words of 16 bits for each layer. They begin at the first
-    word after the program."""
+    """The states have two layers of 32 elements of 32 bits, which are 64 words of 16 bits for each layer. They begin at
+    the first word after the program."""
     machine = STREAM.with_(state="memory", max_state=1)
     program = lay_out(weights, machine)
     wanted = {"state_base": len(program.words), "state_words": 64, "layers": 2}
@@ -329,8 +330,8 @@ def test_what_does_not_fit_is_refused(
 
 
 def test_a_program_of_more_words_than_24_bits_name() -> None:
-    """The released 370M in words of 64 bits and 2.7B in words of 128 bits fit exactly; a memory of one word less is too
-    small."""
+    """The released 370M in words of 64 bits and the 2.7B in words of 128 bits fit exactly. A memory with one word less
+    is too small."""
     wide = preset("stream-x32").with_(name="wide", columns=16, max_width=8192, max_vocab=32_000)
     for shape, changes in (
         ((1024, 24, 2816), {"word_bytes": 8, "max_state": 24_576}),

@@ -1,4 +1,4 @@
-"""The schedule: every record that ``lay_out`` writes is the schedule's, and the schedule is the network's."""
+"""The schedule lists every record that ``lay_out`` writes, and follows the equations of the network."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FLAGS = ("new_vector", "reuse", "keep", "makes_vector", "outer")
 
 
 def parsed(program: Program) -> list[tuple[int, int, dict[str, int] | None]]:
-    """Kind, words and fields of every record."""
+    """Return kind, number of words and fields of every record."""
     raw, count, at = program.words, header_words(program.hw_config), 0
     found = []
     while at < program.setup["record_words"]:
@@ -71,7 +71,7 @@ def test_every_record_of_a_program_is_the_schedules(model: ModelConfig, config: 
 
 
 def test_the_records_of_an_operation_hold_all_its_rows() -> None:
-    """Gains and trits of every matrix, each row once and in order."""
+    """The gains and trits of every matrix contain each row once and in order."""
     model = MODELS[0]
     found = records(model, STREAMED)
     for operation in operations(model, STREAMED):
@@ -85,7 +85,7 @@ def test_the_records_of_an_operation_hold_all_its_rows() -> None:
 
 
 def test_the_operations_of_a_layer() -> None:
-    """The inputs and results of each operation are those of the network's equations, written by hand."""
+    """The inputs and results of each operation are those of the network's equations, which this test lists by hand."""
     model = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
     config = HwConfig("by-hand", rows=5, columns=4, results_per_cycle=1, codes_per_cycle=4, max_state=64)
     found = [
@@ -111,7 +111,7 @@ def test_the_operations_of_a_layer() -> None:
         ("o_proj", Op.RESIDUAL, 32, 32, 7, 2, 2, 0, 0, Eps.O_PROJ),
         ("gate_proj", Op.GATE, 48, 32, 10, 3, 0, 0, 0, Eps.NONE),
         ("up_proj", Op.UP, 48, 32, 10, 3, 1, 0, 0, Eps.NONE),
-        ("down_proj", Op.RESIDUAL, 32, 48, 7, 2, 2, 0, 0, Eps.DOWN_PROJ),  # the vector of lm_head: w1 and one matrix
+        ("down_proj", Op.RESIDUAL, 32, 48, 7, 2, 2, 0, 0, Eps.DOWN_PROJ),  # its result is the vector of lm_head
     ]
     layer = operations(model, config)[1:8]
     flags = {flag: [op.name.removesuffix("_proj") for op in layer if getattr(op, flag)] for flag in FLAGS}
@@ -138,7 +138,8 @@ def test_the_phases_are_the_operations_and_the_choice() -> None:
 
 
 def test_a_last_row_group_that_fits_its_first_words_is_short() -> None:
-    """On 5 x 4 lanes, one row of a matrix of 16 beats takes one word a beat; three rows take as many words as five."""
+    """On 5 x 4 lanes, one row of a matrix of 16 beats takes one word per beat. Three rows take as many words as
+    five."""
     columns = 64
     config = HwConfig("short", rows=5, columns=4, streams=4, source="streamed", word_bytes=2, max_state=200)
     beats = -(-columns // config.columns)
@@ -152,7 +153,7 @@ def test_a_last_row_group_that_fits_its_first_words_is_short() -> None:
 
 
 def test_a_matrix_longer_than_a_block_is_cut() -> None:
-    """An example is lm_head of the largest models on narrow machines; resident trits are not cut."""
+    """Matrices such as lm_head of the largest models are cut on narrow machines. Resident trits are not cut."""
     rows = chunk_rows(1 << 20, 64, 0, STREAMED)
     words_a_group = 64 // STREAMED.columns * STREAMED.beat_bytes // STREAMED.word_bytes
     assert rows // STREAMED.rows * words_a_group <= LONGEST_RECORD
@@ -162,8 +163,8 @@ def test_a_matrix_longer_than_a_block_is_cut() -> None:
 
 @pytest.mark.parametrize("name", ["stream-x16", "stream-x32", "stream-x64", "ddr3-x16", "stream-x256", "stream-x512"])
 def test_gains_of_a_record_end_with_a_word(name: str) -> None:
-    """Gains of a record fill whole words, except those of an operation's last rows: the rest of their word is not used
-    for the next record."""
+    """The gains of a record fill whole words. Only the gains of an operation's last rows may end within a word, and the
+    next record does not use the rest of this word."""
     config = PRESETS[name].with_(max_width=8192, gain_fifo_words=1024)
     gains = [record for record in records(PUBLISHED["370m"], config) if record.kind is RecordKind.GAINS]
     for record in gains:

@@ -1,4 +1,4 @@
-"""The self-test's checks: they pass on the simulated board, and a fault is reported with its place."""
+"""The self-test's checks pass on the simulated board, and report the place of a fault."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lutern.sim.board import SimulatedBoard
 from lutern.sim.loopback import Loopback
 
 PARTS = preset("tiny").with_(name="parts", columns=16, word_bytes=8, memory_words=1 << 9, trit_beats=1 << 8)
-"""A beat has 13 bytes: a full part, and a shorter one."""
+"""A machine whose beat has 13 bytes, which are one full part and one shorter part."""
 
 
 class StuckBits(Client):
-    """A link to a memory in which these bits of a word never change from 0."""
+    """A link to a memory with one faulty word, whose ``bits`` always stay 0."""
 
     def __init__(self, board: SimulatedBoard, address: int, bits: int, word_bytes: int) -> None:
         super().__init__(board)

@@ -1,4 +1,4 @@
-"""Serial ports, on pseudo-terminals: bytes, and one sentence for each possible error."""
+"""Serial ports, on pseudo-terminals: bytes, and one error message for each possible error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lutern.firmware.serial_port import PortError, SerialPort
 
 
 class Cable:
-    """A pseudo-terminal whose far end the test holds."""
+    """A pseudo-terminal whose far end belongs to the test."""
 
     def __init__(self) -> None:
         self.far, self.near = os.openpty()
@@ -27,7 +27,7 @@ class Cable:
         self._pulling = threading.Lock()
 
     def pull(self) -> None:
-        """Pull the cable once: the first call, from a test's timer or at its end, counts."""
+        """Close the terminal once. A test's timer and the end of a test may both call this function."""
         with self._pulling:
             if self.far >= 0:
                 for handle in (self.far, self.near):
@@ -61,13 +61,13 @@ def test_bytes_in_both_directions(cable: Cable) -> None:
         assert 0.04 < time.monotonic() - before < 2
 
 
-def test_what_waited_before_is_not_read(cable: Cable) -> None:
+def test_bytes_for_an_earlier_program_are_dropped(cable: Cable) -> None:
     os.write(cable.far, b"of an earlier program")
     with SerialPort(cable.port) as port:
         assert port.read(100, 0.02) == b""
 
 
-def test_there_is_none() -> None:
+def test_a_port_that_does_not_exist() -> None:
     with pytest.raises(
         PortError,
         match=r"^There is no port /dev/ttyLUTERN9; plug the board in and give its port "
@@ -77,7 +77,8 @@ def test_there_is_none() -> None:
 
 
 def test_another_rate(cable: Cable) -> None:
-    """The port has the new rate from then on, and bytes from before are dropped; an invalid rate is refused."""
+    """The port uses the new rate for the following bytes, and drops bytes that came before. An invalid rate is
+    refused."""
     with SerialPort(cable.port) as port:
         assert port.baud == 3_000_000
         os.write(cable.far, b"noise")
@@ -90,16 +91,16 @@ def test_another_rate(cable: Cable) -> None:
             port.set_baud(-1)
 
 
-def test_the_second_host_is_told(cable: Cable) -> None:
+def test_a_port_in_use(cable: Cable) -> None:
     with SerialPort(cable.port), pytest.raises(PortError) as error:
         SerialPort(cable.port)
     assert str(error.value) == (
         f"The port {cable.port} is in use by another program; end that one or give another port."
     )
-    SerialPort(cable.port).close()  # free again
+    SerialPort(cable.port).close()  # the port is free again
 
 
-def test_no_right_to_open_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_without_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **options: object) -> None:
         raise serial.SerialException(errno.EACCES, "could not open port")
 
@@ -112,7 +113,7 @@ def test_no_right_to_open_it(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_a_file_and_a_rate_that_is_none(tmp_path: Path, cable: Cable) -> None:
+def test_a_file_and_invalid_baud_rates(tmp_path: Path, cable: Cable) -> None:
     path = tmp_path / "file"
     path.write_text("")
     for port, baud in ((str(path), 1_000_000), (cable.port, -1), (cable.port, 0)):
@@ -143,7 +144,7 @@ def test_unplugged(what: str, cable: Cable) -> None:
         )
 
 
-def test_nobody_takes_the_bytes(cable: Cable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_takes_no_bytes(cable: Cable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serial_port, "WRITE_TIMEOUT_S", 0.05)
     with (
         SerialPort(cable.port) as port,

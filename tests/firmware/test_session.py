@@ -19,11 +19,11 @@ from lutern.model_ref.synthetic import random_checkpoint
 
 SEED = 60
 Fed = tuple[int, int, int, int]
-"""Fields of a feed: token, first beat of the state, fresh, seed."""
+"""The fields of a feed: token, first beat of the state, fresh, seed."""
 
 
 class Chip:
-    """Answers like a client of a chip: the tokens of step k begin at 10 k; each of ``refusals`` ends one RUN."""
+    """A client of a chip, whose tokens of step k begin at 10 k. Each error code in ``refusals`` ends one RUN."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -98,12 +98,12 @@ def test_every_slot_has_a_state_of_its_own(chip: Chip) -> None:
         (ErrorCode.WEIGHTS_DAMAGED, Damage.ROW, "The embedding of token 0 was damaged in memory"),
         (ErrorCode.WEIGHTS_DAMAGED, Damage.TRITS, "Trits were damaged in block RAM"),
         (ErrorCode.RUN_TOO_LONG, Damage.NONE, "A token took too long, and no weights were found damaged"),
-        (ErrorCode.NOT_SET_UP, Damage.ROW, "The embedding of token 0"),  # the answer that said so was lost
+        (ErrorCode.NOT_SET_UP, Damage.ROW, "The embedding of token 0"),  # the ERROR that reported the damage was lost
     ],
 )
 def test_a_run_that_was_ended_is_repeated(code: ErrorCode, kind: Damage, sentence: str, chip: Chip) -> None:
-    """The session loads, sends SETUP, feeds the earlier tokens of the conversation, as many in a pass as there are
-    streams, and repeats the run."""
+    """The session loads again, sends SETUP, and feeds the earlier tokens of the conversations, in each pass as many as
+    there are streams. Then it repeats the run."""
     session = opened(chip)
     session.run([Feed(1, 0, fresh=True), Feed(2, 1, fresh=True)], 3)  # slot 0: 1, 0, 10; slot 1: 2, 1, 11
     session.run([Feed(5, 1)], 2)  # slot 1: 5, 0

@@ -1,4 +1,4 @@
-"""The shipped models: what their pages and docs/models.md say of them, and which machines hold them."""
+"""The shipped models: what their README and docs/models.md say about them, and which machines they fit."""
 
 import re
 from importlib import resources
@@ -20,17 +20,17 @@ MOST_BYTES = 12_000_000
 
 
 @pytest.mark.parametrize("name", [*SHIPPED, LARGE])
-def test_its_pages(name: str) -> None:
+def test_pages_of_the_models(name: str) -> None:
     text = (MODELS / name / "README.md").read_text()
     trits = f"{load(name).config.trits:,}"
     assert f"| ternary weights | {trits}, lm_head included |" in text
     bits = re.search(r"\| bits per character \| ([\d.]+) float", text)
-    assert bits, "no figure"
+    assert bits, "the README must state the bits per character"
     row = next(line for line in PAGE.read_text().splitlines() if line.startswith(f"| `{name}` |"))
     assert row.split(" | ")[1] == trits and row.split(" | ")[3] == bits[1]
 
 
-def test_the_large_one_is_an_image() -> None:
+def test_large_model_is_an_image() -> None:
     model, text = load(LARGE), (MODELS / LARGE / "README.md").read_text()
     assert isinstance(model.source, OpenImage) and not model.source.calibrated
     assert model.source.path.stat().st_size <= MOST_BYTES
@@ -39,20 +39,20 @@ def test_the_large_one_is_an_image() -> None:
         checkpoint_folder(LARGE)
 
 
-def test_the_large_one_writes_what_its_page_shows() -> None:
+def test_large_model_writes_the_text_of_its_page() -> None:
     written = "once upon a time" + "".join(load(LARGE).generate("once upon a time", tokens=24, seed=1))
     shown = (MODELS / LARGE / "README.md").read_text().split("## What it writes")[1].split("> ", 1)[1]
     assert " ".join(shown.replace("\n> ", " ").split()).startswith(" ".join(written.split()))
 
 
 @pytest.mark.parametrize("name", ["sdram-x16", "sdram-x32"])
-def test_sdram_of_8_mb_holds_the_large_one(name: str) -> None:
+def test_sdram_of_8_mb_holds_the_large_model(name: str) -> None:
     config, machine = load(LARGE).config, preset(name)
-    assert reason_against(config, machine) is not None, "its vocabulary needs the setting"
+    assert reason_against(config, machine) is not None, "the vocabulary must exceed the preset's max_vocab"
     assert reason_against(config, machine.with_(max_vocab=2048)) is None
 
 
-def test_inspect_knows_its_name() -> None:
+def test_inspect_accepts_the_name_of_the_large_model() -> None:
     result = CliRunner().invoke(app, ["inspect", LARGE])
     assert result.exit_code == 0, result.output
     assert "words with ranges from calibration: none, all are proved" in result.stdout

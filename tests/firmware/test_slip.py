@@ -16,14 +16,14 @@ QUICK_SEEDS, SLOW_SEEDS, ALL_SEEDS = 100, 2_500, 50_000
 
 
 def test_crc_is_castagnoli() -> None:
-    # RFC 3720, B.4, and the check value of the catalogues
+    # RFC 3720, B.4, and the check value that catalogues of CRCs publish
     assert crc32c(b"123456789") == 0xE3069283
     assert crc32c(bytes(32)) == 0x8A9136AA
     assert crc32c(b"\xff" * 32) == 0x62A8AB43
     assert crc32c(bytes(range(32))) == 0x46DD794E
 
 
-def test_crc_goes_on_and_equals_the_hardware_model() -> None:
+def test_crc_continues_and_equals_the_hardware_model() -> None:
     data = random.Random(5).randbytes(600)
     assert crc32c(data[200:], crc32c(data[:200])) == crc32c(data) == CRC32_ISCSI(8).compute(data)
 
@@ -58,16 +58,16 @@ def test_pieces_of_any_size(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(200))
 def test_damage_never_gets_through(seed: int) -> None:
-    """Bits are flipped, or a byte is lost, doubled, inserted or exchanged with another: either no frame comes, or the
-    original one."""
+    """Bits are flipped, or a byte is lost, doubled, inserted or exchanged. The decoder returns no frame or the original
+    frame."""
     generator = random.Random(seed)
     wanted = Frame(0x82, 7, generator.randbytes(generator.randint(0, 512)))
     after = Frame(0x83, 8, b"after")
     line = damage(bytearray(encode_frame(*wanted)), generator)
     decoder = FrameDecoder()
     got = decoder.feed(bytes(line) + encode_frame(*after))
-    assert got[-1] == after, f"seed {seed}: out of step"
-    assert got[:-1] in ([], [wanted]), f"seed {seed}: wrong bytes got through"
+    assert got[-1] == after, f"seed {seed}: the frame after the damage must be found"
+    assert got[:-1] in ([], [wanted]), f"seed {seed}: a damaged frame must not be accepted"
 
 
 def damage(line: bytearray, generator: random.Random) -> bytearray:
@@ -91,7 +91,7 @@ def damage(line: bytearray, generator: random.Random) -> bytearray:
 
 DELIMITERS = (0xC0, 0xDB)
 NEAR = bytes(byte ^ 1 << bit for byte in DELIMITERS for bit in range(8))
-"""Bytes that a flip turns into END or ESC."""
+"""Bytes that the flip of one bit turns into END or ESC."""
 SHORT = {
     "plain": bytes(range(100, 126)),
     "near": (NEAR + NEAR)[:26],
@@ -101,10 +101,10 @@ SHORT = {
 
 @pytest.mark.parametrize("name", SHORT)
 def test_every_flip_of_one_or_two_bits_of_a_short_frame(name: str) -> None:
-    """Every flip in 32 bytes on the line, and in the END bytes around them, is tried: no frame comes, but the next
-    frame does.
+    """Every flip in 32 bytes on the line, and in the END bytes around them, is tried. The decoder drops the damaged
+    frame and returns the next frame.
 
-    ``near`` has bytes that become END or ESC, which splits a frame or removes a byte; ``escaped`` has pairs of bytes
+    ``near`` has bytes that become END or ESC, which splits a frame or removes a byte. ``escaped`` has pairs of bytes
     that become other pairs, or no pairs.
     """
     frame = encode_frame(2, 9, SHORT[name])
@@ -124,7 +124,8 @@ def test_every_flip_of_one_or_two_bits_of_a_short_frame(name: str) -> None:
 
 
 def syndromes_of_bits() -> np.ndarray:
-    """[byte, bit] of the longest frame: what a flip of it changes in the CRC. Those of a shorter frame are the last."""
+    """Return how a flip of [byte, bit] of the longest frame changes the CRC. A shorter frame has the last of these
+    rows."""
     size = FRAME_BYTES - CRC_BYTES
     found = np.zeros((FRAME_BYTES, 8), np.uint32)
     empty = crc32c(bytes(size))
@@ -150,11 +151,12 @@ def test_all_flips_of_up_to_five_bits_of_the_longest_frame_are_found() -> None:
 
 
 def test_two_flips_on_the_line_of_the_longest_frame_are_found() -> None:
-    """A flip of the second byte of an escape makes END of ESC, or ESC of END: four bits of a byte of the frame.
+    """A flip of the second byte of an escape turns END into ESC, or ESC into END. This changes four bits of a byte of
+    the frame.
 
-    Two flips that leave the escapes what they are change one or two such patterns or bits, and no two of these have the
-    same syndrome. Flips that make or break an END or an ESC change the frame's length: they are missed by chance, once
-    in 2^32 times; the tests of short frames and the samples look at them.
+    Two flips that keep all escapes change one or two such patterns or bits, and no two of these have the same syndrome.
+    Flips that make or break an END or an ESC change the frame's length. They are missed by chance, once in 2^32 times;
+    the tests of short frames and the samples cover them.
     """
     bits = syndromes_of_bits()
     turned = [bit for bit in range(8) if (DELIMITERS[0] ^ DELIMITERS[1]) >> bit & 1]
@@ -166,7 +168,8 @@ def test_two_flips_on_the_line_of_the_longest_frame_are_found() -> None:
 @pytest.mark.parametrize("alphabet", [bytes(range(256)), NEAR, b"\xc0\xdb\xdc\xdd"], ids=["any", "near", "escaped"])
 @pytest.mark.parametrize("flip_count", [1, 2, 3, 4, 5])
 def test_flips_on_the_line(flip_count: int, alphabet: bytes) -> None:
-    """Samples with escapes and ENDs, in which flips change the number of bytes in the frame."""
+    """The decoder drops damaged frames of random bytes with escapes and ENDs. Some flips change the length of the
+    frame."""
     draw = random.Random(flip_count)
     for _ in range(700):
         wanted = Frame(0x82, 7, bytes(draw.choices(alphabet, k=CHUNK_BYTES + 4)))
@@ -179,8 +182,8 @@ def test_flips_on_the_line(flip_count: int, alphabet: bytes) -> None:
 
 
 def fuzz_frames(seed: int) -> int:
-    """Send frames over a bad line, in pieces. Frames without damage must come, and no others. Return the number of
-    frames."""
+    """Send frames over a bad line, in pieces, and return their number. The decoder must return every frame without
+    damage, and no frame that was not sent."""
     draw = random.Random(seed)
     line, sent, whole = bytearray(), [], []
     for number in range(FRAMES_A_SEED):
@@ -206,7 +209,7 @@ def fuzz_frames(seed: int) -> int:
 
 
 def is_part(some: list[Frame], among: list[Frame]) -> bool:
-    """Whether these frames are among those, in this order."""
+    """Whether ``among`` contains the frames of ``some`` in this order."""
     rest = iter(among)
     return all(frame in rest for frame in some)
 
@@ -217,7 +220,7 @@ def test_fuzzed_frames() -> None:
 
 @pytest.mark.slow
 def test_ten_million_frames(request: pytest.FixtureRequest) -> None:
-    """Each run of the test continues with the next seeds, and begins again after the last."""
+    """Each call of this test continues with the next seeds, and starts again after the last seed."""
     cache = request.config.cache
     assert cache is not None
     first = int(cache.get("lutern/frames", QUICK_SEEDS)) % ALL_SEEDS

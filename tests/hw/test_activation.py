@@ -36,7 +36,7 @@ def test_mutation_of_the_table_is_found(monkeypatch: pytest.MonkeyPatch) -> None
         run(1)
 
 
-# Below bit 19 a changed clamp changes no result: sigma is within half a unit of its limit there.
+# If a bit below 19 of the clamp changes, no result changes, because sigma is within half a unit of its limit there.
 @pytest.mark.parametrize(("name", "bit"), [("ARGUMENT_MAX", 19), ("PRODUCT_HALF", 6)])
 def test_mutation_of_a_constant_is_found(monkeypatch: pytest.MonkeyPatch, name: str, bit: int) -> None:
     monkeypatch.setattr(activation, name, getattr(activation, name) ^ (1 << bit))

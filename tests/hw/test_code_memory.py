@@ -12,7 +12,7 @@ from lutern.sim.runner import run_bench
 
 
 class Shape(NamedTuple):
-    """R, C, P, Q, T and the run's streams."""
+    """R, C, P, Q and T of the machine, the number of streams of the run, the width of a vector, and the latency."""
 
     rows: int
     columns: int
@@ -25,7 +25,7 @@ class Shape(NamedTuple):
 
 
 SHAPES = [Shape(4, 4, 1, 2), Shape(4, 8, 2, 2), Shape(2, 4, 1, 4)]
-"""Beats of two parts, of four parts and of one part."""
+"""Machines whose beats have two, four and one parts of Q codes."""
 MORE = [
     Shape(5, 4, 1, 2, 4, 4),
     Shape(5, 4, 1, 2, 4, 3),
@@ -33,7 +33,7 @@ MORE = [
     Shape(4, 8, 2, 8, 2, 2),
     Shape(4, 4, 1, 2, width=96, latency=3),
 ]
-"""Runs of all streams of the machine and of fewer streams, and part memories of block RAM."""
+"""Runs of all streams of the machine, runs of fewer streams, and memories in block RAM."""
 
 
 def run(shape: Shape, pause: str, testcase: str | None = None) -> None:
@@ -68,7 +68,7 @@ def test_pauses(shape: Shape, pause: str) -> None:
 
 
 def test_small_memories_are_luts() -> None:
-    """Banks of 8 beats are in LUTs, and banks of 32 beats are in block RAM."""
+    """Banks of 8 beats are stored in LUTs, and banks of 32 beats in block RAM."""
     for width, style in ((8 * 16, "distributed"), (32 * 16, "block")):
         text = convert_rtlil(CodeMemory(HwConfig("bench", max_width=width)))
         assert text.count(f'attribute \\ram_style "{style}"') == 4

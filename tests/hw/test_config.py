@@ -1,4 +1,4 @@
-"""hw/config.py: wrong machines are refused, and the message for an old name gives the new one."""
+"""hw/config.py: wrong machines are refused, and the message for an old name contains the new name."""
 
 from dataclasses import asdict
 from typing import Any
@@ -14,7 +14,7 @@ from lutern.model_ref.errors import LuternError
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_machine_is_its_fields(name: str) -> None:
+def test_machines_are_restored_from_their_fields(name: str) -> None:
     assert HwConfig.from_dict(asdict(preset(name))) == preset(name)
 
 
@@ -33,7 +33,7 @@ def test_old_names_of_sources() -> None:
         HwConfig.from_dict(values)
 
 
-def test_a_name_that_never_was() -> None:
+def test_unknown_names_of_fields() -> None:
     with pytest.raises(LuternError, match=r"^'lines' is no field of a machine; choose one of name, rows, "):
         HwConfig.from_dict({"name": "x", "lines": 3})
 
@@ -89,7 +89,7 @@ STREAMED = {"source": "streamed", "rows": 80, "columns": 8}
         ),
     ],
 )
-def test_shapes_that_do_not_work(changes: dict[str, Any], sentence: str) -> None:
+def test_invalid_machines(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(LuternError, match=sentence):
         preset("tiny").with_(**changes)
 
@@ -104,14 +104,15 @@ def test_addresses_are_as_wide_as_the_memory(words: int, bits: int) -> None:
 
 
 @pytest.mark.parametrize(("state", "results", "bits"), [(1, 1, 1), (81_920, 1, 17), (81_920, 2, 16), (1 << 20, 1, 20)])
-def test_states_are_named_by_as_many_bits_as_there_are(state: int, results: int, bits: int) -> None:
+def test_state_addresses_are_as_wide_as_needed(state: int, results: int, bits: int) -> None:
     config = preset("tiny").with_(max_state=state, results_per_cycle=results)
     assert (config.state_bits, results_op(config)["state_base"].width) == (bits, bits)
     assert bits <= OPERATION["state_base"].width == 20 and shape_bits(OPERATION) <= OPERATION_BITS
 
 
 def test_layers_that_counters_hold() -> None:
-    """A streamed machine counts the layers of any released model. A resident one counts those that its chip holds."""
+    """A streamed machine counts the layers of any released model. A resident machine counts the layers that fit its
+    chip."""
     streamed, resident = (preset(name).with_(counters=True) for name in ("stream-x32", "tiny"))
     assert len(phase_names(72)) <= streamed.counted_phases < len(phase_names(73))
     assert len(phase_names(17)) <= resident.counted_phases < len(phase_names(18))

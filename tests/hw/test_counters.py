@@ -1,4 +1,4 @@
-"""The counters alone, against counts made in Python from the same random cycles."""
+"""The counters alone, compared with counts that Python computes from the same random cycles."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from lutern.hw.protocol import COUNTER_NAMES, COUNTER_STRIDE
 
 SEED = 31
 SETTLES = 3
-"""Least cycles between the end of a phase and the start or end of a token. In a machine the pipelines take longer."""
+"""The minimum of cycles between the end of a phase and the start or end of a token. Pipelines of a machine take
+longer."""
 
 
 def draw(drawn: random.Random, tokens: int) -> list[dict[str, int]]:
-    """Return the inputs of a run, cycle by cycle. Each token has some phases; the last cycle ends the last token."""
+    """Return the inputs of a run, cycle by cycle. Each token has some phases, and the last cycle ends the last
+    token."""
     cycles = []
     for token in range(tokens):
         length = drawn.randrange(20, 90)
@@ -102,7 +104,7 @@ def counts(component: Counters, cycles: list[dict[str, int]]) -> list[list[int]]
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_equal_to_python(source: str) -> None:
-    """The counts equal those of Python, with a table of block RAM and with one of LUTs."""
+    """The counts equal those that Python computes, with a table in block RAM and with a table in LUTs."""
     config = HwConfig("counted", rows=5, source=source, counters=True)
     for tokens in (1, 2, 4):
         cycles = draw(random.Random(SEED + tokens), tokens)
@@ -110,7 +112,7 @@ def test_equal_to_python(source: str) -> None:
 
 
 def test_more_phases_than_rows_are_counted_but_not_kept() -> None:
-    """Phases without a row do not overwrite the rows of other phases."""
+    """Phases for which the table has no row do not overwrite the rows of other phases."""
     config = HwConfig("counted", counters=True)
     cycles = draw(random.Random(SEED), 1)[:1]
     cycles += [{**dict.fromkeys(INPUTS, 0), "ends_row": 1}] * (config.counted_phases + 8)

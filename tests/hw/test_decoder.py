@@ -115,13 +115,14 @@ def test_other_machines(shape: dict[str, int]) -> None:
     ids=lambda model: f"V{model.vocab_size}-d{model.hidden_size}-L{model.num_hidden_layers}-m{model.intermediate_size}",
 )
 def test_other_shapes(model: ModelConfig, machine: HwConfig) -> None:
-    """Vectors are shorter than the pipelines, no multiples of rows or columns, one row group, or as wide as fits."""
+    """The models have vectors shorter than the pipelines, widths that are no multiples of rows or columns, a single row
+    group, and the largest width."""
     run(machine, model=model)
 
 
 @pytest.mark.slow
 def test_the_widest_row_of_the_embedding_fits_its_fifo() -> None:
-    """With P = 4, a group of four 16-bit codes fills a part of a word only. The whole row waits in the FIFO."""
+    """With P = 4, a group of four 16-bit codes fills only a part of a word. The whole row must fit into the FIFO."""
     model = ModelConfig(vocab_size=6, hidden_size=64, num_hidden_layers=1, intermediate_size=64)
     run(
         STREAMED.with_(
@@ -152,7 +153,8 @@ WIDE_MACHINES = {
         WIDE.with_(name="512-two", word_bytes=64, rows=20, columns=32, results_per_cycle=4, codes_per_cycle=16),
     )
 }
-"""Each name gives the bits of a word, and the words in a beat of trits. From 256 bits on an operation is one word."""
+"""Each name gives the bits of a word and the number of words in a beat of trits. In words of 256 bits and more, an
+operation needs only one word."""
 QUICK_WIDE = ("64-one", "256-one")
 
 
@@ -165,7 +167,7 @@ def test_wide_words(name: str, pause: str) -> None:
 
 
 TORN = ModelConfig(vocab_size=5, hidden_size=22, num_hidden_layers=2, intermediate_size=30)
-"""The last word of a row has four codes of 2 bytes, and only two of them belong to the row."""
+"""The last word of a row has room for four codes of 2 bytes, but only two of them belong to the row."""
 TORN_MACHINES = {
     "resident": preset("tiny").with_(name="torn", word_bytes=8, columns=16, streams=2, max_state=512),
     "stream": STREAMED.with_(name="torn", rows=5, columns=8, word_bytes=8, streams=2),
@@ -189,7 +191,7 @@ NARROW_MACHINES = {
     ("words", "model", "pause"),
     [
         ("16", MODEL, "random"),
-        ("64", TORN, "none"),  # six words of items of 16 bits: the second block of four ends inside a word
+        ("64", TORN, "none"),  # a row has six words of items of 16 bits: the second block of four ends inside a word
         *(
             pytest.param(words, model, pause, marks=pytest.mark.slow)
             for words, model, pause in (("16", TORN, "none"), ("32", TORN, "random"), ("64", MODEL, "random"))
@@ -202,14 +204,14 @@ def test_embeddings_of_12_bits(words: str, model: ModelConfig, pause: str) -> No
 
 
 @pytest.mark.parametrize("source", ["resident", pytest.param("stream", marks=pytest.mark.slow)])
-def test_mutation_of_what_a_row_leaves_is_found(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mutation_without_reset_after_a_row_is_found(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoder, "ResetInserter", lambda controls: lambda block: block)
     with pytest.raises(AssertionError, match="seed"):
         run(TORN_MACHINES[source], model=TORN)
 
 
 @pytest.mark.slow
-def test_mutation_of_the_sigmoid_s_user_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exchanged_users_of_the_sigmoid_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     right = Decoder._share_sigmoid
     wrong = staticmethod(lambda m, values, of_mlgru, of_glu, user: right(m, values, of_glu, of_mlgru, user))
     monkeypatch.setattr(Decoder, "_share_sigmoid", wrong)

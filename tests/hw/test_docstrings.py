@@ -1,4 +1,4 @@
-"""The docstring of every component has five sections, names every member, and states the real latency of the class.
+"""The docstring of every component has five sections, lists every member, and states the real latency of the class.
 
     Parameters   Members   Numerics   Latency   Reference          "None." where a section does not apply
 
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable
 SECTIONS = ("Parameters", "Members", "Numerics", "Latency", "Reference")
 DIRECTION = {Flow.In: "input", Flow.Out: "output"}
 LINE = re.compile(r"^(\S.*?) : (.+)$", re.MULTILINE)
-"""A member of the section, or several."""
+"""A line of the section Members, which describes one member or several members."""
 BITS = re.compile(r"(stream of )?(\d+) bits?( signed)?")
 FIGURE = re.compile(r"``(\w+)`` = (\d+)")
 TABLE = re.compile(r"``(\w+)`` by ``(\w+)``: ([^.]+)\.")
@@ -92,7 +92,7 @@ def wrong_members(component: Any, instances: Sequence[Any]) -> Iterator[str]:
 
 
 def wrong_bits(text: str, some: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Yield each member, with its shape, whose shape differs from a text of the form ``BITS``."""
+    """Yield the name and the shape of each member whose shape differs from a text of the form ``BITS``."""
     said = BITS.fullmatch(re.split(r", (?:always ready, )?(?:input|output)", text)[0])
     for name, member in some if said else ():
         shape = member.signature if member.is_signature else member.shape
@@ -211,7 +211,7 @@ class Example(wiring.Component):
         ("``latency`` = 2", "2", "it has an attribute latency"),
     ],
 )
-def test_it_can_fail(monkeypatch: pytest.MonkeyPatch, old: str, new: str, sentence: str) -> None:
+def test_docstring_checks_can_fail(monkeypatch: pytest.MonkeyPatch, old: str, new: str, sentence: str) -> None:
     assert GOOD.count(old) == 1
     monkeypatch.setattr(Example, "__doc__", GOOD.replace(old, new))
     instances = [Example()]

@@ -1,4 +1,4 @@
-"""The join of vectors with their gains."""
+"""The block that joins vectors with their gains."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ CASES = [
     (2, 4, 4, "alternating"),
     (2, 4, 1, "alternating"),
 ]
-"""P, T, N, pause."""
+"""Each case has P, T, the number of streams of the run, and the kind of pauses."""
 
 
 class JoinOfSums(wiring.Component):
@@ -67,7 +67,7 @@ class JoinOfSums(wiring.Component):
 
 
 def run(lanes: int, streams: int, active: int, pause: str, kind: type[GainJoin] = GainJoin, width: int = 16) -> None:
-    """Run the bench; ``width`` is the number of beats of the longest vector."""
+    """Run the bench. ``width`` is the number of beats of the longest vector."""
     values = {"results_per_cycle": lanes, "streams": streams, "max_width": width * lanes, "max_vocab": 1}
     join = kind(HwConfig("bench", **values))  # type: ignore[arg-type]
     run_bench(

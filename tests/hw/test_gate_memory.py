@@ -1,4 +1,4 @@
-"""The memory of z and gates, in LUTs and in block RAM, of one stream and of several: what is written is read."""
+"""The memory of z and gates returns what was written, in LUTs and in block RAM, for one and for several streams."""
 
 from __future__ import annotations
 

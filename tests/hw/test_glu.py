@@ -1,4 +1,5 @@
-"""The channel mixer's gate against the golden model: vectors, pauses, resets, two widths, one and several streams."""
+"""The channel mixer's gate against the golden model: vectors, pauses, resets, two values of P, one or several
+streams."""
 
 from dataclasses import asdict
 

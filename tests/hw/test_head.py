@@ -72,7 +72,7 @@ def test_pauses(source: str, sink: str) -> None:
 
 @pytest.mark.parametrize(("streams", "active"), [(1, 1), (4, 3)])
 @pytest.mark.parametrize("sink", ["none", "random"])
-def test_with_the_largest_few(streams: int, active: int, sink: str) -> None:
+def test_with_top_k(streams: int, active: int, sink: str) -> None:
     run(2, 23, sink, sink, streams=streams, active=active, top_k=5)
 
 

@@ -1,4 +1,4 @@
-"""The cells of lanes and adders equal the generic description, for every input and for any value of the first carry."""
+"""The cells of lanes and adders equal the generic description, for every input and for any first carry."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ WIDTHS = {"first": (8, 9), "10": (9, 10), "11": (10, 11), "widest": (12, 13)}
 
 
 def prove(gold: wiring.Component, gate: wiring.Component, folder: Path) -> bool:
-    """Return whether Yosys' SAT solver proves them equal, for any value of undriven nets such as the first carry-in."""
+    """Return whether Yosys' SAT solver proves that both components are equal, for any value of undriven nets such as
+    the first carry-in."""
     (folder / "gold.il").write_text(convert_rtlil(gold, "gold"))
     (folder / "gate.il").write_text(convert_rtlil(gate, "gate"))
     (folder / "proof.ys").write_text(PROOF)

@@ -1,4 +1,5 @@
-"""The latencies in docs/engine.md and in docstrings equal those of the classes, which the blocks' own tests check."""
+"""The latencies in docs/engine.md and in docstrings equal those of the classes. The blocks' own tests check the
+classes."""
 
 from __future__ import annotations
 
@@ -27,14 +28,14 @@ from lutern.hw.ternary import TernaryUnit
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "engine.md").read_text()
 STATED = re.compile(r"\bLatency: (\d+)\b(?! \*)|``latency`` = (\d+)\b")
-"""The latency of a class in its docstring."""
+"""The latency that a docstring states for its class."""
 RESULTS = (1, 2, 4, 8)
 
 
 def cell(step: str) -> str:
-    """Return the cycles in the row whose step begins with ``step``."""
+    """Return the cell with the cycles, in the row whose step begins with ``step``."""
     found = re.findall(rf"^\| {re.escape(step)}[^|]*\| ([^|]*) \|$", PAGE, re.MULTILINE)
-    assert len(found) == 1, f"{len(found)} rows begin with {step!r}"
+    assert len(found) == 1, f"{len(found)} rows begin with {step!r}, but one row must"
     return str(found[0])
 
 
@@ -45,7 +46,7 @@ def clauses(text: str) -> dict[int, int]:
 
 
 def cycles(text: str, p: int = 0) -> int:
-    """Return the value of a sum of numbers and p."""
+    """Return the sum of the numbers in a text such as "7 + p", where p stands for the given number."""
     return sum(p if term == "p" else int(term) for term in text.split(" + "))
 
 
@@ -62,7 +63,7 @@ def test_constants() -> None:
     assert cycles(cell("sum → value")) == SumScale.latency
     assert cycles(cell("largest → R")) == NormScalar.factor_latency
     assert cycles(cell("R → first Q codes")) == Quantiser.latency - Quantiser.factor_stage
-    assert NormScalar.pass_latency + Quantiser.factor_stage == NormScalar.factor_latency, "R is valid when it is used"
+    assert NormScalar.pass_latency + Quantiser.factor_stage == NormScalar.factor_latency, "R must be valid in time"
     assert [cycles(text) for text in cell("sum → v of up").split(" / ")] == [Glu.latency, Residual.latency]
     resident = {ResidentMemory.row_latency_of(config) for config in PRESETS.values() if config.source == "resident"}
     assert cell("token → first word") == f"{resident.pop()} resident, {StreamedMemory.row_latency} streamed"
@@ -70,7 +71,7 @@ def test_constants() -> None:
 
 
 @pytest.mark.parametrize("results", RESULTS)
-def test_what_depends_on_results_per_cycle(results: int) -> None:
+def test_latencies_that_depend_on_results_per_cycle(results: int) -> None:
     config, p = machine(results), results.bit_length() - 1
     said, several = clauses(cell("last element into the norm"))[results], machine(results, streams=2)
     assert (said, said + 1) == (largest_latency(config), largest_latency(several))
@@ -85,7 +86,7 @@ def test_code_memory() -> None:
 
 
 def test_barrier() -> None:
-    """The page has the sum of its column, for the machine that it names."""
+    """The page states the sum of its column for the machine that the page names."""
     config = machine(results=4, rows=32, columns=32)
     norm = largest_latency(config) + NormScalar.pass_latency + Quantiser.latency
     blocks = [SumScale.latency + Mlgru.latency, Glu.latency, Residual.latency]

@@ -1,4 +1,4 @@
-"""Machines beyond the presets: fields changed one by one, and machine files."""
+"""Machines beyond the presets: single fields are changed, and machine files are read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def block_rams(config: HwConfig) -> float:
 
 
 def test_depths_follow_lanes() -> None:
-    """Eight times as many lanes need an eighth of the beats. A depth that is given is kept."""
+    """Eight times as many lanes need an eighth of the beats. A depth that the user sets does not change."""
     wide = choose_machine("sim-64", ["rows=32"]).config
     assert wide.lanes == 512 and wide.trit_beats == preset("sim-64").trit_beats // 8
     assert block_rams(wide) <= block_rams(preset("sim-64"))
@@ -35,7 +35,7 @@ def test_depths_follow_words_and_streams() -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_nothing_follows_from_nothing(name: str) -> None:
+def test_without_changes_a_preset_stays_the_same(name: str) -> None:
     assert derive(preset(name), {}) is not None and derive(preset(name), {}) == preset(name)
     same = derive(preset(name), {"clock_hz": preset(name).clock_hz}, name)
     assert same == preset(name)

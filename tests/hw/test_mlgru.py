@@ -1,4 +1,4 @@
-"""The recurrence against the golden model: layers, tokens, streams, pauses, resets, two widths."""
+"""The recurrence against the golden model: layers, tokens, streams, pauses, resets, two values of P."""
 
 from dataclasses import asdict
 
@@ -80,7 +80,7 @@ def test_streams(lanes: int, active: int, chained: bool, source: str, sink: str)
 
 @pytest.mark.parametrize("streams", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_states_beyond_16_bits(streams: int) -> None:
-    """The last of 81,920 words of state are used; so many are needed for 32 layers of 2,560 elements."""
+    """The run uses the last of 81,920 words of state. 32 layers of 2,560 elements need this number of words."""
     run(1, streams=streams, active=streams, max_state=81_920, first=81_920 - 3 * 16 * streams, seed=30 + streams)
 
 

@@ -23,7 +23,7 @@ CASES = [
     (2, 4, 3, "bursty"),
     (2, 4, 1, "alternating"),
 ]
-"""P, T, N, pause."""
+"""Each case has P, T, the number of streams of the run, and the kind of pauses."""
 
 
 def run(lanes: int, streams: int, active: int, pause: str, kind: type[ResultsControl] = ResultsControl) -> None:

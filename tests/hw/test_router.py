@@ -19,10 +19,10 @@ ROUTERS: dict[str, dict[str, Any]] = {
     "144": {"word_bytes": 18},
 }
 UNPACKERS: list[tuple[dict[str, Any], tuple[int, ...]]] = [
-    ({"word_bytes": 2}, (1, 2, 4)),  # 1, 2 and 4 words a group
-    ({"word_bytes": 8, "streams": 2}, (1, 2, 4)),  # 4, 2 and 1 groups a word
-    ({"word_bytes": 9, "results_per_cycle": 2}, (1, 2, 4)),  # 2 and 1 groups a word, 2 words a group
-    ({"word_bytes": 18, "results_per_cycle": 4}, (1,)),  # 2 groups a word, and two unused bytes
+    ({"word_bytes": 2}, (1, 2, 4)),  # 1, 2 and 4 words per group
+    ({"word_bytes": 8, "streams": 2}, (1, 2, 4)),  # 4, 2 and 1 groups per word
+    ({"word_bytes": 9, "results_per_cycle": 2}, (1, 2, 4)),  # 2 and 1 groups per word, then 2 words per group
+    ({"word_bytes": 18, "results_per_cycle": 4}, (1,)),  # 2 groups per word, and two unused bytes
 ]
 ASSEMBLERS: dict[str, dict[str, Any]] = {
     "one": {"rows": 5, "columns": 4, "word_bytes": 4},

@@ -1,4 +1,4 @@
-"""The row widener, rows of 12 and of 16 bits an element."""
+"""The row widener, with rows of 12 and of 16 bits per element."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lutern.sim.runner import run_bench
 SEED = 57
 MACHINES: dict[str, dict[str, Any]] = {
     "16": {"word_bytes": 2},
-    "16, two results": {"word_bytes": 2, "results_per_cycle": 2},  # two words a group
-    "40": {"word_bytes": 5, "results_per_cycle": 2},  # one unused byte a word
+    "16, two results": {"word_bytes": 2, "results_per_cycle": 2},  # two words per group
+    "40": {"word_bytes": 5, "results_per_cycle": 2},  # one unused byte per word
     "64, two results": {"word_bytes": 8, "results_per_cycle": 2},
 }
 

@@ -1,4 +1,4 @@
-"""The sequencer: it distributes operations, its queues become full, and tokens of several streams loop on the chip."""
+"""The sequencer distributes operations, also with full queues, and feeds tokens of several streams back on the chip."""
 
 import pytest
 from amaranth.hdl import Const, Elaboratable, Module, Value
@@ -36,7 +36,7 @@ def test_mutation_of_the_depth_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 class Eager(sequencer.Sequencer):
-    """Lets any operation begin a pass."""
+    """A mutant in which any operation may begin a pass."""
 
     def _in_order(self, m: Module) -> Value:
         return Const(1)
@@ -48,7 +48,7 @@ def test_mutation_of_the_order_is_found() -> None:
 
 
 class WrongRow(sequencer.Sequencer):
-    """Requests every row for stream 0."""
+    """A mutant that requests every row for stream 0."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = super().elaborate(platform)
@@ -57,7 +57,7 @@ class WrongRow(sequencer.Sequencer):
 
 
 class WrongFresh(sequencer.Sequencer):
-    """Never marks a state as fresh."""
+    """A mutant that never marks a state as fresh."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = super().elaborate(platform)
@@ -66,7 +66,7 @@ class WrongFresh(sequencer.Sequencer):
 
 
 class WrongBases(sequencer.Sequencer):
-    """Places the state of every stream at 0."""
+    """A mutant that places the state of every stream at address 0."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = super().elaborate(platform)
@@ -75,7 +75,7 @@ class WrongBases(sequencer.Sequencer):
 
 
 class WrongWords(sequencer.Sequencer):
-    """Shows the number of beats as the number of words."""
+    """A mutant that reports the number of beats as the number of words."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = super().elaborate(platform)

@@ -1,4 +1,4 @@
-"""The signature in gateware: narrow and wide words, with instantiated LUT4 and without."""
+"""The signature in gateware, for narrow and wide words, with and without instantiated LUT4 cells."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def test_signature_with_pauses(pause: str) -> None:
 
 
 class Endless(SignatureCheck):
-    """Does not reset the state at the start of a block."""
+    """A mutant that does not reset the state at the start of a block."""
 
     def _next(self, m: Module, first: Value, before: list[Value], added: Value) -> Value:
         return super()._next(m, Const(0), before, added)
 
 
 class HalfCompared(SignatureCheck):
-    """Does not compare the upper half of the state."""
+    """A mutant that does not compare the upper half of the state."""
 
     def _differs(self, m: Module, state: Value) -> Value:
         half = len(state) // 2

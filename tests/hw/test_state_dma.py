@@ -1,4 +1,5 @@
-"""The DMA of the state against its model: words narrower and wider than a place, streams, chained runs, pauses."""
+"""The DMA of the state against its model: words narrower and wider than a place, several streams, chained runs,
+pauses."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ def run(lanes: int, word_bytes: int, streams: int, *, pause: str = "none", beats
 
 
 SHAPES = [(1, 2, 2), (1, 4, 1), (2, 64, 4)]
-"""A word has half a place, one place, or eight places."""
+"""P, word bytes and T of machines whose words contain half a place, one place, and eight places."""
 
 
 @pytest.mark.parametrize("pause", ["none", "random", "bursty"])
@@ -91,9 +92,9 @@ def test_recurrence(
 
 
 def mutant(module: ModuleType, right: str, wrong: str) -> dict[str, Any]:
-    """Return the names of a module after a part of its source was replaced."""
+    """Return the names that a module defines after a passage of its source was replaced."""
     source = inspect.getsource(module)
-    assert source.count(right) == 1, f"{right!r} is there {source.count(right)} times"
+    assert source.count(right) == 1, f"the source must contain {right!r} once, but has it {source.count(right)} times"
     names: dict[str, Any] = {"__name__": module.__name__}
     exec(compile(source.replace(right, wrong), "mutant", "exec", dont_inherit=True), names)
     return names

@@ -17,7 +17,7 @@ SEED = 7
 
 
 class Shape(NamedTuple):
-    """R, C, P, T, the run's streams and the latency."""
+    """R, C, P and T of the machine, the number of streams of the run, and the latency."""
 
     rows: int
     columns: int
@@ -34,7 +34,8 @@ ONE = [
     Shape(3, 2, 1, 1, 1, 4),
     Shape(2, 1, 1, 1, 1, 4),
 ]
-"""Shapes: powers of two; the default's columns; rows and bytes with a remainder; two columns; one column."""
+"""Machines with powers of two, with the default's columns, with rows and bytes that leave a remainder, with two
+columns, and with one column."""
 MORE = [
     Shape(5, 4, 1, 4, 4, 5),
     Shape(5, 4, 1, 4, 3, 5),
@@ -43,7 +44,7 @@ MORE = [
     Shape(4, 8, 2, 2, 1, 6),
     Shape(2, 2, 2, 2, 2, 4),
 ]
-"""Runs of all streams of the machine and of fewer streams, and a row group of one beat."""
+"""Runs of all streams of the machine, runs of fewer streams, and a row group of one beat."""
 WIDE = [Shape(10, 2, 2, 2, 2, 4), Shape(2, 32, 1, 1, 1, 7)]
 
 
@@ -54,7 +55,7 @@ def run(shape: Shape, pause: str = "none", testcase: str | None = None, cells: s
         "results_per_cycle": shape.results,
         "codes_per_cycle": max(shape.results, shape.columns),
         "streams": shape.streams,
-        "max_width": 8192 if shape.columns == 4 else 256,  # sums of 21 bits, and of fewer
+        "max_width": 8192 if shape.columns == 4 else 256,  # sums of 21 bits, or of fewer bits
         "cells": cells,
     }
     run_bench(
@@ -88,7 +89,7 @@ def test_pauses(shape: Shape, pause: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [*ONE, MORE[1], *WIDE])
 def test_cells(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The unit is built of CCU2C cells, with Yosys' model of them."""
+    """The unit is built of CCU2C cells and simulated with Yosys' model of these cells."""
     monkeypatch.setattr(runner, "convert_verilog", lambda text: convert_verilog(text) + cell_models())
     run(shape, cells="ecp5")
     run(shape, "random", "edges_then_random", cells="ecp5")

@@ -1,4 +1,4 @@
-"""The largest few logits against the golden model."""
+"""The unit that keeps the largest few logits, against the golden model."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ def test_entries_cycles_and_reset(lanes: int, vocab: int, kept: int) -> None:
 
 
 @pytest.mark.parametrize(("lanes", "vocab", "kept"), [(1, 40, 1), (2, 5, 8), (1, 7, 8)])
-def test_one_is_kept_or_all(lanes: int, vocab: int, kept: int) -> None:
+def test_one_logit_or_all_logits_are_kept(lanes: int, vocab: int, kept: int) -> None:
     run(lanes, vocab, kept, testcase=["edges_then_random", "vectors_back_to_back"])
 
 
@@ -65,6 +65,6 @@ def test_mutation_is_found(constant: str, value: int, monkeypatch: pytest.Monkey
         run(2, 40, 6, testcase="edges_then_random")
 
 
-def test_nothing_to_keep_is_refused() -> None:
+def test_top_k_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="top_k is 0"):
         top_k.TopK(HwConfig("bench"))

@@ -1,4 +1,4 @@
-"""The check of weights: tokens of damaged weights do not leave, and all tokens of right weights do."""
+"""The check of weights: tokens of damaged weights do not leave the chip, and all tokens of correct weights leave it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STREAMED = {
     "memory_words": 8192,
 }
 WIDE = {**STREAMED, "word_bytes": 96, "rows": 15, "columns": 32}
-"""Three slices."""
+"""A machine whose check has three slices, because its words are wide."""
 
 
 def run(
@@ -54,7 +54,7 @@ def test_slices() -> None:
 
 
 class Unsliced(WordCheck):
-    """Compares only the first slice."""
+    """A mutant that compares only the first slice."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)
@@ -63,7 +63,7 @@ class Unsliced(WordCheck):
 
 
 class Alike(WordCheck):
-    """Expects the same last state of all slices, so it accepts slices that were exchanged."""
+    """A mutant that expects the same last state of all slices, so that it accepts exchanged slices."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)
@@ -79,14 +79,14 @@ def test_mutation_of_the_slices_is_found(block: type[WordCheck], monkeypatch: py
 
 
 class Ungated(WeightCheck):
-    """Lets tokens leave before the trits are checked."""
+    """A mutant in which tokens leave before the trits are checked."""
 
     def _count_passes(self, m: Module, name: str, good: Value, spent: Value) -> Value:
         return super()._count_passes(m, name, good, spent) if name != "trit" else Const(1)
 
 
 class OnePassAhead(WeightCheck):
-    """Forgets a pass that was read ahead."""
+    """A mutant that does not count a pass that was read ahead."""
 
     def _count_passes(self, m: Module, name: str, good: Value, spent: Value) -> Value:
         any_left = Signal()
@@ -96,14 +96,14 @@ class OnePassAhead(WeightCheck):
 
 
 class Unmoved(WeightCheck):
-    """Notes damage, but lets tokens leave."""
+    """A mutant that stores damage, but lets tokens leave."""
 
     def _gate(self, m: Module, spent: Signal, may_leave: Value) -> None:
         super()._gate(m, spent, Const(1))
 
 
 class TokenAPass(WeightCheck):
-    """Uses up a pass for the token of each stream, not for each step."""
+    """A mutant that uses up a pass for the token of each stream, in place of a pass for each step."""
 
     def _gate(self, m: Module, spent: Signal, may_leave: Value) -> None:
         super()._gate(m, spent, may_leave)
@@ -111,14 +111,14 @@ class TokenAPass(WeightCheck):
 
 
 class AnyPlace(WeightCheck):
-    """Expects place 0 of all blocks and rows."""
+    """A mutant that expects place 0 of all blocks and rows."""
 
     def _wanted(self, place: Value, mark: int) -> Value:
         return super()._wanted(Const(0, len(place)), mark)
 
 
 class AnyImage(WeightCheck):
-    """Accepts blocks of every image, because it does not compare the lowest 32 bits of the state."""
+    """A mutant that accepts blocks of every image, because it does not compare the lowest 32 bits of the state."""
 
     def _of_words(self, m: Module, name: str) -> Any:
         check = super()._of_words(m, name)
@@ -127,7 +127,7 @@ class AnyImage(WeightCheck):
 
 
 class Forgetful(WeightCheck):
-    """Forgets damage that was found between SETUP and a run."""
+    """A mutant that deletes damage that was found between SETUP and a run."""
 
     def _note(self, m: Module, is_damaged: Signal, found: Found) -> None:
         super()._note(m, is_damaged, found)
@@ -136,14 +136,14 @@ class Forgetful(WeightCheck):
 
 
 class Rows(WeightCheck):
-    """Ignores damaged rows."""
+    """A mutant that ignores damaged rows."""
 
     def _note(self, m: Module, is_damaged: Signal, found: Found) -> None:
         super()._note(m, is_damaged, [item for item in found if item[0] != Damage.ROW])
 
 
 class LastPlace(WeightCheck):
-    """Lets tokens leave after damage, and reports the last damage, not the first."""
+    """A mutant that lets tokens leave after damage, and reports the last damage in place of the first."""
 
     def _note(self, m: Module, is_damaged: Signal, found: Found) -> None:
         super()._note(m, Signal(), found)
@@ -170,7 +170,7 @@ def test_mutation_is_found(block: type[WeightCheck]) -> None:
 
 
 def endless(m: Module, at: Signal, valid: Value, last: Value) -> None:
-    """Counts words without a restart, so only the first pass has the right length."""
+    """Count words without a restart, so that only the first pass has the correct length."""
     with m.If(valid):
         m.d.sync += at.eq(at + 1)
 

@@ -1,4 +1,4 @@
-"""The kept rows of AXI4 machines are complete, belong to existing machines, and are those of the cycle model."""
+"""The kept rows of AXI4 machines are complete, belong to existing machines, and equal the cycle model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lutern.measure.word_rate import pass_cycles
 from lutern.model_ref.synthetic import PUBLISHED
 
 QUICK = ("hbm-x4096", "370m", 1)
-"""The row whose cycle model takes a second."""
+"""The row whose cycle model takes only a second."""
 
 
 def test_every_machine_model_and_number_of_streams() -> None:
@@ -21,7 +21,8 @@ def test_every_machine_model_and_number_of_streams() -> None:
 
 
 def test_words_are_those_of_the_machine() -> None:
-    """Words are those of the machine, and each machine holds its model and the states of all its streams."""
+    """The words of a row are those of its machine, and each machine has room for its model and the states of all
+    streams."""
     for row in rows():
         check_fit(PUBLISHED[row.model], row.config)
         assert row.words == sizes_of(PUBLISHED[row.model], row.config).pass_words(row.streams), row
@@ -29,8 +30,8 @@ def test_words_are_those_of_the_machine() -> None:
 
 
 def test_rates() -> None:
-    """1.3B has 4.08 million words. At a share of 0.9 the machine waits for the memory; with 8 streams of 370M it does
-    not."""
+    """1.3B has 4.08 million words. If the memory delivers 0.9 of the words, the machine waits for it. With 8 streams of
+    370M the machine does not wait."""
     row = find("axi-x512", "1.3b", 1)
     assert row.rate(300e6) == pytest.approx(300e6 / 4.0827e6, rel=1e-3)
     assert row.rate(100e6, 0.9) == pytest.approx(0.9 * 100e6 / 4.0823e6, rel=1e-3)
@@ -41,7 +42,7 @@ def test_rates() -> None:
         assert row.rate(300e6, share) == pytest.approx(300e6 / cycles)
 
 
-def test_a_machine_is_the_preset_where_that_holds_the_model() -> None:
+def test_the_preset_is_used_where_the_model_fits() -> None:
     assert machine("axi-x512", "2.7b", 1) == (preset("axi-x512"), ())
     changes = ("max_width=6912", "max_state=81920", f"memory_words={2 * preset('axi-x256').memory_words}")
     assert machine("axi-x256", "2.7b", 1)[1] == changes
@@ -55,5 +56,5 @@ def test_a_machine_is_the_preset_where_that_holds_the_model() -> None:
     ],
     ids=lambda row: f"{row.preset}-{row.model}-{row.streams}",
 )
-def test_cycles_are_the_model_s(row: AxiRow) -> None:
+def test_cycles_equal_the_model(row: AxiRow) -> None:
     assert make(row.preset, row.model, row.streams) == row, "make them again: python -m lutern.measure.axi_rates"

@@ -1,4 +1,5 @@
-"""Rows of the bench: they are counted on a small simulated board and equal the cycle model; and figures that follow."""
+"""Rows of the bench are counted on a small simulated board and equal the cycle model; other figures follow from
+them."""
 
 from __future__ import annotations
 
@@ -59,7 +60,7 @@ def several() -> Iterator[Session]:
 
 
 def test_prompts_by_workers() -> None:
-    """The rows are those of one board that runs all prompts, because cycles of a memory on the chip are exact."""
+    """Workers return the rows of one board that runs all prompts, because cycles of a memory on the chip are exact."""
     weights = integer_weights(random_checkpoint(MODEL, SEED))
     assert measure_by(Workers(), SEVERAL, weights, 3) == list(measure(SEVERAL, weights, 3)), f"seed {SEED}"
 
@@ -74,8 +75,8 @@ def test_resident_weights() -> None:
 
 
 def test_prompts_take_the_same_cycles() -> None:
-    """No cycle depends on values, so there is no deviation, and a second bench gives the same row. The rate is below
-    its bound."""
+    """No cycle depends on values, so the prompts do not deviate, and a second bench gives the same row. The rate is
+    below its bound."""
     for session in opened(preset("tiny")):
         row = measure_decode(session, 1, [0, 5, 11])
         assert row.deviation == 0 and row == measure_decode(session, 1, [0, 5, 11]), f"seed {SEED}"
@@ -92,7 +93,7 @@ def keep_build(folder: Path, config: HwConfig, board: str, hz: float) -> None:
 
 
 def test_the_clock_of_the_newest_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock is that of the newest build of this machine on this board; a damaged build does not count."""
+    """The clock is that of the newest build of this machine on this board. A damaged build is ignored."""
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
     builds, config = tmp_path / "builds", preset("tiny")
     assert built_clock(config) is None

@@ -1,5 +1,5 @@
-"""Coefficients: they are fitted to readings with known coefficients, kept in files, and refused for other parts. Joules
-follow from them."""
+"""Coefficients are fitted to readings with known coefficients, kept in files, and refused for other parts. Joules
+follow from the coefficients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TIMES = 3
 
 
 def readings(noise: float) -> list[Reading]:
-    """Readings of each design, several times, with the noise of a meter."""
+    """Return several readings of each design, with the noise of a meter."""
     random = np.random.default_rng(SEED)
     found = []
     for design in DESIGNS * TIMES:
@@ -38,8 +38,8 @@ def test_exact_readings_give_the_coefficients() -> None:
         assert found[name].value == pytest.approx(value, rel=1e-6), name
 
 
-def test_noisy_readings_give_intervals_that_hold_them() -> None:
-    """The meter is off by 0.2 mW."""
+def test_intervals_of_noisy_readings_contain_the_truth() -> None:
+    """The noise of the meter is 0.2 mW. With ten times the noise, the intervals are much wider."""
     narrow, wide = (fit(PART, readings(noise), "test", "2026-01-01").coefficients for noise in (2e-4, 2e-3))
     for name, value in TRUE.items():
         assert narrow[name].low < value < narrow[name].high, f"{name}, seed {SEED}"
@@ -47,8 +47,8 @@ def test_noisy_readings_give_intervals_that_hold_them() -> None:
     assert narrow["net_toggle"].value == pytest.approx(TRUE["net_toggle"], rel=0.03)
 
 
-def test_readings_that_no_chip_gives() -> None:
-    """More clocks make the board take less: the coefficient would be negative."""
+def test_readings_that_are_impossible() -> None:
+    """In these readings, more clocks reduce the power of the board, so the coefficient would be negative."""
     wrong = [
         Reading(item.design, item.activity, item.watts - 3e-14 * item.activity["register_clock"])
         for item in readings(0.0)
@@ -64,7 +64,7 @@ def test_too_few_readings() -> None:
         fit(PART, readings(0.0)[:7], "test", "2026-01-01")
 
 
-def test_activities_that_cannot_be_told_apart() -> None:
+def test_activities_that_cannot_be_separated() -> None:
     """Toggles and clocks rise together in every design."""
     same = [reading for reading in readings(0.0) if reading.design.startswith(("idle", "nets"))] * 2
     with pytest.raises(LuternError, match=r"rise and fall together in all readings"):
@@ -84,7 +84,7 @@ def test_files(tmp_path: Path) -> None:
 
 
 def file_text(name: str = "net_toggle", low: object = 0, value: object = 1e-13, high: object = 1e-12) -> str:
-    """A calibration file with one coefficient; given texts are copied unchanged."""
+    """Return a calibration file with one coefficient. Values that are given as texts are copied unchanged."""
     numbers = ", ".join(f'"{key}": {number}' for key, number in (("value", value), ("low", low), ("high", high)))
     return f'{{"part": "a", "source": "", "date": "", "coefficients": {{"{name}": {{{numbers}}}}}}}'
 
@@ -123,7 +123,7 @@ def test_coefficients_that_are_refused(text: str, sentence: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"part": "a", "source": "", "date": "", "coefficients": {"x": 1}}'])
-def test_files_that_are_none(text: str, tmp_path: Path) -> None:
+def test_invalid_calibration_files(text: str, tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(text)
     with pytest.raises(LuternError, match=r"c\.json is no calibration file; make one: lutern power calibrate"):
         load(tmp_path / "c.json")
@@ -132,7 +132,7 @@ def test_files_that_are_none(text: str, tmp_path: Path) -> None:
 
 
 def test_designs_and_their_readings(tmp_path: Path) -> None:
-    """The fit reads the file of the designs after watts were filled in."""
+    """The fit reads the file of the designs after the watts were added."""
     write_designs(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {*(f"{d.name}.v" for d in DESIGNS), "activity.csv"}
     lines = (tmp_path / "activity.csv").read_text().splitlines()
@@ -163,7 +163,8 @@ def test_readings_that_are_refused(text: str, sentence: str, tmp_path: Path) -> 
 
 
 def test_joules_of_a_token() -> None:
-    """Dynamic and static joules add up; static power is the data sheet's unless the calibration has it."""
+    """Dynamic and static joules are added. Static power comes from the calibration, or otherwise from the data
+    sheet."""
     shipped, mine = load(), fit(PART, readings(1e-4), "test", "2026-01-01")
     events = {"net_toggle": 1e7, "register_clock": 1e7, "block_ram_access": 0.0}
     found = estimate(PART, shipped, events, seconds=0.01)
@@ -179,7 +180,8 @@ def test_joules_of_a_token() -> None:
 
 
 def test_joules_of_layers_are_those_of_the_token() -> None:
-    """Parts add up to the whole; a part without toggles still has its clock."""
+    """The joules of the parts add up to those of the token. A part without toggles still has the joules of its
+    clock."""
     known = load()
     windows = {"row": (0, 10), "layer 0": (500, 100), "head": (40, 20)}
     parts = of_windows("LFE5U-25F", known, windows, 70, 3, 1e8)

@@ -1,4 +1,4 @@
-"""Which memories hold which models: bytes by hand, and the sentences that a user reads."""
+"""Which memories fit which models: bytes computed by hand, and the sentences that a user reads."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from lutern.model_ref.synthetic import PUBLISHED
 
 
 def test_needs_are_trits_tables_and_little_else() -> None:
-    """A byte has five trits, an element of the table 16 or 12 bits, and each row a check. Gains, headers and checks of
-    blocks take 1 % or less."""
+    """A byte has five trits, an element of the table has 16 or 12 bits, and each row has a check. Gains, headers and
+    checks of blocks take at most 1 %."""
     for need in needs():
         model = PUBLISHED[need.model]
         check_bytes = check_words(machine_of_width(need.word_bits)) * need.word_bits // 8
@@ -24,12 +24,12 @@ def test_needs_are_trits_tables_and_little_else() -> None:
 
 
 @pytest.mark.parametrize("word_bits", WORD_BITS)
-def test_trits_of_a_word_are_what_the_lanes_take(word_bits: int) -> None:
+def test_trits_of_a_word_fill_the_lanes(word_bits: int) -> None:
     assert machine_of_width(word_bits).beat_bits == word_bits
 
 
-def test_what_fits_where() -> None:
-    """370M fits into 128 MiB only with 12 bits, 1.3B into 512 MiB, and 2.7B into 1 GiB."""
+def test_which_models_fit_which_memories() -> None:
+    """370M fits into 128 MiB only with 12 bits, 1.3B fits into 512 MiB, and 2.7B fits into 1 GiB."""
     fits = {
         (need.model, need.embedding_bits): {size >> 20 for size in memories() if need.byte_count <= size}
         for need in needs()
@@ -44,7 +44,7 @@ def test_what_fits_where() -> None:
     }
 
 
-def test_every_memory_of_every_board_is_there() -> None:
+def test_every_memory_of_every_board_is_listed() -> None:
     found = {board.name for kinds in memories().values() for boards in kinds.values() for board in boards}
     assert found == {name for name, board in BOARDS.items() if board.memories}
     assert list(memories()) == sorted(memories())

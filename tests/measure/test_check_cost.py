@@ -19,7 +19,7 @@ SMALL = ModelConfig(vocab_size=40, hidden_size=64, num_hidden_layers=2, intermed
 
 @pytest.mark.parametrize("name", ["resident-25f", "stream-x16", "stream-x64"])
 def test_words_of_a_program(name: str) -> None:
-    """A check ends each block, and a row begins with one."""
+    """A check ends each block of records, and a check begins each row."""
     config = preset(name)
     program = lay_out(integer_weights(random_checkpoint(SMALL, SEED)), config)
     assert sum(words for _, words in program.blocks) == program.sizes.record_words
@@ -31,7 +31,7 @@ def test_words_of_a_program(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if reason_against(PUBLISHED["370m"], preset(name)) is None])
 def test_share_of_a_released_model(name: str) -> None:
-    """A check is at most a fixed share of its block, and the check of a row is a few words of a token's millions."""
+    """A check is at most a fixed fraction of its block, and the check of a row has few words compared with a token."""
     assert 0 < added_share(PUBLISHED["370m"], preset(name)) < 1 / BLOCKS_OF_CHECK
 
 

@@ -1,4 +1,4 @@
-"""The netlist that becomes the bitstream of a ULX3S 25F chooses the tokens that the integer model chooses."""
+"""The netlist from which the bitstream of a ULX3S 25F is made chooses the same tokens as the integer model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SEED = 3
 
 @pytest.mark.slow
 def test_two_tokens() -> None:
-    """All bytes pass the serial line bit by bit, from the load to the logits, which takes some minutes."""
+    """All bytes pass over the serial line bit by bit, from the load to the logits. This takes some minutes."""
     board = BOARDS["ulx3s-25f"]
     plan = make_plan(board, board.config("tiny"))
     weights = integer_weights(random_checkpoint(MODEL, SEED))

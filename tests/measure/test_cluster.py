@@ -1,5 +1,5 @@
-"""Jobs for workers: each key runs once, jobs of lost workers run again, other versions are refused, nothing waits for
-ever."""
+"""Jobs for workers: each key runs once, jobs of lost workers run again, other versions are refused, and no call waits
+forever."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ distributed = pytest.importorskip("distributed", reason='needs the extra "explor
 
 @pytest.fixture(scope="module")
 def here() -> Iterator[Cluster]:
-    """A cluster of two threads of this process."""
+    """Yield a cluster of two threads in this process."""
     with workers(2, processes=False) as crew:
         assert isinstance(crew, Cluster) and crew.count == 2
         yield crew
 
 
 def double(file: str, value: int) -> int:
-    """A job that notes its call in a file, because its other effects stay in the worker."""
+    """A job that writes its argument into a file, because its other effects stay in the worker."""
     with open(file, "a") as notes:
         notes.write(f"{value}\n")
     if value == 13:
@@ -38,7 +38,7 @@ def double(file: str, value: int) -> int:
 
 
 @pytest.mark.parametrize("crew", ["one", "several"])
-def test_each_key_once_and_in_order(crew: str, here: Cluster, tmp_path: Path) -> None:
+def test_each_key_runs_once_and_results_keep_their_order(crew: str, here: Cluster, tmp_path: Path) -> None:
     file, told = str(tmp_path / "calls"), list[int]()
     jobs = [Job(f"{crew}-{value}", double, (file, value)) for value in (1, 2, 13, 2, 1)]
     found = (Workers() if crew == "one" else here).run(jobs, told.append)
@@ -54,14 +54,14 @@ def test_shared_values(here: Cluster) -> None:
         assert crew.run([Job(f"sum-{number}", sum, (shared,))]) == [6]
 
 
-def test_a_fault_of_ours_is_raised(here: Cluster) -> None:
+def test_unexpected_errors_are_raised(here: Cluster) -> None:
     with pytest.raises(ZeroDivisionError):
         here.run([Job("division", divmod, (1, 0))])
 
 
 def test_another_version(here: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     own, asked = cluster.stamp(), iter([("9.9", "0123456789")])
-    monkeypatch.setattr(cluster, "stamp", lambda: next(asked, own))  # the client's is another one than the worker's
+    monkeypatch.setattr(cluster, "stamp", lambda: next(asked, own))  # the client's version differs from the worker's
     with pytest.raises(
         LuternError,
         match=rf"^a worker of the cluster has lutern {own[0]} \(sources .*\), but this "
@@ -72,7 +72,7 @@ def test_another_version(here: Cluster, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("address", ["nonsense://here:1", "here", "tcp://127.0.0.1:{closed}", "tcp://127.0.0.1:{mute}"])
 def test_a_scheduler_that_is_gone(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is refused in one sentence, and so is a port of another program."""
+    """A scheduler that does not answer is refused with one sentence, and so is a port of another program."""
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)
     with socket.socket() as mute, socket.socket() as closed:
         for one in (mute, closed):
@@ -104,7 +104,7 @@ def test_workers_that_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
                 crew.run([Job("two", abs, (-2,))])
 
 
-def test_a_scheduler_that_goes_in_mid_run() -> None:
+def test_a_scheduler_that_ends_during_a_run() -> None:
     made = distributed.LocalCluster(
         n_workers=1, processes=False, protocol="tcp", dashboard_address=":0", host="127.0.0.1"
     )
@@ -125,7 +125,7 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_a_lost_workers_jobs_run_again() -> None:
-    """One of two processes is killed during a job; another one takes its place."""
+    """One of two processes is killed during a job. A new process takes its place and runs the job again."""
     with workers(2) as crew:
         (first,) = crew.run([Job("pid", os.getpid)])
         assert first != os.getpid()

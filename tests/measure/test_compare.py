@@ -15,11 +15,11 @@ from lutern.measure.embeddings import cost, synthetic_cost
 
 DOC = Path(__file__).parents[2] / "docs" / "numerics.md"
 TOLERANCE = 0.01
-"""Tolerance of a figure: another order of additions in float32 changes codes that lie between two integers."""
+"""The relative tolerance of a figure. Another order of additions in float32 changes codes that are close to halves."""
 
 
 def printed(*arguments: str) -> dict[str, list[str]]:
-    """Rows of the table that the command prints, by the name of the checkpoint."""
+    """Return the rows of the table that the command prints, by the name of the checkpoint."""
     lines = [line for line in text_of(*arguments, "--format", "md").splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     return {row[0]: row[1:] for row in rows[2:]}
@@ -34,19 +34,19 @@ def text_of(*arguments: str) -> str:
 
 
 def of_page(section: str) -> dict[str, list[str]]:
-    """Rows of the table of a section of the page, by their first cell."""
+    """Return the rows of the table in a section of the page, by their first cell."""
     text = DOC.read_text().split(f"## {section}")[1].split("## ")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     return {row[0]: row[1:] for row in rows[2:]}
 
 
 def documented() -> dict[str, list[str]]:
-    """Rows of the page's first table of errors, by the name of the checkpoint."""
+    """Return the rows of the page's first table of errors, by the name of the checkpoint."""
     return of_page("Against float32")
 
 
 def same(got: str, wanted: str) -> bool:
-    """Whether a printed figure rounds to the documented one, within the tolerance."""
+    """Whether a printed figure, after rounding, equals the documented figure within the tolerance."""
     place = 10.0 ** -len(wanted.partition(".")[2])
     return float(got) == pytest.approx(float(wanted), rel=TOLERANCE, abs=0.51 * place)
 
@@ -73,7 +73,7 @@ def test_the_table() -> None:
 
 
 def test_the_word_lengths() -> None:
-    """Each figure of the page is the command's, rounded in the same way."""
+    """Each figure of the page is the command's figure, rounded in the same way."""
     rows = json.loads(text_of("--word-lengths", "--format", "json"))
     text = DOC.read_text().split("## Word lengths")[1].split("## ")[0]
     lines = [line for line in text.splitlines() if line.startswith("|")][2:]
@@ -91,7 +91,7 @@ def test_the_word_lengths() -> None:
 
 
 def check_embeddings(name: str, got: list[str]) -> None:
-    """Check that sizes are those of the page, and errors within the tolerance; a few of 256 tokens may differ."""
+    """Check that sizes equal those of the page, and errors are within the tolerance. A few of 256 tokens may differ."""
     wanted = of_page("Embeddings of 12 bits")[name]
     assert got[:6] == wanted[:6], name
     numbers, figures = ([float(cell.rstrip("%")) for cell in row[6:]] for row in (got, wanted))

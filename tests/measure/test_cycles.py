@@ -1,4 +1,4 @@
-"""The cycle model against the RTL: equal, token by token."""
+"""The cycle model equals the RTL, token by token."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ MODELS = (
     ModelConfig(vocab_size=64, hidden_size=24, num_hidden_layers=4, intermediate_size=40, use_lower_bound=False),
 )
 DEEP = ModelConfig(vocab_size=5, hidden_size=8, num_hidden_layers=32, intermediate_size=4)
-"""The model has as many layers as the largest released one; the counters of a streamed machine have a row for each
-phase."""
+"""A model with as many layers as the largest released model. The counters of a streamed machine have a row for each of
+its phases."""
 NARROW_MODELS = (MODELS[0], ModelConfig(vocab_size=5, hidden_size=54, num_hidden_layers=1, intermediate_size=64))
-"""Models with embeddings of 12 bits; in the second one, the number of words of a row is not a multiple of three."""
+"""Models with embeddings of 12 bits. In the second model, the number of words of a row is not a multiple of three."""
 STREAMED = preset("tiny").with_(
     name="streamed",
     source="streamed",
@@ -72,8 +72,8 @@ SLOW = (
 
 
 def measured(config: HwConfig) -> None:
-    """Run several models on one board: cycles and beats of later passes, on the chip and in the cycle model; and the
-    tokens."""
+    """Run several models on one board. Compare cycles and beats of later passes on the chip with the cycle model, and
+    the tokens with the integer model."""
     cases = [(model, 16) for model in MODELS]
     cases += [(DEEP, 16)] if config.source == "streamed" else []
     if takes_narrow_rows(config):
@@ -91,7 +91,7 @@ def measured(config: HwConfig) -> None:
                 assert (run.cycles, run.beats) == (expected.cycles, expected.beats), where
                 assert run.tokens == GoldenSession(weights, streams, streams).run(feeds, 3).tokens, where
                 counted(session, run, streams, where)
-                # a row that was asked for before the pass began was counted in the one before
+                # a row that was requested before the pass began was counted in the pass before
                 assert 0 <= expected.words - run.words <= (streams - 1) * program.sizes.row_words, where
                 if streams > 1:
                     session.run([Feed(3)] * streams, chained=True)
@@ -131,8 +131,8 @@ def test_other_machines_are_exact(config: HwConfig) -> None:
 
 
 def test_lane_use_of_the_demo_shape() -> None:
-    """At 64 lanes the demo's shape keeps the lanes at least 93 % busy, by the cycle model that the tests above compare
-    with the RTL."""
+    """At 64 lanes the demo's shape keeps the lanes busy in at least 93 % of the cycles. This follows from the cycle
+    model, which the tests above compare with the RTL."""
     model = ModelConfig(vocab_size=38, hidden_size=256, num_hidden_layers=4, intermediate_size=256)
     config = preset("sim-64")
     cycles = token_cycles(model, config).cycles
@@ -150,7 +150,8 @@ def test_more_lanes_take_fewer_cycles() -> None:
     [("64", "370m"), *(pytest.param(*case, marks=pytest.mark.slow) for case in (("128", "1.3b"), ("512", "2.7b")))],
 )
 def test_lanes_that_one_word_fills_are_enough(bits: str, model: str) -> None:
-    """The presets with a memory at a port need no more lanes: twice as many save 0.05 % of the cycles of two layers."""
+    """The presets with a memory at a port need no more lanes, because twice as many save 0.05 % of two layers'
+    cycles."""
     config, shape = preset(f"stream-x{bits}"), replace(PUBLISHED[model], num_hidden_layers=2, vocab_size=256)
     once, twice = (token_cycles(shape, config.with_(columns=factor * config.columns)) for factor in (1, 2))
     assert config.beat_bytes == config.word_bytes
@@ -159,7 +160,7 @@ def test_lanes_that_one_word_fills_are_enough(bits: str, model: str) -> None:
 
 @pytest.mark.slow
 def test_370m_on_64_bits_with_lanes_that_one_word_fills() -> None:
-    """The figures are those of the comment in the presets."""
+    """The figures equal those in the comment of the preset."""
     config = preset("stream-x64")
     once, twice = (token_cycles(PUBLISHED["370m"], config.with_(columns=columns)) for columns in (8, 16))
     assert (once.cycles, once.words, twice.cycles) == (8_609_634, 8_609_634, 8_606_610)

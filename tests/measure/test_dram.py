@@ -1,4 +1,4 @@
-"""Joules of memories outside the chip: by hand, by kind, and refused input."""
+"""Joules of memories outside the chip: values computed by hand, values of each kind, and refused input."""
 
 from __future__ import annotations
 
@@ -40,12 +40,13 @@ def test_every_kind_is_an_interval_and_has_its_own_event() -> None:
     ],
 )
 def test_parts_of_a_machine(machine: str, kind: str, parts: int) -> None:
-    """A DDR4-2400 x16 part gives 4.8 GB/s: 128 bits at 300 MHz."""
+    """A DDR4-2400 x16 part delivers 4.8 GB/s, which are 128 bits at 300 MHz."""
     assert DRAMS[kind].parts(preset(machine)) == parts
 
 
 def test_a_token_of_13b_from_ddr4() -> None:
-    """By hand: 261 MB at 8.1 to 25.2 pJ a bit, and four parts of 38 to 76 mW for a 73rd of a second."""
+    """The values are computed by hand: 261 MB at 8.1 to 25.2 pJ per bit, and four parts of 38 to 76 mW for a 73rd of a
+    second."""
     found = joules(PUBLISHED["1.3b"], preset("axi-x512"), DRAMS["ddr4"], 73.5)
     assert found.byte_count == pytest.approx(261.3e6, rel=1e-3)
     assert (found.transport.low, found.transport.high) == pytest.approx((16.9e-3, 52.7e-3), rel=0.01)
@@ -72,8 +73,9 @@ def test_which_memory_a_machine_has() -> None:
             dram_of(preset(name), "ddr4")
 
 
-def test_a_calibration_has_the_first_word() -> None:
-    """A coefficient of the calibration has priority over the table's, and the source says which one was used."""
+def test_a_calibration_has_priority() -> None:
+    """A coefficient of the calibration has priority over the table's coefficient, and the source says which one was
+    used."""
     shipped, ddr4 = load(), DRAMS["ddr4"]
     assert with_memory(shipped, ddr4).coefficients["ddr4_byte"] == ddr4.byte
     assert with_memory(shipped, ddr4).source == f"{shipped.source}; DDR4-2400: {ddr4.source}"
@@ -82,8 +84,8 @@ def test_a_calibration_has_the_first_word() -> None:
     assert with_memory(mine, ddr4) is mine
 
 
-def test_standby_is_apart_from_what_switches() -> None:
-    """If the same token takes longer, the dynamic joules of its bytes stay, and standby grows."""
+def test_standby_is_separate_from_dynamic_joules() -> None:
+    """If the same token takes longer, the dynamic joules of its bytes stay the same, and the joules of standby grow."""
     config = preset("ddr3-x16")
     machine = Estimate(1, 1_000_000, 1, 1, 10.0, 10.0, 10.0, resources(config))
     fast, slow = (

@@ -26,8 +26,8 @@ DEMO = ModelConfig(vocab_size=38, hidden_size=256, num_hidden_layers=4, intermed
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_bytes_and_bound(name: str) -> None:
-    """Bytes are those of a program after its layout. No machine is faster than its bound, except for the words in its
-    FIFOs."""
+    """The bytes are those of a program after its layout. No machine is faster than its bound, except for the words that
+    its FIFOs contain at the start."""
     config = preset(name)
     found = estimate(MODEL, config, baud=BAUD)
     program = lay_out(integer_weights(random_checkpoint(MODEL, 4)), config)
@@ -39,7 +39,8 @@ def test_bytes_and_bound(name: str) -> None:
 
 
 def test_resources_of_machines_that_were_not_fitted_to() -> None:
-    """LUT and FF are close on 12 machines that are not in the fit; multipliers and block RAM are exact on all."""
+    """LUT and FF are close on 12 machines that are not in the fit. Multipliers and block RAM are exact on all
+    machines."""
     others = errors("check")
     assert others.machines >= 12 and others.luts <= 0.07 and others.ff <= 0.06, others
     for row in samples.read():
@@ -47,15 +48,15 @@ def test_resources_of_machines_that_were_not_fitted_to() -> None:
         assert (found.multipliers, found.block_rams) == (row.multipliers, row.block_rams), row.config.name
 
 
-def test_rows_are_of_the_machines_that_there_are() -> None:
+def test_rows_belong_to_existing_machines() -> None:
     rows = [(row.use, row.config) for row in samples.read()]
     assert sorted(rows, key=lambda row: row[1].name) == sorted(samples.machines(), key=lambda row: row[1].name)
 
 
 @pytest.mark.parametrize("name", sorted({name for board in BOARDS.values() for name in board.presets}))
 def test_placed_luts_of_a_preset_that_is_left_out(name: str) -> None:
-    """LUT of a board's preset are within 13 % of those that nextpnr packs, by coefficients and a factor without this
-    preset."""
+    """The estimated LUT of a board's preset are within 13 % of those that nextpnr packs. Coefficients and factor are
+    computed without this preset."""
     [row] = [row for row in samples.read() if row.use == "preset" and row.config.name == name]
     rest = [other for other in samples.read() if other.config.name != name]
     fitted = fit([other for other in rest if other.use != "check"])["luts"]
@@ -66,7 +67,7 @@ def test_placed_luts_of_a_preset_that_is_left_out(name: str) -> None:
 
 def test_documented_builds() -> None:
     """LUT are within 10 % of those of the bitstreams, and multipliers are equal. Builds of an earlier gateware have up
-    to two more block RAMs, because z, the gates and the tables of noise did not share them."""
+    to two more block RAMs, because z, the gates and the tables of noise used separate block RAMs."""
     page = (Path(__file__).parents[2] / "docs" / "measuring.md").read_text()
     rows = re.findall(
         r"\| ULX3S \w+ \| ([\w-]+) \| \d+ \| ([\d,]+) \(\d+ %\) \| [\d,]+ \| (\d+) of \d+ \| (\d+) \|", page
@@ -93,8 +94,8 @@ SMALL = ModelConfig(vocab_size=38, hidden_size=128, num_hidden_layers=3, interme
     ],
 )
 def test_documented_cycles(name: str, model: ModelConfig, pages: tuple[str, ...]) -> None:
-    """The pages have the cycles of machines with memory on the chip, where the cycle model is exact; README also has
-    tokens a second."""
+    """The pages state the cycles of machines with memory on the chip, where the cycle model is exact. README also
+    states the tokens/s."""
     found = estimate(model, preset(name), baud=BAUD)
     for page in pages:
         text = (ROOT / page).read_text()
@@ -104,7 +105,7 @@ def test_documented_cycles(name: str, model: ModelConfig, pages: tuple[str, ...]
 
 
 def test_documented_tokens_from_ddr3() -> None:
-    """README has the figures of 370M, and of the machine's logic."""
+    """README states the figures of 370M, and of the machine's logic."""
     board = BOARDS["ecpix5-85f"]
     config = board.config("ddr3-x16")
     found, used = estimate(PUBLISHED["370m"], config, baud=BAUD), resources(config)
@@ -114,8 +115,8 @@ def test_documented_tokens_from_ddr3() -> None:
 
 
 def test_a_device_is_no_faster_than_memory_and_lanes() -> None:
-    """By hand: the memory of a U250 bounds 2.7B at 77 GB/s of bytes with 5 trits each, over 2.62e9 trits. The rate is
-    within 10 % of this bound."""
+    """The bound is computed by hand: the memory of a U250 limits 2.7B to 77 GB/s with 5 trits per byte, over 2.62e9
+    trits. The rate is within 10 % of this bound."""
     u250 = next(device for device in DEVICES if "U250" in device.name)
     rate = device_tokens_per_second(PUBLISHED["2.7b"], u250)
     assert 0.9 * 77e9 * 5 / 2.62e9 < rate < 77e9 * 5 / 2.62e9
@@ -130,15 +131,15 @@ def test_a_device_is_no_faster_than_memory_and_lanes() -> None:
         ("host", 1, "The line is the limit: the lanes work in 0.2% of the cycles, and more lanes would give nothing."),
     ],
 )
-def test_the_limit_is_named(name: str, streams: int, said: str) -> None:
+def test_sentence_of_the_limit(name: str, streams: int, said: str) -> None:
     hw_config = preset(name)
     found = estimate(DEMO, hw_config, streams=streams, baud=BAUD)
     use = "" if found.cycles is None else f"{found.trits / (hw_config.lanes * found.cycles):.1%}"
     assert said.format(use=use) in limit_sentence(DEMO, hw_config, found)
 
 
-def test_a_memory_that_gives_less() -> None:
-    """At an AXI4 port, a share of the words gives the same share of the bound, and the memory is the limit."""
+def test_a_memory_that_delivers_fewer_words() -> None:
+    """At an AXI4 port, a fraction of the words gives the same fraction of the bound, and the memory is the limit."""
     machine = preset("axi-x128").with_(max_vocab=2000)
     found = estimate(DEMO, machine, baud=BAUD, share=0.8)
     assert found.share == pytest.approx(0.8, abs=1e-4)
@@ -147,8 +148,9 @@ def test_a_memory_that_gives_less() -> None:
     )
 
 
-def test_sums_that_leave_slowly_are_the_limit() -> None:
-    """The sums of 8 streams of 10 rows leave 2 a cycle, in 40 cycles; a row group of 256 columns has only 8 beats."""
+def test_limit_of_sums_that_leave_slowly() -> None:
+    """The sums of 8 streams of 10 rows leave at 2 per cycle, in 40 cycles. A row group of 256 columns has only 8
+    beats."""
     machine = preset("axi-x512").with_(streams=8, state="memory")
     found = estimate(DEMO, machine, streams=8, baud=BAUD)
     text = limit_sentence(DEMO, machine, found)
@@ -160,9 +162,9 @@ def test_sums_that_leave_slowly_are_the_limit() -> None:
 
 
 @pytest.mark.parametrize("vocab", [45, 2000])
-def test_more_lanes_give_what_is_said(vocab: int) -> None:
-    """Twice the lanes of a machine whose memory is the limit are computed by the cycle model; 60 is a multiple of 5
-    rows, 64 is not."""
+def test_more_lanes_give_at_most_the_stated_gain(vocab: int) -> None:
+    """If the memory is the limit, the stated gain of twice as many lanes is at least the gain by the cycle model. 60 is
+    a multiple of 5 rows, 64 is not."""
     for width in (60, 64):
         model = ModelConfig(vocab_size=vocab, hidden_size=width, num_hidden_layers=2, intermediate_size=width)
         machines = [preset("stream-x16").with_(columns=columns, max_vocab=2000) for columns in (4, 8)]

@@ -1,4 +1,5 @@
-"""Figures as files: every format has the picture and its origin, and the CSV has the numbers of the picture."""
+"""Figures as files: every format contains the picture and its provenance, and the CSV has the numbers of the
+picture."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ BEGINS = {"svg": b"<?xml", "pdf": b"%PDF-", "png": b"\x89PNG"}
 @pytest.mark.parametrize("drawing", DRAWINGS, ids=lambda drawing: str(drawing.name))
 @pytest.mark.parametrize("kind", figures.FORMATS)
 def test_pictures(drawing: figures.Drawing, kind: str) -> None:
-    """A picture has the same bytes each time, and contains its origin."""
+    """A picture has the same bytes each time, and contains its provenance."""
     picture = drawing.picture(kind, FACTS)
     assert picture.startswith(BEGINS[kind]) and picture == drawing.picture(kind, FACTS)
     assert picture != drawing.picture(kind, FACTS[:1])
@@ -38,7 +39,7 @@ def test_pictures(drawing: figures.Drawing, kind: str) -> None:
         assert b"lutern 1.2.3" in picture
 
 
-def test_the_data_is_what_is_drawn() -> None:
+def test_csv_has_the_drawn_data() -> None:
     energy, roofs = (list(csv.DictReader(io.StringIO(drawing.csv()))) for drawing in DRAWINGS)
     assert energy[1] == {"part": "layer 0", "uJ": "3.25", "low": "3.0", "high": "4.0"}
     assert roofs[0]["machine"] == "sim-64, demo, decode of 1" and float(roofs[0]["trits_per_second"]) == 3e9
@@ -69,7 +70,7 @@ def test_provenance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commit is that of the checkout, with a mark if files were changed; without a checkout there is none."""
+    """The commit is that of the checkout, with a mark if files were changed. Without a checkout there is no commit."""
     place = tmp_path / "measure" / "provenance.py"
     monkeypatch.setattr(provenance, "__file__", str(place))
     assert provenance.commit() == "none: installed without its repository"

@@ -1,4 +1,4 @@
-"""The last line of `lutern inspect`: where a model fits, and what another board lacks."""
+"""The last line of `lutern inspect`: the boards that a model fits, and the limit that it exceeds on another board."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_memory_is_the_reason_against_released_models(name: str, size: str) -> N
 
 @pytest.mark.parametrize("name", [name for name, board in BOARDS.items() if board.ddr3])
 def test_ddr3_and_released_models(name: str) -> None:
-    """A part of 4 Gb holds 370M, one of 1 Gb does not; no preset has room for the vectors of the others."""
+    """370M fits a part of 4 Gb, but not a part of 1 Gb. No preset has room for the vectors of larger models."""
     board = BOARDS[name]
     large = largest_machine(board).name == "ddr3-x16"
     assert large == (board.memories[0].byte_count >= 512 << 20)
@@ -82,7 +82,7 @@ def test_the_sentence_of_released_models(size: str) -> None:
     assert size == "2.7b" or f"tokens/s at most, {SENT}; " in text
 
 
-def test_the_reason_of_a_preset_that_was_asked_for() -> None:
+def test_the_reason_of_a_given_preset() -> None:
     with pytest.raises(LuternError, match=r"^370M does not fit ulx3s-85f: the model's intermediate size is 2816, but"):
         check_model(PUBLISHED["370m"], "370M", BOARDS["ulx3s-85f"], "host")
     check_model(PUBLISHED["370m"], "370M", BOARDS["ulx3s-85f"], "host-45f")
@@ -94,7 +94,7 @@ def test_a_chip_that_is_too_small_for_its_machine() -> None:
     assert found[0].text == "resident-85f needs 206 block RAMs, the LFE5U-25F of ulx3s-25f has 56"
     presets = [(board, name) for board in BOARDS.values() for name in board.presets]
     lacking = {(board.name, name) for board, name in presets if chip_lacks(board.config(name), board)}
-    assert lacking == {("colorlight-i5", "sdram-x32")}  # 58 block RAMs of 56
+    assert lacking == {("colorlight-i5", "sdram-x32")}  # needs 58 block RAMs, but the chip has 56
     small = ModelConfig(vocab_size=40, hidden_size=256, num_hidden_layers=2, intermediate_size=256)
     assert lack_of(small, BOARDS["colorlight-i5"]) == (
         "sdram-x32",

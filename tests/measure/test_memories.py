@@ -1,4 +1,4 @@
-"""The list of memories is compared with the design and with the synthesised netlist."""
+"""The list of memories is compared with the design and with the synthesized netlist."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ CHIPS = [*PRESETS.values(), PRESETS["sdram-x16"].with_(counters=True), *DRAWN[:3
 
 
 def built(config: HwConfig) -> Counter[tuple[Any, ...]]:
-    """Memories of the elaborated chip that may become block RAM: shape, number of reads, whether constant, and wanted
-    style."""
+    """Return the memories of the elaborated chip that may become block RAM: shape, number of reads, whether constant,
+    and requested style."""
     found: Counter[tuple[Any, ...]] = Counter()
 
     def walk(fragment: Any, name: str = "") -> None:
@@ -35,7 +35,7 @@ def built(config: HwConfig) -> Counter[tuple[Any, ...]]:
                 walk(child, its_name)
             return
         if name == "storage" and fragment._read_ports[0]._domain == "comb":
-            return  # a FIFO that is read at once, which no block RAM can be
+            return  # a FIFO that is read in the same cycle, which block RAM cannot do
         contents, attributes = fragment._data, fragment._attrs
         bits, style = Shape.cast(contents.shape).width, attributes.get("ram_style", attributes.get("rom_style", ""))
         if contents.depth * bits > SMALL_BITS and style not in ("logic", "distributed"):
@@ -46,7 +46,7 @@ def built(config: HwConfig) -> Counter[tuple[Any, ...]]:
 
 
 def listed(config: HwConfig) -> Counter[tuple[Any, ...]]:
-    """The same memories from the list."""
+    """Return the same memories from the list."""
     found: Counter[tuple[Any, ...]] = Counter()
     for one in chip_memories(config):
         if one.words * one.bits > SMALL_BITS and one.style not in ("logic", "distributed"):
@@ -64,14 +64,14 @@ def test_blocks_equal_to_the_synthesis(row: samples.Row) -> None:
     assert sum(memory.blocks for memory in chip_memories(row.config)) == row.block_rams
 
 
-def test_blocks_of_machines_that_boards_are_chosen_by() -> None:
+def test_blocks_of_machines_without_weights() -> None:
     found = {name: sum(memory.blocks for memory in chip_memories(PRESETS[name])) for name in HOST_BLOCK_RAMS}
     assert found == HOST_BLOCK_RAMS
 
 
 def test_blocks_by_hand() -> None:
-    """512 x 36 takes one block, and 8 bits of 16,384 take eight. A third read port of a table takes a second block. A
-    memory that is small, or is wanted in LUTs, takes none."""
+    """512 x 36 bits take one block, and 16,384 x 8 bits take eight. A third read port of a table takes a second block.
+    A memory that is small, or that must be in LUTs, takes none."""
     for words, bits, reads, constant, style, blocks in (
         (512, 36, 1, False, "", 1),
         (16384, 8, 1, False, "", 8),

@@ -1,4 +1,4 @@
-"""Logs of a meter: which are read, which are refused, and joules of logs that were made from known values."""
+"""Logs of a meter: accepted logs, refused logs, and the joules of logs that were made from known values."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def log(watts: float, noise: float, count: int = 400) -> Log:
 
 
 def test_known_joules() -> None:
-    """20 s at 1.5 W, where idle is 0.9 W, for 4000 tokens are 3 mJ each; the interval contains this value and is
+    """20 s at 1.5 W, with 0.9 W when idle, give 3 mJ for each of 4000 tokens. The interval contains this value and is
     narrow."""
     found = joules_per_token(log(0.9, 0.02), log(1.5, 0.05), 4000)
     wanted = 0.6 * (399 / 20) / 4000
     assert found.joules.low < wanted < found.joules.high
     assert found.joules.high - found.joules.low < 0.05 * wanted
     assert found.joules_total.value == pytest.approx(2.5 * wanted, rel=0.01)
-    assert joules_per_token(log(0.9, 0.02), log(1.5, 0.05), 4000) == found, "seeded"
+    assert joules_per_token(log(0.9, 0.02), log(1.5, 0.05), 4000) == found, "the interval must be seeded"
 
 
-def test_more_noise_is_a_wider_interval() -> None:
+def test_more_noise_gives_a_wider_interval() -> None:
     widths = [joules_per_token(log(0.9, noise), log(1.5, noise), 10).joules for noise in (0.01, 0.1)]
     assert widths[1].high - widths[1].low > 5 * (widths[0].high - widths[0].low)
 
@@ -87,7 +87,7 @@ def test_logs_that_are_refused(text: str, sentence: str, tmp_path: Path) -> None
         read_csv(tmp_path / "log.csv")
 
 
-def test_a_log_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_log(tmp_path: Path) -> None:
     with pytest.raises(LuternError, match=r"cannot be read as CSV .* give a log with columns time and watts"):
         read_csv(tmp_path / "none.csv")
 
@@ -98,8 +98,9 @@ def test_a_run_without_tokens() -> None:
 
 
 def test_registers_of_the_chips() -> None:
-    """Examples of the data sheets: 12 V of the INA226 are 0x2570 in steps of 1.25 mV (9584: 11.98 V), 10 A through
-    2 mOhm are 20 mV, 8000 steps. INA219: 5 V are 1250 steps above three low bits, -1 mV is -100 steps."""
+    """These are examples of the data sheets. INA226: 12 V are 0x2570 in steps of 1.25 mV (9584: 11.98 V), and 10 A
+    through 2 mOhm are 20 mV, which are 8000 steps. INA219: 5 V are 1250 steps above three low bits, and -1 mV is -100
+    steps."""
     assert ina_watts("ina226", 0x2570, 8000, 0.002) == pytest.approx(119.8)
     assert ina_watts("ina219", 1250 << 3 | 2, 0x10000 - 100, 0.1) == pytest.approx(-0.05)
 
@@ -117,7 +118,7 @@ def test_hwmon(tmp_path: Path) -> None:
 
 
 def test_a_meter_that_vanishes(tmp_path: Path) -> None:
-    """The meter vanishes during the run, as if its cable were pulled: the file of the log is removed."""
+    """The meter disappears during the run, as if its cable were unplugged, because its file is removed."""
     folder = tmp_path / "hwmon0"
     folder.mkdir()
     (folder / "name").write_text("ina219\n")
@@ -135,7 +136,7 @@ def test_chips_that_are_not_understood(text: str) -> None:
         i2c_reader(text)
 
 
-def test_meters_that_are_not_there() -> None:
+def test_missing_meters() -> None:
     with pytest.raises(LuternError, match=r"^the meter at i2c:99:0x40:ina226:0.1 cannot be opened \(No such file"):
         open_meter("i2c:99:0x40:ina226:0.1")
     with pytest.raises(LuternError, match=r"^there is no meter wattsup; give hwmon, or i2c"):

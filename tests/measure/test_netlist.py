@@ -1,5 +1,5 @@
-"""The netlist of ECP5 chooses the tokens of the integer model, with the same logits. The synthesised machine therefore
-equals the simulated one, with folded lanes and memories without collision logic."""
+"""The netlist of ECP5 cells chooses the tokens of the integer model, with the same logits. So the synthesized machine
+equals the simulated machine, although it has folded lanes and memories without collision logic."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ STREAMED = TINY.with_(
 
 
 def check(config: HwConfig, library: Path, *, seed: int = SEED) -> None:
-    """Check runs alone and, with several streams, together and chained; greedy and sampled."""
+    """Check greedy and sampled runs of one stream. With several streams, also check runs together and chained runs."""
     weights = integer_weights(random_checkpoint(MODEL, seed))
     golden = GoldenSession(weights, config.streams, config.streams)
     runs: list[tuple[Sequence[Feed], int, float, bool]] = [
@@ -73,11 +73,11 @@ def test_equal_to_the_model(config: HwConfig) -> None:
 
 
 def test_a_flipped_bit_of_a_lane_is_found() -> None:
-    """One bit of the table of one CCU2C is flipped: the sum of a zero bit and a zero bit, where the trit is +1."""
+    """One bit in the table of one CCU2C is flipped: the entry for the sum of two zero bits where the trit is +1."""
     component = Top(TINY)
     cells = netlist(convert_rtlil(component))
     cells, count = re.subn(r"(\.INIT0\(16'h)969a(?=\),\s+\.INIT1\(16'h969a)", r"\g<1>979a", cells, count=1)
-    assert count == 1, "no lane"
+    assert count == 1, "the netlist must contain a lane"
     text = cell_models() + cells
     library = verilate_text(component, lambda: text, text)
     with pytest.raises(AssertionError, match="temperature"):

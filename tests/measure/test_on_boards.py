@@ -1,4 +1,4 @@
-"""Released models on boards with DDR3: which boards hold them, how large and how fast they are, compared with the cycle
+"""Released models on boards with DDR3: which boards they fit, how large and how fast they are, compared with the cycle
 model."""
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ BAUD = 1_000_000
 
 
 def of(model: str, board: str, streams: int) -> OnBoard | None:
-    """The row of a model on a board."""
+    """Return the row of a model on a board, or None."""
     found = [r for r in ROWS if r.model == model and board in r.boards and r.config.streams == streams]
     assert len(found) <= 1
     return found[0] if found else None
 
 
-def test_which_board_holds_which_model() -> None:
-    """By hand: 134 MB fit into 512 MiB, 118 MB with 12 bits into 128 MiB, and 690 MB only into 1 GiB. No 25F holds a
-    model."""
+def test_which_models_fit_which_boards() -> None:
+    """The sizes are computed by hand: 134 MB fit into 512 MiB, 118 MB with 12 bits into 128 MiB, and 690 MB only into 1
+    GiB. No 25F fits a model."""
     assert not any("orangecrab-25f" in row.boards for row in ROWS)
     holding = {size: {board for row in ROWS if row.model == size for board in row.boards} for size in PUBLISHED}
     assert holding["370m"] == {name for name, board in BOARDS.items() if board.ddr3} - {"orangecrab-25f"}
@@ -41,7 +41,7 @@ def test_which_board_holds_which_model() -> None:
 
 
 def test_rates_by_hand() -> None:
-    """A token has 68.9 MB, and 16 bytes come every two cycles; two streams are nearly twice as fast; refreshes take 1
+    """A token has 68.9 MB, and 16 bytes come every two cycles. Two streams are nearly twice as fast. Refreshes take 1
     to 5 %."""
     one, two = of("370m", "ecpix5-85f", 1), of("370m", "ecpix5-85f", 2)
     assert one is not None and two is not None and one.changes == ()
@@ -54,7 +54,7 @@ def test_rates_by_hand() -> None:
         assert row.byte_count <= BOARDS[row.boards[0]].memories[0].byte_count, row
 
 
-def test_the_machine_of_a_model_that_the_preset_holds_is_the_preset() -> None:
+def test_the_preset_is_used_if_the_model_fits() -> None:
     board = BOARDS["ecpix5-85f"]
     config, changes = machine(PUBLISHED["370m"], board, 1)
     assert (config, changes) == (board.config(PRESET), ())

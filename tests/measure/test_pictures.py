@@ -1,4 +1,4 @@
-"""Pictures: complete, the same every time, and without anything from outside."""
+"""Pictures are complete, have the same bytes every time, and load nothing from outside."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermed
 
 
 def token() -> Token:
-    """A token with phases of n + 100 cycles, n of which are at a barrier."""
+    """Return a token with phases of n + 100 cycles, n of which are in a barrier."""
     phases = [
         Phase(
             part,
@@ -65,7 +65,7 @@ def test_pictures(name: str, texts: tuple[str, ...]) -> None:
     assert outside == [] and "@import" not in svg
 
 
-def test_ids_differ_from_picture_to_picture() -> None:
+def test_ids_of_pictures_differ() -> None:
     ids = [set(re.findall(r' id="([^"]*)"', drawn(name))) for name in ("timeline", "layers", "energy", "roofline")]
     assert all(not one & other for place, one in enumerate(ids) for other in ids[place + 1 :])
 

@@ -1,4 +1,4 @@
-"""Figures that others report: each has its model and a grade, and its joules are watts divided by tokens a second."""
+"""Figures of other projects: each has its model and a grade, and its joules are watts divided by tokens/s."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def test_grades_and_joules(figure: Published) -> None:
     assert bool(figure.joules) == bool(figure.joules_grade) == bool(figure.watts)
     if figure.joules:
         assert figure.joules_grade in GRADES
-        assert figure.grade == figure.joules_grade, "joules are made of the rate, so they cannot be of a better grade"
+        assert figure.grade == figure.joules_grade, "joules must have the grade of their rate"
         assert figure.joules == pytest.approx(float(figure.watts) / figure.tokens_per_second, rel=0.1)
 
 
-def test_the_paper_s_rate_is_of_13b_and_projected() -> None:
-    """Zhu et al. measured blocks, and projected 23.8 tokens a second for 1.3B from them."""
+def test_the_rate_of_the_paper_is_projected_for_13b() -> None:
+    """Zhu et al. measured single blocks, and projected 23.8 tokens/s for 1.3B from the measurements."""
     [figure] = [figure for figure in PUBLISHED_FIGURES if figure.tokens_per_second == 23.8]
     assert (figure.model, figure.grade, figure.joules_grade) == ("1.3b", "projected", "projected")
 
@@ -36,7 +36,8 @@ def test_figures_of_a_model_are_together() -> None:
 
 
 def test_the_page_of_comparison() -> None:
-    """Rates and grades of others in docs/comparison.md are those of the table of figures, and every system is there."""
+    """Rates and grades of others in docs/comparison.md equal those of the table of figures, and every system is
+    there."""
     page = (Path(__file__).parents[2] / "docs" / "comparison.md").read_text()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")]
     others = [row for row in rows if len(row) == 7 and row[0] not in ("system", "**Lutern**") and "---" not in row[0]]

@@ -1,4 +1,4 @@
-"""The page is complete and safe, and loads nothing from outside; and the builds that it shows."""
+"""The page is complete and safe, loads nothing from outside, and shows the newest builds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VOID = ("meta", "br", "img", "link")
 
 
 class Checker(HTMLParser):
-    """Follows open tags; notes links, and addresses that a browser would load."""
+    """Tracks open tags, and collects ids, links, and addresses that a browser would load."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ def test_newest_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         build(builds / f"old-{number}", "ecpix5-45f", f"p{number}", 1000 + number)
     (builds / "d").mkdir()
-    (builds / "d" / MANIFEST).write_text("{")  # being written
+    (builds / "d" / MANIFEST).write_text("{")  # an unfinished manifest
     found = report.newest_builds()
     assert [item.folder.name for item in found] == ["c", "b", "old-0"]
     page = report.render("t", "i", [Section("Builds", tuple(report.build_parts(found[1])))])
@@ -102,7 +102,7 @@ def test_newest_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_roof() -> None:
-    """20 lanes at 100 MHz, words of 2 bytes: 2,000 million trits a second at most, and 200 MB."""
+    """20 lanes at 100 MHz reach at most 2,000 million trits/s, and words of 2 bytes reach 200 MB/s."""
     config = preset("stream-x16")
     row = Row("stream-x16", "decode", 8, 8, 100_000, None, 20, 1_000_000, 90_000, False, 250_000, 100_000_000)
     roof = report.roof(row, "demo", config)

@@ -23,8 +23,8 @@ def bits(weights: int, exponent: float, step: int) -> float:
 
 
 def runs(exponents: dict[str, float], factors: tuple[float, ...] = (1.0,), spoilt: float = 0.0) -> list[Result]:
-    """Runs of exact laws. The rate with the factor 1 is best, and ``spoilt`` is added to the losses of the other
-    rates."""
+    """Return runs of exact laws. The rate with the factor 1 is best, because ``spoilt`` is added to the losses of the
+    other rates."""
     found = []
     for kind, exponent in exponents.items():
         for size, weights in WEIGHTS.items():
@@ -49,8 +49,8 @@ def test_an_exact_law_is_found_exactly() -> None:
 
 
 def test_the_interval_covers_the_truth_and_is_seeded() -> None:
-    """In theory the interval covers 95 %. Because there are only six residuals, the test wants at least 80 % of 200
-    intervals."""
+    """In theory 95 % of the intervals contain the true value. Because there are only six residuals, the test requires
+    at least 80 % of 200 intervals."""
     seed, truth, covered = 7, 0.1, 0
     random, weights = np.random.default_rng(seed), np.geomspace(2e5, 3e7, 6)
     for _ in range(200):
@@ -62,7 +62,7 @@ def test_the_interval_covers_the_truth_and_is_seeded() -> None:
     assert scaling.fit_power_law(list(weights), list(noisy), 3) == scaling.fit_power_law(list(weights), list(noisy), 3)
 
 
-def test_two_sizes_make_no_law() -> None:
+def test_law_of_two_sizes_is_refused() -> None:
     with pytest.raises(LuternError, match="needs at least 3 sizes, but 2 were given"):
         scaling.fit_power_law([1.0, 2.0, 2.0], [1.0, 2.0, 2.0])
 
@@ -102,7 +102,7 @@ def test_table_and_sentences() -> None:
     assert "Transformer: from 4,000,000 weights on" in "\n".join(scaling.sentences(results))
 
 
-def test_csv_has_every_validation_and_marks_what_counts() -> None:
+def test_csv_has_every_validation_and_marks_those_that_count() -> None:
     lines = list(csv.DictReader(scaling.to_csv(runs(BOTH, (0.5, 1.0), 0.1)).splitlines()))
     assert len(lines) == 2 * 4 * 2 * 3
     counting = [line for line in lines if line["counts"] == "1"]
@@ -121,7 +121,7 @@ def test_pictures() -> None:
     assert pictures.to_png(figure).startswith(b"\x89PNG")
 
 
-def test_the_document_says_what_its_table_gives() -> None:
+def test_the_document_equals_its_table() -> None:
     """The exponents and intervals in docs/training.md are those of docs/scaling.csv."""
     text = (DOCS / "training.md").read_text()
     with (DOCS / "scaling.csv").open() as file:

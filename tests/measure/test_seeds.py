@@ -31,7 +31,7 @@ def plan() -> Plan:
 
 
 def test_seeds_that_are_kept(plan: Plan, tmp_path: Path) -> None:
-    """Two of three seeds are kept already; the third one fails here, because this worker has other tools."""
+    """Two of three seeds are already kept. The third seed fails in this test, because this worker has other tools."""
     netlist = tmp_path / "netlist"
     keep_files(netlist, {name: name.encode() for name in NETLIST_FILES})
     for seed in (1, 3):
@@ -49,7 +49,7 @@ def test_seeds_that_are_kept(plan: Plan, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_build_by_processes(plan: Plan) -> None:
-    """Two seeds are routed by two processes, and kept as if they were routed here."""
+    """Two seeds are routed by two processes, and kept as if this process had routed them."""
     with workers(2) as crew:
         built = build(plan, [1, 2], lambda done, total, what: None, None, spread_seeds(crew))
     assert {route.seed for route in built.routes} == {1, 2} and not built.failed and built.bitstream.stat().st_size

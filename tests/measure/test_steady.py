@@ -1,5 +1,5 @@
-"""Jumps over periods change no cycle: the model gives the same with them and without, also where the RTL is too slow to
-compare."""
+"""Jumps over periods change no cycle. The model gives the same result with and without jumps, also where the RTL is too
+slow to compare."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MACHINES = (
     (STREAMED, NARROW, 3),
     (STREAMED.with_(name="short", trit_fifo_words=16, gain_fifo_words=64, gain_fifo_groups=2), NARROW, 1),
     (STREAMED.with_(name="slow lanes", columns=2, codes_per_cycle=2, word_bytes=2), WIDE, 1),
-    (preset("stream-x16"), DEMO, 8),  # rows are fetched long before the reader of records is worked out so far
+    (preset("stream-x16"), DEMO, 8),  # rows are fetched long before the model has computed the reader of records so far
     (HwConfig("four results", rows=8, columns=8, streams=2, results_per_cycle=4, max_vocab=400), NARROW, 2),
 )
 
@@ -49,7 +49,7 @@ def test_no_cycle_changes(
     jump = Steady.jump
     monkeypatch.setattr(Steady, "jump", lambda self, most: jumped.append(jump(self, most)) or jumped[-1])
     assert cycles.token_cycles(model, config, streams, chained=chained) == found
-    assert sum(jumped) > 0, "nothing was jumped over"
+    assert sum(jumped) > 0, "the model must jump"
     monkeypatch.setattr(Steady, "jump", lambda self, most: 0)
     assert cycles.token_cycles(model, config, streams, chained=chained) == found
 
@@ -79,8 +79,8 @@ def test_a_jump_ends_before_a_count_runs_out() -> None:
     assert (state.clock, state.still, state.left) == (7 * 24, 100, 2)
 
 
-def test_two_speeds_are_not_jumped() -> None:
-    """Two times that grow at different speeds forbid a jump, because one would overtake the other at some time."""
+def test_times_of_different_speeds_forbid_a_jump() -> None:
+    """Two times that grow at different speeds forbid a jump, because one time would overtake the other."""
     state = Counting()
     steady = Steady(state.visit, lambda: state.clock)
     for _ in range(6):

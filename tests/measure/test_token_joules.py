@@ -1,4 +1,4 @@
-"""Joules a token by kind of memory: the rows are complete, in order, and equal to values computed by hand."""
+"""Joules per token by kind of memory: the rows are complete, in order, and equal to values computed by hand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_every_model_memory_and_number_of_streams() -> None:
 
 
 def test_together() -> None:
-    """Standby and an idle chip count during the time of a token; several streams share bytes and time."""
+    """Standby and the idle chip use power during the time of a token. Several streams share bytes and time."""
     for row in ROWS:
         parts = (row.token.transport, row.token.standby, row.idle)
         assert row.together.low == pytest.approx(sum(part.low for part in parts)) and row.together.low > 0
@@ -32,8 +32,8 @@ def test_together() -> None:
 
 
 def test_the_rates_are_the_estimate_s() -> None:
-    """For one stream of 370M, the rate with DDR3 is that of `lutern estimate` with S in the part, and HBM2 has a share
-    of its peak."""
+    """For one stream of 370M, the rate with DDR3 is that of `lutern estimate`. HBM2 delivers a fixed fraction of its
+    peak rate."""
     by_kind = {row.memory.name: row for row in ROWS if (row.model, row.streams) == ("370m", 1)}
     ddr3 = by_kind["ddr3"]
     assert ddr3.chip is ECP5 and ddr3.token.tokens_per_second == pytest.approx(8.4, rel=0.01)

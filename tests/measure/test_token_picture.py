@@ -1,4 +1,4 @@
-"""The timing diagram: its spans are the cycle model's, its bars add up, and it is SVG that loads nothing."""
+"""The timing diagram: its spans equal the cycle model, its bars add up, and it is SVG that loads nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_bars_add_up(layers: int) -> None:
     root = ElementTree.fromstring(text)
     bars = [rect for rect in root.iter(f"{SVG}rect") if rect.get("height") == str(BAR)]
     assert {rect.get("fill") for rect in bars} == {COLOURS["beats"], COLOURS["barrier"]}
-    # the bar of the token and the lines of its layer each span the whole width
+    # the bar of the token and the lines of its layer both cover the whole width
     widths = sum(float(rect.get("width", 0)) for rect in bars)
     assert widths == pytest.approx(2 * (WIDTH - LEFT - RIGHT), abs=0.01 * len(bars))
     assert f"{token_cycles(config, preset('tiny')).cycles:,} cycles" in text

@@ -1,4 +1,4 @@
-"""The comparison with float16 and the table of word lengths."""
+"""The comparison with float16, and the table of word lengths."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lutern.measure.word_lengths import exact_layers, rounded_fraction, rounded_
 from lutern.model_ref.checkpoint import load_checkpoint
 from lutern.model_ref.norm import Gains
 
-PUBLISHED_FLOAT16_ERROR = 0.028  # of the published implementation, run in float16 on the same vectors
+PUBLISHED_FLOAT16_ERROR = 0.028  # the error of the published implementation, run in float16 on the same vectors
 
 
 def test_integer_stays_below_the_float16_run() -> None:
@@ -43,11 +43,12 @@ def test_the_float64_network_is_the_published_one() -> None:
         assert np.allclose(layer.h[:, 0], expected["hidden"][:, index], rtol=1e-4, atol=1e-5)
 
 
-def test_words_as_built_flip_few_codes() -> None:
-    """Every word at its built width costs less than a twentieth of a step; two bits fewer cost more."""
+def test_words_of_the_built_widths_change_few_codes() -> None:
+    """Every word at its built width costs less than a twentieth of a step. Words that are two bits shorter cost
+    more."""
     for row in sweep(load_checkpoint(REFERENCE)):
         if row.word == "1 - f, long memory":
-            continue  # a rounding of 1 - f in a memory of 4,000 tokens is not blind noise: see docs/numerics.md
+            continue  # a rounding of 1 - f in a memory of 4,000 tokens is no independent noise: see docs/numerics.md
         at = {cell.bits: cell for cell in row.cells}
         assert at[row.built].differ <= 0.006, row
         steps = [cell.steps for cell in row.cells if cell.steps is not None]

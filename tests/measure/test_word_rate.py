@@ -31,8 +31,8 @@ def component() -> wiring.Component:
 
 
 def difference(component: wiring.Component, program: Program, sync_mhz: int, memory_mhz: int, steps: int) -> float:
-    """The difference of the RTL's cycles from the formula's, as a share, mean of ``steps`` runs; the part's timings are
-    CONFIG's."""
+    """Return the relative difference of the RTL's cycles from the formula's, as the mean of ``steps`` runs. The part's
+    timings are those of CONFIG."""
     timings = timings_for(CONFIG)
     assert isinstance(timings, Ddr3Timings)
     config = CONFIG.with_(clock_hz=CONFIG.memory_hz * sync_mhz // memory_mhz)
@@ -49,8 +49,8 @@ def difference(component: wiring.Component, program: Program, sync_mhz: int, mem
 @pytest.mark.slow
 @pytest.mark.parametrize(("sync_mhz", "memory_mhz"), [(75, 75), (60, 100), (65, 75), (50, 100)])
 def test_cycles_of_the_demo(component: wiring.Component, sync_mhz: int, memory_mhz: int) -> None:
-    """They agree within 1 %, also if the memory brings a word in every cycle of the machine; a refresh is 0.6 % of a
-    token."""
+    """The cycles agree within 1 %, also if the memory delivers a word in every cycle of the machine. A refresh takes
+    0.6 % of a token."""
     program = lay_out(integer_weights(random_checkpoint(DEMO, SEED)), CONFIG)
     assert abs(difference(component, program, sync_mhz, memory_mhz, 3)) <= 0.01, f"seed {SEED}"
 
@@ -63,7 +63,7 @@ def test_cycles_of_two_layers_of_370m(component: wiring.Component, sync_mhz: int
 
 
 def test_rates_by_hand() -> None:
-    """DDR3 brings a word every other cycle of its controller, at most one a cycle of the machine."""
+    """DDR3 delivers a word in every other cycle of its controller, but at most one word per cycle of the machine."""
     timings = timings_for(CONFIG)
     assert timings is not None
     assert peak_word_hz(CONFIG) == CONFIG.memory_hz / 2

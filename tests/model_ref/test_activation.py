@@ -1,4 +1,4 @@
-"""The sigmoid's table: stated error and widths, over all of its arguments."""
+"""The table of the sigmoid: its stated error and its widths, over all arguments."""
 
 import numpy as np
 
@@ -23,7 +23,7 @@ def test_error_over_all_arguments() -> None:
         assert -16.4 < np.log2(error.max()) < -16.25
 
 
-def test_falls_and_mirrors() -> None:
+def test_sigmoid_falls_and_is_symmetric() -> None:
     falling, rising = sigmoid(-EVERY, ARGUMENT_FRAC_BITS), sigmoid(EVERY, ARGUMENT_FRAC_BITS)
     assert (np.diff(falling) <= 0).all()
     assert (np.minimum((1 << 17) - falling, MANTISSA_MAX) == rising).all()
@@ -40,7 +40,7 @@ def test_arguments_are_brought_to_17_bits_and_clamped() -> None:
     for frac in range(31):
         shifted = np.abs(values) << 17 >> frac
         same = np.sign(values) * np.minimum(shifted, ARGUMENT_MAX)
-        # a magnitude that is dropped to 0 is on neither side: both halves agree there
+        # If the shift makes a magnitude 0, its sign is lost; both halves of the table have the same value there
         assert (sigmoid(values, frac) == sigmoid(same, ARGUMENT_FRAC_BITS)).all()
     assert sigmoid(np.array([S32_MAX, -S32_MAX]), 0).tolist() == [MANTISSA_MAX, 0]
 
@@ -52,5 +52,5 @@ def test_silu_keeps_18_bits() -> None:
         assert np.abs(result).max() <= S18_MAX
         with np.errstate(over="ignore"):
             error = np.abs(result / 2.0**frac - real / (1.0 + np.exp(-real)))
-        # half a unit of the result, sigma's error on the argument, and an argument beyond 16 that is clamped there
+        # half a unit of the result, the error of sigma on the argument, and the clamp of arguments beyond 16
         assert (error <= 0.5 / 2**frac + np.abs(real) * 2.0**-16.25).all()

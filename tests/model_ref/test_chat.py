@@ -1,4 +1,4 @@
-"""Chats: templates like those of real models run in a sandbox, and turns continue from the state."""
+"""Chats: templates like those of real models run in a sandbox, and a turn continues from the state of the last one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CHATML = (
 
 
 def make(template: str) -> Tokenizer:
-    """A tokenizer of letters. Spaces are U+2581, one of which is put before the text, and <s> before that."""
+    """Return a tokenizer of letters, which writes spaces as U+2581 and puts <s> and one such space before the text."""
     letters = ["<unk>", "<s>", "</s>", "▁", "\n", *map(chr, range(33, 127)), "▁hi"]
     library = tokenizers.Tokenizer(
         models.BPE({token: number for number, token in enumerate(letters)}, [], unk_token="<unk>")
@@ -71,7 +71,7 @@ def test_rendered_as_published() -> None:
         "{{ 1 / 0 }}",
     ],
 )
-def test_templates_that_fail_or_mean_harm(template: str) -> None:
+def test_templates_that_fail_or_are_harmful(template: str) -> None:
     with pytest.raises(LuternError) as refused:
         render(make(template), [{"role": "user", "content": "hi"}])
     assert "chat template" in str(refused.value) and "\n" not in str(refused.value)
@@ -87,7 +87,7 @@ def test_templates_that_fail_or_mean_harm(template: str) -> None:
     ids=["doubled", "multiplied", "nested"],
 )
 def test_templates_without_end(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processor time and memory are bounded, and both bounds are removed afterwards."""
+    """Processor time and memory are limited, and both limits are removed afterwards."""
     monkeypatch.setattr(chat, "SECONDS", 0.2)
     before = resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGVTALRM)
     with pytest.raises(LuternError, match=r"^the chat template takes more than 0\.2 s or 64 MiB for one chat; leave"):
@@ -103,8 +103,8 @@ def test_no_template() -> None:
 
 @pytest.mark.parametrize(("template", "end"), [(TURNS, "</s>"), (CHATML, "<|im_end|>")])
 @pytest.mark.parametrize("answer", ["yes", " yes", "yes. ", "hi"])
-def test_turns_go_on_from_the_state(template: str, end: str, answer: str) -> None:
-    """Only new tokens are fed, from the end of the answer on, even if the template trims the answer."""
+def test_turns_continue_from_the_state(template: str, end: str, answer: str) -> None:
+    """Only the tokens after the answer are fed to the model, even if the template trims the answer."""
     tokenizer = make(template)
     chat = Chat(tokenizer)
     first, goes_on = chat.ask("hi")
@@ -119,7 +119,7 @@ def test_turns_go_on_from_the_state(template: str, end: str, answer: str) -> Non
     assert not goes_on and third == tokenizer.encode_body(render(tokenizer, chat.messages))
 
 
-def test_a_template_that_writes_what_was_said_anew() -> None:
+def test_a_template_that_rewrites_earlier_messages() -> None:
     chat = Chat(make("{{ messages | length }}{{ messages[-1].content }}"))
     assert chat.ask("a")[1] is False
     chat.answered("b", whole=True)

@@ -1,4 +1,4 @@
-"""Checkpoint folders: a written checkpoint is read back, from one file and from shards, one tensor at a time."""
+"""Checkpoint folders: a written checkpoint is read again, from one file and from shards, one tensor at a time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfl
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A small synthetic checkpoint in four shards."""
+    """Return the folder of a small synthetic checkpoint in four shards."""
     write_random_checkpoint(tmp_path / "model", CONFIG, SEED, "test", shard_bytes=10_000)
     return tmp_path / "model"
 
@@ -42,7 +42,7 @@ def test_tensors_come_back_rounded_to_the_stored_type(tmp_path: Path, dtype: str
         assert np.array_equal(read.tensors[name], values.astype(TYPES[dtype]).astype(np.float32)), name
 
 
-def test_the_safetensors_library_reads_what_is_written_and_writes_what_is_read(tmp_path: Path) -> None:
+def test_files_are_compatible_with_the_safetensors_library(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, CONFIG, random_checkpoint(CONFIG, SEED).tensors)
     path = tmp_path / "model.safetensors"
     theirs = load_file(path)
@@ -136,7 +136,7 @@ def test_tensors_of_zeros(tmp_path: Path) -> None:
     tensors = dict(random_checkpoint(CONFIG, SEED).tensors)
     tensors["model.lower_bounds"] = np.zeros_like(tensors["model.lower_bounds"])
     save_checkpoint(tmp_path, CONFIG, tensors)
-    integer_weights(load_checkpoint(tmp_path))  # equal lower bounds are a network like any other
+    integer_weights(load_checkpoint(tmp_path))  # equal lower bounds are allowed
     name = "model.layers.0.attn.i_proj.weight"
     tensors[name] = np.zeros_like(tensors[name])
     save_checkpoint(tmp_path, CONFIG, tensors)
@@ -148,7 +148,7 @@ def test_tensors_of_zeros(tmp_path: Path) -> None:
         integer_weights(load_checkpoint(tmp_path))
 
 
-def test_weights_that_no_word_holds(tmp_path: Path) -> None:
+def test_weights_beyond_any_word(tmp_path: Path) -> None:
     tensors = dict(random_checkpoint(CONFIG, SEED).tensors)
     tensors["model.embeddings.weight"] = tensors["model.embeddings.weight"] * np.float32(1e30)
     save_checkpoint(tmp_path, CONFIG, tensors)
@@ -158,7 +158,7 @@ def test_weights_that_no_word_holds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("size", "trits"), [("370m", 341_049_344), ("1.3b", 1_298_661_376), ("2.7b", 2_619_473_920)])
 def test_published_shapes(size: str, trits: int) -> None:
-    """The shapes are those that the published rule gives, with the published number of ternary weights."""
+    """The shapes follow the published rule and have the published number of ternary weights."""
     config = PUBLISHED[size]
     by_rule = {name: value for name, value in config.to_dict().items() if name != "intermediate_size"}
     assert ModelConfig.from_dict(by_rule) == config
@@ -179,7 +179,7 @@ def test_synthetic_checkpoints_are_repeatable_and_ordinary(tmp_path: Path) -> No
 
 
 def test_the_mean_of_chunks_is_that_of_the_whole() -> None:
-    """Bit for bit: the scale of a matrix does not depend on how much of it is in memory."""
+    """The scale of a matrix is the same bit for bit, no matter how much of the matrix is in memory."""
     random = np.random.default_rng(SEED)
     for shape in ((CHUNK - 1,), (3, CHUNK), (517, 1033)):
         weight = random.standard_normal(shape).astype(np.float32)

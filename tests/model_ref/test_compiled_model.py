@@ -1,4 +1,4 @@
-"""How the integer network is compiled and kept, and what happens if it cannot be compiled."""
+"""How the integer network is compiled and cached, and what happens if it cannot be compiled."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ case "$*" in *-shared*) echo library > "$output";; *) echo macros;; esac
 
 
 def compiler(folder: Path, monkeypatch: pytest.MonkeyPatch, refused: str = "nothing") -> Path:
-    """A folder that is the whole PATH, with a false c++ that writes its arguments into a log; and the log."""
+    """Make a folder the whole PATH, with a false c++ that writes its arguments into a log; return the log."""
     folder.mkdir(exist_ok=True)
     program = folder / "c++"
     program.write_text(COMPILER.format(log=folder / "log", refused=refused))
@@ -43,9 +43,9 @@ def compilations(log: Path) -> int:
     return log.read_text().count("-shared")
 
 
-def test_is_compiled_here() -> None:
-    """The network is compiled here: without this test, all other tests of the compiled form would also pass with
-    NumPy's."""
+def test_network_can_be_compiled() -> None:
+    """The network can be compiled on this machine. If it cannot, the other tests of the compiled form pass as well,
+    because they then use the form in NumPy."""
     assert compiled_model.library() is not None
 
 
@@ -114,8 +114,10 @@ def test_numpy_where_it_cannot_be_compiled(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("-fsanitize=undefined", "-fno-sanitize-recover=all")], ids=["plain", "ub"])
-def test_any_processor(flags: tuple[str, ...], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the extensions of this processor, the compiler vectorises by itself; and the code has no undefined
+def test_compilation_without_processor_extensions(
+    flags: tuple[str, ...], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the extensions of this processor, the compiler chooses the vector code. The code has no undefined
     behaviour."""
     monkeypatch.setattr(compiled_model, "_OF_PROCESSOR", (flags,))
     loaded = compiled_model.library.__wrapped__()

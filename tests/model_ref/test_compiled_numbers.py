@@ -1,4 +1,4 @@
-"""The arithmetic of the compiled network, function by function, over random and extreme operands."""
+"""The arithmetic of the compiled network, function by function, for random and extreme operands."""
 
 import ctypes
 import shutil
@@ -18,7 +18,7 @@ from lutern.model_ref.synthetic import random_checkpoint
 
 SEED = 3
 COUNT = 20_000
-# Every function of arrays a, b, c, d [n] into x, y [n].
+# Each function takes the arrays a, b, c, d [n] and writes x, y [n].
 WRAPPER = """
 #include "compiled_numbers.h"
 #define EACH(NAME, ...) extern "C" void NAME(const Network *net, Int n, const Int *a, const Int *b, const Int *c, \\
@@ -43,7 +43,7 @@ extern "C" int32_t test_product(const uint8_t *packed, const int8_t *codes, Int 
 
 
 class Numbers:
-    """The functions of the header, each of which takes and returns int64 arrays."""
+    """The functions of the header; each takes and returns arrays of int64."""
 
     def __init__(self, folder: Path) -> None:
         shutil.copy(compiled_model._HEADER, folder)
@@ -54,7 +54,7 @@ class Numbers:
         config = ModelConfig(vocab_size=2, hidden_size=2, num_hidden_layers=1, intermediate_size=2)
         loaded = compiled_model.library()
         assert loaded is not None
-        self.network = CompiledNetwork(loaded, integer_weights(random_checkpoint(config, SEED)))  # for its tables
+        self.network = CompiledNetwork(loaded, integer_weights(random_checkpoint(config, SEED)))  # sets the tables
 
     def __call__(self, name: str, *given: Int | int, count: int | None = None) -> tuple[Int, Int]:
         shape = np.broadcast_shapes(*(np.shape(x) for x in given))
@@ -74,7 +74,7 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> Numbers:
 
 
 def integers(random: np.random.Generator, bits: int, count: int = COUNT) -> Int:
-    """Integers of every length up to ``bits`` bits with both signs, and those at the ends of each length."""
+    """Return integers of both signs and of every length up to ``bits`` bits, with the ends of each length."""
     lengths = random.integers(0, bits + 1, count)
     values = random.integers(0, 1 << bits, count) >> (bits - lengths)
     ends = np.concatenate([[0], *((1 << k) + np.array([-1, 0, 1]) for k in range(bits))])
@@ -84,7 +84,7 @@ def integers(random: np.random.Generator, bits: int, count: int = COUNT) -> Int:
 
 
 def mantissas(random: np.random.Generator) -> Int:
-    """Normalised mantissas, many of them at an end of the range and some 0; none is negative."""
+    """Return normalised mantissas that are not negative; many are at an end of the range, and some are 0."""
     values = random.integers(MANTISSA_ONE, MANTISSA_MAX + 1, COUNT)
     return np.where(random.random(COUNT) < 0.3, random.choice([0, MANTISSA_ONE, MANTISSA_MAX], COUNT), values)
 
@@ -150,7 +150,7 @@ def test_square_sum(length: int, numbers: Numbers) -> None:
     mantissa[1] = 0
     got = numbers("square_sum", mantissa, exponent, length, count=rows)
     assert_same(got, norm.square_sum((mantissa, exponent)))
-    small = random.integers(-2, 3, size)  # fewer than 17 bits in all
+    small = random.integers(-2, 3, size)  # sums of fewer than 17 bits
     got = numbers("square_sum", small, 0, length, count=rows)
     assert_same(got, norm.square_sum((small, np.zeros_like(small))))
 

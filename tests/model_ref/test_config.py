@@ -1,4 +1,4 @@
-"""Configs: the published keys are read and written, and every option that means another network is refused by name."""
+"""Configs: the published keys are read and written, and the value of an unsupported option is refused with its name."""
 
 import json
 from pathlib import Path
@@ -57,7 +57,7 @@ def test_intermediate_size_follows_the_published_rule(hidden_size: int, ratio: i
         ("use_lower_bound", "yes"),
     ],
 )
-def test_refuses_by_name(name: str, value: Any) -> None:
+def test_unsupported_values_are_refused(name: str, value: Any) -> None:
     with pytest.raises(LuternError, match=f"^config: {name} is {value!r}"):
         ModelConfig.from_dict(published(**{name: value}))
 
@@ -82,7 +82,7 @@ def test_a_damaged_file_is_refused(content: bytes, tmp_path: Path) -> None:
         ModelConfig.from_json(path)
 
 
-def test_digest_tells_configs_apart() -> None:
+def test_digests_of_configs_differ() -> None:
     one = ModelConfig(38, 64, 2, 64)
     assert one.digest == ModelConfig(38, 64, 2, 64).digest
     others = [

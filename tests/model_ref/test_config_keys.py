@@ -1,4 +1,4 @@
-"""Keys of a config.json: each is read, harmless, or refused by name."""
+"""Keys of a config.json: each is read, ignored as harmless, or refused with its name."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ RELEASED: dict[str, Any] = {
     "use_short_conv": False,
     "vocab_size": 332,
 }
-"""Keys as the released checkpoints have them, with another shape and without the eps of the norms."""
+"""Keys of the released checkpoints, with other sizes and without the eps of the norms."""
 fast = settings(derandomize=True, database=None, deadline=None, max_examples=200)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -65,13 +65,13 @@ def test_both_names_of_the_eps_are_read(name: str) -> None:
     config = ModelConfig.from_dict({**RELEASED, name: 1e-5})
     assert config.rms_norm_eps == 1e-5
     assert config.digest != ModelConfig.from_dict(RELEASED).digest
-    assert ModelConfig.from_dict(config.to_dict()) == config  # as an image keeps it
+    assert ModelConfig.from_dict(config.to_dict()) == config  # as in an image
     assert ModelConfig.from_dict({**RELEASED, name: None}).rms_norm_eps == NORM_EPS
     for wrong in (0, -1e-6, 0.5, "1e-6", float("nan"), [1e-6], True):
         assert refusal({**RELEASED, name: wrong}).startswith(f"config: {name} is {wrong!r}, but wants a number")
 
 
-def test_two_names_with_one_value_are_one() -> None:
+def test_both_names_of_the_eps_must_agree() -> None:
     assert ModelConfig.from_dict({**RELEASED, "norm_eps": 1e-5, "rms_norm_eps": 1e-5}).rms_norm_eps == 1e-5
     text = refusal({**RELEASED, "norm_eps": 1e-5, "rms_norm_eps": 1e-6})
     assert "rms_norm_eps 1e-06 and norm_eps 1e-05 are two names of one constant" in text
@@ -117,7 +117,7 @@ def test_other_networks_are_refused_by_name(name: str, value: Any) -> None:
         ("attn_mode", "chunk"),
     ],
 )
-def test_values_that_mean_what_is_built_pass(name: str, value: Any) -> None:
+def test_values_of_the_supported_network_pass(name: str, value: Any) -> None:
     assert ModelConfig.from_dict({**RELEASED, name: value}) == ModelConfig.from_dict(RELEASED)
 
 
@@ -153,7 +153,7 @@ def test_harmless_keys_pass_with_any_value(values: dict[str, Any]) -> None:
 def test_options_with_other_values_are_refused_by_name(name: str, value: Any) -> None:
     values = {**RELEASED, name: value}
     if value is None or value in (0, 1, {}, []) or isinstance(value, str):
-        return  # some of these mean what is built: see above
+        return  # some of these values are supported: see above
     assert refusal(values).startswith(f"config: {name} is ")
 
 
@@ -184,7 +184,7 @@ def test_a_key_with_two_values_is_refused(tmp_path: Path) -> None:
         ModelConfig.from_json(path)
 
 
-def test_assumptions_name_what_is_left_open() -> None:
+def test_assumptions_list_missing_keys() -> None:
     values = {name: RELEASED[name] for name in (*SIZES, "model_type")}
     config = ModelConfig.from_dict(values)
     found = " ".join(config.assumptions(values))

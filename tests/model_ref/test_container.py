@@ -1,4 +1,4 @@
-"""Files are replaced whole, links are followed, and nothing but a file is replaced."""
+"""A file is replaced as a whole, a link is followed, and only files are replaced."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "link to a pipe", "link to itself"])
-def test_what_is_no_file_is_not_replaced(tmp_path: Path, kind: str) -> None:
+def test_only_files_are_replaced(tmp_path: Path, kind: str) -> None:
     place = tmp_path / "place"
     if kind == "folder":
         place.mkdir()

@@ -1,4 +1,4 @@
-"""Facts about text in a checkpoint's other files: beginning, end, special tokens, sampling, chat template."""
+"""What the other files of a checkpoint say about text: begin and end, special tokens, sampling, chat template."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def library(special: tuple[str, ...] = ("<unk>", "<s>", "</s>"), template: str =
 
 
 def load(folder: Path, made: tokenizers.Tokenizer, mark: bytes = b"", **values: Any) -> Tokenizer:
-    """Write tokenizer.json and ``values`` as files beside it, and read them."""
+    """Write tokenizer.json and, beside it, ``values`` as files; return the tokenizer of this folder."""
     for path in folder.iterdir():
         path.unlink()
     (folder / "tokenizer.json").write_bytes(mark + made.to_str().encode())
@@ -58,8 +58,7 @@ def load(folder: Path, made: tokenizers.Tokenizer, mark: bytes = b"", **values: 
 @files
 @given(st.lists(st.sampled_from(["<s>", "</s>", "<end>"]), max_size=3), st.integers(0, 3), st.data())
 def test_the_post_processor_is_followed(tmp_path: Path, added: list[str], place: int, data: st.DataObject) -> None:
-    """With any template, the tokens are those of the library; without the beginning, the tokens before the text are
-    left out."""
+    """With any template, the tokens are those of the library. ``begin=False`` leaves out the tokens before the text."""
     ahead, behind = added[:place], added[place:]
     made = library(template=" ".join([*ahead, "$A", *behind]))
     tokenizer = load(tmp_path, made)
@@ -70,7 +69,7 @@ def test_the_post_processor_is_followed(tmp_path: Path, added: list[str], place:
     assert tokenizer.encode(text, begin=False) == [*words, *end]
     assert tokenizer.encode_body(text) == words
     assert tokenizer.ahead == tuple(start)
-    assert tokenizer.encode_prompt("") == (start or [BOS]), "<s> is the published default where it is special"
+    assert tokenizer.encode_prompt("") == (start or [BOS]), "a special <s> must be the default beginning"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +127,7 @@ def test_where_bos_and_eos_come_from(
 
 
 def test_ordinary_tokens_are_no_published_defaults(tmp_path: Path) -> None:
-    """A character model whose tokens 1 and 2 are letters neither begins nor ends with them."""
+    """If tokens 1 and 2 of a character model are letters, they are neither the begin token nor the end token."""
     assert load(tmp_path, character_tokenizer("abcd")).conventions == Conventions()
     with pytest.raises(LuternError, match="the prompt is empty"):
         load_tokenizer(tmp_path).encode_prompt("")
@@ -138,7 +137,7 @@ def test_ordinary_tokens_are_no_published_defaults(tmp_path: Path) -> None:
 
 
 def test_the_published_end_is_known_by_its_name(tmp_path: Path) -> None:
-    """The end token is in the vocabulary, but not in a list of added tokens."""
+    """The end token is in the vocabulary, but in no list of added tokens."""
     named = tokenizers.Tokenizer(models.WordLevel({"<unk>": 0, "<s>": 1, "</s>": 2, "a": 3}, unk_token="<unk>"))
     tokenizer = load(tmp_path, named)
     assert (tokenizer.conventions.bos, tokenizer.conventions.eos) == (1, (2,))
@@ -148,7 +147,7 @@ def test_the_published_end_is_known_by_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stored", [True, False])
 @pytest.mark.parametrize("asked", [True, False, None])
 def test_add_prefix_space(tmp_path: Path, stored: bool, asked: bool | None) -> None:
-    """The byte level puts a space before a text if tokenizer_config.json says so, or else as it was stored."""
+    """Whether a space is put before the text is decided by tokenizer_config.json, or else by the stored tokenizer."""
     letters = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     made = tokenizers.Tokenizer(models.BPE(letters, []))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=stored)
@@ -170,7 +169,7 @@ def test_an_end_that_the_tokenizer_lacks_is_described(tmp_path: Path, number: in
 @pytest.mark.parametrize(
     "name", ["generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"]
 )
-def test_no_file_is_ignored_in_silence(tmp_path: Path, name: str, kind: str) -> None:
+def test_unreadable_files_are_reported(tmp_path: Path, name: str, kind: str) -> None:
     load(tmp_path, library())
     path = tmp_path / name
     if kind == "link":
@@ -207,7 +206,7 @@ def test_no_file_is_ignored_in_silence(tmp_path: Path, name: str, kind: str) -> 
     ],
 )
 def test_special_tokens_leave_no_text(tmp_path: Path, values: dict[str, Any], text: str) -> None:
-    """Special tokens are those that a file names, and ends of text whose name is in brackets; other added tokens are
+    """A token is special if a file says so, or if it is an end token with a name in brackets. Other added tokens are
     text."""
     tokenizer = load(tmp_path, library(), **values)
     assert tokenizer.text_of([BOS, A, END, B, PAD, EOS]) == text
@@ -217,7 +216,7 @@ def test_special_tokens_leave_no_text(tmp_path: Path, values: dict[str, Any], te
 
 def test_a_special_token_in_a_text_is_that_token(tmp_path: Path) -> None:
     assert load(tmp_path, library()).encode("a </s>b") == [A, EOS, B]
-    assert load(tmp_path, library()).encode("a <unk>") == [A, UNK], "it is what the text says"
+    assert load(tmp_path, library()).encode("a <unk>") == [A, UNK], "an unknown token in the text must be kept"
 
 
 # ---------------------------------------------------------------------------------- sampling, stops, templates
@@ -240,14 +239,14 @@ def test_sampling(tmp_path: Path, generation: dict[str, Any], sampling: dict[str
     assert load(tmp_path, library(), generation_config=generation).conventions.sampling == sampling
 
 
-def test_what_is_not_built_is_named(tmp_path: Path) -> None:
+def test_unsupported_options_are_listed(tmp_path: Path) -> None:
     generation = {"num_beams": 4, "no_repeat_ngram_size": 3, "typical_p": 1.0, "bad_words_ids": None, "max_length": 20}
     conventions = load(tmp_path, library(), generation_config={**generation, "stop_strings": "\n"}).conventions
     assert conventions.unheeded == ("no_repeat_ngram_size", "num_beams") and conventions.stops == ("\n",)
 
 
 @pytest.mark.parametrize("value", [False, True])
-def test_options_of_the_tokenizer_that_are_not_built_are_named(tmp_path: Path, value: bool) -> None:
+def test_unsupported_options_of_the_tokenizer_are_listed(tmp_path: Path, value: bool) -> None:
     options = {"clean_up_tokenization_spaces": value, "split_special_tokens": value}
     conventions = load(tmp_path, library(), tokenizer_config=options).conventions
     assert conventions.unheeded == (tuple(options) if value else ())
@@ -328,7 +327,7 @@ KEYS = {
 @files
 @given(st.sampled_from(sorted(KEYS)), st.data())
 def test_hostile_files(tmp_path: Path, name: str, data: st.DataObject) -> None:
-    """Any value in any key is read or refused in one sentence; no other exception comes."""
+    """Any value of any key is read or refused in one sentence, without another exception."""
     value = data.draw(st.one_of(JSON, st.dictionaries(st.sampled_from(KEYS[name]), JSON)))
     refused = ""
     try:

@@ -1,4 +1,4 @@
-"""The float64 twins of the integer functions: the same integers, at the edges and at random."""
+"""The functions in float64 return the same integers as the integer functions, for extreme and random operands."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ STREAMS, ELEMENTS = 5, 4000
 
 
 def vectors(bits: int, rng: np.random.Generator) -> Int:
-    """Vectors [B, n] with all magnitudes up to ``bits`` bits; they contain zeros, ones and the largest value, and the
-    last vector is zero."""
+    """Return vectors [B, n] with magnitudes of up to ``bits`` bits. They contain zeros, ones and the largest value, and
+    the last vector is zero."""
     magnitudes = rng.integers(0, 1 << bits, (STREAMS, ELEMENTS)) >> rng.integers(0, bits, (STREAMS, ELEMENTS))
     x = magnitudes * rng.choice([-1, 1], magnitudes.shape)
     x[:-1, :6] = [0, 1, -1, (1 << bits) - 1, 1 - (1 << bits), 3 << (bits - 2)]
@@ -44,7 +44,7 @@ def test_nearest_and_saturate(shift: int) -> None:
 
 
 def test_short_floats() -> None:
-    """The magnitudes are next to a rounding edge, for every length."""
+    """The magnitudes of every length are next to a value where the rounding changes."""
     ends = np.array([0, 1, 2, 3]) + np.array([MANTISSA_ONE, MANTISSA_MAX - 2])[:, None]
     x = (
         ((ends << 18)[..., None] + np.array([-1, 0, 1, 1 << 17, (1 << 17) - 1, (1 << 17) + 1])).ravel()[:, None]
@@ -80,7 +80,7 @@ def test_square_sum_of_the_longest_and_largest() -> None:
     for exponent in (-31, -17, -9, -8, 0, 17):
         p = mantissa, np.full_like(mantissa, exponent)
         assert equal(doubles.square_sum(np.ldexp(mantissa.astype(np.float64), exponent)), norm.square_sum(p)), exponent
-    for value in (0, 1, 2, 255, 256, 1 << 17):  # around the seam of the two halves
+    for value in (0, 1, 2, 255, 256, 1 << 17):  # around the border between the two halves
         g = np.full((1, 3), value)
         for function in (doubles.square_sum, doubles.integer_square_sum):
             assert equal(function(g.astype(np.float64)), model.integer_square_sum(g)), value

@@ -1,4 +1,4 @@
-"""Embeddings as items of 16 and of 12 bits: each is the nearest value, and 16 bits also hold every value of 12 bits."""
+"""Embeddings of 16 and of 12 bits: the nearest value is stored, and 16 bits can hold every value of 12 bits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SEED = 14
 
 
 def values_of(bits: int, top: int) -> np.ndarray:
-    """Every value of a table below 2^top, sorted."""
+    """Return every value of a table below 2^top, sorted."""
     magnitude = bits - 5
     mantissas = np.arange(-(1 << magnitude) + 1, 1 << magnitude)
     return np.unique(np.concatenate([mantissas * 2.0 ** (top - magnitude - exponent) for exponent in range(16)]))
@@ -21,8 +21,8 @@ def values_of(bits: int, top: int) -> np.ndarray:
 def test_the_nearest_value_is_chosen(bits: int) -> None:
     draw = np.random.default_rng(SEED)
     table = (draw.standard_normal((40, 25)) * 2.0 ** draw.integers(-20, 3, (40, 25))).astype(np.float32)
-    table[0, :4] = 0, 31.999, -31.999, 2.0**-30  # at the top of the range the largest mantissa is as near as it gets
-    table[1, :4] = np.array([0.99609375, 0.998, 127.5 / 128, 1.0])  # just below a power of two: the next exponent
+    table[0, :4] = 0, 31.999, -31.999, 2.0**-30  # the largest mantissa is the nearest at the top of the range
+    table[1, :4] = np.array([0.99609375, 0.998, 127.5 / 128, 1.0])  # some of these round up to a power of two
     coded = EmbeddingTable.from_real(table, bits=bits)
     known = values_of(bits, top=5)
     place = np.clip(np.searchsorted(known, table), 1, len(known) - 1)

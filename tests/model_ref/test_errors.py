@@ -1,4 +1,4 @@
-"""Any content of a file is shown short, printable and on one line."""
+"""Any content of a file is shown in short, printable form and on one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fast integer network is the integer network, compiled and in NumPy."""
+"""The fast form of the integer network, compiled and in NumPy, gives exactly the results of the integer network."""
 
 from dataclasses import replace
 from functools import partial
@@ -26,8 +26,8 @@ def form(request: pytest.FixtureRequest) -> object:
 
 
 def assert_equal(weights: IntegerWeights, form, ids: np.ndarray, note: str, state=None) -> Saturations:
-    """Check logits, state, trace and counts of both models over tokens ``ids [T, B]``, from a given state or from
-    zeros."""
+    """Check that logits, state, trace and counts of both models are equal for the tokens ``ids [T, B]``, from the given
+    state or from zeros."""
     models = IntegerModel(weights, Saturations()), form(weights, Saturations())
     states = [model.initial_state(ids.shape[1]) if state is None else state for model in models]
     for row in ids:
@@ -61,8 +61,7 @@ def test_equal_to_the_integer_model(config: ModelConfig, streams: int, form) -> 
 
 
 def scaled(checkpoint: Checkpoint, random: np.random.Generator) -> Checkpoint:
-    """The tensors, some of which are larger or smaller by powers of ten, with some elements zero or far from the
-    others."""
+    """Return the tensors, some multiplied by powers of ten, with some elements zero or far from the others."""
     tensors = dict(checkpoint.tensors)
     for name, tensor in tensors.items():
         powers = [-2, -1, 0, 0, 1, 2] if "norm" in name or "embeddings" in name else [-1, 0, 0, 2, 4]
@@ -70,7 +69,7 @@ def scaled(checkpoint: Checkpoint, random: np.random.Generator) -> Checkpoint:
         outliers = random.random(tensor.shape) < 0.02
         changed[outliers] *= np.float32(random.choice([0, 1, 30]))
         tensors[name] = changed.astype(np.float32)
-    tensors["model.embeddings.weight"][0] = 0  # a token of which nothing is left but zeros
+    tensors["model.embeddings.weight"][0] = 0  # a token whose embedding is zero
     return replace(checkpoint, tensors=tensors)
 
 
@@ -94,7 +93,7 @@ def test_random_networks_of_extreme_numbers(seed: int, form) -> None:
 
 
 def test_saturations_are_counted_alike(form) -> None:
-    """Projections are so large that words clip, and one embedding is much larger than the others."""
+    """The projections are large enough to clip words, and one embedding is much larger than the others."""
     config = ModelConfig(vocab_size=40, hidden_size=96, num_hidden_layers=2, intermediate_size=72)
     checkpoint = random_checkpoint(config, SEED)
     tensors = dict(checkpoint.tensors)
@@ -113,7 +112,7 @@ def test_saturations_are_counted_alike(form) -> None:
 @pytest.mark.parametrize("threads", [2, 5])
 @pytest.mark.parametrize("streams", [1, 7])
 def test_several_threads(threads: int, streams: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The number of rows is not a multiple of the rows that a thread takes at a time."""
+    """The number of rows is not a multiple of the number of rows that a thread takes at a time."""
     monkeypatch.setattr(compiled_model, "THREADED_TRITS", 0)
     monkeypatch.setattr(compiled_model, "thread_count", lambda: threads)
     config = ModelConfig(vocab_size=3001, hidden_size=97, num_hidden_layers=2, intermediate_size=1501)
@@ -123,7 +122,7 @@ def test_several_threads(threads: int, streams: int, monkeypatch: pytest.MonkeyP
 
 
 def test_largest_sums(form) -> None:
-    """8,192 trits of one sign meet 8,192 codes of 127: down_proj of a GLU whose channels are all alike."""
+    """8,192 trits of one sign meet 8,192 codes of 127, in the down_proj of a GLU whose channels are all equal."""
     config = ModelConfig(vocab_size=4, hidden_size=8, num_hidden_layers=1, intermediate_size=8192)
     checkpoint = random_checkpoint(config, SEED)
     tensors = dict(checkpoint.tensors)
@@ -161,5 +160,5 @@ def test_the_state_that_is_given_stays(form) -> None:
     state = model.initial_state(3)
     _, _, following = model.decode(np.array([1, 2, 3]), state)
     assert not state.any() and following.any()
-    part = following[:, ::2]  # not contiguous, as that of some conversations
+    part = following[:, ::2]  # not contiguous, like the states of only some of the conversations
     assert np.array_equal(model.decode(np.array([4, 5]), part)[0], model.decode(np.array([4, 5]), part.copy())[0])

@@ -1,4 +1,4 @@
-"""A file of another kind is named by its kind."""
+"""If a file is of another kind, the error message says which kind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def text_of(value: str) -> bytes:
 
 
 def gguf(architecture: str, tensors: list[tuple[tuple[int, ...], int]], words: int = 3) -> bytes:
-    """A GGUF file of version 3 with a vocabulary, without data."""
+    """Return a GGUF file of version 3 that has a vocabulary, but no data."""
     keys = [
         text_of("general.architecture") + struct.pack("<I", 8) + text_of(architecture),
         text_of("general.file_type") + struct.pack("<II", 4, 15),
@@ -74,7 +74,7 @@ def test_kinds_by_their_first_bytes(tmp_path: Path, content: bytes, what: str) -
 @settings(derandomize=True, database=None, deadline=None, max_examples=150)
 @given(data=st.data())
 def test_a_damaged_gguf_file_is_still_named(data: st.DataObject) -> None:
-    """Cut anywhere and with any changed bytes, the file is described in bounded time, and on one line."""
+    """If a file is cut anywhere and any bytes are changed, it is still described in a limited time and on one line."""
     content = bytearray(gguf("llama", [((32, 32), 12)] * 3))
     for place in data.draw(st.lists(st.integers(4, len(content) - 1), max_size=4)):
         content[place] = data.draw(st.integers(0, 255))

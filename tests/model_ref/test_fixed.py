@@ -1,4 +1,4 @@
-"""The two Newton iterations are tested for every input, and the roundings against plain integers and float64."""
+"""The two Newton iterations for every input, and the roundings compared with plain integers and float64."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ ROOT_INPUTS = np.arange(1 << 16, 1 << 18)
 
 
 def random_floats(count: int, seed: int, *, signed: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Short floats, a few of them 0."""
+    """Return short floats, a few of which are 0."""
     rng = np.random.default_rng(seed)
     mantissa = rng.integers(MANTISSA_ONE, MANTISSA_MAX + 1, count) * (rng.random(count) > 0.05)
     sign = rng.choice([-1, 1], count) if signed else 1
@@ -49,7 +49,7 @@ def test_rsqrt_of_all_inputs() -> None:
 def test_rsqrt_operands_fit_18_bits() -> None:
     y0 = fixed.RSQRT_TABLE[(ROOT_INPUTS >> 9) - 128]
     square = (y0 * y0) >> 17
-    assert square.max() <= MANTISSA_MAX  # the model's minimum never acts, and the gateware has none
+    assert square.max() <= MANTISSA_MAX  # so the minimum in the model has no effect, and the gateware has none
     residual = ((1 << 33) - 2 * (square * (ROOT_INPUTS >> 1)) - square * (ROOT_INPUTS & 1)) >> 9
     assert np.abs(residual).max() <= S18_MAX
     assert fixed.rsqrt(ROOT_INPUTS).min() >= 0

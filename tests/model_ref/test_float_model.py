@@ -1,4 +1,4 @@
-"""The float network against the vectors of the published implementation, and against itself over streams."""
+"""The float network compared with vectors of the published implementation, and with itself over several streams."""
 
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def test_tokens_outside_the_vocabulary_are_refused(model: FloatModel) -> None:
 
 
 class _Uniform:
-    """A model for which every character is equally likely: log2(V) bits for every text."""
+    """A model for which all characters are equally likely, so every text needs log2(V) bits per character."""
 
     def initial_state(self, streams: int) -> int:
         return 0

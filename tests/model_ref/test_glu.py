@@ -1,4 +1,4 @@
-"""The channel mixer's gate: ranges, and its float twin."""
+"""The gate of the channel mixer: its ranges, and the comparison with float64."""
 
 import numpy as np
 

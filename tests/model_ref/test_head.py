@@ -1,4 +1,4 @@
-"""The largest logits."""
+"""The largest logits and their order."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Every reader of the project refuses a path that is not a plain file, at once and in one sentence."""
+"""Every reader of the project immediately refuses a path that is not a plain file, with one sentence."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MODEL = Path(str(resources.files("lutern.firmware") / "models" / "demo-small"))
 
 
 def in_a_folder(name: str, read: Callable[[Path], object]) -> Callable[[Path], object]:
-    """A reader of a checkpoint folder in which the file ``name`` is a link to a path."""
+    """Return a reader of a checkpoint folder whose file ``name`` is a link to the given path."""
 
     def read_folder(path: Path) -> object:
         folder = path.parent / "checkpoint"
@@ -71,7 +71,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     elif request.param == "socket":
         with socket.socket(socket.AF_UNIX) as server:
             here = os.getcwd()
-            os.chdir(tmp_path)  # the path of a socket is short
+            os.chdir(tmp_path)  # the path of a socket must be short
             server.bind("place")
             os.chdir(here)
     elif request.param == "folder":
@@ -83,7 +83,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("reader", READERS)
 def test_no_plain_file(place: Path, reader: str) -> None:
-    """A reader that waits or reads without end makes this test hang, or take more memory than a sentence needs."""
+    """A reader that waits or reads without end would make this test hang, or use more memory than allowed."""
     if place.is_dir() and reader == "model":
         pytest.skip("a model is a folder")
     tracemalloc.start()
@@ -98,7 +98,7 @@ def test_no_plain_file(place: Path, reader: str) -> None:
 
 
 def test_a_pipe_that_takes_the_place_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pipe appears between the check and the opening: it is opened without waiting, checked again, and closed."""
+    """If a pipe appears between the check and the opening, it is opened without waiting, checked again and closed."""
     path = tmp_path / "file"
     os.mkfifo(path)
     monkeypatch.setattr("lutern.model_ref.input_files.require_plain", lambda path, wanted: None)
@@ -112,7 +112,7 @@ def test_sizes(tmp_path: Path) -> None:
     assert read_plain(path, 100, "thing") == bytes(100)
     with pytest.raises(LuternError, match="is larger than 99 bytes, so it is no thing; give a thing"):
         read_plain(path, 99, "thing")
-    assert read_plain(Path("/proc/self/comm"), 100, "thing"), "a file of no size that holds something"
+    assert read_plain(Path("/proc/self/comm"), 100, "thing"), "a file that reports size 0 must be read to its end"
     with pytest.raises(LuternError, match="is larger than 1 bytes"):
         read_plain(Path("/proc/self/comm"), 1, "thing")
     with pytest.raises(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Items: all 65,536 are encoded and decoded without a change, and values are rounded to the nearest."""
+"""Items: all 65,536 are the same after decoding and encoding, and values are rounded to the nearest item."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The recurrence: long memory, ranges, and its float twin."""
+"""The recurrence: its long memory, its ranges, and the comparison with float64."""
 
 import numpy as np
 import pytest
@@ -12,13 +12,13 @@ SEED = 5
 
 
 def test_bounds_keep_11_bits() -> None:
-    """All 2^17 bounds are near their item, exact if 11 bits hold them, in order, and coded in one way only."""
+    """Each of the 2^17 bounds is near its item, is exact if it fits 11 bits, keeps its order, and has only one code."""
     every = np.arange(1 << 17)
     coded = Bounds.from_integers(every)
     assert (np.abs(coded.values - every) <= every * 2.0**-11).all()
     assert np.array_equal(coded.values[:2048], every[:2048]) and coded.values[-1] == 2047 << 6
     assert (np.diff(coded.values) >= 0).all()
-    assert ((coded.mantissa << 6) & ((1 << coded.exponent) - 1) == 0).all()  # nothing is shifted out
+    assert ((coded.mantissa << 6) & ((1 << coded.exponent) - 1) == 0).all()  # no bit is lost in the shift
     normalised = (coded.mantissa >= 1024) & (coded.mantissa <= 2047)
     assert normalised[2:].all() and coded.mantissa[:2].tolist() == [0, 512] and coded.exponent[:2].tolist() == [0, 15]
     assert np.array_equal(Bounds.from_integers(coded.values).items, coded.items)
@@ -42,11 +42,11 @@ def test_long_memory_still_moves_at_z_of_2_to_the_minus_14(frac: int) -> None:
     z = np.full(2, 8)  # 2^-14 with 17 fraction bits
     i = np.array([3000, -3000])
     wanted, signs = silu(i, frac), np.array([1, -1])
-    for off in (1, 2, 100):  # units of the last place of silu away
+    for off in (1, 2, 100):  # distance from silu, in units of the last place
         state = (wanted - off * signs) << STATE_GUARD_BITS
         for _ in range(10):
             new = update_state(state, z, i, frac)
-            assert (new - state == off * signs).all()  # 10 of 2^14 steps: the difference has not changed yet
+            assert (new - state == off * signs).all()  # after 10 of 2^14 steps, the difference is still the same
             state = new
 
 
@@ -61,7 +61,7 @@ def test_state_stays_in_the_hull_of_silu() -> None:
             i = generator.choice([S18_MAX, -S18_MAX, bottom, 0], 64)
             z = generator.choice([0, 8, 1 << 16, S18_MAX - 1], 64)
             difference = silu(i, frac) - rsh(state, STATE_GUARD_BITS)
-            # The hull is wider than 18 bits by silu's minimum: at most 5.2 % are cut, of a jump from end to end.
+            # Because silu has a minimum, the hull is wider than 18 bits. A jump from end to end loses at most 5.2 %.
             assert np.abs(difference).max() <= high - low <= 1.052 * S18_MAX
             state = update_state(state, z, i, frac)
             assert state.max() <= min((high << STATE_GUARD_BITS) + (1 << STATE_GUARD_BITS - 1), S32_MAX - 1)

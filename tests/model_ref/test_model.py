@@ -1,4 +1,4 @@
-"""The integer network against the published float32 logits, and properties of its parts."""
+"""The integer network compared with the published float32 logits, and properties of its parts."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SEED = 3
 
 
 def relative(got: np.ndarray, wanted: np.ndarray) -> float:
-    """Relative RMS error."""
+    """Return the relative RMS error."""
     return float(np.sqrt(((got - wanted) ** 2).sum() / (wanted**2).sum()))
 
 
 def logits(model: IntegerModel | FloatModel, ids: np.ndarray) -> np.ndarray:
-    """Logits [T, V] of one stream."""
+    """Return the logits [T, V] of one stream."""
     state = model.initial_state(1)
     rows = []
     for token in ids:
@@ -60,7 +60,7 @@ def test_close_to_float_on_other_shapes(config: ModelConfig) -> None:
 
 
 def test_streams_do_not_touch_each_other() -> None:
-    """A batch gives each stream what it gives alone, bit for bit."""
+    """In a batch, each stream gets the same bits as it gets alone."""
     config = ModelConfig(vocab_size=40, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
     model = IntegerModel(integer_weights(random_checkpoint(config, SEED)))
     ids = np.random.default_rng(SEED).integers(0, 40, (6, 3))
@@ -74,7 +74,7 @@ def test_streams_do_not_touch_each_other() -> None:
 
 
 def test_a_block_of_a_prompt_is_its_tokens_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prefill: all streams on one prompt, each layer's state handed from token to token inside the layer."""
+    """For a prompt, all streams work on one text, and each layer passes its state from token to token."""
     config = ModelConfig(vocab_size=40, hidden_size=32, num_hidden_layers=3, intermediate_size=48)
     model = IntegerModel(integer_weights(random_checkpoint(config, SEED)))
     prompt = np.random.default_rng(SEED).integers(0, 40, 11)
@@ -94,7 +94,7 @@ def test_a_block_of_a_prompt_is_its_tokens_one_by_one(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(mlgru, "update_state", chained)
     block, together = model.initial_state(1), []
-    for part in (prompt[:4], prompt[4:8], prompt[8:]):  # T = 4, the last block with fewer streams
+    for part in (prompt[:4], prompt[4:8], prompt[8:]):  # blocks of 4 tokens; the last one is shorter
         sums, scale, block = model.decode(part, np.repeat(block[:, -1:], len(part), axis=1))
         together += list(zip(sums, *scale, strict=True))
     assert np.array_equal(block[:, -1:], state), f"seed {SEED}"
@@ -123,7 +123,7 @@ def test_trace_shows_every_stage_in_order() -> None:
 
 
 def test_bounds_hold_for_any_text() -> None:
-    """|BL(x)| never exceeds its bound for any input; the test uses the worst input for each row."""
+    """|BL(x)| is within its bound for any input; the test uses the worst input of each row."""
     random = np.random.default_rng(SEED)
     trits = random.integers(-1, 2, (16, 64)).astype(np.int8)
     gains = (1 + 0.3 * random.standard_normal(64)).astype(np.float32)

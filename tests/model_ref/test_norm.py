@@ -1,4 +1,4 @@
-"""The integer norm: properties that the gateware needs, and its difference from the norm in float64."""
+"""The integer norm: properties that the gateware relies on, and the difference from the norm in float64."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def gains(elements: int, rng: np.random.Generator) -> Gains:
 
 
 def vectors(count: int, elements: int, rng: np.random.Generator, bits: int = 4) -> np.ndarray:
-    """Random vectors ``[count, elements]`` of sizes from ``bits`` bits to all."""
+    """Return random vectors ``[count, elements]`` with sizes from ``bits`` bits to the full width."""
     size = 2.0 ** rng.uniform(bits, 32, (count, 1))
     return np.rint(size * rng.standard_normal((count, elements))).clip(-X_MAX, X_MAX).astype(np.int64)
 
@@ -51,7 +51,7 @@ def test_largest_of_every_mantissa_gives_127() -> None:
 
 
 def test_exponents_fit_the_key() -> None:
-    """The extremes of x and gains leave u and p between -32 and 17."""
+    """For the extreme values of x and of the gains, the exponents of u and p are between -32 and 17."""
     x = np.array([[1, X_MAX, -1, -X_MAX]])
     smallest = Gains(np.full(4, MANTISSA_ONE), np.full(4, norm.GAIN_EXPONENT_MAX), 0)
     largest = Gains(np.full(4, -MANTISSA_MAX), np.zeros(4, dtype=np.int64), 0)
@@ -71,7 +71,7 @@ def test_zero_vector_has_zero_codes_and_scale() -> None:
 
 @pytest.mark.parametrize("outer", [True, False])
 def test_square_sum_is_exact_but_for_truncation(outer: bool) -> None:
-    """Each square loses less than one unit; the vectors therefore have 16 bits or more."""
+    """Each square loses less than one unit, so the vectors have 16 bits or more."""
     rng = np.random.default_rng(4)
     x = vectors(50, 128, rng, bits=16) >> 2
     w1 = gains(128, rng) if outer else None
@@ -82,7 +82,7 @@ def test_square_sum_is_exact_but_for_truncation(outer: bool) -> None:
 
 
 def test_square_sum_of_the_largest_fits_82_bits() -> None:
-    """8,192 elements are the most that the model's two uint64 halves hold; 82 bits hold 16,384."""
+    """The two uint64 halves of the model hold the sum of at most 8,192 elements; 82 bits hold that of 16,384."""
     mantissa = np.full((1, 1 << 13), MANTISSA_MAX)
     ss = norm.square_sum((mantissa, np.full_like(mantissa, 17)))
     assert int(ss[0][0]) == MANTISSA_MAX**2 >> 17 and int(ss[1][0]) == 64
@@ -90,8 +90,7 @@ def test_square_sum_of_the_largest_fits_82_bits() -> None:
 
 
 def test_codes_and_scale_are_those_of_the_float_norm() -> None:
-    """codes * scale equals the output of the norm with coded gains within half a code step, and the scale within
-    2^-13."""
+    """With coded gains, codes * scale is within half a code step of the norm in float64, and the scale within 2^-13."""
     rng = np.random.default_rng(5)
     elements = 256
     x = vectors(40, elements, rng, bits=16)
@@ -113,7 +112,7 @@ def test_eps_term_is_the_formula() -> None:
         producer, extra, e1, e2 = (
             (np.array(rng.integers(MANTISSA_ONE, MANTISSA_MAX + 1)), np.array(rng.integers(-12, 12))) for _ in range(4)
         )
-        e1 = e1[0], e1[1] - 34  # an inverse square of a mantissa: about 2^-34
+        e1 = e1[0], e1[1] - 34  # the inverse square of a mantissa is about 2^-34
         constants = ScaleConstants((0, 0), (int(e1[0]), int(e1[1])), (int(e2[0]), int(e2[1])))
         exact = real(e2) * (real(extra) + real(e1) / real(producer) ** 2)
         assert abs(real(norm.eps_term(constants, producer, extra)) / exact - 1) < 2.0**-13
@@ -138,7 +137,7 @@ def test_gains_keep_11_bits() -> None:
     assert not Gains.from_real(np.zeros(4)).mantissa.any()
 
 
-def test_gains_come_back_from_items() -> None:
+def test_gains_are_restored_from_items() -> None:
     for wanted in (np.array([1.0, -0.99999, 2.0**-15, -(2.0**-14), 2.0**-16, 0.0]), np.array([0.99999, -0.3])):
         coded = Gains.from_real(wanted)
         again = Gains.from_parts(*item_parts(coded.items), coded.vector_exponent)

@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all: errors, full disks, signals, and what a killed process leaves."""
+"""Outputs appear complete or not at all: errors, full disks, signals, and the files of a killed process."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def fail_midway(path: Path, error: BaseException) -> None:
         raise error
 
 
-def test_whole(tmp_path: Path) -> None:
+def test_outputs_appear_whole(tmp_path: Path) -> None:
     write_whole(tmp_path / "a", "é")
     with atomic_file(tmp_path / "a") as file:
         file.write(b"new")
@@ -66,7 +66,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 
 def test_the_largest_file_that_is_allowed(tmp_path: Path) -> None:
-    """The limit is set as by `ulimit -f`."""
+    """The limit is that of `ulimit -f`."""
     program = f"""
 import resource
 from pathlib import Path
@@ -88,8 +88,8 @@ def test_a_folder_that_may_only_be_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/full", "/dev/null", "/proc/self/fd/1", "/dev/fd/1"])
 def test_devices(name: str) -> None:
-    """A device is refused as an output. So is standard output: it may be a plain file, which another file would replace
-    during the output."""
+    """A device is refused as an output. Standard output is also refused: it may be a plain file, and a new file would
+    replace that one during the output."""
     with pytest.raises(LuternError, match=rf"^{name} is no plain file, so an output cannot replace it; give the"):
         output_file(Path(name))
 
@@ -105,14 +105,14 @@ def test_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_what_a_process_leaves_goes_at_the_next_start(number: signal.Signals, tmp_path: Path) -> None:
-    """It is removed then and not before: the folder of a running process stays."""
+def test_folders_of_a_killed_process_are_removed_at_the_next_start(number: signal.Signals, tmp_path: Path) -> None:
+    """The folder of a killed process is removed at the next start, but the folder of a running process is kept."""
     with started([sys.executable, "-c", WORKING, tmp_path]) as child:
         assert child.stdout is not None and child.stdout.readline() == "begun\n"
         (left,) = entries(tmp_path)
         assert left.startswith(UNFINISHED)
         write_whole(tmp_path / "a", "")
-        assert entries(tmp_path) == [left, "a"], "the other one lives"
+        assert entries(tmp_path) == [left, "a"], "the folder of a running process must be kept"
         child.send_signal(number)
         finish(child)
     assert entries(tmp_path) == ([left, "a"] if number == signal.SIGKILL else ["a"])
@@ -137,8 +137,8 @@ def test_only_unfinished_ones_are_cleared(tmp_path: Path) -> None:
     clear_unfinished(tmp_path / "none")
 
 
-def test_one_that_was_cleared_before_it_was_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process mistakes a new folder for an abandoned one and removes it: a second folder is made."""
+def test_a_new_folder_that_another_process_removes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If another process removes a new folder because it takes it for an abandoned one, a second folder is made."""
     make, made = os.mkdir, []
 
     def mkdir(path: str, mode: int = 0o777) -> None:

@@ -1,4 +1,4 @@
-"""Trits, four in a byte."""
+"""Trits, four of which are packed into a byte."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ SEED = 5
 
 
 @pytest.mark.parametrize("columns", [1, 3, 4, 127, 128, 129, 2816])
-def test_there_and_back(columns: int) -> None:
+def test_unpacking_returns_the_trits(columns: int) -> None:
     trits = np.random.default_rng(SEED).integers(-1, 2, (7, columns)).astype(np.int8)
     packed = PackedTrits.of(trits)
     assert packed.rows == 7 and packed.packed.shape[1] % ROW_BYTES == 0, f"seed {SEED}"

@@ -1,4 +1,4 @@
-"""The sampler: its generator, its table, and the distribution of its tokens, exactly and by drawing."""
+"""The sampler: its generator, its table, and the distribution of its tokens, calculated exactly and by drawing."""
 
 import hashlib
 from math import exp, expm1
@@ -30,11 +30,11 @@ def test_the_generator_is_xorshift32() -> None:
         words.append(word)
         word = xorshift(word)
     assert sampling.draws(np.array([0x12345678], dtype=np.uint32), 300)[0].tolist() == words
-    assert xorshift(1) == 270369  # Marsaglia's step
+    assert xorshift(1) == 270369  # the first value in Marsaglia's paper
 
 
 def test_the_period_is_all_words_but_zero() -> None:
-    """M^(2^32 - 1) is the identity, and no M^((2^32 - 1) / p) is."""
+    """M^(2^32 - 1) is the identity, and no M^((2^32 - 1) / p) is the identity."""
     assert (sampling.power((1 << 32) - 1) == sampling.power(0)).all()
     for prime in (3, 5, 17, 257, 65537):
         assert (sampling.power(((1 << 32) - 1) // prime) != sampling.power(0)).any()
@@ -76,7 +76,7 @@ def test_temperature_zero_is_argmax_of_the_sums_and_draws_nothing() -> None:
 
 
 def test_the_choice_is_the_first_largest_of_score_and_noise() -> None:
-    """The choice is compared with the definition, one logit at a time."""
+    """The choice agrees with the definition, which is calculated for one logit at a time."""
     draw = np.random.default_rng(3)
     for temperature in (1, 700, ONE, (1 << 16) - 1):
         scores = np.rint(draw.normal(size=30) * 3 * temperature / 4).astype(np.int64) // 64 * 64
@@ -108,7 +108,7 @@ def test_scores_are_logits_in_fixed_point() -> None:
 
 
 def probabilities() -> tuple[int, np.ndarray]:
-    """The smallest variate, and the probabilities of it and of all larger ones; words are uniform."""
+    """Return the smallest variate, and the probabilities of this and all larger variates for uniform words."""
     widths = np.array([width for _, width in sampling.cells()])
     assert widths.sum() == 1.0
     dither = 1 << sampling.DITHER_BITS
@@ -117,7 +117,8 @@ def probabilities() -> tuple[int, np.ndarray]:
 
 
 def token_probabilities(scores: np.ndarray, temperature: int) -> np.ndarray:
-    """The exact probability of each token: its key is x, earlier keys are below x, and later keys are not above x."""
+    """Return the exact probability of each token. If its key is x, earlier keys are below x and later keys at most
+    x."""
     lowest, masses = probabilities()
     noise = sampling.rsh((lowest + np.arange(len(masses))) * temperature, sampling.NOISE_SHIFT)
     masses = np.bincount(noise - noise[0], masses)
@@ -171,8 +172,8 @@ def test_total_variation_from_softmax(name: str, temperature: int) -> None:
 
 
 def chi_square(name: str, temperature: int, streams: int, steps: int) -> float:
-    """Sigmas by which chi-square of the drawn tokens exceeds its mean; tokens that are expected fewer than 10 times are
-    one class."""
+    """Return by how many sigmas the chi-square of the drawn tokens exceeds its mean. Tokens that are expected fewer
+    than 10 times form one class."""
     scores = distributions()[name]
     generator = Gumbel(np.random.default_rng(5).integers(0, 1 << 32, streams))
     rows = np.repeat(scores[None], streams, axis=0)
@@ -191,15 +192,15 @@ def chi_square(name: str, temperature: int, streams: int, steps: int) -> float:
 @pytest.mark.parametrize("name", ["two equal", "two", "eight equal", "all equal", "flat", "sharp"])
 @pytest.mark.parametrize(("streams", "steps"), [(500, 40), (2, 5000)])
 def test_tokens_that_are_drawn(name: str, temperature: int, streams: int, steps: int) -> None:
-    """Tokens are drawn in many short streams and in few long ones. A chi-square of few classes has a long upper tail,
-    so the limit is 4 sigmas."""
+    """Tokens are drawn in many short streams and in a few long ones. The limit is 4 sigmas, because the chi-square of a
+    few classes has a long upper tail."""
     assert chi_square(name, temperature, streams, steps) < CHI_SQUARE_SIGMAS
 
 
 @pytest.mark.parametrize("seeds", ["stream_seeds", "of neighbours"])
 def test_pairs_of_tokens_are_independent(seeds: str) -> None:
-    """With 8 classes, a token is independent of the next token of its stream, and of the same token of the next
-    stream."""
+    """With 8 classes, a token is independent of the next token in its stream and of the token in the same position of
+    the next stream."""
     scores = np.zeros((2000, 8), dtype=np.int64)
     if seeds == "stream_seeds":
         generator = Gumbel(sampling.stream_seeds(7, 2000))
@@ -220,8 +221,8 @@ def test_stream_seeds_differ() -> None:
 
 
 def test_table_is_the_variate_of_its_cell() -> None:
-    """Each entry belongs to a u inside its cell. The digest must be that of the bitstreams, because it determines the
-    meaning of a seed."""
+    """Each entry belongs to a u inside its cell. Every bitstream must have the table of this digest, because the table
+    decides which tokens a seed gives."""
     cells = sampling.cells()
     assert len(cells) == len(sampling.TABLE) == 704
     for (low, width), entry in zip(cells, sampling.TABLE.tolist(), strict=True):

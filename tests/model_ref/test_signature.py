@@ -1,4 +1,4 @@
-"""The signature of blocks, for the words and beats of all presets: its definition, and errors that it never misses."""
+"""The signature of blocks, for the words and beats of all presets: its definition, and the errors it always detects."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ BEATS = {config.beat_bytes: config.trit_beats for config in PRESETS.values() if 
 SLICES = {width: width // slices_of(8 * width) for width in WORD_BYTES}
 WIDTHS = sorted({*SLICES.values(), *BEATS})
 CHECKED = [width for width in WIDTHS if 8 * width <= WIDE]
-"""Widths with check bytes; the other widths are those of beats, whose last state is in SETUP."""
+"""Widths that have check bytes; the other widths are those of beats, whose last state is in SETUP."""
 SPAN = 256
-"""Words of a span; syndromes within a span follow from one another, and all spans of a block are computed at once."""
+"""Words of a span. All spans of a block are computed at once, and within a span each syndrome gives the next one."""
 States = NDArray[np.uint64]
 ZERO = np.zeros(1, np.uint64)
 
@@ -53,14 +53,14 @@ def draw_states(seed: int, count: int) -> States:
 
 
 def signature_by_definition(words: NDArray[np.uint8], state: int) -> int:
-    """The state after words [n, word_bytes], one word at a time."""
+    """Return the state after the words [n, word_bytes], computed one word at a time."""
     for word in words:
         state = step(state) ^ column_of(int.from_bytes(word.tobytes(), "little"), 8 * words.shape[1])
     return state
 
 
 def times_x(states: States) -> States:
-    """``step`` for all states."""
+    """Apply ``step`` to all states."""
     top = states >> np.uint64(STATE_BITS - 1)
     shifted = states << np.uint64(1) & np.uint64((1 << STATE_BITS) - 1)
     return np.asarray(np.where(top == 1, shifted ^ np.uint64(POLYNOMIAL), shifted), np.uint64)
@@ -76,8 +76,8 @@ def test_fold_is_the_definition(width: int) -> None:
 
 
 @pytest.mark.parametrize("width", CHECKED)
-def test_checks_lead_to_what_is_wanted(width: int) -> None:
-    """The checks come after the words, or before them."""
+def test_checks_lead_to_the_wanted_state(width: int) -> None:
+    """The checks may be after the words or before them."""
     signature = Signature(width)
     assert signature.check_words * width >= CHECK_BYTES > (signature.check_words - 1) * width
     assert CHECK_BYTES * 8 >= STATE_BITS > CHECK_BYTES * 8 - 8
@@ -94,7 +94,7 @@ def test_checks_lead_to_what_is_wanted(width: int) -> None:
 
 @pytest.mark.parametrize("width", WORD_BYTES)
 def test_words_of_all_slices(width: int) -> None:
-    """A block and rows are right with their checks, and wrong with a bit, a slice, a place or a mark of another one."""
+    """A block and rows are accepted with their own checks, but not with another bit, slice, place or mark."""
     signatures, count = WordSignatures(width), slices_of(8 * width)
     assert SLICES[width] * count == width
     words, rows = draw_words(width, 20, width), draw_words(width + 1, 3, 5, width)
@@ -117,17 +117,17 @@ def test_words_of_all_slices(width: int) -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_an_odd_number_of_flips_is_never_missed(width: int) -> None:
-    """Each bit changes the parity of the state, and times x keeps it."""
-    assert POLYNOMIAL & 1  # so times x can be undone, too
+    """Each bit changes the parity of the state, and a multiplication by x keeps the parity."""
+    assert POLYNOMIAL & 1  # so a multiplication by x can also be reversed
     assert all(column.bit_count() % 2 == 1 for column in columns(8 * width))
     assert all(step(1 << bit).bit_count() % 2 == 1 for bit in range(STATE_BITS))
 
 
 def equal_syndromes(of_bits: States, words: int) -> int:
-    """How many bits of a block of ``words`` words have the syndrome of a bit of its last word.
+    """Return how many bits of a block of ``words`` words have the syndrome of a bit of its last word.
 
-    The syndrome of a bit is its column times x^k, with k words after it. If no syndrome with k > 0 is a column, no two
-    bits k words apart have the same syndrome.
+    The syndrome of a bit is its column times x^k, where k is the number of words after it. If no syndrome with k > 0 is
+    a column, no two bits in different words have the same syndrome.
     """
     spans = -(-words // SPAN)
     units = np.uint64(1) << np.arange(STATE_BITS, dtype=np.uint64)
@@ -140,12 +140,12 @@ def equal_syndromes(of_bits: States, words: int) -> int:
             after ^= np.where(starts[-1] >> np.uint64(bit) & np.uint64(1), image, np.uint64(0))
         starts.append(after)
     states = np.concatenate(starts)
-    may_be_column = np.zeros(1 << 16, bool)  # by 16 bits that are mixed from all
+    may_be_column = np.zeros(1 << 16, bool)  # the index is a hash of 16 bits
     mixed = np.uint64(0x9E3779B97F4A7C15), np.uint64(48)
     may_be_column[of_bits * mixed[0] >> mixed[1]] = True
     equal = 0
     for distance in range(SPAN):
-        found = states if distance else states[len(of_bits) :]  # without the columns themselves
+        found = states if distance else states[len(of_bits) :]  # leave out the columns themselves
         equal += int(np.isin(found[may_be_column[found * mixed[0] >> mixed[1]]], of_bits).sum())
         states = times_x(states)
     return equal
@@ -161,15 +161,15 @@ def columns_of(width: int) -> States:
     ids=lambda number: str(number),
 )
 def test_two_flips_are_never_missed(width: int, words: int) -> None:
-    """For words or their slices, the block is the longest one; for beats of trits, it is all beats for which the preset
-    has room."""
+    """For words and their slices, the block has the greatest length; for beats of trits, it has all beats for which the
+    preset has room."""
     of_bits = columns_of(width)
     assert len(set(of_bits.tolist())) == 8 * width
     assert equal_syndromes(of_bits, words) == 0
 
 
 def test_equal_syndromes_are_found() -> None:
-    """This shows that the test above can fail."""
+    """The test above can fail: with one wrong column, equal syndromes are found."""
     of_bits = columns_of(4)
     for distance in (1, SPAN - 1, SPAN, 5 * SPAN + 3):
         for base in (0, 17):
@@ -182,8 +182,8 @@ def test_equal_syndromes_are_found() -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_no_block_is_longer_than_promised(name: str) -> None:
-    """The model has one large layer; a machine with its records in block RAM has no room for more words."""
+def test_no_block_exceeds_the_longest_length(name: str) -> None:
+    """The model has one large layer. A machine with its records in block RAM cannot hold a longer block anyway."""
     config = PRESETS[name]
     if config.source == "resident":
         assert config.memory_words <= LONGEST
@@ -200,9 +200,9 @@ def test_no_block_is_longer_than_promised(name: str) -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_other_error_is_as_likely_as_any_state(width: int) -> None:
-    """The bits of as many words as a check has reach every state. Of errors that change all these bits at random, one
-    in 2^STATE_BITS therefore has a zero signature, and of those with an even number of flips one in 2^(STATE_BITS -
-    1)."""
+    """The bits of as many words as a check has can produce every state. If an error changes these bits at random, its
+    signature is therefore zero in one of 2^STATE_BITS cases, or in one of 2^(STATE_BITS - 1) if the number of flips is
+    even."""
     check_words = Signature(width).check_words
     states = []
     for column in columns(8 * width):
@@ -220,7 +220,7 @@ def test_every_other_error_is_as_likely_as_any_state(width: int) -> None:
 
 @pytest.mark.parametrize("width", [2, 9])
 def test_random_errors_lead_to_random_states(width: int) -> None:
-    """Even numbers of flips anywhere in a block: each 12 bits of the state are zero in one case of 4096."""
+    """For even numbers of flips anywhere in a block, any 12 bits of the state are zero in one of 4096 cases."""
     draw, count, trials = np.random.default_rng(SEED), 60, 60_000
     errors = np.zeros((trials, count * width * 8), np.uint8)
     flips = draw.integers(0, errors.shape[1], (trials, 12))
@@ -237,7 +237,7 @@ def test_random_errors_lead_to_random_states(width: int) -> None:
 
 @pytest.mark.parametrize("width", CHECKED)
 def test_words_at_another_place_are_found(width: int) -> None:
-    """Words are swapped, repeated, shifted by one, all zero or all one, or a bit of the bus is stuck."""
+    """Words are swapped, repeated, moved by one place, all zero or all one, or one bit of the bus is stuck."""
     signature, words = Signature(width), draw_words(7, 40, width)
     right = np.array([last_state(0xCAFE, 3)], np.uint64)
     words = np.concatenate([words, signature.checks(signature.fold(words[None], ZERO), right)[0]])
@@ -262,7 +262,7 @@ def test_words_at_another_place_are_found(width: int) -> None:
 
 @pytest.mark.parametrize("width", [width for width in WIDTHS if width <= 64])
 def test_bursts_are_never_missed(width: int) -> None:
-    """No sum of neighbouring columns is zero, wherever they begin."""
+    """No sum of neighbouring columns is zero, at any position."""
     later = [int(column) for column in columns_of(width)]
     in_order = [*(step(column) for column in later), *later]
     for first in range(len(later)):
@@ -274,29 +274,29 @@ def test_bursts_are_never_missed(width: int) -> None:
 
 @pytest.mark.parametrize("width", [width for width in WIDTHS if 8 * width <= FOURS])
 def test_four_flips_of_a_word_are_never_missed(width: int) -> None:
-    """No two pairs of a word's columns have the same sum."""
+    """No two pairs of columns of a word have the same sum."""
     of_bits = columns_of(width)
     first, second = np.triu_indices(len(of_bits), 1)
     sums = of_bits[first] ^ of_bits[second]
     assert len(np.unique(sums)) == len(sums)
 
 
-def test_blocks_know_their_image_and_place() -> None:
-    """Last states differ between places of an image, between images at a place, and between rows and blocks."""
+def test_last_states_depend_on_image_and_place() -> None:
+    """Last states differ between places of one image, between images at one place, and between rows and blocks."""
     image, places = 0x12345678, np.arange(1 << PLACE_BITS)
     of_blocks = [last_state(image, place) for place in places.tolist()]
     of_rows = [last_state(image, place, ROW_MARK) for place in places[: 1 << 16].tolist()]
     assert len({*of_blocks, *of_rows}) == len(of_blocks) + len(of_rows)
     assert max(*of_blocks, *of_rows) < 1 << STATE_BITS
-    assert last_state(image, (1 << PLACE_BITS) + 5) == of_blocks[5]  # of an image of more blocks, as the machine counts
+    assert last_state(image, (1 << PLACE_BITS) + 5) == of_blocks[5]  # in a longer image, the places start again at 0
     for place in (0, 1, (1 << PLACE_BITS) - 1):
         for mark in (BLOCK_MARK, ROW_MARK):
             images = [0, 1, image, *(image ^ 1 << bit for bit in range(32))]
             assert len({last_state(each, place, mark) for each in images}) == len(images)
 
 
-def test_of_another_place_and_image_few_are_missed() -> None:
-    """If two blocks differ in both, one in 2^32 has the last state of the other, which is the rate for any two
+def test_errors_of_place_and_image_are_rarely_missed() -> None:
+    """If two blocks differ in image and place, their last states are equal in one of 2^32 cases, as for any two
     images."""
     draw = np.random.default_rng(SEED)
     seen = {

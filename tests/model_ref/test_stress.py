@@ -1,6 +1,6 @@
-"""Checkpoints for which badly chosen word lengths fail: no value is clipped in silence, and the signal is kept.
+"""Checkpoints that badly chosen word lengths would spoil: every clipped value is counted, and the signal is kept.
 
-The integer network is compared with float32, and its error must be below that of a float16 run of the same checkpoint.
+The error of the integer network from float32 must be smaller than that of a run of the same checkpoint in float16.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def changed(checkpoint: Checkpoint, change: Callable[[str, np.ndarray], np.ndarr
 
 
 def scaled(factor: float, *parts: str) -> Callable[[str, np.ndarray], np.ndarray]:
-    """The tensors, in which projections whose names contain one of ``parts`` are multiplied by a factor."""
+    """Multiply the projections whose names contain one of ``parts`` by a factor."""
     return lambda name, t: t * factor if name.endswith("proj.weight") and any(part in name for part in parts) else t
 
 
 def outlier(name: str, tensor: np.ndarray) -> np.ndarray:
-    """One channel of h is 300 times larger, and its gains are 300 times smaller."""
+    """Make one channel of h 300 times larger and its gains 300 times smaller."""
     if name == "model.embeddings.weight":
         tensor[:, CHANNEL] *= 300
     elif name.endswith(NORMS_OF_H):
@@ -51,8 +51,8 @@ def outlier(name: str, tensor: np.ndarray) -> np.ndarray:
 
 
 def hidden_gain(norm: str, projection: str, factor: float) -> Callable[[str, np.ndarray], np.ndarray]:
-    """The same network, but the gain of one channel is moved from a norm into the next one, where the bound multiplies
-    it."""
+    """Move the gain of one channel from a norm to the next norm, where the bound multiplies it. The network stays the
+    same."""
 
     def change(name: str, tensor: np.ndarray) -> np.ndarray:
         if name.endswith(norm + ".weight"):
@@ -90,8 +90,8 @@ def test_proved_words_keep_the_signal(name: str) -> None:
     assert error <= OF_FLOAT16 * float16_error, f"{error:.4f}, float16 {float16_error:.4f}, seed {SEED}"
 
 
-def test_beyond_float16_the_words_still_follow() -> None:
-    """Projections are 1000 times larger, for which the float16 run overflows."""
+def test_words_keep_the_signal_where_float16_overflows() -> None:
+    """The projections are 1000 times larger, so the run in float16 overflows."""
     checkpoint = changed(random_checkpoint(CONFIG, SEED), scaled(1000, "gate_proj", "i_proj"))
     ids = np.random.default_rng(SEED).integers(0, CONFIG.vocab_size, (TOKENS, STREAMS))
     weights, counts = integer_weights(checkpoint), Saturations()
@@ -102,7 +102,7 @@ def test_beyond_float16_the_words_still_follow() -> None:
 
 @pytest.mark.slow
 def test_long_memory() -> None:
-    """The lower bound is near 1; after 2,000 tokens the state is as close to float as after 100."""
+    """With a lower bound near 1, the state after 2,000 tokens is as near to float as after 100 tokens."""
     config = replace(CONFIG, hidden_size=64, intermediate_size=96)
     checkpoint = random_checkpoint(config, SEED)
     bounds = np.zeros((2, 64), np.float32)
@@ -137,7 +137,7 @@ def test_calibration_where_the_bound_is_too_loose(
 
 
 def test_text_unlike_the_calibration_saturates_and_is_counted() -> None:
-    """Only token 7 drives the channel whose gain the bound multiplies, and calibration does not contain this token."""
+    """Only token 7 drives the channel whose gain the bound multiplies, and token 7 is not in the calibration text."""
 
     def change(name: str, tensor: np.ndarray) -> np.ndarray:
         tensor = hidden_gain("attn_norm", "i_proj", 1e4)(name, tensor)
@@ -156,7 +156,7 @@ def test_text_unlike_the_calibration_saturates_and_is_counted() -> None:
     assert counts.counts["i", 0] > 0 and counts.of("h") == counts.of("gate") == 0
 
 
-def test_what_no_word_holds_is_marked_and_counted() -> None:
+def test_values_beyond_any_word_are_marked_and_counted() -> None:
     checkpoint = changed(random_checkpoint(CONFIG, SEED), scaled(1e6, "i_proj", "gate_proj"))
     weights, counts = integer_weights(checkpoint), Saturations()
     assert weights.calibrated == ["i of layer 0", "gate of layer 0", "i of layer 1", "gate of layer 1"]
@@ -166,7 +166,7 @@ def test_what_no_word_holds_is_marked_and_counted() -> None:
 
 
 def test_statistics_of_a_residual_stream() -> None:
-    """Without projections h stays the embedding, before and after each mixer."""
+    """Without projections, h is the embedding before and after each mixer."""
     checkpoint = changed(
         random_checkpoint(CONFIG, SEED),
         lambda name, tensor: tensor * 0 if name.endswith(("o_proj.norm.weight", "down_proj.norm.weight")) else tensor,
@@ -181,7 +181,7 @@ def test_statistics_of_a_residual_stream() -> None:
     ("length", "shape"), [(1, (1, 1)), (15, (1, 15)), (40, (2, 16)), (2047, (127, 16)), (9999, (128, 16))]
 )
 def test_tokens_of_a_text(length: int, shape: tuple[int, int]) -> None:
-    """Streams are successive parts of the text's beginning."""
+    """The streams are successive parts of the beginning of the text."""
     ids = text_tokens(list(range(length)))
     assert ids.shape == shape and ids.T.ravel().tolist() == list(range(ids.size))
 
@@ -208,7 +208,7 @@ def test_observation_is_that_of_the_float_network() -> None:
 
 @pytest.mark.parametrize("eps", [1e-12, 1e-5, 1e-2])
 def test_eps_of_the_config(eps: float) -> None:
-    """Where g is small, the eps of g_norm decides how much of it enters the residual stream."""
+    """Where g is small, the eps of g_norm decides which part of g is added to the residual stream."""
     small = changed(random_checkpoint(CONFIG, SEED), scaled(1e-3, "g_proj"))
     checkpoint = replace(small, config=replace(CONFIG, rms_norm_eps=eps))
     ids = np.random.default_rng(SEED).integers(0, CONFIG.vocab_size, (TOKENS, STREAMS))

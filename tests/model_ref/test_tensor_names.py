@@ -1,4 +1,4 @@
-"""Names of stored tensors: prefixes are removed, and unused tensors are harmless or refused by name."""
+"""Names of stored tensors: prefixes are removed, and an unused tensor is ignored as harmless or refused by its name."""
 
 from __future__ import annotations
 
@@ -143,6 +143,6 @@ def test_two_models_in_one_file_are_refused() -> None:
     assert "twice, under no prefix and ema.;" in refusal([prefix + name for prefix in ("", "ema.") for name in NAMES])
 
 
-def test_what_is_missing_is_left_to_the_caller() -> None:
+def test_missing_tensors_are_left_to_the_caller() -> None:
     naming = found(["module." + name for name in NAMES if name != "lm_head.weight"])
     assert naming.prefix == "module." and set(NAMES) - set(naming.places) == {"lm_head.weight"}

@@ -1,4 +1,4 @@
-"""Matrices that are ternary already keep their scale: in the float network, the integer network and the image."""
+"""Matrices that are already ternary keep their scale in the float network, the integer network and the image."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfl
 
 
 def ternary(checkpoint: Checkpoint, dtype: str) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """The tensors, in which every matrix is scale times trits, rounded to a stored type; and the scales."""
+    """Return the tensors with every matrix as a scale times trits, and the scales, rounded to the stored type."""
     tensors, scales = dict(checkpoint.tensors), {}
     for name in checkpoint.config.projections:
         trits, scale = ternarise(tensors[f"{name}.weight"])
@@ -53,7 +53,7 @@ def test_the_scale_of_ternary_weights_is_their_magnitude(tmp_path: Path, dtype: 
         assert found == scale and np.array_equal(trits, ternarise(plain.tensors[f"{name}.weight"])[0]), name
         share = np.count_nonzero(trits) / trits.size
         stored = np.abs(checkpoint.tensors[f"{name}.weight"].astype(np.float64))
-        assert stored.mean() == pytest.approx(scale * share)  # what the published code would take
+        assert stored.mean() == pytest.approx(scale * share)  # the scale that the published code would use
     convert(tmp_path / "image", checkpoint, (tmp_path / "model" / "tokenizer.json").read_bytes(), "test")
     ids = np.random.default_rng(SEED).integers(0, CONFIG.vocab_size, (12, 1))
     wanted = logits(FloatModel(Checkpoint(CONFIG, tensors, tmp_path)), ids)
@@ -94,7 +94,7 @@ def test_weights_that_are_not_ternary() -> None:
     assert one_magnitude(np.zeros(10, np.float32)) is None
     assert one_magnitude(np.full(10, np.nan, np.float32)) is None
     assert one_magnitude(np.full(10, np.inf, np.float32)) is None
-    assert one_magnitude(np.full(10, 1e-9, np.float32)) is None  # the published code flushes these to zero
+    assert one_magnitude(np.full(10, 1e-9, np.float32)) is None  # the published code turns these into zeros
     last = np.full(CHUNK, 0.5, np.float32)
     last[-1] = 0.25
     assert one_magnitude(last) is None

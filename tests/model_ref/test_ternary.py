@@ -1,4 +1,4 @@
-"""Sums of trits against plain integers; cut and scale against exact fractions."""
+"""Sums of trits compared with plain integers, and cut and scale compared with exact fractions."""
 
 from fractions import Fraction
 from math import floor

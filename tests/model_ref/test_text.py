@@ -1,4 +1,4 @@
-"""Text files of every system are read; any other file is refused in one sentence."""
+"""Text files of every operating system are read, and any other file is refused in one sentence."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_any_text(text: str, line_end: str) -> None:
         "the cat".encode("utf-16-be"),
     ],
 )
-def test_no_text(tmp_path: Path, raw: bytes) -> None:
+def test_files_that_are_no_text(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "text.txt").write_bytes(raw)
     with pytest.raises(LuternError, match="is no UTF-8 text"):
         read_text(tmp_path / "text.txt")
@@ -67,7 +67,7 @@ def test_json_with_a_byte_order_mark(tmp_path: Path) -> None:
 
 
 def test_a_stream_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Standard input is bounded, a plain file is not, and a device is not read at all."""
+    """The length of standard input is limited, that of a plain file is not, and a device is not read at all."""
     monkeypatch.setattr("lutern.model_ref.text.MAX_STREAM_BYTES", 1000)
     with open("/dev/zero", "rb") as device, pytest.raises(LuternError, match="more than 1,000 bytes"):
         read_stream(device, "standard input")
@@ -78,8 +78,8 @@ def test_a_stream_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_small_file_that_would_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several compressed streams are one text. A file that unpacks to more than the allowed size is refused, and so is
-    a cut stream."""
+    """Several compressed streams give one text. A stream that is cut is refused, and so is a file that unpacks to more
+    than the allowed size."""
     path = tmp_path / "text.xz"
     path.write_bytes(lzma.compress(b"the ") + lzma.compress(b"cat") + bytes(4))
     assert read_text(path) == "the cat"

@@ -1,4 +1,4 @@
-"""Text in parts: all parts together are the decoding of the whole, for any decoder and any tokens."""
+"""Text in parts: with any decoder and any tokens, all parts together are equal to the decoding of the whole."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ many = settings(derandomize=True, database=None, max_examples=150, deadline=None
 
 
 def make(kind: str, words: list[str]) -> Tokenizer:
-    """A tokenizer with a decoder, added words, two special tokens, and one added token that is not special."""
+    """Return a tokenizer with a decoder, added words, two special tokens, and an added token that is not special."""
     known = sorted(pre_tokenizers.ByteLevel.alphabet()) if kind == "byte-level" else FIXED
     vocabulary = {token: number for number, token in enumerate(dict.fromkeys([*known, *words]))}
     library = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -67,7 +67,7 @@ words = st.lists(st.text(alphabet="ab▁Ġ #.é", min_size=1, max_size=4), max_s
 @many
 @given(st.sampled_from(sorted(DECODERS)), words, st.data())
 def test_the_parts_are_the_decoding_of_the_whole(kind: str, words: list[str], data: st.DataObject) -> None:
-    """The tokens are random, and some are numbers that the tokenizer lacks; the first few come at once as a prompt."""
+    """The tokens are random, some are unknown to the tokenizer, and the first few arrive together as a prompt."""
     tokenizer = make(kind, words)
     number = st.integers(0, tokenizer.vocab_size + 2)
     near = st.integers(max(0, tokenizer.vocab_size - 14), tokenizer.vocab_size - 1)
@@ -78,7 +78,7 @@ def test_the_parts_are_the_decoding_of_the_whole(kind: str, words: list[str], da
     whole = tokenizer.library.decode(ids, skip_special_tokens=True)
     assert whole.startswith("".join(parts))
     assert "".join(parts) + stream.finish() == whole, (kind, ids)
-    assert not any(part.endswith("\ufffd") for part in parts), "an unfinished character was given"
+    assert not any(part.endswith("\ufffd") for part in parts), "a part ends in an unfinished character"
 
 
 @many
@@ -105,7 +105,7 @@ def test_stops_cut_the_text_wherever_they_lie(kind: str, data: st.DataObject) ->
 
 
 def test_a_run_of_bytes_is_given_whole() -> None:
-    """The bytes of a run are decoded together, so a wrong byte makes the whole run unreadable."""
+    """The bytes of a run are decoded together, so one wrong byte makes the whole run unreadable."""
     tokenizer = make("byte-fallback", [])
     numbers = [tokenizer.library.token_to_id(token) for token in ("<0x41>", "<0xC3>", "<0xA9>", "cat")]
     stream = TextStream(tokenizer)

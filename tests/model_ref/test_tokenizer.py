@@ -1,4 +1,4 @@
-"""Tokenizers: a text is encoded and decoded without a change, and a character without a token is named with its
+"""Tokenizers: a text is the same after encoding and decoding, and a character without a token is reported with its
 position."""
 
 import json
@@ -79,11 +79,11 @@ def test_a_missing_or_damaged_file_is_refused(tmp_path: Path) -> None:
         load_tokenizer(tmp_path)
 
 
-# ---------------------------------------------------------------------------------- what is lost, and what is not
+# ---------------------------------------------------------------------------------- lost characters
 
 
 def silent(characters: str, normalizer: normalizers.Normalizer) -> Tokenizer:
-    """A model of characters without an unknown token, which drops all other characters."""
+    """Return a model of characters that has no unknown token and drops all other characters."""
     library = character_tokenizer(characters)
     library.normalizer = normalizer
     return Tokenizer(library)
@@ -103,7 +103,7 @@ def silent(characters: str, normalizer: normalizers.Normalizer) -> Tokenizer:
     ],
     ids=["nfc", "nfkc", "accents", "bert", "strip", "replace", "lowercase", "both"],
 )
-def test_what_the_normalizer_drops_or_joins_is_not_lost(
+def test_characters_that_the_normalizer_changes_are_no_errors(
     normalizer: normalizers.Normalizer, text: str, kept: str
 ) -> None:
     tokenizer = silent("acef \u00e9", normalizer)
@@ -128,7 +128,7 @@ def test_nfc_is_refused_exactly_where_the_normalised_text_lacks_a_token(text: st
 
 @pytest.mark.parametrize("trim", [False, True])
 def test_trimmed_offsets_are_not_lost(trim: bool) -> None:
-    """GPT-2's post-processor leaves spaces out of the offsets; a byte that has no token is still found."""
+    """The post-processor of GPT-2 omits spaces from the offsets, and a byte that has no token is still found."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     text = "two  words\n é 🙂"
     for missing, lost in (("", ""), ("Ċ", r"'\\n' at position 10"), ("Ł", "'🙂' at position 14"), ("ÿ", "")):
@@ -146,7 +146,7 @@ def test_trimmed_offsets_are_not_lost(trim: bool) -> None:
 
 
 def test_bytes_and_whole_words_stand_in_for_characters() -> None:
-    """Models without an unknown token that fall back to bytes, or that know whole words only."""
+    """The models have no unknown token; they fall back to bytes, or have only tokens for whole words."""
     tokens = ["a", "<0xC3>", "<0xA9>"]
     library = tokenizers.Tokenizer(models.BPE({t: n for n, t in enumerate(tokens)}, [], byte_fallback=True))
     assert Tokenizer(library).encode("aé") == [0, 1, 2]
@@ -184,7 +184,7 @@ def test_word_pieces_drop_spaces_and_name_unknown_words() -> None:
 @pytest.mark.parametrize("unk_id", [0, 1])
 @pytest.mark.parametrize("bytes_too", [False, True])
 def test_unknown_characters_of_unigram_models(unk_id: int, bytes_too: bool) -> None:
-    """They are found by the number of the unknown token, and refused; with a token for every byte there are none."""
+    """Unknown characters are found by the number of the unknown token and refused, unless every byte has a token."""
     pieces = [("<unk>", 0.0), ("a", -1.0), ("b", -1.0)]
     pieces = pieces if unk_id == 0 else [pieces[1], pieces[0], pieces[2]]
     if bytes_too:
@@ -246,5 +246,5 @@ def test_a_part_is_encoded_as_it_is_in_the_whole() -> None:
     library = tokenizers.Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2, " ": 3}, [("a", "b")]))
     tokenizer = Tokenizer(library)
     assert tokenizer.encode_body("ab ab", 2) == [3, 2]
-    assert tokenizer.encode_body("ab", 1) == [1], "the whole has no token that begins there"
+    assert tokenizer.encode_body("ab", 1) == [1], "a part inside a token must still be encoded"
     assert tokenizer.encode_body("ab", 2) == []

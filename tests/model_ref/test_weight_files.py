@@ -1,4 +1,4 @@
-"""Folders: which files hold the weights, and how a folder or a name without weights is described."""
+"""Folders: which files contain the weights, and what is said of a folder or a name without weights."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ fast = settings(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A checkpoint of one file."""
+    """Make a checkpoint of one file."""
     write_random_checkpoint(tmp_path / "model", CONFIG, SEED, "test")
     return tmp_path / "model"
 
 
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
-    """The same in several files."""
+    """Make the same checkpoint in several files."""
     write_random_checkpoint(tmp_path / "shards", CONFIG, SEED, "test", shard_bytes=600)
     return tmp_path / "shards"
 
@@ -55,7 +55,7 @@ def refusal(path: Path) -> str:
 
 
 def renamed(folder: Path, name_of: Callable[[str], str], more: dict[str, np.ndarray] | None = None) -> None:
-    """The weights under other names, and with more tensors."""
+    """Rename the weights, and add more tensors."""
     path = folder / "model.safetensors"
     save_file({**{name_of(name): value for name, value in load_file(path).items()}, **(more or {})}, path)
 
@@ -64,7 +64,7 @@ def renamed(folder: Path, name_of: Callable[[str], str], more: dict[str, np.ndar
 @given(
     prefix=st.sampled_from(["_orig_mod.", "module.", "transformer.", "base_model.model.", "module._orig_mod.", "a.b."])
 )
-def test_a_prefix_changes_nothing_but_a_note(folder: Path, prefix: str) -> None:
+def test_a_prefix_only_adds_a_note(folder: Path, prefix: str) -> None:
     plain = load_checkpoint(folder)
     other = folder.parent / "prefixed"
     shutil.copytree(folder, other, dirs_exist_ok=True)
@@ -96,7 +96,7 @@ def test_tensors_that_nothing_uses(folder: Path, shards: Path) -> None:
 
 
 def test_the_eps_of_the_config_is_used(folder: Path) -> None:
-    """The weights are so small that another eps gives another network."""
+    """The weights are so small that another eps changes the results."""
     tensors = dict(random_checkpoint(CONFIG, SEED).tensors)
     tensors["model.embeddings.weight"] = tensors["model.embeddings.weight"] * np.float32(1e-6)
     results = []
@@ -233,8 +233,8 @@ def test_other_names_are_no_names_of_the_hub(name: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("target", ["nowhere", "itself"])
-def test_links_that_lead_nowhere(folder: Path, shards: Path, target: str) -> None:
-    """The links are like those in the cache of a download that was copied without the files of the links."""
+def test_links_without_a_target(folder: Path, shards: Path, target: str) -> None:
+    """The links are like those of a download cache that was copied without the files to which they point."""
     names = [(folder, name) for name in ("config.json", "model.safetensors", "tokenizer.json")]
     shard = next(path.name for path in sorted(shards.iterdir()) if path.suffix == ".safetensors")
     for place, name in (*names, (shards, "model.safetensors.index.json"), (shards, shard)):
@@ -248,7 +248,7 @@ def test_links_that_lead_nowhere(folder: Path, shards: Path, target: str) -> Non
         load_checkpoint(place)
 
 
-def test_a_key_that_stands_twice_is_named(folder: Path) -> None:
+def test_a_key_that_appears_twice_is_reported(folder: Path) -> None:
     path = folder / "config.json"
     path.write_text(path.read_text().replace('"vocab_size"', '"vocab_size": 5, "vocab_size"'))
     assert "'vocab_size' appears twice" in refusal(folder)

@@ -1,15 +1,15 @@
-"""Writes modules of LiteDRAM as Verilog. A Python that has LiteDRAM must run this program.
+"""Writes modules of LiteDRAM as Verilog. A Python installation that contains LiteDRAM must run this program.
 
     python litedram_part.py '{"name": ..., "clock_hz": ..., "rows": ..., "rfc_ns": ..., ...}' module.v
 
-Without "postponing" the module is a model of a DDR3 part at DFI, with a checker of timings. With it the module has
-LiteDRAM's own controller of such a part, which makes that many refreshes together, and a reader that reads all words in
-order and counts them.
+Without "postponing" the module is a model of a DDR3 part at DFI, with a checker of timings. With "postponing" the
+module contains LiteDRAM's own controller of such a part and a reader. The controller executes that many refreshes
+together, and the reader reads all words in order and counts them.
 
-Two faults of the checker are handled. It cuts the period of its own clock to whole picoseconds, but not the period from
-which it computes a time in clocks. So a period with a fraction of a picosecond seems too short for tCCD, and
-``ck_ns_to_ps`` corrects this. Its message about the refreshes of 64 ms comes with every late refresh, so the tests
-ignore these lines of the log.
+This program and the tests work around two faults of the checker. The checker rounds the period of its own clock down to
+whole picoseconds, but not the period from which it computes a time in clocks. So a period with a fraction of a
+picosecond seems too short for tCCD. ``ck_ns_to_ps`` corrects this. The checker also prints its message about the
+refreshes of 64 ms for every late refresh, so the tests ignore these lines of the log.
 """
 
 import json
@@ -26,7 +26,8 @@ from migen.fhdl.verilog import convert
 
 
 def ck_ns_to_ps(self, value, tck):
-    """Return a time in picoseconds, from clocks or nanoseconds. A clock is cut to picoseconds, as the checker does."""
+    """Return a time in picoseconds, from clocks or nanoseconds. A clock is rounded down to picoseconds, as in the
+    checker."""
     clocks, ns = value
     return max((clocks or 0) * int(tck * 1e3), int((ns or 0) * 1e3))
 
@@ -74,7 +75,7 @@ class Part(Module):
         )
 
     def ports(self):
-        """Return the ports of DFI, with their names in DFI."""
+        """Return the ports of DFI, with the names that DFI gives them."""
         phases = self.phy.dfi.phases
         for number, phase in enumerate(phases):
             for name, _, _ in phase.layout:

@@ -1,8 +1,8 @@
-"""Writes LiteDRAM's PHY for ECP5 as Verilog, with ports for settings and pads. A Python with LiteDRAM must run this.
+"""Writes LiteDRAM's PHY for ECP5 as Verilog, with ports for settings and pads. A Python with LiteDRAM must run it.
 
     python litedram_phy.py '{"name": ..., "clock_hz": ..., "cl": ..., "cwl": ..., "address_bits": ...}' module.v
 
-A bidirectional pad becomes three ports: `dq_o`, `dq_z`, `dq_i`; dqs likewise.
+A bidirectional pad becomes three ports: `dq_o`, `dq_z` and `dq_i` for dq, and in the same way for dqs.
 """
 
 import json
@@ -44,7 +44,7 @@ class Phy(Module):
         )
         latencies = phy.settings.read_latency, phy.settings.write_latency
         wanted = given["read_latency"], given["write_latency"]
-        assert latencies == wanted, f"LiteDRAM's latencies {latencies}, ours {wanted}"
+        assert latencies == wanted, f"LiteDRAM's latencies {latencies} must equal ours, {wanted}"
         ends = {name: getattr(phy.init, name) for name in ("stop", "reset")}
         ends |= {"dly_sel": phy._dly_sel.storage, "seen": phy._burstdet_seen.status, "clear": phy._burstdet_clr.re}
         ends |= {

@@ -1,7 +1,7 @@
 """Machines with AXI4 masters, over memories like DDR4 and HBM2, equal the integer model.
 
-The tests also count how many of the words that the memories offer are taken, and `pytest -s` prints this share. The
-tests of whole models of 1.3 and 2.7 billion parameters are slow.
+The tests also count which fraction of the words that the memories offer is taken, and `pytest -s` prints this fraction.
+The tests of whole models of 1.3 and 2.7 billion parameters are slow.
 """
 
 from __future__ import annotations
@@ -39,22 +39,23 @@ from watched import Watch
 SEED = 22
 MODEL = ModelConfig(vocab_size=50, hidden_size=96, num_hidden_layers=2, intermediate_size=160)
 DDR4 = WordTiming.dram(300e6, latency_least=60, latency_most=200, seed=SEED)
-"""A read takes 200 to 667 ns. Each port refreshes for 350 ns in 7.8 us, at a time of its own."""
+"""A read takes 200 to 667 ns. Each port refreshes for 350 ns in every 7.8 us, at a time that differs between ports."""
 RANDOM = replace(DDR4, busy_share=0.3, pause_share=0.2)
 TWO_PORTS = preset("axi-x128").with_(memory_ports=2, memory_words=1 << 23, top_k=0)
-"""A machine with beats of 128 bits over two ports of 64 bits; `axi-x128` has one port."""
+"""A machine with beats of 128 bits over two ports of 64 bits. The preset `axi-x128` has one port."""
 EIGHT = TWO_PORTS.with_(name="eight", state="memory", streams=8, max_width=256, max_state=512, max_vocab=64)
 WIDE = preset("axi-x512").with_(top_k=0)
-"""It keeps all logits (``top_k`` is 0): all are compared, and no cycles depend on values."""
+"""A machine that keeps all logits (``top_k`` is 0), so that the test compares them all, and no cycles depend on
+values."""
 HBM = preset("hbm-x4096").with_(top_k=0)
 NOTE_EVERY = 200
-"""Cycles between two readings of the counts. Events in so many cycles may count for the token before or after."""
+"""Cycles between two readings of the counts. An event of these cycles may count for the token before or after."""
 OFFERED = 0.99
-"""The machine must take at least this share of the words that the memory of a port offers."""
+"""The machine must take at least this fraction of the words that the memory of a port offers."""
 
 
 class Watched(Watch, AxiBoard):
-    """A board whose ports are watched."""
+    """A board that stores the counts of its ports at regular cycles."""
 
     def counts(self) -> list[WordCounts]:
         return [self.port_counts(index) for index in range(self.config.memory_ports)]
@@ -105,7 +106,7 @@ def decode(board: Watched, model: ModelConfig, tokens: int, saved: Path | None =
     machine = LockStep(session, board, weights, FastModel)
     token = 65 % model.vocab_size
     if saved and saved.exists():
-        with contextlib.suppress(LuternError):  # the file is of another simulation, or damaged
+        with contextlib.suppress(LuternError):  # the file belongs to another simulation, or is damaged
             token = int(machine.restore(saved)["token"])
     first = board.cycles
     for step in range(machine.steps, tokens):
@@ -133,11 +134,11 @@ def decode(board: Watched, model: ModelConfig, tokens: int, saved: Path | None =
         assert abs(cycles - counts.words - counts.withheld - counts.not_asked) <= NOTE_EVERY, where
         assert offered >= OFFERED, where
     assert abs(cycles - run.cycles) <= NOTE_EVERY, f"{run}, {cycles} by the writes of h"
-    assert expected.cycles <= run.cycles, "faster than the model"
+    assert expected.cycles <= run.cycles, "the machine must not be faster than the cycle model"
 
 
 def slice_of(size: str, layers: int = 2) -> ModelConfig:
-    """Return the shape of some layers of a released model, with a small vocabulary."""
+    """Return the shape of the first layers of a released model, with a small vocabulary."""
     return replace(PUBLISHED[size], num_hidden_layers=layers, vocab_size=256)
 
 
@@ -149,7 +150,7 @@ def test_two_layers_of_1_3b(board: Watched) -> None:
 @pytest.mark.parametrize(("size", "tokens"), [("1.3b", 8), ("2.7b", 2)])
 def test_whole_models(size: str, tokens: int, request: pytest.FixtureRequest) -> None:
     """Models of 1.3 and 2.7 billion parameters run from four ports of 128 bits. An interrupted test continues after the
-    last equal token."""
+    last token that was equal."""
     saved = request.config.cache.mkdir("whole-models") / f"{size}-{SEED}.npz"
     with Watched(WIDE, library=library_of(WIDE)) as board:
         decode(board, PUBLISHED[size], tokens, saved)
@@ -178,7 +179,7 @@ def test_two_layers_of_2_7b_from_hbm() -> None:
 
 def test_saved_states(board: Watched, weights: IntegerWeights, tmp_path: Path) -> None:
     """Another board continues from a state that was saved between two runs. All checked values, all registers and all
-    cycles are equal. A state that is damaged, or of another simulation, changes nothing."""
+    cycles are equal. A saved state that is damaged, or that belongs to another simulation, changes nothing."""
     program, saved, later = lay_out(weights, board.config), tmp_path / "saved.npz", tmp_path / "later.npz"
     machine = LockStep(board.session(program, RANDOM), board, weights)
     machine.run([Feed(7, fresh=True)], 2)
@@ -188,7 +189,7 @@ def test_saved_states(board: Watched, weights: IntegerWeights, tmp_path: Path) -
         assert same.restore(saved)["note"].tolist() == [0, 1, 2] and same.checked == machine.checked
         assert other.cycles == board.cycles
         assert same.run([Feed(4)], 2).tokens == machine.run([Feed(4)], 2).tokens, f"seed {SEED}"
-        board.run(777)  # stops while the machine reads ahead
+        board.run(777)  # the simulation stops while the machine reads ahead
         board.save(saved)
         other.restore(saved)
         for each, path in ((board, saved), (other, later)):
@@ -214,7 +215,7 @@ def test_saved_states(board: Watched, weights: IntegerWeights, tmp_path: Path) -
 
 
 def test_checks_can_fail(board: Watched, weights: IntegerWeights) -> None:
-    """A flipped bit in a port's memory is found. The host loads the words again, and the run is repeated."""
+    """The checks find a flipped bit in a port's memory. The host loads the words again, and the run is repeated."""
     session = board.session(lay_out(weights, board.config), DDR4)
     expected = session.run([Feed(7, fresh=True)], 2).tokens
     place = session.program.sections[0][0] + 20

@@ -20,7 +20,7 @@ from lutern.sim.axi_board import AxiBoard
 from lutern.sim.port_memory import WordTiming
 
 TWO_PORTS = preset("axi-x128").with_(memory_ports=2, memory_words=1 << 23, top_k=0)
-"""The same machine as in test_axi_board.py, so that it is compiled once."""
+"""The same machine as in test_axi_board.py, so that the simulator is compiled only once for both."""
 REFUSED = (
     r"^The board refused \w+: the bus refused a read or a write of its memory \(SLVERR or DECERR\); check the addre"
 )
@@ -39,7 +39,7 @@ class Board(AxiBoard):
         self.client = Client(self)
 
     def begin(self, timing: WordTiming) -> None:
-        """Reset the board, and put the words into the memory, which then answers as ``timing`` says."""
+        """Reset the board, and write the words into the memory. Then the memory answers as ``timing`` says."""
         self.reset()
         self.client = Client(self)
         self.set_word_timing(HEALTHY)
@@ -74,11 +74,11 @@ def test_a_refused_read(board: Board) -> None:
 
 def test_a_refused_write(board: Board) -> None:
     board.begin(WordTiming(10, 10, error_from=0))
-    board.write_words(1)  # it is accepted before the bus answers
+    board.write_words(1)  # the machine accepts the write before the bus answers
     board.pass_cycles(1000)
     with pytest.raises(RefusedError, match=REFUSED):
         board.write_words(1)
-    assert board.bus_errors == 2  # one error of each port
+    assert board.bus_errors == 2  # one error at each port
 
 
 def test_a_read_without_answer(board: Board) -> None:
@@ -92,7 +92,7 @@ def test_a_read_without_answer(board: Board) -> None:
 
 
 class HastyTop(AxiTop):
-    """A machine whose watch waits ``accept_cycles``. The parameter keeps it apart from the machines in the cache."""
+    """A machine whose watch waits ``accept_cycles``. The parameter gives the machine its own entry in the cache."""
 
     def __init__(self, config: HwConfig, accept_cycles: int = source_watch.WATCH_CYCLES) -> None:
         super().__init__(config)
@@ -108,7 +108,7 @@ def hasty_board() -> Iterator[Board]:
 
 
 def write_and_read(board: Board, count: int) -> None:
-    """Write, then read. Without the read, the last written words may still be in the FIFOs before the bus."""
+    """Write, then read. Without the read, the last written words might still be in the FIFOs before the bus."""
     board.write_words(count)
     board.read_words()
 
@@ -116,7 +116,8 @@ def write_and_read(board: Board, count: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, MOST_WRITES, MOST_WRITES + 1, len(WORDS)])
 def test_a_write_without_answer(hasty_board: Board, count: int) -> None:
-    """With as many writes as may be unanswered, and with more, the machine reports the fault and does not hang."""
+    """The machine reports the fault and does not hang, with as many writes as may be unanswered and with more
+    writes."""
     board = hasty_board
     board.begin(WordTiming(10, 10, silent_from=0))
     if count <= MOST_WRITES:

@@ -190,8 +190,8 @@ def test_run_before_setup(board: SimulatedBoard) -> None:
     )
 
 
-def test_a_changed_memory_wants_a_setup(board: SimulatedBoard) -> None:
-    """WRITE and CHECKSUM stop the machine, and a RUN after them is refused."""
+def test_a_changed_memory_needs_a_setup(board: SimulatedBoard) -> None:
+    """WRITE and CHECKSUM stop the machine, and a RUN after them is refused until the next SETUP."""
     client = Client(board)
     for opcode, payload in (
         (Opcode.WRITE, WRITE.pack(address=0) + bytes(CONFIG.word_bytes)),
@@ -215,7 +215,7 @@ def test_resent_run_is_not_run_again(board: SimulatedBoard) -> None:
         answers.append(board.read(1000, 0.1))
     assert answers[0] == answers[1] == answers[2]
     assert len(board.taps("token")) == 10
-    board.write(encode_frame(Opcode.INFO, 78))  # another command in between: the same frame is a new RUN
+    board.write(encode_frame(Opcode.INFO, 78))  # after another command, the same frame counts as a new RUN
     board.read(1000, 0.1)
     board.write(frame)
     assert board.read(1000, 0.1) == answers[0]
@@ -223,7 +223,7 @@ def test_resent_run_is_not_run_again(board: SimulatedBoard) -> None:
 
 
 class FaultyLine:
-    """A link that damages bytes in both directions, seeded: they are flipped, lost, doubled, inserted or exchanged."""
+    """A link that damages bytes in both directions. Seeded: bytes are flipped, lost, doubled, inserted or exchanged."""
 
     def __init__(self, board: SimulatedBoard, seed: int, share: float) -> None:
         self.board, self.generator, self.share, self.fault_count = board, random.Random(seed), share, 0
@@ -256,8 +256,9 @@ class FaultyLine:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_bad_line_gives_right_bytes(seed: int) -> None:
-    """With a fault in a third of all frames, and pauses, memory and tokens are right, and no RUN is executed twice."""
+def test_right_data_over_a_bad_line(seed: int) -> None:
+    """With a fault in a third of all frames, and with pauses, memory and tokens are right, and no RUN is executed
+    twice."""
     words = random_words(600, seed)
     with new_board(pause_share=0.25, seed=seed) as board:
         line = FaultyLine(board, seed, share=1 / 3)
@@ -279,7 +280,8 @@ def test_a_bad_line_gives_right_bytes(seed: int) -> None:
 
 
 def session(board: SimulatedBoard, seed: int) -> int:
-    """Run a session over a bad line: load, set up, run. All bytes are right, unless many faults end it in silence."""
+    """Run a session over a bad line: load, set up, run. All data must be right, unless too many faults end the
+    session."""
     draw = random.Random(seed)
     board.reset()
     board.taps("token", clear=True)
@@ -298,7 +300,7 @@ def session(board: SimulatedBoard, seed: int) -> int:
             wanted += got
             assert board.taps("token").integers().tolist() == wanted, f"seed {seed}: a RUN ran twice"
     except SilenceError:
-        if line.rate < 2e-3:  # such a line must not fail; the traceback has the seed and the message
+        if line.rate < 2e-3:  # the host must not give up on such a line; the traceback shows the seed and the message
             raise
     return line.fault_count
 
@@ -311,7 +313,7 @@ def test_sessions(board: SimulatedBoard) -> None:
 
 @pytest.mark.slow
 def test_20000_sessions(board: SimulatedBoard, request: pytest.FixtureRequest) -> None:
-    """Each run of this test takes the next 2,000 of 20,000 seeds."""
+    """Each call of this test runs the next 2,000 of 20,000 seeds."""
     cache = request.config.cache
     assert cache is not None
     first = int(cache.get("lutern/board_sessions", 200)) % 20_000
@@ -321,8 +323,8 @@ def test_20000_sessions(board: SimulatedBoard, request: pytest.FixtureRequest) -
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_in_step_within_one_frame(seed: int, board: SimulatedBoard) -> None:
-    """After junk, or a frame that is cut anywhere, the next frame is answered."""
+def test_next_frame_is_answered_after_junk(seed: int, board: SimulatedBoard) -> None:
+    """After junk, or after a frame that is cut anywhere, the next frame is answered."""
     generator = random.Random(seed)
     junk = generator.randbytes(generator.randint(0, 1500))
     frame = encode_frame(Opcode.WRITE, 5, WRITE.pack(address=0) + generator.randbytes(512))
@@ -361,7 +363,7 @@ def test_pauses_change_nothing(seed: int) -> None:
     assert answers[0] == answers[1] == answers[2], f"seed {seed}"
 
 
-def test_silence_is_told_in_words() -> None:
+def test_error_of_a_silent_board() -> None:
     class Silent:
         writes = 0
 
@@ -413,21 +415,22 @@ def test_load_refusals(board: SimulatedBoard) -> None:
     )
 
 
-def test_memory_that_forgets_is_found(board: SimulatedBoard) -> None:
+def test_memory_that_loses_words_is_found(board: SimulatedBoard) -> None:
     class Forgetful(Client):
         def transact_all(
             self, opcode: Opcode, payloads: Iterable[bytes], split: Split | None = None
         ) -> Iterator[tuple[bytes, bytes]]:
             chunks = list(payloads)
             for index, (_, answer) in enumerate(super().transact_all(opcode, [chunks[0], *chunks[:1], *chunks[2:]])):
-                yield chunks[index], WRITE_DONE.pack(next_address=256) if index == 1 else answer  # as if written
+                yield chunks[index], WRITE_DONE.pack(next_address=256) if index == 1 else answer  # as if it was written
 
     with pytest.raises(LinkError, match=r"else than was sent: checksum \w{8} over 300 words from address 0,"):
         load_sections(Forgetful(board), [(0, random_words(300, 2))])
 
 
-def test_a_load_goes_on_where_it_was_broken_off(board: SimulatedBoard, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A load sends only missing blocks: the rest of an interrupted load, and nothing if the image is complete."""
+def test_a_load_continues_after_an_interruption(board: SimulatedBoard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A load sends only missing blocks: the missing blocks after an interrupted load, and none if the image is
+    complete."""
     words = random_words(CONFIG.memory_words, 3)
     block = 4 * CHUNK_BYTES // CONFIG.word_bytes
     monkeypatch.setattr(loader, "BLOCK_BYTES", 4 * CHUNK_BYTES)

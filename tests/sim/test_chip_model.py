@@ -33,7 +33,8 @@ def pair() -> Iterator[Pair]:
 
 
 def answers(end: SimulatedBoard | ModelChip, line: bytes) -> bytes:
-    """Return all answers. The model gets each frame alone, so that an INFO counts only frames dropped before it."""
+    """Return all answers. The model receives each frame alone, so that INFO counts only the frames dropped before
+    it."""
     for part in line.split(b"\xc0") if isinstance(end, ModelChip) else [line]:
         end.write(part + b"\xc0")
     found = b""
@@ -43,7 +44,7 @@ def answers(end: SimulatedBoard | ModelChip, line: bytes) -> bytes:
 
 
 def damaged_line(seed: int) -> bytes:
-    """Return frames, of which two in three are damaged. Some are empty, some too long, some have no valid opcode."""
+    """Return frames, two thirds of which are damaged. Some are empty, some too long, and some have no valid opcode."""
     draw = random.Random(seed)
     line = bytearray()
     for _ in range(FRAMES_A_LINE):
@@ -66,22 +67,23 @@ def damaged_line(seed: int) -> bytes:
 
 
 def compare(pair: Pair, seed: int) -> int:
-    """Check that the same bytes come back, with the same count of dropped frames in INFO; return their number."""
+    """Check that both answer the same bytes, with the same count of dropped frames in INFO. Return the number of
+    bytes."""
     board, chip = pair
     line = damaged_line(seed)
     got = answers(board, line)
-    assert got == answers(chip, line), f"seed {seed}: gateware and model answer differently"
+    assert got == answers(chip, line), f"seed {seed}: gateware and model must give the same answers"
     return len(got)
 
 
 def test_damaged_lines(pair: Pair) -> None:
-    """Ten thousand frames are compared in `make test`."""
+    """`make test` compares ten thousand frames."""
     assert sum(compare(pair, seed) for seed in range(QUICK)) > QUICK * FRAMES_A_LINE
 
 
 @pytest.mark.slow
 def test_a_million_frames(pair: Pair, request: pytest.FixtureRequest) -> None:
-    """Each run of this test takes the next seeds, and begins again after the last one."""
+    """Each call of this test runs the next seeds, and starts again after the last seed."""
     cache = request.config.cache
     assert cache is not None
     first = int(cache.get("lutern/board_frames", QUICK)) % ALL

@@ -1,4 +1,5 @@
-"""Machines with their words in DDR3 at DFI (with several streams S, too): tokens, logits and share of the peak."""
+"""Machines with their words in DDR3 at DFI, also with several streams and S there: tokens, logits, fraction of the
+peak."""
 
 from __future__ import annotations
 
@@ -50,12 +51,12 @@ def part(config: HwConfig) -> Ddr3Timings:
 
 
 def opened(board: SimulatedBoard, program: Program) -> Session:
-    """Return a session whose model was loaded by the back door."""
+    """Return a session whose model was loaded through the back door."""
     return Session(Client(board, timeout_s=60.0, token_timeout_s=60.0), program, door=board)
 
 
 def check_tokens(session: Session, golden: GoldenSession, streams: int, steps: int) -> int:
-    """Compare tokens and logits of ``steps`` runs of one step; return the cycles of the second step of one more run."""
+    """Compare tokens and logits of ``steps`` runs of one step. Return the cycles of the second step of a last run."""
     tokens = [3 + 7 * stream for stream in range(streams)]
     for step in range(steps):
         begun = time.monotonic()
@@ -75,7 +76,7 @@ def check_tokens(session: Session, golden: GoldenSession, streams: int, steps: i
 
 
 def decode(config: HwConfig, model: ModelConfig, weights: IntegerWeights, streams: int, steps: int) -> float:
-    """Check the tokens; return the tokens a second of all streams together."""
+    """Check the tokens, and return the tokens/s of all streams together."""
     program, begun = lay_out(weights, config), time.monotonic()
     with SimulatedBoard(simulated(config)) as board:
         session = opened(board, program)
@@ -97,7 +98,7 @@ def board() -> Iterator[SimulatedBoard]:
 
 
 def test_two_layers_of_370m(board: SimulatedBoard) -> None:
-    """Tokens and logits are equal, and the words are read at the share of the peak that refreshes leave."""
+    """Tokens and logits are equal, and words are read at the fraction of the peak rate that refreshes leave."""
     weights = integer_weights(random_checkpoint(SLICE, SEED))
     program = lay_out(weights, ONE)
     cycles = check_tokens(opened(board, program), GoldenSession(weights), 1, 2)
@@ -107,7 +108,7 @@ def test_two_layers_of_370m(board: SimulatedBoard) -> None:
 
 
 def test_front_door_and_back_door(board: SimulatedBoard) -> None:
-    """The back door finds the words that came over the link, and the link finds those of the back door."""
+    """The back door finds the words that came over the link."""
     words = np.random.default_rng(SEED).integers(0, 256, (600, ONE.word_bytes), dtype=np.uint8)
     first = ONE.memory_words - 700
     board.reset()
@@ -117,7 +118,7 @@ def test_front_door_and_back_door(board: SimulatedBoard) -> None:
 
 
 def test_leveling_at_dfi(board: SimulatedBoard) -> None:
-    """At DFI every setting passes, so a session with a port can level a simulation without a PHY, too."""
+    """At DFI every setting passes, so a session with a port can also level a simulation without a PHY."""
     board.reset()
     found = level_reads(Client(board, timeout_s=60.0), ONE)
     assert all(level.passed == frozenset(SETTINGS) and level.chosen == Setting(3, 0) for level in found.of_bytes)
@@ -138,7 +139,7 @@ def test_eight_streams_with_their_state_in_ddr3() -> None:
 
 @pytest.mark.slow
 def test_370m() -> None:
-    """One stream makes at least 8 tokens a second; two streams with S in the memory are 1.95 times as fast. `pytest -s`
+    """One stream reaches at least 8 tokens/s, and two streams with S in the memory are 1.95 times as fast. `pytest -s`
     prints the figures."""
     model = PUBLISHED["370m"]
     weights = integer_weights(random_checkpoint(model, SEED))

@@ -1,7 +1,7 @@
 """The DDR3 controller with LiteDRAM's model of a part and LiteDRAM's checker of timings, as an independent check.
 
-It needs LiteDRAM (`pip install litedram==2024.12 litex==2024.12 migen==0.10.0`, the extra `ddr3-check`), here or in the
-environment whose Python LUTERN_LITEDRAM_PYTHON names.
+The tests need LiteDRAM (`pip install litedram==2024.12 litex==2024.12 migen==0.10.0`, the extra `ddr3-check`), here or
+in the environment whose Python LUTERN_LITEDRAM_PYTHON names.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from lutern.sim.runner import run_bench
 from processes import run
 
 PYTHON = os.environ.get("LUTERN_LITEDRAM_PYTHON", sys.executable)
-ROW_BITS = 11  # the least that LiteDRAM's model takes
+ROW_BITS = 11  # the minimum that LiteDRAM's model accepts
 SHORT = {"reset_low": 60, "wake": 80}
 CLAIM_OF_ALL_REFRESHES = "tREFI violation (64ms period)"
 
 
 class Bench(wiring.Component):
-    """The controller with both models. Words come from LiteDRAM's model, and both check rules. ``differs``: the words
-    of the models differ."""
+    """The controller with both models of a part. Words come from LiteDRAM's model, and both models check rules.
+    ``differs``: the two models have returned different words."""
 
     def __init__(self, timings: Ddr3Timings) -> None:
         self.timings = timings
@@ -84,7 +84,7 @@ class Bench(wiring.Component):
 
 @pytest.fixture(scope="module")
 def litedram() -> str:
-    """Return the Python that has LiteDRAM."""
+    """Return the path of the Python that has LiteDRAM."""
     done = run([PYTHON, "-c", "import litedram, litex, migen"])
     if done.returncode:
         pytest.skip(f"{PYTHON} has no LiteDRAM: install the extra ddr3-check, or name another LUTERN_LITEDRAM_PYTHON")
@@ -92,7 +92,7 @@ def litedram() -> str:
 
 
 def write_verilog(python: str, part_name: str, t: Ddr3Timings, path: Path, **more: int) -> Path:
-    """Write LiteDRAM's model of a part with the times of our model; with ``postponing`` its controller, too."""
+    """Write LiteDRAM's model of a part with the times of our model. With ``postponing``, write its controller too."""
     part = ddr3_part(part_name)
     times = ("ras", "rp", "rcd", "rrd", "faw", "wr", "rfc")
     given = {
@@ -130,21 +130,22 @@ def violations(python: str, name: str, t: Ddr3Timings, folder: Path, jobs: int) 
     [("MT41K256M16", 75e6, 1), ("MT41K256M16", 100e6, 8), ("MT41K64M16", 48e6, 8)],
     ids=["4Gb-75MHz", "4Gb-100MHz", "1Gb-48MHz"],
 )
-def test_litedram_finds_nothing(name: str, clock_hz: float, group: int, litedram: str, tmp_path: Path) -> None:
+def test_litedram_finds_no_violation(name: str, clock_hz: float, group: int, litedram: str, tmp_path: Path) -> None:
     t = ddr3_part(name).timings(clock_hz, group).with_(row_bits=ROW_BITS, **SHORT)
     assert violations(litedram, name, t, tmp_path, jobs=6000) == []
 
 
 @pytest.mark.slow
-def test_litedram_would_find_something(litedram: str, tmp_path: Path) -> None:
-    """LiteDRAM's checker reports a controller with half of tRFC, which our model with the same tRFC accepts."""
+def test_litedram_finds_a_short_trfc(litedram: str, tmp_path: Path) -> None:
+    """LiteDRAM's checker reports a controller whose tRFC is half as long. Our model with the same tRFC accepts it."""
     t = ddr3_part("MT41K256M16").timings(75e6).with_(row_bits=ROW_BITS, rfc=19, **SHORT)
     found = violations(litedram, "MT41K256M16", t, tmp_path, jobs=600)
     assert any("REF->ACT violation" in line for line in found), found[:5]
 
 
 class Readers(Ddr3Sequences):
-    """Our controllers, which read all words in order, followed by LiteDRAM's, which are modules of the given names."""
+    """Our controllers, followed by LiteDRAM's controllers, which are modules of the given names. All read words in
+    order."""
 
     def __init__(self, ours: list[Ddr3Timings], theirs: list[str]) -> None:
         self.theirs = theirs

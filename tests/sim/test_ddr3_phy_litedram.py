@@ -1,7 +1,7 @@
-"""Our DDR3 PHY and LiteDRAM's get the same random DFI, settings and pins, and every output is compared.
+"""Our DDR3 PHY and LiteDRAM's PHY receive the same random DFI, settings and pins, and every output is compared.
 
-Both have the same models of cells. So the test shows that wires and cycles are equal, not that the models are right.
-It needs LiteDRAM, as test_ddr3_litedram.py does.
+Both PHYs use the same models of cells. So the test shows that wires and cycles are equal, not that the models are
+right. The test needs LiteDRAM, as test_ddr3_litedram.py does.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ endmodule
 class Beside(wiring.Component):
     """Both PHYs with the same inputs.
 
-    Members: counts of ``compared`` outputs, of cycles in which one ``differs`` (``which``: a bit for each output that
-    ever did), of ``reads``, ``writes`` and ``bursts`` seen.
+    Members: counts of ``compared`` outputs, of cycles in which an output ``differs``, and of ``reads``, ``writes`` and
+    ``bursts`` that were seen. ``which`` has a bit for each output that has ever differed.
     """
 
     def __init__(self, timings: Ddr3Timings, seed: int) -> None:
@@ -90,7 +90,7 @@ class Beside(wiring.Component):
             ports[f"i_p{number}_wrdata"] = dfi.wrdata[64 * number : 64 * number + 64]
             ports |= {f"i_p{number}_{name}": getattr(dfi, name) for name in ("wrdata_en", "rddata_en")}
             rddata.append(out(f"p{number}_rddata", 64))
-        # Settings: each byte steps or goes back now and then, and pauses meanwhile.
+        # Settings: sometimes a byte steps or goes back to 0, and the PHY pauses meanwhile.
         dice = self._noise(m, 16, "memory")
         select, rare = dice[:2], dice[2:8] == 0
         pulses = {"delay_reset": 8, "delay_step": 10, "slip_reset": 12, "slip_step": 14}
@@ -148,7 +148,7 @@ class Beside(wiring.Component):
 
 
 def compare(t: Ddr3Timings, folder: Path, ticks: int, seed: int = 31, was: str = "", now: str = "") -> dict[str, int]:
-    """Return the counts after ``ticks`` ticks. In LiteDRAM's Verilog ``was`` is replaced by ``now`` before."""
+    """Replace ``was`` by ``now`` in LiteDRAM's Verilog, simulate ``ticks`` ticks, and return the counts."""
     done = run([PYTHON, "-c", "import litedram, litex, migen"])
     if done.returncode:
         pytest.skip(f"{PYTHON} has no LiteDRAM: install the extra ddr3-check, or name another LUTERN_LITEDRAM_PYTHON")

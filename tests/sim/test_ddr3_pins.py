@@ -34,12 +34,12 @@ CONFIG = preset("ddr3-x16").with_(memory_words=1 << 14)
 MODEL = ModelConfig(vocab_size=50, hidden_size=64, num_hidden_layers=2, intermediate_size=80)
 ROW_BITS = 4
 LEAD = 6
-"""Ticks from the opening of the gate with delay 0 to the first strobe, if ``flight`` is 0."""
+"""Ticks from the time when the gate opens with delay 0 to the first strobe, if ``flight`` is 0."""
 PREAMBLE = 4
 
 
 def small_part(config: HwConfig) -> Ddr3Timings:
-    """Return the timings of a part with few rows and a short initialisation."""
+    """Return the timings of a part with few rows and a short initialization."""
     t = timings_for(config)
     assert isinstance(t, Ddr3Timings)
     limit = (1 << ROW_BITS) * t.refi + 16 * t.refi
@@ -47,7 +47,7 @@ def small_part(config: HwConfig) -> Ddr3Timings:
 
 
 def set_wires(board: SimulatedBoard, flight: tuple[int, int] = (0, 0), cut: int = 0, absent: int = 0) -> None:
-    """Set the wires and reset the board, which forgets its settings but keeps its words."""
+    """Set the wires and reset the board, which loses its settings but keeps its words."""
     layout = wires_layout(small_part(CONFIG))
     value = layout.const({"flight": list(flight), "cut": cut, "absent": absent})
     board.set_wires(value.as_bits())
@@ -55,8 +55,8 @@ def set_wires(board: SimulatedBoard, flight: tuple[int, int] = (0, 0), cut: int 
 
 
 def expected(flight: int) -> frozenset[Setting]:
-    """Return the settings that must pass: the gate opens in the preamble. From delay 4 on the words come a period
-    later, which is two beats of slip."""
+    """Return the settings that must pass, in which the gate opens during the preamble. With delays of 4 and more the
+    words come one period later, which needs a slip of two beats."""
     delays = [delay for delay in range(LEVEL_DELAYS) if 1 <= LEAD + flight - delay <= PREAMBLE]
     return frozenset(Setting(delay, 2 if delay >= 4 else 0) for delay in delays)
 
@@ -69,7 +69,7 @@ def board() -> Iterator[SimulatedBoard]:
 
 @pytest.mark.parametrize("flights", [(0, 0), (2, 1), (0, 5)], ids=str)
 def test_each_byte_finds_its_window(board: SimulatedBoard, flights: tuple[int, int]) -> None:
-    """With the settings that leveling chooses, words over the link reach the part and are read back."""
+    """With the settings that leveling chooses, words over the link reach the part and are read back correctly."""
     set_wires(board, flights)
     client = Client(board)
     found = level_reads(client, CONFIG)
@@ -82,8 +82,8 @@ def test_each_byte_finds_its_window(board: SimulatedBoard, flights: tuple[int, i
     check_size(client, CONFIG)
 
 
-def test_what_leveling_overwrites(board: SimulatedBoard) -> None:
-    """Leveling overwrites only the end of the memory. A reset forgets the settings, but no word."""
+def test_leveling_overwrites_the_end_of_the_memory(board: SimulatedBoard) -> None:
+    """Leveling overwrites only the end of the memory. A reset clears the settings, but no words."""
     set_wires(board, (1, 0))
     words = np.random.default_rng(SEED).integers(0, 256, (CONFIG.memory_words, CONFIG.word_bytes), dtype=np.uint8)
     board.poke(0, words)
@@ -102,7 +102,7 @@ def test_a_byte_without_a_window(board: SimulatedBoard) -> None:
         LuternError, match=r"^byte 1 of the DDR3's data pins is read right with no setting: 32 settings"
     ):
         level_reads(Client(board), CONFIG)
-    set_wires(board, (6, 1))  # the strobe comes later than any delay
+    set_wires(board, (6, 1))  # no delay is long enough for this strobe
     with pytest.raises(
         LuternError, match=r"^byte 0 of the DDR3's data pins is read right with no setting: 32 settings"
     ):
@@ -116,7 +116,7 @@ def test_a_part_that_does_not_answer(board: SimulatedBoard) -> None:
 
 
 def test_a_part_of_half_the_rows(board: SimulatedBoard) -> None:
-    """The march test fails at the first word, because another address overwrote it. The message names the size."""
+    """The march test fails at the first word, because another address overwrote it. The message states the size."""
     set_wires(board, absent=1 << ROW_BITS - 1)
     client = Client(board)
     level_reads(client, CONFIG)
@@ -129,7 +129,7 @@ def test_a_part_of_half_the_rows(board: SimulatedBoard) -> None:
 
 
 class Counting(Client):
-    """Counts frames of each kind."""
+    """A client that counts the frames of each opcode."""
 
     def __init__(self, board: SimulatedBoard) -> None:
         super().__init__(board)
@@ -166,7 +166,7 @@ def test_sessions_with_a_board(whole: SimulatedBoard) -> None:
 
 
 class Port:
-    """The board as an open port."""
+    """The simulated board with the interface of an open port."""
 
     baud = 3_000_000
 
@@ -203,7 +203,7 @@ def test_selftest(whole: SimulatedBoard, monkeypatch: pytest.MonkeyPatch, capsys
 
 @pytest.mark.slow
 def test_370m() -> None:
-    """The synthetic 370M makes two tokens, and 68.9 MB a token pass the pins. `pytest -s` shows the progress."""
+    """The synthetic 370M computes two tokens, and 68.9 MB per token pass the pins. `pytest -s` shows the progress."""
     config = preset("ddr3-x16").with_(memory_words=1 << 24)
     weights = integer_weights(random_checkpoint(PUBLISHED["370m"], SEED))
     program, golden, begun = lay_out(weights, config), GoldenSession(weights), time.monotonic()

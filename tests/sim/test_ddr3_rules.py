@@ -45,11 +45,11 @@ SLOW = (
         refresh_limit=40 * 396,
     )
 )
-"""A part whose times are all longer than the controller's own delays, so that each time decides somewhere."""
+"""A part whose times are all longer than the controller's own delays, so that each time matters in some case."""
 
 
 def shorter(name: str, less: int = 2, **both: int) -> Pair:
-    """Return a controller with a time that is ``less`` clocks too short; ``both`` are other values for both ends."""
+    """Return a controller with a time that is ``less`` clocks too short. ``both`` sets times of controller and part."""
     theirs = SLOW.with_(**both)
     return Pair(theirs.with_(**{name: getattr(theirs, name) - less}), theirs)
 
@@ -60,7 +60,7 @@ def without(ours: dict[str, int], **theirs: int) -> Pair:
 
 
 def damaged(happens: Callable[[Any], Any], does: Callable[[Any, Any], Any]) -> Pair:
-    """Return a pair whose commands are damaged: if ``happens`` of a command is true, ``does`` changes what arrives."""
+    """Return a pair whose commands are damaged: if ``happens`` is true for a command, ``does`` changes the command."""
 
     def damage(m: Module, sent: Any, arrives: Any) -> None:
         with m.If(~sent.cs_n & happens(sent)):
@@ -82,7 +82,7 @@ def is_mode(sent: Any) -> Any:
 
 
 MUTANTS: dict[str, tuple[str, Pair]] = {
-    "reset_low": ("POWER", shorter("reset_low", 20)),  # includes the bench's own reset
+    "reset_low": ("POWER", shorter("reset_low", 20)),  # the bench's own reset is part of the time
     "wake": ("POWER", shorter("wake")),
     "xpr": ("XPR", shorter("xpr")),
     "mrd": ("MRD", shorter("mrd")),
@@ -97,7 +97,7 @@ MUTANTS: dict[str, tuple[str, Pair]] = {
     "faw": ("FAW", shorter("faw", 8, faw=128, rrd=4)),
     "ccd": ("CCD", shorter("ccd")),
     "rtp": ("RTP", shorter("rtp", ras=10, rc=18)),
-    # READ to WRITE is CL + tCCD + 2 - CWL; the controller waits one cycle more.
+    # The minimum from READ to WRITE is CL + tCCD + 2 - CWL. The controller waits one cycle more.
     "read to write": ("RTW", without({"cl": 2, "phy_read_cycles": 12})),
     "wtr": ("WTR", shorter("wtr")),
     "wr": ("WR", shorter("wr")),
@@ -125,7 +125,7 @@ HEALTHY: dict[str, Pair] = {
 
 @pytest.fixture(scope="module")
 def rules() -> dict[str, str]:
-    """Return the first rule that each pair breaks; all pairs are in one bench."""
+    """Return the first rule that each pair breaks. One bench contains all pairs."""
     pairs = {name: pair for name, (_, pair) in MUTANTS.items()} | HEALTHY
     folder = run_bench(
         Ddr3Mutants(list(pairs.values())),
@@ -148,5 +148,5 @@ def test_broken_rule_is_seen(name: str, rules: dict[str, str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HEALTHY)
-def test_what_keeps_the_rules_passes(name: str, rules: dict[str, str]) -> None:
+def test_pairs_without_a_fault_pass(name: str, rules: dict[str, str]) -> None:
     assert rules[name] == "NONE"

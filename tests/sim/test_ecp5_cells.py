@@ -1,4 +1,5 @@
-"""The models of ECP5's cells equal a second model, written from the data sheet: memory is bytes of nine bits."""
+"""The models of ECP5's cells equal a second model, which follows the data sheet: memory consists of bytes of nine
+bits."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ SEED = 3
 
 @dataclass(frozen=True)
 class Ram:
-    """One DP16KD; ``registered``: the ports with an output register."""
+    """One DP16KD. ``registered`` names the ports with an output register."""
 
     a: int
     b: int
@@ -53,12 +54,13 @@ SIGNS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 def contents() -> list[int]:
-    """Return the first contents of every memory: 2048 bytes of nine bits."""
+    """Return the initial contents of every memory: 2048 bytes of nine bits."""
     return np.random.default_rng(SEED).integers(512, size=2048).tolist()
 
 
 class Cells(wiring.Component):
-    """Executes a command of nine bytes in one cycle of all cells, and returns five bytes for the outputs of each."""
+    """Cells that all execute a command of nine bytes in one cycle. Each cell then returns five bytes with its
+    outputs."""
 
     def __init__(self) -> None:
         super().__init__({"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8))})
@@ -128,8 +130,8 @@ class Cells(wiring.Component):
 
 
 def spans(bits: int, address: int) -> list[tuple[int, int, int]]:
-    """Return (byte, first bit, bits) of each piece that a port of ``bits`` bits accesses, lowest first; see
-    FPGA-TN-02204."""
+    """Return (byte, first bit, bits) of each piece that a port of ``bits`` bits accesses, beginning with the lowest.
+    See FPGA-TN-02204."""
     if bits < 9:
         return [(address >> 3, (address & 7) // bits * bits, bits)]
     count = bits // 9
@@ -182,7 +184,7 @@ class Model:
 
 
 def commands() -> Iterator[dict[str, int]]:
-    """Yield commands with few addresses, so that both ports often use the same row. They never write the same bit."""
+    """Yield commands with few addresses, so that both ports often use the same row, but never write the same bit."""
     random = np.random.default_rng(SEED + 1)
     rows = random.integers(1 << 9, size=3)
     for _ in range(STEPS):
@@ -197,7 +199,7 @@ def commands() -> Iterator[dict[str, int]]:
 
 
 def results(text: str) -> list[list[int]]:
-    """Return the results of all commands from cells that are simulated from the Verilog ``text``."""
+    """Simulate the cells from the Verilog ``text``, and return the results of all commands."""
     component = Cells()
     rtlil_text = convert_rtlil(component)
     library = verilate_text(component, lambda: text + convert_verilog(rtlil_text), text, rtlil_text)

@@ -1,4 +1,4 @@
-"""A chip without weights at a serial line, bit by bit: tokens are right, and as fast as the line brings weights."""
+"""A chip without weights at a serial line, bit by bit: tokens are right, and as fast as the line transfers weights."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from lutern.sim.board import SimulatedBoard
 from lutern.sim.lockstep import LockStep
 
 SMALL = preset("host").with_(memory_words=1024, max_width=64, max_state=128, max_vocab=64)
-"""The same machine as in tests/cli/test_port.py, so that it is compiled once."""
+"""The same machine as in tests/cli/test_port.py, so that it is compiled only once."""
 MODEL = ModelConfig(vocab_size=27, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
 TOKENS = 3
 
 
 class BadLine:
-    """A line that flips a bit or loses a piece in a share of all transfers, in both directions; seeded."""
+    """A line that flips a bit or loses the data in the fraction ``share`` of all transfers, in both directions.
+    Seeded."""
 
     def __init__(self, board: SimulatedBoard, seed: int) -> None:
         self.board, self.draw, self.share, self.faults = board, random.Random(seed), 0.0, 0
@@ -55,8 +56,8 @@ class BadLine:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_a_bad_line_costs_only_time(seed: int) -> None:
-    """Every h, S, code and logit equals the integer model's, despite all losses, also for a second model."""
-    with SimulatedBoard(SerialTop(SMALL, LOWEST_DIVISOR), cycles_per_second=200_000) as board:  # a frame: 42,000
+    """Every h, S, code and logit equals the integer model's, despite all losses. This also holds for a second model."""
+    with SimulatedBoard(SerialTop(SMALL, LOWEST_DIVISOR), cycles_per_second=200_000) as board:  # a frame: 42,000 cycles
         line = BadLine(board, seed)
         for of_model in (1, 2):
             line.share = 0.0
@@ -73,9 +74,9 @@ def test_a_bad_line_costs_only_time(seed: int) -> None:
 
 
 @pytest.mark.slow
-def test_the_demo_takes_the_line() -> None:
-    """A token of the demo takes at most a twentieth longer than the line takes to carry the bytes of its words. The
-    bytes of frames are not counted in that bound."""
+def test_the_demo_uses_the_whole_rate_of_the_line() -> None:
+    """A token of the demo takes at most a twentieth longer than the line needs for the bytes of its words. This bound
+    does not include the other bytes of the frames."""
     config = preset("host")
     weights = load("demo").weights
     program = lay_out(weights, config)
@@ -106,7 +107,7 @@ def test_the_demo_takes_the_line() -> None:
 
 @pytest.mark.slow
 def test_a_layer_of_a_released_shape() -> None:
-    """One layer of the 370M model's widths and vocabulary runs on the machine for it; a byte comes each cycle."""
+    """One layer with the widths and vocabulary of 370M runs on its machine, while one byte arrives per cycle."""
     config = preset("host-45f")
     shape = dataclasses.replace(PUBLISHED["370m"], num_hidden_layers=1)
     weights = integer_weights(random_checkpoint(shape, 5))

@@ -1,4 +1,4 @@
-"""A model of more than 100 million trits, decoded from the simulated 32 MB of SDRAM, token by token."""
+"""A model of more than 100 million trits, which runs from the simulated SDRAM of 32 MB, token by token."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOKENS = 8
 
 @pytest.mark.slow
 def test_a_hundred_million_trits() -> None:
-    """The model is loaded by the back door, and the logits of every token equal the integer model's."""
+    """The model is loaded through the back door, and the logits of every token equal the integer model's."""
     config = preset("sdram-x16")
     weights = integer_weights(random_checkpoint(MODEL, seed=14))
     program = lay_out(weights, config)

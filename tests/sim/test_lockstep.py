@@ -57,7 +57,8 @@ def machine(demo: tuple[Model, IntegerWeights]) -> Iterator[LockStep]:
 
 
 def test_the_chip_reads_what_the_back_door_wrote(machine: LockStep) -> None:
-    """The chip's checksums of all words are right, also of shorter parts of beats. So no word is sent again."""
+    """The chip's checksums of all words are right, including shorter parts of beats. So the host sends no word
+    again."""
     board = machine.board
     before = board.cycles
     load_sections(machine.session.client, machine.session.program.sections)
@@ -66,7 +67,7 @@ def test_the_chip_reads_what_the_back_door_wrote(machine: LockStep) -> None:
 
 
 def texts(machine: LockStep, demo: tuple[Model, IntegerWeights], prompt: str, sampling: Sampling, count: int) -> None:
-    """Check that chip and integer model write the same text; ``LockStep`` raises if any value differs."""
+    """Check that chip and integer model write the same text. ``LockStep`` raises an error if any value differs."""
     model, weights = demo
     ids = model.tokenizer.encode(prompt)
     checked = machine.checked
@@ -74,7 +75,7 @@ def texts(machine: LockStep, demo: tuple[Model, IntegerWeights], prompt: str, sa
     golden = [token for token, _ in generate(GoldenSession(weights), ids, count, sampling)]
     assert got == golden
     values = model.checkpoint.config.hidden_size * (len(ids) - 1 + count)
-    assert machine.checked - checked > values, "the taps were silent"
+    assert machine.checked - checked > values, "the taps must show values"
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS.keys())
@@ -90,7 +91,7 @@ def test_long_texts(machine: LockStep, demo: tuple[Model, IntegerWeights], promp
     texts(machine, demo, prompt, sampling, 200)
 
 
-def test_the_token_loop_closes_on_the_chip(machine: LockStep) -> None:
+def test_chip_feeds_back_its_own_tokens(machine: LockStep) -> None:
     """In one run of eight tokens the chip feeds its own tokens back, and LockStep compares all values."""
     run = machine.run([Feed(3, fresh=True)], count=8)
     assert len(run.tokens) == 8
@@ -113,7 +114,7 @@ def test_backpressure_on_the_link_changes_nothing(demo: tuple[Model, IntegerWeig
 
 
 class TestTiny:
-    """A small machine with a random model: faults are found, and the message says where."""
+    """A small machine with a random model, on which the lock step finds faults and reports their place."""
 
     @pytest.fixture
     def tiny(self) -> Iterator[LockStep]:
@@ -133,7 +134,7 @@ class TestTiny:
                 tiny.board.poke(address, np.zeros((1, config.word_bytes), np.uint8))
 
     def test_a_flipped_trit_is_named(self, tiny: LockStep) -> None:
-        """If one word of weights is changed after the load, the message names the first wrong value and its place."""
+        """If one word of weights changes after the load, the message names the first wrong value and its place."""
         program = tiny.session.program
         address, beats = program.sections[1]
         at = program.setup["trit_beats"] // 2
@@ -145,7 +146,7 @@ class TestTiny:
             tiny.run([Feed(3, fresh=True)], count=20)
 
     def test_reset_in_mid_token(self, tiny: LockStep) -> None:
-        """After a reset in any cycle of a token, the next token equals that of a cold start."""
+        """After a reset in any cycle of a token, the next token equals the first token after a cold start."""
         random = np.random.default_rng(SEED)
         session = tiny.session
         first = tiny.run([Feed(4, fresh=True)])
@@ -156,7 +157,7 @@ class TestTiny:
             tiny.board.write(encode_frame(Opcode.RUN, 0, command))
             answered = tiny.board.run(int(cycles))
             assert len(tiny.board.taps("codes")) and not answered, (
-                f"no run in flight after {cycles} cycles, seed {SEED}"
+                f"a run must be in flight after {cycles} cycles, seed {SEED}"
             )
             tiny.board.reset()
             for name in tiny.board.tap_names:
@@ -186,11 +187,12 @@ def several() -> Iterator[LockStep]:
 
 @pytest.mark.slow
 class TestSeveral:
-    """Four streams on streamed weights: several conversations at once, and prompts in blocks."""
+    """Four streams on streamed weights: several conversations in the same run, and prompts in blocks."""
 
     @pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS.keys())
-    def test_conversations_are_what_they_are_alone(self, several: LockStep, sampling: Sampling) -> None:
-        """Six prompts of different lengths share four slots; each is equal to its conversation on one stream."""
+    def test_conversations_have_the_texts_that_they_have_alone(self, several: LockStep, sampling: Sampling) -> None:
+        """Six prompts of different lengths share four slots. Each conversation equals the same conversation on one
+        stream."""
         random = np.random.default_rng(SEED)
         prompts = [random.integers(37, size=length).tolist() for length in (1, 9, 3, 4, 2, 11)]
         written: list[list[int]] = [[] for _ in prompts]
@@ -202,7 +204,7 @@ class TestSeveral:
             assert written[which] == [token for token, _ in generate(golden, prompt, 7, own)], f"prompt {which}"
 
     def test_a_prompt_in_blocks(self, several: LockStep) -> None:
-        """Blocks of four tokens leave the same state as one token after the other."""
+        """Blocks of four tokens leave the same state as single tokens one after the other."""
         prompt = np.random.default_rng(SEED + 1).integers(37, size=14).tolist()
         blocks = prefill(several, prompt, slot=2)
         for position, token in enumerate(prompt):
@@ -212,7 +214,7 @@ class TestSeveral:
         assert all(one == other for one, other in following.tokens)
 
 
-def test_models_too_large_are_refused_by_name_and_number() -> None:
+def test_message_for_a_model_that_is_too_large() -> None:
     config = preset("tiny")
     large = ModelConfig(vocab_size=64, hidden_size=128, num_hidden_layers=1, intermediate_size=48)
     with pytest.raises(LuternError) as caught:

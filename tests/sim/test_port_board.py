@@ -1,5 +1,5 @@
 """Machines with a memory at their port, 16 to 512 bits wide, equal the integer model, with any timing of the memory.
-They take the cycles of the cycle model and those in which the memory withheld a word."""
+Their cycles are those of the cycle model plus those in which the memory withheld a word."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MACHINES = {
     for config in (
         preset("stream-x16").with_(columns=2, codes_per_cycle=2, streams=1, memory="port", **SMALL),
         preset("stream-x32").with_(columns=4, codes_per_cycle=4, streams=1, memory="port", **SMALL),
-        preset("stream-x64").with_(counters=True, top_k=0),  # with top_k, cycles would depend on values
+        preset("stream-x64").with_(counters=True, top_k=0),  # with top_k > 0, cycles would depend on values
         *(preset(f"stream-x{bits}").with_(**SMALL) for bits in (128, 256, 512)),
     )
 }
@@ -54,15 +54,16 @@ TIMINGS = {
     "random": WordTiming.dram(75e6, latency_least=60, latency_most=200, busy_share=0.3, pause_share=0.2, seed=SEED),
 }
 TOKENS, WARM = 8, 3
-"""Tokens of a counted run, and the number of first tokens that are not counted, because the readers still run ahead."""
+"""The number of tokens of a counted run, and the number of first tokens that are not counted, because the readers still
+run ahead."""
 NOTE_EVERY = 200
 """Cycles between two readings of the counts of a large model. So a count may be this many cycles old."""
 ROW_WAY = 20
-"""Largest number of cycles by which an embedding row takes longer from a port than from memory on the chip."""
+"""The maximum of cycles by which an embedding row takes longer from a port than from memory on the chip."""
 
 
 class Watched(Watch):
-    """A board whose memory is watched."""
+    """A board that stores the counts of its memory at regular cycles."""
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
@@ -102,9 +103,9 @@ def test_equal_to_the_integer_model(board: Watched, weights: IntegerWeights) -> 
     assert machine.checked > 1000 and min(counts.latency, counts.refresh, counts.pause) > 0, f"{counts}, seed {SEED}"
 
 
-def test_cycles_are_the_models_and_what_the_memory_withheld(board: Watched, weights: IntegerWeights) -> None:
-    """Always, cycles = words + withheld + not asked, and cycles <= model + withheld + ROW_WAY a token. If the memory
-    bounds the machine, cycles = model + withheld. If it does not, only the latency of a row adds cycles."""
+def test_cycles_are_those_of_the_model_and_of_the_memory(board: Watched, weights: IntegerWeights) -> None:
+    """Always, cycles = words + withheld + not asked, and cycles <= model + withheld + ROW_WAY for each token. If the
+    memory limits the speed, cycles = model + withheld. Otherwise only the latency of a row adds cycles."""
     program = lay_out(weights, board.config)
     model, sizes = token_cycles(MODEL, board.config), program.sizes
     print(f"\n{board.config.name}: {model.cycles:,} cycles by the model, {model.words:,} words")
@@ -127,8 +128,8 @@ def test_cycles_are_the_models_and_what_the_memory_withheld(board: Watched, weig
 
         where = f"{name}, {counts}, seed {SEED}"
         assert end - begin == counts.words + counts.withheld + counts.not_asked, where
-        bound = model.cycles == model.words  # the memory bounds the machine
-        # Words are read ahead at the end of a token: the count may differ by a row's words, or by those of a FIFO.
+        bound = model.cycles == model.words  # the memory limits the speed
+        # Words are read ahead at the end of a token, so the count may differ by the words of a row or of a FIFO.
         slack = 2 * sizes.row_words if bound else fifo_depth(board.shape)
         assert abs(counts.words - tokens * model.words) <= slack, where
         assert end - begin - counts.withheld <= tokens * (model.cycles + ROW_WAY) + 2 * sizes.row_words, where
@@ -137,7 +138,7 @@ def test_cycles_are_the_models_and_what_the_memory_withheld(board: Watched, weig
             assert counts.not_asked == 0, where
             if timing.refresh_interval == 0:
                 assert (run.cycles, counts.withheld) == (model.cycles, 0), where
-        elif timing.refresh_interval == 0:  # only the row's latency counts
+        elif timing.refresh_interval == 0:  # only the latency of the row adds cycles
             assert 0 <= run.cycles - model.cycles - (timing.latency_most - 1) <= ROW_WAY, where
 
 
@@ -160,13 +161,13 @@ def test_front_door_and_back_door_are_equal(board: Watched) -> None:
     other = words[::-1]
     put_sections(client, board, [(first, other)])
     before = board.cycles
-    load_sections(client, [(first, other)])  # reads its checksums, and finds nothing to send
+    load_sections(client, [(first, other)])  # the loader reads checksums, and finds nothing to send
     assert board.cycles - before < 1.1 * words.size + 50_000
     np.testing.assert_array_equal(board.peek(first, len(words)), other)
 
 
 class Forgetful:
-    """A back door that loses a bit, before or after it is read back."""
+    """A back door that flips a bit in the last word. If ``seen``, reading back through the back door shows this bit."""
 
     def __init__(self, board: SimulatedBoard, seen: bool) -> None:
         self.board, self.seen = board, seen
@@ -179,7 +180,7 @@ class Forgetful:
         self.board.poke(address, wrong)
 
     def peek(self, address: int, count: int) -> np.ndarray:
-        return self.board.peek(address, count) if self.seen else self.words[address : address + count]  # empty at first
+        return self.board.peek(address, count) if self.seen else self.words[address : address + count]  # no words yet
 
 
 def test_a_back_door_that_loses_words(board: Watched) -> None:
@@ -191,9 +192,10 @@ def test_a_back_door_that_loses_words(board: Watched) -> None:
 
 
 def test_a_memory_that_answers_wrongly(board: Watched, weights: IntegerWeights) -> None:
-    """Silence and a wrong order end a run with a message about them. After a reset the machine works."""
+    """A memory that stops to answer or swaps words ends a run, and the message names the fault. A reset repairs
+    this."""
     program = lay_out(weights, board.config)
-    timing = WordTiming(60, 60, pause_share=0.9, seed=SEED)  # so slow that jobs always wait
+    timing = WordTiming(60, 60, pause_share=0.9, seed=SEED)  # the memory is so slow that jobs always wait
     for fault, message in (("silent_from", "its memory does not answer"), ("swap_from", "words that were not asked")):
         session = board.session(program, timing)
         board.set_word_timing(replace(timing, **{fault: 20}))
@@ -204,8 +206,8 @@ def test_a_memory_that_answers_wrongly(board: Watched, weights: IntegerWeights) 
 
 
 def decode_and_count(board: Watched, model: ModelConfig, singles: int) -> None:
-    """Make ``singles`` runs of one token and one of two. The logits of every run are the integer model's. The last
-    token takes the cycles of the cycle model and those that the memory withheld."""
+    """Make ``singles`` runs of one token and one run of two tokens. The logits of every run equal the integer model's.
+    The last token takes the cycles of the cycle model plus those in which the memory withheld a word."""
     weights = integer_weights(random_checkpoint(model, seed=SEED))
     program, golden = lay_out(weights, board.config), GoldenSession(weights)
     session = board.session(program, TIMINGS["dram, 75 MHz"])
@@ -226,7 +228,7 @@ def decode_and_count(board: Watched, model: ModelConfig, singles: int) -> None:
         f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB"
     )
     assert abs(cycles - run.cycles) <= NOTE_EVERY, f"{run}, {cycles} by the writes of h"
-    assert expected.cycles == expected.words  # the memory bounds it
+    assert expected.cycles == expected.words  # the memory limits the speed
     assert abs(cycles - expected.cycles - counts.withheld) <= NOTE_EVERY, f"{counts}, seed {SEED}"
 
 
@@ -237,6 +239,6 @@ def test_two_layers_of_370m(board: Watched) -> None:
 
 @pytest.mark.slow
 def test_370m() -> None:
-    """The whole 370M in 134 MB makes 8 tokens and one more; `pytest -s` prints the figures."""
+    """The whole 370M in 134 MB computes 9 tokens. `pytest -s` prints the figures."""
     with Watched(preset("stream-x64")) as board:
         decode_and_count(board, PUBLISHED["370m"], 7)

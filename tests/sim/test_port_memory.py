@@ -1,4 +1,5 @@
-"""The simulated memory at a machine's port: order, latency, refreshes, pauses, faults, and what it counts."""
+"""The simulated memory at a machine's port: order, latency, refreshes, pauses, faults, and the events that it
+counts."""
 
 from __future__ import annotations
 
@@ -23,13 +24,14 @@ from lutern.sim.verilate import memory_of
 WORDS = 1 << 12
 STEADY = WordTiming(latency_least=70, latency_most=70)
 Job = tuple[int, int, int, int, int]
-"""A job: write, length, client, address, word."""
+"""The fields of a job: write, length, client, address, word."""
 
 
 class PortBench(wiring.Component):
-    """Keeps jobs from ``rx`` until one comes with an additional top bit, then offers them all to a memory of words.
+    """A bench that stores jobs from ``rx`` until a job has an additional top bit, and then offers all jobs to a memory.
 
-    Members: ``rx``, ``tx`` (silent), ``words``; taps ``job`` (the job was taken) and ``word`` ({word, client}).
+    Members: ``rx``, ``tx`` (sends nothing), ``words``, the tap ``job`` of accepted jobs, and the tap ``word`` with
+    {word, client}.
     """
 
     def __init__(self, word_bits: int) -> None:
@@ -74,7 +76,7 @@ class PortBench(wiring.Component):
             self.tap_word_payload.eq(Cat(words.client, words.word)),
             self.tap_idle_valid.eq(words.idle),
         ]
-        m.d.sync += self.tap_idle_payload.eq(words.idle)  # without a register there is no clk
+        m.d.sync += self.tap_idle_payload.eq(words.idle)  # without a register the module would have no clk
         return m
 
 
@@ -85,7 +87,7 @@ def board(request: pytest.FixtureRequest) -> Iterator[SimulatedBoard]:
 
 
 def jobs_of(draw: np.random.Generator, count: int, word_bits: int, *, writes: float = 0.3) -> list[Job]:
-    """Return reads inside aligned blocks of 8 words, and writes, of nearby addresses."""
+    """Return reads within aligned blocks of 8 words, and writes, with addresses close to each other."""
     found = []
     for _ in range(count):
         address, client = int(draw.integers(0, 64)), int(draw.integers(0, 2))
@@ -97,13 +99,13 @@ def jobs_of(draw: np.random.Generator, count: int, word_bits: int, *, writes: fl
 
 
 def run(board: SimulatedBoard, timing: WordTiming, jobs: Sequence[Job], cycles: int = 0) -> WordCounts:
-    """Put the jobs into the bench, then start them, and wait until they are done."""
+    """Send the jobs to the bench, start all of them, and run until they are done."""
     shape = SourceShape(8 * board.memory.word_bytes, 12, 64)
     board.reset()
     for name in board.tap_names:
         board.taps(name, clear=True)
         board.record(name)
-    board.set_word_timing(timing)  # before the last job starts all
+    board.set_word_timing(timing)  # must come before the last job, which starts all jobs
     for index, (write, length, client, address, word) in enumerate(jobs):
         values = {"write": write, "length": length, "client": client, "address": address, "word": word}
         job = shape.job.const(values).as_bits() | (index == len(jobs) - 1) << shape.job.size
@@ -130,7 +132,7 @@ def answers(board: SimulatedBoard) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("timing", [STEADY, WordTiming(60, 200, 97, 30, 0.3, 0.3, seed=5)], ids=["steady", "random"])
 def test_words_in_order(board: SimulatedBoard, timing: WordTiming) -> None:
-    """Every requested word comes in order and once. Reads see earlier writes, and every cycle has one cause."""
+    """Every requested word comes once and in order. Reads see earlier writes, and every cycle has one cause."""
     seed = 8
     draw, word_bytes = np.random.default_rng(seed), board.memory.word_bytes
     board.poke(0, draw.integers(0, 256, (80, word_bytes), dtype=np.uint8))
@@ -150,8 +152,8 @@ def test_words_in_order(board: SimulatedBoard, timing: WordTiming) -> None:
 
 
 def test_latency_refresh_and_rate(board: SimulatedBoard) -> None:
-    """Bursts that are requested ahead come a word a cycle. The first word comes ``latency`` cycles after its job, and
-    no word comes in the last cycles of a refresh interval."""
+    """Bursts that are requested early enough come at one word per cycle. The first word comes ``latency`` cycles after
+    its job, and no word comes in the last cycles of a refresh interval."""
     jobs = [(0, 8, 0, 8 * index, 0) for index in range(50)]
     counts = run(board, STEADY, jobs)
     taken, came = board.taps("job").cycles.astype(int), board.taps("word").cycles.astype(int)
@@ -175,7 +177,7 @@ def test_share_of_the_pauses(board: SimulatedBoard) -> None:
 
 
 def test_faults(board: SimulatedBoard) -> None:
-    """The memory can become silent after some words, or answer two reads in the wrong order once."""
+    """The memory can stop to answer after some words, or answer two reads in the wrong order once."""
     word_bytes = board.memory.word_bytes
     board.poke(0, np.arange(80 * word_bytes, dtype=np.uint8).reshape(80, word_bytes))
     jobs = [(0, 4, index % 2, 8 * index, 0) for index in range(9)]
@@ -186,7 +188,7 @@ def test_faults(board: SimulatedBoard) -> None:
     assert answers(board) == [*wanted[:12], *wanted[16:20], *wanted[12:16], *wanted[20:]]
 
 
-def test_what_is_refused(board: SimulatedBoard) -> None:
+def test_invalid_addresses_and_timings(board: SimulatedBoard) -> None:
     word_bytes = board.memory.word_bytes
     with pytest.raises(LuternError, match=f"2 words of {word_bytes} bytes at word 4,095 do not fit"):
         board.peek(WORDS - 1, 2)

@@ -1,6 +1,6 @@
-"""The simulated board's port: its own time, its end when the simulation fails, and what is recorded of it.
+"""The simulated board's port: the time that it simulates, its end when the simulation fails, and its recordings.
 
-The board is the model of the chip, which needs no compiler; tests/cli/test_port.py has the gateware at such a port.
+The board is the model of the chip, which needs no compiler. tests/cli/test_port.py tests the gateware at such a port.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CONFIG = preset("stream-x32").with_(name="link", memory_words=1 << 12)
 
 
 class Board:
-    """The model of the chip as a board that simulates. An answer leaves ``slices`` slices after the last byte."""
+    """The model of the chip as a simulated board. An answer is sent ``slices`` slices of time after the last byte."""
 
     def __init__(self, slices: int = 0, each_slice: Callable[[], None] = lambda: None) -> None:
         self.line = FaultyLine(ModelChip(CONFIG), 1, 0)
@@ -53,19 +53,20 @@ class Board:
         return data
 
 
-def test_a_busy_computer_is_no_noisy_line() -> None:
-    """An answer takes 0.4 s on this computer, but 0.1 s of the board's time. So a timeout of 0.2 s does not expire."""
+def test_a_busy_computer_causes_no_timeout() -> None:
+    """An answer takes 0.4 s on this computer, but only 0.1 s of the board's time. So a timeout of 0.2 s does not
+    expire."""
     board = Board(slices=4, each_slice=lambda: time.sleep(0.1))
     with PtyBoard(board) as served, SerialPort(served.port) as port:
         assert port.is_simulated and port.cycles_per_second == CYCLES_PER_SECOND
         client = Client(port, timeout_s=0.2, tries=1)
         for _ in range(2):
             client.transact(Opcode.INFO)
-        assert client.resent_count == 0 and board.line.written_frames == 3  # the greeting is one of them
+        assert client.resent_count == 0 and board.line.written_frames == 3  # the INFO of the greeting is a third frame
 
 
-def test_patience_ends_in_the_boards_time() -> None:
-    """A timeout counts the board's cycles, and the host waits for no more cycles than that."""
+def test_timeouts_count_the_boards_cycles() -> None:
+    """A timeout counts the board's cycles, and the host waits for no more cycles than the timeout allows."""
     board = Board(slices=1 << 40)
     with PtyBoard(board) as served, SerialPort(served.port) as port:
         with pytest.raises(SilenceError, match="did not answer INFO: 3 frames were sent, 6 s passed in silence"):
@@ -96,8 +97,8 @@ class ModelWakes:
             board.left = left
 
 
-def test_a_board_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the board's process is stopped, this computer's clock ends the wait."""
+def test_a_board_that_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the board's process is stopped, the clock of this computer ends the wait."""
     monkeypatch.setattr(serial_port, "STOPPED_S", 0.3)
     goes_on = threading.Event()
     with PtyBoard(Board(each_slice=lambda: bool(goes_on.wait(60)) and None)) as served, SerialPort(served.port) as port:
@@ -107,7 +108,7 @@ def test_a_board_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_failed_simulation_ends_the_port() -> None:
-    """The program at the port sees a pulled cable, and ``wait`` gives the reason."""
+    """To the program at the port, the failure looks like an unplugged cable. ``wait`` reports the reason."""
 
     def fail() -> None:
         raise AssertionError("the memory part's rule 5 of sdram.v is broken")
@@ -160,7 +161,7 @@ def test_a_line_is_not_simulated() -> None:
 
 
 def test_a_recorded_session(tmp_path: Path) -> None:
-    """The record has every frame that passed, with resends and damaged frames."""
+    """The recording contains every frame that passed, including resent and damaged frames."""
     board = Board()
     board.line.rate = 1e-3
     board.line._left = {True: 700, False: 90}

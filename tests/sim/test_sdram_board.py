@@ -1,4 +1,4 @@
-"""The simulated board with words in SDRAM: two clocks in any ratio, the back door, the march test by command."""
+"""The simulated board with words in SDRAM: two clocks in any ratio, the back door, and the march test by command."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_tokens_with_any_clocks(ratio: tuple[int, int]) -> None:
 
 
 def test_reset_in_mid_token() -> None:
-    """A reset keeps the words, and the next run equals one after a cold start."""
+    """A reset keeps the words, and the next run equals a run after a cold start."""
     weights = integer_weights(random_checkpoint(MODEL, seed=5))
     program = lay_out(weights, CONFIG)
     golden = GoldenSession(weights, 1, 1).run([Feed(9, fresh=True)], 5).tokens
@@ -75,7 +75,7 @@ def test_reset_in_mid_token() -> None:
             board.taps("codes", clear=True)
             board.write(encode_frame(Opcode.RUN, 0, command))
             answered = board.run(at)
-            assert len(board.taps("codes")) and not answered, f"no run was in flight after {at} cycles"
+            assert len(board.taps("codes")) and not answered, f"a run must be in flight after {at} cycles"
             board.reset()
             session.set_up()
             assert session.run([Feed(9, fresh=True)], 5).tokens == golden, f"reset after {at} cycles"
@@ -90,9 +90,9 @@ def test_front_door_and_back_door_are_equal() -> None:
         np.testing.assert_array_equal(board.peek(first, len(words)), words)
     with new_board() as board:
         load_sections(Client(board), [(first, words)], door=board)
-        assert board.cycles < 100_000  # the chip read both ends
+        assert board.cycles < 100_000  # the chip summed only the beginning and the end
         before = board.cycles
-        load_sections(Client(board), [(first, words)])  # reads its checksums, and finds nothing to send
+        load_sections(Client(board), [(first, words)])  # the loader reads checksums, and finds nothing to send
         assert board.cycles - before < 1.1 * words.size + 50_000
         np.testing.assert_array_equal(board.peek(first, len(words)), words)
         with pytest.raises(LuternError, match="262,144 words of 4 bytes at word 2,000,000 do not fit the"):
@@ -101,7 +101,8 @@ def test_front_door_and_back_door_are_equal() -> None:
 
 @pytest.mark.parametrize("over_link", [False, True], ids=["direct", "link"])
 def test_generate_loads_by_either_door(over_link: bool) -> None:
-    """`lutern generate` loads by the back door in almost no cycles, or over the link; both give right values."""
+    """`lutern generate` loads through the back door in almost no cycles, or over the link. Both ways give right
+    values."""
     model = Model("random", random_checkpoint(MODEL, seed=7))
     size = lay_out(model.weights, CONFIG).words.size
     with model.simulate(CONFIG, check=True, over_link=over_link) as machine:
@@ -112,7 +113,7 @@ def test_generate_loads_by_either_door(over_link: bool) -> None:
 
 
 def test_a_second_model_by_the_back_door() -> None:
-    """A second model is loaded while the chip reads the first one ahead. The chip stops, and uses no old word."""
+    """A second model is loaded while the chip reads the first model ahead. The chip stops, and uses no old word."""
     with new_board(memory_clock=(4, 3)) as board:
         for seed in (8, 9):
             weights = integer_weights(random_checkpoint(MODEL, seed=seed))
@@ -121,7 +122,7 @@ def test_a_second_model_by_the_back_door() -> None:
             board.run(2000)
 
 
-def test_march_and_phase_by_command() -> None:
+def test_march_and_phase_commands() -> None:
     with new_board() as board:
         client = Client(board)
         result = march(client, CONFIG, 1000, 3000)

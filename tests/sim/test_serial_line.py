@@ -1,4 +1,4 @@
-"""The chip at a serial line, bit by bit: a load fills it at 3 Mbaud and at the fastest rate; a bad line costs time."""
+"""The chip at a serial line, bit by bit: a load uses 95 % of the line, and on a bad line it only takes longer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def assert_holds(client: Client, words: NDArray[np.uint8]) -> None:
     assert answer == crc32c(words.tobytes()).to_bytes(4, "little")
 
 
-def test_a_load_takes_the_line(board: SimulatedBoard) -> None:
+def test_a_load_uses_the_whole_rate_of_the_line(board: SimulatedBoard) -> None:
     """From the first command to the last checksum, 95 % of the bytes on the line are bytes of the image."""
     assert_full(board)
 
@@ -52,8 +52,9 @@ def test_a_load_of_the_whole_chip() -> None:
 
 
 @pytest.mark.slow
-def test_a_load_takes_the_fastest_line() -> None:
-    """At 8 cycles a bit the chip loses nothing: it writes a frame while the next one comes."""
+def test_a_load_at_the_highest_rate() -> None:
+    """At 8 cycles per bit the chip loses no byte, because it writes a frame to memory while it receives the next
+    frame."""
     with SimulatedBoard(SerialLoopback(CONFIG, LOWEST_DIVISOR)) as board:
         assert_full(board, LOWEST_DIVISOR)
 
@@ -80,7 +81,7 @@ def test_bytes_that_are_all_escaped(board: SimulatedBoard) -> None:
 
 
 class BadLine:
-    """A line that flips a bit in some frames, or loses them; seeded."""
+    """A line that flips a bit in some frames, or loses these frames. Seeded."""
 
     def __init__(self, board: SimulatedBoard, seed: int, share: float, loses: bool) -> None:
         self.board, self.draw, self.share, self.loses, self.count = board, random.Random(seed), share, loses, 0

@@ -23,7 +23,8 @@ from lutern.sim.port_memory import WordTiming
 
 SEED = 11
 BURST = 8
-"""How many more words may be read ahead at the end of a step than at its start; also the cycles that a row waits."""
+"""The maximum number of words that are read ahead at the end of a step but not at its start, and the maximum number of
+cycles that a row waits."""
 MODELS = (
     ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48),
     ModelConfig(vocab_size=37, hidden_size=64, num_hidden_layers=2, intermediate_size=80),
@@ -61,7 +62,7 @@ def locked(board: SimulatedBoard, config: HwConfig, model: ModelConfig) -> LockS
 
 
 def check_figures(machine: LockStep, run: Run, streams: int, where: str, *, chained: bool = False) -> None:
-    """Check cycles and words of the last step of a run. This step loads no layer for a next step."""
+    """Check the cycles and words of the last step of a run. This step loads no layer for a next step."""
     program = machine.session.program
     sizes, config = program.sizes, program.hw_config
     expected = token_cycles(program.model_config, config, streams, chained=chained)
@@ -71,12 +72,13 @@ def check_figures(machine: LockStep, run: Run, streams: int, where: str, *, chai
     fewer = expected.words - at_rest - run.words
     ahead = config.trit_fifo_words + config.gain_fifo_words if chained else BURST
     assert -BURST * streams <= fewer <= (streams - 1) * sizes.row_words + ahead, where
-    if expected.cycles == expected.words:  # the memory idles for at most a burst a stream
+    if expected.cycles == expected.words:  # the memory idles for at most the time of one burst per stream
         assert expected.cycles - at_rest <= run.cycles <= run.words + BURST * streams, where
 
 
 def check_machine(board: SimulatedBoard, config: HwConfig, model: ModelConfig) -> None:
-    """Check runs of one stream, of some, of all, and chained ones, with states in different slots."""
+    """Check runs of one stream, of some streams and of all streams, and chained runs, with states in different
+    slots."""
     machine = locked(board, config, model)
     for streams in sorted({1, min(2, config.streams), config.streams}):
         where = f"{config.name}, {streams} streams, {model}, seed {SEED}"
@@ -107,7 +109,7 @@ def test_other_machines(config: HwConfig) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("memory", ["port", "sdram"])
 def test_state_in_a_dram(memory: str) -> None:
-    """Every value is right if words and S come late: with latency, refreshes and, at a port, random pauses."""
+    """Every value is right if words and S come late because of latency, refreshes and, at a port, random pauses."""
     config = EIGHT.with_(name=f"eight-in-{memory}", memory=memory)
     timing = WordTiming.dram(75e6, latency_least=60, latency_most=200, busy_share=0.3, pause_share=0.2, seed=SEED)
     with SimulatedBoard(simulated(config), word_timing=timing) as board:
@@ -123,7 +125,7 @@ def test_state_in_a_dram(memory: str) -> None:
 
 
 def test_conversations_in_more_slots_than_streams(eight: SimulatedBoard) -> None:
-    """Twelve conversations begin and continue in turns, and their tokens equal those of the integer model."""
+    """Twelve conversations start and continue in turns, and their tokens equal those of the integer model."""
     machine = locked(eight, EIGHT, MODELS[0])
     assert machine.slots > 12 > machine.streams
     for slot in range(12):
@@ -137,7 +139,7 @@ def test_conversations_in_more_slots_than_streams(eight: SimulatedBoard) -> None
     assert [piece.tokens for piece in written[0]] == [piece.tokens for piece in written[1]]
 
 
-def test_a_new_session_finds_nothing_of_a_run_before(eight: SimulatedBoard) -> None:
+def test_a_new_session_uses_no_words_of_an_earlier_run(eight: SimulatedBoard) -> None:
     """After a SETUP, or with another model, no state word in flight from an earlier run reaches the next run."""
     for model in (MODELS[0], MODELS[2]):
         machine = locked(eight, EIGHT, model)

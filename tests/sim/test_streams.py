@@ -1,4 +1,5 @@
-"""The bench helpers: right streams pass, each breach of the contract is found, and mismatches say where they are."""
+"""The bench helpers accept correct streams, find each breach of the stream contract, and report the place of
+mismatches."""
 
 import random
 
@@ -16,7 +17,7 @@ from lutern.sim.streams import PAUSES, pack, pauses, unpack
 
 
 class Stage(wiring.Component):
-    """One register; `fault` breaks a rule of the stream contract."""
+    """A stage with one register. `fault` selects a rule of the stream contract that the stage breaks."""
 
     i: In(stream.Signature(8))
     o: Out(stream.Signature(8))
@@ -68,7 +69,7 @@ def test_wrong_item_is_seen() -> None:
         run_bench(Stage(), "lutern.sim.benches.streams", parameters=parameters, seed=5)
 
 
-def test_scoreboard_tells_the_story() -> None:
+def test_messages_of_the_scoreboard() -> None:
     board = Scoreboard("norm.codes", seed=7, bits=8, decode=lambda value: f"{value / 127:+.3f}")
     board.expect_all([127, -1], token=3, layer=1)
     board.check(411, 127)

@@ -1,4 +1,4 @@
-"""A simulated board's port as a TCP port: bytes pass both ways, one program after the other."""
+"""A simulated board's port as a TCP port: bytes pass in both directions, for one program after the other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lutern.sim.tcp_bridge import HOST, TcpBridge
 
 
 class Echo:
-    """A port whose other end sends all bytes back."""
+    """A port whose far end sends all bytes back."""
 
     def __init__(self) -> None:
         self.ours, self.theirs = os.openpty()
@@ -35,7 +35,7 @@ def received(client: socket.socket, count: int) -> bytes:
 
 
 def test_bytes_pass_both_ways() -> None:
-    """All byte values pass both ways, for two programs one after the other."""
+    """All byte values pass in both directions, for two programs one after the other."""
     sent = bytes(range(256)) * 8
     with TcpBridge(Echo().port, 0) as bridge:
         for _ in range(2):
@@ -44,13 +44,13 @@ def test_bytes_pass_both_ways() -> None:
                 assert received(client, len(sent)) == sent
 
 
-def test_a_port_that_is_taken() -> None:
+def test_a_port_that_is_in_use() -> None:
     with TcpBridge(Echo().port, 0) as bridge, pytest.raises(LuternError) as refused:
         TcpBridge(Echo().port, bridge.number)
     assert str(refused.value).startswith(f"the TCP port {bridge.number} of {HOST} cannot be served (")
 
 
-def test_the_end_while_a_program_is_connected() -> None:
+def test_bridge_ends_while_a_program_is_connected() -> None:
     with TcpBridge(Echo().port, 0) as bridge:
         client = socket.create_connection((HOST, bridge.number), timeout=60)
         client.sendall(b"x")

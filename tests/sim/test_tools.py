@@ -1,4 +1,4 @@
-"""Simulations compile in folders of any name: make never gets a path that it cannot handle."""
+"""Simulations compile in folders of any name, because make receives only paths that it can handle."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from lutern.sim.verilate import LIBRARY, verilate
 from processes import run_python
 
 ODD = "a b[red]:bus:$x'(é)"
-"""A folder's name with characters that are special for make, the shell, or the output of tables."""
+"""A folder name with characters that are special for make, for the shell, or in tables."""
 
 
 class Echo(wiring.Component):
-    """The smallest simulated board."""
+    """The smallest component that a simulated board can run. It sends all bytes back."""
 
     def __init__(self) -> None:
         super().__init__({"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8))})
@@ -43,8 +43,8 @@ class Echo(wiring.Component):
 
 
 @pytest.mark.parametrize("where", ["cache", pytest.param("verilator", marks=pytest.mark.slow)])
-def test_compiled_in_a_folder_of_odd_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str) -> None:
-    """The cache, or Verilator and Python, may be in a folder that make cannot work in."""
+def test_compiled_in_a_folder_with_an_unusual_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str) -> None:
+    """The cache, or Verilator and Python, may be in a folder whose name make cannot handle."""
     odd = tmp_path / ODD
     odd.mkdir()
     monkeypatch.setenv("LUTERN_CACHE", str(odd if where == "cache" else tmp_path / "cache"))
@@ -62,13 +62,13 @@ def test_compiled_in_a_folder_of_odd_name(monkeypatch: pytest.MonkeyPatch, tmp_p
     library = verilate(Echo())
     assert library.name == LIBRARY and library.stat().st_size > 10_000
     kept = {path.name for path in library.parent.iterdir()}
-    assert kept == {LIBRARY, "top.v", "taps.h", "build.log", SEAL}, "sources and objects are not kept"
+    assert kept == {LIBRARY, "top.v", "taps.h", "build.log", SEAL}, "sources and objects must not be kept"
     assert [path.name[:6] for path in library.parents[1].iterdir()] == ["board-"]
     assert verilate(Echo()) == library
 
 
 def test_plain_environment_is_left_alone() -> None:
-    """If all paths are plain, no links are made."""
+    """If all paths are plain, the environment has no links."""
     root = Path(tools.verilator.__file__).parent
     if tools.is_plain(root) and tools.is_plain(sys.executable):
         values = tools.verilator_environment()
@@ -96,13 +96,13 @@ def test_odd_paths(name: str) -> None:
 def test_no_plain_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "a b").mkdir()
     monkeypatch.setattr(tools.tempfile, "tempdir", str(tmp_path / "a b"))
-    assert tools.is_plain(tools.plain_temporary_folder()), "one of the machine's"
+    assert tools.is_plain(tools.plain_temporary_folder()), "the folder must be one of the computer's plain folders"
     monkeypatch.setattr(tools, "_PLAIN_TEMPORARY", (str(tmp_path / "none"),))
     with pytest.raises(LuternError, match=r"^make cannot work in .*/a b, nor in .*/none; set TMPDIR to a folder"):
         tools.plain_temporary_folder()
 
 
-def test_benches_in_a_folder_of_odd_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_benches_in_a_folder_with_an_unusual_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LUTERN_BUILD", "~/benches")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert build_root() == tmp_path / "benches"
@@ -120,7 +120,7 @@ def test_yosys_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("what", ["No space left on device", "File too large"])
 def test_no_room_for_yosys(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message gives the real reason, and does not say that a tool is missing."""
+    """The message states the real reason, in place of a missing tool."""
 
     class Full:
         def run(self, *_: object, **__: object) -> str:
@@ -152,11 +152,11 @@ run_program(["sh", "-c", "sleep 1000 & echo $! > new; mv new pid; wait"])
 """
 
 
-def test_programs_of_programs_end_too(tmp_path: Path) -> None:
-    """A compiler that make has started does not outlive a command that SIGTERM ends."""
+def test_programs_started_by_a_tool_end_too(tmp_path: Path) -> None:
+    """If SIGTERM ends a command, a compiler that make has started ends too."""
     assert run_python(ENDED, cwd=tmp_path).returncode == 143
     stat = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")
-    for _ in range(1000):  # until its parent has noticed the end
+    for _ in range(1000):  # until the parent of the compiler has noticed its end
         if not stat.exists() or stat.read_text().rpartition(") ")[2][0] in "ZX":
             return
         time.sleep(0.01)

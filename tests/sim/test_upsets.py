@@ -40,7 +40,7 @@ def test_registers_and_memories_get_inputs() -> None:
     assert r"    \count$6  <= (\$19 ) ^ top.upset[3:0];" in text
     assert r"    o__valid <= (busy & \$3 [2:0]) ^ top.upset[4:4];" in text
     assert "    if (top.upset_memory == 1)\n      memory[top.upset_address] <= memory[top.upset_address] ^ " in text
-    assert text.index("^ top.upset_mask") < text.index("<= data[20:0]"), "a write in the same cycle wins"
+    assert text.index("^ top.upset_mask") < text.index("<= data[20:0]"), "a write in the same cycle must win"
     assert "  always @(posedge clk) rst_registered <= rst;\n" in text
     assert (
         "module top(upset, upset_memory, upset_address, upset_mask, clk, \\i$1 , o);\n  input [64:0] upset;\n" in text
@@ -50,7 +50,7 @@ def test_registers_and_memories_get_inputs() -> None:
             assert line in text
 
 
-def test_the_list_in_front() -> None:
+def test_list_of_registers_and_memories() -> None:
     registers, memories = listed(with_upsets(VERILOG))
     assert registers == [Register(0, 4, "top.part", r"\count$6"), Register(4, 1, "top.part", "o__valid")]
     assert memories == [ChipMemory(1, 64, 21, "top.part", "memory")]

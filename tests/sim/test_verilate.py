@@ -1,4 +1,4 @@
-"""Compiled boards in the cache: a damaged one is compiled again, and no other is."""
+"""Compiled boards in the cache: a damaged board is compiled again, and no other board."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ CONTENT = bytes(range(256)) * 100
 
 @pytest.fixture
 def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the list of elaborations and compilations so far. The test has its own cache and a quick compiler."""
+    """Return a list that grows with each elaboration and compilation. The test has its own cache and a quick
+    compiler."""
     done: list[str] = []
 
     def convert(component: object) -> str:
@@ -66,7 +67,7 @@ OTHER = "other"
 
 
 def into_link(path: Path, *, to_folder: bool) -> None:
-    """Replace a path by a link to another file or folder of the user."""
+    """Replace a path by a link to another file or folder, which belongs to the user."""
     path.unlink()
     other = path.parents[1] / OTHER
     other.mkdir() if to_folder else other.write_text(OTHER)
@@ -101,13 +102,13 @@ def test_a_damaged_note_costs_an_elaboration(compiled: list[str], damage: str) -
     library = board()
     DAMAGES[damage](note_of(library))
     assert board() == library and compiled == ["elaborated", "compiled", "elaborated"]
-    assert board() == library and len(compiled) == 3, "the note was written anew"
+    assert board() == library and len(compiled) == 3, "the note must be written again"
     other = note_of(library).parents[1] / OTHER
-    assert not other.is_file() or other.read_text() == OTHER, "a file outside of the cache was written"
+    assert not other.is_file() or other.read_text() == OTHER, "a file outside the cache must not be written"
 
 
 def test_a_note_of_another_board(compiled: list[str]) -> None:
-    """A note is ignored if it names a board of other gateware, even if that board is complete."""
+    """A note that names a board of other gateware is ignored, even if that board is complete."""
     library = board()
     note = note_of(library)
     other = library.parents[1] / "board-other"
@@ -116,7 +117,7 @@ def test_a_note_of_another_board(compiled: list[str]) -> None:
     assert board() == library and is_whole(other, (LIBRARY,))
 
 
-def test_what_a_killed_process_left(compiled: list[str]) -> None:
+def test_folders_of_a_killed_process_are_removed(compiled: list[str]) -> None:
     library = board()
     (library.parents[1] / f"{UNFINISHED}left").mkdir()
     board()
@@ -127,7 +128,7 @@ def test_what_a_killed_process_left(compiled: list[str]) -> None:
 
 
 def test_no_room(compiled: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The message is right if there is no room for our files, and if there is none for the compiler's."""
+    """The message is right both if our files do not fit the disk and if the compiler's files do not fit."""
 
     def full(name: str, verilog_text: str, header: str, work: Path, *rest: object) -> None:
         (work / LIBRARY).write_bytes(b"half")

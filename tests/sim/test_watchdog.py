@@ -26,7 +26,7 @@ SEED = 40
 CONFIG = preset("tiny")
 MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
 LINK_CYCLES = 2000
-"""More cycles than the frames of a RUN and of its refusal take."""
+"""An upper bound of the cycles for the frames of a RUN and of its error."""
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def operations_at(program: Program) -> list[int]:
 
 
 def signed(program: Program) -> Program:
-    """Return the same words with the right checks for them."""
+    """Return the same words with the correct checks for them."""
     signatures, count, words = WordSignatures(CONFIG.word_bytes), check_words(CONFIG), program.words.copy()
     for place, (first, length) in enumerate(program.blocks):
         end = first + length - count
@@ -67,7 +67,7 @@ def flipped(program: Program, word: int, bit: int) -> Program:
 
 
 def run_once(session: Session, board: SimulatedBoard) -> tuple[ErrorCode | None, int]:
-    """Make a run of one token; return how it ends, and after how many cycles."""
+    """Make a run of one token. Return how the run ends, and after how many cycles."""
     before = board.cycles
     command = RUN.pack(count=1, temperature=0, streams=1, chained=0)
     try:
@@ -77,15 +77,15 @@ def run_once(session: Session, board: SimulatedBoard) -> tuple[ErrorCode | None,
     return None, board.cycles - before
 
 
-def test_signed_is_what_the_layout_makes(weights: IntegerWeights) -> None:
+def test_signed_equals_the_layout(weights: IntegerWeights) -> None:
     program = lay_out(weights, CONFIG)
     assert (signed(program).words == program.words).all()
     assert len(operations_at(program)) == 7 * MODEL.num_hidden_layers + 2
 
 
 def test_programs_that_never_end(board: SimulatedBoard, weights: IntegerWeights) -> None:
-    """Bits of each operation are flipped, with right signatures. Each run ends with a token, or the watchdog ends it
-    within its limit. After each such end the right program gives the right tokens."""
+    """Bits of each operation are flipped, with correct signatures. Each run ends with a token, or the watchdog ends the
+    run within its limit. After the watchdog, the original program gives the right tokens."""
     program, draw = lay_out(weights, CONFIG), np.random.default_rng(SEED)
     limit = program.step_limit * STEP_LIMIT_CYCLES
     golden = GoldenSession(weights).run([Feed(3, fresh=True)], 2).tokens
@@ -107,7 +107,7 @@ def test_programs_that_never_end(board: SimulatedBoard, weights: IntegerWeights)
     assert len(hung) > 4, f"seed {SEED}"
 
 
-def test_what_the_host_says(board: SimulatedBoard, weights: IntegerWeights) -> None:
+def test_error_of_the_host(board: SimulatedBoard, weights: IntegerWeights) -> None:
     program, draw = lay_out(weights, CONFIG), np.random.default_rng(SEED + 1)
     client = Client(board)
     for _ in range(100):

@@ -1,4 +1,4 @@
-"""Waves: the names in a header, the choice by patterns, a view, and a trace that shows the transfers at the ports."""
+"""Waves: the names in a header, the selection by patterns, a view, and a trace of the transfers at the ports."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SIGNALS = [Signal("clk", 1), Signal("rx__payload", 8), Signal("decoder.i__valid"
 
 
 def test_names() -> None:
-    """The names are those below the top module. The simulation declares its ports twice, but they are listed once."""
+    """Names are relative to the top module. The simulation declares its ports twice, but the list has them once."""
     assert read_header(HEADER) == SIGNALS
     assert SIGNALS[-1].place == "top.top.decoder.norm.sum"
 
@@ -51,7 +51,7 @@ def test_names() -> None:
         (["*"], [one.name for one in SIGNALS]),
     ],
 )
-def test_what_patterns_choose(patterns: list[str], names: list[str]) -> None:
+def test_selection_by_patterns(patterns: list[str], names: list[str]) -> None:
     assert [one.name for one in choose(SIGNALS, patterns)] == names
 
 
@@ -84,7 +84,7 @@ def test_names_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def read_wave(path: Path) -> dict[str, list[tuple[int, int]]]:
-    """Return (time, value) of the changes of every signal in a VCD, by its name."""
+    """Return (time, value) of each change of every signal in a VCD, by the signal's name."""
     header, _, body = path.read_text().partition("$enddefinitions $end")
     codes = dict(re.findall(r"\$var \w+ +\d+ (\S+) (\S+)", header))
     found: dict[str, list[tuple[int, int]]] = {name: [] for name in codes.values()}
@@ -99,7 +99,8 @@ def read_wave(path: Path) -> dict[str, list[tuple[int, int]]]:
 
 @pytest.mark.slow
 def test_a_trace(tmp_path: Path) -> None:
-    """The trace has only the named signals and the given cycles, and the text of the machine is the same."""
+    """The trace contains only the selected signals and cycles, and the machine's text is the same as without a
+    trace."""
     model = lutern.load(save_letters(tmp_path / "model"))
     out = tmp_path / "out.vcd"
     with model.simulate("tiny", with_waves=True) as machine:

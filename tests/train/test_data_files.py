@@ -1,4 +1,4 @@
-"""Inputs of `lutern train`: texts, data sets, token files, and tokenizers made from them. No test here needs
+"""Inputs of `lutern train`: texts, data sets, token files, and tokenizers made from them. These tests do not need
 PyTorch."""
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def test_rows_that_cannot_be_used(row: str, message: str, tmp_path: Path) -> Non
         read(tmp_path)
 
 
-def test_places_with_nothing_to_learn(tmp_path: Path) -> None:
+def test_inputs_without_training_data(tmp_path: Path) -> None:
     with pytest.raises(LuternError, match=r"there is no .*missing; give a text, a token file"):
         find_source(tmp_path / "missing")
     with pytest.raises(LuternError, match="has no file of a data set"):
@@ -141,13 +141,13 @@ def test_byte_pairs_are_as_in_the_releases() -> None:
     ids = tokenizer.encode(STORY)
     assert ids[0] == 1 and len(ids) < 0.6 * len(STORY)
     assert tokenizer.decode(ids, special=False) == STORY
-    assert tokenizer.encode("ONCE") == tokenizer.encode("once"), "a text of small letters reads capitals as such"
+    assert tokenizer.encode("ONCE") == tokenizer.encode("once"), "capitals must be read as small letters"
     with pytest.raises(LuternError, match="no token for 'é'"):
         tokenizer.encode("é")
 
 
 def test_many_pieces_have_bytes() -> None:
-    # Words of their own, so that there are pairs enough.
+    # The text needs many different words, or else there are too few pairs for so many pieces.
     generator = np.random.default_rng(3)
     words = ["".join(chr(97 + letter) for letter in generator.integers(0, 26, 6)) for _ in range(600)]
     made = byte_pairs([" ".join(words * 3) + " Capital"], 1100)
@@ -186,7 +186,7 @@ def test_prepared_data_of_one_text(tmp_path: Path, out: Path) -> None:
     assert len(data.training) == int(0.95 * len(ids))
     pieces = prepare(path, out, TrainOptions(tokenizer="bpe:60"))
     ids = np.concatenate([pieces.training, pieces.validation])
-    assert ids.tolist() == pieces.tokenizer.encode(STORY * 100, begin=False), "parts of a text are encoded as the whole"
+    assert ids.tolist() == pieces.tokenizer.encode(STORY * 100, begin=False), "parts must give the tokens of the whole"
     assert load_tokenizer(out / "data").conventions.eos == (2,)
     refuse_short(data, path, 1024, 0.02)
     with pytest.raises(LuternError, match="too few for crops of 100000 and 64 validation streams"):
@@ -215,19 +215,19 @@ def test_token_files_need_their_tokenizer(tmp_path: Path, out: Path) -> None:
     file.write_bytes(characters(["abcdefgh"], several=False).files[TOKENIZER_FILE])
     data = prepare(tokens, out, TrainOptions(tokenizer=str(file)))
     assert isinstance(data.training, np.memmap) and len(data.training) == 190
-    assert not (out / "data" / "train.npy").exists(), "it is mapped where it lies"
+    assert not (out / "data" / "train.npy").exists(), "a token file must be mapped in place, not copied"
     np.save(tokens, np.full(200, 999, np.uint16))
     with pytest.raises(LuternError, match="holds token 999, but the vocabulary has"):
         prepare(tokens, out, TrainOptions(tokenizer=str(tmp_path)))
 
 
-def test_a_resumed_run_reads_what_it_began_with(tmp_path: Path, out: Path) -> None:
+def test_a_resumed_run_uses_its_first_data(tmp_path: Path, out: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text(STORY * 30)
     digest = prepare(path, out, TrainOptions()).digest
     stamp = (out / "data" / "data.json").stat().st_mtime_ns
     assert prepare(path, out, TrainOptions(resume=True)).digest == digest
-    assert (out / "data" / "data.json").stat().st_mtime_ns == stamp, "it was prepared again"
+    assert (out / "data" / "data.json").stat().st_mtime_ns == stamp, "the data were prepared again"
     for change in (lambda: path.write_text(STORY * 31), lambda: path.unlink() or path.write_text("another" * 400)):
         change()
         with pytest.raises(LuternError, match="was begun with other data or another tokenizer"):

@@ -1,4 +1,4 @@
-"""The fused layer and head against the plain modules; packed trits; on a GPU, every kernel against its plain form."""
+"""The fused layer and head compared with the plain modules, packed trits, and the GPU kernels against plain forms."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def one_thread() -> None:
 
 
 def gradients(fused: bool, lean: bool = False, dropout: float = 0.0) -> dict[str, torch.Tensor]:
-    """Loss, last state and gradients of a small network in float64; calls differ only in the form that is run."""
+    """Return loss, last state and gradients of a small network in float64. All forms use the same network and text."""
     from lutern.train.network import Network
 
     torch.manual_seed(7)
     network = Network(CONFIG, fused=fused, lean=lean, dropout=dropout).double()
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            if "norm" in name or "bounds" in name:  # gains of 1 and bounds of 0 hide mistakes
+            if "norm" in name or "bounds" in name:  # with gains of 1 and bounds of 0, some mistakes have no effect
                 parameter.add_(0.3 * torch.randn_like(parameter))
     ids = torch.randint(CONFIG.vocab_size, (2, 11))
     torch.manual_seed(3)
@@ -37,7 +37,7 @@ def gradients(fused: bool, lean: bool = False, dropout: float = 0.0) -> dict[str
 def test_the_fused_network_has_the_gradients_of_the_plain_one(lean: bool) -> None:
     plain, fused = gradients(fused=False), gradients(fused=True, lean=lean)
     for name, expected in plain.items():
-        # rounding passes gradients straight through in both, so only the order of float64 operations differs
+        # Both pass gradients unchanged through rounding, so only the order of float64 operations differs.
         assert torch.allclose(fused[name], expected, rtol=1e-9, atol=1e-12), name
 
 
@@ -46,7 +46,7 @@ def test_dropout_has_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None
 
     generator = torch.Generator().manual_seed(6)
     masks = [2.0 * torch.randint(2, (2, 10, CONFIG.hidden_size), generator=generator) for _ in range(2)]
-    calls = iter([None, 0, 1, 0, 1, None])  # embedding, two mixers of two layers, last hidden vector
+    calls = iter([None, 0, 1, 0, 1, None])  # the embedding, two mixers in each of two layers, the last hidden vector
 
     def dropout(x: torch.Tensor, share: float, training: bool = True) -> torch.Tensor:
         use = next(calls)
@@ -62,7 +62,7 @@ def test_dropout_has_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("digits", [4, 5])
-def test_packed_trits_come_back_and_multiply(digits: int) -> None:
+def test_packed_trits_are_restored_and_multiplied(digits: int) -> None:
     from lutern.train.kernels import packed
 
     torch.manual_seed(2)
@@ -82,7 +82,7 @@ def test_decoders_write_what_the_network_writes(digits: int) -> None:
     torch.manual_seed(4)
     network = Network(CONFIG, fused=False).eval()
     with torch.no_grad():
-        network.model.embeddings.weight.copy_(network.model.embeddings.weight.half())  # float16 in the decoder
+        network.model.embeddings.weight.copy_(network.model.embeddings.weight.half())  # the decoder has float16
     of = parameters_of(network)
     packed, dense = PackedDecoder(CONFIG, of, of, digits), HalfDecoder(CONFIG, of, of, torch.float64)
     ids, state = torch.tensor([[3, 17, 8]]), network.initial_state(1)
@@ -92,9 +92,9 @@ def test_decoders_write_what_the_network_writes(digits: int) -> None:
         for decoder in (packed, dense):
             decoder.token.fill_(ids[0, position])
         got = packed.logits()
-        # the same codes and sums; floats in another order
+        # Codes and sums are the same, but floats are added in another order.
         assert (got - expected[0, position]).norm() <= 1e-5 * expected[0, position].norm(), position
-        # no codes there: 8 bits of an activation are its only difference
+        # This decoder does not round activations to codes of 8 bits, and has no other difference.
         assert (dense.logits() - expected[0, position]).norm() <= 0.1 * expected[0, position].norm(), position
     assert packed.weight_bytes < dense.weight_bytes / 16
 
@@ -105,8 +105,8 @@ def test_kernels_on_a_gpu_have_the_results_of_their_plain_forms() -> None:
 
     for name, pairs in cases("cuda", LARGE):
         for index, (got, exact) in enumerate(pairs):
-            # bfloat16 rounds by 2^-9 at most; what stays float32 is summed in another order; a code next to one half
-            # may fall either way
+            # bfloat16 rounds by at most 2^-9, float32 is summed in another order, and a code near one half may be
+            # rounded up or down.
             limit = 3e-3 if got.dtype == torch.bfloat16 else 3e-6
             assert error(got, exact) <= limit, f"{name}, result {index}"
     share, backward, kept, independent = dropout_errors("cuda")

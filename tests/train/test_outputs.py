@@ -1,4 +1,4 @@
-"""An output folder is begun, continued and never overwritten. No test here needs PyTorch."""
+"""An output folder is started, continued, and never overwritten. These tests do not need PyTorch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_finished_model_is_kept(tmp_path: Path) -> None:
         with pytest.raises(LuternError, match="nothing to resume"):
             claim(out, TrainOptions(resume=True))
         claim(out, TrainOptions(force=True))
-        assert (out / name).read_text() == "{}", "it stays until there is another"
+        assert (out / name).read_text() == "{}", "the old model must stay until there is a new one"
 
 
 def test_a_run_that_was_saved_is_kept(tmp_path: Path) -> None:
@@ -40,11 +40,11 @@ def test_a_run_that_was_saved_is_kept(tmp_path: Path) -> None:
     with pytest.raises(LuternError, match="saved as training/step-00000006; give --resume to continue it, or --force"):
         claim(tmp_path, TrainOptions())
     claim(tmp_path, TrainOptions(resume=True))
-    (tmp_path / "model.safetensors").touch()  # the process ended while it wrote the model
+    (tmp_path / "model.safetensors").touch()  # as if the process was killed while it wrote the model
     claim(tmp_path, TrainOptions(resume=True))
     assert last_save(tmp_path / "training") == save
     make_save(tmp_path / "training", 12)
-    (tmp_path / "training" / "step-00000018").mkdir()  # without state.json it is none
+    (tmp_path / "training" / "step-00000018").mkdir()  # without state.json, this is not a save
     found = last_save(tmp_path / "training")
     assert found is not None and found.name == "step-00000012"
     claim(tmp_path, TrainOptions(force=True))
@@ -78,7 +78,7 @@ def test_a_refused_run_leaves_nothing(tmp_path: Path) -> None:
     assert (out / "notes.txt").exists()
 
 
-def test_files_of_an_earlier_model_go(tmp_path: Path) -> None:
+def test_files_of_an_earlier_model_are_removed(tmp_path: Path) -> None:
     kept = ("tokenizer.json", "notes.txt", "model.safetensors")
     gone = ("generation_config.json", "model.safetensors.index.json", "model-00001-of-00002.safetensors")
     for name in (*kept, *gone):
@@ -126,12 +126,12 @@ def test_options_that_cannot_be_used(options: dict[str, object], message: str) -
         TrainOptions(**options)  # type: ignore[arg-type]
 
 
-def test_one_process_speaks_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_one_process_reports_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     assert speaks(LuternError("a"))
     monkeypatch.setenv("RANK", "1")
     assert not speaks(LuternError("a")) and speaks(ProcessError("a"))
 
 
-def test_peaks_are_found_by_whole_words() -> None:
+def test_peak_rates_are_found_by_the_gpu_name() -> None:
     names = {"NVIDIA H200": 989e12, "NVIDIA A100-SXM4-80GB": 312e12, "NVIDIA RTX A4000": None, "NVIDIA L40S": 362e12}
     assert {name: peak_flops(name) for name in names} == names

@@ -1,5 +1,5 @@
-"""Several processes train the same as one, and a run continues with another number of processes. They run on the CPU
-with gloo."""
+"""Several processes train the same network as one, and a run can continue with another number of processes. They run
+on the CPU with gloo."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 STORY = "once upon a time there was a cat who saw a dog. the dog ran home, and the cat sat down.\n"
 BOUND_BITS = 0.01
-"""The largest difference between the records of two processes and of one, in bits a character over these few steps.
+"""The largest difference between the records of two processes and of one, in bits per character over these few steps.
 Sums in another order move some weights across a threshold."""
 SHAPE = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 64}
 FREE = {"batch": 4, "sequence_length": 32, "warmup_steps": 3, "dropout": 0.0, "validate_every": 4, "save_every": 6}
@@ -80,7 +80,7 @@ def test_two_processes_train_what_one_trains(parallel: str, text: Path, tmp_path
     one = rows(train(text, tmp_path / "one", OPTIONS)["record"])
     done = torchrun(tmp_path, "", text, "--out", tmp_path / "two", "--parallel", parallel, "--set", "accumulate=2")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("bits per character of the validation text") == 1, "one process speaks"
+    assert done.stdout.count("bits per character of the validation text") == 1, "only one process may print results"
     two = rows(report_of(tmp_path / "two"))
     difference = np.abs(two - one).max()
     print(f"{parallel}: the records differ by {difference:.2g} bits")
@@ -100,7 +100,7 @@ def test_a_lost_process_and_resuming_with_another_number(text: Path, tmp_path: P
     assert not (out / "config.json").exists()
     gone_on = rows(train(text, out, replace(OPTIONS, resume=True))["record"])
     assert np.abs(gone_on - one).max() <= BOUND_BITS
-    # And the other way: one process begins, two go on.
+    # The run is now started by one process and continued by two.
     refused = torchrun(tmp_path, "", text, "--out", out)
     assert refused.returncode != 0
     assert [line for line in refused.stderr.splitlines() if line.startswith("lutern: ")] == [
@@ -115,7 +115,7 @@ def test_a_lost_process_and_resuming_with_another_number(text: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("case", ["370M", "370M:4", "370m:4:ddp", "370M:x:ddp", "370M:4:both", ""])
-def test_a_case_that_cannot_be_measured(case: str) -> None:
+def test_invalid_cases_are_refused(case: str) -> None:
     from lutern.train.processes import parse_case
 
     with pytest.raises(LuternError, match=r"is no case; SHAPE:CROPS:PARALLEL with a shape of 370M"):

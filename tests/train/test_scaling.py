@@ -1,4 +1,4 @@
-"""The Transformer of the comparison, and one run of a scaling law."""
+"""The Transformer for the comparison, and one run of the scaling laws."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
-def test_it_has_as_many_weights_and_all_learn() -> None:
+def test_transformer_has_as_many_weights_and_all_learn() -> None:
     from lutern.train.transformer import Transformer
 
     torch.manual_seed(SEED)
@@ -61,7 +61,7 @@ def test_attention_sees_what_came_before_and_nothing_after() -> None:
 
 @pytest.mark.parametrize("ahead", [(), (1,)])
 def test_chunks_are_read_behind_half_a_window(ahead: tuple[int, ...]) -> None:
-    """Logits of a later chunk equal those of a crop that begins half a window earlier, with the tokens that begin a
+    """The logits of a later chunk are those of a crop that starts half a window earlier with the tokens that begin a
     text."""
     from lutern.train.transformer import Transformer
 
@@ -80,7 +80,7 @@ def test_chunks_are_read_behind_half_a_window(ahead: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["matmul-free", "transformer"])
-def test_a_run_that_was_stopped_goes_on(kind: str, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_continues(kind: str, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lutern.train import fit, scaling_all
     from lutern.train.scaling_run import train_one
 
@@ -93,7 +93,7 @@ def test_a_run_that_was_stopped_goes_on(kind: str, text: Path, tmp_path: Path, m
     assert [row["step"] for row in result.record] == [4, 8]
     assert result.weights == run.shape(len(set(text.read_text()))).trits
     assert read_result(whole / run.name / "run.json") == result
-    assert sorted(path.name for path in (whole / run.name).iterdir()) == ["run.json"], "saves go at the end"
+    assert sorted(path.name for path in (whole / run.name).iterdir()) == ["run.json"], "saves were not removed"
 
     store = fit.store
 
@@ -112,7 +112,7 @@ def test_a_run_that_was_stopped_goes_on(kind: str, text: Path, tmp_path: Path, m
 
 @pytest.mark.slow
 def test_all_runs_as_processes(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The processes also start if the working folder contains a folder called lutern."""
+    """The processes start even if the working folder contains a folder called lutern."""
     (tmp_path / "lutern").mkdir()
     (tmp_path / "lutern" / "__init__.py").touch()
     monkeypatch.chdir(tmp_path)

@@ -1,5 +1,5 @@
-"""Training: the PyTorch network equals the float model, a resumed run equals an uninterrupted one, and the result is a
-checkpoint."""
+"""Training: the PyTorch network equals the float model, a resumed run equals an uninterrupted one, and the result is
+a checkpoint."""
 
 import io
 import json
@@ -49,7 +49,7 @@ TEACHERS = replace(
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    torch.set_num_threads(1)  # networks this small only wait for each other's threads
+    torch.set_num_threads(1)  # for networks as small as these, more threads only wait for each other
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def text(tmp_path: Path) -> Path:
 
 
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """End the run by Ctrl-C after the network was saved at a step."""
+    """Stop the run as with Ctrl-C, after the network was saved at a step."""
     from lutern.train import fit
 
     store = fit.store
@@ -131,7 +131,7 @@ def test_training_writes_a_checkpoint_and_its_figure(text: Path, tmp_path: Path)
     assert tokenizer.decode(ids[:99].tolist()) == text.read_text()[:99]
     shipped = bits_per_character(FloatModel(checkpoint), split(ids)[1])
     assert report["validation_bits_per_character"] == pytest.approx(shipped)
-    assert shipped < np.log2(tokenizer.vocab_size) - 0.5, "it learned nothing"
+    assert shipped < np.log2(tokenizer.vocab_size) - 0.5, "the network learned nothing"
     assert json.loads((out / "training_report.json").read_text()) == report
 
 
@@ -165,7 +165,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert (tmp_path / "parts" / "model.safetensors").read_bytes() == before
 
 
-def test_what_is_refused_leaves_nothing(text: Path, tmp_path: Path) -> None:
+def test_a_refused_training_leaves_no_files(text: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(LuternError, match="pieces only; ask for at most"):
         train(text, out, replace(OPTIONS, tokenizer="bpe:4000"))
@@ -178,18 +178,19 @@ def test_what_is_refused_leaves_nothing(text: Path, tmp_path: Path) -> None:
 
 
 def test_parts_and_activations_computed_again_train_the_same(text: Path, tmp_path: Path) -> None:
-    """Sums have another order, which moves some weights across a threshold, so the records agree to 0.01 bits."""
+    """The sums have another order, which moves some weights across a threshold, so the records only agree to 0.01
+    bits."""
     plain = replace(OPTIONS, dropout=0.0)
     record = np.array([list(row.values()) for row in train(text, tmp_path / "plain", plain)["record"]])
     again = train(text, tmp_path / "again", replace(plain, checkpoint_activations=True))["record"]
-    assert np.array_equal([list(row.values()) for row in again], record), "the same operations twice"
+    assert np.array_equal([list(row.values()) for row in again], record), "the operations must be the same"
     assert_equal_checkpoints(tmp_path / "plain", tmp_path / "again")
     parts = train(text, tmp_path / "parts", replace(plain, accumulate=4))["record"]
     assert np.allclose([list(row.values()) for row in parts], record, rtol=0, atol=0.01)
 
 
 def test_pieces_and_documents(text: Path, tmp_path: Path) -> None:
-    """A BPE model has the keys and special tokens of the releases, begins a text with <s>, and the reported figure is
+    """A BPE model has the keys and special tokens of the releases and begins a text with <s>. The reported number is
     that of its files."""
     out = tmp_path / "out"
     text.write_text(STORY * 150)
@@ -205,7 +206,7 @@ def test_pieces_and_documents(text: Path, tmp_path: Path) -> None:
     assert report["record"][-1]["validation_bits"] == pytest.approx(report["validation_bits_per_character"], rel=0.2)
 
 
-def test_training_goes_on_from_a_checkpoint(text: Path, tmp_path: Path) -> None:
+def test_training_continues_from_a_checkpoint(text: Path, tmp_path: Path) -> None:
     from lutern.train.finish import start_weights
     from lutern.train.network import Network
 
@@ -217,7 +218,7 @@ def test_training_goes_on_from_a_checkpoint(text: Path, tmp_path: Path) -> None:
     assert begun == pytest.approx(first["validation_bits_per_character"], abs=1e-4)
     with pytest.raises(LuternError, match="--out and --from are both"):
         train(text, start, replace(tuned, force=True))
-    # A matrix that is ternary already keeps its scale.
+    # A matrix that is already ternary keeps its scale.
     checkpoint = load_checkpoint(start)
     tensors = {name: np.array(value) for name, value in checkpoint.tensors.items()}
     for name in checkpoint.config.projections:
@@ -232,7 +233,7 @@ def test_training_goes_on_from_a_checkpoint(text: Path, tmp_path: Path) -> None:
     assert np.allclose(logits[:, 0].detach().numpy(), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_force_replaces_a_model_and_what_belonged_to_it(text: Path, tmp_path: Path) -> None:
+def test_force_replaces_a_model_and_its_files(text: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     text.write_text(STORY * 150)
     train(text, out, replace(OPTIONS, steps=1, tokenizer="bpe:48", sequence_length=16))
@@ -335,11 +336,11 @@ def small_ensemble(vocab_size: int) -> Any:
     config = replace(load_checkpoint(TINY).config, vocab_size=vocab_size)
     networks = [Network(config, ternary=False).eval() for _ in range(2)]
     for network in networks:
-        network.divide_logits(0.1)  # random weights of 0.02 hardly prefer a token
+        network.divide_logits(0.1)  # with random weights of 0.02, all tokens are almost equally likely
     return Ensemble(networks, 1.1)
 
 
-def test_what_is_kept_of_probabilities_has_their_mean() -> None:
+def test_kept_probabilities_have_the_right_mean() -> None:
     from lutern.train.distill import kept
 
     seed, draws, top = 12, 20_000, 3
@@ -349,10 +350,10 @@ def test_what_is_kept_of_probabilities_has_their_mean() -> None:
     assert tokens.shape == (draws, top + 1) and torch.allclose(weights.sum(-1), torch.ones(draws))
     largest = probabilities.topk(top)
     assert (tokens[:, :top] == largest.indices).all() and torch.equal(weights[0, :top], largest.values)
-    assert not (tokens[:, top:] == tokens[:, :top]).any(), "the last one is drawn from the others"
+    assert not (tokens[:, top:] == tokens[:, :top]).any(), "the last token must be one of the others"
     mean = torch.zeros(draws, 9).scatter_add(1, tokens, weights).mean(0)
     assert (mean - probabilities).abs().max() < 5 * 0.5 / draws**0.5, f"seed {seed}"
-    tokens, weights = kept(probabilities[None], 9, generator)  # no more tokens than are kept: all of them
+    tokens, weights = kept(probabilities[None], 9, generator)  # if there are no more tokens, all are kept
     assert torch.equal(torch.zeros(1, 9).scatter_add(1, tokens, weights)[0], probabilities)
 
 
@@ -360,15 +361,15 @@ def test_weighted_targets_have_the_cross_entropy_of_their_probabilities() -> Non
     from lutern.train.network import cross_entropy
 
     torch.manual_seed(6)
-    logits, tokens = torch.randn(2, 5, 7), torch.randint(7, (2, 5, 3))  # a token may come twice
+    logits, tokens = torch.randn(2, 5, 7), torch.randint(7, (2, 5, 3))  # a token may appear twice
     weights = torch.rand(2, 5, 3).softmax(-1)
     dense = torch.zeros(2, 5, 7).scatter_add(-1, tokens, weights)
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), dense.flatten(0, 1))
     assert torch.allclose(cross_entropy(logits, torch.stack([tokens.float(), weights], -1)), expected)
 
 
-def test_teachers_write_what_they_label(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The probabilities kept with a written text are the teachers' for that text, which the teachers wrote."""
+def test_written_text_keeps_the_probabilities_of_the_teachers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The teachers write a text, and the probabilities kept with it are those that they give for this text."""
     from lutern.train import distill
 
     monkeypatch.setattr(distill, "WRITE_TOKENS", 40)
@@ -386,7 +387,7 @@ def test_teachers_write_what_they_label(monkeypatch: pytest.MonkeyPatch) -> None
     largest = expected[0, -40:].topk(top)
     assert torch.equal(corpus.targets.tokens[1, :, :top].long(), largest.indices)
     assert torch.allclose(corpus.targets.weights[1, :, :top].float(), largest.values, atol=1e-3)
-    assert (corpus.targets.weights[..., -1] == 0).all(), "the token that was drawn says nothing more"
+    assert (corpus.targets.weights[..., -1] == 0).all(), "a token that the teachers drew must have no extra weight"
     inputs, targets = corpus.crops(2, 20, distill.generator_of(1))
     assert inputs.shape == (2, 20) and targets.shape == (2, 20, top + 2, 2)
     assert torch.allclose(targets[..., 1].sum(-1), torch.ones(2, 20), atol=2e-3)
@@ -408,8 +409,9 @@ def test_the_given_text_keeps_its_own_tokens() -> None:
     assert torch.allclose(corpus.targets.weights[0, :, :4].float(), 0.75 * expected[0].topk(4).values, atol=1e-3)
 
 
-def test_lean_is_handed_on_and_trains_the_same(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plain forms of the kernels, which run on a CPU, keep fewer numbers with the option, and no figure changes."""
+def test_lean_trains_the_same(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU, the plain forms of the kernels run: with this option they store fewer numbers and give the same
+    results."""
     from lutern.train import network
 
     seen = []
@@ -436,7 +438,7 @@ def test_calibration_finds_the_temperature_of_an_overconfident_network() -> None
 
     torch.manual_seed(8)
     network = Network(replace(load_checkpoint(TINY).config, vocab_size=8), ternary=False).eval()
-    with torch.no_grad():  # text drawn from the network itself, so that its own temperature is 1
+    with torch.no_grad():  # the network draws the text, so the right temperature of the network is 1
         ids, state = torch.zeros(1, 1, dtype=torch.long), network.initial_state(1)
         network.divide_logits(0.2)
         text = [ids]
@@ -453,7 +455,7 @@ def test_rounding_to_bfloat16_keeps_every_trit() -> None:
     seed = 9
     generator = np.random.default_rng(seed)
     weight = generator.normal(0, 0.02, (96, 64)).astype(np.float32)
-    # Trained weights gather at the threshold, half the scale; the scale moves with them, so a few rounds place them.
+    # Trained weights crowd at the threshold of half the scale. As they change the scale, this takes a few rounds.
     crowd, near = generator.random(weight.shape) < 0.2, generator.uniform(0.998, 1.002, weight.shape)
     for _ in range(20):
         _, scale = ternarise(weight)

@@ -1,4 +1,4 @@
-"""AXI4-Lite control against cocotbext-axi: hw/link/axi_lite.py."""
+"""The AXI4-Lite registers of hw/link/axi_lite.py against cocotbext-axi."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_axi_lite(ports: int) -> None:
 
 
 class EarlyAnswer(AxiControl):
-    """Answers in the cycle in which it accepts a request."""
+    """A mutant that answers in the cycle in which it accepts a request."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)
@@ -45,7 +45,7 @@ class EarlyAnswer(AxiControl):
 
 
 class ShortAnswer(AxiControl):
-    """Forgets an answer that is not taken at once."""
+    """A mutant that drops an answer which is not accepted in its first cycle."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)
@@ -55,7 +55,7 @@ class ShortAnswer(AxiControl):
 
 
 class AddressAlone(AxiControl):
-    """Takes an address without its data."""
+    """A mutant that accepts an address without its data."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)
@@ -65,7 +65,7 @@ class AddressAlone(AxiControl):
 
 
 class NothingRefused(AxiControl):
-    """Answers every write with OKAY."""
+    """A mutant that answers every write with OKAY."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)

@@ -1,4 +1,4 @@
-"""hw/link/host_port.py, byte for byte and cycle by cycle: narrow and wide words, one stream and many, all pauses."""
+"""hw/link/host_port.py, byte for byte and cycle by cycle: narrow and wide words, one or several streams, all pauses."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -98,14 +98,14 @@ def never(run: Run, takes_token: Value) -> Value:
 
 
 def too_early(run: Run, takes_token: Value) -> Value:
-    """Ends a step one unit before its limit."""
+    """Return a signal that ends a step one unit of 64 cycles before its limit."""
     port, late = run._port, Signal(name="early")
     run._m.d.sync += late.eq(run.is_busy & (port.status.cycles[6:] + 1 == port.setup.step_limit))
     return late
 
 
 def always_limited(run: Run, takes_token: Value) -> Value:
-    """Treats the limit 0 as 65,536 units, and not as no limit."""
+    """Return a signal that treats the limit 0, which means no limit, as 65,536 units."""
     port, late = run._port, Signal(name="wrapped")
     run._m.d.sync += late.eq(run.is_busy & (port.status.cycles[6:22] == port.setup.step_limit) & ~takes_token)
     return late
@@ -128,7 +128,7 @@ def test_host_port_bursty(name: str) -> None:
 
 
 class Hasty(HostPort):
-    """Starts the machine in the cycle in which the setup changes, which is one too early."""
+    """A mutant that starts the machine in the cycle in which the setup changes, which is one cycle too early."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)
@@ -138,7 +138,7 @@ class Hasty(HostPort):
 
 
 class Unchained(HostPort):
-    """Forgets that streams are chained."""
+    """A mutant that does not tell the machine that streams are chained."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)
@@ -147,7 +147,7 @@ class Unchained(HostPort):
 
 
 class Undaunted(HostPort):
-    """Keeps the machine running after damage of the weights has ended a run."""
+    """A mutant that keeps the machine running after damage of the weights has ended a run."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)

@@ -1,4 +1,4 @@
-"""Framer and Deframer of hw/link/slip.py, against the frames that the host's code makes."""
+"""Framer and Deframer of hw/link/slip.py, compared with the frames that the host's code makes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ SEED = 1208
 
 
 def frames() -> list[bytes]:
-    """Contents of frames, opcode and sequence first: the shortest, END and ESC everywhere, random ones, a long one."""
+    """Return contents of frames that begin with opcode and sequence: a shortest, some with many END and ESC, random
+    ones, and a long one."""
     draw = random.Random(SEED)
     found = [b"\x01\x02", b"\xc0\xdb", b"\xdb\xc0\xdc\xdd" * 5, bytes(12), b"\xff" * 12]
     found += [draw.randbytes(draw.randint(2, 40)) for _ in range(12)]
@@ -54,11 +55,11 @@ def check_framer() -> None:
 
 
 def check_deframer() -> None:
-    """Check that frames of the host are good, and that a frame with a flipped bit is not."""
+    """Check that the Deframer marks frames of the host as good, and frames with a flipped bit as not good."""
     deframer, draw, crc = slip.Deframer(), random.Random(SEED), b""
 
     async def take(context: Any, raw: bytes) -> tuple[bytes, list[int]]:
-        """Send raw bytes; return the bytes that leave the Deframer, and for each frame whether it was good."""
+        """Send raw bytes. Return the bytes that leave the Deframer, and for each frame whether it was good."""
         content, goods = b"", list[int]()
         context.set(deframer.o.ready, 1)
         for byte in (*raw, None, None, None, None):
@@ -72,7 +73,9 @@ def check_deframer() -> None:
                     if item["end"]:
                         goods.append(item["good"])
                         if item["good"]:
-                            assert context.get(deframer.crc) == int.from_bytes(crc, "little"), "crc"
+                            assert context.get(deframer.crc) == int.from_bytes(crc, "little"), (
+                                "the CRC must be that of the frame"
+                            )
                     else:
                         content += bytes([item["byte"]])
                 await context.tick()

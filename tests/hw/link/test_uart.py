@@ -14,7 +14,8 @@ from lutern.sim.runner import run_bench
 
 
 def run(built: Uart, divisor: int, error: float = 0.0, pause: str = "none") -> None:
-    """Run the bench at ``divisor`` cycles a bit. A bit of the other end is longer by the share ``error``."""
+    """Run the bench at ``divisor`` cycles per bit. A bit of the other end is longer by the fraction ``error`` of a
+    bit."""
     parameters = {"divisor": divisor, "error": error, "pause": pause, "rx_latency": Uart.rx_latency_of(divisor)}
     run_bench(built, "lutern.sim.benches.uart", parameters=parameters, seed=40 + divisor)
 
@@ -28,7 +29,7 @@ def test_bytes(divisor: int, error: float) -> None:
 def bits_are_hit(divisor: int, error: float, phase: float) -> bool:
     """Return whether every sample is within its bit, if the start bit falls ``phase`` cycles before a clock edge.
 
-    The UART samples half a bit after the first cycle in which the line is low, then every ``divisor`` cycles.
+    The UART samples half a bit after the first cycle in which the line is low, and then every ``divisor`` cycles.
     """
     bit = divisor * (1 + error)
     samples = [phase + divisor // 2 + divisor * place for place in range(10)]
@@ -36,8 +37,9 @@ def bits_are_hit(divisor: int, error: float, phase: float) -> bool:
 
 
 @pytest.mark.parametrize("error", [-0.037, -0.02, 0.02, 0.037])
-def test_the_rates_that_are_borne(error: float) -> None:
-    """Each divisor is tried, with start bits that fall at several times between two edges of the clock."""
+def test_differences_of_the_rates_that_the_uart_tolerates(error: float) -> None:
+    """For each divisor, every sample falls within its bit if the rates differ by up to 3.7 %. Start bits fall at
+    several times between two edges of the clock."""
     for divisor in range(LOWEST_DIVISOR, 256):
         for sixteenths in range(1, 17):
             assert bits_are_hit(divisor, error, sixteenths / 16), f"{divisor} cycles a bit, {sixteenths} sixteenths"

@@ -1,4 +1,4 @@
-"""The AXI4 word source against cocotbext-axi, and mutants of it: hw/memory/axi.py."""
+"""The AXI4 word source of hw/memory/axi.py against cocotbext-axi, and mutants of this source."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
 """Proofs by induction: what a slave may rely on at the ports of ``AxiSource``, for any jobs and any delays.
 
-    stable        VALID and payload of AR, AW and W stay until READY; VALID comes whether READY is there or not
-    bursts        no more than BURST beats, within 4 KiB, aligned, INCR of whole beats, ID 0
-    writes        one whole beat; the n-th W is the data of the n-th AW; at most MOST_WRITES are not answered
-    room          every beat enters a FIFO that has room for it, so READY is always 1
-    order         no read of FETCH or STATE is offered while a write is not answered
+    stable        VALID and the payload of AR, AW and W stay until READY. VALID does not wait for READY.
+    bursts        A burst has at most BURST beats, lies within 4 KiB, is aligned, has type INCR, whole beats and ID 0.
+    writes        A write has one whole beat. The n-th W is the data of the n-th AW. At most MOST_WRITES are unanswered.
+    room          Every beat enters a FIFO that has room for it, so READY is always 1.
+    order         No read of FETCH or STATE is offered while a write is unanswered.
 
-The proofs assume that jobs are within their aligned block of ``BURST`` words (WordPort), that bases are constant
-multiples of 4 KiB, and that the slave answers only what it was asked. They do not cover the clients of words, errors
-and the reset, which the bench tests.
+The proofs assume that each job stays within its aligned block of ``BURST`` words (WordPort), that bases are constant
+multiples of 4 KiB, and that the slave answers only requests. The proofs do not cover the clients of words, errors and
+the reset. The bench tests these.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PORT_BITS, ADDRESS_BITS, IN_FLIGHT = 64, 12, 16
 
 
 class Around(Elaboratable):
-    """``AxiSource`` with slaves that may do everything that the assumptions allow."""
+    """``AxiSource`` with slaves whose inputs are free, except for the assumptions."""
 
     def __init__(self, block: type[AxiSource], ports: int) -> None:
         self.source = block(axi_shape(PORT_BITS * ports, ADDRESS_BITS, IN_FLIGHT, 2), ports)
@@ -107,7 +107,7 @@ class Around(Elaboratable):
         m.d.comb += Assert(of("rready") & of("bready"))
 
     def _claim_counts(self, m: Module, index: int, of: Any) -> None:
-        """Count the beats and answers that the slave owes; claim that this port has room for them."""
+        """Count the beats and answers that the slave owes, and claim that this port has room for them."""
         source = self.source
         bits = range(4 * source.depth)
         asked = of("arvalid") & of("arready")
@@ -126,12 +126,12 @@ class Around(Elaboratable):
         writes = source.open_writes[index]
         stored = source.beats[index].level if source.beats else 0
         m.d.comb += [
-            # a write is counted from its offer on, at both channels
+            # both channels count a write from the cycle in which it is offered
             Assert(writes == addresses + of("awvalid")),
             Assert(writes == words + of("wvalid")),
             Assert(addresses + of("awvalid") <= MOST_WRITES),
             Assert(~(is_held & source.held.write) | (writes < MOST_WRITES)),
-            # each promised word is held, offered, owed, in the FIFO, or leaves it now
+            # each promised word is in a held job, in an offered burst, owed by the slave, in the FIFO, or at the output
             Assert(source.promised == held_words + offered + owes + stored + source.port.valid),
             Assert(source.promised <= source.depth - BURST),
         ]
@@ -140,7 +140,8 @@ class Around(Elaboratable):
             m.d.comb += Assert(~fifo.w_en | fifo.w_rdy)
 
     def _claim_offers(self, m: Module, accepted: Any, was_accepted: Any) -> None:
-        """Claim that exactly the accepted jobs are offered, two cycles later, at all ports and without any READY."""
+        """Claim that all ports offer exactly the accepted jobs, two cycles after the acceptance, without waiting for
+        READY."""
         source = self.source
         every = range(self.ports_count)
         valid = {
@@ -183,7 +184,7 @@ def run_proof(block: type[AxiSource], ports: int, folder: Path) -> tuple[bool, s
 
 
 @pytest.mark.parametrize("ports", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_what_a_slave_may_rely_on(ports: int, tmp_path: Path) -> None:
+def test_promises_to_a_slave(ports: int, tmp_path: Path) -> None:
     proved, log = run_proof(AxiSource, ports, tmp_path)
     assert proved, log[-3000:]
 

@@ -1,4 +1,4 @@
-"""The memories on the chip and their readers."""
+"""The memories in block RAM on the chip, and the readers of these memories."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ LATENCIES: dict[type[Any], dict[str, int]] = {
     StreamedMemory: {"latency": 2, "row_latency": 4, "read_latency": 3},
 }
 BANKS = {"trit_latency": 7}
-"""With several banks, the choice of the bank takes one more cycle."""
+"""With several banks of trits, the selection of the bank takes one more cycle."""
 HALVES = {"row_latency": 9, "read_latency": 8}
-"""With words in two steps, the second half takes one more cycle."""
+"""With words that are read in two steps, the second half takes one more cycle."""
 CONFIGS: dict[str, dict[str, Any]] = {
-    "one": {"rows": 4, "columns": 4, "word_bytes": 4},  # a beat is a word
-    "two": {"rows": 4, "columns": 16, "word_bytes": 8},  # beats of 13 bytes: a full part and a shorter one
-    "three": {"rows": 8, "columns": 16, "word_bytes": 9, "streams": 2},  # 26 bytes: a fourth part does not exist
-    "eleven": {"rows": 16, "columns": 16, "word_bytes": 5},  # beats of 52 bytes
-    "banks": {"rows": 4, "columns": 16, "word_bytes": 8, "cells": "ecp5"},  # four banks of trits
+    "one": {"rows": 4, "columns": 4, "word_bytes": 4},  # a beat has the size of a word
+    "two": {"rows": 4, "columns": 16, "word_bytes": 8},  # a beat of 13 bytes has a full part and a shorter part
+    "three": {"rows": 8, "columns": 16, "word_bytes": 9, "streams": 2},  # 26 bytes are three parts, not four
+    "eleven": {"rows": 16, "columns": 16, "word_bytes": 5},  # a beat of 52 bytes has eleven parts
+    "banks": {"rows": 4, "columns": 16, "word_bytes": 8, "cells": "ecp5"},  # the trits are in four banks
     "stream": {"rows": 5, "columns": 4, "word_bytes": 2, "streams": 4, "source": "streamed"},
 }
 
 
 BANKED = ("two", "banks")
-"""Machines that are tested with banks of 16 beats. Without cells of ECP5 there is one bank with the same latency."""
+"""Machines that are tested with banks of 16 beats. Without cells of ECP5 there is one bank, with the same latency."""
 
 
 @pytest.fixture(autouse=True)
 def models_of_cells(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Add Yosys' models of the cells to the Verilog of machines with cells of ECP5."""
+    """Append Yosys' models of the cells to the Verilog of machines with cells of ECP5."""
     monkeypatch.setattr(
         runner, "convert_verilog", lambda text: convert_verilog(text) + (cell_models() if "TRELLIS_FF" in text else "")
     )
@@ -88,7 +88,8 @@ def test_memory_with_pauses(name: str, pause: str) -> None:
 
 
 class Forgetful(Repeater):
-    """Does not read the item again that was at the port when the port was taken away."""
+    """A mutant that loses the item at the port when the host takes the memory away, in place of reading the item
+    again."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)

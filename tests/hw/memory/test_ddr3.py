@@ -1,4 +1,4 @@
-"""Words from DDR3 at the ports of a memory."""
+"""The memory of words in DDR3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The start of the DDR3 PHY's clocks, with models of the cells."""
+"""The start of the DDR3 PHY's clocks, simulated with models of the cells."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lutern.sim.runner import run_bench
 
 
 class StartBench(wiring.Component):
-    """``Ddr3Start`` and ``Ddr3Clocks``, with their signals as ports."""
+    """``Ddr3Start`` and ``Ddr3Clocks`` in a component whose ports are their signals."""
 
     def __init__(self) -> None:
         names = ("stop", "reset", "pause", "ready", "edge", "memory", "memory_reset")

@@ -1,4 +1,4 @@
-"""The DDR3 controller against the memory model: words, refreshes, cycles; and the data of the parts."""
+"""The DDR3 controller against the memory model (words, refreshes, cycles), and the data of the parts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lutern.sim.runner import run_bench
 
 SHORT = {"reset_low": 60, "wake": 80, "zq_init": 100, "dll_lock": 120}
 SMALL = {"row_bits": 4, "column_bits": 7, "refresh_interval": 197, "refi": 396, "refresh_limit": 26 * 396, **SHORT}
-"""A part with few rows, so that a bench refreshes each several times. Its initialisation is short."""
+"""A part with few rows, so that a bench refreshes each row several times. Its initialization is short."""
 DLL_OFF = Ddr3Modes(cl=6, cwl=6, dll=False, rtt_nom=0, rtt_wr=0)
 CLOCKS_HZ = (48e6, 64e6, 75e6, 100e6)
 
@@ -69,7 +69,8 @@ SHARES = [
 
 
 def sequences(mebibytes: int, **changes: int) -> None:
-    """Read so many MiB in order, compare all words, and compare the shares with formula and goal."""
+    """Read ``mebibytes`` MiB in order, compare all words, and compare the fraction of the peak rate with formula and
+    goal."""
     parts = [timings(name, clock_hz, group, row_bits=8, **changes) for name, clock_hz, group, _ in SHARES]
     run_bench(
         Ddr3Sequences(parts),
@@ -113,11 +114,11 @@ def test_clocks_last_long_enough(name: str, clock_hz: float) -> None:
 @pytest.mark.parametrize("clock_hz", CLOCKS_HZ)
 @pytest.mark.parametrize("group", [1, 8])
 def test_each_row_is_refreshed_in_time(name: str, clock_hz: float, group: int) -> None:
-    """By arithmetic, at most 8 refreshes are postponed, and all rows are refreshed within the limit."""
+    """By calculation, at most 8 refreshes are postponed, and all rows are refreshed within the limit."""
     p = ddr3_part(name)
     t = p.timings(clock_hz, group)
     late = 2 * (REFRESH_WAIT + t.cycles(t.rp))
-    # A group is due when the controller owes all its refreshes. The first of them may be ``late`` clocks late.
+    # A group is due when the controller owes all its refreshes. Its first refresh may be ``late`` clocks late.
     assert 2 * group * t.refresh_interval + late <= (MOST_POSTPONED + 1) * t.refi
     round_clocks = 2 * (p.refresh_count + group) * t.refresh_interval + late + group * t.rfc
     assert round_clocks <= t.refresh_limit
@@ -126,7 +127,8 @@ def test_each_row_is_refreshed_in_time(name: str, clock_hz: float, group: int) -
 
 
 def test_commands_in_two_phases() -> None:
-    """From phase 1 to phase 0 a time is half a cycle shorter, and from phase 0 to phase 1 half a cycle longer."""
+    """From DFI phase 1 to phase 0 a wait is half a cycle shorter, and from DFI phase 0 to phase 1 half a cycle
+    longer."""
     t = timings()
     assert (t.read_phase, t.write_phase, t.row_phase) == (0, 1, 1)
     assert [t.cycles(clocks) for clocks in range(1, 6)] == [1, 1, 2, 2, 3]
@@ -140,7 +142,8 @@ def test_commands_in_two_phases() -> None:
 
 
 def test_mode_registers() -> None:
-    """With CL 6 and CWL 5 LiteDRAM sends the same values; for other modes they are those of the standard's tables."""
+    """For CL 6 and CWL 5 the values are the values that LiteDRAM sends. For other modes they follow the standard's
+    tables."""
     assert Ddr3Modes().registers(5) == (0x320, 0x006, 0x200, 0)
     assert Ddr3Modes(rtt_nom=0).registers(3) == (0x320, 0x002, 0x200, 0)
     assert DLL_OFF.registers(3) == (0x220, 0x003, 0x008, 0)

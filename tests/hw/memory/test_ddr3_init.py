@@ -1,4 +1,4 @@
-"""The commands that initialise a part of DDR3, and the pauses between them."""
+"""The commands that initialize a DDR3 part, and the pauses between these commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from lutern.hw.memory.dram_rows import PRECHARGE, SET_MODE
 
 
 def test_commands() -> None:
-    """All banks are closed before the first mode register; every pause is as long as the data sheet wants."""
+    """All banks are closed before the first mode register is set, and every pause is as long as the data sheet
+    requires."""
     t = any_ddr3_part(1 << 25).timings(75e6).with_(reset_low=60, wake=80, zq_init=100, dll_lock=120)
     dut = Ddr3Init(t)
     commands: list[tuple[int, int, int, int]] = []
@@ -43,5 +44,5 @@ def test_commands() -> None:
     assert all(2 * (end - start) >= least for start, end, least in zip(cycles, cycles[1:], wanted, strict=False))
     assert 2 * (len(levels) - 1 - cycles[-1]) >= 120
     reset, awake = levels.index((1, 0)), levels.index((1, 1))
-    first = cycles[0] + 1  # a command passes one more register
+    first = cycles[0] + 1  # a command passes through one more register
     assert 2 * reset >= 60 and 2 * (awake - reset) >= 80 and 2 * (first - awake) >= t.xpr

@@ -1,4 +1,4 @@
-"""Settings of read leveling: when they change, and what the answer says."""
+"""The settings of read leveling: when they change, and what the answer to LEVEL contains."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SEED = 5
 
 
 def test_changes_are_made_in_a_pause() -> None:
-    """Settings change in the middle of a pause; the answer names the bursts that were seen before the change."""
+    """Settings change in the middle of a pause. The answer reports the bursts that were seen before the change."""
     levels = Ddr3Levels(2)
     draw = random.Random(SEED)
 

@@ -1,4 +1,4 @@
-"""The DDR3 PHY with models of its cells and a part at its pins: the settings that read all written words back."""
+"""The DDR3 PHY with models of its cells and a part at its pins: which settings read all written words correctly."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SMALL = {
 }
 DLL_OFF = Ddr3Modes(cl=6, cwl=6, dll=False, rtt_nom=0, rtt_wr=0)
 LEAD = 6
-"""Ticks from the opening of the gate with delay 0 to the first strobe, if ``flight`` is 0."""
+"""Ticks from the time when the gate opens with delay 0 to the first strobe, if ``flight`` is 0."""
 
 
 def timings(modes: Ddr3Modes | None = None) -> Ddr3Timings:
@@ -40,9 +40,10 @@ def mask(settings: list[int]) -> int:
 def expected(flight: int, other: int = 0) -> dict[str, int]:
     """Return the masks that follow from the times of the models.
 
-    The gate opens ``before`` ticks before the first strobe. BURSTDET rises if the gate opens in the preamble, which
-    lasts four ticks. Words are right then, and also if the gate opens with the strobe. The reader takes a pair of beats
-    with each period of ECLK from the gate on. So words of delays of 4 and more come a period later: two beats of slip.
+    The gate opens ``before`` ticks before the first strobe. BURSTDET rises if the gate opens during the preamble,
+    which lasts four ticks. In this case the words are correct. They are also correct if the gate opens with the
+    strobe. From the gate on, the reader takes a pair of beats in each period of ECLK. So with delays of 4 and more,
+    words come one period later, which needs a slip of 2 beats.
     """
     before = {setting: LEAD + flight - setting % 8 for setting in range(SETTINGS)}
     bursts = [setting for setting in before if 1 <= before[setting] <= 4]
@@ -66,7 +67,7 @@ def scan(t: Ddr3Timings, sources: list[Path] | None = None, **changes: Any) -> N
 
 
 def test_settings_that_read_what_was_written() -> None:
-    """The bytes get different settings, so a byte that obeys the other byte's setting is found."""
+    """The correct settings of the two bytes differ, so the test finds a byte that uses the other byte's setting."""
     scan(timings(), other=0b01101)
 
 
@@ -79,7 +80,7 @@ def test_modes_and_flights(modes: Ddr3Modes, flight: int) -> None:
 
 @pytest.mark.slow
 def test_many_words_with_a_good_setting() -> None:
-    """One good setting reads many words right, over several pages and refreshes."""
+    """One good setting reads many words correctly, over several pages and refreshes."""
     good = 2 << 3 | 5
     one = {name: value & 1 << good for name, value in expected(1).items()}
     assert all(one.values())

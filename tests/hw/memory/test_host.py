@@ -1,4 +1,4 @@
-"""The memory whose words the host sends: hw/memory/host.py alone."""
+"""hw/memory/host.py, the memory whose words the host sends, without the blocks around it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_host_memory(pause: str) -> None:
 
 
 class Mute(HostMemory):
-    """Drops a word without a WANT."""
+    """A mutant that drops a word without sending a WANT."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)

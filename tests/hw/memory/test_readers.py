@@ -1,4 +1,4 @@
-"""hw/memory/readers.py: addresses beyond 24 bits, which no memory on a chip has."""
+"""hw/memory/readers.py: addresses of more than 24 bits, which no memory on the chip needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lutern.hw.memory.readers import Fetcher
 from lutern.hw.presets import preset
 
 VAST = preset("stream-x32").with_(name="vast", memory_words=(1 << 32) - 1)
-"""A machine whose memory has all addresses of 32 bits."""
+"""A machine whose memory uses addresses of 32 bits up to the last but one."""
 
 
 def fetched(config: HwConfig, count: int, *, host: int, **inputs: dict[str, int]) -> list[int]:
@@ -59,5 +59,5 @@ def test_the_host_reads_beyond_24_bits() -> None:
     first = (1 << 32) - 4
     assert fetched(VAST, 9, host=1, i_read={"address": first, "count": 3}) == [first, first + 1, first + 2]
     assert len(fetched(VAST, 9, host=1, i_read={"address": 0, "count": VAST.memory_words})) == 9
-    whole = preset("stream-x32")  # 2^19 words, and a count needs one bit more than an address
+    whole = preset("stream-x32")  # 2^19 words, so a count needs one bit more than an address
     assert len(fetched(whole, 9, host=1, i_read={"address": 0, "count": whole.memory_words})) == 9

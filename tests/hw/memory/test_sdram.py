@@ -1,4 +1,4 @@
-"""The memory of words in SDRAM, and its march test; tests/sim/test_sdram_board.py has tests with two clocks."""
+"""The memory of words in SDRAM, and its march test. tests/sim/test_sdram_board.py tests it with two clocks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
 def run_memory(name: str, pause: str, seed: int = 91, testcase: Any = None) -> None:
     part_name, values = CONFIGS[name]
     values = {"memory_words": 128, "codes_per_cycle": 4, "source": "streamed", "memory": "sdram", **values}
-    # 4 banks of 4 rows of 8 words: every burst has its own page
+    # 4 banks of 4 rows of 8 words, so that every burst is in another page
     timings = (
         sdram_part(part_name)
         .timings(100e6)
@@ -75,7 +75,7 @@ def test_mutation_is_found(module: Any, what: str, wrong: Any, case: str, monkey
     ],
 )
 def test_share_of_the_peak(part_name: str, group: int, wanted: float, mib: int) -> None:
-    """A sequential read loses as many slots as the formula gives, except for up to two refreshes."""
+    """A sequential read loses as many word slots as the formula predicts, except for up to two refreshes."""
     timings = sdram_part(part_name).timings(100e6, group)
     lanes = {"rows": 5, "columns": 4} if timings.data_bits == 16 else {"rows": 10, "columns": 4}
     config = HwConfig(

@@ -1,4 +1,4 @@
-"""The SDRAM controller against the memory model: words, rules, refreshes, slots; and the data of the parts."""
+"""The SDRAM controller against the memory model (words, rules, refreshes, slots), and the data of the parts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ SMALL = {
     "refresh_interval": 197,
     "refresh_limit": 6400,
 }
-"""A part with few rows, so that a bench refreshes each several times. Its interval is as long as its limit allows."""
+"""A part with few rows, so that a bench refreshes each row several times. The controller uses its whole refresh
+limit."""
 
 
 def timings(name: str = "MT48LC16M16A2-7E", group: int = 1, clock_hz: float = CLOCK_HZ, **changes: int) -> SdramTimings:
@@ -58,7 +59,7 @@ def test_sdram(name: str, group: int, clock_hz: float, pause: str) -> None:
     run_sdram(timings(name, group, clock_hz), testcase=cases, pause=pause)
 
 
-# The rule that the model must find broken when the controller's time is one cycle shorter than the part's.
+# The rule that the model must report as broken if the controller's time is one cycle shorter than the part's time.
 BROKEN: dict[str, tuple[str, str]] = {
     "rp": ("RP", "reads_what_was_written"),
     "rcd": ("RCD", "reads_what_was_written"),
@@ -86,7 +87,7 @@ def test_broken_rule_is_seen(field: str) -> None:
     theirs = ours
     rule, case = BROKEN.get(field, ("", "reads_what_was_written"))
     if field in BROKEN:
-        less = 8 if field == "power_up" else 1  # registers and the reset take some cycles
+        less = 8 if field == "power_up" else 1  # 8, because registers and the reset take some cycles anyway
         ours = ours.with_(**{field: getattr(ours, field) - less})
     elif field == "rc":
         rule, ours = "RC", ours.with_(rc=19)
@@ -101,7 +102,7 @@ def test_broken_rule_is_seen(field: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_slow_part_as_it_is() -> None:
+def test_controller_with_the_slow_part() -> None:
     run_sdram(timings(**SLOW_PART), testcase=["reads_what_was_written", "latency", "refreshes_are_on_time"])
 
 

@@ -1,4 +1,4 @@
-"""Proofs by induction: the refresh deadline and the words of a job for the SDRAM controller and any jobs, and the
+"""Proofs by induction, for any jobs: the refresh deadline and the words of a job for the SDRAM controller, and the
 contract of a stream for the reader of bursts."""
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def test_refreshes_and_words(group: int, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("data_bits", [16, 32])
 def test_refreshes_and_words_of_the_presets(data_bits: int, tmp_path: Path) -> None:
-    """The proof holds with the timings that suit every part of a board."""
+    """The proof also holds with the timings that are safe for every part of a board."""
     proved, log = prove(SdramController(any_part(data_bits)), tmp_path, REFRESH_WAIT + 4)
     assert proved, log[-3000:]
 
@@ -60,7 +60,7 @@ def test_a_tighter_deadline_does_not_hold(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 class Contract(Elaboratable):
-    """A burst reader between any source that keeps the stream contract and any sink. Its jobs keep the contract."""
+    """A burst reader whose source keeps the stream contract and whose sink is free. Its jobs must keep the contract."""
 
     def __init__(self, hasty: bool = False) -> None:
         self.hasty = hasty
@@ -89,7 +89,8 @@ class Contract(Elaboratable):
 @pytest.mark.slow
 @pytest.mark.parametrize("hasty", [False, True])
 def test_jobs_of_a_request(hasty: bool, tmp_path: Path) -> None:
-    """Valid and payload are stable. No job crosses a block of 8 or the end of the request, and the last job ends it."""
+    """Valid and payload are stable. No job crosses a block of 8 or the end of the request, and the last job ends the
+    request."""
     contract = Contract(hasty)
     proved, log = prove(contract, tmp_path, 8)
     assert proved is not hasty, log[-3000:]
@@ -98,8 +99,8 @@ def test_jobs_of_a_request(hasty: bool, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", SDRAM_PARTS)
 @pytest.mark.parametrize("group", [1, 8])
 def test_each_row_is_refreshed_in_time(name: str, group: int) -> None:
-    """By arithmetic, all rows are refreshed within the limit, even if the last refresh is as late as possible, and if
-    a reset with its pause comes in between."""
+    """By calculation, all rows are refreshed within the limit, even if the last refresh is as late as possible and a
+    reset with its pause comes between two refreshes."""
     p = sdram_part(name)
     t = p.timings(100e6, group)
     late = REFRESH_WAIT + t.rp + group * t.rfc

@@ -1,4 +1,4 @@
-"""The memory of words over a source that is late, pauses at random, or is broken: hw/memory/words.py and its sides."""
+"""hw/memory/words.py and its two sides, with a source that is late, pauses at random, or is broken."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def test_words(state: str, latency: int, pause: str, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 def test_mutation_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs without room for their words are found."""
+    """The bench finds jobs for whose words the FIFO has no room."""
     monkeypatch.setattr(source_side, "ROOM_BURSTS", -8)
     with pytest.raises(AssertionError, match="seed"):
         run_words(monkeypatch, "memory", 60, "bursty", testcase="the_stream_repeats")
 
 
 def test_a_port_of_the_top() -> None:
-    """With memory "port" both tops have the word port, and its shape follows from the machine."""
+    """With memory "port" both top levels have the word port, and its shape follows from the machine."""
     config = HwConfig("port", **{**VALUES, "memory_words": 1 << 24, "words_in_flight": 256})
     for top in (Top(config), SerialTop(config, 10)):
         shape = top.source_shape

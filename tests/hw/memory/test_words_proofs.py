@@ -2,11 +2,11 @@
 
 They hold at the widths and depths of real machines:
 
-    no request without room              every word enters a FIFO that has room for it
-    exactly the requested words          the jobs of a request are its words, in order, each once
-    the row goes first                   its job is the next one that the source accepts, then the state's
-    no client waits for another          a reader offers its job if its own FIFO has room, even if other FIFOs are full
-    host only at rest                    no word of a run reaches the host, and no word of the host reaches a run
+    no request without room              Every word enters a FIFO that has room for it.
+    exactly the requested words          The jobs of a request contain its words in order, each word once.
+    the row goes first                   The source accepts the job of the row next, and then the job of the state.
+    no client waits for another          A reader offers its job if its own FIFO has room, even if other FIFOs are full.
+    host only at rest                    No word of a run reaches the host, and no word of the host reaches a run.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ SHAPES = {
     "sdram-x16": sdram_shape(any_part(16)),
     "port": SourceShape(64, 32, in_flight=256, client_bits=2, is_trusted=True),
 }
-"""Shapes of presets, without the queue of the watch: it is only one more reason for the source to wait."""
+"""Shapes of presets, without the queue of the watch. This queue is only one more reason for the source to wait."""
 ADDRESS_BITS = 8
 
 
 class Around(Elaboratable):
-    """``SourceSide`` between FIFOs with late levels, and a source that answers late, but only what it owes.
+    """``SourceSide`` between FIFOs with late levels, and a source that answers late, but sends only the words that it
+    owes.
 
     Free inputs are the requests, ``going``, the times at which the source accepts and answers, the times at which words
     are taken, and the delay of the levels.
@@ -74,7 +75,7 @@ class Around(Elaboratable):
         return m
 
     def _add_client(self, m: Module, client: Client) -> None:
-        """Add the FIFO of a client, the words that the source owes it, and the claims for them."""
+        """Add the FIFO of a client, the words that the source owes to the client, and the claims for these words."""
         side, depth, burst = self.side, self.side.depth, self.shape.burst
         credit, reader = side.credits[client], side.readers[client]
         bits = range(2 * depth)
@@ -88,7 +89,7 @@ class Around(Elaboratable):
         m.d.sync += [
             held.eq(held + enters - takes),
             unseen.eq(unseen + takes - sees),
-            level.eq(held + unseen),  # as in AsyncFIFO, a register that shows reads late
+            level.eq(held + unseen),  # as in AsyncFIFO, whose level counts words for some cycles after they were read
             owes.eq(owes + Mux(accepted, job.p.length, 0) - enters),
         ]
         whole = held + unseen + owes
@@ -102,8 +103,9 @@ class Around(Elaboratable):
             Assert(~credit.promised | ((side.given <= burst) & ~reader.o.valid)),
             Assert(held + unseen <= level + credit.arrived),
         ]
-        owed, before, earlier = Signal(bits), Signal(bits), Signal(bits)  # ``owes`` a cycle ago, ``whole`` one and two
-        lately = Signal(range(burst + 1))  # words of the job that was accepted two cycles ago
+        # ``owed`` is ``owes`` of the last cycle; ``before`` and ``earlier`` are ``whole`` one and two cycles before
+        owed, before, earlier = Signal(bits), Signal(bits), Signal(bits)
+        lately = Signal(range(burst + 1))  # number of words in the job that was accepted two cycles before
         given = Mux(credit.promised, side.given, 0)
         m.d.sync += [owed.eq(owes), before.eq(whole), earlier.eq(before), lately.eq(given)]
         m.d.comb += [
@@ -129,7 +131,7 @@ class Around(Elaboratable):
         ]
 
     def _claim_order(self, m: Module) -> None:
-        """Claim that jobs go in the order FETCH, STATE, STREAM, and that the most urgent job is accepted first."""
+        """Claim that the most urgent job is accepted first, in the order FETCH, STATE, STREAM."""
         side, before = self.side, Signal()
         job = side.port.job
         urgent: Value = before
@@ -151,7 +153,7 @@ def test_room_order_and_rest(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_less_room_does_not_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_proof_fails_with_less_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(source_side, "ROOM_BURSTS", 1)
     around = Around(SHAPES["sdram-x16"])
     proved, _ = prove(around, tmp_path, 3)
@@ -159,7 +161,7 @@ def test_less_room_does_not_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 class Requested(Elaboratable):
-    """The jobs of a reader follow its requests: for any n, the n-th requested word is the n-th word of the jobs."""
+    """A reader whose jobs follow its requests: for any n, the n-th requested word is the n-th word of the jobs."""
 
     def __init__(self, shape: SourceShape) -> None:
         self.shape = shape
@@ -177,7 +179,7 @@ class Requested(Elaboratable):
             reader.o.ready.eq(self.ready),
             reader.room.eq(self.room),
         ]
-        asked, given, left = Signal(bits + 8), Signal(bits + 8), Signal(bits + 8)  # words of all requests, of all jobs
+        asked, given, left = Signal(bits + 8), Signal(bits + 8), Signal(bits + 8)  # words of all requests; of all jobs
         number, wanted, known = AnyConst(bits + 8), Signal(bits), Signal()
         request, job = reader.i.p, reader.o.p
         m.d.comb += [Assume(asked < 1 << bits + 6), left.eq(asked - given)]
@@ -200,13 +202,14 @@ class Requested(Elaboratable):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
-def test_exactly_what_was_asked_for(name: str, tmp_path: Path) -> None:
+def test_jobs_contain_exactly_the_requested_words(name: str, tmp_path: Path) -> None:
     proved, log = prove(Requested(SHAPES[name]), tmp_path, 4)
     assert proved, log[-3000:]
 
 
 class Held(Elaboratable):
-    """The port of the top: an offered job is stable until it is accepted, even if the reader offers another one."""
+    """The port of the top level: an offered job is stable until it is accepted, even if the reader offers another
+    job."""
 
     def __init__(self, hasty: bool) -> None:
         self.hasty = hasty
@@ -228,15 +231,15 @@ class Held(Elaboratable):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("hasty", [False, True])
-def test_a_job_at_the_port_stays(hasty: bool, tmp_path: Path) -> None:
+def test_proof_of_jobs_that_wait_at_the_port(hasty: bool, tmp_path: Path) -> None:
     proved, log = prove(Held(hasty), tmp_path, 4)
     assert proved is not hasty, log[-3000:]
 
 
 class BothSides(Elaboratable):
-    """``MachineSide`` with a source's side that answers its requests late, and rests only when it owes nothing.
+    """``MachineSide`` with a source's side that answers its requests late, and rests only when it owes no words.
 
-    Bit 0 of every word says whether it was asked for by the machine (1) or by the host.
+    Bit 0 of every word is 1 if the machine requested the word, and 0 if the host requested it.
     """
 
     def __init__(self) -> None:
@@ -272,7 +275,7 @@ class BothSides(Elaboratable):
                 m.d.comb += getattr(side, name).valid.eq(signal)
             elif name.startswith("o_"):
                 m.d.comb += getattr(side, name).ready.eq(signal)
-        going, rests, fresh = Signal(2), Signal(2), Signal(5)  # both crossings; cycles until a request is seen
+        going, rests, fresh = Signal(2), Signal(2), Signal(5)  # two clock crossings; the cycles until a request is seen
         asks = Cat(request.valid for request in side.requests).any()
         m.d.sync += [going.eq(Cat(side.go, going)), rests.eq(Cat(free["rests"], rests)), fresh.eq(Cat(asks, fresh))]
         m.d.comb += [
@@ -292,7 +295,8 @@ class BothSides(Elaboratable):
         return m
 
     def _add_client(self, m: Module, client: Client, goes: Value, fresh: Value) -> None:
-        """Add the words in flight of a client: those of the host's requests, and those of the run's requests."""
+        """Add the words in flight of a client: the words that the host requested and the words that the run
+        requested."""
         side, free, starts = self.side, self.free, self.side.go & ~self.side.runs
         of_host, of_run = Signal(name=f"{client.name}_of_host"), Signal(name=f"{client.name}_of_run")
         came, word = side.came[client], free["words"].word_select(client, 16)
@@ -328,14 +332,14 @@ def test_host_and_machine_never_mix(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_hasty_stop_does_not_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_proof_fails_with_a_shorter_rest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(machine_side, "REST_CYCLES", 1)
     proved, _ = prove(BothSides(), tmp_path, 14)
     assert not proved
 
 
 class Block(Elaboratable):
-    """Block RAM: for any n, the n-th word that is read is the last one that was written to its address."""
+    """Block RAM: for any n, the n-th word that is read is the word that was written last to its address."""
 
     def __init__(self, block: type[BlockSource]) -> None:
         self.source = block(8, ADDRESS_BITS, 1 << ADDRESS_BITS)
@@ -365,9 +369,9 @@ class Block(Elaboratable):
         m.d.sync += came.eq(came + port.valid)
         m.d.comb += Assert(~(port.valid & is_here & (came == number)) | (port.word == wanted))
 
-        # Claims that the induction needs: about the job that is served, and about the contents of the block RAM.
+        # Claims that the induction needs: about the job in progress, and about the contents of the block RAM.
         reads = source.there & ~now.write
-        ahead = (number - came - port.valid)[:32]  # words of the job that come before that one
+        ahead = (number - came - port.valid)[:32]  # words of the job that come before word ``number``
         is_served = is_here & reads & (ahead < now.length)
         m.d.comb += [
             Assert(asked == came + port.valid + Mux(reads, now.length, 0)),
@@ -382,7 +386,7 @@ class Block(Elaboratable):
 
 
 class Behind(BlockSource):
-    """Answers a read with the word before the requested one."""
+    """A mutant that answers a read with the word before the requested word."""
 
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)

@@ -1,4 +1,4 @@
-"""The norm equals `model_ref.norm`, bit for bit: shapes, pauses, reset, latencies; and changed constants are found."""
+"""The norm equals `model_ref.norm` bit for bit, with all shapes, pauses and resets. Its latencies are exact."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def run_norm(
     seed: int = SEED,
     **parameters: Any,
 ) -> None:
-    """Run all edge vectors, then random ones, each with the operations of its place in a layer."""
+    """Run all edge vectors, then random vectors, each with the operations of its place in a layer."""
     config: dict[str, Any] = {
         "results_per_cycle": results,
         "codes_per_cycle": codes,
@@ -50,7 +50,7 @@ def test_latencies_are_exact(results: int, codes: int) -> None:
     ("results", "streams", "active"), [(1, 2, 2), (2, 4, 4), pytest.param(2, 4, 3, marks=pytest.mark.slow), (2, 4, 1)]
 )
 def test_latencies_of_streams_are_exact(results: int, streams: int, active: int) -> None:
-    """Some passes are shorter and some are longer than the computation of a stream's scalars."""
+    """Some code passes take less time, and some take more time, than the computation of a stream's scalars."""
     run_norm(results, 4, streams=streams, active=active, elements=[24, 260, 16, 252, 4], random=3, exact=True)
 
 
@@ -139,7 +139,7 @@ def test_mutation_of_the_table_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 def test_mutation_of_a_streams_memory_is_found(
     module: Any, name: str, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A memory that keeps one value for all streams is found."""
+    """The bench finds a memory that stores one value for all streams."""
 
     class Shared(norm_statistics.Running):
         def __init__(self, m: Any, which: str, bits: int, streams: int, place: Any) -> None:

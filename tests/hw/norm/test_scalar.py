@@ -1,4 +1,4 @@
-"""The states of the scalar unit and the table of their cycles; test_rms_norm.py tests the values that it computes."""
+"""The states of the scalar unit and the table of their cycles. test_rms_norm.py tests the values that it computes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lutern.sim.convert import convert_rtlil
 
 
 @pytest.mark.parametrize("streams", [1, 2])
-def test_the_table_is_that_of_the_states(streams: int) -> None:
+def test_the_table_agrees_with_the_states(streams: int) -> None:
     convert_rtlil(NormScalar(HwConfig("bench", streams=streams)))
 
 
 @pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 @pytest.mark.parametrize("step", [step for step in PATH if step != "ADD"])
 def test_a_wrong_entry_of_the_table_is_found(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong entry is found for every step but ADD, whose states are made from the table."""
+    """The assertion finds a wrong entry for every step except ADD, whose states are made from the table."""
     monkeypatch.setitem(PATH, step, PATH[step] + 1)
     with pytest.raises(AssertionError, match="PATH says"):
         convert_rtlil(NormScalar(HwConfig("bench", streams=2)))
@@ -31,7 +31,7 @@ def test_a_wrong_entry_of_the_table_is_found(step: str, monkeypatch: pytest.Monk
 
 
 def test_figures() -> None:
-    """The cycles that follow from the table equal those that were counted in the bench."""
+    """The cycles that follow from the table equal the cycles that were counted in the bench."""
     norm = RmsNorm(HwConfig("bench"))
     largest = largest_latency(norm.config)
     assert norm.latency == largest + NormScalar.factor_latency + Quantiser.latency - Quantiser.factor_stage

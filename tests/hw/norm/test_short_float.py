@@ -1,4 +1,4 @@
-"""The roundings of short floats in gateware, each against the same function of the integer model."""
+"""The roundings of short floats in gateware, each compared with the same function of the integer model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def simulate(module: Any, bench: Callable[[Any], Any], clocked: bool = False) ->
 
 
 def products() -> list[int]:
-    """Return products: of mantissas at the ends, exact halves at both places of the leading bit, and random ones."""
+    """Return products of the smallest and largest mantissas, exact halves with both places of the leading bit, and
+    random products."""
     draw = np.random.default_rng(SEED)
     found = [a * b for a in (0, *ALL_ONES) for b in ALL_ONES]
     found += [(MANTISSA_ONE | 5) << 16 | 1 << 15, (MANTISSA_ONE | 5) << 17 | 1 << 16]
@@ -37,8 +38,8 @@ def products() -> list[int]:
 
 
 def check_round_product(piece: Callable[[Value], tuple[Value, Value]]) -> None:
-    """Compare with the rounding of ``multiply_float``. It is written out here, because some numbers are no products of
-    mantissas."""
+    """Compare a circuit with the rounding of ``multiply_float``. This function contains the rounding itself, because
+    some of the numbers are no products of mantissas."""
     m, product = Module(), Signal(PRODUCT_BITS)
     mantissa, high = Signal(MANTISSA_BITS), Signal()
     rounded, is_high = piece(product)
@@ -75,7 +76,7 @@ def test_a_product_without_rounding_is_found(monkeypatch: pytest.MonkeyPatch) ->
         check_round_product(short_float.round_product)
 
 
-def test_a_product_that_is_cut_off_one_bit_off_is_found() -> None:
+def test_a_product_rounded_at_a_wrong_bit_is_found() -> None:
     def wrong(product: Value) -> tuple[Value, Value]:
         high = product[PRODUCT_BITS - 1]
         kept = Mux(high, product[17:34], product[16:33])
@@ -86,7 +87,8 @@ def test_a_product_that_is_cut_off_one_bit_off_is_found() -> None:
 
 
 def test_alignment() -> None:
-    """``align`` and ``round_aligned`` equal ``rsh`` for shifts up to 40, of mantissas at the ends and some others."""
+    """``align`` and ``round_aligned`` equal ``rsh`` for shifts up to 40, 64 and 4095, and for smallest, largest and
+    random mantissas."""
     m, mantissa, shift, result = Module(), Signal(MANTISSA_BITS), Signal(12), Signal(MANTISSA_BITS)
     m.d.comb += result.eq(round_aligned(align(mantissa, shift)))
     draw = np.random.default_rng(SEED)
@@ -104,7 +106,7 @@ def test_alignment() -> None:
 
 
 def test_float_adder() -> None:
-    """The adder equals ``add_float`` for zeros, equal numbers, carries that round up to all ones, random numbers."""
+    """The adder equals ``add_float`` for zeros, equal numbers, carries after rounding up, and random numbers."""
     adder = FloatAdder()
     draw = np.random.default_rng(SEED)
     pairs = [(x, y) for x in ((0, 0), (MANTISSA_MAX, 3), (MANTISSA_ONE, 3)) for y in ((0, 0), (MANTISSA_MAX, 2))]

@@ -1,4 +1,4 @@
-"""Shifts that keep few bits and their flags, and the limits of signed numbers: every value of a few bits."""
+"""Shifts that keep few bits and flag the lost bits, and the limits of signed numbers, for every value of a few bits."""
 
 import numpy as np
 import pytest

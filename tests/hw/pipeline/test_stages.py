@@ -1,4 +1,4 @@
-"""Functions that take less logic than a plain operator, and give the same result."""
+"""Functions that need less logic than a plain operator, and give the same result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lutern.hw.pipeline import exceeds
 
 
 def test_exceeds() -> None:
-    """``exceeds`` equals ``>`` for all values of six bits, with all limits of six bits and some larger ones."""
+    """``exceeds`` equals ``>`` for all values of six bits, with all limits of six bits and some larger limits."""
     m, value = Module(), Signal(6)
     limits = [*range(64), 64, 100, 129]
     found = [Signal(name=f"found_{limit}") for limit in limits]

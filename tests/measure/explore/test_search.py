@@ -1,4 +1,4 @@
-"""A search finds the same machines with any workers, continues where it ended, and belongs to one question."""
+"""A search finds the same machines with any workers, continues where it ended, and answers only one question."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def explored(path: Path, crew: Workers, trials: int = 2 * BATCH) -> Found:
 
 
 class Counting(Workers):
-    """This process as a worker; counts the requests, and is lost after some batches."""
+    """A worker in this process that counts the requests, and fails after some batches."""
 
     def __init__(self, batches: int = 100) -> None:
         self.keys, self.left = Counter[str](), batches
@@ -71,7 +71,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
 
 
 def test_the_front(found: Found) -> None:
-    """No machine of the front beats another one in every objective, and each other machine is beaten or equalled."""
+    """No machine of the front is dominated by another machine, and each machine outside the front is dominated."""
 
     def loss(one: Judged) -> list[float]:
         return [
@@ -91,9 +91,9 @@ def test_the_front(found: Found) -> None:
     assert rates == sorted(rates, reverse=True)
 
 
-def test_the_same_by_several_workers_and_in_two_parts(found: Found, tmp_path: Path) -> None:
-    """Workers of a cluster in this process, interrupted after a batch, come to the same end; nothing is judged
-    twice."""
+def test_same_result_by_several_workers_after_an_interruption(found: Found, tmp_path: Path) -> None:
+    """A search that was interrupted after a batch, and continued by workers of a cluster in this process, finds the
+    same. No machine is judged twice."""
     first = Counting(batches=1)
     with pytest.raises(KeyboardInterrupt):
         explored(tmp_path / "study.db", first)
@@ -103,11 +103,11 @@ def test_the_same_by_several_workers_and_in_two_parts(found: Found, tmp_path: Pa
     assert max(first.keys.values()) == 1
     third = Counting()
     assert explored(tmp_path / "study.db", third, trials=3 * BATCH).trials == 3 * BATCH
-    assert not set(first.keys) & set(third.keys), "of an earlier batch"
+    assert not set(first.keys) & set(third.keys), "machines of an earlier batch must not be judged again"
 
 
 def test_estimates_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Found) -> None:
-    """Another study of the same question computes nothing again, but a damaged result is computed again."""
+    """Another study of the same question computes nothing again, except for a damaged result."""
     explored(tmp_path / "one.db", Workers(), BATCH)
     computed = list[str]()
     own = judge._judge
@@ -120,8 +120,8 @@ def test_estimates_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fou
 
 
 @pytest.mark.parametrize("name", ["study.db", "50% a?b#c.db"])
-def test_batches_are_the_same_whatever_was_told(tmp_path: Path, name: str) -> None:
-    """If the results of a part of a batch are known, only the rest is asked for."""
+def test_batches_do_not_depend_on_known_results(tmp_path: Path, name: str) -> None:
+    """If the results of a part of a batch are known, the study asks only for the other trials of the batch."""
     with opened(tmp_path / name) as kept:
         asked = kept.ask()
         assert len(asked) == BATCH and asked == kept.ask()
@@ -145,7 +145,7 @@ def test_batches_are_the_same_whatever_was_told(tmp_path: Path, name: str) -> No
         (replace(QUESTION, streams=4), "is a study of another streams (1)"),
     ],
 )
-def test_a_study_of_something_else(tmp_path: Path, other: Question, text: str) -> None:
+def test_study_of_another_search(tmp_path: Path, other: Question, text: str) -> None:
     with opened(tmp_path / "study.db"):
         pass
     with pytest.raises(LuternError) as error, opened(tmp_path / "study.db", other):
@@ -194,8 +194,8 @@ def as_built(one: Judged, share: float, failed: str = "") -> Routed:
 
 
 def test_the_chosen_machine(found: Found, tmp_path: Path) -> None:
-    """It is the best of the machines that reach their clocks; a machine that misses its clock gets the clock that it
-    reached."""
+    """The chosen machine is the best of those that reach their clocks. If no machine does, the best machine gets the
+    clock that it reached."""
 
     def chosen(by: str, routed: list[Routed]) -> tuple[Judged, Any]:
         best, machine = replace(found, routed=routed).chosen(by)

@@ -1,4 +1,4 @@
-"""The space of the search: every choice is a machine that a file can describe, with room for the model, or is
+"""The space of the search: every choice is a machine that a file can describe, with enough memory for the model, or is
 refused."""
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TARGETS = {
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_choice(name: str, tmp_path: Path) -> None:
-    """The machine of the file is the one that is judged, and all its memories are deep enough."""
+    """The machine of the file equals the machine that is judged, and all its memories are deep enough."""
     seed = 5
     draw, target, kinds, count = random.Random(seed), TARGETS[name], set(), 0
     space = dimensions(target, 4)
@@ -52,8 +52,8 @@ def test_every_choice(name: str, tmp_path: Path) -> None:
     assert count > 20 and kinds == set(target.memories), f"seed {seed}: {count} machines of {kinds}"
 
 
-def test_what_does_not_fit_is_pruned() -> None:
-    """The first exceeded limit prunes a machine before anything is computed."""
+def test_machines_that_do_not_fit_are_pruned() -> None:
+    """The first exceeded limit prunes a machine before its estimate is computed."""
     config = board_target(find_board("ulx3s-85f")).fitted(preset("sim-64"))
     used = resources(config)
     enough = {"luts": round(used.placed_luts), "block_rams": used.block_rams, "multipliers": used.multipliers}

@@ -1,4 +1,4 @@
-"""Campaigns on a small board whose check of the weights can be switched off; without the check, faults are silent."""
+"""Campaigns on a small board whose check of the weights can be switched off. Without the check, faults are silent."""
 
 import os
 import pickle
@@ -40,21 +40,21 @@ from lutern.sim.verilate import verilate_text
 SEED = 1
 FRESH = Scenario(has_past=False, count=1)
 SWITCH = 1 << 31
-"""This address of an upset, which no memory reaches, switches the check off."""
+"""An address bit of an upset that switches the check off. No memory is large enough to use this bit."""
 
 
 def with_a_switch(verilog_text: str) -> str:
-    """The Verilog of a board whose signatures are never wrong while the switch is on."""
+    """Return the Verilog of a board whose signatures are never wrong while the switch is on."""
     changed, count = re.subn(
         r"^    bad <= (\(.*?\)) \^ ", r"    bad <= (\1 & ~{top.upset_address[31]}) ^ ", verilog_text, flags=re.MULTILINE
     )
-    assert count == 2, "the signatures of records and rows have one register `bad` each"
+    assert count == 2, "records and rows must have one register `bad` each"
     return changed
 
 
 @pytest.fixture(scope="module")
 def settings() -> Settings:
-    """Settings of a campaign without a name."""
+    """Return the settings of a campaign without a name."""
     component = simulated(SMALL_MACHINE)
     rtlil_text = convert_rtlil(component)
 
@@ -66,7 +66,7 @@ def settings() -> Settings:
 
 
 def with_less_to_load(settings: Settings) -> Settings:
-    """The same settings with a model that has a seventh of the words."""
+    """Return the same settings with a model that has a seventh of the words."""
     shape = ModelConfig(vocab_size=6, hidden_size=16, num_hidden_layers=1, intermediate_size=16)
     return replace(settings, weights=integer_weights(random_checkpoint(shape, SEED)))
 
@@ -86,7 +86,7 @@ def results(found: list[Outcome]) -> Counter[str]:
 
 @pytest.mark.parametrize("name", ["weights", "row", "refresh"])
 def test_damage_before_a_run_is_corrected(settings: Settings, name: str) -> None:
-    """One fault of each kind is corrected, in a conversation or not, if the run reads damaged words."""
+    """One fault of each kind is corrected, with and without an earlier conversation, if the run reads damaged words."""
     campaign: DrawnCampaign = opened(settings, name)
     for index, kind in enumerate(campaign.kinds):
         draw, scenario = random.Random(f"{SEED} {kind}"), Scenario(index % 4 == 0, 1)
@@ -104,28 +104,28 @@ def test_bits(settings: Settings) -> None:
 
 
 def test_the_next_token_changes_no_logits(settings: Settings) -> None:
-    """The first operation of the next token was damaged after the token was chosen, and was read ahead before the
-    logits."""
+    """The first operation of the next token is damaged after the token was chosen, but the machine reads it before the
+    host reads the logits. The logits stay correct."""
     outcome = opened(settings, "weights").outcome(16_011)
     assert (outcome.kind, outcome.result) == ("address", "masked"), f"seed {SEED}: {outcome}"
     assert "words 1 to 3 hold the words from 2506 on" in outcome.note, outcome
 
 
-def test_nothing_is_silent(settings: Settings) -> None:
-    """Faults hit the memory at any cycle, and the line at any byte."""
+def test_no_fault_is_silent(settings: Settings) -> None:
+    """Faults hit the memory in any cycle, and the line at any byte. All of them are corrected or have no effect."""
     for name, count, of in (("weights", 10, settings), ("row", 4, settings), ("link", 8, with_less_to_load(settings))):
         found = outcomes(of, name, count)
         assert not {"silent", "hung", "detected"} & set(results(found)), f"{name}, seed {SEED}: {found}"
         assert results(found)["corrected"], f"{name}, seed {SEED}: {found}"
 
 
-def test_a_killed_host_is_always_made_good(settings: Settings) -> None:
+def test_a_killed_host_is_always_corrected(settings: Settings) -> None:
     found = outcomes(with_less_to_load(settings), "kill", 6)
     assert results(found) == {"corrected": 6}, f"seed {SEED}: {found}"
 
 
-def test_without_its_check_the_machine_is_silent(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The faults are the bits that are all corrected with the check."""
+def test_only_the_check_finds_flips_that_change_results(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the check, some flipped bits change the results. With the check, all of these bits are corrected."""
     campaign: Bits = opened(settings, "bits")
     board_of = Bench.board
 
@@ -140,8 +140,8 @@ def test_without_its_check_the_machine_is_silent(settings: Settings, monkeypatch
 
 
 def test_state_has_no_check(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Flips of the highest bits of S between two tokens change the logits; flips of codes of a finished token change
-    nothing."""
+    """Flips of the highest bits of S between two tokens change the logits without an error. Flips of codes of a
+    finished token change nothing."""
     state: State = opened(settings, "state")
     s_memory = next(each for each in state.memories if each.name == "s_memory")
 
@@ -174,8 +174,9 @@ def test_control_and_setup(settings: Settings) -> None:
     assert {outcome.kind for outcome in found} <= set(control.kinds), f"seed {SEED}: {found}"
 
 
-def test_kill_and_go_on(settings: Settings, tmp_path: Path) -> None:
-    """A campaign of two processes is killed; continued in one process, it has the outcomes of an uninterrupted one."""
+def test_a_killed_campaign_continues(settings: Settings, tmp_path: Path) -> None:
+    """A campaign of two processes is killed and continued in one process. It has the outcomes of an uninterrupted
+    one."""
     of_bits, path, about = replace(settings, campaign="bits"), tmp_path / "out.jsonl", {"campaign": "bits"}
     (tmp_path / "settings").write_bytes(pickle.dumps(of_bits))
     script = tmp_path / "campaign.py"
@@ -194,11 +195,11 @@ def test_kill_and_go_on(settings: Settings, tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, str(script)], start_new_session=True)
     try:
         while not path.exists() or path.read_bytes().count(b"\n") < 5:
-            assert process.poll() is None, "the campaign ended by itself"
+            assert process.poll() is None, "the campaign must not end before it is killed"
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        while _group_lives(process.pid):  # its processes end when their pipes do
+        while _group_lives(process.pid):  # the child processes end when their pipes close
             time.sleep(0.05)
     finally:
         if process.poll() is None or _group_lives(process.pid):
@@ -225,7 +226,7 @@ def _group_lives(group: int) -> bool:
 
 
 def test_workers_of_a_cluster(settings: Settings) -> None:
-    """The outcomes are the same, whichever worker injects which faults."""
+    """The outcomes do not depend on which worker injects which faults."""
     pytest.importorskip("distributed", reason='needs the extra "explore"')
     of_bits = replace(with_less_to_load(settings), campaign="bits")
     with workers(2, processes=False) as crew:
@@ -250,7 +251,7 @@ def test_the_command(settings: Settings, tmp_path: Path, monkeypatch: pytest.Mon
             CliRunner().invoke(app, [*command, option, value], catch_exceptions=False)
 
 
-def test_campaigns_say_what_they_need() -> None:
+def test_campaigns_that_need_upsets() -> None:
     for name, needs in (("weights", False), ("link", False), ("control", True), ("setup", True)):
         assert campaign_of(name, SMALL_MACHINE).needs_upsets == needs
     assert campaign_of("weights", preset("tiny")) is ResidentWeights

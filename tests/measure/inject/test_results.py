@@ -15,7 +15,7 @@ ABOUT = {"campaign": "weights", "seed": 1, "machine": "ab", "board": "cd", "imag
 @pytest.mark.parametrize(
     ("hits", "trials", "low", "high"),
     [
-        (0, 10, 0.0, 0.27753),  # Newcombe 1998, table I, method 3, of these: 81 of 263, 15 of 148, 0 of 20, 1 of 29
+        (0, 10, 0.0, 0.27753),  # Newcombe 1998, table I, method 3, has 81 of 263, 15 of 148, 0 of 20, 1 of 29
         (81, 263, 0.2553, 0.3662),
         (15, 148, 0.0624, 0.1605),
         (0, 20, 0.0, 0.1611),
@@ -47,7 +47,7 @@ def test_rows() -> None:
     assert [percent(end) for end in wilson(1, 3)] == ["6.1", "79"]
 
 
-def test_a_file_goes_on_and_a_cut_line_goes(tmp_path: Path) -> None:
+def test_a_file_continues_without_its_cut_line(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with ResultsFile(path, ABOUT) as results:
         results.add(Outcome(3, "flip", "masked", "here"))
@@ -58,13 +58,13 @@ def test_a_file_goes_on_and_a_cut_line_goes(tmp_path: Path) -> None:
         results.add(Outcome(4, "flip", "silent", ""))
     assert path.read_bytes().startswith(whole)
     assert [json.loads(line)["index"] for line in path.read_text().splitlines()[1:]] == [3, 4]
-    path.write_bytes(whole[:20])  # killed in its first line
+    path.write_bytes(whole[:20])  # as if the program was killed while it wrote the first line
     with ResultsFile(path, ABOUT) as results:
         assert not results.outcomes
     assert json.loads(path.read_text()) == ABOUT
 
 
-def test_another_campaign_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+def test_another_campaign_is_refused_and_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with ResultsFile(path, ABOUT) as results:
         results.add(Outcome(3, "flip", "masked", "here"))
@@ -101,7 +101,7 @@ def test_a_damaged_file_is_refused(line: bytes, tmp_path: Path) -> None:
     assert path.read_bytes().endswith(line)
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_invalid_files_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path, Path("/dev/null"), tmp_path / "none" / "out.jsonl"):
         with pytest.raises(LuternError, match=r"give the name of a file|choose a folder"):
             ResultsFile(path, ABOUT)
