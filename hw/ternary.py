@@ -127,8 +127,8 @@ def decode_planes(word: Value) -> tuple[list[Value], list[Value]]:
     bits = len(word) - 7
     q0, q1, q2, p0, p1, p2, t0, t1 = (word[k : k + bits] for k in range(8))
     escape = t0 & t1
-    # After an escape, q says which pairs are (0, 0) and which bits hold the first trit. If one pair is not (0, 0), it is
-    # named by p.
+    # After an escape, q says which pairs are (0, 0) and which bits hold the first trit. p names the only pair that is
+    # not (0, 0).
     both = q0 & q1
     first_pair = ~(escape & q2)
     second_pair = ~escape | (q2 & ~both)
