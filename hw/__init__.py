@@ -1,1 +1,1 @@
-"""The gateware, written in Amaranth: how the network is computed."""
+"""The gateware, written in Amaranth, which computes the network."""
