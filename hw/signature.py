@@ -1,10 +1,10 @@
-"""The check of a signature runs over words in order, and tells whether the last state is the expected one.
+"""The check of a signature reads words in order, and reports whether the last state is the wanted state.
 
     word ─► (sums) ─► register ─► state times x, plus columns ─► state ─► as wanted after the last word? ─► done, bad
 
 ``model_ref.signature`` defines the signature. Each bit of a word enters three exclusive ors (its column). With
-``cells`` the LUT4 are instantiated, since the synthesis would use a fifth more of them. A wide word of records has one
-signature for each of its slices. The bits of a wide beat of trits are first added up locally, 32 bits to 8 sums.
+``cells`` the LUT4s are instantiated, because the synthesis would use a fifth more LUT4s. A wide word of records has one
+signature for each of its slices. A wide beat of trits is first reduced to sums, with 8 sums for 32 bits.
 
 Cost of words of n bits up to 512: n + 50 LUT4 with ``cells``, and n + 48 flip-flops. Cost of wider beats: 1.3 n LUT4
 and n / 4 + 50 flip-flops.
@@ -38,7 +38,7 @@ class SignatureCheck(wiring.Component):
     bits : int
         Bits of a word.
     cells : bool
-        Builds the exclusive ors of LUT4 of the ECP5; otherwise any synthesis can build them.
+        Builds the exclusive ors of ECP5 LUT4s. Without ``cells``, any synthesis can build the exclusive ors.
 
     Members
     -------
@@ -47,13 +47,13 @@ class SignatureCheck(wiring.Component):
     word : ``bits`` bits, input
         The word.
     last : 1 bit, input
-        ``word`` ends a block; the next word begins another one.
+        ``word`` ends a block. The next word begins the next block.
     wanted : 42 bits, input
         The wanted last state, 2 cycles after the last word.
     done : 1 bit, output
         A block has ended.
     bad : 1 bit, output
-        With ``done``: its state was not the wanted one.
+        With ``done``: the last state of the block was not the wanted state.
 
     Numerics
     --------
@@ -113,7 +113,7 @@ class SignatureCheck(wiring.Component):
         return Cat(fewer(m, values, 1, parity)[0] for values in inputs)
 
     def _differs(self, m: Module, state: Value) -> Value:
-        """Return whether the state is not the wanted one."""
+        """Return whether the state differs from ``wanted``."""
         if not self.cells:
             return state != self.wanted
         pairs = [[*state[place : place + 2], *self.wanted[place : place + 2]] for place in range(0, STATE_BITS, 2)]
@@ -121,8 +121,8 @@ class SignatureCheck(wiring.Component):
         return Cat(fewer(m, found, 3, any)).any()  # the last LUT4 has a free input for ``ended``
 
     def _next(self, m: Module, first: Value, before: list[Value], word: Value, bits: list[int]) -> Value:
-        """Return a bit of the next state: the exclusive or of some ``bits`` of a word and, after the ``first`` word, of
-        some bits of the state before."""
+        """Return a bit of the next state. It is the exclusive or of some ``bits`` of a word and, except with the
+        ``first`` word, of the bits ``before`` of the previous state."""
         if not self.cells:
             return _parity_of(word, bits) ^ (Cat(before).xor() & ~first)
         inputs = [first, *before, *fewer(m, [word[bit] for bit in bits], 3 - len(before), parity)]
@@ -130,7 +130,7 @@ class SignatureCheck(wiring.Component):
 
 
 def _parity_of(word: Value, bits: list[int]) -> Value:
-    """Return the exclusive or of some bits of a word. A mask lets a simulation compute many bits at a time."""
+    """Return the exclusive or of some bits of a word. With a mask, a simulation computes many bits in one operation."""
     if not bits:
         return Const(0)
     begin = min(bits) // SIMULATED_BITS * SIMULATED_BITS
@@ -146,7 +146,7 @@ class WordCheck(wiring.Component):
     bits : int
         Bits of a word.
     cells : bool
-        Builds the exclusive ors of LUT4 of the ECP5; otherwise any synthesis can build them.
+        Builds the exclusive ors of ECP5 LUT4s. Without ``cells``, any synthesis can build the exclusive ors.
 
     Members
     -------
@@ -155,14 +155,14 @@ class WordCheck(wiring.Component):
     word : ``bits`` bits, input
         The word.
     last : 1 bit, input
-        ``word`` ends a block; the next word begins another one.
+        ``word`` ends a block. The next word begins the next block.
     wanted : 42 bits, input
         The wanted last state of slice 0, 2 cycles after the last word. The wanted last state of slice k is ``wanted``
         xor k.
     done : 1 bit, output
         A block has ended.
     bad : 1 bit, output
-        With ``done``: the state of a slice was not the wanted one.
+        With ``done``: the last state of a slice was not the wanted state.
 
     Numerics
     --------
