@@ -1,1 +1,1 @@
-"""The gateware, written in Amaranth, which computes the network."""
+"""The gateware, which is written in Amaranth and computes the network."""

@@ -46,8 +46,8 @@ PRODUCT_HALF = 1 << (REMAINDER_BITS - 1)
 
 
 def table_attributes(config: HwConfig) -> dict[str, str]:
-    """Return the memory attributes of the table. If a machine has no block RAM for the table, they place the table in
-    logic."""
+    """Return the memory attributes of the table. If a machine has no block RAM for the table, these attributes place
+    the table in logic."""
     return {"rom_style": "logic"} if in_luts(config, 1 << SEGMENT_BITS) else {}
 
 
@@ -84,9 +84,9 @@ def use_sigmoid(m: Module, port: Any, arguments: list[Any], frac: Value) -> list
     Parameters
     ----------
     m : Module
-        Gets the connections.
+        Receives the connections.
     port
-        The user's interface, of ``sigmoid_signature``.
+        The user's interface, with ``sigmoid_signature``.
     arguments : list of Value
         P signed values of up to 32 bits.
     frac : Value

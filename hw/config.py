@@ -85,7 +85,7 @@ class HwConfig:
 
         - "block": block RAM of the chip.
         - "sdram" or "ddr3": a DRAM chip of the board.
-        - "host": the host sends them over the link for every token.
+        - "host": the host sends the words over the link for every token.
         - "port": a memory that the user connects to a port of the top level, see hw/memory/word_source.py.
         - "axi": a memory that the user connects to AXI4 ports, see hw/memory/axi.py.
     memory_ports : int
@@ -98,8 +98,8 @@ class HwConfig:
         S of a layer is read before the layer and written after the layer (hw/state_dma.py). State "memory" is not
         possible with source "resident" or memory "host".
     words_in_flight : int
-        Memory "port" or "axi": largest number of words that are requested and have not arrived yet. It hides a memory
-        latency of about this many cycles.
+        Memory "port" or "axi": largest number of words that are requested and have not arrived yet. This number hides a
+        memory latency of about as many cycles.
     word_bytes : int
         Bytes of a word of memory. The host writes words, and the record stream consists of words.
     memory_words : int

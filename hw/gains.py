@@ -80,7 +80,7 @@ class GainSupply(wiring.Component):
         m.submodules.unpacker = unpacker = GroupUnpacker(config, GAIN_TUPLES)
         join_streams(m, self.i, words.w_stream)
         join_streams(m, words.r_stream, unpacker.i)
-        number, last = Signal(16, init=1), Signal()  # number: of the group that is taken next, from 1 on
+        number, last = Signal(16, init=1), Signal()  # number: the group that is taken next, from 1 on
         for first in range(0, self.group.size, PART_BITS):  # all FIFOs hold the same number of groups
             part = slice(first, min(first + PART_BITS, self.group.size))
             groups = SyncFIFOBuffered(width=part.stop - first, depth=config.gain_fifo_groups)
@@ -117,7 +117,7 @@ def bound_value(item: Value) -> Value:
     Returns
     -------
     Value
-        The exact value in the format 0.17, which is combinational.
+        The exact value in the format 0.17. The result is combinational.
     """
     parts = ITEM(item)
     mantissa = parts.mantissa.as_unsigned()[: BOUND_BITS - GAIN_LOW_BITS]

@@ -1,11 +1,11 @@
-"""The head chooses the token of the largest logit, or draws one at random, and keeps logits for the host.
+"""The head chooses the token of the largest logit, or draws a token at random, and keeps logits for the host.
 
     base, state ─► words ─► table ─► + dither ─► * temperature ─┐
                                                                 ▼
     temperature 0: sums, else scores ───────────────────────── add ─► largest so far (lowest index wins a tie) ─► token
     sums ─► memory of all logits, or of the top_k largest ─► host
 
-P lanes draw P words per cycle. The word of a lane is a fixed linear map of the generator's state, which takes an XOR
+P lanes draw P words per cycle. The word of a lane is a fixed linear map of the generator's state. This map takes an XOR
 network of three levels of LUT4. Each lane reads a table of Gumbel variates and uses one 18 x 18 product. Two lanes
 share a table in block RAM. ``model_ref.sampling`` defines the result.
 
@@ -58,7 +58,7 @@ FIRST_SEED = SEED_OF_ZERO
 
 
 def tree(items: Sequence[Value], join: Callable[[Value, Value], Value]) -> Value:
-    """Join all items pairwise, neighbours first, until one is left.
+    """Join all items pairwise, neighbours first, until one item is left.
 
     Parameters
     ----------

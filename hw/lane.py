@@ -15,9 +15,9 @@ is not used. The attribute `carry_last` marks the last cell. `boards/synthesis.p
 carry-out, because each of them would cost a slice.
 
 Cost: one LUT4 for each bit and one for the generator, rounded up to an even number because a CCU2C has two halves. A
-lane of 9 bits takes 10 LUT4, and a lane of 10 or 11 bits takes 12. A lane of an even width has a spare half, which can
-select one of two bits (``Choice``). An adder of two totals costs as much as a lane of its width. But in an adder of an
-even width, bit 0 is a LUT4 outside the chain. An adder of 12 bits takes 13 LUT4 instead of 14.
+lane of 9 bits takes 10 LUT4, and a lane of 10 or 11 bits takes 12 LUT4. A lane of an even width has a spare half, which
+can select one of two bits (``Choice``). An adder of two totals costs as much as a lane of its width. But in an adder of
+an even width, bit 0 is a LUT4 outside the chain. An adder of 12 bits takes 13 LUT4 instead of 14.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def carry_chain(m: Module, halves: list[Half], apart: bool = False) -> Value:
     Parameters
     ----------
     m : Module
-        Gets the cells.
+        Receives the cells.
     halves : list of (table, A, B, C, D)
         The half cells from the lowest bit on. The first half is the generator.
     apart : bool

@@ -161,7 +161,7 @@ ENGINE_OP = StructLayout({"row_groups": 16, "column_beats": 12, "last_results": 
 QUANTISE_OP = StructLayout(
     {"u_index": 2, "new_vector": 1, "eps": 2, "beats": 16, "k": SCALAR, "e1": SCALAR, "e2": SCALAR}
 )
-"""Fields of an operation for the norm; ``beats`` counts beats of Q codes."""
+"""Fields of an operation for the norm. ``beats`` counts beats of Q codes."""
 SUPPLY_OP = StructLayout({"items": 3, "groups": 16})
 """Fields of an operation for the supply of gains: the number of items of each element, and the number of groups."""
 GAINS_OP = StructLayout({"bounds": 1, "outer": 1, "matrices": 2})
@@ -239,7 +239,7 @@ def group_shape(config: HwConfig, items: int) -> tuple[int, int]:
 
 
 def group_words(elements: int, per_element: int, config: HwConfig) -> int:
-    """Return the words that hold items [elements, per_element], as ``packing.pack_groups`` lays them out.
+    """Return the number of words that hold items [elements, per_element], in the layout of ``packing.pack_groups``.
 
     Parameters
     ----------
@@ -257,8 +257,8 @@ def group_words(elements: int, per_element: int, config: HwConfig) -> int:
 def takes_narrow_rows(config: HwConfig) -> bool:
     """Return whether a machine can read embedding rows with elements of 12 bits.
 
-    A machine with source "streamed" can read them if every item begins at a multiple of its own size. For other
-    machines such a table is stored in items of 16 bits.
+    A machine with source "streamed" can read such rows if every item begins at a multiple of the size of an item. For
+    other machines such a table is stored in items of 16 bits.
     """
     aligned = config.word_bits % ITEM_BITS == 0 or config.results_per_cycle * ITEM_BITS <= config.word_bits
     return config.source == "streamed" and aligned

@@ -40,7 +40,7 @@ KINDS = {int: "a whole number", bool: "true or false", str: "a text"}
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine, the preset that it is derived from, and the fields that were given."""
+    """A machine, the preset from which it is derived, and the fields that were given."""
 
     config: HwConfig
     base: str

@@ -84,7 +84,7 @@ WRITTEN = V_STAGE + 2
 ALIGN = SIGMA - 2
 """Stage in which G uses the bits of the largest S."""
 G_AFTER_I = WRITTEN + 1 - (ALIGN - 1)
-"""Cycles from the last beat of I to the first beat of G. They are enough to know the largest S when G reaches
+"""Cycles from the last beat of I to the first beat of G. After this time the largest S is known when G reaches
 ``ALIGN``."""
 FEW_BEATS = WRITTEN + 1 - G_AFTER_I
 """After a vector of at most this many beats, G stalls until no beat of I is in flight, because G reads S in stage 1."""
@@ -115,7 +115,7 @@ def bit_length(value: Value) -> Value:
     Value
         0 to 31, and 0 for the value 0. The result is combinational.
     """
-    value = (value << 1)[:32] | 1  # the position of the highest 1; zero needs no special case
+    value = (value << 1)[:32] | 1  # now the result is the position of the highest 1, also for 0
     bits: list[Value] = []
     for half in (16, 8, 4, 2, 1):
         bits.insert(0, value[half:].any())
@@ -135,7 +135,7 @@ def chain(stages: Stages, value: Any, count: int, name: str, *, reset_less: bool
     count : int
         Number of delays.
     name : str
-        Prefix of the registers' names; the number of the stage follows it.
+        Prefix of the registers' names. The number of the stage follows the prefix.
     reset_less : bool
         A reset does not clear the registers.
 
@@ -204,7 +204,7 @@ class Mlgru(wiring.Component):
     tap_s_stream : ``stream_bits`` bits, output, ``debug_tap``
         The stream of ``tap_s``.
     tap_s_index : ``index_bits`` bits, output, ``debug_tap``
-        The beat of ``tap_s`` in its vector.
+        The index of the beat ``tap_s`` in its vector.
 
     Numerics
     --------
@@ -441,7 +441,7 @@ class Mlgru(wiring.Component):
     def _window(
         self, m: Module, stages: Stages, i: list[Any], place: list[Any], new_s: Value
     ) -> tuple[list[Any], list[Any]]:
-        """Add the window, which stores one layer's S of every stream. Return values like those of ``_states``. I and G
+        """Add the window, which stores one layer's S of every stream. Return the same two lists as ``_states``. I and G
         never read the window in the same cycle."""
         config, p, window = self.config, self.i.payload, self.window
         depth = -(-config.max_width // config.results_per_cycle)

@@ -32,8 +32,8 @@ machine, which then reads ahead.
 The response to MEMORY_TEST is NOT_AVAILABLE if the words are inside the chip. The response to PHASE is NOT_AVAILABLE if
 the words are not in SDRAM. If the memory does not answer, or answers out of order, the response to every command that
 needs the memory is MEMORY_SILENT or MEMORY_DISORDER until a reset. Only machines with DDR3 support LEVEL. The response
-covers the reads since the previous LEVEL. Only machines with counters support COUNTERS. Each phase of the last token
-has COUNTER_STRIDE numbers, and ``COUNTER_NAMES`` names the first of these numbers.
+to LEVEL covers the reads since the previous LEVEL. Only machines with counters support COUNTERS. Each phase of the last
+token has COUNTER_STRIDE numbers, and ``COUNTER_NAMES`` names the first of these numbers.
 
 A RUN advances ``streams`` conversations, with one FEED for each conversation, and chooses ``count`` tokens for each
 conversation. A RUN is executed step by step, and in each step stream 0 comes first. With ``chained`` all streams are
@@ -73,7 +73,7 @@ CHUNK_BYTES = 512  # CRC-32C finds all errors of up to 5 bits in frames of this 
 PAYLOAD_BYTES = CHUNK_BYTES + 8
 FRAME_BYTES = HEADER_BYTES + PAYLOAD_BYTES + CRC_BYTES  # before escaping
 RUN_TOKENS = 128  # largest number of tokens of one RUN, all streams together
-LOGITS_COUNT = 128  # largest number of sums of one LOGITS, which fill a chunk with 4 bytes each
+LOGITS_COUNT = 128  # largest number of sums of one LOGITS, because 128 sums of 4 bytes fill a chunk
 LANE_COUNTERS = ("beats", "barrier", "codes", "trits", "sums")
 """Causes of the lanes. Each cycle counts for one cause:
 
@@ -211,8 +211,8 @@ class WireRecord:
     Parameters
     ----------
     **fields : str
-        Names of the fields, with their codes of the struct module: B H I Q are unsigned, h i are signed, and 16s is a
-        digest.
+        Names of the fields, with codes of the struct module. B, H, I and Q are unsigned, h and i are signed, and 16s is
+        a digest.
 
     Members
     -------

@@ -62,7 +62,7 @@ class Residual(wiring.Component):
     tap_stream : ``stream_bits`` bits, output
         The stream of ``tap``.
     tap_index : ``index_bits`` bits, output
-        The beat of ``tap`` in its vector.
+        The index of the beat ``tap`` in its vector.
 
     Numerics
     --------

@@ -32,7 +32,8 @@ from lutern.model_ref.quantise import IntegerWeights
 from lutern.model_ref.ternary import SHIFT_MAX, SHIFT_MIN, SUM_BITS, cut_sums, scale_sums
 
 EMBED_MANTISSA_BITS = 12
-"""Low bits of e4s12, which are the signed mantissa. The exponent is in the bits above."""
+"""Bits of the signed mantissa in the format e4s12. The mantissa is in the low bits, and the 4 bits of the exponent are
+above."""
 EXPONENT_BITS = ITEM_BITS - EMBED_MANTISSA_BITS
 AMOUNT_BITS = (SHIFT_MAX - SHIFT_MIN).bit_length()
 """Bits of the shift of a product. The result of a longer shift is 0."""

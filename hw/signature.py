@@ -2,9 +2,10 @@
 
     word ─► (sums) ─► register ─► state times x, plus columns ─► state ─► as wanted after the last word? ─► done, bad
 
-``model_ref.signature`` defines the signature. Each bit of a word enters three exclusive ors (its column). With
-``cells`` the LUT4s are instantiated, because the synthesis would use a fifth more LUT4s. A wide word of records has one
-signature for each of its slices. A wide beat of trits is first reduced to sums, with 8 sums for 32 bits.
+``model_ref.signature`` defines the signature. Each bit of a word enters three exclusive ors, which are the ones of its
+column. With ``cells`` the LUT4s are instantiated, because the synthesis would use a fifth more LUT4s. A wide word of
+records has one signature for each of its slices. A wide beat of trits is first reduced to sums, with 8 sums for 32
+bits.
 
 Cost of words of n bits up to 512: n + 50 LUT4 with ``cells``, and n + 48 flip-flops. Cost of wider beats: 1.3 n LUT4
 and n / 4 + 50 flip-flops.
@@ -26,12 +27,12 @@ SIMULATED_BITS = 32
 
 
 def _members(bits: int) -> dict[str, Any]:
-    """Return the members of a check of words of ``bits``."""
+    """Return the members of a check of words of ``bits`` bits."""
     return {"valid": In(1), "word": In(bits), "last": In(1), "wanted": In(STATE_BITS), "done": Out(1), "bad": Out(1)}
 
 
 class SignatureCheck(wiring.Component):
-    """Computes the signature of a block of words and compares its last state.
+    """Computes the signature of a block of words, and compares the last state with ``wanted``.
 
     Parameters
     ----------
@@ -100,7 +101,7 @@ class SignatureCheck(wiring.Component):
         return m
 
     def _summed(self, m: Module) -> Value:
-        """Return the word, or the sums of its bits if it is wide."""
+        """Return the word, or the sums of its bits if the word is wide."""
         sums = sums_of(self.bits)
         if not sums:
             return self.word

@@ -82,7 +82,7 @@ class Top(wiring.Component):
     config : HwConfig
         The machine.
     timings : Timings, optional
-        Timings of the DRAM part; by default those of ``timings_for(config)``.
+        Timings of the DRAM. The default is ``timings_for(config)``.
 
     Members
     -------
@@ -235,7 +235,7 @@ class SerialTop(wiring.Component):
     divisor : int
         Clock cycles per bit of the line.
     timings : Timings, optional
-        Timings of the DRAM part; by default those of ``timings_for(config)``.
+        Timings of the DRAM. The default is ``timings_for(config)``.
 
     Members
     -------

@@ -67,7 +67,7 @@ class TopK(wiring.Component):
     Parameters
     ----------
     config : HwConfig
-        ``top_k``, at least 1; ``results_per_cycle`` (P), ``streams`` (T), ``max_vocab``.
+        ``top_k`` (at least 1), ``results_per_cycle`` (P), ``streams`` (T), ``max_vocab``.
 
     Members
     -------
@@ -90,7 +90,7 @@ class TopK(wiring.Component):
     -------
     A logit that is not above the least entry takes no extra cycle. Any other logit takes 6 cycles, and one more cycle
     for each entry that moves down a place. This logit is inserted before the second of the following beats is accepted.
-    A logit takes 2 cycles if it was above the least entry, but another logit of its beat has raised the least entry.
+    A logit takes 2 cycles if it is no longer above the least entry, because another logit of its beat was inserted.
 
     Reference
     ---------

@@ -30,15 +30,15 @@ from lutern.hw.signature import SignatureCheck, WordCheck
 from lutern.model_ref.signature import BLOCK_MARK, PLACE_BITS, PLACE_SHIFT, ROW_MARK, STATE_BITS, slices_of
 
 PASSES_AHEAD = 4
-"""Number of passes that may be read before their token has left. The machine never reads so many passes. The queues of
-operations (``sequencer.QUEUE_DEPTH``) hold less than one pass, because a pass has at least nine operations. A beat is
-taken only when its codes are written, and these codes depend on the previous token. If more passes were read, tokens
-would wait until the limit of the run."""
+"""Largest number of passes that can be read before their tokens have left. The machine never reads so many passes. The
+queues of operations (``sequencer.QUEUE_DEPTH``) hold less than one pass, because a pass has at least nine operations. A
+beat is taken only when its codes are written, and these codes depend on the previous token. If more passes were read,
+tokens would wait until the step limit ends the run."""
 COUNT_BITS = 8
 
 
 class WeightCheck(wiring.Component):
-    """Checks all words that the decoder takes, and holds tokens back until they are checked.
+    """Checks all words that the decoder takes, and holds tokens back until the words are checked.
 
     Parameters
     ----------

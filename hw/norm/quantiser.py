@@ -1,4 +1,4 @@
-"""Computes Q int8 codes per cycle of u_k in memory: ``code = sign(u) * min(127, rsh(rsh(|u|, s) * R, 26))``.
+"""The quantiser computes Q int8 codes per cycle from u: ``code = sign(u) * min(127, rsh(rsh(|u|, s) * R, 26))``.
 
     P x 3 elements ─► Q/P banks ─║─ u_k ──║─ e_largest - e ─║─ align ─║─ round ─║─ * R ─║─ round, min, sign ─► Q
                                  1        2                 3         4         5       6

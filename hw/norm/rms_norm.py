@@ -104,7 +104,7 @@ class RmsNorm(wiring.Component):
         Q codes per beat, with ``last`` in the stream's last beat. Codes past the end of the vector are unspecified. The
         codes never stall, so ``ready`` is ignored.
     o_scale : stream of ``layouts.SCALAR``, output
-        Mantissa and exponent of each operation and stream, in order, from a FIFO that holds 4 operations.
+        The scale (mantissa and exponent) of each operation and stream, in order, from a FIFO that holds 4 operations.
 
     Numerics
     --------

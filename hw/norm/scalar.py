@@ -41,7 +41,7 @@ from lutern.model_ref.norm import KEY_EXPONENT_BIAS
 
 G_SQUARES_BITS = 48
 ROUND_FACTOR = 1 << 6
-"""Half of the last place of R, in the units of ``127 y``, which has 7 bits more than R."""
+"""Half of the last place of R, in the units of ``127 y``, which has 7 more bits than R."""
 RECIPROCAL_EXPONENT = -33
 ROOT_EXPONENT = -25
 

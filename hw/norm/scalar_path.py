@@ -34,7 +34,7 @@ class ScalarPath:
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module that receives the logic.
     config : HwConfig
         ``streams`` T.
     scalar

@@ -10,8 +10,8 @@ Most operations are combinational pieces, which are divided where a register bel
 ║ marks a register that the caller places. Mantissas are magnitudes of 17 bits with a separate sign bit. Products
 therefore need no complement, and (exponent, mantissa) can be compared as one unsigned key.
 
-`LeadingBits` normalises a wide sum in three steps. The first step selects 32 bits, from the first group of 16 bits that
-is not zero on. The second step shifts by a multiple of 4 bits, and the third step by single bits.
+`LeadingBits` normalises a wide sum in three steps. The first step selects 32 bits, beginning with the first group of 16
+bits that is not zero. The second step shifts by a multiple of 4 bits, and the third step by single bits.
 """
 
 from __future__ import annotations

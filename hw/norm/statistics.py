@@ -254,7 +254,7 @@ class Running:
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module that receives the logic.
     name : str
         Name of the register or memory in the netlist.
     bits : int

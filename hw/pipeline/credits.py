@@ -20,7 +20,7 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 CREDITS = 16
-"""Largest number of items in flight and waiting together: the depth of a distributed RAM."""
+"""Largest number of items in flight and in the FIFO together, which is the depth of a distributed RAM."""
 ROOM = 2
 """Cycles from the exit of an item to the entry of the item that uses the free credit."""
 FIFO_BITS = 208

@@ -13,7 +13,7 @@ def lut4(m: Module, inputs: Sequence[Value], function: Callable[[list[int]], boo
     Parameters
     ----------
     m : Module
-        The module that gets the LUT4.
+        The module that receives the LUT4.
     inputs : Sequence[Value]
         The inputs of the LUT4, at most four.
     function : Callable[[list[int]], bool | int]
@@ -32,7 +32,7 @@ def fewer(m: Module, values: Sequence[Value], count: int, function: Callable[[li
     Parameters
     ----------
     m : Module
-        The module that gets the LUT4.
+        The module that receives the LUT4.
     values : Sequence[Value]
         The values.
     count : int

@@ -33,7 +33,7 @@ def shift_right(m: Module, value: Value, amount: Value, keep: int) -> tuple[Valu
 
 def spread(bits: Value) -> Value:
     """Return 1 if the ``bits`` are not all equal. For the top bits of a signed value this means that the value needs
-    them."""
+    these bits."""
     return bits.any() & ~bits.all()
 
 

@@ -21,7 +21,7 @@ class Stages:
     Parameters
     ----------
     m : Module
-        The module that gets the registers, in domain ``sync``.
+        The module that receives the registers, in domain ``sync``.
     """
 
     def __init__(self, m: Module) -> None:
@@ -78,7 +78,7 @@ def own_register(m: Module, value: ValueLike, *, cells: bool) -> Any:
     Parameters
     ----------
     m : Module
-        The module that gets the flip-flops, in domain ``sync``.
+        The module that receives the flip-flops, in domain ``sync``.
     value : ValueLike
         The input of the flip-flops.
     cells : bool
@@ -158,7 +158,7 @@ def join_streams(m: Module, output: Any, input_: Any) -> None:
     Parameters
     ----------
     m : Module
-        The module that gets the connection.
+        The module that receives the connection.
     output, input_
         The streams, as interfaces.
     """

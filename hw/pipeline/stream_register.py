@@ -14,7 +14,7 @@ class StreamRegister:
     Parameters
     ----------
     m : Module
-        The module that gets the register.
+        The module that receives the register.
     config : HwConfig
         ``streams`` is the number of values.
     name : str

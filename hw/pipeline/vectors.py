@@ -68,7 +68,7 @@ def read_register(m: Module, memory: Any, address: Value, enable: ValueLike = 1)
     Parameters
     ----------
     m : Module
-        The module that gets the port.
+        The module that receives the port.
     memory
         A memory of `new_memory`.
     address : Value
@@ -93,7 +93,7 @@ def read_ahead_of_register(m: Module, config: HwConfig, stages: Stages, memory: 
     Parameters
     ----------
     m : Module
-        The module that gets the port.
+        The module that receives the port.
     config : HwConfig
         The machine, which decides whether the memory is built of LUTs.
     stages : Stages
