@@ -1,1 +1,1 @@
-"""The gateware, written in Amaranth: how the network is computed."""
+"""The gateware, which is written in Amaranth and computes the network."""

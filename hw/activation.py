@@ -1,15 +1,16 @@
-"""The sigmoid computes P values a cycle, in one block that MLGRU and GLU share.
+"""The sigmoid block computes P values per cycle. MLGRU and GLU share the block.
 
     sigma(-|x|) = base[segment] - slope[segment] * remainder / 2^12           17 fraction bits, 512 segments up to 16
 
     x ─► |x| ─► >> to 17 fraction bits ─► clamp ─► table ─► hold ─► slope * remainder ─► base ± product ─► sigma
         1      2                                 3        4       5                    6                  stages
 
-The block never stalls, so a user counts these stages as stages of its own pipeline. MLGRU and GLU never use the block
-at the same time: the inputs of each are sums over the quantised output of the other.
+The block never stalls, so MLGRU and GLU count these stages as stages of their own pipelines. MLGRU and GLU never use
+the block at the same time, because GLU needs the complete output vector of MLGRU, and MLGRU needs the complete output
+vector of GLU.
 
-Cost for each of the P values: one 11 x 12 bit product, one block RAM (512 x 28), one barrel shifter. Machines with a
-large ``lut_ram_depth`` have no block RAM to spare. On those the table is logic of about 450 LUT4.
+Cost for each of the P values: one 11 x 12 bit product, one block RAM (512 x 28), one barrel shifter. A machine with a
+large ``lut_ram_depth`` has no spare block RAM. On such a machine the table is built of about 450 LUT4.
 """
 
 from __future__ import annotations
@@ -41,11 +42,12 @@ SEGMENT_TABLE = [
 ]
 assert int(activation.SEGMENT_SLOPE.max()) < 1 << SLOPE_BITS
 PRODUCT_HALF = 1 << (REMAINDER_BITS - 1)
-"""This half is added to the product of the interpolation. Then dropping the low bits rounds the product."""
+"""This half is added to the product of the interpolation. Dropping the low bits then rounds the product."""
 
 
 def table_attributes(config: HwConfig) -> dict[str, str]:
-    """Return the memory attributes of the table: on a machine without a block RAM for it, they place it in logic."""
+    """Return the memory attributes of the table. If a machine has no block RAM for the table, these attributes place
+    the table in logic."""
     return {"rom_style": "logic"} if in_luts(config, 1 << SEGMENT_BITS) else {}
 
 
@@ -64,7 +66,7 @@ def sigmoid_signature(config: HwConfig) -> wiring.Signature:
     frac : 5 bits, output
         Fraction bits of the arguments, 0 to 30.
     sigma : P values of 17 bits, input
-        The sigmoid of the arguments that came ``SIGMOID_STAGES`` cycles before.
+        The sigmoid of the arguments that were sent ``SIGMOID_STAGES`` cycles earlier.
     """
     lanes = config.results_per_cycle
     return wiring.Signature(
@@ -82,18 +84,18 @@ def use_sigmoid(m: Module, port: Any, arguments: list[Any], frac: Value) -> list
     Parameters
     ----------
     m : Module
-        Gets the connections.
+        Receives the connections.
     port
-        The user's interface, of ``sigmoid_signature``.
+        The user's interface, with ``sigmoid_signature``.
     arguments : list of Value
         P signed values of up to 32 bits.
     frac : Value
-        Their fraction bits.
+        Fraction bits of the arguments.
 
     Returns
     -------
     list of Value
-        P results of 17 bits, ``SIGMOID_STAGES`` cycles after their arguments.
+        P results of 17 bits, ``SIGMOID_STAGES`` cycles after the arguments.
     """
     wide = [Cat(argument, argument[-1].replicate(VALUE_BITS - len(argument))) for argument in arguments]
     m.d.comb += [port.arguments.eq(Cat(*wide)), port.frac.eq(frac)]
@@ -101,7 +103,7 @@ def use_sigmoid(m: Module, port: Any, arguments: list[Any], frac: Value) -> list
 
 
 class Sigmoid(wiring.Component):
-    """Computes ``sigma`` of P values a cycle.
+    """Computes ``sigma`` of P values per cycle.
 
     Parameters
     ----------
@@ -111,7 +113,8 @@ class Sigmoid(wiring.Component):
     Members
     -------
     user : ``sigmoid_signature``, input
-        Brings P arguments of 32 bits signed with ``frac`` (0 to 30) fraction bits, and takes P results of 17 bits.
+        The user sends P arguments of 32 bits signed with ``frac`` (0 to 30) fraction bits, and receives P results of 17
+        bits.
 
     Numerics
     --------
@@ -119,7 +122,7 @@ class Sigmoid(wiring.Component):
 
     Latency
     -------
-    ``latency`` = 6 cycles. P values enter in every cycle; the block never stalls.
+    ``latency`` = 6 cycles. P values can enter in every cycle, because the block never stalls.
 
     Reference
     ---------
@@ -152,7 +155,7 @@ class Sigmoid(wiring.Component):
             fine = Cat(Const(0, ARGUMENT_FRAC_BITS), magnitude)
             shifted, flags = (stages.register(part) for part in shift_right(m, fine, frac, ARGUMENT_BITS))
             clamped = Mux(flags.any(), Const(ARGUMENT_MAX, ARGUMENT_BITS), shifted)
-            if table_attributes(config):  # the clamp is slow, so a register separates it from the logic
+            if table_attributes(config):  # the clamp is slow, so a register separates it from the table
                 port = table.read_port(domain="comb")
                 m.d.comb += port.addr.eq(stages.register(clamped[REMAINDER_BITS:], f"address_{lane}"))
             else:

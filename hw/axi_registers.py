@@ -17,12 +17,12 @@ that is answered with SLVERR changes nothing.
 """
 
 AXI_ADDRESS_BITS = 40
-"""Address bits of the AXI4 masters, as many as the slaves of an UltraScale+ have."""
+"""Address bits of the AXI4 masters. The slaves of an UltraScale+ have as many address bits."""
 BOUNDARY = 4096
-"""No burst crosses a multiple of this many bytes: AXI4, A3.4.1."""
+"""A burst must not cross an address that is a multiple of this number (AXI4, section A3.4.1)."""
 ERROR_COUNT_BITS = 16
 CONTROL_ADDRESS_BITS = 12
-"""Address bits of the AXI4-Lite slave: a page of 4 KiB."""
+"""Address bits of the AXI4-Lite slave, which has a page of 4 KiB."""
 NAME = int.from_bytes(b"LTRN", "little")
 NAME_AT, STATUS_AT, DATA_AT, BUS_ERRORS_AT, PORTS_AT, BASE_AT = 0x00, 0x04, 0x08, 0x0C, 0x10, 0x80
 HAS_BYTE = 1 << 8

@@ -1,17 +1,17 @@
 """The code memory holds two banks of int8 codes of T streams between the quantiser and the ternary unit.
 
-    Q codes of a stream a beat ─┬─► bank w ... bank r ─► FIFO ─► C codes of every stream a beat, once a row group
-                                └─────────────────────────┘
+    Q codes of one stream per beat ─┬─► bank w ... bank r ─► FIFO ─► C codes of each stream per beat, for each row group
+                                    └─────────────────────────┘
 
-While the rows of one operation read bank r, the quantiser fills bank w, stream after stream. It begins only when a bank
-is free, so codes never stall. The first row group does not wait for the whole vector: a beat is read as soon as the C
-codes of the last stream are written. Memories of LUTs can read a beat in the cycle in which its last Q codes are
-written.
+While the rows of one operation read bank r, the quantiser fills bank w, stream after stream. The quantiser begins only
+when a bank is free, so codes never stall. The first row group does not wait for the whole vector, because a beat is
+read as soon as its C codes of the last stream are written. A memory of LUTs can read a beat in the cycle in which the
+last Q codes of the beat are written.
 
-Beats are read ahead as far as the FIFO has room (``hw/pipeline/credits.py``).
+Beats are read ahead as long as the FIFO has room (``hw/pipeline/credits.py``).
 
-Each stream has C / Q memories, called its parts. Parts of up to 32 words are built of LUTs, deeper ones of block RAM
-with a register at the output.
+Each stream has C / Q memories, which are called part memories. A part memory of up to 32 words is built of LUTs. A
+deeper part memory is built of block RAM with a register at its output.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from lutern.hw.layouts import CODE_BITS, ENGINE_OP, codes_payload, quantised_pay
 from lutern.hw.pipeline import CreditFifo, Stages, new_memory, read_register
 
 LUT_RAM_WORDS = 32
-"""A part memory of up to this many words is built of LUTs. A block RAM of 36 bits would save at most 108 of them
-there."""
+"""A part memory of up to this many words is built of LUTs. A block RAM of 36 bits would save at most 108 of these
+LUTs."""
 
 
 class CodeMemory(wiring.Component):
@@ -40,29 +40,31 @@ class CodeMemory(wiring.Component):
     Members
     -------
     i_codes : stream of ``layouts.quantised_payload``, input
-        Codes from the quantiser: for each operation one pass for each stream, 0 to ``final_stream``. Always ready.
+        Codes from the quantiser. Each operation has one code pass for each stream from 0 to ``final_stream``. Always
+        ready.
     may_begin : 1 bit, output
         A bank is free for the codes of an operation.
     begins : 1 bit, input
         The bank is claimed in this cycle.
     i_op : stream of ``layouts.ENGINE_OP``, input
-        Operations in the order of their codes. After an operation with ``keep``, the next one uses the same codes.
+        Operations in the order of their codes. After an operation with ``keep``, the next operation uses the same
+        codes.
     o : stream of ``layouts.codes_payload``, output
-        Codes of all T streams for the ternary unit. After the end of a vector the rest of its last beat holds old
-        codes, and so does a stream that is not used.
+        Codes of all T streams for the ternary unit. In the last beat of a vector, old codes follow the end of the
+        vector. A stream that is not used also has old codes.
     final_stream : ``stream_bits`` bits, input
-        N - 1 for a run of N streams. Constant while anything is in flight.
+        N - 1 for a run of N streams. Constant while codes or beats are in flight.
 
     Numerics
     --------
-    Nothing is computed: codes are copied.
+    The block copies codes and computes nothing.
 
     Latency
     -------
-    ``latency`` by ``is_in_luts``: 1 for True, 3 for False. It counts the cycles from the write of the last stream's C
-    codes to ``o``. Where parts are LUTs and the vector ends before the last part of a beat, it is 2. An operation
-    follows the one before it without an idle cycle if its codes are written. A bank may be claimed ``bank_latency`` = 2
-    cycles after its last read.
+    ``latency`` by ``is_in_luts``: 1 for True, 3 for False. ``latency`` counts the cycles from the write of the last
+    stream's C codes to ``o``. With part memories of LUTs, this takes 2 cycles if the vector ends before the last part
+    memory of a beat. An operation follows the previous operation without an idle cycle if the codes of the operation
+    are written. A bank may be claimed ``bank_latency`` = 2 cycles after its last read.
 
     Reference
     ---------
@@ -87,7 +89,7 @@ class CodeMemory(wiring.Component):
 
     @staticmethod
     def is_in_luts(config: HwConfig) -> bool:
-        """Return whether the part memories, which hold both banks, are built of LUTs."""
+        """Return whether the part memories are built of LUTs. A part memory contains both banks."""
         return 2 * -(-config.max_width // config.columns) <= LUT_RAM_WORDS
 
     @staticmethod
@@ -109,7 +111,7 @@ class CodeMemory(wiring.Component):
         config : HwConfig
             The machine.
         whole : bool
-            The last codes are in the last part of the beat.
+            The last codes are in the last part memory of the beat.
         """
         return 0 if whole and CodeMemory.is_in_luts(config) else 1
 
@@ -119,7 +121,7 @@ class CodeMemory(wiring.Component):
         parts = config.columns // config.codes_per_cycle
         beats = -(-config.max_width // config.columns)
 
-        # write side: part p of column beat b of the bank being filled
+        # write side: the next codes go to part memory `part` of beat `column` of the bank that is being filled
         part = Signal(range(parts)) if parts > 1 else Signal(1)
         column = Signal(range(beats + 1))
         bank_w = Signal()
@@ -181,7 +183,7 @@ class CodeMemory(wiring.Component):
                     with m.If((bank_w == bank) & of_final):
                         m.d.sync += full[bank].eq(1)
 
-        released = Signal(2)  # banks whose last beat has been read; they are free a cycle later
+        released = Signal(2)  # banks whose last beat has been read, which are free one cycle later
         m.d.sync += [released.eq(0), claimed.eq(claimed + self.begins - released.any())]
         for bank in range(2):
             with m.If(released[bank]):
@@ -199,7 +201,7 @@ class CodeMemory(wiring.Component):
     def _add_parts(
         self, m: Module, depth: int, part: Signal, write_address: Signal, read_address: Signal, comes: Value
     ) -> list[Value]:
-        """Add the part memories of all streams; return the codes that each gives.
+        """Add the part memories of all streams. Return the codes that are read from each part memory.
 
         ``comes`` is 1 in the cycle in which the last codes of the beat are both read and written.
         """

@@ -1,7 +1,7 @@
-"""``HwConfig`` describes how the network is computed. Every width and depth of the gateware follows from it.
+"""``HwConfig`` describes how the network is computed. Its fields decide every width and depth of the gateware.
 
-The limits of a bitstream (widest vector, state words, memory) are part of ``HwConfig``. ``ModelConfig`` describes the
-network, and is part of the image. Presets are data (hw/presets.py), and are the choices of the command line.
+``HwConfig`` also contains the limits of a bitstream: the widest vector, the size of the state and the memory.
+``ModelConfig`` describes the network and is part of the image. hw/presets.py lists the machines with a name.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from lutern.model_ref.signature import SLICE, WIDE
 
 TRITS_PER_BYTE = 5
 TRIT_MEMORY = 1 << 23
-"""The host's word addresses from this one on belong to the memory of trits: ``TRIT_MEMORY | beat << part_bits |
+"""The first word address of the memory of trits. The host addresses a word of it as ``TRIT_MEMORY | beat << part_bits |
 part``."""
 
 
 SOURCES = ("resident", "streamed")
 MEMORIES = ("block", "sdram", "ddr3", "host", "port", "axi")
 OUTSIDE = ("sdram", "ddr3", "port", "axi")
-"""Memories outside the chip. They have the march test."""
+"""Memories outside the chip. The gateware has a march test for these memories."""
 AXI_PORTS = (1, 2, 4, 8, 16)
 AXI_DATA_BITS = (64, 128, 256, 512)
 STATES = ("block", "memory")
 CELLS = ("generic", "ecp5")
 STATE_BASE_BITS = 20
-"""Bits of an operation's field ``state_base``, which names a beat of the memory of states."""
+"""Bits of the field ``state_base`` of an operation. This field names a beat of the memory of states."""
 HOST_CHUNKS = 4
-"""Chunks of the link that a chip must have room for if the host sends its words."""
+"""Number of chunks of the link that a chip must be able to store if the host sends the words."""
 RENAMED = {"tokens": "streams"}
 """The present name of each field that was renamed."""
 RENAMED_SOURCES = {"stream": "streamed"}
@@ -41,7 +41,7 @@ RENAMED_SOURCES = {"stream": "streamed"}
 
 
 def renamed_or_known(name: str, known: Sequence[str]) -> str:
-    """Return the end of an error message about an unknown name: which name to write instead.
+    """Return the advice that ends an error message about an unknown name: the present name, or all known names.
 
     Parameters
     ----------
@@ -65,72 +65,79 @@ class HwConfig:
     name : str
         The name of the machine.
     rows : int
-        Rows of a beat of trits; a multiple of ``results_per_cycle``. The ternary unit takes ``rows * columns`` trits a
+        Rows of a beat of trits, a multiple of ``results_per_cycle``. The ternary unit uses ``rows * columns`` trits per
         cycle, one for each lane.
     columns : int
-        Codes that are applied to each row of a beat.
+        Columns of a beat of trits. Each row of a beat uses this many codes.
     streams : int
-        Activation vectors that every trit is applied to. A run has at most this many streams, which are conversations
-        that share a pass.
+        Activation vectors to which every trit is applied. A run has at most this many streams. One pass computes a
+        token of each stream.
     results_per_cycle : int
-        Sums that leave the ternary unit in a cycle, and elements that the elementwise path takes in a cycle.
+        Sums that leave the ternary unit per cycle. The elementwise path accepts this many elements per cycle.
     codes_per_cycle : int
-        Codes that the quantiser makes in a cycle. It divides ``columns`` and is a multiple of ``results_per_cycle``.
+        Codes that the quantiser computes per cycle. This number divides ``columns`` and is a multiple of
+        ``results_per_cycle``.
     source : str
-        "resident": trits are in block RAM and come a beat a cycle; operations and gains are in a separate memory of
-        words. "streamed": one memory of words holds everything and gives at most one word a cycle.
+        "resident": trits are in block RAM, which supplies one beat per cycle. Operations and gains are in a separate
+        memory of words. "streamed": one memory of words holds everything and supplies at most one word per cycle.
     memory : str
-        Where the words are. All but "block" need source "streamed".
+        The memory that stores the words. Every choice except "block" needs source "streamed".
 
         - "block": block RAM of the chip.
-        - "sdram" or "ddr3": a DRAM part of the board.
-        - "host": the host sends them over the link for every token.
-        - "port": a memory of the user at a port of the top level, see hw/memory/word_source.py.
-        - "axi": a memory of the user at AXI4 ports, see hw/memory/axi.py.
+        - "sdram" or "ddr3": a DRAM chip of the board.
+        - "host": the host sends the words over the link for every token.
+        - "port": a memory that the user connects to a port of the top level, see hw/memory/word_source.py.
+        - "axi": a memory that the user connects to AXI4 ports, see hw/memory/axi.py.
     memory_ports : int
-        Memory "axi": AXI4 masters that a word is striped over, each of 64 to 512 bits.
+        Memory "axi": number of AXI4 masters. Each word is divided among these masters, which have 64 to 512 bits each.
     memory_hz : int
-        Memory "ddr3": clock of the memory's controller, half the clock of the part. A word comes every two cycles.
+        Memory "ddr3": clock of the memory controller in Hz, which is half the clock of the DRAM chip. The memory
+        supplies one word every two cycles of this clock.
     state : str
-        Where S is. "block": in block RAM. "memory": after the words in their memory; it is read before each layer and
-        written after it (hw/state_dma.py). "memory" is not possible where the host sends the words.
+        The memory that stores S. "block": S is in block RAM. "memory": S follows the model in the memory of words. The
+        S of a layer is read before the layer and written after the layer (hw/state_dma.py). State "memory" is not
+        possible with source "resident" or memory "host".
     words_in_flight : int
-        Memory "port" or "axi": words that are requested ahead, to hide the latency of that memory in cycles.
+        Memory "port" or "axi": largest number of words that are requested and have not arrived yet. This number hides a
+        memory latency of about as many cycles.
     word_bytes : int
         Bytes of a word of memory. The host writes words, and the record stream consists of words.
     memory_words : int
-        Depth of the memory of words. Memory "host": number of words that the chip buffers. It is a power of two times
-        the words of a chunk of the link.
+        Depth of the memory of words. Memory "host": number of words that the chip buffers, which is a power of two
+        times the words of a chunk of the link.
     trit_beats : int
-        Source "resident": depth of the memory of trits, in beats. The embedding table follows the trits.
+        Source "resident": depth of the memory of trits, in beats. This memory stores the embedding table after the
+        trits.
     max_width : int
-        Longest vector: hidden or intermediate size.
+        Largest number of elements of a vector (hidden size or intermediate size).
     max_state : int
-        Largest number of words of state: layers * hidden size * streams. With state "memory" it is not used: the free
-        words of that memory decide how many states fit.
+        Largest number of elements of state: layers * hidden size * streams. State "memory" does not use ``max_state``,
+        because the free words of the memory limit the number of states.
     max_vocab : int
         Largest number of tokens of a vocabulary.
     trit_fifo_words : int
-        Source "streamed": words of trits that are buffered after the router, which runs ahead during a barrier.
+        Source "streamed": depth of the FIFO of trits after the router, in words. The router fills this FIFO during a
+        barrier.
     gain_fifo_words : int
-        Words of gains that are buffered after the router.
+        Depth of the FIFO of gains after the router, in words.
     gain_fifo_groups : int
-        Groups of gains, each for P elements, that are unpacked from those words and buffered. Results come a beat a
-        cycle. If a group takes several words, many groups must be buffered before the results come.
+        Depth of the FIFO of unpacked gains, in groups of P elements. Results arrive at one beat per cycle. If a group
+        has several words, many groups must therefore be in the FIFO before the results arrive.
     lut_ram_depth : int
-        Source "resident": memories of vectors and tables up to this depth are built of LUTs, because the block RAMs are
-        full of trits.
+        Source "resident": a memory of a vector or a table is built of LUTs if its depth is at most this number, because
+        the trits fill the block RAMs.
     top_k : int
-        Number of largest logits that are kept for the host; 0 keeps all logits.
+        Number of largest logits that are stored for the host. With 0, all logits are stored.
     clock_hz : int
-        Clock in Hz from which tokens per second are computed. The report of a build gives the clock that a board
+        Clock in Hz from which tokens per second are computed. The report of a build states the clock that the bitstream
         reaches.
     cells : str
-        "ecp5" builds lanes of CCU2C cells. "generic" leaves them to the synthesis; simulations use it.
+        "ecp5" builds lanes of CCU2C cells. "generic" lets the synthesis choose the cells. Simulations use "generic".
     debug_tap : bool
-        Adds the ports with which the simulated board shows h, S, codes and sums.
+        Adds the ports on which the simulated board reads h, S and codes.
     counters : bool
-        Adds counters of the waits of lanes and record stream, phase by phase (hw/counters.py).
+        Adds counters of the cycles in which the lanes or the record stream wait, for each phase of a token
+        (hw/counters.py).
     """
 
     name: str
@@ -245,7 +252,7 @@ class HwConfig:
             )
 
     def _check_ports(self) -> None:
-        """Refuse words that no AXI4 ports can carry."""
+        """Refuse words that AXI4 ports cannot carry."""
         bits = self.word_bits // self.memory_ports
         if (
             self.memory_ports not in AXI_PORTS
@@ -260,7 +267,7 @@ class HwConfig:
 
     @property
     def lanes(self) -> int:
-        """Trits that are consumed in a cycle."""
+        """Trits that the lanes use per cycle."""
         return self.rows * self.columns
 
     @property
@@ -280,38 +287,41 @@ class HwConfig:
 
     @property
     def address_bits(self) -> int:
-        """Bits of a word address in readers and link; on a resident machine it covers both memories."""
+        """Bits of a word address in readers and link. On a resident machine an address names a word of either
+        memory."""
         words = 2 * TRIT_MEMORY if self.source == "resident" else self.memory_words
         return max(16, (words - 1).bit_length())
 
     @property
     def parts(self) -> int:
-        """Words in which the host writes a resident beat; the last one may be cut short."""
+        """Words in which the host writes a resident beat. The beat may end within the last word."""
         return -(-self.beat_bytes // self.word_bytes)
 
     @property
     def part_bits(self) -> int:
-        """Low bits of an address in the memory of trits, which name the part of a beat."""
+        """Low bits of an address in the memory of trits. These bits name the part of a beat."""
         return (self.parts - 1).bit_length()
 
     @property
     def stream_bits(self) -> int:
-        """Bits that name one of ``streams`` streams. For a single stream it is 1 bit, which is always 0."""
+        """Bits that name one of ``streams`` streams. A machine of one stream has 1 bit, which is always 0."""
         return max(1, (self.streams - 1).bit_length())
 
     @property
     def state_beats(self) -> int:
-        """Words of the memory of states, P elements each."""
+        """Depth of the memory of states, in beats of P elements."""
         return -(-self.max_state // self.results_per_cycle)
 
     @property
     def state_bits(self) -> int:
-        """Bits that name one of ``state_beats``. With state "memory" it is 1, and no operation names a beat."""
+        """Bits that name one of ``state_beats`` beats. With state "memory" the result is 1, because no operation names
+        a beat."""
         return 1 if self.state == "memory" else max(1, (self.state_beats - 1).bit_length())
 
     @property
     def base_bits(self) -> int:
-        """Bits that name the start of a stream's state: a beat of the memory of states, or a word."""
+        """Bits that name the start of a stream's state, which is a beat of the memory of states, or a word with state
+        "memory"."""
         return self.address_bits if self.state == "memory" else self.state_bits
 
     @property
@@ -322,10 +332,10 @@ class HwConfig:
 
     @property
     def counted_phases(self) -> int:
-        """Phases of a token that the table of counters holds; 0 without counters.
+        """Number of phases of a token that the table of counters can store, or 0 without counters.
 
-        A token has 7 phases for each layer, and 3 more. The table of 512 rows is block RAM and holds 72 layers. The
-        program memory of a resident machine is built of LUTs and holds 17 layers.
+        A token has 7 phases for each layer, and 3 more. A table of 512 rows in block RAM is large enough for 72 layers.
+        The table of a resident machine is built of LUTs, and its 128 rows are enough for 17 layers.
         """
         if not self.counters:
             return 0
@@ -333,8 +343,8 @@ class HwConfig:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the description as canonical JSON, in hexadecimal. Fields that were added later count only where
-        they are used."""
+        """SHA-256 of the fields as canonical JSON, in hexadecimal. A field that was added later is included only if the
+        machine uses the field."""
         values = asdict(self)
         for name, unused in (("counters", False), ("state", "block")):
             if values[name] == unused:
@@ -360,7 +370,7 @@ class HwConfig:
         Raises
         ------
         LuternError
-            A name is not that of a field. For an old name, the message gives the new one.
+            A name is not the name of a field. For an old name, the message contains the present name.
         """
         known = [field.name for field in fields(cls)]
         for name in values:

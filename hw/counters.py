@@ -1,19 +1,23 @@
-"""The counters record, phase by phase, what the lanes and the record stream do in each cycle of a token.
+"""The counters record, for each phase of a token, what the lanes and the record stream do in each cycle.
 
-    embedding's row │ f_proj, layer 0 │ i_proj │ ... │ lm_head │ choice      phases of a token, no cycle between them
+    embedding's row │ f_proj, layer 0 │ i_proj │ ... │ lm_head │ choice      the phases of a token, without gaps
       to its last     to the last beat of trits ...              to the token
       beat
 
-    lanes    beats │ barrier │ codes │ trits │ sums                  one of five causes a cycle, so their sum is the
-    records  words │ memory │ operations │ gains │ trit_fifo         phase's length, and that of all phases the token's
+    lanes    beats │ barrier │ codes │ trits │ sums                  one of these five in each cycle
+    records  words │ memory │ operations │ gains │ trit_fifo         one of these five in each cycle
+
+The five counts of the lanes in a phase add up to the cycles of the phase, and so do the five counts of the records. The
+cycles of all phases add up to the cycles of the token.
 
 At the end of a phase its ten counts are written to a table that has one row for each phase. They replace the counts of
-the token before. hw/protocol.py says what each count means. Every input ends in a register, so the counters lengthen no
-path of the machine.
+the previous token. hw/protocol.py explains each count. Every input ends in a register, so the counters do not lengthen
+the paths of the machine.
 
-Cost: ten counters of 32 bits, and a table of ``counted_phases`` rows of 320 bits. They take 9 block RAMs, 910 logic
-cells and 370 flip-flops (`lutern cost counters --preset sdram-x16`). The block RAMs of a resident machine are full of
-trits, so its table is built of LUTs: 6,700 logic cells and 690 flip-flops. The counters are an option for this reason.
+Cost: ten counters of 32 bits, and a table of ``counted_phases`` rows of 320 bits. Counters and table take 9 block RAMs,
+910 logic cells and 370 flip-flops (`lutern cost counters --preset sdram-x16`). The block RAMs of a resident machine are
+full of trits, so its table is built of LUTs. Counters and table then take 6,700 logic cells and 690 flip-flops. For
+this reason the counters are an option.
 """
 
 from __future__ import annotations
@@ -41,11 +45,11 @@ INPUTS = (
     "to_gains",
     "to_trits",
 )
-"""Inputs of one bit each; `Counters` describes them."""
+"""The inputs of one bit. `Counters` describes these inputs."""
 
 
 def table_style(config: HwConfig) -> str:
-    """Return the kind of RAM of the table: LUTs on a resident machine, whose block RAMs are full of trits."""
+    """Return the kind of RAM of the table. A resident machine uses LUTs, because its block RAMs are full of trits."""
     return "distributed" if config.source == "resident" else "block"
 
 
@@ -55,38 +59,38 @@ class Counters(wiring.Component):
     Parameters
     ----------
     config : HwConfig
-        ``counted_phases`` rows of the table; ``source`` selects the kind of RAM.
+        ``counted_phases`` is the number of rows of the table. ``source`` selects the kind of RAM.
 
     Members
     -------
     begins : 1 bit, input
         A run begins.
     ends_token : 1 bit, input
-        The token is chosen; this cycle is the first of the next token.
+        The token is chosen. This cycle is the first cycle of the next token.
     ends_row : 1 bit, input
-        The last beat of the embedding row is used; this cycle is the last of its phase.
+        The last beat of the embedding row is used. This cycle is the last cycle of its phase.
     codes : 1 bit, input
         The code memory offers codes to the lanes.
     trits : 1 bit, input
-        The lanes are offered trits.
+        Trits are offered to the lanes.
     beat : 1 bit, input
         The lanes take a beat.
     last_beat : 1 bit, input
-        With ``beat``: it is the last of a matrix, and this cycle is the last of its phase.
+        With ``beat``: the beat is the last beat of a matrix, and this cycle is the last cycle of its phase.
     word : 1 bit, input
         The memory offers a word of the record stream.
     taken : 1 bit, input
-        With ``word``: the decoder takes it.
+        With ``word``: the decoder accepts the word.
     to_gains : 1 bit, input
-        With ``word``: it goes to the supply of gains.
+        With ``word``: the word goes to the supply of gains.
     to_trits : 1 bit, input
-        With ``word``: it goes to the FIFO of trits.
+        With ``word``: the word goes to the FIFO of trits.
     address : 16 bits, input
         Selects a count: the phase times ``COUNTER_STRIDE`` plus the number of the counter.
     data : 32 bits, output
         The count, one cycle after ``address``.
     phases : 16 bits, output
-        Phases of the last token; 0 if no token was chosen since the run began.
+        Number of phases of the last token, or 0 if no token was chosen since the run began.
 
     Numerics
     --------
@@ -111,7 +115,7 @@ class Counters(wiring.Component):
         attrs: dict[str, str | int] = {"no_rw_check": 1, "ram_style": table_style(self.config)}
         m.submodules.table = table = new_memory(ROW_BITS, depth, attrs=attrs)
 
-        # the cause of the cycle before
+        # the causes of the previous cycle
         begun = Signal()  # the first beat of this matrix has been taken
         ends_matrix = self.beat & self.last_beat
         with m.If(self.beat):
@@ -137,7 +141,7 @@ class Counters(wiring.Component):
             begins.eq(self.begins),
             ends_token.eq(self.ends_token),
             ends_phase.eq(self.ends_row | ends_matrix),
-            phase_ended.eq(ends_phase),  # a cycle later, so that the last cycle of the phase is counted
+            phase_ended.eq(ends_phase),  # one cycle later, because the last cycle of the phase is counted, too
         ]
 
         counts = [Signal(BITS, name=f"count_{name}") for name in COUNTER_NAMES]

@@ -2,14 +2,14 @@
 
     words ─► router ─┬─ operations ─► sequencer
                      ├─ gains ─► supply ─► gain join
-                     └─ trits ─► FIFO ─► beats ─┐        (resident: beats from a memory of their own, rows without FIFO)
+                     └─ trits ─► FIFO ─► beats ─┐ (resident: beats from the memory of trits, rows without FIFO)
                                                ternary ─► results ─► scale ─┬─► mlgru ────┐
                                                  ▲            ▲             ├─► glu ──────┼─► gain join ─► norm
     row ─► (FIFO ─► widener) ─► unpacker ─────────┼────────────┘             ├─► residual ─┘                 │
                                                codes                        └─► head ─► token               │
                                                  └──────────────────────────────────────────────────────────┘
 
-This file only joins blocks. The module of each block describes the block, and docs/engine.md has the timing.
+This file only joins blocks. The module of each block describes the block, and docs/engine.md explains the timing.
 """
 
 from __future__ import annotations
@@ -55,20 +55,21 @@ from lutern.hw.ternary import TernaryUnit
 from lutern.hw.weight_check import WeightCheck
 
 ROUTES = (("mlgru", (Op.F, Op.I, Op.G)), ("glu", (Op.GATE,)), ("head", (Op.HEAD,)))
-"""Each block with the operations that it takes from the FIFO of the scale. The values of UP, EMBED and RESIDUAL skip
-that FIFO."""
+"""The operations whose values each block receives from the FIFO of the scale. The values of UP, EMBED and RESIDUAL skip
+this FIFO."""
 
 
 TAP_VALUE_BITS = {"h": VALUE_BITS, "s": VALUE_BITS, "codes": CODE_BITS}
 """Bits of a value of each debug tap."""
 TAP_STREAM_BITS = 8
-"""Top bits of the payload of a tap, which hold the stream of the values."""
+"""Number of top bits of a tap's payload. These bits name the stream of the values."""
 
 
 def taps(config: HwConfig) -> dict[str, int]:
-    """Return the debug taps, with the bits of their payloads.
+    """Return the names of the debug taps, each with the bits of its payload.
 
-    A tap shows P or Q values as they are written. The 8 bits above them name their stream. It has no back-pressure.
+    A tap shows P or Q values in the cycle in which they are written. The 8 bits above the values name the stream. A tap
+    has no back-pressure.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ def taps(config: HwConfig) -> dict[str, int]:
 
 
 def _find(m: Module, names: str) -> list[Any]:
-    """Return the submodules with these names, which are separated by blanks."""
+    """Return the submodules with these names. Blanks separate the names."""
     return [m.submodules[name] for name in names.split()]
 
 
@@ -103,27 +104,27 @@ class Decoder(wiring.Component):
     narrow_rows : 1 bit, input, if ``layouts.takes_narrow_rows``
         The rows have elements of 12 bits.
     i_feed : stream of ``protocol.feed_layout``, input
-        First token, state and seed of a stream, before its run.
+        First token, state and seed of a stream, sent before the run.
     i_run : stream of ``protocol.RUN_LAYOUT``, input
-        A run of the host.
+        A run that the host starts.
     o_start : stream of ``layouts.token_payload``, output
         Requests the row of a token.
     o_token : stream of ``protocol.TOKEN_LAYOUT``, output
         The chosen tokens.
     vocab : 16 bits, input
-        Tokens of the model.
+        Number of tokens of the model's vocabulary.
     setup : ``protocol.SETUP_LAYOUT``, input
-        The last SETUP record.
+        The most recent SETUP record.
     damage : ``protocol.DAMAGE_LAYOUT``, output
-        Damage of the weights, see `WeightCheck`. A reset does not change it.
+        Damage of the weights, see `WeightCheck`. A reset does not change ``damage``.
     status : ``protocol.STATUS``, output
-        Figures of the last step, valid with its last ``o_token``.
+        Figures of a step, valid with the last ``o_token`` of the step.
     logits_stream : 4 bits, input
         Selects the stream of ``logits_data`` and ``scale``.
     logits_address : 16 bits, input
         Selects the logit, see `Head`.
     logits_data : 24 bits, output
-        The raw sum, one cycle after its address.
+        The raw sum of the logit, one cycle after ``logits_address``.
     scale : ``protocol.SCALE_LAYOUT``, output
         The scale of the stream's logits, one cycle after ``logits_stream``.
     o_state : stream of ``memory.state_request_layout``, output, state "memory"
@@ -133,21 +134,21 @@ class Decoder(wiring.Component):
     counters_address : 16 bits, input, ``counters``
         Selects a count, see `Counters`.
     counters_data : 32 bits, output, ``counters``
-        The count, one cycle after its address.
+        The count, one cycle after ``counters_address``.
     counted : 16 bits, output, ``counters``
-        Phases of the last token.
+        Number of phases of the last token.
     tap_h_valid : 1 bit, output, ``debug_tap``
         A beat of h is written in this cycle.
     tap_h_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
-        The values of h. The 8 bits above them name their stream.
+        The values of h. The 8 bits above the values name the stream.
     tap_s_valid : 1 bit, output, ``debug_tap``
         A beat of the new S is written in this cycle.
     tap_s_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
-        The values of S. The 8 bits above them name their stream.
+        The values of S. The 8 bits above the values name the stream.
     tap_codes_valid : 1 bit, output, ``debug_tap``
         A beat of codes is written in this cycle.
     tap_codes_payload : Q values of 8 bits and 8 bits, output, ``debug_tap``
-        The codes. The 8 bits above them name their stream.
+        The codes. The 8 bits above the values name the stream.
 
     Numerics
     --------
@@ -216,7 +217,7 @@ class Decoder(wiring.Component):
         m.submodules.join = GainJoin(config)
         m.submodules.norm = RmsNorm(config)
         m.submodules.gains = GainSupply(config)
-        row_ended = Signal()  # the rest of the row's last word is dropped; the next row comes some cycles later
+        row_ended = Signal()  # drops unused items of the row's last word; the next row comes some cycles later
         m.submodules.row = row = ResetInserter(row_ended)(GroupUnpacker(config, (1,)))
         m.submodules.row_skid = ResetInserter(row_ended)(Skid(row.o.signature.members["payload"].shape))
 
@@ -250,7 +251,7 @@ class Decoder(wiring.Component):
         join_streams(m, router.o_gains, gains.i)
 
     def _connect_check(self, m: Module) -> None:
-        """Connect the check of the weights: it sees all words, and rows and tokens pass through it."""
+        """Connect the check of the weights. The check reads all words, and rows and tokens pass through the check."""
         check, router = m.submodules.check, m.submodules.router
         join_streams(m, self.i_row, check.i_row)
         join_streams(m, check.o_token, self.o_token)
@@ -315,7 +316,7 @@ class Decoder(wiring.Component):
         ]
 
     def _connect_gains(self, m: Module, row_ended: Signal) -> Value:
-        """Connect gains, bounds and embedding rows to the values; return whether a row's last element is used."""
+        """Connect gains, bounds and embedding rows to the values. Return whether a row's last element is used."""
         sequencer, results, join, gains, row, row_skid = _find(m, "sequencer results join gains row row_skid")
         join_streams(m, sequencer.o_supply, gains.i_op)
         join_streams(m, sequencer.o_gains, join.i_op)
@@ -345,7 +346,7 @@ class Decoder(wiring.Component):
         join_streams(m, self.i_feed, sequencer.i_feed)
         join_streams(m, self.i_run, sequencer.i_run)
         join_streams(m, sequencer.o_seed, head.i_seed)
-        # A row is requested when the one before it has been used, so the fetch never blocks the record stream.
+        # A row is requested when the previous row has been used, so the fetch never blocks the record stream.
         row_under_way = Signal()
         asks, asked = sequencer.o_start, self.o_start
         m.d.comb += [
@@ -362,8 +363,8 @@ class Decoder(wiring.Component):
             join_streams(m, sequencer.o_token, m.submodules.check.i_token)
         for block in (codes, ternary, results, join, norm):
             m.d.comb += block.final_stream.eq(sequencer.final_stream)
-        # A register ends the path of the lanes' ready, so beats are counted a cycle late. That is no error, because no
-        # beat is taken near the end of a step.
+        # A register ends the path of the lanes' ready, so beats are counted one cycle late. The count is still correct,
+        # because the lanes take no beat near the end of a step.
         m.d.sync += sequencer.beat.eq(ternary.i_weights.valid & ternary.i_weights.ready)
 
     def _connect_status(self, m: Module) -> None:
@@ -464,7 +465,7 @@ class Decoder(wiring.Component):
 
     @staticmethod
     def _buffer(m: Module, name: str, words: Any, depth: int) -> Any:
-        """Return a stream that follows ``words`` through a FIFO."""
+        """Return the output of a FIFO whose input is the stream ``words``."""
         fifo = SyncFIFOBuffered(width=len(words.payload), depth=depth)
         m.submodules[name] = fifo
         join_streams(m, words, fifo.w_stream)
@@ -482,8 +483,8 @@ class Decoder(wiring.Component):
 
     @staticmethod
     def _is_glu(m: Module, values: Any) -> Signal:
-        """Return whether the last value went to the GLU and not to MLGRU; the pipeline of the other block is empty
-        then."""
+        """Return whether the last value went to GLU and not to MLGRU. The pipeline of the block that did not receive
+        the value is empty."""
         is_glu = Signal()
         with m.If(values.valid & values.ready):
             with m.Switch(values.payload.op):
@@ -495,14 +496,15 @@ class Decoder(wiring.Component):
 
     @staticmethod
     def _merge_vectors(m: Module, sources: tuple[Any, ...], join: Any) -> None:
-        """Connect the norm to the source that is valid; only one vector is made at a time."""
+        """Connect the norm to the source that is valid. At most one source sends a vector at any time."""
         for index, source in enumerate(sources):
             with (m.If if index == 0 else m.Elif)(source.valid):
                 m.d.comb += [join.valid.eq(1), join.payload.eq(source.payload), source.ready.eq(join.ready)]
 
 
 def _share(m: Module, is_glu: Signal, of_mlgru: Any, of_glu: Any, user: Any) -> None:
-    """Connect the ports of two blocks to the block that they share; both receive its results."""
+    """Connect the ports of MLGRU and GLU to a block that they share. MLGRU and GLU both receive the results of this
+    block."""
     for name, member in of_mlgru.signature.members.items():
         ours, theirs = getattr(of_mlgru, name), getattr(of_glu, name)
         if member.flow is Out:

@@ -1,13 +1,13 @@
-"""The supply of gains unpacks words to groups ahead of time, and joins the groups with the vectors that need them.
+"""`GainSupply` unpacks words of gains to groups ahead of time. `GainJoin` joins the groups with vectors.
 
     words ─► FIFO ─► unpacker ─► FIFO of groups ─► GainJoin ─► norm
                         ▲                          ▲   └─► ring ─► streams 1 to N - 1
                         │                          └── x of mlgru, glu, residual
-                        └── operations: how many groups, of how many items
+                        └── operations: number of groups, items of each element
 
-At the end of a matrix, P results appear in every cycle, but a group may take several words. So groups are unpacked
-ahead of time into a FIFO. Gains and bounds are read from the record stream once and serve all N vectors. Only bounds
-are decoded here (``bound_value``); ``hw/norm/statistics.py`` decodes gains where it multiplies with them.
+At the end of a matrix, P results appear in every cycle, but a group may take several words. Groups are therefore
+unpacked ahead of time into a FIFO. Gains and bounds are read from the record stream once, and are used for all N
+vectors. Only bounds are decoded here (``bound_value``). ``hw/norm/statistics.py`` decodes the gains.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from lutern.model_ref.norm import GAIN_LOW_BITS
 GROUP = "group"
 GAIN_TUPLES = (1, 2, TUPLE_GAINS)
 PART_BITS = 128
-"""Bits of a group that share one FIFO. A wider group is split over several, each with its own level and enables."""
+"""Bits of a group that share one FIFO. A wider group is divided among several FIFOs. Each of these FIFOs has a separate
+fill level and separate enables."""
 
 
 class GainSupply(wiring.Component):
-    """Supplies the groups of every operation that has some, in order.
+    """Supplies the groups of every operation that uses gains or bounds, in order.
 
     Parameters
     ----------
@@ -41,11 +42,11 @@ class GainSupply(wiring.Component):
     Members
     -------
     i_op : stream of ``layouts.SUPPLY_OP``, input
-        Operations: how many groups, and how many items each element has.
+        The number of groups of each operation, and the number of items of each element.
     i : stream of ``word_bits`` bits, input
         Words of gains.
     o : stream of groups of P x 4 x 16 bits, output
-        Groups of P elements with 1, 2 or 4 items each. Unused upper bits are undefined.
+        Groups of P elements with 1, 2 or 4 items per element. Unused upper bits are undefined.
 
     Numerics
     --------
@@ -53,8 +54,8 @@ class GainSupply(wiring.Component):
 
     Latency
     -------
-    A group that enters an empty supply leaves 4 cycles after its last word. A group leaves in every cycle if its
-    words arrive at that rate.
+    A group that enters an empty supply leaves 4 cycles after its last word. A group leaves in every cycle if the words
+    arrive fast enough.
 
     Reference
     ---------
@@ -79,8 +80,8 @@ class GainSupply(wiring.Component):
         m.submodules.unpacker = unpacker = GroupUnpacker(config, GAIN_TUPLES)
         join_streams(m, self.i, words.w_stream)
         join_streams(m, words.r_stream, unpacker.i)
-        number, last = Signal(16, init=1), Signal()  # of the group that is taken next; the first has number 1
-        for first in range(0, self.group.size, PART_BITS):  # all parts hold the same number of groups
+        number, last = Signal(16, init=1), Signal()  # number: the group that is taken next, from 1 on
+        for first in range(0, self.group.size, PART_BITS):  # all FIFOs hold the same number of groups
             part = slice(first, min(first + PART_BITS, self.group.size))
             groups = SyncFIFOBuffered(width=part.stop - first, depth=config.gain_fifo_groups)
             m.submodules[f"groups_{first}"] = groups
@@ -98,7 +99,7 @@ class GainSupply(wiring.Component):
             self.i_op.ready.eq(taken & last),
             self.o.valid.eq(groups.r_rdy),
         ]
-        # ``last`` is known a cycle early, except after an operation's last group. No group is taken in that cycle.
+        # ``last`` is computed one cycle early, except after an operation's last group. In that cycle no group is taken.
         m.d.sync += last.eq(Mux(taken, number + 1 == op.groups, number == op.groups))
         with m.If(taken):
             m.d.sync += number.eq(Mux(last, 1, number + 1))
@@ -111,12 +112,12 @@ def bound_value(item: Value) -> Value:
     Parameters
     ----------
     item : Value
-        16 bits of ``layouts.ITEM``, whose mantissa is not negative.
+        16 bits of ``layouts.ITEM``. The mantissa must not be negative.
 
     Returns
     -------
     Value
-        The value in the format 0.17, exact. It is combinational.
+        The exact value in the format 0.17. The result is combinational.
     """
     parts = ITEM(item)
     mantissa = parts.mantissa.as_unsigned()[: BOUND_BITS - GAIN_LOW_BITS]
@@ -126,20 +127,20 @@ def bound_value(item: Value) -> Value:
 class GainJoin(wiring.Component):
     """Joins vectors with their gains, and sums of F with their bounds.
 
-    Stream 0 takes groups from the supply. A ring keeps each group by its index for streams 1 to ``final_stream``, and
-    is read one beat ahead. With one stream there is no ring.
+    Stream 0 takes groups from the supply. A ring stores each group at its index for streams 1 to ``final_stream``. The
+    ring is read one beat ahead. A machine of one stream has no ring.
 
     Parameters
     ----------
     config : HwConfig
-        ``results_per_cycle`` (P) elements a beat, ``streams`` (T), ``max_width``.
+        ``results_per_cycle`` (P) elements per beat, ``streams`` (T), ``max_width``.
 
     Members
     -------
     i_op : stream of ``layouts.GAINS_OP``, input
         The operations that use gains or bounds, in order.
     i_group : stream of groups of P x 4 x 16 bits, input
-        Their groups, once for all streams.
+        The groups of these operations, sent once for all streams.
     i_x : stream of ``layouts.x_payload``, input
         The vectors.
     final_stream : ``stream_bits`` bits, input
@@ -151,9 +152,9 @@ class GainJoin(wiring.Component):
     bounds_stream : ``stream_bits`` bits, input
         The stream of the beat of sums that waits for bounds. While no beat waits, the value does not matter.
     bounds_index : ``index_bits`` bits, input
-        The index of that beat.
+        The index of the beat of sums that waits for bounds.
     bounds_last : 1 bit, input
-        That beat is the last one of its stream.
+        The beat of sums that waits for bounds is the last beat of its stream.
 
     Numerics
     --------
@@ -161,8 +162,9 @@ class GainJoin(wiring.Component):
 
     Latency
     -------
-    0 cycles. In streams 1 to ``final_stream`` the first beat of a block takes 1 cycle. One idle cycle separates two
-    operations, because a register for the end of an operation cuts the critical path to the queue of operations.
+    0 cycles. In streams 1 to ``final_stream`` the first beat of a block waits 1 cycle for the ring. One idle cycle
+    separates two operations, because a register for the end of an operation cuts the critical path to the queue of
+    operations.
 
     Reference
     ---------
@@ -195,7 +197,7 @@ class GainJoin(wiring.Component):
         stream_ = Mux(op.bounds, self.bounds_stream, x.stream)
         last = Mux(op.bounds, self.bounds_last, x.last)
         wanted, taken, first, valid = Signal(), Signal(), Signal(), Signal()
-        active, done = Signal(), Signal()  # an operation is present; its last group was taken a cycle ago
+        active, done = Signal(), Signal()  # done: the last group was taken in the previous cycle
         m.d.comb += [
             active.eq(self.i_op.valid & ~done),
             wanted.eq(active & Mux(op.bounds, self.o_bounds.ready, self.i_x.valid & self.o.ready)),
@@ -236,11 +238,12 @@ class GainJoin(wiring.Component):
         return m
 
     def _ring(self, m: Module, fresh: Value, index: Value, first: Signal, taken: Signal, valid: Signal) -> Value:
-        """Return the group of the beat ``index``, from the supply or the ring; ``valid`` is 1 when it is available.
+        """Return the group of the beat ``index``, from the supply or the ring. ``valid`` is 1 when the group is
+        available.
 
-        ``at`` is the index of the group that was read, if one was read since stream 0 last wrote. A cycle either reads
-        or writes. So the memory and the register at its output become block RAM, without logic for a read of a word
-        that is being written.
+        ``at`` is the index of the group that was read from the ring. It is valid if a group was read since the last
+        write of stream 0. Each cycle either reads or writes. The memory and the register at its output therefore become
+        block RAM, without logic for reading a word that is being written.
         """
         config = self.config
         memory = new_memory(len(fresh), -(-config.max_width // config.results_per_cycle))
@@ -248,7 +251,7 @@ class GainJoin(wiring.Component):
         write, read = memory.write_port(), memory.read_port(domain="comb")
         held = Signal(len(fresh), reset_less=True)
         some, here = Signal(), Signal()
-        at, following = Signal(config.index_bits + 1), Signal(config.index_bits + 1)  # one bit more, so no wrap to 0
+        at, following = Signal(config.index_bits + 1), Signal(config.index_bits + 1)  # one extra bit, so no wrap to 0
         m.d.comb += [
             here.eq(some & (at == index)),
             following.eq(Mux(here, index + 1, index)),

@@ -1,11 +1,12 @@
-"""The memory that MLGRU and GLU share: it holds z for the MLGRU, and the gates for the GLU.
+"""The memory that MLGRU and GLU share. It stores z for the MLGRU, and the gates for the GLU.
 
     F    ─► z ────┐                      ┌─► I
                   ├─► place, data ─║─► ──┤
     GATE ─► gate ─┘                      └─► UP
 
-The two never work at the same time: the inputs of each are sums over the quantised output of the other. Cost: 18 bits
-for each element of the longest vector and each stream, in block RAM or, where it has few words, in LUTs.
+MLGRU and GLU never use the memory at the same time, because GLU needs the complete output vector of MLGRU, and MLGRU
+needs the complete output vector of GLU. Cost: 18 bits for each element of the longest vector and each stream. A memory
+of few words is built of LUTs, and a larger memory of block RAM.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from lutern.hw.config import HwConfig
 from lutern.hw.pipeline import Stages, place_bits, read_ahead_of_register, vector_memory
 
 GATE_BITS = 18
-"""Bits of an element: a gate is signed, z is not."""
+"""Bits of an element. A gate is signed, and z is unsigned."""
 
 
 def gates_signature(config: HwConfig) -> wiring.Signature:
-    """Return the port of one user: a beat of P x 18 bits may be written and another read in each cycle.
+    """Return the port of one user. In each cycle the user may write one beat of P x 18 bits and read another beat.
 
-    ``write`` enables the write of ``data`` at ``place``. ``read_data`` is the beat at ``read_place`` a cycle later; the
-    user registers it at the end of that cycle.
+    ``write`` enables the write of ``data`` at ``place``. ``read_data`` is the beat at ``read_place``, one cycle later.
+    The user stores ``read_data`` in a register at the end of that cycle.
     """
     beat = config.results_per_cycle * GATE_BITS
     return wiring.Signature(
@@ -40,12 +41,12 @@ def gates_signature(config: HwConfig) -> wiring.Signature:
 
 
 class GateMemory(wiring.Component):
-    """Keeps one vector of P-beats for each stream.
+    """Stores one vector for each stream, in beats of P elements.
 
     Parameters
     ----------
     config
-        ``results_per_cycle`` (P) elements a beat, ``max_width`` elements a vector, ``streams`` vectors.
+        ``results_per_cycle`` (P) elements per beat, ``max_width`` elements per vector, ``streams`` vectors.
 
     Members
     -------
@@ -55,7 +56,7 @@ class GateMemory(wiring.Component):
 
     Numerics
     --------
-    Nothing is computed: the data that was written is read. There is therefore no ``model()``.
+    The memory computes nothing, because it returns the data that was written. There is therefore no ``model()``.
 
     Latency
     -------

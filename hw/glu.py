@@ -1,13 +1,14 @@
-"""The GLU computes P elements a cycle of silu(gate) * up.
+"""The GLU computes P elements of silu(gate) * up per cycle.
 
     gate ─► value ─► sigma ─► value * sigma ─► round ─► gate memory        op GATE: no output
            1        7        8                9
-    up, its place ────────────────► gl read ─► hold ─► gl * up, FIFO ─► v      op UP
+    place of up ────────────────► gate read ─► hold ─► gate * up, FIFO ─► v    op UP
                                    1          2       3
 
-UP does not pass the sigmoid's stages, so a beat of UP may arrive before its gate is written. Such a beat stalls at the
-input of the scale, because ``i_up`` is not ready. Its value follows two cycles after its place. Beats of UP come in the
-order of GATE, so a counter of the gates that are written and not yet used shows whether the gate of a beat is there.
+UP does not pass through the stages of the sigmoid, so a beat of UP may arrive before its gate is written. Such a beat
+stalls at the input of the scale, because ``i_up`` is not ready. The value of a beat of UP follows two cycles after its
+place. Beats of UP arrive in the order of the beats of GATE. A counter of the gates that are written and not used yet
+therefore shows whether the gate of a beat is written.
 
 Cost for each of the P elements, without the sigmoid and the memory of gates: two products (silu, gate).
 """
@@ -32,27 +33,28 @@ from lutern.model_ref.norm import X_BITS
 
 ELEMENT_BITS = GATE_BITS
 SILU_HALF = 1 << (SIGMOID_FRAC_BITS - 1)
-"""This half is added to value * sigma. Then dropping the fraction bits of sigma rounds the product."""
+"""This half is added to value * sigma. Dropping the fraction bits of sigma then rounds the product."""
 HELD = SumScale.cut_latency
-"""Stage in which the gate is in a register and the value of its UP arrives. Their product goes into the FIFO."""
+"""Stage in which the gate is in a register and the value of UP arrives. The product of gate and value goes into the
+FIFO."""
 WRITTEN = SIGMOID_STAGES + 3
 """Stage in which a gate is written to the memory."""
 
 
 class Glu(wiring.Component):
-    """Computes silu(gate) * up: the gate of the channel mixer.
+    """Computes silu(gate) * up, which is the gate of the channel mixer.
 
     Parameters
     ----------
     config : HwConfig
-        ``results_per_cycle`` (P) elements a beat, ``max_width`` the longest vector, ``streams`` (T).
+        ``results_per_cycle`` (P) elements per beat, ``max_width`` elements of the longest vector, ``streams`` (T).
 
     Members
     -------
     i : stream of ``layouts.values_payload``, input
-        All beats of op GATE: ``values`` are 18 bits signed with ``frac`` fraction bits. Always ready.
+        All beats of op GATE. ``values`` have 18 bits signed with ``frac`` fraction bits. Always ready.
     i_up : stream of ``layouts.place_payload``, input
-        Then the beats of op UP, with the same ``stream`` and ``index`` in the same order.
+        The beats of op UP. They follow the beats of GATE, with the same ``stream`` and ``index`` in the same order.
     cuts : P values of 18 bits signed, input
         The cut sums of UP, ``SumScale.cut_latency`` cycles after their place.
     o : stream of ``layouts.x_payload``, output
@@ -60,16 +62,17 @@ class Glu(wiring.Component):
     sigmoid : ``activation.sigmoid_signature``, output
         The shared sigmoid.
     gates : ``gate_memory.gates_signature``, output
-        The shared memory, which keeps the gates until UP.
+        The shared memory, which stores the gates until UP.
 
     Numerics
     --------
-    Equal to ``model_ref.glu``, bit for bit: silu is rounded to the format of its argument, and v is exact.
+    Equal to ``model_ref.glu``, bit for bit. The result of silu is rounded to the format of its argument, and v is
+    exact.
 
     Latency
     -------
     ``latency`` = 3 cycles from the place of a beat of UP to its v. A beat of UP is accepted at the earliest in the 10th
-    cycle after the beat of its GATE, so operations of 10 beats and more never stall.
+    cycle after its beat of GATE, so an operation of 10 or more beats never stalls.
 
     Reference
     ---------

@@ -1,13 +1,13 @@
-"""The head chooses the token of the largest logit, or draws one at random, and keeps logits for the host.
+"""The head chooses the token of the largest logit, or draws a token at random, and keeps logits for the host.
 
     base, state ─► words ─► table ─► + dither ─► * temperature ─┐
                                                                 ▼
     temperature 0: sums, else scores ───────────────────────── add ─► largest so far (lowest index wins a tie) ─► token
-    sums ─► logit memory, or the largest few (top_k) ─► host
+    sums ─► memory of all logits, or of the top_k largest ─► host
 
-P lanes draw P words a cycle. The word of a lane is a fixed linear map of the generator's state: an XOR network of three
-levels of LUT4. Each lane has a table of Gumbel variates (a block RAM) and one 18 x 18 product. ``model_ref.sampling``
-defines the result.
+P lanes draw P words per cycle. The word of a lane is a fixed linear map of the generator's state. This map takes an XOR
+network of three levels of LUT4. Each lane reads a table of Gumbel variates and uses one 18 x 18 product. Two lanes
+share a table in block RAM. ``model_ref.sampling`` defines the result.
 
 Cost without the memory of logits: one lane and one stream take 435 LUT4, 50 CCU2C and 628 flip-flops. Two lanes and 8
 streams take 806 LUT4, 99 CCU2C, 1,056 flip-flops and 27 DPR16X4, routed at 118 MHz.
@@ -48,7 +48,8 @@ from lutern.model_ref.ternary import SUM_BITS
 KEY_BITS = VALUE_BITS + 1
 """Bits of a score with its noise."""
 LOWEST = -(3 << (KEY_BITS - 3))
-"""Value of a padding row. Its distance to the lowest score, and to the least key, is larger than any noise."""
+"""Value of a padding row. The distance of this value to the lowest score, and to the least key, is larger than any
+noise."""
 NOISE_HALF = 1 << (NOISE_SHIFT - 1)
 TABLE_WORDS = [int(entry) & (1 << NOISE_BITS) - 1 for entry in TABLE]
 JUMP = 1 << JUMP_LOG2
@@ -57,19 +58,19 @@ FIRST_SEED = SEED_OF_ZERO
 
 
 def tree(items: Sequence[Value], join: Callable[[Value, Value], Value]) -> Value:
-    """Join all items pairwise, neighbours first, until one is left.
+    """Join all items pairwise, neighbours first, until one item is left.
 
     Parameters
     ----------
     items : sequence of Value
         At least one item.
     join : callable
-        Joins two items; it must be associative.
+        Joins two items. The function must be associative.
 
     Returns
     -------
     Value
-        The result; it is combinational.
+        The combinational result.
     """
     while len(items) > 1:
         items = [join(*items[at : at + 2]) if at + 1 < len(items) else items[at] for at in range(0, len(items), 2)]
@@ -79,7 +80,7 @@ def tree(items: Sequence[Value], join: Callable[[Value, Value], Value]) -> Value
 def linear(columns: np.ndarray, word: Value) -> Value:
     """Multiply a word by a matrix over GF(2).
 
-    The product is the exclusive or of all rotations of the word, each under a mask of its own.
+    The product is the exclusive or of all rotations of the word. A different mask is applied to each rotation.
 
     Parameters
     ----------
@@ -91,7 +92,7 @@ def linear(columns: np.ndarray, word: Value) -> Value:
     Returns
     -------
     Value
-        The product; it is combinational.
+        The combinational product.
     """
     bits = len(word)
     terms = []
@@ -108,12 +109,12 @@ def leading_zeros(bits: Value) -> Value:
     Parameters
     ----------
     bits : Value
-        The bits. Their number is a power of two, and one of them must be 1.
+        The bits. Their number must be a power of two, and at least one bit must be 1.
 
     Returns
     -------
     Value
-        The count; it is combinational.
+        The combinational count.
     """
     counts: list[tuple[Value, Value]] = [(bit, Const(0, 0)) for bit in bits]  # (any bit is 1, zeros above it)
     while len(counts) > 1:
@@ -125,7 +126,7 @@ def leading_zeros(bits: Value) -> Value:
 
 
 TABLE_PORTS = 2
-"""Results that share a table of noise in block RAM."""
+"""Number of results that share a table of noise in block RAM."""
 
 
 class Head(wiring.Component):
@@ -134,19 +135,19 @@ class Head(wiring.Component):
     Parameters
     ----------
     config : HwConfig
-        ``results_per_cycle`` (P) logits a beat, ``streams`` (T), ``max_vocab``, ``top_k``.
+        ``results_per_cycle`` (P) logits per beat, ``streams`` (T), ``max_vocab``, ``top_k``.
 
     Members
     -------
     i : stream of ``layouts.values_payload``, input
-        Raw sums and scores of op HEAD of every stream, rows in order, ``last`` on the final beat of a stream. Beats of
-        the streams may alternate. If vectors have a single beat, two beats of one stream must not come in consecutive
-        cycles.
+        Raw sums and scores of op HEAD of every stream, in the order of rows. ``last`` is 1 in the final beat of a
+        stream. Beats of the streams may alternate. If vectors have a single beat, two beats of one stream must not come
+        in consecutive cycles.
     i_seed : stream of ``layouts.seed_payload``, input
-        The seed of a stream's generator. Always ready. It may come only while no beat is in flight, at the latest a
-        cycle before the next beat.
+        The seed of a stream's generator. Always ready. A seed may arrive only while no beat is in flight, and at the
+        latest one cycle before the next beat.
     vocab : 16 bits, input
-        Number of rows that are tokens; the last beat may hold padding. Constant while beats are in flight.
+        Number of rows that are tokens. The last beat may also contain padding rows. Constant while beats are in flight.
     temperature : 16 bits, input
         The temperature, u4.12. Constant while beats are in flight.
     o : stream of ``layouts.token_payload``, output
@@ -161,13 +162,13 @@ class Head(wiring.Component):
     Numerics
     --------
     Equal to ``model_ref.sampling.Gumbel``, bit for bit. With temperature 0 the largest raw sum wins, and the generator
-    does not advance. Of equal candidates the lowest token wins. Generators keep their state in a reset. A generator
-    that was never seeded gives the same noise for all tokens.
+    does not advance. Among equal candidates the lowest token wins. A reset does not change the state of a generator. A
+    generator that was never seeded produces the same noise for all tokens.
 
     Latency
     -------
-    ``latency`` by ``results_per_cycle``: 8 for 1, 9 for 2, 10 for 4, 11 for 8. It counts the cycles from the last beat
-    to the token. While `TopK` inserts a logit, beats and tokens stall.
+    ``latency`` by ``results_per_cycle``: 8 for 1, 9 for 2, 10 for 4, 11 for 8. ``latency`` counts the cycles from the
+    last beat to the token. While `TopK` inserts a logit, beats and tokens stall.
 
     Reference
     ---------
@@ -192,8 +193,8 @@ class Head(wiring.Component):
 
     @staticmethod
     def latency_of(config: HwConfig) -> int:
-        """Return the cycles from the last beat to the token. Each level of the tree that finds the best of a beat has a
-        register."""
+        """Return the cycles from the last beat to the token. The tree that finds the best candidate of a beat has a
+        register at each level."""
         return 8 + (config.results_per_cycle - 1).bit_length()
 
     @staticmethod
@@ -231,7 +232,7 @@ class Head(wiring.Component):
             tokens.o.ready.eq(self.o.ready & shows),
         ]
 
-        # 1: the keys to compare; a padding row is below all others
+        # 1: the keys to compare. The key of a padding row is below all other keys
         greedy = self.temperature == 0
         beat_stream = stages.register(i.stream, "beat_stream") if config.streams > 1 else Const(0, 1)
         index = stages.register(i.index, "index")
@@ -245,14 +246,14 @@ class Head(wiring.Component):
             key = Mux(counts, Mux(greedy, value, score), Const(LOWEST, signed(KEY_BITS)))
             keys.append(stages.register(key, f"key_{lane}"))
 
-        # 2: words, 3 and 4: variates, 5: with dither, 6: times temperature
+        # 2: words, 3 and 4: variates, 5: variates with dither, 6: product with the temperature
         words = self._draw(m, valid, beat_stream, first, greedy)
         words = [stages.register(word, f"word_{lane}") for lane, word in enumerate(words)]
         ports = self._noise_ports(m)
         products = [self._noise(m, stages, word, port) for word, port in zip(words, ports, strict=True)]
 
         # 7: key and noise are added, with the sign inverted because unsigned numbers compare faster. Then a tree finds
-        # the best of the beat, with a register at each level.
+        # the best candidate of the beat, with a register at each level.
         candidates = []
         for lane, (key, product) in enumerate(zip(keys, products, strict=True)):
             exact = Cat(Const(NOISE_HALF, NOISE_SHIFT), stages.delay(key, 5)).as_signed() + product
@@ -270,12 +271,12 @@ class Head(wiring.Component):
         first, last = stages.delay(first, behind), stages.delay(last, behind)
         valid = stages.valid(valid, behind)
 
-        # 8: the best of all, into the FIFO
+        # 8: the best candidate of the vector goes into the FIFO
         newest = Signal(KEY_BITS + 16, reset_less=True)  # the candidate that won last
         best: Value = newest
         wins = Signal()
         candidate = Cat(token, Const(0, 16 - len(token)), key)
-        if config.streams > 1:  # the best of another stream is fetched a stage earlier
+        if config.streams > 1:  # the best candidate of another stream is read one stage earlier
             next_stream = stages.delay(beat_stream, behind - 1)
             beat_stream = stages.register(next_stream)
             others = StreamRegister(m, config, "best", len(newest))
@@ -297,9 +298,10 @@ class Head(wiring.Component):
         return m
 
     def _all_kept(self, m: Module, kept: Value) -> Value:
-        """Return whether a token may leave: every logit before it has been inserted among the largest few.
+        """Return whether a token may leave, because every earlier logit has been inserted into the list of the largest
+        logits.
 
-        This is so if ``kept`` is 1 in this cycle and was 1 in the cycle before. One cycle is not enough, because
+        This holds if ``kept`` is 1 in this cycle and was 1 in the previous cycle. One cycle is not enough, because
         ``kept`` may be 1 for a single cycle between the stalls for two logits. A token that is at the output stays
         there in any case.
         """
@@ -308,8 +310,8 @@ class Head(wiring.Component):
         return (kept & before) | shown
 
     def _draw(self, m: Module, taken: Value, stream: Value, first: Value, greedy: Value) -> list[Value]:
-        """Return the words of the beat that is taken. The base of its stream advances after the first beat of a vector,
-        or takes a seed."""
+        """Return the words of the beat that is accepted. The base of a stream advances after the first beat of a
+        vector, and a seed replaces the base."""
         config, lanes, seed = self.config, self.config.results_per_cycle, self.i_seed.payload
         base = StreamRegister(m, config, "base", WORD_BITS)
         state = StreamRegister(m, config, "state", WORD_BITS)
@@ -329,8 +331,8 @@ class Head(wiring.Component):
         return [linear(sampling.power(lane), current) for lane in range(lanes)]
 
     def _noise_ports(self, m: Module) -> list[Any]:
-        """Return one read port of the table of noise for each result; a block RAM has two ports, a table in logic has
-        one."""
+        """Return one read port of the table of noise for each result. A block RAM has two ports, and a table in logic
+        has one."""
         lanes, is_logic = self.config.results_per_cycle, in_luts(self.config, len(TABLE_WORDS))
         attrs, most = ({"rom_style": "logic"}, 1) if is_logic else ({}, TABLE_PORTS)
         ports: list[Any] = []
@@ -352,7 +354,7 @@ class Head(wiring.Component):
         return stages.register(noise * self.temperature)
 
     def _keep(self, m: Module, room: Value) -> Value:
-        """Keep the sums for the host; return whether the memory can take a beat."""
+        """Store the sums for the host. Return whether the memory can accept a beat."""
         config, lanes = self.config, self.config.results_per_cycle
         i = self.i.payload
         if config.top_k:

@@ -1,22 +1,23 @@
-"""The folded lane computes ``total + trit * code`` in the LUTs of the adder; a second block adds two totals.
+"""The folded lane computes ``total + trit * code`` in the LUTs of an adder. A second block adds two totals.
 
-    total ──► A ┐  one half of a CCU2C a bit:
+    total ──► A ┐  one half of a CCU2C for each bit:
     code  ──► B │  S    = LUT4(A, B, C, D) ^ carry           A ^ code if plus, ~(A ^ code) if minus, A if neither
-    minus ──► C │  next = LUT4 ? carry : LUT2(A, B)          LUT2 is the quarter of the table for C = D = 0; it gives A
+    minus ──► C │  next = LUT4 ? carry : LUT2(A, B)          LUT2 is the quarter of the table for C = D = 0: A
     plus  ──► D ┘
     minus ──► generator: the half below bit 0 turns its A into the first carry, so that ~code + 1 is -code
 
-No product is computed. Where the trit is 0, the adder passes ``total``. Where it is -1, the adder takes the inverted
-code and a carry. Yosys does not find this form, so the cells are instantiated for ECP5. For other targets and in
+No product is computed. If the trit is 0, the adder passes ``total``. If the trit is -1, the adder adds the inverted
+code and a carry. Yosys does not find this form, so the lane instantiates the cells for ECP5. For other targets and in
 simulation, one line of arithmetic describes the same function.
 
 The LUT4 of the generator is 0 where C = D = 1, so the first cell ignores its carry-in. The carry-out of the last cell
-is not used, which its attribute `carry_last` marks. `boards/synthesis.py` removes this carry-in and this carry-out,
-because each of them would cost a slice.
+is not used. The attribute `carry_last` marks the last cell. `boards/synthesis.py` removes this carry-in and this
+carry-out, because each of them would cost a slice.
 
-Cost: one LUT4 a bit and one for the generator, rounded up to an even number because a CCU2C has two halves: 10 for 9
-bits, 12 for 10 or 11. A lane of an even width has a spare half, which can select one of two bits (``Choice``). An adder
-of two totals costs as much, except that bit 0 of an even width is a LUT4 outside the chain: 13 for 12 bits, not 14.
+Cost: one LUT4 for each bit and one for the generator, rounded up to an even number because a CCU2C has two halves. A
+lane of 9 bits takes 10 LUT4, and a lane of 10 or 11 bits takes 12 LUT4. A lane of an even width has a spare half, which
+can select one of two bits (``Choice``). An adder of two totals costs as much as a lane of its width. But in an adder of
+an even width, bit 0 is a LUT4 outside the chain. An adder of 12 bits takes 13 LUT4 instead of 14.
 """
 
 from __future__ import annotations
@@ -30,21 +31,22 @@ from amaranth.lib.wiring import In, Out
 from lutern.hw.layouts import CODE_BITS
 
 LANE_TABLE = 0x969A
-"""LUT4 of a bit of a lane, indexed D C B A. For D C = 00 it gives A; for 01 (minus) A xnor B; for 10 (plus) A xor B;
-for 11 (both, which means minus) A xnor B."""
+"""LUT4 of a bit of a lane, indexed D C B A. The output is A for D C = 00, A xnor B for D C = 01 (minus), A xor B for D
+C = 10 (plus), and A xnor B for D C = 11 (plus and minus, which acts as minus)."""
 ADDER_TABLE = 0x6AAA
-"""LUT4 of a bit of an adder with C = D = 1: A xor B."""
+"""LUT4 of a bit of an adder. With C = D = 1 the output is A xor B."""
 PASS_TABLE, AND_TABLE, ZERO_TABLE = 0x000A, 0x0008, 0
-"""LUT4 of generators: with C = D = 1 the LUT4 gives 0. The carry is A, A & B or 0."""
+"""LUT4s of generators. With C = D = 1 the output of the LUT4 is 0. The carry is A for ``PASS_TABLE``, A & B for
+``AND_TABLE``, and 0 for ``ZERO_TABLE``."""
 CHOICE_TABLE = 0xCACA
-"""LUT4 of a half that is not in the carry chain: B where C is 1, else A."""
+"""LUT4 of a half that is not in the carry chain. The output is B if C is 1, else A."""
 
 Half = tuple[int, Value, Value, Value, Value]
 
 
 @dataclass
 class Choice:
-    """Selects between two bits in a spare half of a lane: ``o`` is ``b`` where ``by`` is 1, else ``a``."""
+    """Selects between two bits in a spare half of a lane. ``o`` is ``b`` if ``by`` is 1, else ``a``."""
 
     a: Signal = field(default_factory=Signal)
     b: Signal = field(default_factory=Signal)
@@ -58,16 +60,16 @@ def carry_chain(m: Module, halves: list[Half], apart: bool = False) -> Value:
     Parameters
     ----------
     m : Module
-        Gets the cells.
+        Receives the cells.
     halves : list of (table, A, B, C, D)
-        The half cells from the lowest bit on. The first one is the generator.
+        The half cells from the lowest bit on. The first half is the generator.
     apart : bool
-        The last half does not take a carry.
+        The last half does not use a carry.
 
     Returns
     -------
     Value
-        The outputs S of all halves but the first.
+        The outputs S of all halves except the first half.
     """
     sums = Signal(len(halves))
     carry: Value | None = None
@@ -79,7 +81,7 @@ def carry_chain(m: Module, halves: list[Half], apart: bool = False) -> Value:
             ports |= {f"i_{name}{place}": value for name, value in zip("ABCD", inputs, strict=True)}
             if index + place:
                 ports[f"o_S{place}"] = sums[index + place]
-        if index + 1 == len(halves):  # an unused half: inputs are 1, since C and D cannot be tied to 0 without routing
+        if index + 1 == len(halves):  # an unused half; its inputs are 1, because a 0 at C or D would need routing
             ports |= {"p_INIT1": Const(0, 16), **{f"i_{name}1": Const(1) for name in "ABCD"}}
         if carry is not None:
             ports["i_CIN"] = carry
@@ -103,8 +105,8 @@ class Lane(wiring.Component):
     bits : int
         Bits of the result.
     cells : bool
-        Builds the lane of CCU2C cells. Such a lane of an even width has a spare half: the attribute ``choice`` holds
-        its ``Choice``, else None.
+        Builds the lane of CCU2C cells. Such a lane has a spare half if its width is even. The attribute ``choice`` is
+        the ``Choice`` of the spare half, or None without a spare half.
 
     Members
     -------
@@ -115,7 +117,7 @@ class Lane(wiring.Component):
     plus : 1 bit, input
         The trit is +1.
     minus : 1 bit, input
-        The trit is -1. It takes precedence over ``plus``.
+        The trit is -1. ``minus`` takes precedence over ``plus``.
     o : ``bits`` bits signed, output
         The result.
 
@@ -125,7 +127,7 @@ class Lane(wiring.Component):
 
     Latency
     -------
-    0 cycles: the block is combinational.
+    0 cycles, because the block is combinational.
 
     Reference
     ---------
@@ -190,7 +192,7 @@ class Adder(wiring.Component):
 
     Latency
     -------
-    0 cycles: the block is combinational.
+    0 cycles, because the block is combinational.
 
     Reference
     ---------
@@ -218,5 +220,5 @@ class Adder(wiring.Component):
 
 
 def _bit(value: Value, index: int) -> Value:
-    """Return a bit of a signed value; above its top bit, the sign."""
+    """Return a bit of a signed value. Above the top bit of the value this is the sign."""
     return value[min(index, len(value) - 1)]

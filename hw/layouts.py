@@ -1,6 +1,7 @@
 """The layouts that host and gateware share: record stream, operations, gains, and the byte code of trits.
 
-This file holds data only. ``firmware/`` packs with these layouts, and ``hw/`` unpacks with them.
+This file contains only layouts and their sizes. ``firmware/`` packs data with these layouts, and ``hw/`` unpacks the
+data.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from lutern.model_ref.ternary import SUM_BITS
 
 CODE_BITS = CODE_MAX.bit_length() + 1
 ITEM_BITS = GAIN_MANTISSA_BITS + GAIN_EXPONENT_BITS
-"""An item of a record has 16 bits. It is a gain, a lower bound (1 - LB) or an element of the embedding table: a signed
-mantissa (12 bits, low) and an exponent (4 bits) that counts down from the largest."""
+"""Bits of an item of a record. An item is a gain, a lower bound (1 - LB) or an element of the embedding table. It
+consists of a signed mantissa (the low 12 bits) and an exponent (4 bits), which counts down from the largest
+exponent."""
 assert ITEM_BITS == WIDE_BITS
 NARROW_ITEM_BITS = NARROW_BITS
-"""An element of the embedding table may have a mantissa of 8 bits: an item whose 4 low bits are 0 and not stored."""
+"""Bits of a narrow element of the embedding table. Its mantissa has 8 bits, because the 4 low bits of the item are 0
+and are not stored."""
 SPARE_BITS = ITEM_BITS - NARROW_ITEM_BITS
 """Low bits of an item that a narrow element does not store."""
 NARROW_WORDS = 3
@@ -33,9 +36,10 @@ NARROW_WORDS = 3
 ``packing.pack_narrow_row``."""
 
 TUPLE_GAINS = 4
-"""The largest number of gains of an element: w1, and one G for each of f, i and g."""
+"""The largest number of gains of an element. These are w1, and one G for each of f, i and g."""
 VALUE_BITS = 32
-"""Bits of an element of the elementwise path after the scale. h needs 32 bits, everything else 18 or 21."""
+"""Bits of an element of the elementwise path after the scale. h needs 32 bits, and every other value needs 18 or 21
+bits."""
 STATE_BITS = 32
 """Bits of an element of the state S."""
 BOUND_BITS = MANTISSA_BITS
@@ -45,26 +49,26 @@ HEADER_LENGTH_BITS = 20
 BLOCKS_OF_CHECK = 512
 """A block has at least this many words for each word of its record CHECK."""
 LONGEST_RECORD = 1 << 15
-"""Largest number of words of a record, so that no block is longer than ``signature.LONGEST``."""
+"""Largest number of words of a record. With this limit every block has at most ``signature.LONGEST`` words."""
 
 
 class RecordKind(IntEnum):
     """Names the kind of a record.
 
-    0 is not a kind, so that erased memory is not a program.
+    No kind has the number 0, so a memory of zeros is not a program.
 
     Members
     -------
     OP
         One operation.
     GAINS
-        Items: gains or bounds.
+        Items, which are gains or bounds.
     TRITS
         Beats of trits.
     SHORT_TRITS
-        Beats of trits, each of one word, see ``short_trits``.
+        Beats of trits. Each beat has one word, see ``short_trits``.
     CHECK
-        Check bytes: with them the signature of all words since the last CHECK has its expected value.
+        Check bytes. They give the signature of all words since the previous CHECK its expected value.
     """
 
     OP = 1
@@ -80,17 +84,17 @@ class Op(IntEnum):
     Members
     -------
     EMBED
-        The row of the token in the embedding table: the first h.
+        The row of the token in the embedding table, which becomes the first h.
     F, I, G
-        f_proj, i_proj and g_proj, whose results enter the MLGRU.
+        f_proj, i_proj and g_proj. Their results enter the MLGRU.
     RESIDUAL
-        o_proj or down_proj, whose results are added to h.
+        o_proj or down_proj. Their results are added to h.
     GATE
-        The first half of gate_proj's rows, whose results enter silu.
+        The first half of the rows of gate_proj. The results of these rows enter silu.
     UP
-        The second half of gate_proj's rows, whose results are multiplied by those of silu.
+        The second half of the rows of gate_proj. The results of these rows are multiplied by the results of silu.
     HEAD
-        lm_head, whose results are the logits.
+        lm_head. Its results are the logits.
     """
 
     EMBED = 1
@@ -104,16 +108,16 @@ class Op(IntEnum):
 
 
 class Eps(IntEnum):
-    """Names the norms with an eps term of their own; see ``model_ref.norm.eps_term``.
+    """Names the norms that add a separate eps term, see ``model_ref.norm.eps_term``.
 
     Members
     -------
     NONE
-        No such term: norms over h.
+        The norms over h, which add no such term.
     O_PROJ
-        The norm before o_proj, from the sum of g^2 and the scale of g.
+        The norm before o_proj. Its term follows from the sum of g^2 and the scale of g.
     DOWN_PROJ
-        The norm before down_proj, from the scale of gate and up.
+        The norm before down_proj. Its term follows from the scale of gate and up.
     """
 
     NONE = 0
@@ -128,28 +132,28 @@ OPERATION = StructLayout(
     {
         "op": 4,
         "eps": 2,
-        "new_vector": 1,  # the quantiser waits for the vector that the results make
+        "new_vector": 1,  # the codes come from the next vector, not from the vector of the previous operation
         "u_index": 2,  # the number k of u_k of the vector
-        "reuse": 1,  # UP takes codes and scale of the operation before
-        "keep": 1,  # the engine leaves the codes for the operation after (GATE)
+        "reuse": 1,  # UP uses the codes and the scale of the previous operation
+        "keep": 1,  # the code memory keeps the codes for the next operation (GATE)
         "makes_vector": 1,  # the results enter the norm
-        "outer": 1,  # ... with gains w1
-        "matrices": 2,  # ... and with this number of gains G
+        "outer": 1,  # the gains of that vector include w1
+        "matrices": 2,  # number of gains G of each element of that vector
         "row_groups": 16,
         "column_beats": 12,
         "last_results": 8,  # beats of P results to drain from the last row group
-        "beats": 16,  # codes to make, in beats of Q; EMBED: elements, in beats of P
+        "beats": 16,  # beats of Q codes to compute, or for EMBED beats of P elements
         "cut": 3,  # low bits of a sum that are rounded away
         "frac": signed(7),  # fraction bits: of the scaled value (F, I, GATE, RESIDUAL), of S (G) or of h (EMBED)
         "base": signed(7),  # EMBED: exponent of the table
         "groups": 16,  # groups of gains, each for P elements
-        "state_base": STATE_BASE_BITS,  # I, G: first word of the layer's state, in beats of P
+        "state_base": STATE_BASE_BITS,  # I, G: first beat of the layer's state
         "k": SCALAR,
         "e1": SCALAR,
         "e2": SCALAR,
     }
 )
-"""One operation. Its record pads it to ``OPERATION_BITS``."""
+"""An operation. Its record pads the operation to ``OPERATION_BITS`` bits."""
 OPERATION_BITS = 208
 
 ENGINE_OP = StructLayout({"row_groups": 16, "column_beats": 12, "last_results": 8, "keep": 1})
@@ -157,12 +161,12 @@ ENGINE_OP = StructLayout({"row_groups": 16, "column_beats": 12, "last_results": 
 QUANTISE_OP = StructLayout(
     {"u_index": 2, "new_vector": 1, "eps": 2, "beats": 16, "k": SCALAR, "e1": SCALAR, "e2": SCALAR}
 )
-"""Fields of an operation for the norm; ``beats`` counts beats of Q codes."""
+"""Fields of an operation for the norm. ``beats`` counts beats of Q codes."""
 SUPPLY_OP = StructLayout({"items": 3, "groups": 16})
-"""Fields of an operation for the supply of gains: the groups, and the items of each element."""
+"""Fields of an operation for the supply of gains: the number of items of each element, and the number of groups."""
 GAINS_OP = StructLayout({"bounds": 1, "outer": 1, "matrices": 2})
-"""Fields of an operation for the gain join: with ``bounds`` the groups are bounds for the rows of F, else gains of a
-vector."""
+"""Fields of an operation for the gain join. If ``bounds`` is 1, the groups are bounds for the rows of F, otherwise
+gains of a vector."""
 KEY_BITS = MANTISSA_BITS + 6
 """Bits of the key of a short float: mantissa (17 bits, low) and biased exponent (6 bits). The key of 0 is 0."""
 
@@ -194,21 +198,21 @@ def header_words(config: HwConfig) -> int:
 
 
 def check_words(config: HwConfig) -> int:
-    """Return the words of a check: of a record CHECK after its header, and at the start of a row of the embedding
-    table."""
+    """Return the number of words of a check. These words follow the header of a record CHECK, or begin a row of the
+    embedding table."""
     return -(-CHECK_BYTES // config.word_bytes)
 
 
 def block_words(config: HwConfig) -> int:
-    """Return the words after which a block of the record stream ends, as soon as its present record is complete. The
-    CHECK is 0.2 % of such a block."""
+    """Return the number of words that ends a block of the record stream. The block ends after the record with which it
+    reaches this number. The CHECK is 0.2 % of such a block."""
     return BLOCKS_OF_CHECK * (header_words(config) + check_words(config))
 
 
 def most_blocks(config: HwConfig, words: int) -> int:
     """Return the largest number of blocks of a record stream.
 
-    Every second block may be shorter than ``block_words``, because it ends with a layer.
+    Up to half of the blocks are shorter than ``block_words``, because a block also ends with a layer.
 
     Parameters
     ----------
@@ -221,7 +225,7 @@ def most_blocks(config: HwConfig, words: int) -> int:
 
 
 def group_shape(config: HwConfig, items: int) -> tuple[int, int]:
-    """Return the groups in a word and the words in a group; one of the two is 1.
+    """Return the number of groups in a word and the number of words in a group. One of the two numbers is 1.
 
     Parameters
     ----------
@@ -235,7 +239,7 @@ def group_shape(config: HwConfig, items: int) -> tuple[int, int]:
 
 
 def group_words(elements: int, per_element: int, config: HwConfig) -> int:
-    """Return the words that hold items [elements, per_element], as ``packing.pack_groups`` lays them out.
+    """Return the number of words that hold items [elements, per_element], in the layout of ``packing.pack_groups``.
 
     Parameters
     ----------
@@ -251,16 +255,18 @@ def group_words(elements: int, per_element: int, config: HwConfig) -> int:
 
 
 def takes_narrow_rows(config: HwConfig) -> bool:
-    """Return whether a machine takes embedding rows with elements of 12 bits.
+    """Return whether a machine can read embedding rows with elements of 12 bits.
 
-    It does if every item begins at a multiple of its bits. Other machines get such a table in items of 16 bits.
+    A machine with source "streamed" can read such rows if every item begins at a multiple of the size of an item. For
+    other machines such a table is stored in items of 16 bits.
     """
     aligned = config.word_bits % ITEM_BITS == 0 or config.results_per_cycle * ITEM_BITS <= config.word_bits
     return config.source == "streamed" and aligned
 
 
 def row_formats(config: HwConfig) -> tuple[int, ...]:
-    """Return the bits of an element of the embedding rows that a machine takes; SETUP selects one of them."""
+    """Return the sizes in bits that an element of an embedding row can have on a machine. SETUP selects one of these
+    sizes."""
     return (ITEM_BITS, NARROW_ITEM_BITS) if takes_narrow_rows(config) else (ITEM_BITS,)
 
 
@@ -272,7 +278,7 @@ def row_item_bits(config: HwConfig, embedding_bits: int) -> int:
     config : HwConfig
         The machine.
     embedding_bits : int
-        Bits of an element of the model's table. A machine that does not take this format has items of 16 bits.
+        Bits of an element of the model's table. A machine that cannot read this format stores items of 16 bits.
     """
     return embedding_bits if embedding_bits in row_formats(config) else ITEM_BITS
 
@@ -294,12 +300,12 @@ def row_words(width: int, item_bits: int, config: HwConfig) -> int:
 
 
 def most_row_words(config: HwConfig) -> int:
-    """Return the words of the longest embedding row, with those of its check."""
+    """Return the words of the longest embedding row, including the words of its check."""
     return check_words(config) + row_words(config.max_width, ITEM_BITS, config)
 
 
 def full_parts(config: HwConfig) -> int:
-    """Return the number of parts of a resident beat that are whole words. These hold the rows of the embedding
+    """Return the number of parts of a resident beat that are whole words. Only these parts store rows of the embedding
     table."""
     parts = config.beat_bytes // config.word_bytes
     if parts == 0:
@@ -313,8 +319,8 @@ def full_parts(config: HwConfig) -> int:
 def short_trits(rows: int, config: HwConfig) -> bool:
     """Return whether a last row group is short.
 
-    All rows that are drained from a short row group are in the first word of each beat, and the record leaves the other
-    words out. No row group is short where a word is a beat, or where beats are resident.
+    All rows that are drained from a short row group are in the first word of each beat, so the record omits the other
+    words. A row group is never short if a word is a beat, or if beats are resident.
 
     Parameters
     ----------
@@ -332,15 +338,15 @@ def short_trits(rows: int, config: HwConfig) -> bool:
 
 
 def row_fifo_words(config: HwConfig) -> int:
-    """Return the depth of the FIFO that holds an embedding row from a streamed memory. It holds a whole row, because
-    the fetch of a row delays the gains."""
+    """Return the depth in words of the FIFO of embedding rows with source "streamed". The FIFO can hold a whole row,
+    because the fetch of a row delays the gains."""
     groups, words = group_shape(config, 1)
     beats = -(-config.max_width // config.results_per_cycle)
     return -(-beats // groups) * words + 8
 
 
 def results_op(config: HwConfig) -> StructLayout:
-    """Return the fields of an operation for the results stage; ``scaled`` says that a scale belongs to it."""
+    """Return the fields of an operation for the results stage. ``scaled`` is 1 if the operation has a scale."""
     return StructLayout(
         {
             "op": 4,
@@ -357,19 +363,19 @@ def results_op(config: HwConfig) -> StructLayout:
 # Stream payloads -------------------------------------------------------------------------------------------------
 #
 # T streams share every block except the adders of the lanes. A payload that belongs to one stream names it in
-# ``stream`` (0 to N - 1 for a run of N streams). Results come in blocks: the beats of a row group of stream 0, then
-# those of stream 1 and so on. ``index`` is the position of the beat in its vector, and ``last`` marks the last beat of
-# a vector.
+# ``stream`` (0 to N - 1 for a run of N streams). Results come in blocks: first the beats of a row group for stream 0,
+# then the beats of this row group for stream 1, and so on. ``index`` is the position of the beat in its vector, and
+# ``last`` marks the last beat of a vector.
 
 
 def sum_bits(config: HwConfig) -> int:
-    """Return the bits that hold the sum of a row of the widest matrix. Streams of sums have ``SUM_BITS`` in any
-    case."""
+    """Return the bits that hold the sum of a row of the widest matrix. Payloads of sums always use ``SUM_BITS`` for a
+    sum."""
     return (config.max_width * CODE_MAX).bit_length() + 1
 
 
 def codes_payload(config: HwConfig) -> StructLayout:
-    """Return the codes of one beat for the ternary unit: C codes of stream 0, then of stream 1 and so on."""
+    """Return the codes of one beat for the ternary unit: C codes of stream 0, then C codes of stream 1, and so on."""
     return StructLayout(
         {
             "codes": config.streams * config.columns * CODE_BITS,
@@ -395,8 +401,8 @@ def sums_payload(config: HwConfig) -> StructLayout:
 def values_payload(config: HwConfig) -> StructLayout:
     """Return the payload of P values, with the fields of their operation for the elementwise blocks.
 
-    Values are scaled, cut or raw. ``scores`` are used by HEAD only: the scaled logits, signed, with ``frac`` fraction
-    bits.
+    Values are scaled, cut or raw. Only HEAD uses ``scores``, which are the scaled logits, signed, with ``frac``
+    fraction bits.
     """
     return StructLayout(
         {
@@ -414,8 +420,8 @@ def values_payload(config: HwConfig) -> StructLayout:
 
 
 def place_payload(config: HwConfig) -> StructLayout:
-    """Return the place of P values that follow some cycles later. With ``adds`` they are added to h, else they are the
-    new h."""
+    """Return the place of P values that follow some cycles later. If ``adds`` is 1, the values are added to h,
+    otherwise the values are the new h."""
     return StructLayout({"adds": 1, "stream": config.stream_bits, "index": config.index_bits, "last": 1})
 
 
@@ -427,7 +433,7 @@ def x_payload(config: HwConfig) -> StructLayout:
 
 
 def gathered_payload(config: HwConfig) -> StructLayout:
-    """Return the payload of P elements with their gains; ``outer`` and ``matrices`` are constant over a vector."""
+    """Return the payload of P elements with their gains. ``outer`` and ``matrices`` are constant over a vector."""
     return StructLayout(
         {
             "x": config.results_per_cycle * X_BITS,
@@ -442,23 +448,23 @@ def gathered_payload(config: HwConfig) -> StructLayout:
 
 
 def quantised_payload(config: HwConfig) -> StructLayout:
-    """Return the payload of Q codes: those of consecutive elements of one stream's vector. The streams 0 to N - 1
-    follow one another."""
+    """Return the payload of the codes of Q consecutive elements of one stream's vector. The streams 0 to N - 1 follow
+    one another."""
     return StructLayout({"codes": config.codes_per_cycle * CODE_BITS, "stream": config.stream_bits, "last": 1})
 
 
 def token_payload(config: HwConfig) -> StructLayout:
-    """Return the token that a stream has chosen."""
+    """Return the payload of the token that is chosen for a stream."""
     return StructLayout({"token": 16, "stream": config.stream_bits})
 
 
 def seed_payload(config: HwConfig) -> StructLayout:
-    """Return the seed of a stream's generator."""
+    """Return the payload of the seed of a stream's generator."""
     return StructLayout({"stream": config.stream_bits, "seed": WORD_BITS})
 
 
 def scale_payload(config: HwConfig) -> StructLayout:
-    """Return the payload of P sums with the constants of their operation; ``shift`` is the right shift of the
+    """Return the payload of P sums with the constants of their operation. ``shift`` is the right shift of the
     product."""
     return StructLayout(
         {
@@ -478,7 +484,8 @@ def scale_payload(config: HwConfig) -> StructLayout:
 
 
 def pass_payload(config: HwConfig) -> StructLayout:
-    """Return a code pass: the biased exponent of the largest element, the number of u and its stream, and the beats."""
+    """Return the payload of a code pass: the biased exponent of the largest element, the number of u, the number of
+    beats and the stream."""
     return StructLayout({"exponent": KEY_BITS - MANTISSA_BITS, "u_index": 2, "beats": 16, "stream": config.stream_bits})
 
 
@@ -489,15 +496,16 @@ TRIT_OF_CODE = (0, 1, -1)
 
 
 def decode_byte(byte: int) -> tuple[int, int, int, int, int] | None:
-    """Return the five trits of a byte ``t[2] p[3] q[3]`` (t in the top bits), None for the 13 bytes that no encoder
-    writes.
+    """Return the five trits of a byte ``t[2] p[3] q[3]`` (t in the top bits), or None for the 13 bytes that the code
+    does not use.
 
-    p and q each name one of the eight pairs other than (0, 0): index + 1 = 3 a + b for the two-bit codes a and b. t = 3
-    is the escape. After it, the pairs P and Q and the first trit are:
+    p and q each name one of the eight pairs other than (0, 0). A pair of the two-bit codes a and b has the index
+    3 a + b - 1. Without an escape, t is the code of the first trit, p names the pair P, and q names the pair Q. t = 3
+    is the escape. After the escape, q selects the meaning:
 
-    - q[2] = 0: Q is (0, 0), and the first trit is q[1:0].
-    - q[2] = 1, q[1:0] != 3: P is (0, 0), Q is coded in p, and the first trit is q[1:0].
-    - q = 7: both are (0, 0), and the first trit is p[1:0].
+    - q[2] = 0: p names P, Q is (0, 0), and q[1:0] is the code of the first trit.
+    - q[2] = 1, q[1:0] != 3: P is (0, 0), p names Q, and q[1:0] is the code of the first trit.
+    - q = 7: P and Q are (0, 0), and p[1:0] is the code of the first trit.
 
     Parameters
     ----------

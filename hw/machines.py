@@ -1,18 +1,18 @@
-"""Machines beyond the presets: fields changed one by one, and files that name a machine.
+"""Machines that are derived from presets, by fields of the command line or by a machine file.
 
-    preset ─┬─ NAME=VALUE, NAME=VALUE ─► values of the fields' types ─► depths that follow ─► Machine
-            └─ FILE.toml: from = "preset", fields                    ─► the same
+    preset, NAME=VALUE, NAME=VALUE ──────────┬─► values of the fields' types ─► depths that follow ─► Machine
+    FILE.toml: from = "preset", fields ──────┘
 
-A machine file has the name of the preset that it is derived from, and the fields that differ:
+A machine file contains the name of the preset from which the machine is derived, and the fields that differ:
 
     from = "resident-85f"
     rows = 16
     clock_hz = 60_000_000
 
-Depths follow the fields that they depend on unless they are given: the memories of trits and words keep their bytes,
-every stream has the state of as many layers as before, and ``codes_per_cycle`` is at most ``columns``. A machine
-with changed fields is called PRESET-DIGEST, so that two different machines never share a name. A machine of a file has
-the name that the file gives; without one, it has the name of the file.
+A depth that is not given follows from the changed fields. The memories of trits and words keep their size in bytes,
+every stream keeps the size of its state, and ``codes_per_cycle`` is at most ``columns``. A machine with changed fields
+is called PRESET-DIGEST, so two different machines never have the same name. The name of a machine in a file is the
+field ``name`` of the file. Without this field the machine has the name of the file.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _MOST_BYTES = 1 << 16
 _LARGEST = 1_000_000_000
 _NAME_DIGITS = 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
-"""A machine's name is also a name of folders and files, so few characters are allowed."""
+"""A machine's name is also used as a name of folders and files, so few characters are allowed."""
 KINDS = {int: "a whole number", bool: "true or false", str: "a text"}
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine, the preset that it is derived from, and the fields that were given."""
+    """A machine, the preset from which it is derived, and the fields that were given."""
 
     config: HwConfig
     base: str
@@ -48,7 +48,7 @@ class Machine:
 
     @property
     def title(self) -> str:
-        """The name of the machine, with the preset and the changes that it was derived from."""
+        """The name of the machine, with the preset from which it was derived and the changed fields."""
         if not self.given:
             return self.config.name
         changes = ", ".join(f"{name}={_text(value)}" for name, value in self.given.items())
@@ -56,13 +56,13 @@ class Machine:
 
     @property
     def clocks(self) -> dict[str, int]:
-        """The clocks that were given, as ``boards.board.Board.config`` takes them."""
+        """The clocks that were given, in the form that ``boards.board.Board.config`` accepts."""
         return {name: self.given[name] for name in ("clock_hz", "memory_hz") if name in self.given}
 
 
 def derive(base: HwConfig, given: Mapping[str, Any], name: str = "") -> HwConfig:
-    """Return ``base`` with the ``given`` fields, and with the depths that follow from them. Without ``name`` the
-    machine is called BASE-DIGEST."""
+    """Return ``base`` with the ``given`` fields, and with the depths that follow from these fields. Without ``name``
+    the machine is called BASE-DIGEST."""
     changed = base.with_(**{**given, **_followers(base, given), "name": name or base.name})
     if name or not given:
         return changed
@@ -70,7 +70,7 @@ def derive(base: HwConfig, given: Mapping[str, Any], name: str = "") -> HwConfig
 
 
 def _followers(base: HwConfig, given: Mapping[str, Any]) -> dict[str, int]:
-    """Return the fields that were not given but depend on those that were."""
+    """Return the fields that were not given but depend on the given fields."""
 
     def ratio(*names: str) -> tuple[int, int]:
         before, now = 1, 1
@@ -124,7 +124,7 @@ def field_kinds() -> dict[str, type]:
 
 
 def read_machine(path: Path) -> Machine:
-    """Return the machine that a file describes; raises ``LuternError`` if the file describes none."""
+    """Return the machine that a file describes. Raise ``LuternError`` if the file does not describe a machine."""
     wanted = "machine file"
     try:
         values = tomllib.loads(read_plain(path, _MOST_BYTES, wanted).decode())
@@ -154,7 +154,7 @@ def read_machine(path: Path) -> Machine:
 
 
 def _is_one(value: Any, kind: type) -> bool:
-    """Return whether a value of a file has the type of its field; true and false do not count as numbers."""
+    """Return whether a value of a file has the type of its field. Here true and false are not numbers."""
     if kind is bool or isinstance(value, bool):
         return kind is bool and isinstance(value, bool)
     in_range = not isinstance(value, int) or 0 <= value <= _LARGEST
@@ -164,8 +164,8 @@ def _is_one(value: Any, kind: type) -> bool:
 def choose_machine(
     preset_name: str = "", settings: Sequence[str] = (), file: Path | None = None, default: str | HwConfig = ""
 ) -> Machine:
-    """Return the machine of a preset or of a file, changed by settings; ``default`` is the preset if neither is
-    given."""
+    """Return the machine of a preset or of a file, changed by settings. ``default`` is the preset if ``preset_name``
+    and ``file`` are not given."""
     if file is not None and preset_name:
         raise LuternError(f"--preset {preset_name} and --machine {file} are two machines; give one of them.")
     if file is not None:

@@ -1,34 +1,37 @@
-"""The MLGRU computes P elements a cycle of the gated recurrence, with one pipeline for the operations F, I and G.
+"""The MLGRU computes P elements of the gated recurrence per cycle. The operations F, I and G share one pipeline.
 
-    i ─► S read ─► hold ─► sigma(-f | a | S) ─► bound | a | S_m  * sigma ─► - S ─► z | g  * it, FIFO ─► v ─► o  op G
+    i ─► S read ─► hold ─► sigma(-f | a | S) ─► bound | a | S_m  * sigma ─► - S ─► * (z | g) ─► FIFO ─► v ─► o   op G
        1         2        8                                        9        10             11
-                                                                    └─► z memory             └─► S + it ─► S memory
+                                                                    └─► z memory             └─► + S ─► S memory
                                                                           op F               11      12       op I
 
-    F: z = sigma(-f) * bound, written to the z memory          S_m: S shifted to 18 bits by the largest S of the layer,
-                                                                    as late as possible: in stages 7 and 8
-    I: S += z * (a * sigma(a) - S)                             S is subtracted together with the rounding constant
+    F: z = sigma(-f) * bound, written to the z memory
+    I: S += z * (a * sigma(a) - S)
     G: v = g * (S_m * sigma(S)), and the sum of g^2
 
-Here mulA is the product with sigma (stage 9) and mulB the product after it (stage 11).
+f, a and g are the values of the operations F, I and G. mulA is the product with sigma (stage 9), and mulB is the
+product with z or g (stage 11). S_m is S, shifted so that the largest S of the layer has 18 bits. This shift comes as
+late as possible, in stages 7 and 8. I subtracts S together with the rounding constant.
 
-Several streams: z, the newest S (what G reads), the largest S and the sum of g^2 are kept for each stream. I reads the
-memory of S as late as possible, in stage 6, because a ``chained`` stream reads what the stream before it writes.
+With several streams, z, the newest S (which G reads), the largest S and the sum of g^2 are stored for each stream. I
+reads the memory of S as late as possible, in stage 6, because a ``chained`` stream reads the S that the previous stream
+writes.
 
-``state`` "memory": a *window* replaces both memories of S. It holds one layer's S of every stream. I reads a place of
-it in stage 6 and writes the new S to the same place, where G reads it. ``hw/state_dma.py`` loads and saves the window.
+With ``state`` "memory" a *window* replaces the memory of S and the memory of the newest S. The window stores one
+layer's S of every stream. I reads a place of the window in stage 6, and later writes the new S to the same place. G
+reads the new S there. ``hw/state_dma.py`` loads and saves the window.
 
 Cost for each of the P elements, without the sigmoid: three products (mulA, mulB, g^2). Memory: 17 bits of z for each
-element of a vector, and 32 bits of S for each element and layer. With several streams, each stream takes this much,
-and 32 bits more for the newest S of each element. A window takes 32 bits for each element and stream.
+element of a vector, and 32 bits of S for each element and layer. With several streams, each stream needs this memory,
+and in addition 32 bits for the newest S of each element. A window needs 32 bits for each element and stream.
 
 Interlocks stall a beat at the input:
 
-- I stalls while one of the two beats before it is of F, whose z it may need.
-- I of a chained stream stalls while one of the six beats before it has the same index.
+- A beat of I stalls while one of the previous two beats belongs to F, because I may need the z of that beat.
+- A beat of I of a chained stream stalls while one of the previous six beats has the same index.
 - I stalls until the window is loaded.
-- G stalls until it is certain that the largest S is known when G reaches stage ``ALIGN``. After a vector of few beats G
-  stalls until S is written.
+- G stalls as long as the largest S might not be known when G reaches stage ``ALIGN``. After a vector of at most
+  ``FEW_BEATS`` beats, G stalls until S is written.
 """
 
 from __future__ import annotations
@@ -81,23 +84,26 @@ WRITTEN = V_STAGE + 2
 ALIGN = SIGMA - 2
 """Stage in which G uses the bits of the largest S."""
 G_AFTER_I = WRITTEN + 1 - (ALIGN - 1)
-"""Cycles from the last beat of I to the first of G, so that the largest S is known before ``ALIGN``."""
+"""Cycles from the last beat of I to the first beat of G. After this time the largest S is known when G reaches
+``ALIGN``."""
 FEW_BEATS = WRITTEN + 1 - G_AFTER_I
-"""After a vector of this many beats or fewer, G stalls until no beat of I is in flight, because G reads S at once."""
+"""After a vector of at most this many beats, G stalls until no beat of I is in flight, because G reads S in stage 1."""
 S_READ = SIGMA - 2
-"""Stage in which I of several streams reads S: two stages before the subtraction, for a block RAM and a register."""
+"""Stage in which I reads S, with several streams or a window. This is two stages before the subtraction, one for the
+block RAM and one for a register."""
 
 GATE_HALF = 1 << (SIGMOID_FRAC_BITS - 1)
-"""This half is added to the product of mulA. Then dropping the fraction bits of sigma rounds the product, for all three
-operations."""
+"""This half is added to the product of mulA in all three operations. Dropping the fraction bits of sigma then rounds
+the product."""
 DIFFERENCE_HALF = (1 << (STATE_GUARD_BITS - 1)) - 1
-"""``-rsh(S, 14)`` is ``(2^13 - 1 - S) >> 14``, which takes a single subtraction."""
+"""S is subtracted from this number, because ``-rsh(S, 14)`` equals ``(2^13 - 1 - S) >> 14``, which needs one
+subtraction. ``model_ref.fixed.rsh`` defines ``rsh``."""
 STEP_HALF = 1 << (Z_BITS - STATE_GUARD_BITS - 1)
-"""This half is added to the step of S. Then dropping the low bits rounds the step."""
+"""This half is added to the step of S. Dropping the low bits then rounds the step."""
 
 
 def bit_length(value: Value) -> Value:
-    """Return the number of bits of a value, found by halving.
+    """Return the number of bits of a value. Each level of the search halves the value.
 
     Parameters
     ----------
@@ -107,9 +113,9 @@ def bit_length(value: Value) -> Value:
     Returns
     -------
     Value
-        0 to 31; it is 0 if the value is 0. It is combinational.
+        0 to 31, and 0 for the value 0. The result is combinational.
     """
-    value = (value << 1)[:32] | 1  # the position of the highest 1; zero needs no special case
+    value = (value << 1)[:32] | 1  # now the result is the position of the highest 1, also for 0
     bits: list[Value] = []
     for half in (16, 8, 4, 2, 1):
         bits.insert(0, value[half:].any())
@@ -129,7 +135,7 @@ def chain(stages: Stages, value: Any, count: int, name: str, *, reset_less: bool
     count : int
         Number of delays.
     name : str
-        Prefix of the registers' names; the number of the stage follows it.
+        Prefix of the registers' names. The number of the stage follows the prefix.
     reset_less : bool
         A reset does not clear the registers.
 
@@ -155,27 +161,28 @@ class Mlgru(wiring.Component):
     Parameters
     ----------
     config : HwConfig
-        ``results_per_cycle`` (P) elements a beat, ``streams`` (T). ``max_width`` and ``max_state`` size the memories of
-        z and S. ``state`` "memory" replaces the memory of S by a window. ``debug_tap`` adds the tap.
+        ``results_per_cycle`` (P) elements per beat, ``streams`` (T). ``max_width`` and ``max_state`` size the memories
+        of z and S. ``state`` "memory" replaces the memory of S by a window. ``debug_tap`` adds the tap.
 
     Members
     -------
     i : stream of ``layouts.values_payload``, input
-        For every layer the beats of F, then those of I, then those of G, all with values of 18 bits signed. F has
-        ``values`` in Q4.13, ``frac`` 13 and ``bounds`` 1 - LB. I has ``frac`` fraction bits. G has cut sums, and
-        ``frac`` is the fraction bits of S. ``state_base`` is the first beat of the layer's S; it is used in I and, with
-        one stream, in G.
+        For every layer the beats of F, then the beats of I, then the beats of G. All values have 18 bits signed. In F,
+        ``values`` are in Q4.13, ``frac`` is 13 and ``bounds`` are 1 - LB. In I, ``values`` have ``frac`` fraction bits.
+        In G, ``values`` are cut sums, and ``frac`` is the number of fraction bits of S. ``state_base`` is the first
+        beat of the layer's S. I uses ``state_base``, and with one stream G uses it, too.
     fresh : T bits, input
-        A beat of I of stream t that enters while bit t is 1 takes S as 0.
+        If bit t is 1 while a beat of I of stream t enters, the beat uses 0 in place of S.
     bases : T values of ``state_bits``, input, state "block"
-        Added to ``state_base``. Constant from the first beat of I to the last of G.
+        The base of each stream's state, which is added to ``state_base``. Constant from the first beat of I to the last
+        beat of G.
     window : ``state_dma.window_signature``, input, state "memory"
-        Loads and saves the window; ``state_base`` is not used.
+        Loads and saves the window. A machine with a window does not use ``state_base``.
     final_stream : ``stream_bits`` bits, input, state "memory"
-        The stream whose last beat ends I and G of a layer.
+        The last stream of the run. Its last beat ends I or G of a layer.
     chained : 1 bit, input
-        Each stream continues from the state that the stream before it leaves. Then all ``bases`` are equal, and
-        ``fresh`` is 0 from stream 1 on. A machine of one stream ignores it.
+        If this is 1, each stream continues from the state that the previous stream leaves. All ``bases`` are then
+        equal, and ``fresh`` is 0 from stream 1 on. A machine of one stream ignores ``chained``.
     o : stream of ``layouts.x_payload``, output
         The elements v of op G. F and I have no output.
     sigmoid : ``activation.sigmoid_signature``, output
@@ -183,12 +190,13 @@ class Mlgru(wiring.Component):
     gates : ``gate_memory.gates_signature``, output
         The shared memory, which keeps z from F to I.
     eps_stream : ``stream_bits`` bits, input
-        Selects the stream of ``g_squares`` and ``state_shift``, which follow a cycle later (at once with one stream).
+        Selects the stream of ``g_squares`` and ``state_shift``. The two outputs follow one cycle later. A machine of
+        one stream ignores ``eps_stream``.
     g_squares : 48 bits, output
         The exact sum of g^2. Valid from the transfer of the stream's last v until the first beat of the stream's
         next G is accepted.
     state_shift : 7 bits signed, output
-        The right shift that brought S to 17 bits. Valid as long as ``g_squares``.
+        The right shift that reduces S to 17 bits. Valid in the same cycles as ``g_squares``.
     tap_s_valid : 1 bit, output, ``debug_tap``
         A beat of the new S is written in this cycle.
     tap_s : P values of 32 bits, output, ``debug_tap``
@@ -196,18 +204,18 @@ class Mlgru(wiring.Component):
     tap_s_stream : ``stream_bits`` bits, output, ``debug_tap``
         The stream of ``tap_s``.
     tap_s_index : ``index_bits`` bits, output, ``debug_tap``
-        The beat of ``tap_s`` in its vector.
+        The index of the beat ``tap_s`` in its vector.
 
     Numerics
     --------
-    Equal to ``model_ref.mlgru``, bit for bit. Each of the P elements has three multipliers in addition to the
-    sigmoid's, with operands of 18 bits and registers on both sides.
+    Equal to ``model_ref.mlgru``, bit for bit. Each of the P elements uses three multipliers in addition to the
+    multiplier of the sigmoid. Their operands have 18 bits, and registers precede and follow each multiplier.
 
     Latency
     -------
     ``latency`` = 11 cycles from a beat of G to its v. The first beat of G is accepted at the earliest 8 cycles after
     the last beat of I, or 13 cycles if the vector has five beats or fewer. With ``chained``, a beat of I is accepted at
-    the earliest 7 cycles after the beat of the same index of the stream before.
+    the earliest 7 cycles after the beat with the same index in the previous stream.
 
     Reference
     ---------
@@ -252,7 +260,8 @@ class Mlgru(wiring.Component):
         Parameters
         ----------
         f, bound, i, g, state
-            Whole vectors: the values of the three operations, 1 - LB, and S before this token.
+            Whole vectors. ``f``, ``i`` and ``g`` are the values of the three operations, ``bound`` is 1 - LB, and
+            ``state`` is S before this token.
         frac_bits
             Fraction bits of ``i``.
         state_frac_bits
@@ -279,7 +288,7 @@ class Mlgru(wiring.Component):
         place = chain(stages, place_of(config, p), WRITTEN, "place")
         begins = chain(stages, index_of(config, place[0]) == 0, WRITTEN, "begins")
 
-        # Beats in flight that may stall the beat at the input: F in stages 1 and 2, I up to stage G_AFTER_I
+        # Beats in flight that may stall the beat at the input: F in stages 1 and 2, I before stage G_AFTER_I
         f_near, i_inside, few = Signal(), Signal(), Signal()
         with m.If(i[0]):
             m.d.sync += few.eq(index_of(config, place[0]) < FEW_BEATS)
@@ -295,7 +304,7 @@ class Mlgru(wiring.Component):
             sent.enters.eq(g[0]),
         ]
 
-        # z is written in stage 10, and read so that it is valid in stage 9
+        # z is written in stage 10. The read begins in stage 8, so z is valid in stage 9
         m.d.comb += [
             self.gates.read_place.eq(place[SIGMA]),
             self.gates.place.eq(place[SIGMA + 2]),
@@ -351,7 +360,7 @@ class Mlgru(wiring.Component):
                 self.tap_s_index.eq(index_of(config, place[WRITTEN])),
             ]
 
-        # The sum of g^2, complete long before the last v
+        # The sum of g^2 is complete long before the last v
         level = [stages.register(value[1] * value[1], f"square_{lane}")[:-1] for lane, value in enumerate(values)]
         stage = 2
         while len(level) > 1:
@@ -371,8 +380,8 @@ class Mlgru(wiring.Component):
         held: Any,
         state_bits: Value,
     ) -> tuple[list[Any], Value, Any]:
-        """Build a lane up to its product with sigma: return its value in every stage, the argument of sigma and the
-        factor of sigma."""
+        """Build the stages of a lane before its product with sigma. Return the lane's value in every stage, the
+        argument of sigma, and the factor that is multiplied by sigma."""
         p = self.i.payload
         value = chain(
             stages, p.values.word_select(lane, VALUE_BITS)[:ELEMENT_BITS].as_signed(), SIGMA + 1, f"value_{lane}"
@@ -380,7 +389,7 @@ class Mlgru(wiring.Component):
         bound = stages.delay(p.bounds.word_select(lane, BOUND_BITS), SIGMA - 1, f"bound_{lane}")
         signed_value = stages.register(Mux(f[1], -value[1], value[1])[:ELEMENT_BITS].as_signed(), f"signed_{lane}")
         argument = Mux(g[2], held, signed_value)[:STATE_BITS].as_signed()
-        # S_m: shifted to one bit more, then rounded
+        # S_m is shifted to one extra bit, and then rounded
         late = stages.delay(held, ALIGN - 2, f"held_{lane}")
         wide = Cat(Const(0, MANTISSA_BITS + 1), late).as_signed()
         aligned = stages.register(shift_right(m, wide, state_bits, ELEMENT_BITS + 1)[0], f"aligned_{lane}")
@@ -400,7 +409,8 @@ class Mlgru(wiring.Component):
         past: Any,
         state: Any,
     ) -> tuple[Any, Any, Any]:
-        """Build a lane from its product with sigma on: return z and v before they are narrowed, and the new S."""
+        """Build the stages of a lane after its product with sigma. Return the new S, and z and v before these are
+        narrowed."""
         minus_s = ((DIFFERENCE_HALF - past) >> STATE_GUARD_BITS)[: ELEMENT_BITS + 1]
         minus_s = stages.register(Mux(i[SIGMA], minus_s, 0), f"minus_s_{lane}")
         offset = Cat(Const(GATE_HALF, SIGMOID_FRAC_BITS), minus_s).as_signed()
@@ -415,8 +425,8 @@ class Mlgru(wiring.Component):
         return left, v, stages.register(saturate(total >> step_bits, STATE_BITS), f"new_s_{lane}")
 
     def _s_missing(self, i: list[Any], place: list[Any]) -> Value:
-        """Return whether the S that op I would read is missing: the window is not loaded, or a chained stream's S is
-        not written."""
+        """Return whether the S that op I needs is missing, because the window is not loaded, or because the previous
+        stream of a chained run has not written S yet."""
         missing = ~self.window.loaded if self.config.state == "memory" else Const(0, 1)
         if self.config.streams == 1:
             return missing
@@ -431,8 +441,8 @@ class Mlgru(wiring.Component):
     def _window(
         self, m: Module, stages: Stages, i: list[Any], place: list[Any], new_s: Value
     ) -> tuple[list[Any], list[Any]]:
-        """Add the window, which holds one layer's S of every stream. Return the same as ``_states``. I and G never
-        read in the same cycle."""
+        """Add the window, which stores one layer's S of every stream. Return the same two lists as ``_states``. I and G
+        never read the window in the same cycle."""
         config, p, window = self.config, self.i.payload, self.window
         depth = -(-config.max_width // config.results_per_cycle)
         whole = unit_shape(config)[0]
@@ -513,7 +523,8 @@ class Mlgru(wiring.Component):
     def _largest(
         self, m: Module, stages: Stages, i: list[Any], g: list[Any], place: list[Any], begins: list[Any], ones: Value
     ) -> Value:
-        """Return the bits of a stream's largest new |S|, in stage ``ALIGN`` of its G. ``ones`` has each new |S|."""
+        """Return the number of bits of a stream's largest new |S|, valid in stage ``ALIGN`` of the stream's G. ``ones``
+        contains every new |S| of the beat."""
         config = self.config
         kept = STATE_BITS - 1
         parts = [ones.word_select(lane, kept) for lane in range(config.results_per_cycle)]

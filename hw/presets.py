@@ -1,4 +1,4 @@
-"""The machines that come with the project. Each preset is data, and a choice of the command line."""
+"""The presets, which are the machines with a name. The command line offers each preset by its name."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ PRESETS = {
             gain_fifo_groups=48,
             clock_hz=65_000_000,
         ),
-        # The largest machine that an 85F holds and that the open router can route (docs/decisions/012-lanes.md).
+        # The largest machine that fits an 85F and that nextpnr's router can route (docs/decisions/012-lanes.md).
         HwConfig(
             "resident-1024",
             rows=32,
@@ -99,7 +99,8 @@ PRESETS = {
             trit_fifo_words=1024,
             gain_fifo_words=1024,
         ),
-        # 32 MB and 8 MB of SDR SDRAM. One word a cycle fills half of the lanes.
+        # sdram-x16 has 32 MB of SDR SDRAM and sdram-x32 has 8 MB. One word per cycle supplies trits for half of the
+        # lanes.
         HwConfig(
             "sdram-x16",
             rows=5,
@@ -128,7 +129,7 @@ PRESETS = {
             trit_fifo_words=1024,
             gain_fifo_words=1024,
         ),
-        # 512 MB of DDR3, which gives one word every second cycle of its clock. A word is a beat.
+        # 512 MB of DDR3. The memory supplies one word in every second cycle of its clock. A word is a beat.
         HwConfig(
             "ddr3-x16",
             rows=5,
@@ -145,7 +146,7 @@ PRESETS = {
             gain_fifo_words=512,
             top_k=64,
         ),
-        # A part of 1 Gb, and a chip of 56 block RAMs, so S is in the part as well.
+        # The DRAM has 1 Gb and the FPGA has 56 block RAMs. So S is in the DRAM, too.
         HwConfig(
             "ddr3-x16-25f",
             rows=5,
@@ -162,11 +163,11 @@ PRESETS = {
             gain_fifo_words=512,
             top_k=64,
         ),
-        # A memory of the user, most likely a DRAM, at a port of the chip. A word is one beat. Twice as many lanes would
-        # save 0.04 % of the cycles of a token of 370M (64 bits: 8,606,610 in place of 8,609,634) and none with 1.3B
-        # (512 bits: 4,081,838 in place of 4,081,718), because lanes catch up during words that are not trits. Q is
-        # enough to hide the code passes. From 256 bits on, a FIFO has 512 words, the depth of a block RAM at its
-        # widest.
+        # The user connects a memory, most likely a DRAM, to a port of the chip. A word is one beat. Twice as many lanes
+        # would save 0.04 % of the cycles of a token of 370M (64 bits: 8,606,610 instead of 8,609,634) and no cycle of
+        # 1.3B (512 bits: 4,081,838 instead of 4,081,718), because the lanes catch up during words that are not trits. Q
+        # is large enough to hide the code passes. With words of 256 bits or more a FIFO has 512 words, which is the
+        # depth of a block RAM at its largest width.
         HwConfig(
             "stream-x64",
             rows=5,
@@ -232,8 +233,9 @@ PRESETS = {
             gain_fifo_words=512,
             top_k=64,
         ),
-        # AXI4 in a system with a processor: one clock, and control over AXI4-Lite (hw/memory/axi.py). A word is a beat,
-        # and Q hides the code passes. 384 words in flight hide 200 cycles of latency and a port's refresh of 350 ns.
+        # AXI4 in a system with a processor. There is one clock, and a processor controls the chip over AXI4-Lite
+        # (hw/memory/axi.py). A word is a beat, and Q is large enough to hide the code passes. 384 words in flight hide
+        # a latency of 200 cycles and a refresh of 350 ns.
         *(
             HwConfig(
                 name,
@@ -262,9 +264,9 @@ PRESETS = {
                 ("hbm-x4096", 40, 64, 8, 32, 16, 1 << 21, 6912, 81920),
             )
         ),
-        # There are no weights on the chip, so every model's weights fit. Each word is exactly one beat, so padding
-        # occurs only at the end of a matrix; a word arrives every few hundred cycles. The chip buffers 8 KB, which a
-        # line of 3 Mbaud brings in 27 ms.
+        # The chip stores no weights, so the size of the weights is not limited. Each word is exactly one beat, so
+        # padding occurs only at the end of a matrix. A word arrives every few hundred cycles. The chip buffers 8 KB,
+        # which a line of 3 Mbaud transfers in 27 ms.
         HwConfig(
             "host",
             rows=5,
@@ -280,7 +282,8 @@ PRESETS = {
             gain_fifo_words=1024,
             top_k=64,
         ),
-        # Such a chip holds only vectors and state. A 45F holds those of the released 370M, and an 85F those of 1.3B.
+        # With memory "host" the chip stores only vectors and state. The vectors and the state of the released 370M fit
+        # a 45F, and the vectors and the state of 1.3B fit an 85F.
         HwConfig(
             "host-45f",
             rows=5,

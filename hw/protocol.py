@@ -1,12 +1,13 @@
-"""The framed protocol between host and gateware: opcodes, records and limits. Both ends import this file.
+"""The framed protocol between host and gateware: opcodes, records and limits. Host and gateware both import this file.
 
     END │ opcode u8 │ sequence u8 │ payload 0..520 bytes │ CRC-32C u32 │ END          all numbers little endian
           └────────────── the CRC covers these ────────┘
 
-Between the two END bytes SLIP (RFC 1055) writes a byte END as ESC ESC_END and a byte ESC as ESC ESC_ESC. Every command
-gets one response, with the same sequence number and opcode | 0x80, or Opcode.ERROR with one byte of ErrorCode. A frame
-that is too short, too long, wrongly escaped or has a wrong CRC is dropped and counted, modulo 2^16. The next END
-synchronises both ends again.
+Between the two END bytes SLIP (RFC 1055) writes a byte END as ESC ESC_END and a byte ESC as ESC ESC_ESC. The gateware
+sends one response to every command, with the sequence number of the command. The opcode of the response is the opcode
+of the command | 0x80, or Opcode.ERROR with one byte of ErrorCode. A frame that is too short, too long or wrongly
+escaped, or that has a wrong CRC, is dropped. The gateware counts dropped frames modulo 2^16. The next END synchronises
+host and gateware again.
 
 | command  | payload                                     | payload of the response                               |
 |----------|---------------------------------------------|-------------------------------------------------------|
@@ -24,29 +25,30 @@ synchronises both ends again.
 | RECORDS  | offset u32, k ≥ 1 words of the record stream| none; see below                                       |
 | ROW      | place u16, row u16, k ≥ 1 words of a row    | none; see below                                       |
 
-Addresses and counts of memory are in words; the first byte of a word is its bits 7..0. Addresses from
-``config.TRIT_MEMORY`` on name parts of beats. WRITE, CHECKSUM, MEMORY_TEST and LEVEL stop the machine. SETUP starts it,
-and from then on it reads ahead.
+Addresses and counts of memory are in words. The first byte of a word is its bits 7..0. Addresses from
+``config.TRIT_MEMORY`` on name parts of beats. WRITE, CHECKSUM, MEMORY_TEST and LEVEL stop the machine. SETUP starts the
+machine, which then reads ahead.
 
-MEMORY_TEST is answered with NOT_AVAILABLE if the words are inside the chip. PHASE gets this answer if they are not in
-SDRAM. If the memory is silent or answers out of order, every command that needs it gets this error until a reset.
-Only machines with DDR3 know LEVEL; its answer covers the reads since the LEVEL before it. Only machines with counters
-know COUNTERS: each phase of the last token has COUNTER_STRIDE numbers, and ``COUNTER_NAMES`` names the first of them.
+The response to MEMORY_TEST is NOT_AVAILABLE if the words are inside the chip. The response to PHASE is NOT_AVAILABLE if
+the words are not in SDRAM. If the memory does not answer, or answers out of order, the response to every command that
+needs the memory is MEMORY_SILENT or MEMORY_DISORDER until a reset. Only machines with DDR3 support LEVEL. The response
+to LEVEL covers the reads since the previous LEVEL. Only machines with counters support COUNTERS. Each phase of the last
+token has COUNTER_STRIDE numbers, and ``COUNTER_NAMES`` names the first of these numbers.
 
-A RUN takes ``streams`` conversations, with one FEED for each, and chooses ``count`` tokens for each of them. It works
-step after step, and in each step stream 0 comes first. With ``chained`` all streams are one conversation: the FEEDs are
-its tokens in order, and count is 1. A machine that keeps only the k best logits (``top_k``) has 2 k items for each
-stream: sum, token, sum, token and so on.
+A RUN advances ``streams`` conversations, with one FEED for each conversation, and chooses ``count`` tokens for each
+conversation. A RUN is executed step by step, and in each step stream 0 comes first. With ``chained`` all streams are
+one conversation. The FEEDs are then the tokens of this conversation in order, and ``count`` is 1. On a machine that
+stores only the k largest logits (``top_k``), LOGITS reads 2 k items for each stream: sum, token, sum, token and so on.
 
-A command with the sequence number and the CRC of the command before it is a resend. A resent RUN is not run again: its
-stored response is sent again. All other commands may be executed twice without harm, but the answer to a resent LEVEL
-covers no reads. The gateware accepts commands during a RUN. If the same RUN comes again, it is answered when the RUN
-ends. Another RUN is refused.
+A command with the sequence number and the CRC of the previous command is a resend. The gateware does not execute a
+resent RUN again, but sends the stored response again. All other commands may be executed twice without harm, but the
+response to a resent LEVEL covers no reads. The gateware accepts commands during a RUN. If the same RUN arrives again,
+the response follows when the RUN ends. A different RUN is refused.
 
-RECORDS and ROW exist only on machines whose words the host sends for every token (hw/memory/host.py describes this).
-They are not commands in the sense above: they have no response, and the rule for resends ignores them. Such a machine
-has no memory to WRITE to. It sends frames on its own initiative: opcode RECORDS | 0x80, the sequence number of the last
-RECORDS or ROW that arrived, and WANT.
+RECORDS and ROW exist only on machines with memory "host". The host sends the words of such a machine for every token
+(hw/memory/host.py). RECORDS and ROW have no response, and the rule for resends ignores them. A machine with memory
+"host" has no memory for WRITE. The machine sends frames without a command: opcode RECORDS | 0x80, the sequence number
+of the last RECORDS or ROW that arrived, and WANT.
 
 Reference: RFC 1055 (SLIP); CRC-32C as in RFC 3720, CRC-32/ISCSI in the catalogue of amaranth.lib.crc.
 """
@@ -71,23 +73,36 @@ CHUNK_BYTES = 512  # CRC-32C finds all errors of up to 5 bits in frames of this 
 PAYLOAD_BYTES = CHUNK_BYTES + 8
 FRAME_BYTES = HEADER_BYTES + PAYLOAD_BYTES + CRC_BYTES  # before escaping
 RUN_TOKENS = 128  # largest number of tokens of one RUN, all streams together
-LOGITS_COUNT = 128  # largest number of sums of one LOGITS: 4 bytes each fill a chunk
+LOGITS_COUNT = 128  # largest number of sums of one LOGITS, because 128 sums of 4 bytes fill a chunk
 LANE_COUNTERS = ("beats", "barrier", "codes", "trits", "sums")
-"""Causes of the lanes. Each cycle counts for one of them: a beat of trits is taken; no code of the next vector is
-written yet; the first row group waits for further codes; no trits are there; the sums of the row group before have
-not left."""
+"""Causes of the lanes. Each cycle counts for one cause:
+
+- beats: the lanes take a beat of trits.
+- barrier: no code of the next vector is written yet.
+- codes: the first row group waits for further codes.
+- trits: no trits are available.
+- sums: the sums of the previous row group have not left.
+"""
 RECORD_COUNTERS = ("words", "memory", "operations", "gains", "trit_fifo")
-"""Causes of the record stream. Each cycle counts for one of them: a word is taken; the memory gives none; the word is
-stalled by the queues of operations, the FIFO of gains, or the FIFO of trits."""
+"""Causes of the record stream. Each cycle counts for one cause:
+
+- words: the decoder takes a word.
+- memory: the memory supplies no word.
+- operations: the queues of operations stall the word.
+- gains: the FIFO of gains stalls the word.
+- trit_fifo: the FIFO of trits stalls the word.
+"""
 COUNTER_NAMES = (*LANE_COUNTERS, *RECORD_COUNTERS)
 COUNTER_STRIDE = 16
 COUNTERS_COUNT = 128  # largest number of counters in one COUNTERS
 LEVEL_DELAYS = 8
-"""Number of delays of a byte's reads from DDR3, in steps of a quarter of the part's clock."""
+"""Number of delays that the reads of a byte from DDR3 can have. One step is a quarter of a cycle of the DRAM's
+clock."""
 LEVEL_SLIPS = 4
-"""Number of slips: beats by which the word of a byte may begin later, within a cycle."""
+"""Number of slips. A slip is the number of DDR3 beats by which the word of a byte begins later within a cycle."""
 WRONG_BYTES = 8
-"""Bytes of a word that the march test distinguishes. In wider words, bytes that share data pins count together."""
+"""Number of bytes of a word that the march test distinguishes. In wider words, bytes that share data pins count
+together."""
 STEP_LIMIT_CYCLES = 1 << 12
 """Unit of the limit of a step. A step that exceeds its limit ends the RUN with RUN_TOO_LONG."""
 DIGEST_BYTES = 16
@@ -96,7 +111,7 @@ DIGEST_BYTES = 16
 class Opcode(IntEnum):
     """Names the commands of the host.
 
-    The table of this module's docstring has their payloads. ERROR is the opcode of a response only.
+    The table in this module's docstring lists the payloads. ERROR is the opcode of a response only.
     """
 
     INFO = 0x01
@@ -121,7 +136,7 @@ class ErrorCode(IntEnum):
     Members
     -------
     UNKNOWN_OPCODE
-        The machine has no such command.
+        The machine does not support this command.
     BAD_LENGTH
         The payload is too short or too long.
     BAD_ADDRESS
@@ -139,15 +154,15 @@ class ErrorCode(IntEnum):
     BUSY
         Another RUN is in progress.
     MEMORY_SILENT
-        The memory did not answer; the error stays until a reset.
+        The memory did not answer. The error stays until a reset.
     MEMORY_DISORDER
-        The memory answered out of order; the error stays until a reset.
+        The memory answered out of order. The error stays until a reset.
     RUN_TOO_LONG
         A step took longer than its limit. SETUP must follow.
     WEIGHTS_DAMAGED
-        A signature of the weights was wrong, and the RUN gives no token. SETUP must follow.
+        A signature of the weights was wrong, so the RUN returns no token. SETUP must follow.
     MEMORY_REFUSED
-        The bus of the memory refused a transaction; the error stays until a reset.
+        The bus of the memory refused a transaction. The error stays until a reset.
     """
 
     UNKNOWN_OPCODE = 1
@@ -191,13 +206,13 @@ DAMAGE_LAYOUT = data.StructLayout({"count": 16, "kind": 2, "place": 32})
 
 
 class WireRecord:
-    """Describes a little-endian record without gaps: a struct for the host, and a layout for the gateware.
+    """Describes a little-endian record without gaps, as a struct for the host and as a layout for the gateware.
 
     Parameters
     ----------
     **fields : str
-        Names of the fields, with their codes of the struct module: B H I Q are unsigned, h i are signed, and 16s is a
-        digest.
+        Names of the fields, with codes of the struct module. B, H, I and Q are unsigned, h and i are signed, and 16s is
+        a digest.
 
     Members
     -------
@@ -264,17 +279,17 @@ SETUP = WireRecord(
     embedding_row_words="H",
     embedding_stride="H",
     embedding_bits="B",  # bits of an element of the embedding table
-    state_base="I",  # state "memory": the first word of S ...
-    state_words="H",  # ... and the words of one layer's S of one stream; both are 0 for S in block RAM
+    state_base="I",  # state "memory": the first word of S; 0 for S in block RAM
+    state_words="H",  # state "memory": words of one layer's S of one stream; 0 for S in block RAM
     layers="H",
     vocab="H",
-    image="I",  # image number: part of every check, see model_ref.signature
+    image="I",  # image number, which every check includes, see model_ref.signature
     trit_state="Q",  # resident: the signature's last state after the beats of trits
     step_limit="H",  # largest number of cycles between two tokens of a run, in STEP_LIMIT_CYCLES; 0: no limit
 )
 RUN = WireRecord(
     count="H", temperature="H", streams="B", chained="B"
-)  # then the feeds; temperature: u4.12, 0 takes the largest logit
+)  # then the feeds; temperature: u4.12, 0 selects the largest logit
 FEED = WireRecord(token="H", state_base="I", fresh="B", seed="I")  # seed: the generator's state, see model_ref.sampling
 RUN_DONE = WireRecord(count="H", cycles="I", beats="I", words="I", saturations="H")  # then the tokens
 LOGITS = WireRecord(stream="B", offset="H", count="H")
@@ -282,11 +297,11 @@ LOGITS_DONE = WireRecord(scale_mantissa="I", scale_exponent="h")  # then the sum
 MEMORY_TEST = WireRecord(first="I", count="I")
 MEMORY_TEST_DONE = WireRecord(
     errors="I",
-    address="I",  # of the first wrong word; wanted and got are its bits
+    address="I",  # of the first wrong word; wanted and got are bits of this word
     wanted="I",
     got="I",
     cycles="I",
-    wrong_bytes="B",  # a bit for each byte of a word, modulo WRONG_BYTES: it was wrong in some word
+    wrong_bytes="B",  # bit k: a byte whose number modulo WRONG_BYTES is k was wrong in some word
 )
 PHASE = WireRecord(steps="h")
 PHASE_DONE = WireRecord(place="h")
@@ -294,7 +309,7 @@ LEVEL = WireRecord(byte="B", delay="B", slip="B")
 LEVEL_DONE = WireRecord(burst_seen="B")
 # count: damage since power-up, modulo 256; kind: Damage; place: number of the block, token of the row, or 0
 DAMAGE_DONE = WireRecord(count="H", kind="B", place="I")
-COUNTERS = WireRecord(offset="H", count="H")  # number of the first counter to read, and how many
+COUNTERS = WireRecord(offset="H", count="H")  # number of the first counter to read, and number of counters to read
 COUNTERS_DONE = WireRecord(phases="H")  # phases of the last token; 0: no token was chosen since the run began
 RECORDS = WireRecord(offset="I")  # offset: modulo 2^32; then the words
 ROW = WireRecord(place="H", row="H")  # then the words
@@ -319,11 +334,11 @@ COMMAND_BYTES = {
 SETUP_LAYOUT = SETUP.layout
 STREAM_BITS = 4
 """Bits that name a stream of any machine."""
-# A run chooses `count` tokens for each of `final_stream` + 1 streams. Their feeds come before it.
+# A run chooses `count` tokens for each of `final_stream` + 1 streams. The feeds of these streams come before the run.
 RUN_LAYOUT = data.StructLayout({"count": 16, "final_stream": STREAM_BITS, "chained": 1, "temperature": 16})
-TOKEN_LAYOUT = data.StructLayout({"token": 16, "last": 1})  # last: it is the last token of its run
+TOKEN_LAYOUT = data.StructLayout({"token": 16, "last": 1})  # last: the token is the last token of its run
 SCALE_LAYOUT = data.StructLayout({"mantissa": 17, "exponent": signed(12)})
-# The decoder's report with the last token of each step: cycles, beats and memory words of that step.
+# The decoder reports these figures of each step together with the last token of the step.
 STATUS = data.StructLayout({"cycles": 32, "beats": 32, "words": 32, "saturations": 16})
 
 
@@ -333,8 +348,8 @@ def write_layout(config: Any) -> data.StructLayout:
 
 
 def read_layout(config: Any) -> data.StructLayout:
-    """Return the layout of a request for words. A count has one bit more than an address, so that it can name all words
-    at once."""
+    """Return the layout of a request for words. A count has one more bit than an address, so that one request can read
+    all words."""
     return data.StructLayout({"address": config.address_bits, "count": config.address_bits + 1})
 
 
@@ -344,13 +359,13 @@ def range_layout(config: Any) -> data.StructLayout:
 
 
 def fault_bits(config: Any) -> int:
-    """Return the bits of the fault of a memory over a word source. They say: it is silent, it is out of order, its bus
-    refused a transaction."""
+    """Return the number of fault bits of a memory over a word source. The bits mean that the memory does not answer,
+    that the memory answers out of order, and that the bus of the memory refused a transaction."""
     return 3 if config.memory == "axi" else 2
 
 
 def level_bytes(config: Any) -> int:
-    """Return the bytes of the data pins of a machine's DDR3, whose words are bursts of 8 beats."""
+    """Return the number of bytes of the data pins of a machine's DDR3. A word is a burst of 8 DDR3 beats."""
     return int(config.word_bytes) // 8
 
 
@@ -360,7 +375,7 @@ def level_layout(byte_count: int) -> data.StructLayout:
     Parameters
     ----------
     byte_count : int
-        Bytes of the data pins, of which the setting names one.
+        Bytes of the data pins. The setting names one of these bytes.
     """
     return data.StructLayout(
         {"byte": range(max(2, byte_count)), "delay": range(LEVEL_DELAYS), "slip": range(LEVEL_SLIPS)}
@@ -368,8 +383,8 @@ def level_layout(byte_count: int) -> data.StructLayout:
 
 
 def feed_layout(config: Any) -> data.StructLayout:
-    """Return the layout of a stream's first token, state and seed. ``state_base`` is in beats of P, or in words where S
-    is in memory."""
+    """Return the layout of a stream's first token, state and seed. ``state_base`` is in beats of P, or in words with
+    state "memory"."""
     return data.StructLayout(
         {"stream": STREAM_BITS, "token": 16, "state_base": config.base_bits, "fresh": 1, "seed": 32}
     )
@@ -381,8 +396,8 @@ WANT_LAYOUT = data.StructLayout({"sequence": 8, "want": WANT.layout})
 def host_word_layout(word_bytes: int) -> data.StructLayout:
     """Return the layout of a word of a RECORDS or ROW frame.
 
-    The fields: whether the frame is a ROW, the place of the word (as ROW has it), whether the word is the last of its
-    frame, the sequence number of the frame, and the word.
+    ``row`` is 1 if the frame is a ROW. ``place`` is the place of the word, as in ROW. ``last`` is 1 if the word is the
+    last word of its frame. ``sequence`` is the sequence number of the frame.
 
     Parameters
     ----------
@@ -398,7 +413,7 @@ def capability(config: Any, dropped_frames: int = 0) -> bytes:
     Parameters
     ----------
     config
-        Any object with the attributes of the record, whose ``digest`` is a hexadecimal text.
+        Any object with the attributes of the record. Its ``digest`` must be a hexadecimal text.
     dropped_frames : int
         Frames that were dropped so far.
     """
@@ -433,6 +448,6 @@ def crc32c(payload: bytes | NDArray[np.uint8], before: int = 0) -> int:
     payload : bytes or ndarray
         The bytes.
     before : int
-        The CRC of the bytes before them: crc32c(b, crc32c(a)) == crc32c(a + b).
+        The CRC of the preceding bytes, so that crc32c(b, crc32c(a)) == crc32c(a + b).
     """
     return int(google_crc32c.extend(before, payload))

@@ -1,11 +1,11 @@
-"""The residual stream h: the embedding row writes it, o_proj and down_proj add to it.
+"""The residual stream h. The embedding row writes h, and o_proj and down_proj add to h.
 
     place ─► h[j] ───┐
     values ──────────┴─► value (EMBED)  or  h[j] + value (RESIDUAL), saturated to 32 bits ─► memory
                                                                                        └─► x, into the next norm
 
-An element takes one read, one addition and one write. Cost for each of the P elements, without its memory: 37 LUT4 and
-50 CCU2C.
+Each element takes one read, one addition and one write. Cost for each of the P elements, without the memory: 37 LUT4
+and 50 CCU2C.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ H_BITS = 32
 
 
 class Residual(wiring.Component):
-    """Keeps h of every stream, and sends each new h to the norm.
+    """Stores h of every stream, and sends each new h to the norm.
 
     Parameters
     ----------
     config : HwConfig
-        ``results_per_cycle`` (P) elements a beat, ``max_width``, ``streams`` (T).
+        ``results_per_cycle`` (P) elements per beat, ``max_width``, ``streams`` (T).
 
     Members
     -------
     i : stream of ``layouts.place_payload``, input
-        The place of a beat of RESIDUAL (``adds`` is 1) or EMBED (``adds`` is 0): ``stream`` and ``index``.
+        The place (``stream`` and ``index``) of a beat of RESIDUAL (``adds`` is 1) or EMBED (``adds`` is 0).
     values : P values of 32 bits signed, input
-        The values have the fraction bits of h, and come ``SumScale.latency`` cycles after their place. RESIDUAL adds
-        them to h; for EMBED they are the new h.
+        The values have the fraction bits of h, and arrive ``SumScale.latency`` cycles after their place. RESIDUAL adds
+        the values to h. With EMBED the values are the new h.
     o : stream of ``layouts.x_payload``, output
         The new h, sign-extended to 35 bits.
     saturated : 1 bit, output
@@ -62,16 +62,17 @@ class Residual(wiring.Component):
     tap_stream : ``stream_bits`` bits, output
         The stream of ``tap``.
     tap_index : ``index_bits`` bits, output
-        The beat of ``tap`` in its vector.
+        The index of the beat ``tap`` in its vector.
 
     Numerics
     --------
-    ``saturate(h + value)``, symmetric at 32 bits: equal to ``model_ref.model.add_residual``, bit for bit.
+    ``saturate(h + value)``, symmetric at 32 bits. This is equal to ``model_ref.model.add_residual``, bit for bit.
 
     Latency
     -------
-    ``latency`` = 6 cycles from ``i`` to ``o``. The same beat of the same stream may come again from the 4th cycle on,
-    since its h is written by then. No interlock checks this, because a barrier separates operations on h.
+    ``latency`` = 6 cycles from ``i`` to ``o``. The same beat of the same stream may enter again from the 4th cycle on,
+    because its new h is read correctly from that cycle on. An interlock is not needed, because a barrier separates
+    operations on h.
 
     Reference
     ---------
@@ -113,7 +114,7 @@ class Residual(wiring.Component):
         enters = self.i.valid & sent.room
         m.d.comb += [self.i.ready.eq(sent.room), sent.enters.eq(enters)]
 
-        # h is read while the scale makes the values, as late as possible; the sum is saturated and written
+        # h is read as late as possible, while the scale computes the values. The sum is saturated and written
         came = SumScale.latency
         early = stages.delay(place_of(self.config, i), came - 2, "early")
         read = read_ahead_of_register(m, self.config, stages, memory, early)

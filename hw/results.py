@@ -1,12 +1,12 @@
-"""The results stage adds to each sum the constants of its operation and stream.
+"""The results stage attaches to each sum the constants of its operation and stream.
 
     sums ────┐
     bounds ──┼─► ResultsControl ─► scale
     row ─────┤        ▲
     scale ───┘        operations
 
-A beat passes when the scale of its stream has arrived; EMBED and UP have no scale of their own. An operation ends with
-the last sum of its last stream.
+A beat passes when the scale of its stream has arrived. A beat of EMBED or UP does not wait for a scale. An operation
+ends with the last sum of its last stream.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ CONSTANTS = StructLayout({"scale": SCALAR, "shift": signed(SCALE_SHIFT_BITS)})
 
 
 class ResultsControl(wiring.Component):
-    """Feeds the scale unit, operation after operation.
+    """Sends sums with their constants to the scale unit, one operation after another.
 
     Parameters
     ----------
     config : HwConfig
-        ``results_per_cycle`` (P) sums a beat, ``streams`` (T).
+        ``results_per_cycle`` (P) sums per beat, ``streams`` (T).
 
     Members
     -------
     i_op : stream of ``layouts.results_op``, input
         The operations.
     i_scale : stream of ``layouts.SCALAR``, input
-        The scales of streams 0 to ``final_stream`` for each operation that has codes of its own.
+        The scales of streams 0 to ``final_stream`` for each operation except EMBED and UP.
     i_sums : stream of ``layouts.sums_payload``, input
         Sums of the ternary unit.
     i_bounds : stream of groups of P x 17 bits, input
-        Values 1 - LB, one group with each beat of sums of F.
+        Values 1 - LB, one group for each beat of sums of F.
     i_row : stream of groups of P x 16 bits, input
-        e4s12 codes, the input of EMBED: ``beats`` groups for each stream.
+        Elements as e4s12, which are the input of EMBED. Each stream has ``beats`` groups.
     final_stream : ``stream_bits`` bits, input
         N - 1 for a run of N streams.
     o : stream of ``layouts.scale_payload``, output
@@ -65,17 +65,18 @@ class ResultsControl(wiring.Component):
     scale_stream : ``stream_bits`` bits, input
         Selects the stream of ``scale``.
     scale : ``layouts.SCALAR``, output
-        The scale of stream ``scale_stream`` that was loaded last. From the end of a token until F of the next one, it
-        is the scale of HEAD.
+        The most recently loaded scale of stream ``scale_stream``. From the end of a token until F of the next token,
+        this is the scale of HEAD.
 
     Numerics
     --------
-    The shift is -(exponent + cut + frac); for EMBED it is 16 - base - frac, and the mantissa is 2^16.
+    The shift is -(exponent + cut + frac). For EMBED the shift is 16 - base - frac, and the mantissa is 2^16.
 
     Latency
     -------
-    0 cycles for sums. An operation starts 2 cycles after the last sum of the one before it, if the scale of stream 0
-    has arrived; UP, which has no scale, starts after 1 cycle. The scales of the other streams follow, one a cycle.
+    0 cycles for sums. An operation starts 2 cycles after the last sum of the previous operation, if the scale of stream
+    0 has arrived. UP does not wait for a scale and starts after 1 cycle. The scales of further streams are loaded at
+    one scale per cycle.
 
     Reference
     ---------
@@ -159,7 +160,8 @@ class ResultsControl(wiring.Component):
         return m
 
     def _constants(self, m: Module, load: Value, place: Signal, loaded: Any) -> Any:
-        """Keep ``loaded`` for stream ``place``; return the value that is kept for the stream of the present sum."""
+        """Store ``loaded`` for stream ``place``. Return the constants that are stored for the stream of the present
+        sum."""
         if self.config.streams == 1:
             held = Signal(CONSTANTS)
             m.d.comb += self.scale.eq(held.scale)

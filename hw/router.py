@@ -1,12 +1,13 @@
-"""The record router sends each record to its block; two more blocks unpack groups of items and assemble beats.
+"""The record router sends each record to its block. Two more blocks unpack groups of items and assemble beats.
 
     words ─► router ─┬─► o_op      operations, assembled from their words
                      ├─► o_gains   words of gains                                 ─► GroupUnpacker
                      ├─► o_trits   words of trits (source "streamed")             ─► BeatAssembler
                      └─► checked   a block of records ends with this word         ─► the signature (weight_check.py)
 
-A word of trits leaves with one more bit on top, which is 1 if the word is a whole beat (a record of SHORT_TRITS). Each
-word takes one cycle, and so does each word of a header. Only the operation that is being assembled is buffered here.
+A word of trits leaves with an additional top bit, which is 1 if the word is a whole beat (in a record of SHORT_TRITS).
+Each word takes one cycle, and so does each word of a header. Only the operation that is being assembled is buffered
+here.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class RecordRouter(wiring.Component):
     o_trits : stream of ``word_bits`` + 1 bits, output
         Words of trits. The top bit is 1 in records of SHORT_TRITS.
     checked : 1 bit, output
-        The word that is taken in this cycle is the last one of a record CHECK.
+        The word that is taken in this cycle is the last word of a record CHECK.
 
     Numerics
     --------
@@ -62,8 +63,8 @@ class RecordRouter(wiring.Component):
 
     Latency
     -------
-    0 cycles for words: the path is combinational, and a register selects the output. An operation leaves 1 cycle after
-    its last word.
+    0 cycles for words, because the path is combinational and a register selects the output. An operation leaves 1 cycle
+    after its last word.
 
     Reference
     ---------
@@ -90,8 +91,8 @@ class RecordRouter(wiring.Component):
         assembled = Signal(op_words * self.config.word_bits)
         op_left = Signal(range(op_words + 1), init=op_words)
         moved = self.i.valid & self.i.ready
-        # Registers that are known a cycle early: the next word belongs to a header, or to an operation. The register of
-        # operations is wide, so its enable has a high fan-out.
+        # Two registers are computed one cycle early. between: the next word belongs to a header. of_op: the next word
+        # belongs to an operation. The register of operations is wide, so its enable has a high fan-out.
         between, of_op = Signal(init=1), Signal()
 
         def begin(header: Value) -> list[Any]:
@@ -152,7 +153,7 @@ class BeatAssembler(wiring.Component):
     Members
     -------
     i : stream of ``word_bits`` + 1 bits, input
-        Words. If the top bit is 1, the word is a whole beat, and the rest of the beat is undefined.
+        Words. If the top bit is 1, the word is a whole beat, and the other bits of the beat are undefined.
     o : stream of ``beat_bits`` bits, output
         Beats.
 
@@ -162,8 +163,8 @@ class BeatAssembler(wiring.Component):
 
     Latency
     -------
-    ``latency`` = 1 cycle after the last word of a beat. The beat is held in a register while the next one is assembled.
-    A word enters in every cycle, unless a beat stalls longer than the next one takes to arrive.
+    ``latency`` = 1 cycle after the last word of a beat. A register holds the beat while the next beat is assembled. A
+    word enters in every cycle, unless a beat stalls longer than the next beat needs to arrive.
 
     Reference
     ---------
@@ -182,7 +183,7 @@ class BeatAssembler(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         word, alone = self.i.payload[:-1], self.i.payload[-1]
-        before = Signal((self.words - 1) * len(word), reset_less=True)  # all words but the last
+        before = Signal((self.words - 1) * len(word), reset_less=True)  # all words except the last
         count = Signal(range(self.words))
         beat = Signal(len(self.o.payload), reset_less=True)
         whole = Cat(before, word)
@@ -200,7 +201,7 @@ class BeatAssembler(wiring.Component):
 
 
 class GroupUnpacker(wiring.Component):
-    """Unpacks words to groups of P elements with 1, 2 or 4 items each.
+    """Unpacks words to groups of P elements with 1, 2 or 4 items per element.
 
     Parameters
     ----------
@@ -214,12 +215,12 @@ class GroupUnpacker(wiring.Component):
     i : stream of ``word_bits`` bits, input
         Words of items.
     items : ``range(max(choices) + 1)``, input
-        Items of an element. It is constant while the groups of one operation are taken. 0 means that there is no
-        operation, and no word is taken.
+        Number of items of an element. Constant while the groups of one operation are taken. 0 means that there is no
+        operation, so no word is taken.
     flush : 1 bit, input
-        Is 1 with the transfer of an operation's last group, and drops the rest of its word.
+        Is 1 with the transfer of an operation's last group. The groups that follow in the same word are dropped.
     o : stream of groups of P x ``max(choices)`` x 16 bits, output
-        One group in each transfer, element after element, the first item in the lowest bits. Unused upper bits are
+        One group per transfer, element after element, with the first item in the lowest bits. Unused upper bits are
         undefined.
 
     Numerics
@@ -228,8 +229,8 @@ class GroupUnpacker(wiring.Component):
 
     Latency
     -------
-    1 cycle after the last word of a group. A group leaves in every cycle if a word holds one or more; otherwise a word
-    enters in every cycle.
+    1 cycle after the last word of a group. If a word contains one or more groups, a group leaves in every cycle.
+    Otherwise a word enters in every cycle.
 
     Reference
     ---------
@@ -266,7 +267,7 @@ class GroupUnpacker(wiring.Component):
             self.i.ready.eq(refill & ~(taken & self.flush) & (self.items != 0)),
         ]
         loads = self.i.valid & self.i.ready
-        whole, full = Signal(), Signal.like(groups_left, name="full")  # the word ends a group; the groups that it holds
+        whole, full = Signal(), Signal.like(groups_left, name="full")  # the word ends a group; groups of a word
         shifted: Value = buffer  # undefined after the last group of a word
         with m.Switch(self.items):
             for items in self.choices:

@@ -1,9 +1,10 @@
-"""The row widener turns three words of an embedding row with elements of 12 bits into four with items of 16 bits.
+"""The row widener turns three words with elements of 12 bits into four words with items of 16 bits.
 
-    word k of three   the items of word k without their 4 low bits, which are 0; the place of these bits
-                      holds digit k (4 bits) of the item at the same position in the fourth word
+    word k of three   contains the items of word k of four, whose 4 low bits are 0. In the place of these bits
+                      is digit k (4 bits) of the item at the same position in the fourth word.
 
-The widener passes three words with their low bits cleared and collects the digits. They make up the fourth word.
+The widener passes three words of an embedding row with these low bits cleared, and collects the digits. The digits form
+the fourth word.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ assert ITEM_BITS == SPARE_BITS * (NARROW_WORDS + 1)
 
 
 class RowWidener(wiring.Component):
-    """Turns rows of either format into words of 16-bit items.
+    """Turns rows with elements of 12 or 16 bits into words of 16-bit items.
 
     Parameters
     ----------
@@ -31,15 +32,16 @@ class RowWidener(wiring.Component):
     i : stream of ``word_bits`` bits, input
         Words of rows.
     narrow : 1 bit, input
-        The elements of ``i`` have 12 bits. Else words pass unchanged. Constant while there are rows.
+        If this is 1, the elements of ``i`` have 12 bits. If it is 0, words pass unchanged. Constant while rows pass.
     flush : 1 bit, input
-        Drops a collected word that was not taken. It is 1 between the last word of a row and the first of the next.
+        Drops a collected word that was not taken. ``flush`` is 1 between the last word of a row and the first word of
+        the next row.
     o : stream of ``word_bits`` bits, output
         Words of items of 16 bits.
 
     Numerics
     --------
-    Nothing is computed: bits are only moved.
+    The block moves bits and computes nothing.
 
     Latency
     -------
@@ -96,7 +98,7 @@ class RowWidener(wiring.Component):
             m.d.sync += count.eq(count + 1)
         for start in range(0, self.word_bits, ITEM_BITS):
             entering, leaving = (port.payload[start : start + ITEM_BITS] for port in (self.i, self.o))
-            if len(entering) < ITEM_BITS:  # the rest of a word, too short for an item
+            if len(entering) < ITEM_BITS:  # the last bits of a word are too few for an item
                 m.d.comb += leaving.eq(entering)
                 continue
             digits = Signal(ITEM_BITS - SPARE_BITS, reset_less=True, name=f"digits_{start}")

@@ -5,9 +5,9 @@
     UP:        the cut sums ─► glu                      RESIDUAL, EMBED: the values ─► residual
     EMBED:     12-bit mantissa of e4s12 ─────────────► >> shift + exponent of the element
 
-The lanes wait for the results of UP, RESIDUAL and EMBED (a barrier), so these values skip the FIFO. Their place (stream
-and index) leaves in the cycle in which their sums enter, and the values follow after a fixed number of cycles. A beat
-is accepted only when the block downstream has room for it.
+The lanes wait for the results of UP, RESIDUAL and EMBED (a barrier), so these values skip the FIFO. The place (stream
+and index) of such values leaves in the cycle in which their sums enter, and the values follow after a fixed number of
+cycles. A beat is accepted only when the block downstream has room for it.
 
 There is one product for each of the P sums. ``model_ref.ternary.scale_sums`` and ``model_ref.model.embed`` define the
 result.
@@ -32,54 +32,57 @@ from lutern.model_ref.quantise import IntegerWeights
 from lutern.model_ref.ternary import SHIFT_MAX, SHIFT_MIN, SUM_BITS, cut_sums, scale_sums
 
 EMBED_MANTISSA_BITS = 12
-"""Low bits of e4s12, signed; the exponent is above them."""
+"""Bits of the signed mantissa in the format e4s12. The mantissa is in the low bits, and the 4 bits of the exponent are
+above."""
 EXPONENT_BITS = ITEM_BITS - EMBED_MANTISSA_BITS
 AMOUNT_BITS = (SHIFT_MAX - SHIFT_MIN).bit_length()
-"""Bits of the shift of a product; a longer shift gives 0."""
+"""Bits of the shift of a product. The result of a longer shift is 0."""
 BOUNDED_MIN = -(1 << EXPONENT_BITS)
-"""A smaller shift of an operation acts like this one. The sum of this shift and an exponent is below 0 for every
+"""A smaller shift of an operation acts like this shift. The sum of this shift and an exponent is below 0 for every
 element, and a sum below 0 acts as 0."""
 CUT_MAX = 7
 PRODUCT_BITS = 18 + MANTISSA_BITS
 PART_BITS = 64
-"""Bits of a value that share one part of the FIFO; op, stream and index have a part of their own."""
+"""Bits of a value that share one FIFO. op, stream and index are in a separate FIFO."""
 CUT_VALUE_BITS = 18
 HALF = 1
-"""This half is added to the product after a shift that leaves one bit too many. Dropping that bit then rounds."""
+"""This half is added to the product after a shift that leaves one extra bit. Dropping the extra bit then rounds the
+product."""
 
 
 class SumScale(wiring.Component):
-    """Scales P sums a cycle.
+    """Scales P sums per cycle.
 
     Parameters
     ----------
     config : HwConfig
-        ``results_per_cycle`` (P) sums a beat, ``streams`` (T).
+        ``results_per_cycle`` (P) sums per beat, ``streams`` (T).
 
     Members
     -------
     i : stream of ``layouts.scale_payload``, input
-        Sums with the constants of their operation. Every beat has its own constants, so beats of several streams may
-        mix. For EMBED, the low 16 bits of a sum are the e4s12 code.
+        Sums with the constants of their operation. Every beat carries its constants, so beats of different streams may
+        follow one another in any order. For EMBED, the low 16 bits of a sum are an element as e4s12.
     o : stream of ``layouts.values_payload``, output
         Values of F, I, G and GATE (18 bits signed), or the raw sums of HEAD with their scaled sums in ``scores`` (32
         bits signed). For other operations than HEAD, ``scores`` is undefined.
     o_up : stream of ``layouts.place_payload``, output
-        The place of a beat of UP, in the cycle in which it enters.
+        The place of a beat of UP, in the cycle in which the beat enters.
     cuts : P values of 18 bits signed, output
         The cut sums of UP, ``cut_latency`` cycles after their place.
     o_h : stream of ``layouts.place_payload``, output
-        The place of a beat of RESIDUAL or EMBED, in the cycle in which it enters.
+        The place of a beat of RESIDUAL or EMBED, in the cycle in which the beat enters.
     h_values : P values of 32 bits signed, output
         The values of RESIDUAL or EMBED, ``latency`` cycles after their place.
     saturated : 1 bit, output
-        A value of a beat of I, GATE or RESIDUAL did not fit. It pulses ``latency`` cycles after that beat has entered;
-        a model whose ranges are proved never raises it.
+        Pulses if a value of a beat of I, GATE or RESIDUAL did not fit, ``latency`` cycles after the beat has entered. A
+        model with proved ranges never causes this pulse.
 
     Numerics
     --------
-    Equal to ``model_ref.ternary.scale_sums``, bit for bit. The cut sum saturates at 18 bits signed, symmetric; the
-    product is shifted, rounded and saturated at 18 or 32 bits signed, symmetric. EMBED is ``model_ref.model.embed``.
+    Equal to ``model_ref.ternary.scale_sums``, bit for bit. The cut sum saturates at 18 bits signed, symmetric. The
+    product is shifted, rounded and saturated at 18 or 32 bits signed, symmetric. EMBED is equal to
+    ``model_ref.model.embed``.
 
     Latency
     -------
@@ -117,11 +120,11 @@ class SumScale(wiring.Component):
         op
             The operation.
         sums
-            Sums of the beat; for EMBED, codes of e4s12.
+            Sums of the beat, or for EMBED its elements as e4s12.
         cut
             Low bits of a sum that are rounded away before the product.
         mantissa, shift
-            The scale: the product with ``mantissa`` is shifted right by ``shift``; left, where ``shift`` is negative.
+            The scale. The product with ``mantissa`` is shifted right by ``shift``, or left if ``shift`` is negative.
         """
         sums = np.asarray(sums, dtype=np.int64)
         if op == Op.HEAD:
@@ -201,8 +204,8 @@ class SumScale(wiring.Component):
         op_early: Value,
         op_late: Value,
     ) -> tuple[Value, Value, Value, Value]:
-        """Build one lane: the value and score before register 5, the cut sum after register 2, and whether the value
-        saturates."""
+        """Build one lane. Return the value and the score before register 5, the cut sum after register 2, and whether
+        the value saturates."""
         # 1: add half a unit of the last kept bit; 2: cut and saturate to 18 bits
         half = Signal(CUT_MAX)
         m.d.comb += half.eq((1 << i.cut) >> 1)
@@ -214,20 +217,20 @@ class SumScale(wiring.Component):
         raw = stages.delay(sums, 2, "raw")
         exponent = stages.delay(Mux(embed, sums[EMBED_MANTISSA_BITS:ITEM_BITS], 0), 2, "exponent")
 
-        # 3: product; a shift amount of 0 means 15 to the left, and the top bit marks amounts that give 0
+        # 3: product. A shift amount of 0 means a shift of 15 to the left. The top bit marks amounts whose result is 0
         product = stages.register(cut * mantissa.as_unsigned(), "product")
         total = Signal(signed(AMOUNT_BITS + 2))
         m.d.comb += total.eq(shift + exponent)
         amount = stages.register(Mux(total[-1], 0, total[: AMOUNT_BITS + 1]), "amount")
         plain = Mux(op_early == Op.HEAD, raw, cut)
 
-        # 4: barrel shift with one fraction bit more
+        # 4: barrel shift with one extra fraction bit
         wide = Cat(Const(0, 1 - SHIFT_MIN), product).as_signed()
         shifted = shift_right(m, wide, amount[:AMOUNT_BITS], VALUE_BITS + 1)
         fine, flags = (stages.register(Mux(amount[AMOUNT_BITS], 0, part)[: len(part)]) for part in shifted)
         fine = fine.as_signed()
 
-        # 5: round, saturate and select, into the FIFO. The comparison takes the value before rounding, which saves a
+        # 5: round, saturate and select, into the FIFO. The comparison uses the value before rounding, which saves a
         # carry chain in the path.
         nearest = Signal(signed(VALUE_BITS + 1))
         m.d.comb += nearest.eq((fine + HALF) >> 1)
@@ -254,6 +257,7 @@ def _bounded(shift: Value) -> Value:
 
 
 def _rounds_beyond(fine: Value, bits: int) -> Value:
-    """Return whether ``(fine + 1) >> 1`` does not fit into ``bits`` signed bits, symmetric. It needs no addition."""
+    """Return whether ``(fine + 1) >> 1`` does not fit into ``bits`` signed bits, symmetric. The comparison needs no
+    addition."""
     low, sign = fine[:bits], fine[-1]
     return spread(fine[bits:]) | Mux(sign, ~low.any(), low.all())

@@ -1,20 +1,20 @@
-"""The sequencer runs the program that the record stream carries, token after token.
+"""The sequencer executes the operations of the record stream, token after token.
 
     feeds, run(count) ─► start(token) ─► the token's embedding row
                 ▲
-                └── tokens of the head           records ─► router ─► operations ─┬─► quantise  (codes of its own)
-                                                                                  ├─► engine    (rows)
-                                                                                  ├─► results   (all)
-                                                                                  ├─► supply ┐
-                                                                                  └─► gains  ┴  (F, makers of vectors)
+                └── tokens of the head     records ─► router ─► operations ─┬─► quantise  (all except EMBED and UP)
+                                                                            ├─► engine    (all except EMBED)
+                                                                            ├─► results   (all)
+                                                                            ├─► supply ┐
+                                                                            └─► gains  ┴  (F, and makers of a vector)
 
-Each queue holds 5 operations. So the quantiser can work one matrix ahead of the engine, and the first operations of the
-next token wait in the queues before that token is known. The token loop closes here: a chosen token requests its row
-without the host. All other inputs of a pass are the same for every token.
+Each queue holds 5 operations. The quantiser can therefore work one matrix ahead of the engine, and the first operations
+of the next token wait in the queues before that token is known. The token loop is closed on the chip, because a chosen
+token requests its row without the host. All other inputs of a pass are the same for every token.
 
-The words of the next pass have not been checked yet (hw/weight_check.py), so a damaged operation must not change the
-results of the last token. For this reason a pass must begin with EMBED, which waits for the row of the next token. Any
-other operation is not accepted there.
+Operations of the next pass arrive before their words have been checked (hw/weight_check.py). A damaged operation must
+not change the results of the last token. For this reason a pass must begin with EMBED, which waits for the row of the
+next token. The sequencer does not accept any other operation at the beginning of a pass.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ from lutern.hw.layouts import (
 from lutern.hw.protocol import RUN_LAYOUT, TOKEN_LAYOUT, feed_layout
 
 QUEUE_DEPTH = 5
-"""Four operations, and the register that shows the next one."""
+"""Four operations, and the register at the output, which holds the next operation."""
 
 
 def step_bits(config: HwConfig) -> tuple[int, int]:
-    """Return the bits that count the beats of a step, and those that count its words.
+    """Return the number of bits that count the beats of a step, and the number of bits that count its words.
 
-    For a resident machine these bits count up to twice the contents of its memories. Any other machine has 32 bits.
+    For a resident machine these bits count up to twice the contents of its memories. Any other machine uses 32 bits.
     """
     if config.source != "resident":
         return 32, 32
@@ -70,22 +70,22 @@ class Sequencer(wiring.Component):
     Members
     -------
     i_op : stream of ``layouts.OPERATION``, input
-        Operations of the record stream. EMBED must be the first of a pass and HEAD the last: an operation out of this
-        order is not accepted.
+        Operations of the record stream. EMBED must be the first operation of a pass and HEAD the last operation. An
+        operation out of this order is not accepted.
     o_quantise : stream of ``layouts.QUANTISE_OP``, output
-        The fields for the norm, of each operation that has codes of its own.
+        The fields for the norm, of each operation except EMBED and UP.
     o_engine : stream of ``layouts.ENGINE_OP``, output
         The fields for the ternary unit, of each matrix.
     o_results : stream of ``layouts.results_op``, output
         The fields for the results stage, of each operation.
     o_supply : stream of ``layouts.SUPPLY_OP``, output
-        The fields for the supply of gains, of each operation that has gains or bounds.
+        The fields for the supply of gains, of each operation that uses gains or bounds.
     o_gains : stream of ``layouts.GAINS_OP``, output
-        The fields for the gain join, of the same operations.
+        The fields for the gain join, of each operation that uses gains or bounds.
     i_feed : stream of ``protocol.feed_layout``, input
-        First token, state and seed of a stream, before its run. Always ready.
+        First token, state and seed of a stream, sent before the run. Always ready.
     i_run : stream of ``protocol.RUN_LAYOUT``, input
-        A run of the host.
+        A run that the host starts.
     o_seed : stream of ``layouts.seed_payload``, output
         Seeds for the head.
     o_start : stream of ``layouts.token_payload``, output
@@ -97,17 +97,17 @@ class Sequencer(wiring.Component):
     final_stream : ``stream_bits`` bits, output
         N - 1 for a run of N streams. Constant during a run.
     bases : T values of ``base_bits`` bits, output
-        Where the state of each stream begins. Constant during a run.
+        The start of each stream's state. Constant during a run.
     fresh : T bits, output
-        Bit t: the state of stream t counts as zero. Held through the first step, then 0.
+        Bit t is 1 if the state of stream t starts at zero. Constant during the first step, and 0 after the first step.
     chained : 1 bit, output
         All streams are one conversation. Constant during a run.
     goes_on : 1 bit, output, state "memory"
-        Another step follows the present one.
+        Another step follows the present step.
     temperature : 16 bits, output
         The temperature, u4.12. Constant during a run.
     beat : 1 bit, input
-        Counts 1 beat of trits.
+        Is 1 for each beat of trits to count.
     word : 2 bits (state "memory": 3), input
         Number of words to count.
     cycles : 32 bits, output
@@ -120,7 +120,7 @@ class Sequencer(wiring.Component):
 
     Numerics
     --------
-    ``cycles`` is modulo 2^32; ``beats`` and ``words`` count in ``step_bits``.
+    ``cycles`` is modulo 2^32. ``beats`` and ``words`` are counted with ``step_bits`` bits.
 
     Latency
     -------
@@ -199,15 +199,15 @@ class Sequencer(wiring.Component):
         m.d.comb += self.i_op.ready.eq(Cat(*room).all() & self._in_order(m))
 
     def _in_order(self, m: Module) -> Value:
-        """Return whether the operation may be accepted: EMBED after HEAD or reset, and any other operation
-        elsewhere."""
+        """Return whether the operation may be accepted. After HEAD or a reset only EMBED may be accepted, and elsewhere
+        only an operation other than EMBED."""
         op, after_head = self.i_op.payload.op, Signal(init=1)
         with m.If(self.i_op.valid & self.i_op.ready):
             m.d.sync += after_head.eq(op == Op.HEAD)
         return (op == Op.EMBED) == after_head
 
     def _count_tokens(self, m: Module) -> None:
-        """Add the token loop: the row of a stream is requested as soon as its token is chosen."""
+        """Add the token loop, which requests the row of a stream as soon as the stream's token is chosen."""
         count = self.config.streams
         final = self.final_stream
         tokens = [Signal(16, name=f"token_{number}") for number in range(count)]

@@ -1,11 +1,12 @@
-"""The check of a signature runs over words in order, and tells whether the last state is the expected one.
+"""The check of a signature reads words in order, and reports whether the last state is the wanted state.
 
     word ─► (sums) ─► register ─► columns (─► register) ─► plus state times x ─► state ─► as wanted? ─► done, bad
 
-``model_ref.signature`` defines the signature. Each bit of a word enters three exclusive ors (its column). With
-``cells`` the LUT4 are instantiated, since the synthesis would use a fifth more of them. A wide word of records has one
-signature for each of its slices. The bits of a wide beat of trits are first added up locally, 32 bits to 8 sums. The
-sums of a wide beat come from the whole chip, so their columns are added in one cycle and the state in the next.
+``model_ref.signature`` defines the signature. Each bit of a word enters three exclusive ors, which are the ones of its
+column. With ``cells`` the LUT4s are instantiated, because the synthesis would use a fifth more LUT4s. A wide word of
+records has one signature for each of its slices. A wide beat of trits is first reduced to sums, with 8 sums for 32
+bits. The sums of a wide beat come from the whole chip. Their columns are therefore added in one cycle, and the state in
+the next cycle.
 
 Cost of words of n bits up to 512: n + 50 LUT4 with ``cells``, and n + 48 flip-flops. Cost of wider beats: 1.3 n LUT4
 and n / 4 + 130 flip-flops.
@@ -27,19 +28,19 @@ SIMULATED_BITS = 32
 
 
 def _members(bits: int) -> dict[str, Any]:
-    """Return the members of a check of words of ``bits``."""
+    """Return the members of a check of words of ``bits`` bits."""
     return {"valid": In(1), "word": In(bits), "last": In(1), "wanted": In(STATE_BITS), "done": Out(1), "bad": Out(1)}
 
 
 class SignatureCheck(wiring.Component):
-    """Computes the signature of a block of words and compares its last state.
+    """Computes the signature of a block of words, and compares the last state with ``wanted``.
 
     Parameters
     ----------
     bits : int
         Bits of a word.
     cells : bool
-        Builds the exclusive ors of LUT4 of the ECP5; otherwise any synthesis can build them.
+        Builds the exclusive ors of ECP5 LUT4s. Without ``cells``, any synthesis can build the exclusive ors.
 
     Members
     -------
@@ -48,13 +49,13 @@ class SignatureCheck(wiring.Component):
     word : ``bits`` bits, input
         The word.
     last : 1 bit, input
-        ``word`` ends a block; the next word begins another one.
+        ``word`` ends a block. The next word begins the next block.
     wanted : 42 bits, input
         The wanted last state, ``latency`` - 1 cycles after the last word.
     done : 1 bit, output
         A block has ended.
     bad : 1 bit, output
-        With ``done``: its state was not the wanted one.
+        With ``done``: the last state of the block was not the wanted state.
 
     Numerics
     --------
@@ -101,7 +102,7 @@ class SignatureCheck(wiring.Component):
         return m
 
     def _summed(self, m: Module) -> Value:
-        """Return the word, or the sums of its bits if it is wide."""
+        """Return the word, or the sums of its bits if the word is wide."""
         if not self.is_wide:
             return self.word
         sums = sums_of(self.bits)
@@ -114,7 +115,7 @@ class SignatureCheck(wiring.Component):
         return Cat(fewer(m, values, 1, parity)[0] for values in inputs)
 
     def _differs(self, m: Module, state: Value) -> Value:
-        """Return whether the state is not the wanted one."""
+        """Return whether the state differs from ``wanted``."""
         if not self.cells:
             return state != self.wanted
         pairs = [[*state[place : place + 2], *self.wanted[place : place + 2]] for place in range(0, STATE_BITS, 2)]
@@ -122,21 +123,21 @@ class SignatureCheck(wiring.Component):
         return Cat(fewer(m, found, 3, any)).any()  # the last LUT4 has a free input for ``ended``
 
     def _added(self, m: Module, word: Value, bits: list[int], count: int) -> Value:
-        """Return the exclusive or of some ``bits`` of a word, with ``cells`` as up to ``count`` bits that are left to
-        add."""
+        """Return the exclusive or of some ``bits`` of a word. With ``cells`` the result has up to ``count`` bits, whose
+        exclusive or is the wanted bit."""
         if not self.cells:
             return _parity_of(word, bits)
         return Cat(fewer(m, [word[bit] for bit in bits], count, parity))
 
     def _registered(self, m: Module, valid: Value, *values: Value) -> list[Value]:
-        """Return the values a cycle later; only ``valid`` is reset."""
+        """Return the values one cycle later. A reset clears only ``valid``."""
         found = [Signal.like(valid), *(Signal(len(value), reset_less=True) for value in values)]
         m.d.sync += Cat(found).eq(Cat(valid, *values))
         return list(found)
 
     def _next(self, m: Module, first: Value, before: list[Value], added: Value) -> Value:
-        """Return a bit of the next state: the exclusive or of ``added`` and, after the ``first`` word, of some bits of
-        the state before."""
+        """Return a bit of the next state. It is the exclusive or of ``added`` and, except with the ``first`` word, of
+        the bits ``before`` of the previous state."""
         if not self.cells:
             return added.xor() ^ (Cat(before).xor() & ~first)
         return lut4(m, [first, *before, *added], lambda values: parity(values[1 + values[0] * len(before) :]))
@@ -149,7 +150,7 @@ def _times_x(state: Value, place: int) -> list[Value]:
 
 
 def _parity_of(word: Value, bits: list[int]) -> Value:
-    """Return the exclusive or of some bits of a word. A mask lets a simulation compute many bits at a time."""
+    """Return the exclusive or of some bits of a word. With a mask, a simulation computes many bits in one operation."""
     if not bits:
         return Const(0)
     begin = min(bits) // SIMULATED_BITS * SIMULATED_BITS
@@ -165,7 +166,7 @@ class WordCheck(wiring.Component):
     bits : int
         Bits of a word.
     cells : bool
-        Builds the exclusive ors of LUT4 of the ECP5; otherwise any synthesis can build them.
+        Builds the exclusive ors of ECP5 LUT4s. Without ``cells``, any synthesis can build the exclusive ors.
 
     Members
     -------
@@ -174,14 +175,14 @@ class WordCheck(wiring.Component):
     word : ``bits`` bits, input
         The word.
     last : 1 bit, input
-        ``word`` ends a block; the next word begins another one.
+        ``word`` ends a block. The next word begins the next block.
     wanted : 42 bits, input
         The wanted last state of slice 0, 2 cycles after the last word. The wanted last state of slice k is ``wanted``
         xor k.
     done : 1 bit, output
         A block has ended.
     bad : 1 bit, output
-        With ``done``: the state of a slice was not the wanted one.
+        With ``done``: the last state of a slice was not the wanted state.
 
     Numerics
     --------

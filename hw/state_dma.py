@@ -1,19 +1,20 @@
-"""The DMA of the state moves S of one layer at a time between the memory of words and the window of the MLGRU.
+"""The DMA of the state moves S, layer by layer, between the memory of words and the window of the MLGRU.
 
-    memory of words ─► i_word ─► word █─► window (P elements a place, every stream) ─┐   ahead of I of a layer: load
+    memory of words ─► i_word ─► word █─► window (P elements per place, every stream) ─┐   before I of a layer: load
                                                                                        │
-    memory of words ◄─ o_request ◄─ word █◄──────────────────────────────────────────┘   after I of it: save
+    memory of words ◄─ o_request ◄─ word █◄──────────────────────────────────────────┘   after I of this layer: save
 
-    begin of a run ─► load layer 0 ─► I writes the window ─► save ─► load layer 1 ─► ...     the last layer: layer 0
-                                          and G reads it ──────────────▲                     of the next step, if any
+    begin of a run ─► load layer 0 ─► I writes the window ─► save ─► load layer 1 ─► ...   after the last layer: layer 0
+                                          and G reads it ──────────────▲                   of the next step, if any
 
-The window holds one layer. It is saved while G runs, and the next layer is loaded from the end of G on. The load may
-take as long as all matrices between G and the next I. If it takes longer, this I stalls at the input of the MLGRU.
+The window stores one layer. This layer is saved while G runs, and the next layer is loaded from the end of G on. The
+load may take as long as all matrices between G and the next I. If the load takes longer, this I stalls at the input of
+the MLGRU.
 
     first word of (stream t, layer l) = state_base + base(t) + l * state_words
 
-A *unit* is the larger of a word and a place. It consists of B places (of one word) or of K words (of one place); one of
-B and K is 1. A unit takes K + B cycles to load and K + B + 1 cycles to save, if neither the memory nor G stalls it.
+A *unit* is a word or a place, whichever is larger. It consists of B places and of K words, and one of the numbers B and
+K is 1. A unit takes K + B cycles to load and K + B + 1 cycles to save, if neither the memory nor G stalls the DMA.
 
 Cost with eight streams and words of 32 bits (stream-x32): 362 LUT4, 51 CCU2C and 123 flip-flops.
 """
@@ -34,27 +35,28 @@ from lutern.hw.pipeline import place_at, place_bits
 
 
 def unit_shape(config: HwConfig) -> tuple[int, int]:
-    """Return the places in a word (B) and the words in a place (K) of the window; one of them is 1."""
+    """Return the number of places in a word (B) and the number of words in a place (K) of the window. One of the two is
+    1."""
     place = config.results_per_cycle * STATE_BITS
     return max(1, config.word_bits // place), max(1, place // config.word_bits)
 
 
 def window_signature(config: HwConfig) -> wiring.Signature:
-    """Return the signature of the window, as ``StateDma`` drives it.
+    """Return the signature of the window that ``StateDma`` drives.
 
     Parameters
     ----------
     config : HwConfig
-        ``results_per_cycle`` (P) elements make a place.
+        A place has ``results_per_cycle`` (P) elements.
 
     Members
     -------
     loaded : 1 bit, output
-        S of the layer that comes next is in the window.
+        The S of the next layer is in the window.
     written : 1 bit, input
-        The last new S of the layer has been written; a pulse of one cycle.
+        Pulses for one cycle when the last new S of the layer has been written.
     used : 1 bit, input
-        G has read the last S of the layer; a pulse of one cycle.
+        Pulses for one cycle when G has read the last S of the layer.
     place : ``place_bits(config)`` bits, output
         The place that is read or written.
     granted : 1 bit, input
@@ -98,34 +100,35 @@ class StateDma(wiring.Component):
     i_word : stream of ``word_bits`` bits, input
         The words that were read, in order.
     state_base : ``address_bits`` bits, input
-        First word of all states. Constant during a run, as ``state_words`` and ``layers`` are.
+        First word of all states. ``state_base``, ``state_words`` and ``layers`` are constant during a run.
     state_words : 16 bits, input
         Words of one layer's S of one stream.
     layers : 16 bits, input
         Layers of the model.
     bases : T values of ``address_bits`` bits, input
-        Where the state of each stream begins, in words from ``state_base``. Constant from the cycle after ``begins``
-        on, as ``final_stream`` and ``chained`` are.
+        The start of each stream's state, in words from ``state_base``. ``bases``, ``final_stream`` and ``chained`` are
+        constant from the cycle after ``begins`` on.
     final_stream : ``stream_bits`` bits, input
         The number of the run's last stream.
     chained : 1 bit, input
-        All streams are one conversation: only stream 0 is loaded, and only the last stream is saved.
+        All streams are one conversation, so only stream 0 is loaded, and only the last stream is saved.
     begins : 1 bit, input
         A run begins.
     goes_on : 1 bit, input
-        Another step follows the present one. It is used when the last layer is done.
+        Another step follows the present step. ``goes_on`` is read when the last layer is done.
     idle : 1 bit, output
-        Nothing is left to save, and no layer is loaded or requested. It is 1 between runs.
+        No layer is being saved, loaded or requested. ``idle`` is 1 between runs.
 
     Numerics
     --------
-    Nothing is computed: bits are copied. The part of a vector's last word that lies beyond the vector is undefined.
+    The DMA copies bits and computes nothing. In the last word of a vector, the bits beyond the vector are undefined.
 
     Latency
     -------
-    From ``begins`` to the first request: 2 cycles. From ``window.used`` of a saved layer to the next request: 3. From
-    the last word of a stream to ``loaded``: B + 1, or B + 2 to the request of the next stream. From ``window.written``,
-    or from the last write of a stream, to the next write: B + 3.
+    - 2 cycles from ``begins`` to the first request.
+    - 3 cycles from ``window.used`` of a saved layer to the next request.
+    - B + 1 cycles from the last word of a stream to ``loaded``, or B + 2 cycles to the request of the next stream.
+    - B + 3 cycles from ``window.written``, or from the last write of a stream, to the next write.
 
     Reference
     ---------
@@ -155,7 +158,7 @@ class StateDma(wiring.Component):
     def model(
         state_base: int, state_words: int, layers: int, bases: Sequence[int], steps: int, *, chained: bool = False
     ) -> Iterator[tuple[bool, int]]:
-        """Yield each request of a run as (whether it is a write, its address). A read asks for ``state_words`` words.
+        """Yield each request of a run as (whether it is a write, its address). A read requests ``state_words`` words.
 
         Parameters
         ----------
@@ -179,9 +182,9 @@ class StateDma(wiring.Component):
         place_width, word_bits = config.results_per_cycle * STATE_BITS, config.word_bits
         unit = Signal(max(word_bits, place_width), reset_less=True)
         part = Signal(range(max(places, words) + 1))  # words or places of the unit that have been moved
-        asked = Signal()  # a place was read in the cycle before, and arrives now
+        asked = Signal()  # a place was read in the previous cycle, and arrives now
         index, of_stream = Signal(config.index_bits), Signal(config.stream_bits)
-        left = Signal(16)  # words of the stream's vector
+        left = Signal(16)  # words of the stream's vector that are not moved yet
         layer, layer_base, address = Signal(16), Signal(config.address_bits), Signal(config.address_bits)
         saves, used = Signal(), Signal()
         request, last_stream = self.o_request.payload, Signal()
@@ -245,7 +248,8 @@ class StateDma(wiring.Component):
     def _add_load_states(
         self, m: Module, unit: Signal, part: Signal, index: Signal, left: Signal, end_stream: Callable[[str], None]
     ) -> None:
-        """Add the states that load the words of each stream, unit by unit, into the window; then LOADED follows."""
+        """Add the states that load the words of each stream, unit by unit, into the window. The next state is
+        LOADED."""
         places, words = unit_shape(self.config)
         place_width, window = self.config.results_per_cycle * STATE_BITS, self.window
         with m.State("REQUEST"):
@@ -279,7 +283,7 @@ class StateDma(wiring.Component):
         asked: Signal,
         end_stream: Callable[[str], None],
     ) -> None:
-        """Add the states that save the places of each stream, unit by unit, to the memory; then SAVED follows."""
+        """Add the states that save the places of each stream, unit by unit, to the memory. The next state is SAVED."""
         places, words = unit_shape(self.config)
         window, word_bits = self.window, self.config.word_bits
         with m.State("GATHER"):
@@ -302,7 +306,7 @@ class StateDma(wiring.Component):
 
 
 def _shift_in(unit: Signal, part: Value) -> Any:
-    """Shift ``part`` into the top of the unit, so that the first of several parts ends at the bottom."""
+    """Shift ``part`` into the top of the unit, so that after several shifts the first ``part`` is at the bottom."""
     return unit.eq(Cat(unit[len(part) :], part))
 
 

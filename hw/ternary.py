@@ -1,35 +1,37 @@
-"""The ternary unit applies R rows of trits to C codes of T streams in every cycle, and sends P sums a cycle.
+"""The ternary unit applies R rows of trits to C codes of T streams in every cycle, and sends P sums per cycle.
 
     sums[t, r] = sum over beats and columns of trits[r, column] * codes[t, column]        21 bits, exact
 
-    beat ──► decoder ──► plus, minus ─┐   ┌── T streams x R rows ──────────────────────────┐
-                                      ├──►│ C of {0, code, -code} ► adder tree ► accumulate │──► T x R sums ─► P a cycle
-    codes ─► code, -code ─────────────┘   └────────────────────────────────────────────────┘        (drain)
+    beat ─► decoder ─► plus, minus ─┐   ┌── T streams x R rows ──────────────────────────┐
+                                    ├──►│ C of {0, code, -code} ► adder tree ► accumulate │──► T x R sums ─► P per cycle
+    codes ─► code, -code ───────────┘   └────────────────────────────────────────────────┘        (drain)
 
 The trits of a beat are decoded once for all streams. Each stream has its own codes, sums and section of the drain.
 
-There is no multiplier. On ECP5 (``cells`` "ecp5") a row consists of chains of ``CHAIN`` folded lanes (``lane.py``),
-which a tree joins. Registers delay the trits of the later lanes of a chain:
+There is no multiplier. On ECP5 (``cells`` "ecp5") a row consists of chains of ``CHAIN`` folded lanes (``lane.py``). A
+tree adds the sums of the chains. Registers delay the trits of the later lanes of a chain:
 
     {0, code, -code} ─► lane ─► lane ─►█─► lane ─► tree ─►█─► tree ─►█─► accumulate     █ register
 
-For other targets and in simulation, a tree adds the products. A product is one of three values, so each bit of it has
-four inputs (code, -code, plus, minus). All rows share the negative codes. Products are offset by 128, so that the tree
-adds unsigned numbers. So nothing is sign-extended or masked in the tree. At its end the top bit holds the offset
-128 C, and is inverted. Registers at the end of the tree give it the latency of the chain.
+For other targets and in simulation, a tree adds the products. A product is one of three values, so each bit of a
+product has four inputs (code, -code, plus, minus). All rows share the negative codes. 128 is added to each product, so
+the tree adds unsigned numbers and needs no sign extension and no masks. At the end of the tree the top bit is inverted,
+which removes the offset 128 C. Registers at the end of the tree make its latency equal to the latency of the chains.
 
-The decoder splits a beat into planes: plane k holds bit k of all bytes. The bit of byte b is at position 8 b. In gates
-this takes 23 LUT4 a byte. In simulation one 64-bit operation serves eight bytes.
+The decoder splits a beat into planes. Plane k holds bit k of all bytes, and the bit of byte b is at position 8 b. On an
+FPGA the decoder takes 23 LUT4 per byte. In simulation one 64-bit operation decodes eight bytes.
 
-Cost on ECP5, routed (`lutern cost lanes`), without the decoder's 3.9 LUT4 a trit: 8 x 32 lanes take 15.1 LUT4 and 12.2
-flip-flops a lane at 172 MHz, 16 x 32 lanes take 14.7 and 11.2 at 148 MHz. Products and a tree take 26.0 LUT4 and 9.6
-flip-flops a lane at 135 MHz. Each further stream costs as much as the first one without the decoder.
+Cost on ECP5, routed (`lutern cost lanes`), without the decoder, which takes 3.9 LUT4 per trit: 8 x 32 lanes take 15.1
+LUT4 and 12.2 flip-flops per lane and reach 172 MHz. 16 x 32 lanes take 14.7 LUT4 and 11.2 flip-flops per lane and reach
+148 MHz. Products and a tree take 26.0 LUT4 and 9.6 flip-flops per lane and reach 135 MHz. Each further stream costs as
+much as the first stream without the decoder.
 
-The pipeline never stalls. So its registers, which are spread over the chip, have no clock enable. Back-pressure acts
-only at the input: the last beat of a row group is accepted once the sums of the previous group move from ``hold`` to
-the drain. The drain is one shift register of T x R sums. Sums of unused streams never move. Row groups follow one
-another without a bubble if they have at least ``latency`` - 1 beats, and at least the N R / P beats that the sums of N
-streams take to leave. If the last row group has fewer rows, R / P - ``results`` idle cycles separate its streams.
+The pipeline never stalls. Its registers, which are spread over the chip, therefore need no clock enable. Back-pressure
+acts only at the input, where the last beat of a row group waits until the sums of the previous row group move from
+``hold`` to the drain. The drain is one shift register of T x R sums. Sums of unused streams never leave the drain. Row
+groups follow one another without a bubble if each has at least ``latency`` - 1 beats, and at least N R / P beats,
+because the sums of N streams leave in N R / P cycles. If the last row group has fewer than R rows, R / P - ``results``
+idle cycles separate the sums of two streams.
 """
 
 from __future__ import annotations
@@ -51,21 +53,23 @@ from lutern.model_ref.fixed import Int
 from lutern.model_ref.ternary import SUM_BITS
 
 OFFSET = 1 << (CODE_BITS - 1)
-"""Added to every product, so that a product of 0 is this number."""
+"""This number is added to every product. It therefore represents a product of 0."""
 CHAIN = 4
-"""Folded lanes in a chain, before a tree joins the chains. The first lane of a chain is a product."""
+"""Folded lanes in a chain. A tree adds the sums of the chains. The first lane of a chain only computes its product."""
 LANES_PER_STAGE = 2
 """Number of adders between two registers, in a chain of lanes and in the tree that joins chains."""
 ROWS_TOGETHER = 8
-"""Rows that share registers of codes and controls. Lanes are placed all over the chip, near their trits."""
+"""Rows that share registers of codes and controls. Only a few rows share them, because lanes are placed all over the
+chip, near their trits."""
 LEVELS_PER_STAGE = 2
 """Levels of a tree between two registers."""
 PLANE_BYTES = 8
-"""Bytes that are decoded together: 64 bits are one operation in Verilator."""
+"""Bytes that are decoded together, because Verilator computes 64 bits in one operation."""
 
 
 def _pair_tables() -> tuple[int, int, int, int]:
-    """Return truth tables over the 3-bit name of a pair: first trit is +1, first is -1, second is +1, second is -1."""
+    """Return four truth tables over the 3-bit name of a pair: the first trit is +1, the first trit is -1, the second
+    trit is +1, the second trit is -1."""
     pairs = [decode_byte(index << 3) for index in range(8)]  # t = 0: p names trits 1 and 2
     tables = [
         sum((pair[which] == trit) << i for i, pair in enumerate(pairs) if pair) for which in (1, 2) for trit in (1, -1)
@@ -84,12 +88,13 @@ def lookup(table: int, planes: list[Value]) -> Value:
     table : int
         The truth table.
     planes : list of Value
-        Bits of the index, one plane for each, lowest bit first.
+        Bits of the index, one plane for each bit, lowest bit first.
 
     Returns
     -------
     Value
-        A plane whose bits are those of ``table`` at the index of each position. It is combinational.
+        A plane. At each position it contains the bit of ``table`` that the index at this position selects. The plane is
+        combinational.
     """
     count = 1 << (len(planes) - 1)
     low, high = table & ((1 << count) - 1), table >> count
@@ -117,12 +122,13 @@ def decode_planes(word: Value) -> tuple[list[Value], list[Value]]:
     -------
     tuple of (plus, minus)
         Two lists of five planes. Bit 8 b of ``plus[k]`` is 1 if trit k of byte b is +1. Bit 8 b of ``minus[k]`` is 1 if
-        it is -1. The other bits of a plane are undefined. The planes are combinational.
+        this trit is -1. The other bits of a plane are undefined. The planes are combinational.
     """
     bits = len(word) - 7
     q0, q1, q2, p0, p1, p2, t0, t1 = (word[k : k + bits] for k in range(8))
     escape = t0 & t1
-    # After an escape, q says which pairs are (0, 0) and which bits hold the first trit; p names the remaining pair.
+    # After an escape, q says which pairs are (0, 0) and which bits hold the first trit. p names the only pair that is
+    # not (0, 0).
     both = q0 & q1
     first_pair = ~(escape & q2)
     second_pair = ~escape | (q2 & ~both)
@@ -135,7 +141,7 @@ def decode_planes(word: Value) -> tuple[list[Value], list[Value]]:
 
 
 Trit = tuple[Value, Value]
-"""Return whether the trit is +1, and whether it is -1."""
+"""Two bits of a trit: the first is 1 if the trit is +1, the second is 1 if the trit is -1."""
 
 
 def _bits(lanes: int) -> int:
@@ -144,10 +150,10 @@ def _bits(lanes: int) -> int:
 
 
 class TernaryUnit(wiring.Component):
-    """Adds up trits times codes, row group by row group.
+    """Adds the products of trits and codes, one row group after another.
 
-    A beat is accepted when both inputs are valid, so each ready depends on the other input's valid. A beat that ends a
-    row group stalls while the sums of the previous group are in flight.
+    A beat is accepted when trits and codes are both valid, so the ready of each input depends on the valid of the other
+    input. A beat that ends a row group stalls while the sums of the previous row group are not in the drain yet.
 
     Parameters
     ----------
@@ -157,25 +163,25 @@ class TernaryUnit(wiring.Component):
     Members
     -------
     i_weights : stream of ``beat_bits`` bits, input
-        A beat of R x C trits, five in a byte. Trit ``row * C + column`` belongs to that row and column; further trits
-        are ignored.
+        A beat of R x C trits, five in a byte. Trit ``row * C + column`` belongs to row ``row`` and column ``column``.
+        Further trits are ignored.
     i_codes : stream of ``layouts.codes_payload``, input
-        The codes of the same beat. ``last_column`` ends the row group. With it, ``last_row_group`` marks the last row
-        group of a matrix, and ``results`` is the number of beats to drain for each stream (1 to R / P).
+        The codes of the same beat. ``last_column`` ends the row group. In the same beat, ``last_row_group`` marks the
+        last row group of a matrix, and ``results`` is the number of beats to drain for each stream (1 to R / P).
     o_sums : stream of ``layouts.sums_payload``, output
-        Sums of consecutive rows, P at a time. Each row group gives one block for every stream. ``last`` marks the last
+        P sums of consecutive rows per beat. Each row group sends one block for every stream. ``last`` marks the last
         beat of each stream in the last row group.
     final_stream : ``stream_bits`` bits, input
-        N - 1: the sums of streams 0 to N - 1 are drained. Constant while anything is in flight.
+        N - 1, so that the sums of streams 0 to N - 1 are drained. Constant while beats or sums are in flight.
 
     Numerics
     --------
-    Codes are -127 to 127; -128 is not a code. Sums are exact in 21 bits for up to 8,256 columns.
+    Codes are -127 to 127. -128 is not a code. Sums are exact in 21 bits for up to 8,256 columns.
 
     Latency
     -------
-    ``latency`` by ``columns``: 4 for 2, 5 for 4, 6 for 8 and 16, 7 for 32 and 64. It counts the cycles from the last
-    beat of a row group to its first sums; then a beat of sums follows in every cycle.
+    ``latency`` by ``columns``: 4 for 2, 5 for 4, 6 for 8 and 16, 7 for 32 and 64. ``latency`` counts the cycles from
+    the last beat of a row group to its first sums. After the first sums, a beat of sums follows in every cycle.
 
     Reference
     ---------
@@ -196,8 +202,8 @@ class TernaryUnit(wiring.Component):
 
     @staticmethod
     def latency_of(config: HwConfig) -> int:
-        """Return the cycles from the last beat of a row group to its first sums: decoder, chain, tree, accumulator,
-        drain."""
+        """Return the cycles from the last beat of a row group to its first sums, through decoder, chain, tree,
+        accumulator and drain."""
         chain = min(CHAIN, config.columns)
         levels = ceil_log2(config.columns // chain)
         return 3 + -(-chain // LANES_PER_STAGE) + -(-levels // LEVELS_PER_STAGE)
@@ -223,17 +229,18 @@ class TernaryUnit(wiring.Component):
         stages = Stages(m)
         depth = self.latency - 2
         trits = [self._trits(stages)]
-        if self._cells:  # later lanes of a chain take their trits later
+        if self._cells:  # later lanes of a chain use their trits later
             for _ in range(LANES_PER_STAGE + 1, min(CHAIN, config.columns), LANES_PER_STAGE):
                 trits.append([(stages.register(plus), stages.register(minus)) for plus, minus in trits[-1]])
         self._choices: dict[int, list[Choice]] = defaultdict(list)
         build = self._chains if self._cells else self._tree
         sums = [value for codes in self._codes() for value in build(m, stages, trits, codes)]
 
-        # The stage of the accumulators; `hold` copies them when a row group has ended
+        # The stage of the accumulators. `hold` copies the accumulators when a row group has ended, and `waits` until
+        # the drain can load them
         take = stages.valid(accepted, depth)
         ends = stages.valid(accepted & beat.last_column, depth)
-        going, next_going, waits = Signal(), Signal(), Signal()  # a row group has begun; one waits in `hold`
+        going, next_going, waits = Signal(), Signal(), Signal()  # going: a row group has begun
         load, next_load, next_step, room = Signal(), Signal(), Signal(), Signal()
         final, results = Signal(reset_less=True), Signal.like(beat.results, name="results", reset_less=True)
         m.d.comb += next_load.eq((ends | (waits & ~load)) & room)
@@ -255,12 +262,16 @@ class TernaryUnit(wiring.Component):
         return m
 
     def _accumulate(self, m: Module, sums: list[Value], drain: list[Signal], controls: tuple[Value, ...]) -> None:
-        """Add the accumulators, copies (``hold``) and drain of all rows; ``ROWS_TOGETHER`` rows share registers of
-        controls.
+        """Add the accumulators, their copies (``hold``) and the drain of all rows. ``ROWS_TOGETHER`` rows share
+        registers of controls.
 
-        The ``controls`` come a cycle ahead, in this order: the partial sums are taken; they are the last of the row
-        group; no row group continues, so the next one begins with 0; the drain is loaded with the copies; the drain is
-        loaded or moves by P.
+        The ``controls`` arrive one cycle before they act. In this order, they say that:
+
+        - the partial sums are added,
+        - the partial sums are the last ones of the row group,
+        - no row group continues, so the accumulators begin with 0,
+        - the drain is loaded with the copies,
+        - the drain is loaded or moves by P.
         """
         bits = sum_bits(self.config)
         take, ends, clear, load, moves = (Const(0),) * 5
@@ -270,7 +281,7 @@ class TernaryUnit(wiring.Component):
             kept = Signal(signed(bits), name=f"kept_{row}", reset_less=True)
             hold = Signal(bits, name=f"hold_{row}", reset_less=True)
             total = self._join(m, partial, kept, bits)
-            with m.If(clear):  # the reset of the flip-flops, so the adder needs no gate
+            with m.If(clear):  # this is the reset of the flip-flops, so the adder needs no gate
                 m.d.sync += kept.eq(0)
             with m.Elif(take):
                 m.d.sync += kept.eq(total)
@@ -291,8 +302,8 @@ class TernaryUnit(wiring.Component):
         room: Signal,
         next_step: Signal,
     ) -> None:
-        """Send the T x R sums of the drain and move it down by P. ``room`` is 1 if the drain may be loaded a cycle
-        later."""
+        """Send the T x R sums of the drain, and move the drain down by P. ``room`` is 1 if the drain may be loaded in
+        the next cycle."""
         config, o = self.config, self.o_sums.payload
         per_cycle, full = config.results_per_cycle, config.rows // config.results_per_cycle
         busy, final_beat, of_last = Signal(), Signal(), Signal(reset_less=True)
@@ -304,10 +315,10 @@ class TernaryUnit(wiring.Component):
         shown = [Signal(signed(SUM_BITS), name=f"shown_{lane}") for lane in range(per_cycle)]
         here = Signal(o.shape(), name="here")
         held = Signal(o.shape(), name="held", reset_less=True)
-        others = Signal.like(steps, name="others")  # beats of all streams but one
+        others = Signal.like(steps, name="others")  # beats of all streams except one
         if config.streams > 1:
             bits = [Mux(bit, full << place, 0) for place, bit in enumerate(self.final_stream)]
-            m.d.sync += others.eq(sum(bits[1:], bits[0]))  # "*" would be a multiplier block
+            m.d.sync += others.eq(sum(bits[1:], bits[0]))  # "*" would take a multiplier block
         m.d.comb += [
             here.sums.eq(pack(shown)),
             *(show.eq(total.as_signed()) for show, total in zip(shown, drain, strict=False)),
@@ -366,7 +377,7 @@ class TernaryUnit(wiring.Component):
         return [codes[at : at + self.config.columns] for at in range(0, len(codes), self.config.columns)]
 
     def _trits(self, stages: Stages) -> list[Trit]:
-        """Return the registered trits of the beat: (it is +1, it is -1) of lane ``row * C + column``."""
+        """Return the registered trits of the beat. Item ``row * C + column`` is the trit of that row and column."""
         beat = self.i_weights.payload
         trits: list[Trit] = []
         for start in range(0, len(beat), 8 * PLANE_BYTES):
@@ -376,12 +387,12 @@ class TernaryUnit(wiring.Component):
         return trits[: self.config.lanes]
 
     def _chains(self, m: Module, stages: Stages, trits: list[list[Trit]], codes: list[Value]) -> list[Value]:
-        """Return the sum of the products of each row, built of CCU2C. ``trits[k]`` are the trits delayed by k
+        """Return the sum of the products of each row, built of CCU2C cells. ``trits[k]`` are the trits delayed by k
         cycles."""
         config = self.config
         columns, chain = config.columns, min(CHAIN, config.columns)
         level: list[list[Value]] = []  # for each row, the sums of its chains
-        for first in range(0, config.rows, ROWS_TOGETHER):  # these rows share their own registers of the codes
+        for first in range(0, config.rows, ROWS_TOGETHER):  # these rows share registers of the codes
             some = range(first, min(first + ROWS_TOGETHER, config.rows))
             held = [own_register(m, code, cells=True) for code in codes]
             negatives = [own_register(m, (-code)[:CODE_BITS], cells=True) for code in codes[::chain]]
@@ -405,7 +416,8 @@ class TernaryUnit(wiring.Component):
         negatives: list[Value],
         rows: range,
     ) -> list[list[Value]]:
-        """Return the unregistered sums of every chain of some rows; spare halves of lanes are added to ``_choices``."""
+        """Return the unregistered sums of every chain of some rows, and add the spare halves of lanes to
+        ``_choices``."""
         columns, chain = self.config.columns, min(CHAIN, self.config.columns)
         level: list[list[Value]] = [[] for _row in rows]
         for start in range(0, columns, chain):
@@ -436,7 +448,8 @@ class TernaryUnit(wiring.Component):
         return lane
 
     def _choose(self, m: Module, row: int, by: Value, one: Value, other: Value) -> Value:
-        """Return ``one`` where ``by`` is 1, else ``other``. Use spare halves of the row's lanes while there are any."""
+        """Return ``one`` where ``by`` is 1, else ``other``. Use spare halves of the row's lanes as long as any are
+        left."""
         chosen: list[Value] = []
         spare = self._choices[row % self.config.rows]
         for a, b in zip(other, one, strict=True):
@@ -460,14 +473,14 @@ class TernaryUnit(wiring.Component):
         return adder.o
 
     def _tree(self, m: Module, stages: Stages, trits: list[list[Trit]], codes: list[Value]) -> list[Value]:
-        """Return the sum of the products of each row, for any target."""
+        """Return the sum of the products of each row, built for any target."""
         columns = self.config.columns
         spare = self.latency - 3 - -(-ceil_log2(columns) // LEVELS_PER_STAGE)
         held = [stages.register(code[:CODE_BITS]) for code in codes]
         negatives = [stages.register((-code)[:CODE_BITS]) for code in codes]
         rows = []
         for row in range(self.config.rows):
-            level: list[Value] = [  # masks in place of Mux: the simulation would mispredict branches on random trits
+            level: list[Value] = [  # masks, because with Mux the simulation would mispredict branches
                 ((plus.replicate(CODE_BITS) & code) | (minus.replicate(CODE_BITS) & negative)) ^ OFFSET
                 for (plus, minus), code, negative in zip(
                     trits[0][row * columns : (row + 1) * columns], held, negatives, strict=True
@@ -487,8 +500,8 @@ class TernaryUnit(wiring.Component):
     def _add(m: Module, a: Value, b: Value) -> Value:
         """Return the sum of a and b on its own carry chain.
 
-        ``keep`` separates it from the next level: otherwise yosys makes carry-save adders of sums of four, which take
-        34 instead of 28 LUT4 a lane.
+        ``keep`` separates the sum from the next level. Without ``keep``, yosys adds four values with carry-save adders,
+        which take 34 instead of 28 LUT4 per lane.
         """
         total = Signal((a + b).shape(), name="sum", attrs={"keep": 1})
         m.d.comb += total.eq(a + b)

@@ -3,17 +3,17 @@
     rx bytes ─► host port ─► memory ─► readers ─► decoder ─┐
     tx bytes ◄──────┴─────────── tokens, logits, status ◄──┘
 
-Until SETUP the decoder is held in reset and the memory serves the host. After SETUP the readers of the memory run
-ahead. A board adds pins, clocks, and a converter between its link and bytes (``SerialTop`` does so for a serial line).
-The simulated board adds only the DRAM.
+Until SETUP, the decoder is held in reset and the memory serves the host. After SETUP, the readers of the memory read
+words ahead of the decoder. A board adds pins, clocks, and a converter between its link and bytes. ``SerialTop``
+contains the converter for a serial line. The simulated board adds only the DRAM.
 
-The kind of memory decides which further ports and clock domains there are:
+The kind of memory decides which further ports and clock domains the top level has:
 
-- "sdram": a second clock domain ``memory``, and the pins ``sdram``, each with one register in front of it.
-  ``phase_step`` and ``phase_dir`` move the phase of the part's clock (hw/memory/sdram_phase.py).
-- "ddr3": the domain ``memory`` at half the part's clock. ``dfi`` goes to the PHY of the part, and ``levels`` are the
-  settings of the PHY (hw/memory/ddr3_levels.py).
-- "port": the domain ``memory``, and ``words``, the port for a word source of the user (hw/memory/word_source.py).
+- "sdram": a second clock domain ``memory``, and the pins ``sdram``, with one register at each pin. ``phase_step`` and
+  ``phase_dir`` move the phase of the DRAM's clock (hw/memory/sdram_phase.py).
+- "ddr3": the clock domain ``memory`` at half the clock of the DRAM. ``dfi`` connects to the PHY of the DRAM, and
+  ``levels`` are the settings of the PHY (hw/memory/ddr3_levels.py).
+- "port": the clock domain ``memory``, and ``words``, the port for the user's word source (hw/memory/word_source.py).
 - "axi": the AXI4 masters ``m_axi0_*``, ``m_axi1_*`` and so on, in the single clock domain (hw/memory/axi.py).
   ``AxiTop`` adds the control by a processor.
 """
@@ -51,7 +51,7 @@ from lutern.hw.protocol import level_bytes
 
 
 def _tap_ports(config: HwConfig) -> dict[str, Any]:
-    """Return the ports of the decoder's taps; there are none without ``debug_tap``."""
+    """Return the ports of the decoder's taps, or no ports without ``debug_tap``."""
     ports: dict[str, Any] = {}
     for name, bits in taps(config).items() if config.debug_tap else ():
         ports[f"tap_{name}_valid"] = Out(1)
@@ -60,7 +60,7 @@ def _tap_ports(config: HwConfig) -> dict[str, Any]:
 
 
 def _memory_ports(config: HwConfig, timings: Timings | None) -> dict[str, Any]:
-    """Return the ports of a memory outside the chip; there are none for a memory inside."""
+    """Return the ports of a memory outside the chip, or no ports for a memory inside the chip."""
     if isinstance(timings, Ddr3Timings):
         dfi = Dfi(timings.bank_bits, timings.pin_address_bits, timings.word_bits)
         return {"dfi": Out(dfi), "levels": Out(LevelSettings(level_bytes(config)))}
@@ -75,14 +75,14 @@ def _memory_ports(config: HwConfig, timings: Timings | None) -> dict[str, Any]:
 class Top(wiring.Component):
     """Joins host port, memory and decoder.
 
-    The attribute ``source_shape`` is the shape of the word source at the port or bus, None if there is none.
+    The attribute ``source_shape`` is the shape of the word source at the port or bus, or None without a word source.
 
     Parameters
     ----------
     config : HwConfig
         The machine.
     timings : Timings, optional
-        Timings of the DRAM part; by default those of ``timings_for(config)``.
+        Timings of the DRAM. The default is ``timings_for(config)``.
 
     Members
     -------
@@ -93,25 +93,25 @@ class Top(wiring.Component):
     tap_h_valid : 1 bit, output, ``debug_tap``
         A beat of h is written in this cycle.
     tap_h_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
-        The values of h. The 8 bits above them name their stream.
+        The values of h. The 8 bits above the values name the stream.
     tap_s_valid : 1 bit, output, ``debug_tap``
         A beat of the new S is written in this cycle.
     tap_s_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
-        The values of S. The 8 bits above them name their stream.
+        The values of S. The 8 bits above the values name the stream.
     tap_codes_valid : 1 bit, output, ``debug_tap``
         A beat of codes is written in this cycle.
     tap_codes_payload : Q values of 8 bits and 8 bits, output, ``debug_tap``
-        The codes. The 8 bits above them name their stream.
+        The codes. The 8 bits above the values name the stream.
     bases : 40 bits for each AXI4 master, input, memory "axi"
-        Where the words of each master begin, see `AxiSource`.
+        The address at which the words of each master begin, see `AxiSource`.
     bus_errors : 16 bits, output, memory "axi"
         Transactions that the bus refused.
     m_axi* : AXI4 masters, input and output, memory "axi"
         The memory of words.
     sdram : ``memory.SdramPins``, output, memory "sdram"
-        The pins of the part.
+        The pins of the DRAM.
     phase_step : 1 bit, output, memory "sdram"
-        Moves the phase of the part's clock by one step.
+        Moves the phase of the DRAM's clock by one step.
     phase_dir : 1 bit, output, memory "sdram"
         The direction of the step.
     dfi : ``memory.Dfi``, output, memory "ddr3"
@@ -199,8 +199,8 @@ class Top(wiring.Component):
         return m
 
     def _add_word_memory(self, m: Module, host: Any, memory: Any) -> None:
-        """Connect the parts that only a memory outside the chip has: its source, a march test, a phase stepper for
-        SDRAM, leveling for DDR3."""
+        """Connect the blocks that only a memory outside the chip needs: its source, a march test, a phase stepper for
+        SDRAM, and leveling for DDR3."""
         m.d.comb += host.fault.eq(memory.fault)
         for theirs, ours in (("pins", "sdram"), ("dfi", "dfi"), ("words", "words")):
             if theirs in memory.signature.members:
@@ -224,18 +224,18 @@ class Top(wiring.Component):
 
 
 class SerialTop(wiring.Component):
-    """Adds a serial line to ``Top``: the whole chip of a board that has no other link.
+    """Adds a serial line to ``Top``. The result is the whole chip of a board that has no other link.
 
-    The attribute ``source_shape`` is the shape of the word source at the port or bus, None if there is none.
+    The attribute ``source_shape`` is the shape of the word source at the port or bus, or None without a word source.
 
     Parameters
     ----------
     config : HwConfig
         The machine.
     divisor : int
-        Clock cycles of a bit of the line.
+        Clock cycles per bit of the line.
     timings : Timings, optional
-        Timings of the DRAM part; by default those of ``timings_for(config)``.
+        Timings of the DRAM. The default is ``timings_for(config)``.
 
     Members
     -------
@@ -248,25 +248,25 @@ class SerialTop(wiring.Component):
     tap_h_valid : 1 bit, output, ``debug_tap``
         A beat of h is written in this cycle.
     tap_h_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
-        The values of h. The 8 bits above them name their stream.
+        The values of h. The 8 bits above the values name the stream.
     tap_s_valid : 1 bit, output, ``debug_tap``
         A beat of the new S is written in this cycle.
     tap_s_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
-        The values of S. The 8 bits above them name their stream.
+        The values of S. The 8 bits above the values name the stream.
     tap_codes_valid : 1 bit, output, ``debug_tap``
         A beat of codes is written in this cycle.
     tap_codes_payload : Q values of 8 bits and 8 bits, output, ``debug_tap``
-        The codes. The 8 bits above them name their stream.
+        The codes. The 8 bits above the values name the stream.
     bases : 40 bits for each AXI4 master, input, memory "axi"
-        Where the words of each master begin, see `AxiSource`.
+        The address at which the words of each master begin, see `AxiSource`.
     bus_errors : 16 bits, output, memory "axi"
         Transactions that the bus refused.
     m_axi* : AXI4 masters, input and output, memory "axi"
         The memory of words.
     sdram : ``memory.SdramPins``, output, memory "sdram"
-        The pins of the part.
+        The pins of the DRAM.
     phase_step : 1 bit, output, memory "sdram"
-        Moves the phase of the part's clock by one step.
+        Moves the phase of the DRAM's clock by one step.
     phase_dir : 1 bit, output, memory "sdram"
         The direction of the step.
     dfi : ``memory.Dfi``, output, memory "ddr3"
@@ -319,7 +319,7 @@ class SerialTop(wiring.Component):
 class AxiTop(wiring.Component):
     """Adds AXI4-Lite control to ``Top``, for a system with a processor and one clock.
 
-    The attribute ``source_shape`` is the shape of the word source at the port or bus, None if there is none.
+    The attribute ``source_shape`` is the shape of the word source at the port or bus, or None without a word source.
 
     Parameters
     ----------
@@ -335,15 +335,15 @@ class AxiTop(wiring.Component):
     tap_h_valid : 1 bit, output, ``debug_tap``
         A beat of h is written in this cycle.
     tap_h_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
-        The values of h. The 8 bits above them name their stream.
+        The values of h. The 8 bits above the values name the stream.
     tap_s_valid : 1 bit, output, ``debug_tap``
         A beat of the new S is written in this cycle.
     tap_s_payload : P values of 32 bits and 8 bits, output, ``debug_tap``
-        The values of S. The 8 bits above them name their stream.
+        The values of S. The 8 bits above the values name the stream.
     tap_codes_valid : 1 bit, output, ``debug_tap``
         A beat of codes is written in this cycle.
     tap_codes_payload : Q values of 8 bits and 8 bits, output, ``debug_tap``
-        The codes. The 8 bits above them name their stream.
+        The codes. The 8 bits above the values name the stream.
 
     Numerics
     --------

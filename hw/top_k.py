@@ -1,14 +1,16 @@
-"""TopK keeps the largest few logits of every stream for the host, where a table of all logits would be too large.
+"""TopK keeps the k largest logits of every stream for the host, because a table of all logits would be too large.
 
-    beat of sums ─► above the least that is kept? ── no ─► dropped, one beat a cycle
+    beat of sums ─► above the least entry? ── no ─► dropped, one beat per cycle
                                 │ yes: beats stall
                                 ▼
                     walk from the least up: smaller entries move down a place, the logit takes the free place
 
-This is a sorted insertion. The entries of a stream fall in value, and among equal entries the lower token comes first.
-Of V logits in random order about k ln(V / k) are inserted after the first k. So the walks take less time than the rows.
+This is a sorted insertion. The entries of a stream are in descending order, and among equal entries the lower token
+comes first. If V logits arrive in random order, about k ln(V / k) logits are inserted after the first k. The walks
+therefore take less time than the rows.
 
-Cost of k = 32, two lanes and 8 streams: 355 LUT4, 68 CCU2C, 278 flip-flops, 8 DPR16X4, 1 block RAM, routed at 111 MHz.
+Cost with k = 32, two lanes and 8 streams: 355 LUT4, 68 CCU2C, 278 flip-flops, 8 DPR16X4, 1 block RAM, routed at 111
+MHz.
 """
 
 from __future__ import annotations
@@ -28,15 +30,15 @@ from lutern.model_ref.fixed import Int
 from lutern.model_ref.ternary import SUM_BITS
 
 LOWEST = -(1 << (SUM_BITS - 1))
-"""The least entry of a list that is not full. It is below every sum: the magnitude of a sum is at most 127 * 8192."""
+"""The value that stands for the least entry while a list is not full. It is below every sum, because the magnitude of a
+sum is at most 127 * 8192."""
 WALK_BITS = SUM_BITS
 """Bits of a sum that are compared in a walk."""
 
 
 @dataclass(frozen=True)
 class _Beat:
-    """Holds the second beat: its sums, their stream and index, and the least entry and the length of the stream's
-    list."""
+    """Holds the second beat (sums, stream and index), and the least entry and the length of that stream's list."""
 
     values: Signal
     stream: Signal
@@ -47,7 +49,8 @@ class _Beat:
 
 @dataclass(frozen=True)
 class _Walk:
-    """Holds a logit during its walk: value and token, the free place, the place before it and the entry read there."""
+    """Holds a logit during its walk: value, token, the free place, the place before the free place, and the entry read
+    from the latter."""
 
     value: Signal
     token: Signal
@@ -64,14 +67,14 @@ class TopK(wiring.Component):
     Parameters
     ----------
     config : HwConfig
-        ``top_k``, at least 1; ``results_per_cycle`` (P), ``streams`` (T), ``max_vocab``.
+        ``top_k`` (at least 1), ``results_per_cycle`` (P), ``streams`` (T), ``max_vocab``.
 
     Members
     -------
     i : stream of ``layouts.values_payload``, input
-        Raw sums of op HEAD of every stream, rows in order. Its ready does not depend on its valid.
+        Raw sums of op HEAD of every stream, in the order of rows. The ready of ``i`` does not depend on its valid.
     vocab : 16 bits, input
-        Number of rows that are tokens; the last beat may hold padding.
+        Number of rows that are tokens. The last beat may also contain padding rows.
     logits_stream : ``stream_bits`` bits, input
         Selects the stream that the host reads.
     address : 16 bits, input
@@ -81,13 +84,13 @@ class TopK(wiring.Component):
 
     Numerics
     --------
-    Exact. Entries fall in value. A vector fills ``min(k, vocab)`` entries; the others are undefined.
+    Exact. Entries are in descending order. A vector fills ``min(k, vocab)`` entries. Further entries are undefined.
 
     Latency
     -------
-    A logit that is not above the least entry takes no cycle. Any other logit takes 6 cycles, and one for each entry
-    that moves down a place. It is inserted before the second of the following beats is accepted. A logit takes 2 cycles
-    if it was above the least entry, but is no longer above it after another logit of its beat is inserted.
+    A logit that is not above the least entry takes no extra cycle. Any other logit takes 6 cycles, and one more cycle
+    for each entry that moves down a place. This logit is inserted before the second of the following beats is accepted.
+    A logit takes 2 cycles if it is no longer above the least entry, because another logit of its beat was inserted.
 
     Reference
     ---------
@@ -155,7 +158,7 @@ class TopK(wiring.Component):
             read.addr.eq(Mux(idle, places["host"], places["walk"])),
         ]
 
-        # the host's view
+        # reads by the host
         wants_token = Signal()
         m.d.sync += wants_token.eq(self.address[0])
         m.d.comb += self.data.eq(Mux(wants_token, read.data[:token_bits], read.data[token_bits:].as_signed()))
@@ -164,8 +167,8 @@ class TopK(wiring.Component):
     def _take_beats(
         self, m: Module, idle: Signal, above: Signal, least: StreamRegister, count: StreamRegister
     ) -> _Beat:
-        """Take two beats. The second has its stream's list, and ``above`` marks its logits that are above the list's
-        least entry."""
+        """Add registers for two beats and return the second beat, with the least entry and the length of its stream's
+        list. ``above`` marks the logits of this beat that are above the least entry."""
         lanes, k = self.config.results_per_cycle, self.config.top_k
         lane_bits = (lanes - 1).bit_length()
         lowest = Const(LOWEST, signed(SUM_BITS))
@@ -186,7 +189,8 @@ class TopK(wiring.Component):
                     counts[lane].eq(Cat(Const(lane, lane_bits), i.index) < self.vocab),
                 ]
 
-        # 2: which logits are above the least entry; the registers hold the stream's list while it changes
+        # 2: which logits are above the least entry. The registers hold least entry and length while the stream's list
+        # changes.
         values = Signal.like(beat, reset_less=True)
         list_stream, index = Signal.like(beat_stream, reset_less=True), Signal.like(beat_index, reset_less=True)
         list_least, list_count = Signal(signed(SUM_BITS), reset_less=True), Signal(k.bit_length(), reset_less=True)
@@ -206,7 +210,7 @@ class TopK(wiring.Component):
         return _Beat(values, list_stream, index, list_least, list_count)
 
     def _place_logits(self, m: Module, beat: _Beat, above: Signal, read_data: Value, write: Any) -> tuple[_Walk, Any]:
-        """Insert one logit after another; return the registers of the walk and the states."""
+        """Insert one logit after another. Return the registers of the walk, and the state machine."""
         lanes, k = self.config.results_per_cycle, self.config.top_k
         lane_bits = (lanes - 1).bit_length()
         token_bits = max(1, (self.config.max_vocab - 1).bit_length())
@@ -231,7 +235,7 @@ class TopK(wiring.Component):
                         m.d.sync += above[lane].eq(0)
                 with m.If(above.any()):
                     m.next = "CHECK"
-            with m.State("CHECK"):  # a lane before it may have raised the least entry
+            with m.State("CHECK"):  # another lane of the beat may have raised the least entry
                 last_place = Mux(full, k - 1, beat.count)
                 m.d.sync += [place.eq(last_place), ahead.eq(last_place - 1)]
                 m.next = "PICK"

@@ -1,15 +1,15 @@
-"""The check of the weights: a token leaves only when the signatures of all words that it was computed from are right.
+"""The check of the weights. A token leaves only if the signatures of all words from which it was computed are right.
 
-    memory ── o_words ─────────────► decoder      blocks of records: one signature each, with image and number
-           ── o_row ─► (check) ────► decoder      a row: its first words are its check, and end here
-           ── o_trits ─────────────► decoder      resident: one signature of all beats of a pass
-    host ◄─────── gate ◄── o_token ─ decoder      the tokens of a step wait for the pass that they were computed from
+    memory ── o_words ─────────────► decoder      each block of records has a signature
+           ── o_row ─► (check) ────► decoder      the first words of a row are its check, and are removed
+           ── o_trits ─────────────► decoder      resident: all beats of a pass have one signature
+    host ◄─────── gate ◄── o_token ─ decoder      the tokens of a step wait for the check of their pass
 
-A pass is good when every word of it was in a block with the right signature, so a damaged header cannot hide words.
+A pass is good if each of its words was in a block with the right signature, so a damaged header cannot hide words.
 After the first damage no token leaves until the next SETUP, and the host can read the number of the block, or the token
-of the row. Until SETUP the decoder is in reset; this reset does not change ``damage``.
+of the row. Until SETUP the decoder is in reset. This reset does not change ``damage``.
 
-It costs the LUTs of the signatures (hw/signature.py), and 130 LUT4 for a resident machine.
+Cost: the LUTs of the signatures (hw/signature.py), and 130 more LUT4 on a resident machine.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from lutern.hw.signature import SignatureCheck, WordCheck
 from lutern.model_ref.signature import BLOCK_MARK, PLACE_BITS, PLACE_SHIFT, ROW_MARK, STATE_BITS, slices_of
 
 PASSES_AHEAD = 4
-"""Number of passes that may be read before their token has left. There are never so many: the queues of operations
-(``sequencer.QUEUE_DEPTH``) hold less than one pass, which has nine operations, and a beat is taken only when its codes
-are written, which depend on the token before. If more passes were read, tokens would wait until the limit of the
-run."""
+"""Largest number of passes that can be read before their tokens have left. The machine never reads so many passes. The
+queues of operations (``sequencer.QUEUE_DEPTH``) hold less than one pass, because a pass has at least nine operations. A
+beat is taken only when its codes are written, and these codes depend on the previous token. If more passes were read,
+tokens would wait until the step limit ends the run."""
 COUNT_BITS = 8
 
 
 class WeightCheck(wiring.Component):
-    """Checks all words that the decoder takes, and holds tokens back until they are checked.
+    """Checks all words that the decoder takes, and holds tokens back until the words are checked.
 
     Parameters
     ----------
@@ -60,13 +60,13 @@ class WeightCheck(wiring.Component):
     beat : ``beat_bits`` bits, input, source "resident"
         A beat of trits.
     asked : 1 bit, input
-        The row of ``token`` is requested, at the earliest two cycles after the last word of the row before.
+        The row of ``token`` is requested, at the earliest two cycles after the last word of the previous row.
     token : 16 bits, input
         The token of the row.
     i_row : stream of ``word_bits`` bits, input
         Words of rows from the memory.
     o_row : stream of ``word_bits`` bits, output
-        The same words without those of the check.
+        The same words, without the words of the check.
     begins : 1 bit, input
         A run begins.
     final_stream : 4 bits, input
@@ -74,14 +74,14 @@ class WeightCheck(wiring.Component):
     i_token : stream of ``protocol.TOKEN_LAYOUT``, input
         Tokens from the decoder.
     o_token : stream of ``protocol.TOKEN_LAYOUT``, output
-        The same tokens for the host, once all words are found right.
+        The same tokens for the host. A token leaves when all words of its pass are found right.
     damage : ``protocol.DAMAGE_LAYOUT``, output
-        ``count`` is the damage since power-up, modulo 2^``COUNT_BITS``. ``kind`` and ``place`` are those of the first
-        damage since SETUP; they are valid from the first run after SETUP on.
+        ``count`` is the damage since power-up, modulo 2^``COUNT_BITS``. ``kind`` and ``place`` describe the first
+        damage since SETUP, and are valid from the first run after SETUP on.
 
     Numerics
     --------
-    Signatures are those of ``model_ref.signature``.
+    Signatures are computed as in ``model_ref.signature``.
 
     Latency
     -------
@@ -138,7 +138,7 @@ class WeightCheck(wiring.Component):
         return check
 
     def _count_passes(self, m: Module, name: str, good: Value, spent: Value) -> Value:
-        """Count the passes that were read and not used up, in unary; return whether there is one."""
+        """Count in unary the good passes whose tokens have not left. Return whether there is such a pass."""
         left = Signal(PASSES_AHEAD, name=f"{name}_passes")
         with m.If(good & ~spent):
             m.d.sync += left.eq(Cat(1, left))
@@ -151,7 +151,8 @@ class WeightCheck(wiring.Component):
         return self.setup.image ^ place << PLACE_SHIFT ^ Const(mark, STATE_BITS)
 
     def _check_records(self, m: Module, spent: Value) -> tuple[Value, Value, Value]:
-        """Check the record stream; return whether a good pass is there, whether a block is bad, and its number."""
+        """Check the record stream. Return whether a good pass was read, whether a block is bad, and the number of the
+        block."""
         records = self._of_words(m, "records")
         limit = (1 << 32) - 1 if self.config.memory == "host" else self.config.memory_words
         at = Signal(bits_for(limit), init=1)  # number of the next word, from 1 on
@@ -165,7 +166,7 @@ class WeightCheck(wiring.Component):
             records.wanted.eq(self._wanted(place, BLOCK_MARK)),
         ]
         _count(m, at, self.word_valid, last_of_pass)
-        # Whether a block ends the pass is delayed like its signature.
+        # The flag that a block ends the pass has the same delay as the signature of the block.
         ended = [Signal(name=f"pass_ends_{n}") for n in range(records.latency)]
         m.d.sync += ended[0].eq(self.word_valid & last_of_pass)
         for before, after in pairwise(ended):
@@ -176,7 +177,8 @@ class WeightCheck(wiring.Component):
         return self._count_passes(m, "record", good, spent), records.bad, place
 
     def _check_trits(self, m: Module, spent: Value) -> tuple[Value, Value, Value]:
-        """Check the beats of a resident machine, whose pass is one block; the results are those of `_check_records`."""
+        """Check the beats of a resident machine, where all beats of a pass are one block. Return values like
+        `_check_records`."""
         m.submodules.trits = trits = SignatureCheck(self.config.beat_bits, cells=self.config.cells == "ecp5")
         at, last = Signal(bits_for(self.config.trit_beats), init=1), Signal()
         m.d.comb += [
@@ -190,7 +192,7 @@ class WeightCheck(wiring.Component):
         return self._count_passes(m, "trit", trits.done & ~trits.bad, spent), trits.bad, Const(0, 1)
 
     def _check_rows(self, m: Module) -> tuple[Value, Value]:
-        """Pass rows on without their check; return whether a row is bad, and its token."""
+        """Pass rows on without their check. Return whether a row is bad, and the token of the row."""
         row = self._of_words(m, "row")
         at = Signal(bits_for(most_row_words(self.config)), init=1)
         token = Signal(range(self.config.max_vocab))
@@ -208,7 +210,7 @@ class WeightCheck(wiring.Component):
         ]
         _count(m, at, moved, last)
         asked, chosen = self.asked, self.token[: len(token)]
-        if self.config.streams > 1:  # the next row may be requested in the cycle before this one is judged
+        if self.config.streams > 1:  # the next row may be requested one cycle before this row is judged
             asked, chosen = Signal(name="row_asked"), Signal.like(token, name="chosen_token")
             m.d.sync += [asked.eq(self.asked), chosen.eq(self.token)]
         with m.If(asked):
@@ -216,7 +218,7 @@ class WeightCheck(wiring.Component):
         return row.bad, token
 
     def _note(self, m: Module, is_damaged: Signal, found: list[tuple[Damage, Value, Value]]) -> None:
-        """Count the damage, and keep the first one since SETUP."""
+        """Count the damage, and store the first damage since SETUP."""
         count = Signal(COUNT_BITS, name="damage_count", reset_less=True)
         kind = Signal(Damage, name="damage_kind", reset_less=True)
         place = Signal(max(len(place) for *_, place in found), name="damage_place", reset_less=True)
@@ -247,7 +249,7 @@ class WeightCheck(wiring.Component):
 
 
 def _count(m: Module, at: Signal, valid: Value, last: Value) -> None:
-    """Count words from 1 to the last one. In this form the restart is a reset of the flip-flops and takes no LUT."""
+    """Count words from 1 to the last word. In this form the restart is a reset of the flip-flops and takes no LUT."""
     with m.If(valid & last):
         m.d.sync += at.eq(1)
     with m.Elif(valid):

@@ -1,4 +1,5 @@
-"""RMS norm and quantiser: vectors with their gains enter, codes and scales leave. Others use ``RmsNorm`` alone."""
+"""RMS norm and quantiser. Vectors with their gains enter, codes and scales leave. Other folders use only
+``RmsNorm``."""
 
 from lutern.hw.norm.rms_norm import RmsNorm
 

@@ -1,13 +1,15 @@
-"""Makes int8 codes, Q a cycle, of u_k in memory: ``code = sign(u) * min(127, rsh(rsh(|u|, s) * R, 26))``.
+"""The quantiser computes Q int8 codes per cycle from u: ``code = sign(u) * min(127, rsh(rsh(|u|, s) * R, 26))``.
 
     P x 3 elements ─► Q/P banks ─║─ u_k ──║─ e_largest - e ─║─ align ─║─ round ─║─ * R ─║─ round, min, sign ─► Q
                                  1        2                 3         4         5       6
 
-There is one pass for each operation and stream. A pass may begin in the cycle after the last read of the pass before
-it. R is used in the last step, so a pass begins when only the exponent of the largest is known. A pass begins only if
-the code memory has a free bank, so it never stalls once it has begun.
+Here s is e_largest - e, R is the factor 127 / largest, and ``rsh`` is the rounding right shift.
 
-Cost of one code a cycle: 1 multiplier. The memory has 72 bits an element, for all three u.
+There is one code pass for each operation and stream. A code pass may begin in the cycle after the last read of the
+previous code pass. R is used only in the last step, so a code pass may begin before R is known, as soon as the exponent
+of the largest is known. A code pass begins only if the code memory has a free bank, so a code pass never stalls.
+
+Cost: 1 multiplier for each code per cycle. The memory has 72 bits for each element, which store all three u.
 """
 
 from __future__ import annotations
@@ -27,46 +29,46 @@ from lutern.model_ref.fixed import MANTISSA_BITS
 from lutern.model_ref.norm import CODE_MAX
 
 CODE_SHIFT = 26
-"""Shift of the product |u| R: R is 127/128 * 2^33 / largest, so the code 127 |u| / largest is |u| R / 2^(33 - 7)."""
+"""Shift of the product |u| R. R is 127/128 * 2^33 / largest, so the code 127 |u| / largest is |u| R / 2^(33 - 7)."""
 CODE_ROUND = 1 << (CODE_SHIFT - 1)
 
 
 class Quantiser(wiring.Component):
-    """Holds u in memory and turns it into codes, one pass an operation and stream.
+    """Stores u and turns u into codes, in one code pass for each operation and stream.
 
     Parameters
     ----------
     config : HwConfig
-        ``results_per_cycle`` (P), ``codes_per_cycle`` (Q), ``streams``; a vector has at most ``max_width`` elements.
+        ``results_per_cycle`` (P), ``codes_per_cycle`` (Q), ``streams``. A vector has at most ``max_width`` elements.
 
     Members
     -------
     u : P x 3 elements of ``U_BITS``, input
-        Elements of u as `NormStatistics` gives them.
+        Elements of u from `NormStatistics`.
     u_valid : 1 bit, input
         ``u`` is written in this cycle.
     u_stream : ``stream_bits``, input
         The stream of ``u``.
     u_index : ``index_bits``, input
-        The P-beat of ``u`` in its vector.
+        The index of the beat ``u`` in its vector.
     i_pass : stream of ``layouts.pass_payload``, input
-        Describes a pass; accepted with the last read of the pass.
+        Describes a code pass. It is accepted with the last read of the code pass.
     factor : 17 bits, input
-        R of the pass, ``factor_stage`` cycles after each read.
+        R of the code pass, ``factor_stage`` cycles after each read.
     may_begin : 1 bit, input
-        The passes of an operation may begin.
+        The code passes of an operation may begin.
     begins : 1 bit, output
-        The pass of stream 0 begins in this cycle.
+        The code pass of stream 0 begins in this cycle.
     o : stream of ``layouts.quantised_payload``, output
-        The codes, with ``last`` in the last beat of the pass. ``ready`` is ignored.
+        The codes, with ``last`` in the last beat of the code pass. ``ready`` is ignored.
 
     Numerics
     --------
-    Exact: ``model_ref.norm.quantise``. Codes past the end of the vector in its last beat have no meaning.
+    Exact, equal to ``model_ref.norm.quantise``. Codes past the end of the vector in its last beat have no meaning.
 
     Latency
     -------
-    ``latency`` = 6 cycles from ``i_pass.valid`` to the first codes, then a beat a cycle.
+    ``latency`` = 6 cycles from ``i_pass.valid`` to the first codes. Then a beat of codes follows in every cycle.
 
     Reference
     ---------
@@ -98,7 +100,7 @@ class Quantiser(wiring.Component):
         banks = config.codes_per_cycle // config.results_per_cycle
         rows = -(-config.max_width // config.codes_per_cycle)
         row_bits, bank_bits = (rows - 1).bit_length(), exact_log2(banks)
-        # As in hw/pipeline/vectors.py, no place is left unused if the number of rows is no power of two.
+        # As in hw/pipeline/vectors.py, no place is left unused if the number of rows is not a power of two.
         is_low = config.streams > 1 and rows != 1 << row_bits
         depth = config.streams * rows  # the same in both orders of streams and rows
         attrs = {"ram_style": "distributed"} if in_luts(config, depth) else {}
@@ -109,11 +111,11 @@ class Quantiser(wiring.Component):
                 return row[:row_bits]
             return Cat(stream, row[:row_bits]) if is_low else Cat(row[:row_bits], stream)
 
-        # The row counter is 0 whenever no pass runs.
+        # The row counter is 0 whenever no code pass runs.
         given = self.i_pass.payload
         row, begun, enters = Signal(range(rows)), Signal(), Signal()
         last = row + 1 == given.beats
-        first = ~begun & (given.stream == 0 if config.streams > 1 else Const(1, 1))  # pass of an operation
+        first = ~begun & (given.stream == 0 if config.streams > 1 else Const(1, 1))  # first code pass
         m.d.comb += [
             enters.eq(self.i_pass.valid & (self.may_begin | ~first)),
             self.i_pass.ready.eq(last & (self.may_begin | ~first)),
@@ -136,8 +138,8 @@ class Quantiser(wiring.Component):
             words.append(read.data)
         elements = Cat(*words)
 
-        # The u of several streams fill block RAMs all over the chip. So their words are registered first, and u_k is
-        # chosen after that register.
+        # The u of several streams fill block RAMs all over the chip. The words of the memory are therefore registered
+        # first, and u_k is selected after this register.
         spread = config.streams > 1
         u_index = s.delay(given.u_index, 2 if spread else 1)
         exponent = s.delay(given.exponent, 2)

@@ -1,26 +1,28 @@
-"""RMSNorm and the int8 codes of a BitLinear. It computes the formulas of ``model_ref.norm``, bit for bit.
+"""RMSNorm and the int8 codes of a BitLinear. The results are equal to those of ``model_ref.norm``, bit for bit.
 
-    i_x, P a cycle ─► NormStatistics ─┬─ u ─────────────────────────► Quantiser ─► o_codes, Q a cycle
-                                      └─ largest, ss ─► NormScalar ─ pass, R ─┘
-    i_op ───────────────────────────────────────────────────┴─────────────────────► o_scale, one an operation and stream
+    i_x, P per cycle ─► NormStatistics ─┬─ u ─────────────────────────► Quantiser ─► o_codes, Q per cycle
+                                        └─ largest, ss ─► NormScalar ─ pass, R ─┘
+    i_op ─────────────────────────────────────────────────────┴─────────────────────► o_scale
 
-Cost in time: an element takes 1/P cycle when it arrives and 1/Q cycle when its codes are made. An operation takes 8
+Each operation has one value of o_scale for each stream.
+
+Cost in time: each element takes 1/P cycle when it arrives and 1/Q cycle when its code is computed. An operation takes 8
 cycles from the largest of its vector to its first codes (``NormScalar.pass_latency`` + ``Quantiser.latency``). The next
-operation on the same vector overlaps with the codes of the one before, and loses no cycle if those
-codes take `first_interval` cycles or more.
+operation on the same vector overlaps with the codes of the previous operation. It loses no cycle if these codes take at
+least `first_interval` cycles.
 
-Streams share all hardware. An operation has one pass for each stream, and the scalars of the next pass are computed
-while one runs. Each stream has its own u, running statistics and last scale. `schedule` computes the cycles of all
-passes. For example, 8 streams of 256 elements at P = 2 and Q = 4 have their last codes 526 cycles after the last x,
-and 512 of these are passes. The scalars of a stream take 26 cycles, 42 with the eps term of O_PROJ and 44 with that
-of DOWN_PROJ.
+Streams share all hardware. An operation has one code pass for each stream, and the scalars of the next code pass are
+computed during the present code pass. Each stream has separate u, running statistics and last scale. `schedule`
+computes the cycles of all code passes. For example, 8 streams of 256 elements at P = 2 and Q = 4 have their last codes
+526 cycles after the last x. The code passes take 512 of these cycles. The scalars of a stream take 26 cycles without an
+eps term, 42 cycles with the eps term of O_PROJ, and 44 cycles with the eps term of DOWN_PROJ.
 
 Cost on ECP5 (``lutern cost norm``), with P = 1 and Q = 4:
 
     sim-64       512 elements                2,880 LUT4, 459 CCU2C, 2,369 FF, 10 multipliers, 9 block RAMs
     stream-x16   1,024 elements, 8 streams   2,917 LUT4, 472 CCU2C, 2,462 FF, 10 multipliers, 33 block RAMs
 
-The norm of stream-x16 has 71 distributed RAMs, too.
+The norm of stream-x16 also has 71 distributed RAMs.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ from lutern.model_ref.norm import GAIN_LOW_BITS, GAIN_MANTISSA_BITS, Gains, Scal
 
 @dataclass(frozen=True)
 class NormInput:
-    """One vector for `RmsNorm.model`: x ``[n]``, its gains, and the values that an O_PROJ operation samples."""
+    """One vector for `RmsNorm.model`: x ``[n]``, the gains of x, and the values that an O_PROJ operation samples."""
 
     x: Int
     outer: Gains | None
@@ -66,7 +68,7 @@ class NormOp:
 
 
 class RmsNorm(wiring.Component):
-    """Normalises vectors, and makes codes and scales of them.
+    """Normalises vectors, and computes their codes and scales.
 
     Parameters
     ----------
@@ -79,46 +81,49 @@ class RmsNorm(wiring.Component):
         P elements and their gains. Item 0 of a tuple is w1 (ignored unless ``outer``), items 1 to 3 are G_0 to G_2. u_k
         with k >= ``matrices`` has no meaning. The beats of streams 0 to ``final_stream`` may come in any order, but the
         ``index`` of each stream counts from 0, and the last beat of ``final_stream`` is the last of all these beats.
-        ``|x| < 2^34``; the gains' mantissas are symmetric.
+        ``|x| < 2^34``, and the mantissas of gains are symmetric.
     i_op : stream of ``layouts.QUANTISE_OP``, input
-        One operation for each set of codes, which applies to every stream. With ``new_vector`` it is for the next
-        vectors, otherwise for those of the operation before. An operation with an eps term has ``new_vector`` and is
-        not the first one. It may come before, during or after its vectors.
+        One operation for each set of codes. An operation applies to every stream. With ``new_vector`` the operation
+        uses the next vectors, otherwise the vectors of the previous operation. An operation with an eps term has
+        ``new_vector`` and is not the first operation. An operation may arrive before, during or after its vectors.
     final_stream : ``stream_bits``, input
         Number of the last active stream.
     eps_stream : ``stream_bits``, output
-        The stream whose ``g_squares`` and ``state_shift`` are sampled. It is given at least two cycles before.
+        The stream whose ``g_squares`` and ``state_shift`` are sampled. ``eps_stream`` is valid at least two cycles
+        before the first sample.
     g_squares : 48 bits, input
         Sum of squares of g. It is sampled from the cycle in which an O_PROJ operation takes its vector until its factor
         is computed, and must be stable from the last beat of x until the codes of the last stream begin.
     state_shift : 7 bits signed, input
-        ``mlgru.state_shift`` of the same vector, sampled likewise.
+        ``mlgru.state_shift`` of the same vector, sampled in the cycle in which an O_PROJ operation takes its vector.
     may_begin : 1 bit, input
-        The passes of an operation may begin, because all its codes will be accepted.
+        The code passes of an operation may begin, because all codes of the operation will be accepted.
     begins : 1 bit, output
-        They begin in this cycle.
+        The code passes of an operation begin in this cycle.
     o_codes : stream of ``layouts.quantised_payload``, output
-        Q codes a beat, with ``last`` in the stream's last beat. Codes past the end of the vector are unspecified. The
-        codes never stall: ``ready`` is ignored.
+        Q codes per beat, with ``last`` in the stream's last beat. Codes past the end of the vector are unspecified. The
+        codes never stall, so ``ready`` is ignored.
     o_scale : stream of ``layouts.SCALAR``, output
-        Mantissa and exponent of each operation and stream, in order, from a FIFO that holds 4 operations.
+        The scale (mantissa and exponent) of each operation and stream, in order, from a FIFO that holds 4 operations.
 
     Numerics
     --------
-    Exact: ``model_ref.norm.gather``, ``quantise``, ``scale_of`` and ``eps_term``.
+    Exact, equal to ``model_ref.norm.gather``, ``quantise``, ``scale_of`` and ``eps_term``.
 
     Latency
     -------
-    ``latency`` by ``results_per_cycle``: 14 for 1 and 2, 15 for 4, 16 for 8. It counts the cycles from the last beat of
-    x to the first codes of one stream. It is ``largest_latency(config)`` + 8, so it is one cycle more with several
-    streams.
+    ``latency`` by ``results_per_cycle``: 14 for 1 and 2, 15 for 4, 16 for 8. ``latency`` counts the cycles from the
+    last beat of x to the first codes of one stream. It equals ``largest_latency(config)`` + 8, so with several streams
+    it is one cycle longer.
 
-    `scale_latency`, `first_interval` and `next_interval` are the other times of one stream. They hold if an operation
-    came 16 cycles before its vector, and if outputs do not stall. No cycle is lost between passes on one vector if the
-    first has `first_interval` beats and the others `next_interval`. `schedule` computes the cycles of several streams.
+    `scale_latency`, `first_interval` and `next_interval` are further times of one stream. They are valid if an
+    operation arrives 16 cycles before its vector, and if outputs do not stall. No cycle is lost between code passes on
+    one vector if the first code pass has `first_interval` beats and each later code pass has `next_interval` beats.
+    `schedule` computes the cycles of several streams.
 
-    A beat of the next vectors must come at the earliest 6 cycles before the ``last`` beat of ``final_stream`` appears
-    at ``o_codes``: at that time the last u of the previous vectors has been read. An earlier beat would overwrite u.
+    A beat of the next vectors must arrive at the earliest 6 cycles before the ``last`` beat of ``final_stream`` appears
+    at ``o_codes``, because the last u of the previous vectors has been read in that cycle. An earlier beat would
+    overwrite u.
 
     Reference
     ---------
@@ -160,39 +165,42 @@ class RmsNorm(wiring.Component):
 
     @property
     def first_interval(self) -> int:
-        """Least cycles from the first codes of a vector's first operation (without eps) to those of its second."""
+        """Smallest number of cycles from the first codes of a vector's first operation (without eps) to the first codes
+        of its second operation."""
         return cycles_of("IDLE", "VECTOR", "RECIPROCAL", "FACTOR", "SUM", "ROOT", "SCALE", "PUSH")
 
     @property
     def next_interval(self) -> int:
-        """Least cycles from the first codes of a later operation to those of the next on the same vector."""
+        """Smallest number of cycles from the first codes of a later operation to the first codes of the next operation
+        on the same vector."""
         return cycles_of("IDLE", "VECTOR", "RECIPROCAL", "FACTOR", "SCALE", "PUSH")
 
     @staticmethod
     def schedule(
         eps: layouts.Eps, *, begins: int, beats: int, streams: int, new_vector: bool = True, last_read: int = 0
     ) -> tuple[list[tuple[int, int]], int]:
-        """Return the (first read of u, scale at ``o_scale``) of each stream of an operation, in cycles.
+        """Return the cycles (first read of u, scale at ``o_scale``) of each stream of an operation.
 
         The second result is the first cycle in which the next operation can be accepted. The first codes appear
-        ``Quantiser.latency`` cycles after the first read, and a pass reads a beat a cycle.
+        ``Quantiser.latency`` cycles after the first read, and a code pass reads one beat per cycle.
 
         Parameters
         ----------
         eps : layouts.Eps
             The eps term of the operation.
         begins : int
-            The cycle in which the scalar unit has the first stream's largest. For new vectors it is the later of
-            ``largest`` (last beat of x + `largest_latency`) and the cycle 1 + ``NormScalar.preparation`` after the
-            operation was accepted. Otherwise it is the cycle in which the operation was accepted.
+            The cycle in which the scalar unit receives the first stream's largest. For new vectors this is the later of
+            two cycles: `largest_latency` cycles after the last beat of x, and 1 + ``NormScalar.preparation`` cycles
+            after the operation was accepted. Otherwise it is the cycle in which the operation was accepted.
         beats, streams : int
-            Beats of a pass, and passes.
+            ``beats`` is the number of beats of a code pass. ``streams`` is the number of code passes.
         new_vector : bool
             Whether the operation is for new vectors.
         last_read : int
-            The cycle of the last read of the pass before.
+            The cycle of the last read of the previous code pass.
         """
-        # From the start to RECIPROCAL, which offers the pass; from there to PUSH; from PUSH to the next stream's start.
+        # ahead: from the start to RECIPROCAL, which offers the code pass. after: from RECIPROCAL to PUSH. between: from
+        # PUSH to the start of the next stream.
         ahead, after = cycles_of("IDLE", "VECTOR"), cycles_of("RECIPROCAL", "FACTOR", "SCALE")
         between = PATH["PUSH"]
         if new_vector:
@@ -268,7 +276,7 @@ class RmsNorm(wiring.Component):
 
     @staticmethod
     def _eps(op: NormOp, source: NormInput, producer_scale: tuple[Int, Int]) -> tuple[Int, Int]:
-        """Return the eps term of an operation, from sums that the hardware gets from outside."""
+        """Return the eps term of an operation, from sums that the hardware receives from outside."""
         if op.eps is layouts.Eps.DOWN_PROJ:
             return norm.eps_term(op.constants, producer_scale, (np.array(0), np.array(0)))
         exponent = source.g_squares.bit_length() - MANTISSA_BITS if source.g_squares else 0
@@ -283,7 +291,7 @@ def pack_gains(outer: Gains | None, inner: Sequence[Gains], element: int) -> int
     Parameters
     ----------
     outer : Gains | None
-        The gains w1; None gives 0.
+        The gains w1, or None for an item of 0.
     inner : Sequence[Gains]
         The gains G_k.
     element : int

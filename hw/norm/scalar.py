@@ -1,6 +1,6 @@
-"""Computes the scalars of RMSNorm on one multiplier, for one operation and stream at a time.
+"""The scalar unit computes the scalars of RMSNorm with one multiplier, for one operation and stream after another.
 
-R = 127 / largest, y = 1 / sqrt(ss + eps), and the scale of the codes:
+The scalars are R = 127 / largest, y = 1 / sqrt(ss + eps), and the scale of the codes:
 
     i_op ─► 1 / producer_scale^2 * e1 [* e2] ─► largest ─► RECIPROCAL ─► R ─► factor       critical: 7 cycles
        each stream in turn                          │  │      └─► largest * K
@@ -10,14 +10,14 @@ R = 127 / largest, y = 1 / sqrt(ss + eps), and the scale of the codes:
 
 Only operations with an eps term use the upper row and the additions. O_PROJ adds the squares of g, then multiplies by
 e2. DOWN_PROJ multiplies by e2 directly. Only an operation with a new vector uses ss and ROOT. `LeadingBits` and
-`FloatAdder` run in every cycle: the sum of the squares of g and the term is ready together with R, and ss three cycles
-later.
+`FloatAdder` run in every cycle. The sum of the term and the squares of g is ready together with R, and ss is ready
+three cycles later.
 
 The tables of both Newton iterations share a block RAM with an output register. The operands and the product of the
-multiplier are registered, so a product takes three states. The first product of a reciprocal takes only two, because
-the guess goes to the multiplier from its own register.
+multiplier are registered, so a product takes three states. The first product of a reciprocal takes only two states,
+because the guess goes to the multiplier directly from the register of the guess.
 
-Cost: 1 multiplier and 1 block RAM; with several streams also LUT RAM for the root and the last scale of each stream.
+Cost: 1 multiplier and 1 block RAM. With several streams, LUT RAM stores the root and the last scale of each stream.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from lutern.model_ref.norm import KEY_EXPONENT_BIAS
 
 G_SQUARES_BITS = 48
 ROUND_FACTOR = 1 << 6
-"""Half of the last place of R, in the units of ``127 y``, which has 7 bits more than R."""
+"""Half of the last place of R, in the units of ``127 y``, which has 7 more bits than R."""
 RECIPROCAL_EXPONENT = -33
 ROOT_EXPONENT = -25
 
@@ -62,11 +62,12 @@ PATH = {
     "SCALE": 3,
     "PUSH": 1,
 }
-"""Cycles of each step of the state machine. A cycle is a state: ``RECIPROCAL``, ``RECIPROCAL PRODUCT`` and so on."""
+"""Cycles of each step of the state machine. Each cycle of a step is a state, such as ``RECIPROCAL`` and ``RECIPROCAL
+PRODUCT``."""
 
 
 def cycles_of(*steps: str) -> int:
-    """Return the cycles that steps of ``PATH`` take one after the other."""
+    """Return the sum of the cycles of some steps of ``PATH``."""
     return sum(PATH[step] for step in steps)
 
 
@@ -85,34 +86,33 @@ class NormScalar(wiring.Component):
     final_stream : ``stream_bits``, input
         Number of the last active stream.
     stream : ``stream_bits``, output
-        The stream that is computed. It names a stream at least one cycle before anything of that stream is sampled.
+        The stream that is computed. ``stream`` changes at least one cycle before an input of the new stream is sampled.
     g_squares : 48 bits, input
         Sum of squares of g of ``stream``. It is sampled from the cycle in which an O_PROJ operation takes its vector
         until its factor is computed.
     state_shift : 7 bits signed, input
-        The right shift of the state of ``stream``, sampled likewise.
+        The right shift of the state of ``stream``, sampled in the cycle in which an O_PROJ operation takes its vector.
     largest : 3 keys, input
-        The largest key of each u of ``stream``, as `NormStatistics` gives them. They are read again for every
-        operation.
+        The largest key of each u of ``stream``, from `NormStatistics`. The keys are read again for every operation.
     early : 3 x 8 bits, input
         The ``leading_bits`` of these keys.
     largest_valid : 1 bit, input
         The statistics of the next vectors are complete.
     largest_take : 1 bit, output
-        The vectors are taken: their statistics may be overwritten.
+        The vectors are taken, so their statistics may be overwritten.
     squares : 82 bits, input
         Sum of squares ss of ``stream``.
     o_pass : stream of ``layouts.pass_payload``, output
         A code pass that may begin.
     factor : 17 bits, output
-        R of that pass. It is valid from 5 cycles after ``o_pass.valid`` until at least 5 cycles after ``o_pass`` is
-        taken.
+        R of the code pass at ``o_pass``. R is valid from 5 cycles after ``o_pass.valid`` until at least 5 cycles after
+        ``o_pass`` is taken.
     o_scale : stream of ``layouts.SCALAR``, output
         The scales, from a FIFO that holds 4 operations.
 
     Numerics
     --------
-    Exact, with exponents of 12 bits: ``model_ref.norm.quantise`` (the factor), ``scale_of``, ``eps_term``.
+    Exact, with exponents of 12 bits. Equal to ``model_ref.norm.quantise`` (the factor), ``scale_of`` and ``eps_term``.
 
     Latency
     -------
@@ -131,14 +131,14 @@ class NormScalar(wiring.Component):
         layouts.Eps.O_PROJ: cycles_of("RECIPROCAL", "EPS SQUARE", "EPS E1"),
         layouts.Eps.DOWN_PROJ: cycles_of("RECIPROCAL", "EPS SQUARE", "EPS E1", "EPS E2"),
     }
-    """Cycles from the acceptance of an operation until the part of its eps term that depends on the last scale is
+    """Cycles from the acceptance of an operation until the part of its eps term that depends on the previous scale is
     ready."""
     adding = {
         layouts.Eps.NONE: cycles_of("SUM"),
         layouts.Eps.O_PROJ: cycles_of("EXTRA", "SQUARES", "ADD"),
         layouts.Eps.DOWN_PROJ: cycles_of("SUM", "ADD"),
     }
-    """Cycles between the factor and the root: ss becomes ready, and the eps term is added to it."""
+    """Cycles between the factor and the root. In these cycles ss becomes ready, and the eps term is added to ss."""
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
@@ -212,7 +212,8 @@ class NormScalar(wiring.Component):
         unless: Value | None = None,
         otherwise: str = "",
     ) -> None:
-        """Add three states: ``t = left * right``, short floats whose exponents add to ``exponent``."""
+        """Add three states that compute ``t = left * right``. The operands are short floats, and ``exponent`` is the
+        sum of their exponents."""
         with m.State(state):
             m.d.sync += [path.a.eq(left), path.b.eq(right), path.sum_exponent.eq(exponent)]
             m.next = f"{state} PRODUCT"
@@ -240,7 +241,8 @@ class NormScalar(wiring.Component):
             m.next = "RECIPROCAL"
 
     def _eps_states(self, m: Module, path: ScalarPath) -> None:
-        """Compute e1 / producer_scale^2 before the vector is complete, times e2 if nothing is added in between."""
+        """Compute e1 / producer_scale^2 before the vector is complete. DOWN_PROJ also multiplies by e2 here, because no
+        other term is added first."""
         op, t, inverse = path.op, path.t, path.inverse
         exponent = (RECIPROCAL_EXPONENT - path.previous.exponent) << 1
         self._multiply(m, path, "EPS SQUARE", inverse, inverse, exponent, "EPS E1")
@@ -272,8 +274,8 @@ class NormScalar(wiring.Component):
     def _reciprocal_states(self, m: Module, path: ScalarPath, giving: Signal) -> None:
         """Compute ``fixed.reciprocal``, and the product of largest and K after it.
 
-        The pass is offered to the quantiser after the earlier pass has left. Until then the table is read in every
-        cycle. R follows the pass.
+        The code pass is offered to the quantiser after the previous code pass has left. Until then the table is read in
+        every cycle. R follows after the code pass.
         """
         op, largest, a, b, guess, payload = path.op, path.largest, path.a, path.b, path.guess, self.o_pass.payload
         with m.State("RECIPROCAL"):
@@ -313,12 +315,12 @@ class NormScalar(wiring.Component):
     def _factor_state(self, m: Module, path: ScalarPath) -> None:
         """Compute R.
 
-        The pass before does not need its own R any more, because its last element was read at least 6 cycles ago.
+        The previous code pass does not need its R any more, because its last element was read at least 6 cycles ago.
         """
         op, inverse = path.op, path.inverse
         with m.State("FACTOR"):
             m.d.sync += [path.largest_k.mantissa.eq(path.rounded), path.largest_k.exponent.eq(path.rounded_exponent)]
-            # 127 y is 128 y - y, without a multiplier. It is at most 127/128 of 2^17, so nothing saturates.
+            # 127 y is computed as 128 y - y, without a multiplier. It is at most 127/128 of 2^17, so nothing saturates.
             factor = Cat(Const(0, 7), inverse) - inverse + ROUND_FACTOR
             m.d.sync += [path.counting_g.eq(0), self.factor.eq(factor[7:])]
             m.next = "SCALE"
@@ -328,7 +330,8 @@ class NormScalar(wiring.Component):
                     m.next = "EXTRA"
 
     def _sum_states(self, m: Module, path: ScalarPath) -> None:
-        """Wait for ss. For O_PROJ, add the squares of g to the eps term and multiply by e2. Add ss."""
+        """Wait for ss. For O_PROJ, add the squares of g to the eps term and multiply the sum by e2. With an eps term,
+        add the term and ss."""
         op, total = path.op, path.adder.total
         self._wait(m, "SUM", "SUM WAIT")
         self._wait(m, "SUM WAIT", "SUM READY")

@@ -1,4 +1,4 @@
-"""Registers and arithmetic of `NormScalar`, which its states use in turn.
+"""Registers and arithmetic of `NormScalar`, which all states of `NormScalar` share.
 
     operand, previous scale, largest ─► address ─► table ─► guess
     a or guess, b ─► product ─┬─► rounded               a short float
@@ -24,7 +24,8 @@ from lutern.hw.pipeline import new_memory
 from lutern.model_ref.fixed import MANTISSA_BITS, MANTISSA_MAX, RECIPROCAL_TABLE, RSQRT_TABLE, SCALAR_EXPONENT_BITS
 
 TABLE_WORDS = [0] * 128 + [int(y) for y in RSQRT_TABLE] + [int(y) for y in RECIPROCAL_TABLE]
-"""The root is at ``m >> 9`` (128 to 511), the reciprocal at ``512 + m[15:8]``."""
+"""The guess for the root of a number m is at ``m >> 9`` (128 to 511). The guess for the reciprocal of m is at
+``512 + m[15:8]``."""
 
 
 class ScalarPath:
@@ -33,7 +34,7 @@ class ScalarPath:
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module that receives the logic.
     config : HwConfig
         ``streams`` T.
     scalar
@@ -48,9 +49,9 @@ class ScalarPath:
     state_shift : 7 bits signed
         ``state_shift`` of the vector, sampled.
     t : SCALAR
-        The short float of the last product.
+        The last product, as a short float.
     preparing : 1 bit
-        The reciprocal is that of the producer's scale, not that of the largest.
+        The reciprocal of the producer's scale is computed, not the reciprocal of the largest.
     zero : 1 bit
         The vector's ss is 0.
     root, root_exponent : mantissa, exponent
@@ -62,7 +63,7 @@ class ScalarPath:
     a, b : 18 bits signed
         Operands of the multiplier.
     of_guess : 1 bit
-        The guess takes the place of ``a``.
+        The multiplier uses ``guess`` in place of ``a``.
     sum_exponent : exponent
         Exponent of the product.
     guess : mantissa
@@ -70,11 +71,12 @@ class ScalarPath:
     operand : 18 bits
         The number whose root is computed.
     counting_g : 1 bit
-        The leading bits are those of the squares of g.
+        `LeadingBits` reads the squares of g, not ss.
     scaled : 1 bit
         The scale of the operation and stream is ready in ``t``.
     for_root, for_largest : 1 bit
-        The table's address comes from the operand of the root, or from the largest.
+        The address of the table comes from the operand of the root (``for_root``) or from the largest
+        (``for_largest``).
     """
 
     def __init__(self, m: Module, config: HwConfig, scalar: Any) -> None:
@@ -95,7 +97,7 @@ class ScalarPath:
         self._add(m, scalar)
 
     def _keep_scales(self, m: Module, config: HwConfig, scalar: Any) -> None:
-        """Add the root, and the last scale and root of each stream."""
+        """Add the registers of the root, and of the last scale and root of each stream."""
         self.zero = Signal(reset_less=True)
         self.root = Signal(MANTISSA_BITS, reset_less=True)
         self.root_exponent = Signal(signed(SCALAR_EXPONENT_BITS), reset_less=True)
@@ -125,7 +127,8 @@ class ScalarPath:
         m.d.comb += self.newton.eq(Mux(stepped > MANTISSA_MAX, MANTISSA_MAX, stepped))
 
     def _look_up(self, m: Module) -> None:
-        """Add the table's address. The state RECIPROCAL and the state before it use the address for a reciprocal."""
+        """Add the table's address. The state RECIPROCAL and the state before RECIPROCAL use the address for a
+        reciprocal."""
         for_root, for_largest = Signal(), Signal()
         self.for_root, self.for_largest = for_root, for_largest
         reciprocal_of = Mux(for_largest, self.early, leading_bits(self.previous.mantissa))
@@ -133,10 +136,10 @@ class ScalarPath:
         m.d.comb += self.read.addr.eq(address)
 
     def _add(self, m: Module, scalar: Any) -> None:
-        """Add the adder. Usually `LeadingBits` gets ss, which is ready in the state SUM.
+        """Add the adder. Usually `LeadingBits` reads ss, which is ready in the state SUM.
 
-        In an O_PROJ operation it gets the sum of the squares of g until the factor is computed, and then ss for the
-        state ADD.
+        In an O_PROJ operation `LeadingBits` reads the sum of the squares of g until the factor is computed, and then ss
+        for the state ADD.
         """
         m.submodules.leading = self.leading = LeadingBits(SQUARES_BITS)
         m.submodules.adder = self.adder = FloatAdder()

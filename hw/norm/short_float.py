@@ -1,17 +1,17 @@
 """The operations of ``model_ref.fixed`` on short floats, in gateware.
 
-Most are combinational pieces, cut where a register belongs:
+Most operations are combinational pieces, which are divided where a register belongs:
 
     to_float        integer ─► magnitude ─║─ normalise_coarse ─║─ normalise_fine ─║─ round_up ─║─ mantissa
     multiply_float  mantissas ─║─ product ─║─ round_product ─║─ mantissa, "one bit higher"
     rsh by data     mantissa ─► align ─║─ round_aligned ─║─
     add_float       FloatAdder
 
-║ marks a register that the caller places. Mantissas are magnitudes of 17 bits, with the sign in a bit of its own. So
-products need no complement, and (exponent, mantissa) compares as one unsigned key.
+║ marks a register that the caller places. Mantissas are magnitudes of 17 bits with a separate sign bit. Products
+therefore need no complement, and (exponent, mantissa) can be compared as one unsigned key.
 
-`LeadingBits` normalises a wide sum in three steps: it selects 32 bits from the first group of 16 that is not zero, then
-shifts by fours, then by ones.
+`LeadingBits` normalises a wide sum in three steps. The first step selects 32 bits, beginning with the first group of 16
+bits that is not zero. The second step shifts by a multiple of 4 bits, and the third step by single bits.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lutern.model_ref.fixed import MANTISSA_BITS, MANTISSA_MAX, SCALAR_EXPONENT_
 PRODUCT_BITS = 2 * MANTISSA_BITS
 CHUNK = 16
 ALIGN_STEPS = 5
-"""An alignment shifts by 0..31; a shift of 18 or more leaves nothing of a mantissa."""
+"""An alignment shifts by 0 to 31 bits. A shift of 18 or more bits removes all bits of a mantissa."""
 
 
 def shift_left(value: Value, count: int) -> Value:
@@ -39,7 +39,7 @@ def shift_left(value: Value, count: int) -> Value:
 def normalise_coarse(magnitude: Value) -> tuple[Value, Value]:
     """Shift ``magnitude`` left by a multiple of 8 until its top 8 bits are not zero.
 
-    The second result is that multiple, in 3 bits.
+    The second result is the shift divided by 8, in 3 bits.
     """
     bits = len(magnitude)
     moved, groups = magnitude, -(-bits // 8)
@@ -56,7 +56,7 @@ def normalise_coarse(magnitude: Value) -> tuple[Value, Value]:
 def normalise_fine(magnitude: Value) -> tuple[Value, Value]:
     """Shift ``magnitude`` left by 0 to 7 until its top bit is set.
 
-    The second result is the distance, in 3 bits. 0 is shifted by 7.
+    The second result is the shift, in 3 bits. A magnitude of 0 is shifted by 7.
     """
     moved, counts = magnitude, []
     for step in (4, 2, 1):
@@ -67,14 +67,15 @@ def normalise_fine(magnitude: Value) -> tuple[Value, Value]:
 
 
 def round_up(kept: Value, half: Value) -> Value:
-    """Return ``kept + half``, but keep all ones: the saturation of ``to_float`` and ``multiply_float``."""
+    """Return ``kept + half``, but leave all ones unchanged. This is the saturation of ``to_float`` and
+    ``multiply_float``."""
     return (kept + (half & ~kept.all()))[: len(kept)]
 
 
 def round_product(product: Value) -> tuple[Value, Value]:
-    """Return the 17-bit magnitude of a 34-bit product, and whether it lies one bit higher.
+    """Return the 17-bit magnitude of a 34-bit product, and whether the magnitude begins at the top bit of the product.
 
-    It rounds as ``multiply_float`` does.
+    The magnitude is rounded as in ``multiply_float``.
     """
     high = product[PRODUCT_BITS - 1]
     kept = Mux(high, product[17:34], product[16:33])
@@ -82,9 +83,9 @@ def round_product(product: Value) -> tuple[Value, Value]:
 
 
 def align(mantissa: Value, shift: Value) -> Value:
-    """Return ``mantissa >> shift`` with one more bit below the point, for `round_aligned`.
+    """Return ``mantissa >> shift`` with one extra bit below the point, for `round_aligned`.
 
-    Shifts of 32 and more give 0.
+    The result of a shift of 32 or more is 0.
     """
     moved: Value = Cat(Const(0, 1), mantissa)
     for step in range(ALIGN_STEPS):
@@ -93,14 +94,14 @@ def align(mantissa: Value, shift: Value) -> Value:
 
 
 def round_aligned(aligned: Value) -> Value:
-    """Round as ``rsh`` does, halves up. It cannot overflow, because a shift of 0 leaves no half."""
+    """Round halves up, as ``rsh`` does. The result cannot overflow, because a shift of 0 leaves no half."""
     return (aligned[1:] + aligned[0])[: len(aligned) - 1]
 
 
 class LeadingBits(wiring.Component):
-    """Finds the 17 leading bits (truncated) of a wide unsigned number, and the exponent that belongs to them.
+    """Finds the 17 leading bits (truncated) of a wide unsigned number, and the exponent of these bits.
 
-    It takes a number in every cycle and has no handshake. Cost for 82 bits: 383 LUT4 and 172 flip-flops.
+    The block accepts a number in every cycle and has no handshake. Cost for 82 bits: 383 LUT4 and 172 flip-flops.
 
     Parameters
     ----------
@@ -112,11 +113,11 @@ class LeadingBits(wiring.Component):
     number : ``number_bits``, input
         The number.
     value : ``layouts.SCALAR``, output
-        Its leading bits and exponent. The exponent of 0 has no meaning.
+        The leading bits of the number and their exponent. The exponent of the number 0 has no meaning.
 
     Numerics
     --------
-    Truncates, as the last three lines of ``model_ref.norm.square_sum``.
+    Truncates, as the last three lines of ``model_ref.norm.square_sum`` do.
 
     Latency
     -------
@@ -179,7 +180,7 @@ class LeadingBits(wiring.Component):
 
 
 class FloatAdder(wiring.Component):
-    """Adds short floats that are not negative. It has no handshake.
+    """Adds short floats that are not negative. The block has no handshake.
 
     Parameters
     ----------
@@ -192,11 +193,11 @@ class FloatAdder(wiring.Component):
     b : ``layouts.SCALAR``, input
         A summand.
     total : ``layouts.SCALAR``, output
-        Their sum, once both have been the same for ``latency`` cycles.
+        The sum of ``a`` and ``b``, after ``a`` and ``b`` have been constant for ``latency`` cycles.
 
     Numerics
     --------
-    Exact: ``fixed.add_float``.
+    Exact, equal to ``fixed.add_float``.
 
     Latency
     -------
@@ -238,7 +239,8 @@ class FloatAdder(wiring.Component):
 
 
 def scalar_signal(name: str) -> Any:
-    """Make a register for a short float that is not negative. Reset clears it, so the first producer scale is 0."""
+    """Make a register for a short float that is not negative. A reset clears the register, so the first producer scale
+    is 0."""
     return Signal(SCALAR, name=name)
 
 

@@ -1,18 +1,18 @@
-"""Gathers the statistics of vectors for RMSNorm while they arrive.
+"""The statistics of vectors for RMSNorm are computed while the vectors arrive.
 
-It computes u_k = x G_k, the largest |u_k|, and the sum of squares of p = x w1.
+They are u_k = x G_k, the largest |u_k|, and the sum of squares of p = x w1, where G_k and w1 are gains.
 
     register  1           2, 3        4        5         6             7
     x ─► magnitude ─► normalise ─► round ─┬─► X*G_k ─► round ─┬─► u (to the quantiser's memory)
-    gains ─────────────────► |mantissa| ──┤                   └─► largest key, three of them
+    gains ─────────────────► |mantissa| ──┤                   └─► largest key of each u_k
                                           └─► X*w1 ──► round ─or X─► p*p ─► shift, shift ─► low half ─► high half
                                                                     7        8      9          10          11
 
-Largest keys and halves of sums are running values. Each stream has one, and it is read and replaced in the same cycle,
-so beats of different streams may follow one another without a gap. The pipeline never stalls: ``i_x.ready`` is low
-until the statistics of the previous vectors have been taken.
+Largest keys and halves of sums are running values. Each stream has separate running values. A running value is read and
+replaced in the same cycle, so beats of different streams may follow one another without a gap. The pipeline never
+stalls, because ``i_x.ready`` is low until the statistics of the previous vectors have been taken.
 
-Cost of an element a cycle: 5 multipliers.
+Cost: 5 multipliers for each element per cycle.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from lutern.model_ref.norm import GAIN_LOW_BITS, KEY_EXPONENT_BIAS, X_BITS
 
 U_COUNT = 3
 U_BITS = KEY_BITS + 1
-"""Bits of an element of u: its key and, in the top bit, its sign."""
+"""Bits of an element of u. The element consists of its key and, in the top bit, its sign."""
 SQUARE_BITS = 68
-"""A square in units of x's last place: 34 bits, moved up by at most 2 * 17."""
+"""Bits of a square in units of x's last place. The square has 34 bits and is shifted left by at most 2 * 17 bits."""
 SQUARES_BITS = 82
 ADDRESS_BITS = 8
 """Bits of a key that address the table of reciprocals."""
 LOW_BITS = 41
 """Bits of the low half of the accumulator. The two halves are added one cycle apart."""
 TOP_EXPONENT = X_BITS - 1 - MANTISSA_BITS
-"""Exponent of an x of full width; each zero above x's leading bit subtracts one."""
+"""Exponent of an x of full width. Each zero above x's leading bit subtracts 1 from the exponent."""
 
 
 class NormStatistics(wiring.Component):
@@ -51,41 +51,41 @@ class NormStatistics(wiring.Component):
     Parameters
     ----------
     config : HwConfig
-        ``results_per_cycle`` P elements a beat, ``streams`` T.
+        ``results_per_cycle`` P elements per beat, ``streams`` T.
 
     Members
     -------
     i_x : stream of ``layouts.gathered_payload``, input
-        P elements and their gains. A vector begins at index 0. The last beat of ``final_stream`` comes last and ends
-        the set. ``|x| < 2^34``; the gains' mantissas are symmetric 12-bit numbers.
+        P elements and their gains. A vector begins at index 0. The last beat of ``final_stream`` is the last beat of
+        all streams and ends the set. ``|x| < 2^34``, and the mantissas of gains are symmetric 12-bit numbers.
     final_stream : ``stream_bits``, input
         Number of the last active stream.
     u : P x 3 elements of ``U_BITS``, output
-        The elements of u, element-major; a beat a cycle.
+        The elements of u, element-major, one beat per cycle.
     u_valid : 1 bit, output
-        ``u`` is a beat.
+        ``u`` is valid in this cycle.
     u_stream : ``stream_bits``, output
-        Its stream.
+        The stream of ``u``.
     u_index : ``index_bits``, output
-        Its place in the vector.
+        The index of the beat ``u`` in its vector.
     stream : ``stream_bits``, input
-        The stream whose ``largest``, ``early`` and ``squares`` are shown a cycle later.
+        Selects the stream of ``largest``, ``early`` and ``squares``, which follow one cycle later.
     largest : 3 keys, output
-        The largest key of each u. For all streams of a set they are valid from the cycle after ``largest_valid`` until
-        5 cycles after the first beat of the next set is accepted.
+        The largest key of each u. The keys of all streams of a set are valid from the cycle after ``largest_valid``
+        until 5 cycles after the first beat of the next set is accepted.
     early : 3 x 8 bits, output
-        The ``leading_bits`` of each key, with ``largest_valid``.
+        The ``leading_bits`` of each key, valid with ``largest_valid``.
     largest_valid : 1 bit, output
         The statistics of a set are complete, except ``squares``.
     largest_take : 1 bit, input
-        Ends ``largest_valid``; vectors of the next set are accepted from then on.
+        Ends ``largest_valid``. Vectors of the next set are accepted from the next cycle on.
     squares : 82 bits, output
         Sum of squares, valid from at most five cycles after ``largest`` until 8 cycles after the first beat of the next
         set is accepted.
 
     Numerics
     --------
-    Exact: ``model_ref.norm.gather``.
+    Exact, equal to ``model_ref.norm.gather``.
 
     Latency
     -------
@@ -133,7 +133,7 @@ class NormStatistics(wiring.Component):
             m.d.sync += pending.eq(ends)
 
         def place(came: Value, stream: Value, stages: int) -> Value:
-            """Return the stream of the beat that came ``stages`` + 1 cycles before, or ``stream`` if none came."""
+            """Return the stream of the beat that came ``stages`` + 1 cycles ago, or ``self.stream`` if no beat came."""
             return s.register(Mux(came, s.delay(stream, stages), self.stream)) if streams > 1 else of
 
         elements = [self._element(s, index) for index in range(self.config.results_per_cycle)]
@@ -144,7 +144,7 @@ class NormStatistics(wiring.Component):
             self.u_index.eq(s.delay(beat.index, 6)),
         ]
 
-        # Largest keys: a tree reduces the beat to two, then these are compared with the running one.
+        # Largest keys: a tree reduces each beat to two keys. Then these keys are compared with the running key.
         tree = [[u[:KEY_BITS] for u in us] for us, _ in elements]
         while len(tree) > 2:
             tree = [
@@ -161,7 +161,7 @@ class NormStatistics(wiring.Component):
         keys.replace(go, Cat(*largest))
         m.d.comb += self.largest.eq(keys.value)
         waits = Signal()
-        if streams == 1:  # keys of the present beat, so the table is read while they are compared
+        if streams == 1:  # uses keys of the present beat, so the table is read while keys are compared
             now = [leading_bits(Mux(go, new, old)) for new, old in zip(largest, olds, strict=True)]
             m.d.comb += self.largest_valid.eq((go & stop) | waits)
             m.d.sync += waits.eq(self.largest_valid & ~self.largest_take)
@@ -171,7 +171,7 @@ class NormStatistics(wiring.Component):
             m.d.sync += waits.eq((go & stop) | (waits & ~self.largest_take))
         m.d.comb += self.early.eq(Cat(*now))
 
-        # Squares: each half has its own adder tree; the carry between the halves is added a cycle later.
+        # Squares: each half has a separate adder tree. The carry between the halves is added one cycle later.
         halves = [(square[:LOW_BITS], square[LOW_BITS:]) for square in (self._square(s, p) for _, p in elements)]
         while len(halves) > 1:
             halves = [
@@ -194,13 +194,13 @@ class NormStatistics(wiring.Component):
         return m
 
     def _element(self, s: Stages, index: int) -> tuple[list[Value], tuple[Value, Value]]:
-        """Return register 6 of one element.
+        """Return the values of register 6 of one element.
 
-        These are its three u, and p as (mantissa, distance of its exponent from the top).
+        These are the three u of the element, and p as (mantissa, distance of the exponent from the top).
         """
         payload = self.i_x.payload
         x = payload.x.word_select(index, X_BITS).as_signed()
-        # |x|; its carry is added a register later, because x comes from a FIFO through a multiplexer of three
+        # |x|. Its carry is added after the next register, because x comes from a FIFO through a multiplexer of three
         flipped, minus = s.register(Mux(x[-1], ~x, x)[: X_BITS - 1]), s.register(x[-1])
         moved, eights = normalise_coarse((flipped + minus)[: X_BITS - 1])
         negative = s.delay(minus, 2)
@@ -220,7 +220,7 @@ class NormStatistics(wiring.Component):
             products.append((rounded, high, zero, below, sign))
         us: list[Value] = []
         for rounded, high, zero, below, sign in products[1:]:
-            # X has the exponent TOP - zeros, the gain has -17 - e; the product has their sum + 16 + high
+            # X has the exponent TOP - zeros, the gain has -17 - e, and the product has the sum of both + 16 + high
             exponent = (TOP_EXPONENT - 1 + KEY_EXPONENT_BIAS + high - below)[:6]
             us.append(Cat(s.register(rounded), s.register(Mux(zero, 0, exponent)), sign))
         rounded, high, _, below, _ = products[0]
@@ -231,9 +231,9 @@ class NormStatistics(wiring.Component):
 
     @staticmethod
     def _square(s: Stages, p: tuple[Value, Value]) -> Value:
-        """Return register 9 of one element: ``p^2`` in units of x's last place, truncated.
+        """Return the value of register 9 of one element, which is ``p^2`` in units of x's last place, truncated.
 
-        Fine shifts come first, which takes fewer multiplexers.
+        Fine shifts come first, because this order takes fewer multiplexers.
         """
         mantissa, distance = p
         moved: Value = Cat(Const(0, SQUARE_BITS - 2 * MANTISSA_BITS), s.register(mantissa * mantissa))
@@ -247,14 +247,14 @@ class NormStatistics(wiring.Component):
 
 
 class Running:
-    """Holds a value for each stream; `replace` writes it in the cycle in which it is read.
+    """Holds a value for each stream. `replace` writes a value in the cycle in which the value is read.
 
-    With one stream it is a register, otherwise LUT RAM. Reset clears neither.
+    With one stream the value is in a register, otherwise the values are in LUT RAM. A reset does not clear them.
 
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module that receives the logic.
     name : str
         Name of the register or memory in the netlist.
     bits : int
@@ -281,7 +281,7 @@ class Running:
         self.value = read.data
 
     def replace(self, enable: Value, value: Value) -> None:
-        """Make ``value`` the new one from the next cycle on, if ``enable`` is 1."""
+        """Set the value of the stream at ``place`` from the next cycle on, if ``enable`` is 1."""
         if self._write is None:
             with self._m.If(enable):
                 self._m.d.sync += self.value.eq(value)
@@ -292,13 +292,13 @@ class Running:
 def largest_latency(config: HwConfig) -> int:
     """Return the cycles from the last beat of a vector until its largest keys are valid.
 
-    With several streams they are read from memory again, which takes one cycle more.
+    With several streams the keys are read from memory again, which takes one more cycle.
     """
     return (6 if config.streams == 1 else 7) + max(exact_log2(config.results_per_cycle) - 1, 0)
 
 
 def pick(words_of_u: Value, u_index: Value) -> Value:
-    """Select word ``u_index`` (0 to 2) of three. A selection by index would become a barrel shifter."""
+    """Select word ``u_index`` (0 to 2) of three words. A selection by index would become a barrel shifter."""
     words = [words_of_u.word_select(index, len(words_of_u) // U_COUNT) for index in range(U_COUNT)]
     return Mux(u_index[1], words[2], Mux(u_index[0], words[1], words[0]))
 
@@ -309,7 +309,7 @@ def leading_bits(mantissa: Value) -> Value:
 
 
 def largest_of(news: list[Value], old: Value, start: Value) -> Value:
-    """Return the largest of new keys and an old one. All comparisons are made in parallel.
+    """Return the largest of new keys and an old key. All comparisons are done in parallel.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""This package has the parts that every block uses: registers, memories of vectors, and FIFOs for back-pressure."""
+"""This package contains what every block uses: registers, memories of vectors, and FIFOs for back-pressure."""
 
 from lutern.hw.pipeline.credits import CREDITS, FIFO_BITS, ROOM, CreditFifo
 from lutern.hw.pipeline.luts import fewer, lut4, parity

@@ -4,12 +4,12 @@
           ▲                                                    │
           └──────────────────────── room ◄─────────────────────┘
 
-So no register of the pipeline needs an enable. In a wide pipeline an enable would drive thousands of flip-flops all
-over the chip. ``o.ready`` drives only the pointers and a counter.
+The registers of the pipeline therefore need no enable. In a wide pipeline an enable would drive thousands of flip-flops
+all over the chip. ``o.ready`` drives only the pointers and a counter.
 
-Cost: the FIFO is distributed RAM of 1.5 LUT4 a bit and takes the place of the pipeline's last register. Its control
-takes 40 LUT4, 9 CCU2C and 19 flip-flops. Each further part has its own pointers and adds 32 LUT4, 6 CCU2C and 13
-flip-flops.
+Cost: the FIFO is distributed RAM of 1.5 LUT4 per bit and replaces the pipeline's last register. The control of the FIFO
+takes 40 LUT4, 9 CCU2C and 19 flip-flops. A wide item uses several FIFOs. Each further FIFO has separate pointers and
+adds 32 LUT4, 6 CCU2C and 13 flip-flops.
 """
 
 from __future__ import annotations
@@ -20,30 +20,31 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 CREDITS = 16
-"""Largest number of items in flight and waiting together: the depth of a distributed RAM."""
+"""Largest number of items in flight and in the FIFO together, which is the depth of a distributed RAM."""
 ROOM = 2
-"""Cycles from the exit of an item to the entry of the item that takes its place."""
+"""Cycles from the exit of an item to the entry of the item that uses the free credit."""
 FIFO_BITS = 208
-"""Largest number of bits of one FIFO. A wider item is split over several, so that each can be placed near its bits."""
+"""Largest number of bits of one FIFO. A wider item is divided among several FIFOs, so that each FIFO can be placed near
+its bits."""
 
 
 class CreditFifo(wiring.Component):
-    """Holds up to ``CREDITS`` items of a pipeline, and says when another one may enter it.
+    """Holds up to ``CREDITS`` items of a pipeline, and reports when a further item may enter the pipeline.
 
     Parameters
     ----------
     payload : ShapeLike
         Shape of an item.
     part_bits : int
-        Bits of an item that share one FIFO. ``o.valid`` comes from the part with the highest bits, so the field that
-        the receiver decodes first should be the last one of ``payload``.
+        Bits of an item that share one FIFO. ``o.valid`` comes from the FIFO with the highest bits, so the field that
+        the receiver decodes first should be the last field of ``payload``.
 
     Members
     -------
     room : 1 bit, output
         An item may enter the pipeline.
     enters : 1 bit, input
-        An item enters the pipeline in this cycle; allowed only while ``room`` is 1.
+        An item enters the pipeline in this cycle. This is allowed only while ``room`` is 1.
     i : stream of ``payload``, always ready, input
         The items that leave the last stage, each in the cycle of its entry or later.
     o : stream of ``payload``, output
@@ -56,7 +57,7 @@ class CreditFifo(wiring.Component):
     Latency
     -------
     ``latency`` = 1 cycle from ``i`` to ``o``. ``room`` rises ``ROOM`` cycles after an item has left, so a pipeline of
-    up to ``CREDITS`` - ``ROOM`` - 1 stages takes an item every cycle.
+    up to ``CREDITS`` - ``ROOM`` - 1 stages accepts an item in every cycle.
 
     Reference
     ---------
@@ -83,7 +84,7 @@ class CreditFifo(wiring.Component):
         left = Signal()
         m.d.comb += self.room.eq(~used[-1])
         m.d.sync += [left.eq(self.o.valid & self.o.ready), used.eq(used + self.enters - left)]
-        for first in range(0, len(given), self.part_bits):  # all parts hold the same number of items
+        for first in range(0, len(given), self.part_bits):  # all FIFOs hold the same number of items
             part = slice(first, min(first + self.part_bits, len(given)))
             m.submodules[f"fifo_{first}"] = fifo = SyncFIFO(width=part.stop - part.start, depth=CREDITS)
             m.d.comb += [

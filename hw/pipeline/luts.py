@@ -1,4 +1,4 @@
-"""Instantiates LUT4 of the ECP5 directly, where the synthesis would use a fifth more for the same tree."""
+"""Trees of LUT4s that are instantiated for the ECP5, because the synthesis would use a fifth more LUT4s for a tree."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def lut4(m: Module, inputs: Sequence[Value], function: Callable[[list[int]], boo
     Parameters
     ----------
     m : Module
-        The module that gets the LUT4.
+        The module that receives the LUT4.
     inputs : Sequence[Value]
-        Its inputs, at most four.
+        The inputs of the LUT4, at most four.
     function : Callable[[list[int]], bool | int]
-        The function of the bits of its inputs.
+        The output of the LUT4 as a function of the bits of the inputs.
     """
     table = sum(function([row >> index & 1 for index in range(len(inputs))]) << row for row in range(16))
     found = Signal()
@@ -27,12 +27,12 @@ def lut4(m: Module, inputs: Sequence[Value], function: Callable[[list[int]], boo
 
 
 def fewer(m: Module, values: Sequence[Value], count: int, function: Callable[[list[int]], bool | int]) -> list[Value]:
-    """Combine values with LUT4 until at most ``count`` are left, and return them.
+    """Combine values with LUT4s until at most ``count`` values are left, and return these values.
 
     Parameters
     ----------
     m : Module
-        The module that gets the LUT4.
+        The module that receives the LUT4.
     values : Sequence[Value]
         The values.
     count : int

@@ -1,9 +1,10 @@
-"""A shift to the right that keeps only a few bits and makes its large steps first.
+"""A shift to the right that keeps only a few bits and performs its large steps first.
 
     value ─► >> 16 ─► keep + 15 bits ─► >> 8 ─► keep + 7 bits ─► ... ─► keep bits
                  └──► beyond?               └─► beyond?
 
-The largest step goes first. The later steps then move the bits by less, so fewer bits need a multiplexer.
+The largest step is the first step. The later steps move the bits over shorter distances, so fewer bits need a
+multiplexer.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ def shift_right(m: Module, value: Value, amount: Value, keep: int) -> tuple[Valu
     """Shift ``value`` to the right by ``amount`` with sign extension, and keep the low ``keep`` bits.
 
     Return the kept bits, signed if ``value`` is signed, and a vector with a flag for each step that drops bits. The
-    shifted value fits into ``keep`` bits if and only if no flag is set. The flags do not wait for the last steps.
+    shifted value fits into ``keep`` bits if and only if no flag is set. The flag of a step does not wait for later
+    steps.
     """
     is_signed = value.shape().signed
     moved, flags = value, []
@@ -31,7 +33,7 @@ def shift_right(m: Module, value: Value, amount: Value, keep: int) -> tuple[Valu
 
 def spread(bits: Value) -> Value:
     """Return 1 if the ``bits`` are not all equal. For the top bits of a signed value this means that the value needs
-    them."""
+    these bits."""
     return bits.any() & ~bits.all()
 
 

@@ -1,10 +1,10 @@
-"""A skid buffer registers ``ready`` and costs no cycle of latency.
+"""A skid buffer registers ``ready`` and adds no latency.
 
-    i ─┬───────────────► o        nothing is held: the item goes straight through
-       └─► held ───────► o        o was not ready: the item is held, and i sees ready fall a cycle later
+    i ─┬───────────────► o        no item is held: the item passes through
+       └─► held ───────► o        o was not ready: the item is held, and i.ready falls one cycle later
 
-``i.ready`` is a register, so no combinational path of ready passes through. Cost: a flip-flop and a multiplexer for
-each bit of the payload.
+``i.ready`` is a register, so there is no combinational path from ``o.ready`` to ``i.ready``. Cost: a flip-flop and a
+multiplexer for each bit of the payload.
 """
 
 from __future__ import annotations

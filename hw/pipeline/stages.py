@@ -1,7 +1,8 @@
 """Pipeline registers without an enable, and small helpers that all blocks use.
 
-Every arithmetic block of Lutern is a chain of registers without an enable, so an item reaches its end ``latency``
-cycles after it entered. An item enters only when the FIFO at the end has room for it (``hw/pipeline/credits.py``).
+Every arithmetic block of Lutern is a chain of registers without an enable, so an item reaches the end of the chain
+``latency`` cycles after its entry. An item enters only when the FIFO at the end has room for it
+(``hw/pipeline/credits.py``).
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from lutern.hw.pipeline.shifts import spread
 
 
 class Stages:
-    """Adds pipeline registers to a module: ``register`` delays a value by one cycle, ``delay`` by several.
+    """Adds pipeline registers to a module. ``register`` delays a value by one cycle, and ``delay`` by several cycles.
 
     Parameters
     ----------
     m : Module
-        The module that gets the registers, in domain ``sync``.
+        The module that receives the registers, in domain ``sync``.
     """
 
     def __init__(self, m: Module) -> None:
@@ -55,7 +56,7 @@ class Stages:
         stages : int
             Number of registers.
         name : str | None
-            Prefix of their names.
+            Prefix of the registers' names.
         reset_less : bool
             Reset does not clear the registers.
         """
@@ -65,19 +66,19 @@ class Stages:
         return delayed
 
     def valid(self, accepted: ValueLike, stages: int) -> Any:
-        """Return the valid bit of an accepted item after ``stages`` cycles; reset clears it."""
+        """Return the valid bit of an accepted item after ``stages`` cycles. A reset clears this bit."""
         return self.delay(accepted, stages, "valid", reset_less=False)
 
 
 def own_register(m: Module, value: ValueLike, *, cells: bool) -> Any:
-    """Return ``value`` a cycle later, in flip-flops that the synthesis does not merge with equal ones.
+    """Return ``value`` one cycle later, in flip-flops that the synthesis does not merge with equal flip-flops.
 
-    A signal with a high fan-out over the whole chip gets several such copies, each near its loads.
+    A signal with a high fan-out over the whole chip uses several such copies, each near its loads.
 
     Parameters
     ----------
     m : Module
-        The module that gets the flip-flops, in domain ``sync``.
+        The module that receives the flip-flops, in domain ``sync``.
     value : ValueLike
         The input of the flip-flops.
     cells : bool
@@ -118,7 +119,8 @@ def clamp(value: Value, outside: Value, sign: Value, bits: int) -> Value:
 def beyond(value: Value, bits: int) -> Value:
     """Return whether ``saturate(value, bits)`` would change a signed value of at least ``bits`` bits.
 
-    There is no carry chain: either the bits from the result's sign on differ, or the value is one below the least.
+    This needs no carry chain. The result is 1 if the bits from the result's sign on differ, or if the value is one
+    below the lowest limit.
     """
     return spread(value[bits - 1 :]) | (value[-1] & ~value[: bits - 1].any())
 
@@ -126,7 +128,7 @@ def beyond(value: Value, bits: int) -> Value:
 def exceeds(value: Value, limit: int) -> Value:
     """Return ``value > limit`` for unsigned numbers.
 
-    It takes one LUT4 for three bits, while a comparison would take a carry chain.
+    This takes one LUT4 for three bits, while a comparison would take a carry chain.
     """
     assert limit >= 0
     found: Value = Const(0)
@@ -141,22 +143,22 @@ def magnitude(value: Value) -> Value:
 
 
 def pack(values: Sequence[Value]) -> Value:
-    """Join values of equal width to one flat vector, the first one in the lowest bits.
+    """Join values of equal width to one flat vector, with the first value in the lowest bits.
 
-    An ArrayLayout in its place would give names that ABC9 confuses.
+    An ArrayLayout would create names that ABC9 confuses.
     """
     return Cat(*[value[: len(value)] for value in values])
 
 
 def join_streams(m: Module, output: Any, input_: Any) -> None:
-    """Connect an output stream to an input stream of the same payload; a TypeError refuses other payloads.
+    """Connect an output stream to an input stream of the same payload. Raise ``TypeError`` if the payloads differ.
 
     ``wiring.connect`` would compare only the widths.
 
     Parameters
     ----------
     m : Module
-        The module that gets the connection.
+        The module that receives the connection.
     output, input_
         The streams, as interfaces.
     """

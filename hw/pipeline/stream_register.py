@@ -9,12 +9,12 @@ from lutern.hw.pipeline.vectors import new_memory
 
 
 class StreamRegister:
-    """Holds a value for each of ``config.streams`` streams; reset does not clear it.
+    """Holds a value for each of ``config.streams`` streams. A reset does not clear the values.
 
     Parameters
     ----------
     m : Module
-        The module that gets the register.
+        The module that receives the register.
     config : HwConfig
         ``streams`` is the number of values.
     name : str
@@ -22,7 +22,7 @@ class StreamRegister:
     bits : int
         Width of a value.
 
-    `read` and `write` may be called once each: every call adds logic to the only port of its kind.
+    `read` and `write` may be called once each, because every call adds logic to the only port of its kind.
     """
 
     def __init__(self, m: Module, config: HwConfig, name: str, bits: int) -> None:

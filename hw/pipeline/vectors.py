@@ -1,7 +1,7 @@
-"""Memories that hold one vector in P-beats for each stream: h, z, the gates, the newest S.
+"""Memories that store one vector for each stream in beats of P elements: h, z, the gates, the newest S.
 
     place = index of the beat (low bits), stream (high bits)
-            stream (low bits), index of the beat (high bits)    if the number of beats is no power of two
+            stream (low bits), index of the beat (high bits)    if the number of beats is not a power of two
 
 The second order leaves no place unused. With one stream, a place is the index of the beat.
 
@@ -43,17 +43,17 @@ def _beats(config: HwConfig) -> tuple[int, int]:
 
 
 def vector_memory(config: HwConfig, bits: int) -> Any:
-    """Make a memory that has P x ``bits`` at every place."""
+    """Make a memory with P x ``bits`` bits at every place."""
     return beats_memory(config, bits, place_count(config, _beats(config)[0]))
 
 
 def in_luts(config: HwConfig, depth: int) -> bool:
-    """Return whether a memory of this depth is made of LUTs, to leave the block RAMs to the trits."""
+    """Return whether a memory of this depth is built of LUTs, so that the block RAMs are free for trits."""
     return config.source == "resident" and depth <= config.lut_ram_depth
 
 
 def beats_memory(config: HwConfig, bits: int, depth: int) -> Any:
-    """Make a memory of ``depth`` words, each of P x ``bits``."""
+    """Make a memory of ``depth`` words of P x ``bits`` bits."""
     attrs: dict[str, str | int] = {"no_rw_check": 1}
     if in_luts(config, depth):
         attrs["ram_style"] = "distributed"
@@ -63,18 +63,18 @@ def beats_memory(config: HwConfig, bits: int, depth: int) -> Any:
 def read_register(m: Module, memory: Any, address: Value, enable: ValueLike = 1) -> Signal:
     """Return the word at ``address`` one cycle later.
 
-    It is a synchronous port written in the only form in which yosys obeys ``no_rw_check``.
+    The port is synchronous, and is written in the only form in which yosys obeys ``no_rw_check``.
 
     Parameters
     ----------
     m : Module
-        The module that gets the port.
+        The module that receives the port.
     memory
         A memory of `new_memory`.
     address : Value
         The address of the word.
     enable : ValueLike
-        The word is read; otherwise the last one stays.
+        If this is 1, the word is read. If it is 0, the previous word stays.
     """
     port = memory.read_port(domain="comb")
     data = Signal.like(port.data, reset_less=True)
@@ -87,15 +87,15 @@ def read_register(m: Module, memory: Any, address: Value, enable: ValueLike = 1)
 def read_ahead_of_register(m: Module, config: HwConfig, stages: Stages, memory: Any, address: Value) -> Value:
     """Return the word at ``address`` of a ``beats_memory``, for a register two cycles after the address.
 
-    The result must go to a register without further logic. A memory of LUTs has its own register at the address. A
-    block RAM has its register at the output, and that output is slow.
+    The result must go to a register without further logic. A memory of LUTs has a register at the address. A block RAM
+    has a register at the output, and this output is slow.
 
     Parameters
     ----------
     m : Module
-        The module that gets the port.
+        The module that receives the port.
     config : HwConfig
-        The machine, which decides whether the memory is made of LUTs.
+        The machine, which decides whether the memory is built of LUTs.
     stages : Stages
         The registers of the block.
     memory
@@ -145,7 +145,7 @@ def index_of(config: HwConfig, place: Value) -> Value:
 
 
 def stream_of(config: HwConfig, place: Value) -> Value:
-    """Return the stream in a place; 0 if the machine has one stream."""
+    """Return the stream in a place, or 0 if the machine has one stream."""
     if config.streams == 1:
         return Const(0, 1)
     return place[: config.stream_bits] if _stream_is_low(config) else place[_beats(config)[1] :]
