@@ -221,7 +221,7 @@ class AxiSource(wiring.Component):
         return room, in_order
 
     def _wake_up(self, m: Module) -> None:
-        """Drop the beats that come after reset and before the first job, because they belong to jobs before the reset."""
+        """Drop the beats that come after reset and before the first job. They belong to jobs before the reset."""
         quiet = Signal(range(QUIET_CYCLES + 1))
         beats = Cat(self._axi(index, f"{channel}valid") for index in range(self.ports) for channel in "rb")
         m.d.comb += self.awake.eq(quiet[-1])

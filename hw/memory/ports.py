@@ -33,7 +33,7 @@ def has_word_source(config: HwConfig) -> bool:
 
 
 def source_shape(config: HwConfig) -> SourceShape | None:
-    """Return the shape of the word source at the port or the AXI4 bus of a machine's top. None if the top has neither."""
+    """Return the shape of the word source at the port or AXI4 bus of a machine's top; None if it has neither."""
     if config.memory == "axi":
         return axi_shape(config.word_bits, config.address_bits, config.words_in_flight, client_bits(config))
     if config.memory != "port":
@@ -42,7 +42,7 @@ def source_shape(config: HwConfig) -> SourceShape | None:
 
 
 def memory_members(config: HwConfig) -> dict[str, Any]:
-    """Return the members that every memory of words has. ``ResidentMemory`` and ``WordMemory`` describe these members."""
+    """Return the members that every memory of words has. ``ResidentMemory`` and ``WordMemory`` describe them."""
     word = stream.Signature(config.word_bits)
     state = {"i_state": In(stream.Signature(state_request_layout(config))), "o_state": Out(word)}
     return {
