@@ -221,8 +221,7 @@ class HostPort(wiring.Component):
 
     def _setup_handler(self, m: Module, executor: Executor) -> Handler:
         """Return the handler of SETUP. `running` rises one cycle after `setup` has changed, so a running decoder and
-        its readers restart.
-        """
+        its readers restart."""
         config, command = self.config, executor.command
         setup = command.fields(protocol.SETUP)
         record_limit = (1 << 32) - 1 if self.has_host else config.memory_words

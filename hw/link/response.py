@@ -20,12 +20,10 @@ from lutern.hw.protocol import Opcode
 COUNTER_BITS = 32
 ANSWER_BYTES = 32
 """Bytes of responses that can wait for the line. This is enough for the response to one WRITE, even if every byte is
-escaped.
-"""
+escaped."""
 LONG_ANSWER_BYTES = 1024
 """Bytes of responses that can wait for the line, on machines that request words from the host while other responses
-wait.
-"""
+wait."""
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,7 @@ MOST_WRITES = 15
 """Largest number of writes in flight on a port."""
 QUIET_CYCLES = 1024
 """Cycles without a beat after which the first job may start. A power of two, more than the latency and the refresh
-pause of any memory.
-"""
+pause of any memory."""
 
 
 def axi_members(index: int, data_bits: int) -> dict[str, Any]:
@@ -253,8 +252,7 @@ class AxiSource(wiring.Component):
 
     def _join(self, m: Module) -> Value:
         """Join the beats of all ports to a word for the client of the job. Return whether the queue has room for one
-        more job.
-        """
+        more job."""
         port, job = self.port, self.port.job
         layout = data.StructLayout({"client": self.shape.client_bits, "length": range(BURST + 1)})
         m.submodules.asked = asked = SyncFIFOBuffered(width=layout.size, depth=self.depth // 2)

@@ -62,8 +62,7 @@ ALL_BANKS = 1 << 10
 @dataclass(frozen=True)
 class _Page:
     """A page that is wanted, and the state of its bank one cycle ago: ``hit`` (this page is open), ``wrong`` (another
-    page is open) or ``shut`` (no page is open).
-    """
+    page is open) or ``shut`` (no page is open)."""
 
     bank: Value
     row: Value
@@ -278,8 +277,7 @@ class Ddr3Controller(wiring.Component):
 
     def _take_words(self, m: Module, reads: Value, client: Value) -> Signal:
         """Register each word. It comes the read latency and two cycles (command register and word register) after the
-        decision to read it.
-        """
+        decision to read it."""
         delay, bits = self.timings.read_latency + 1, self.shape.client_bits
         comes, whose = Signal(delay), Signal(delay * bits)
         m.d.comb += self.dfi.rddata_en.eq(comes[0])

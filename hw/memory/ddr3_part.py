@@ -37,8 +37,7 @@ MOST_POSTPONED = 8
 """Largest number of refreshes that the standard allows to postpone."""
 REFRESH_SHARE = 0.995
 """The controller's refresh interval, relative to the interval of the data sheet. It is shorter, because a refresh may
-wait for a job.
-"""
+wait for a job."""
 RFC_NS = {1: 110.0, 2: 160.0, 4: 260.0, 8: 350.0}
 """tRFC in ns, for each density in Gb."""
 PHY_READ_CYCLES = 10

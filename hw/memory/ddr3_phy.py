@@ -178,8 +178,7 @@ class Ddr3Phy(wiring.Component):
 
     def _write_times(self, m: Module) -> tuple[Value, Value, Value, Value]:
         """Return four signals: dq is driven, dqs is driven before dq, dqs is driven after dq, the second half of the
-        word is sent.
-        """
+        word is sent."""
         first = self.timings.write_latency + 1
         later = self._line(m, self.dfi.wrdata_en, first + 2, "write_line")
         oe = later[first] | later[first + 1]
@@ -265,8 +264,7 @@ class Ddr3Phy(wiring.Component):
 
     def _data_in(self, m: Module, bit: int, buffer: dict[str, Value], slip: Value) -> None:
         """Add a data input. ``slip`` selects half a word from the DDR3 beats of two cycles, and a register keeps the
-        previous half.
-        """
+        previous half."""
         late = Signal(name=f"dq_{bit}_late")
         beats, kept, half, last = (
             Signal(bits, name=f"dq_{bit}_{name}", reset_less=name == "kept")

@@ -15,8 +15,7 @@ from lutern.hw.memory.dram_rows import Countdown, RowCycles
 
 def row_cycles(timings: Ddr3Timings) -> RowCycles:
     """Return the times between row commands, and from ACTIVATE to READ and WRITE. All row commands are in one DFI
-    phase, but READ and WRITE may be in the other DFI phase.
-    """
+    phase, but READ and WRITE may be in the other DFI phase."""
     t = timings
     rp = max(2, t.cycles(t.rp))
     rcd = max(2, *(t.cycles(t.rcd, t.row_phase, phase) for phase in (t.read_phase, t.write_phase)))

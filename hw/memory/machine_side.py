@@ -31,8 +31,7 @@ from lutern.hw.protocol import MEMORY_TEST_DONE, range_layout
 
 REST_CYCLES = 8
 """Largest number of cycles for which a FIFO that is not empty may still show level 0. This holds if no clock is 4 times
-as fast as the other clock.
-"""
+as fast as the other clock."""
 
 
 def march_members(config: HwConfig) -> dict[str, Any]:

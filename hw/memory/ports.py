@@ -16,8 +16,7 @@ from lutern.hw.protocol import SETUP_LAYOUT, read_layout, write_layout
 
 def state_request_layout(config: HwConfig) -> data.StructLayout:
     """Return the layout of an item of ``i_state``: a word of the state to be written, or a request for ``payload``
-    words.
-    """
+    words."""
     payload_bits = max(config.word_bits, config.address_bits)
     return data.StructLayout({"write": 1, "address": config.address_bits, "payload": payload_bits})
 

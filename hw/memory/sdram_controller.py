@@ -114,8 +114,7 @@ def sdram_shape(timings: SdramTimings, client_bits: int = 1) -> SourceShape:
 @dataclass(frozen=True)
 class _Page:
     """A page that is wanted, and the state of its bank one cycle ago: ``wrong`` (another page is open) or ``shut`` (no
-    page is open).
-    """
+    page is open)."""
 
     bank: Value
     row: Value
@@ -236,8 +235,7 @@ class SdramController(wiring.Component):
 
     def _owe_refreshes(self, m: Module) -> tuple[Signal, Signal, Signal, Signal]:
         """Count the refreshes that are owed. Return ``owed``, ``initialised``, ``due`` and ``closes``. The state RUN
-        sets ``closes`` when refreshes begin.
-        """
+        sets ``closes`` when refreshes begin."""
         t = self.timings
         tick = Signal(range(t.refresh_interval), init=t.refresh_interval - 1)
         owed, initialised = Signal(range(4 * t.refresh_group)), Signal()
@@ -263,8 +261,7 @@ class SdramController(wiring.Component):
 
     def _take_words(self, m: Module, banks: Banks, reads: Value, client: Value) -> Signal:
         """Register each word. It comes the CAS latency and four cycles (command register, two registers at the pins,
-        word register) after the decision to read it.
-        """
+        word register) after the decision to read it."""
         latency = self.timings.cas_latency + 3
         comes = Signal(latency)
         bits = self.shape.client_bits

@@ -214,8 +214,7 @@ class SourceSide(wiring.Component):
 
     def _add_credits(self, m: Module, granted: dict[Client, Value], accepts: Value) -> Value:
         """Count the words that each client is promised, and set ``room`` of each reader. Return whether any words are
-        owed.
-        """
+        owed."""
         port, any_owed = self.port, []
         m.d.sync += self.given.eq(port.job.p.length)  # words of the job that was accepted in the previous cycle
         for client, credit in self.credits.items():

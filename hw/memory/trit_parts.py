@@ -32,8 +32,7 @@ BANK_BEATS = 2048
 """Beats of a bank with cells "ecp5", which is the depth of a block RAM that is 9 bits wide."""
 NEIGHBOURS = 3
 """Number of parts whose words are joined first, because the block RAMs of these parts are adjacent
-(boards/block_rams.py).
-"""
+(boards/block_rams.py)."""
 
 
 def chunk_bits(config: HwConfig) -> int:
