@@ -1,9 +1,9 @@
 """Bench of the AXI4 word source against the memory model of cocotbext-axi, with a memory at each port.
 
     jobs (random, by the rules of WordPort) ─► AxiSource ─► m_axi0_* ... ─► AxiSlave ─► Region (bytes)
-    words in order, for the right client ◄─────┘            └─► Rules: what a slave may rely on
+    words in order, for the right client ◄─────┘            └─► Rules: checks of what a slave may rely on
 
-``axi_surroundings.py`` has everything around the source, and the parameters.
+``axi_surroundings.py`` contains the surroundings of the source, and describes the parameters of the bench.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from lutern.sim.streams import start, to_int
 
 @cocotb.test()
 async def words_come_in_order(dut: Any) -> None:
-    """Read and write with all clients, with pauses: a client reads what it wrote."""
+    """Random reads and writes of all clients return the right words, with random pauses."""
     bench = Bench(dut)
     bench.pause(bench.parameters["pause"])
     await start(dut)
     for _ in range(bench.parameters["jobs"]):
         client = bench.draw.choice(list(Client))
         address = bench.draw.randrange(WORDS)
-        if client is Client.STREAM:  # the record stream reads only the lower half, which is not written meanwhile
+        if client is Client.STREAM:  # the record stream reads only the lower half, which this test does not write
             address //= 2
             length = bench.draw.randrange(1, BURST - address % BURST + 1)
             await bench.job(address, length, client)
@@ -49,12 +49,12 @@ async def words_come_in_order(dut: Any) -> None:
             word.to_bytes(bench.word_bytes, "little")[index * bench.port_bytes : (index + 1) * bench.port_bytes]
             for word in bench.words
         )
-        assert bytes(region.bytes) == wanted, f"port {index} holds other words, seed {bench.seed}"
+        assert bytes(region.bytes) == wanted, f"the memory at port {index} holds other words, seed {bench.seed}"
 
 
 @cocotb.test()
 async def a_word_a_cycle(dut: Any) -> None:
-    """If the memory does not pause, the source waits only for its latency at the beginning."""
+    """If the memory does not pause, a word comes in every cycle after the first word."""
     bench = Bench(dut)
     await start(dut)
     bursts = 24
@@ -67,7 +67,7 @@ async def a_word_a_cycle(dut: Any) -> None:
 
 @cocotb.test()
 async def latency(dut: Any) -> None:
-    """Check the cycles from a job to ARVALID, and from RVALID to the word."""
+    """The numbers of cycles from a job to ARVALID, and from RVALID to the word, equal the documented latencies."""
     bench = Bench(dut)
     await start(dut)
     await bench.job(5, 1)
@@ -82,7 +82,7 @@ async def latency(dut: Any) -> None:
 
 @cocotb.test()
 async def valid_waits_for_no_ready(dut: Any) -> None:
-    """All VALIDs of a job rise and stay without any READY; AW and W do not wait for each other either."""
+    """All VALID signals of a job rise and stay 1 without any READY. AW and W also do not wait for each other."""
     bench = Bench(dut)
     await start(dut)
     for names, held in (("ar", "ar"), ("aw w", "aw w"), ("w", "w"), ("aw", "aw")):
@@ -99,7 +99,8 @@ async def valid_waits_for_no_ready(dut: Any) -> None:
 
 @cocotb.test()
 async def a_slow_port(dut: Any) -> None:
-    """While one port gives nothing, the source requests only words for which the other FIFOs have room."""
+    """While one port delivers no data, the source requests only words for which the FIFOs of the other
+    ports have room."""
     bench = Bench(dut)
     await start(dut)
     await bench.wake()
@@ -123,7 +124,7 @@ async def run_jobs(bench: Bench, count: int) -> None:
 
 @cocotb.test()
 async def reads_wait_for_writes(dut: Any) -> None:
-    """While no write is answered, MOST_WRITES writes are accepted, and no reads but those of the record stream."""
+    """While no write is answered, the source accepts MOST_WRITES writes, and only reads of the record stream."""
     bench = Bench(dut)
     await start(dut)
     bench.hold("b", port=bench.ports - 1)
@@ -154,7 +155,8 @@ async def reads_wait_for_writes(dut: Any) -> None:
 
 @cocotb.test()
 async def a_write_waits_for_reads(dut: Any) -> None:
-    """A write is not accepted before the words of earlier reads have come, except those of the record stream."""
+    """The source accepts a write only after the words of earlier reads have come. Reads of the record stream do not
+    delay a write."""
     bench = Bench(dut)
     await start(dut)
     bench.hold("r", port=bench.ports - 1)
@@ -173,7 +175,7 @@ async def a_write_waits_for_reads(dut: Any) -> None:
 
 @cocotb.test()
 async def beats_of_before_a_reset(dut: Any) -> None:
-    """The machine is reset during bursts, and the bus is not: late beats and late errors are dropped."""
+    """If the machine is reset during bursts and the bus is not, the source drops late beats and late errors."""
     bench = Bench(dut, resets_bus=False)
     await start(dut)
     bench.regions[0].broken.add(4 * bench.port_bytes)
@@ -199,13 +201,13 @@ async def beats_of_before_a_reset(dut: Any) -> None:
         bench.require(late.done() != held, "the first job did not wait for enough cycles after the last late beat")
         await late
         await bench.settle()
-    bench.require(not to_int(dut.bus_errors), "an error from before the reset is counted")
+    bench.require(not to_int(dut.bus_errors), "an error of a job before the reset is counted")
 
 
 @cocotb.test()
 async def a_refused_transaction_is_named(dut: Any) -> None:
-    """Answer a read or a write at one port with SLVERR: the fault stays, and each answer is counted, up to the highest
-    number."""
+    """If a port answers a read or a write with SLVERR, the fault stays 1. Each such answer is counted, up to the
+    largest count."""
     bench = Bench(dut)
     await start(dut)
     bench.ignores = True

@@ -1,4 +1,5 @@
-"""Bench of the DDR3 controller: jobs against a dictionary, the part's rules, refreshes on time, counted cycles."""
+"""Bench of the DDR3 controller: it checks words with a dictionary, the rules of the part, the refreshes and
+the cycles."""
 
 import random
 from itertools import pairwise
@@ -14,11 +15,11 @@ from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.streams import StreamMonitor, StreamSource, cycle_now, pack, start, to_int
 
 WORDS: dict[int, int] = {}
-"""The contents of the part, which stay from one test to the next."""
+"""The contents of the part, which stay from one test to the next test."""
 
 
 class Bench:
-    """Gives jobs, and compares the words that come with what was written."""
+    """Sends jobs, and compares the words that come with the words that were written."""
 
     def __init__(self, dut: Any) -> None:
         self.parameters = bench_parameters()
@@ -64,13 +65,13 @@ class Bench:
         self.source.queue([pack(self.layout, fields)])
 
     async def begin(self) -> None:
-        """Start clock and reset; the first word comes when the part has been initialised."""
+        """Start the clock, reset, and wait for a first word, which comes when the part has been initialised."""
         await start(self.dut)
         self.read(0, 1)
         await self.rest()
 
     async def rest(self, limit: int = 100_000) -> None:
-        """Wait until everything that was requested has come."""
+        """Wait until all requested words have come."""
         await self.source.drained()
         for _ in range(limit):
             await FallingEdge(self.dut.clk)
@@ -80,7 +81,7 @@ class Bench:
         await RisingEdge(self.dut.clk)
 
     async def sequence(self, first: int, count: int) -> None:
-        """Request aligned bursts in order; ``ahead`` is the page after that of the waiting burst."""
+        """Request aligned bursts in order. ``ahead`` is the page after the page of the waiting burst."""
         t, before = self.timings, self.source.sent_count
         for address in range(first, first + count, self.burst):
             self.read(address % t.words, self.burst)
@@ -96,7 +97,7 @@ class Bench:
 
 @cocotb.test()
 async def reads_what_was_written(dut: Any) -> None:
-    """Mix writes and reads in any order, of any length, in any page; reads return what was written."""
+    """Reads return the words that were written, for random writes and reads of any length in any page."""
     bench = Bench(dut)
     await bench.begin()
     t, draw, burst = bench.timings, bench.draw, bench.burst
@@ -119,15 +120,15 @@ async def reads_what_was_written(dut: Any) -> None:
 
 @cocotb.test()
 async def pages_in_turn(dut: Any) -> None:
-    """Read a word or two of a page, then another row in the next bank or the one before: rows change as fast as
-    possible."""
+    """No rule is broken and all words are right if each job is in another page, so that rows change as fast as
+    possible. The bank changes after each job, after every second job, or at random."""
     bench = Bench(dut)
     await bench.begin()
     t, draw = bench.timings, bench.draw
     banks, rows = 1 << t.bank_bits, 1 << t.row_bits
     pages = []
     for turn in range(bench.parameters["jobs"]):
-        # Each kind comes in runs of 20, since one kind would hide broken rules of another.
+        # Each choice of the bank is used for 20 jobs in a row, because mixed choices would hide broken rules.
         bank = {0: turn, 1: turn // 2, 2: draw.randrange(banks)}[turn // 20 % 3] % banks
         pages.append(bench.page(draw.randrange(rows), bank))
     for turn, address in enumerate(pages):
@@ -144,7 +145,8 @@ async def pages_in_turn(dut: Any) -> None:
 
 @cocotb.test()
 async def latency(dut: Any) -> None:
-    """Check the latency of a job to an open page, to a closed bank, and to another page."""
+    """The latencies of a job to an open page, to a closed bank and to a bank with another open page equal the
+    documented latencies."""
     bench = Bench(dut)
     await bench.begin()
     t = bench.timings
@@ -172,7 +174,8 @@ async def latency(dut: Any) -> None:
 
 @cocotb.test()
 async def no_cycle_is_lost(dut: Any) -> None:
-    """Over many pages a word comes every two cycles; only refreshes interrupt, for as long as the formula says."""
+    """A sequential read over many pages delivers a word every two cycles. Only refreshes interrupt it, for the number
+    of cycles in ``refresh_cycles``."""
     bench = Bench(dut)
     await bench.begin()
     t = bench.timings
@@ -190,7 +193,8 @@ async def no_cycle_is_lost(dut: Any) -> None:
 
 @cocotb.test()
 async def refreshes_are_on_time(dut: Any) -> None:
-    """At rest, under load, and in between, there are as many refreshes as the elapsed time needs; no row decays."""
+    """The number of refreshes is right for the elapsed time, without jobs, with reads and with writes. No row loses its
+    data."""
     bench = Bench(dut)
     await bench.begin()
     t, draw, burst = bench.timings, bench.draw, bench.burst
@@ -216,7 +220,7 @@ async def refreshes_are_on_time(dut: Any) -> None:
 
 @cocotb.test()
 async def a_reset_wakes_it_up_anew(dut: Any) -> None:
-    """A reset at any time breaks no rule, and words that are written afterwards are right."""
+    """A reset at any time breaks no rule, and words that are written after the reset are read correctly."""
     bench = Bench(dut)
     await bench.begin()
     t, draw, burst = bench.timings, bench.draw, bench.burst

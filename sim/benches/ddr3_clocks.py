@@ -1,4 +1,4 @@
-"""Bench of the start of the DDR3 PHY's clocks: the order of the steps, and which clocks run in each."""
+"""Bench of the start of the DDR3 PHY's clocks: the order of the steps, and the clocks that run in each step."""
 
 from itertools import pairwise
 from typing import Any
@@ -14,7 +14,8 @@ LEVELS = ("stop", "reset", "pause", "ready")
 
 @cocotb.test()
 async def starts_in_order(dut: Any) -> None:
-    """Each step comes some time after the one before; stopped clocks do not move; the reset lasts until the end."""
+    """The steps come in order with the right distances, stopped clocks do not move, and the reset lasts until the end
+    of the start."""
     given = bench_parameters()
     await start(dut)
     events: list[tuple[str, int, int]] = []

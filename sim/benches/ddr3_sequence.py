@@ -1,6 +1,6 @@
-"""Bench of sequential reads of several MiB, one for each part: the words that came, and their cycles.
+"""Bench of sequential reads of several MiB, one for each part: it checks the words and the number of cycles.
 
-It writes the share of each reader into ``shares.json``.
+For each reader it writes into ``shares.json`` the fraction of the cycles in which data came.
 """
 
 import json

@@ -1,4 +1,5 @@
-"""Bench of the SDRAM controller: jobs against a dictionary, the part's rules, refreshes on time, counted slots."""
+"""Bench of the SDRAM controller: it checks words with a dictionary, the rules of the part, the refreshes
+and the slots."""
 
 import random
 from itertools import pairwise
@@ -15,11 +16,11 @@ from lutern.sim.sdram import Rule
 from lutern.sim.streams import StreamMonitor, StreamSource, cycle_now, pack, reset, start, to_int
 
 WORDS: dict[int, int] = {}
-"""The contents of the part, which stay from one test to the next."""
+"""The contents of the part, which stay from one test to the next test."""
 
 
 class Bench:
-    """Gives jobs, and compares the words that come with what was written."""
+    """Sends jobs, and compares the words that come with the words that were written."""
 
     def __init__(self, dut: Any) -> None:
         self.parameters = bench_parameters()
@@ -66,7 +67,7 @@ class Bench:
         self.source.queue([pack(self.layout, fields)])
 
     async def rest(self, limit: int = 100_000) -> None:
-        """Wait until everything that was requested has come."""
+        """Wait until all requested words have come."""
         await self.source.drained()
         for _ in range(limit):
             await FallingEdge(self.dut.clk)
@@ -76,7 +77,7 @@ class Bench:
         await RisingEdge(self.dut.clk)
 
     async def sequence(self, first: int, count: int) -> None:
-        """Request aligned bursts in order; ``ahead`` is the page after that of the waiting burst."""
+        """Request aligned bursts in order. ``ahead`` is the page after the page of the waiting burst."""
         for address in range(first, first + count, BURST):
             self.read(address % self.timings.words, BURST)
         page, before = -1, self.source.sent_count
@@ -91,7 +92,7 @@ class Bench:
 
 @cocotb.test()
 async def reads_what_was_written(dut: Any) -> None:
-    """Mix writes and reads in any order, of any length, in any page; reads return what was written."""
+    """Reads return the words that were written, for random writes and reads of any length in any page."""
     bench = Bench(dut)
     await start(dut)
     t, draw = bench.timings, bench.draw
@@ -114,7 +115,8 @@ async def reads_what_was_written(dut: Any) -> None:
 
 @cocotb.test()
 async def latency(dut: Any) -> None:
-    """Check the latency of a job to an open page, to a closed bank, and to another page."""
+    """The latencies of a job to an open page, to a closed bank and to a bank with another open page equal the
+    documented latencies."""
     bench = Bench(dut)
     await start(dut)
     t = bench.timings
@@ -142,7 +144,8 @@ async def latency(dut: Any) -> None:
 
 @cocotb.test()
 async def no_slot_is_lost(dut: Any) -> None:
-    """Over many pages only refreshes interrupt the words, for the slots that the formula gives."""
+    """A sequential read over many pages delivers a word in every slot. Only refreshes interrupt it, for the computed
+    number of slots."""
     bench = Bench(dut)
     await start(dut)
     t = bench.timings
@@ -161,7 +164,8 @@ async def no_slot_is_lost(dut: Any) -> None:
 
 @cocotb.test()
 async def refreshes_are_on_time(dut: Any) -> None:
-    """At rest, under load, and in between, there are as many refreshes as the elapsed time needs; no row decays."""
+    """The number of refreshes is right for the elapsed time, without jobs, with reads and with writes. No row loses its
+    data."""
     bench = Bench(dut)
     await start(dut)
     t, draw = bench.timings, bench.draw
@@ -189,7 +193,7 @@ async def refreshes_are_on_time(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_burst(dut: Any) -> None:
-    """A reset at any time breaks no rule, and words that were written before it stay."""
+    """A reset at any time breaks no rule, and words that were written before the reset stay."""
     bench = Bench(dut)
     await start(dut)
     t, draw = bench.timings, bench.draw

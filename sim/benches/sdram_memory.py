@@ -1,4 +1,4 @@
-"""Bench of the SDRAM memory: the cases of the memories on the chip, and the march test of a range with faults."""
+"""Bench of the SDRAM memory: the test cases of the memories on the chip, and march tests of a part with faults."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from lutern.sim.streams import StreamSink, StreamSource, start, to_int, unpack
 
 
 class Bench(memory_bench.Bench):
-    """Runs march tests as well, and stops at the first broken rule."""
+    """Can also run march tests, and fails at the first broken rule of the part."""
 
     def __init__(self, dut: Any, pause: str | None = None) -> None:
         super().__init__(dut, pause)
@@ -44,7 +44,8 @@ stops_and_resets_in_mid_row = memory_bench.stops_and_resets_in_mid_row
 
 @cocotb.test()
 async def the_stream_repeats(dut: Any) -> None:
-    """Read streams of all lengths, in several rounds; stops of one cycle restart them, with any words in flight."""
+    """Record streams of several lengths repeat correctly, and restart after stops of one cycle with any number of words
+    in flight."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -73,7 +74,8 @@ async def the_stream_repeats(dut: Any) -> None:
 
 @cocotb.test()
 async def a_march_finds_faults(dut: Any) -> None:
-    """Test a healthy part, a stuck bit, and an address line without effect; only the range changes."""
+    """The march test finds no error in a good part, and finds a stuck bit and an address line without effect. It
+    changes only the words of the range."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -82,7 +84,7 @@ async def a_march_finds_faults(dut: Any) -> None:
     result = await bench.march(first, count)
     assert (result["errors"], result["address"], result["wanted"], result["got"]) == (0, 0, 0, 0)
     assert result["wrong_bytes"] == 0
-    print(f"march: {result['cycles'] / count:.1f} cycles a word")
+    print(f"march: {result['cycles'] / count:.1f} cycles per word")
     for address in range(first, first + count):
         bench.words[address] = pattern(address, bits)
     for address in range(0, len(bench.words), 16):
