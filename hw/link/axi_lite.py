@@ -1,7 +1,7 @@
 """Control over AXI4-Lite: two FIFOs carry the bytes of the link, and registers store the base addresses of the memory.
 
-    s_axi_aw*, s_axi_w* ─► DATA ─► FIFO ─► o   bytes to the machine        STATUS: room and bytes that wait
-    s_axi_ar*, s_axi_r* ◄─ DATA ◄─ FIFO ◄─ i   bytes from the machine      BASE: of each AXI4 master
+    s_axi_aw*, s_axi_w* ─► DATA ─► FIFO ─► o   bytes to the machine        STATUS: room for bytes, bytes that wait
+    s_axi_ar*, s_axi_r* ◄─ DATA ◄─ FIFO ◄─ i   bytes from the machine      BASE: a base address for each AXI4 master
 
 hw/axi_registers.py lists the registers. A write is accepted when its address and its data are valid. One write and one
 read can be in flight at a time.

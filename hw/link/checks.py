@@ -49,8 +49,8 @@ class Check:
     range : Range | None
         The items that the command names, if it names any.
     refusals : tuple[tuple[Value, ErrorCode], ...]
-        Conditions and error codes, read two cycles later, when `CommandRange` contains `range`. The error is the code
-        of the first true condition.
+        Conditions and error codes, read two cycles after `wrong_length`, when `CommandRange` contains `range`. The
+        error is the code of the first true condition.
     data_at : int | None
         Position of the data in the frame; None for `receiver.WORDS_AT`.
     """
@@ -101,7 +101,7 @@ class CommandRange:
     m : Module
         The module that uses the registers.
     bits : int
-        Bits of an address, wide enough for the address after the last one.
+        Bits of an address, wide enough for the address after the last address.
     first_bits : int
         Bits of ``first``: as many as ``bits``, or more on machines whose offsets are longer than addresses.
 
@@ -154,7 +154,7 @@ class CommandChecks:
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     receiver : CommandReceiver
         The receiver that stores the command.
     bits, first_bits : int
@@ -206,7 +206,7 @@ class CommandChecks:
         return () if fault is None else tuple(zip(fault, codes, strict=False))
 
     def add_states(self, handlers: dict[Opcode, Handler], in_decode: Callable[[], None]) -> None:
-        """Add the states from DECODE on; `error` is valid in BEGIN, which follows.
+        """Add the states DECODE, ADD and CHECK. `error` is valid in the state BEGIN, which follows them.
 
         Parameters
         ----------

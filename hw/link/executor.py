@@ -30,7 +30,7 @@ class Executor:
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     port
         The `HostPort`.
     receiver, checks, response, run

@@ -5,8 +5,8 @@
                                handlers                   ├─ SETUP ────► setup, running     until the next WRITE ...
                                                           ├─ RUN ──────► o_feed, o_run, i_token   run.py
                                                           ├─ LOGITS ───► logits_stream ... logits_data, scale
-                                                          ├─ MEMORY_TEST, PHASE, RECORDS, ROW, COUNTERS   optional.py
-    o_tx ◄─ ResponseMux ◄─────────────────────────────────┘
+                                                          ├─ MEMORY_TEST, PHASE, LEVEL, RECORDS, ROW, COUNTERS
+    o_tx ◄─ ResponseMux ◄─────────────────────────────────┘                                 optional.py
 
 hw/protocol.py has the formats. All these classes add their logic to one module, so the synthesis optimises them as one
 block.

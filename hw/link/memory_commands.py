@@ -32,11 +32,11 @@ class MemoryCommands:
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     port
         The `HostPort`, for its streams.
     executor : Executor
-        The FSM that gets the states.
+        The FSM to which the states are added.
 
     Members
     -------

@@ -48,13 +48,13 @@ def add_memory_test(m: Module, port: Any, executor: Executor, words: MemoryComma
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     port
         The `HostPort`, for its members.
     executor : Executor
-        The FSM that gets the states.
+        The FSM to which the states are added.
     words : MemoryCommands
-        The parts of WRITE and CHECKSUM, some of which the command uses.
+        The logic of WRITE and CHECKSUM, which the command shares.
     """
     command = executor.command
     test = command.fields(protocol.MEMORY_TEST)
@@ -89,11 +89,11 @@ def add_phase(m: Module, port: Any, executor: Executor) -> None:
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     port
         The `HostPort`, for its members.
     executor : Executor
-        The FSM that gets the states.
+        The FSM to which the states are added.
     """
     command = executor.command
     phase = command.fields(protocol.PHASE)
@@ -135,11 +135,11 @@ def add_level(m: Module, port: Any, executor: Executor) -> None:
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     port
         The `HostPort`, for its members.
     executor : Executor
-        The FSM that gets the states.
+        The FSM to which the states are added.
     """
     command = executor.command
     level = command.fields(protocol.LEVEL)
@@ -206,13 +206,13 @@ def add_host_words(m: Module, port: Any, executor: Executor, words: MemoryComman
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     port
         The `HostPort`, for its members.
     executor : Executor
-        The FSM that gets the states.
+        The FSM to which the states are added.
     words : MemoryCommands
-        The parts of WRITE and CHECKSUM, some of which the command uses.
+        The logic of WRITE and CHECKSUM, which the command shares.
     """
     command, range_ = executor.command, executor.checks.range
     executor.brings_host_words = command.opcode.matches(Opcode.RECORDS, Opcode.ROW)
@@ -246,11 +246,11 @@ def add_counters(m: Module, port: Any, executor: Executor) -> None:
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     port
         The `HostPort`, for its members.
     executor : Executor
-        The FSM that gets the states.
+        The FSM to which the states are added.
     """
     command, response, config = executor.command, executor.response, port.config
     wanted = command.fields(protocol.COUNTERS)

@@ -67,7 +67,7 @@ class CommandReceiver:
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     line : stream of 8 bits, input
         Raw bytes.
     word_bytes : int

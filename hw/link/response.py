@@ -54,7 +54,7 @@ class ResponseMux:
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     line : stream of 8 bits, output
         Raw bytes.
     has_counters : bool

@@ -35,7 +35,7 @@ class Run:
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     port
         The `HostPort`, for its streams and `running`.
     receiver, checks, response

@@ -46,8 +46,8 @@ CACHE = 0b0011
 MOST_WRITES = 15
 """Largest number of writes in flight on a port."""
 QUIET_CYCLES = 1024
-"""Cycles without a beat after which the first job may start. A power of two, more than the latency and the refresh
-pause of any memory."""
+"""Cycles without a beat after which the first job may start. The number is a power of two, and is larger than the
+latency and the refresh pause of any memory."""
 
 
 def axi_members(index: int, data_bits: int) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class AxiSource(wiring.Component):
         return getattr(self, f"m_axi{index}_{name}")
 
     def _tie(self, m: Module, index: int) -> Value:
-        """Set the constant signals of a port; return whether it offers a transaction that was not accepted yet."""
+        """Set the constant signals of a port. Return whether the port offers a transaction that is not accepted yet."""
         size = (self.port_bits // 8).bit_length() - 1
         for channel in ("aw", "ar"):
             m.d.comb += [
@@ -247,7 +247,7 @@ class AxiSource(wiring.Component):
         m.d.sync += self.open_writes[index].eq(self.open_writes[index] + writes - self._came(index, "b"))
 
     def _came(self, index: int, channel: str) -> Value:
-        """Return whether a beat of channel R or B comes that answers a job."""
+        """Return whether a beat that answers a job comes on ``channel``, which is R or B."""
         return self._axi(index, f"{channel}valid") & self.awake
 
     def _join(self, m: Module) -> Value:

@@ -1,4 +1,5 @@
-"""The memories in block RAM hold words, trits and embedding rows of a model; hw/memory/readers.py has their readers.
+"""The memories in block RAM, which store words, trits and embedding rows of a model. hw/memory/readers.py has the
+readers.
 
     resident   words: operations, gains ──► FIFO ─► o_words, one word per cycle    host ─► i_write
                trits: beats in parts ─► FIFOs ─► o_trits, one beat per cycle       host ─► i_read ─► o_read
@@ -76,16 +77,16 @@ class ResidentMemory(wiring.Component):
     The block RAMs of the trits are spread over the chip, and the lanes read all of them in every cycle. All other
     accesses use the second port of these block RAMs (hw/memory/trit_parts.py), so they do not wait for the lanes:
 
-        reader ─► address █─► █─► banks █─► █─► (one of them █) ─► FIFOs ─► o_trits
-        fetcher, i_write ─► █─► █─► other port █─► a part █─► three of them █─► word, in ``side_steps`` ─► FIFO ─► o_row
+        reader ─► address █─► █─► banks █─► █─► (one bank █) ─► FIFOs ─► o_trits
+        fetcher, i_write ─► █─► █─► 2nd port █─► a part █─► three parts █─► word, in ``side_steps`` ─► FIFO ─► o_row
 
     A word is written in chunks as wide as a block RAM, one chunk in each cycle, and ``i_write`` is not ready in these
     cycles. Writes have priority over reads, and a read returns the data of all writes that were accepted before it.
 
-    The host addresses a part of a beat as ``TRIT_MEMORY | beat << part_bits | part``, and a word by its number. Parts
-    that a beat does not have read as 0, and writes to them have no effect. The last part stores only the bits that the
-    beat has. The row of token k begins in part 0 of beat ``embedding_base + k * embedding_stride``, and fills the full
-    parts of each beat.
+    The host addresses a part of a beat as ``TRIT_MEMORY | beat << part_bits | part``, and a word by its number. The
+    host reads 0 from a part that a beat does not have, and a write to such a part has no effect. The last part stores
+    only the bits that the beat has. The row of token k begins in part 0 of beat ``embedding_base + k *
+    embedding_stride``, and fills the full parts of each beat.
 
     Parameters
     ----------
@@ -195,7 +196,7 @@ class ResidentMemory(wiring.Component):
         m.d.comb += words.data.eq(found)
         of_trits, step = registers(m, fetcher.address[TRIT_MEMORY_BIT], 4), registers(m, fetcher.step, 4)
         shown = registers(m, Mux(of_trits, 0, found.word_select(step, len(parts.word))), 1)
-        kept = Signal(config.word_bits - len(parts.word), reset_less=True)  # the bits of the steps before the last one
+        kept = Signal(config.word_bits - len(parts.word), reset_less=True)  # the bits of all steps except the last step
         m.d.comb += fetched.eq(Cat(kept, parts.word | shown))
         m.d.sync += kept.eq(fetched[len(parts.word) :])
         return m
@@ -204,11 +205,11 @@ class ResidentMemory(wiring.Component):
 class StreamedMemory(wiring.Component):
     """Holds operations, gains, trits and embedding rows in one memory of words, in block RAM.
 
-    A controller of external memory may take its place. It must answer every request in order and drop nothing.
+    A controller of external memory may replace this memory. The controller must answer every request, in order.
     ``o_words`` and ``o_row`` may pause at any time, and the words per second limit the tokens per second. The
-    controller may rely on three facts. The row is requested while ``o_words`` is not taken, because the lanes wait for
-    the row. The records repeat, so they can be prefetched in bursts. Requests of the host and of the readers never
-    overlap.
+    controller may rely on three facts. A row is requested while no word of ``o_words`` is accepted, because the lanes
+    wait for the row. The records repeat, so they can be prefetched in bursts. Requests of the host and of the readers
+    never overlap.
 
     The two readers share the port, so each word of a row takes one cycle from the record stream. A change from one
     reader to the other loses no cycle.

@@ -70,7 +70,7 @@ class BurstReader(wiring.Component):
 
     def __init__(self, shape: SourceShape, client: Client, count_bits: int) -> None:
         self.shape, self.client, self.count_bits = shape, client, count_bits
-        self.left = Signal(count_bits)  # words of the request that no job has asked for
+        self.left = Signal(count_bits)  # words of the request that are not in a job yet
         super().__init__(
             {
                 "i": In(stream.Signature(words_layout(shape, count_bits))),

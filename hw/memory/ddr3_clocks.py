@@ -1,7 +1,7 @@
 """Clocks of the DDR3 PHY on ECP5, and the order in which they start.
 
     domain pll ─► ECLKSYNCB (stop) ─► domain edge (the part's clock) ─► CLKDIVF (reset) ─► domain memory (half of edge)
-    domain init ─► Ddr3Start: DDRDLLA locks ─► freeze, stop, reset, go on, update ─► ready
+    domain init ─► Ddr3Start: DDRDLLA locks ─► freeze, stop, reset, release, update ─► ready
 
 DDRDLLA measures a quarter of a period of `edge`. The delay code of DDRDLLA may change, and the dividers may start, only
 while the edge clock is stopped. So all cells start with the same edge. Each step lasts STEP_CYCLES of `init`, a slow

@@ -12,21 +12,23 @@ cycles, at the change from page A (bank 0, its last two words) to page B (bank 1
 new ``ahead``, and D is the page that was open in bank 2:
 
     cycle    0    1    2    3    4      5    6      7    8    ..   0 + rd      2 + rd     4 + rd
-    phase 0  RD A .    RD A .    RD B   .    RD B   .    RD B      A126        A127       B0      (at DFI, a register
-    phase 1  .    .    .    .    PRE D  .    ACT C  .    .         .           .          .       after the decision)
+    phase 0  RD A .    RD A .    RD B   .    RD B   .    RD B      A126        A127       B0
+    phase 1  .    .    .    .    PRE D  .    ACT C  .    .         .           .          .
 
+The table shows commands and words at DFI. A command is there one register after its decision. rd is the read latency.
 So a change of pages loses no cycle. With these latencies WRITE is sent in phase 1, so row commands wait in that cycle.
 After a WRITE, reads wait for CWL + 4 + tWTR clocks, which are 7 cycles.
 
 A sequential read loses cycles only to refreshes. When refreshes are due, no new job starts, and the group of refreshes
-begins as soon as all banks may be closed (tRAS, tRTP, tWR). With n refreshes together, all in phase 1:
+begins as soon as all banks may be closed (tRAS, tRTP, tWR). With n refreshes together, all in phase 1 (PREA is a
+PRECHARGE of all banks):
 
     cycle    0     1  2     ..  2 + tRP  ..  2 + tRP + n tRFC  ..  + tRCD
     phase 0  RD A  .  .     .   .            .                     RD A     lost: tRP + n tRFC + tRCD in n intervals
     phase 1  .     .  PREA  .   REF  ..      ACT A                 .
 
-The controller keeps tFAW, because it waits at least a quarter of tFAW between two ACTIVATE. At these clocks tRRD is
-longer than a quarter of tFAW. The controller keeps tRC, because it leaves a page open for at least max(tRAS, tRC -
+The controller satisfies tFAW, because it waits at least a quarter of tFAW between two ACTIVATE. At these clocks tRRD is
+longer than a quarter of tFAW. The controller satisfies tRC, because it leaves a page open for at least max(tRAS, tRC -
 tRP). When the reader gives a job, it must have room for every word of the job, because the controller cannot hold words
 back. `Ddr3Init` initialises the part, and the controller accepts no job before `Ddr3Init` is done.
 

@@ -5,11 +5,11 @@ command.
           RESET_N 0   RESET_N 1  CKE 1  close all  MR2  MR3  MR1  MR0  calibrate (ZQ)  done
     pause 200 us      500 us     tXPR   tRP        tMRD tMRD tMRD tMOD tZQinit, tDLLK
 
-Some boards do not connect RESET_N to the chip (ECPIX-5). If the FPGA of such a board is configured again, the part may
-have open rows, and it accepts no mode register until its banks are closed. Step 3 closes the banks, and has no effect
-on banks that are closed already. MR0 resets the DLL, which has locked when the last pause ends. Pauses are counted in
-cycles, which are computed from the part's clocks. Every reset of the clock domain initialises the part again, and the
-part loses its words.
+Some boards, such as the ECPIX-5, do not connect RESET_N to the FPGA. If the FPGA of such a board is configured again,
+the part may have open rows, and it accepts no mode register until its banks are closed. Step 3 closes the banks, and
+has no effect on banks that are closed already. MR0 resets the DLL, which has locked when the last pause ends. Pauses
+are counted in cycles, which are computed from the part's clocks. Every reset of the clock domain initialises the part
+again, and the part loses its words.
 
 Cost (4 Gb at 75 MHz): 46 LUT4 and 13 carry cells, 23 FF.
 """

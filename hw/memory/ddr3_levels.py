@@ -24,7 +24,7 @@ PAUSE_CYCLES = 16
 
 
 class LevelSettings(wiring.Signature):
-    """The settings of all bytes, as `Ddr3Levels` sees them.
+    """The settings of all bytes, with directions as seen from `Ddr3Levels`.
 
     Members
     -------

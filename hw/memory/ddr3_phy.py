@@ -43,7 +43,7 @@ COMMANDS = ("cs_n", "ras_n", "cas_n", "we_n", "ba", "a")
 
 
 class Ddr3Pins(wiring.Signature):
-    """The pins of a part, as the PHY sees them.
+    """The pins of a part, with directions as seen from the PHY.
 
     Members
     -------

@@ -29,7 +29,7 @@ class Waits:
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     timings : Ddr3Timings
         The part at its clock.
     client_bits : int

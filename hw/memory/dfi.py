@@ -83,7 +83,7 @@ class CommandSlot:
     Parameters
     ----------
     m : Module
-        The module that gets the registers.
+        The module to which the registers are added.
     pins : ``DfiCommand``
         The outputs of the registers.
     name : str

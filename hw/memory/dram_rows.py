@@ -23,7 +23,7 @@ class Countdown:
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     name : str
         Prefix of the registers' names.
     most : int
@@ -79,7 +79,7 @@ class OpenRows:
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     cycles : RowCycles
         Geometry and times.
 

@@ -207,7 +207,7 @@ class MachineSide(wiring.Component):
         return skid.o
 
     def _hand_out(self, m: Module, outputs: list[Any], test: Any, serves: Value, runs: Value) -> None:
-        """Send the words to the outputs that asked for them."""
+        """Send the words to the outputs that requested them."""
         streamed, found = outputs[Client.STREAM], outputs[Client.FETCH]
         for o, takes in ((self.o_read, serves & ~test.busy), (self.o_row, runs), (test.i_read, serves & test.busy)):
             m.d.comb += [o.valid.eq(found.valid & takes), o.payload.eq(found.payload)]

@@ -252,8 +252,8 @@ class Fetcher(wiring.Component):
         m = Module()
         config, setup = self.config, self.setup
         asked, busy = Signal(), Signal()
-        product = Signal(config.address_bits, reset_less=True)  # its own register
-        left = Signal(self.count_bits, reset_less=True)  # words after this one
+        product = Signal(config.address_bits, reset_less=True)  # a register at the multiplier
+        left = Signal(self.count_bits, reset_less=True)  # words that are left after the present word
         valid = Signal(1 + self.stages)  # valid bits of the port's output and of each register after it
         room = Signal(range(FETCHED + 1), init=FETCHED)  # places in the FIFO that no read in flight will fill
         reads = busy & self.granted & (room != 0)

@@ -18,7 +18,7 @@ from lutern.hw.memory.dram_rows import ACTIVATE, NOP, PRECHARGE, REFRESH, SET_MO
 from lutern.hw.memory.sdram_part import SdramTimings
 
 BURST = 8  # words
-INIT_REFRESHES = 8  # after power-up, as the data sheets ask for
+INIT_REFRESHES = 8  # refreshes after power-up, as the data sheets require
 MODE_BURST = 3  # code of BL 8
 SINGLE_WRITE = 1 << 9
 
@@ -29,7 +29,7 @@ class Banks(OpenRows):
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     timings : SdramTimings
         The part at its clock.
     client_bits : int
@@ -71,7 +71,7 @@ class Commands:
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     timings : SdramTimings
         The part at its clock.
     pins

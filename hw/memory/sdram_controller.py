@@ -12,18 +12,19 @@ that was open in bank 2:
 
     slot     0    1   2   3   4   5   6   7    8    9  10  11  ...  15    16    17   18   19   20
     command  RD A .   .   .   .   .   .   .   RD A  .   .   .   ..   .   RD B  PRE D .   ACT C .
-    data     A0   A1  A2  A3  A4  A5  A6  A7   A8   A9  ..                B0    B1   ..        (CAS latency later)
+    data     A0   A1  A2  A3  A4  A5  A6  A7   A8   A9  ..                B0    B1   ..
 
+The data are shown in the slots in which they would come with a CAS latency of 0.
 So a change of pages loses no slot. Only refreshes lose slots. When refreshes are due, the controller opens no more
 pages, and the group of refreshes replaces the next READ, as soon as all banks may be closed (tRAS, tWR). With n
-refreshes together:
+refreshes together (PREA is a PRECHARGE of all banks):
 
     slot     0     ..  tRP  ..  tRP + tRFC  ..  tRP + n tRFC  ..  + tRCD
     command  PREA  .   REF  .   REF         .   ACT           .   RD        lost: tRP + n tRFC + tRCD in n intervals
 
 The next READ or PRECHARGE cuts a short burst, and the controller drops the words beyond the end of the job. Each WRITE
-writes one word, because the mode register selects BL 8, sequential, single-location write. The controller keeps tRC,
-because it leaves a page open for at least max(tRAS, tRC - tRP).
+writes one word, because the mode register selects BL 8, sequential, single-location write. The controller satisfies
+tRC, because it leaves a page open for at least max(tRAS, tRC - tRP).
 
 Each output passes exactly one register before its pin, and each data input passes exactly one register before ``dq_i``.
 

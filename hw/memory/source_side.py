@@ -18,7 +18,7 @@ source is.
 end of a request. A source that takes 8 cycles for a burst never waits for a job while ``in_flight`` words are promised.
 ``depth`` is at least in_flight + 2 bursts + CROSSING. A level may be late by at most CROSSING words. A register makes
 the level late by one word, and the crossing by two and a half words. The source idles only if the record stream is
-shorter than a burst (3 cycles for its words), or if a client does not take its words.
+shorter than a burst (3 cycles for its words), or if a client does not accept its words.
 
 A write is sent only when the reader of its client has no job left, so reads and writes of a client stay in order.
 """
@@ -253,7 +253,7 @@ def join_job(m: Module, job: Any, port: Any, accepts: Value) -> None:
     Parameters
     ----------
     m : Module
-        The module that gets the connection.
+        The module to which the connection is added.
     job
         The reader's stream of jobs.
     port

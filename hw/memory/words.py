@@ -187,7 +187,7 @@ def connect_member(m: Module, ours: Any, theirs: Any, name: str) -> None:
     Parameters
     ----------
     m : Module
-        The module that gets the connection.
+        The module to which the connection is added.
     ours, theirs
         The outer component and the inner component.
     name : str
