@@ -1,5 +1,5 @@
-# amaranth: UnusedElaboratable=no If the simulation is in the cache, AxiTop is created but never elaborated, because
-# only its ports are read.
+# amaranth: UnusedElaboratable=no
+# If the simulation is in the cache, AxiTop is created but never elaborated, because only its ports are read.
 """The simulated board of a machine in a system with a processor: AXI4-Lite control, and memory models at the AXI4
 masters.
 

@@ -1,5 +1,5 @@
-# amaranth: UnusedElaboratable=no If the simulation is in the cache, its component is created but never elaborated,
-# because only its ports are read.
+# amaranth: UnusedElaboratable=no
+# If the simulation is in the cache, its component is created but never elaborated, because only its ports are read.
 """The simulated board: the compiled top level with the same `Link` as a serial port.
 
     Client ─► SimulatedBoard.write ─► rx queue ─► gateware ─► tx queue ─► SimulatedBoard.read ─► Client

@@ -1,5 +1,5 @@
-# amaranth: UnusedElaboratable=no If the simulation is in the cache, its component is created but never elaborated,
-# because only its ports are read.
+# amaranth: UnusedElaboratable=no
+# If the simulation is in the cache, its component is created but never elaborated, because only its ports are read.
 """The memory model ddr3.v as an Elaboratable, and the DDR3 controller connected to the model for benches.
 
 Ddr3Bench:        jobs ─► Ddr3Controller ─ DFI ─► ddr3_dfi (ddr3.v) ─► error, address of the error, refreshes

@@ -1,5 +1,5 @@
-# amaranth: UnusedElaboratable=no If the simulation is in the cache, its component is created but never elaborated,
-# because only its ports are read.
+# amaranth: UnusedElaboratable=no
+# If the simulation is in the cache, its component is created but never elaborated, because only its ports are read.
 """A bench with many pairs of a DDR3 controller and a DDR3 part. The part of a pair checks other timings than its
 controller obeys, or the commands are damaged on the way.
 

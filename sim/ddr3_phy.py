@@ -1,5 +1,5 @@
-# amaranth: UnusedElaboratable=no If the simulation is in the cache, its component is created but never elaborated,
-# because only its ports are read.
+# amaranth: UnusedElaboratable=no
+# If the simulation is in the cache, its component is created but never elaborated, because only its ports are read.
 """The PHY of DDR3 with models of its cells and of a part's pins, and a scan of the settings of read leveling.
 
     clk (ticks) ─► clocks pll, init ─► Ddr3Clocks ─► edge, memory

@@ -1,5 +1,5 @@
-# amaranth: UnusedElaboratable=no If the simulation is in the cache, its component is created but never elaborated,
-# because only its ports are read.
+# amaranth: UnusedElaboratable=no
+# If the simulation is in the cache, its component is created but never elaborated, because only its ports are read.
 """A machine, its PHY and its DDR3 part, with models of the PHY's cells and of the part's pins, for tests of leveling.
 
     tick ─► clocks pll, init ─► Ddr3Clocks ─► edge, memory

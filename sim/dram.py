@@ -1,5 +1,5 @@
-# amaranth: UnusedElaboratable=no If the simulation is in the cache, its component is created but never elaborated,
-# because only its ports are read.
+# amaranth: UnusedElaboratable=no
+# If the simulation is in the cache, its component is created but never elaborated, because only its ports are read.
 """A machine with its DRAM, for a simulated board.
 
 The model of the part is the submodule ``model``. The simulated board accesses the words of the model by their name.

@@ -1,5 +1,5 @@
-# amaranth: UnusedElaboratable=no If the simulation is in the cache, its component is created but never elaborated,
-# because only its ports are read.
+# amaranth: UnusedElaboratable=no
+# If the simulation is in the cache, its component is created but never elaborated, because only its ports are read.
 """The memory model sdram.v as an Elaboratable, and the SDRAM controller connected to the model for benches.
 
 SdramBench:   jobs ─► SdramController ─► sdram_board (sdram.v) ─► error, address of the error, refreshes

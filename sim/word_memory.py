@@ -1,5 +1,5 @@
-# amaranth: UnusedElaboratable=no If the simulation is in the cache, its component is created but never elaborated,
-# because only its ports are read.
+# amaranth: UnusedElaboratable=no
+# If the simulation is in the cache, its component is created but never elaborated, because only its ports are read.
 """A memory of words for benches, over block RAM that answers late. Inputs make the source answer wrongly.
 
 WordMemory ─► LateSource: BlockSource ─► `latency` registers ─► FIFO ─► words, with random pauses
