@@ -385,7 +385,7 @@ class SimulatedBoard:
         return list(self._taps)
 
     def record(self, *names: str, on: bool = True) -> None:
-        """Begin to record the named taps, or end it if ``on`` is false. Without names, all taps are meant."""
+        """Start to record the named taps, or stop if ``on`` is false. Without names, this applies to all taps."""
         for name in names or self._taps:
             self._library.lutern_record(self._board, self._index(name), on)
 

@@ -156,9 +156,9 @@ class FaultyLine:
     bytes.
 
     After ``dies_after`` bytes the line transmits no more bytes. ``LineCut`` is raised after ``cut_after`` frames and
-    the first ``cut_bytes`` bytes of the next frame. ``seed`` seeds the faults. The members count: ``byte_count`` the
-    bytes sent to the chip, ``fault_count`` the faults, and ``frames`` and ``seconds`` the frames written and the
-    seconds waited since a byte was read.
+    the first ``cut_bytes`` bytes of the next frame. ``seed`` seeds the faults. ``byte_count`` is the number of bytes
+    sent to the chip, and ``fault_count`` the number of faults. ``frames`` and ``seconds`` are the frames written and
+    the seconds waited since a byte was read.
     """
 
     def __init__(

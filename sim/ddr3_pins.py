@@ -5,8 +5,9 @@
     tick ─► clocks pll, init ─► Ddr3Clocks ─► edge, memory
     sync ─► Top, SerialTop or WordsTop ─ dfi, levels ─► Ddr3Phy ─► cells (ecp5_ddr3_cells.v) ─► ddr3_pins ─► ddr3_dfi
 
-The machine's words are stored in the model of the part, as in `DramTop`. The simulation of `DramTop` ends at DFI, and
-this one includes the pins. A token of the released 370M (8.8 million cycles) takes 65 s of processor time.
+The machine's words are stored in the model of the part, as in `DramTop`. The simulation of `DramTop` ends at DFI, but
+the simulation of `Ddr3PinsTop` includes the pins. A token of the released 370M (8.8 million cycles) takes 65 s of
+processor time.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class Ddr3PinsTop(wiring.Component):
     ) -> None:
         self.config, self.timings = config, timings
         part = timings or timings_for(config)
-        assert isinstance(part, Ddr3Timings), f"memory {config.memory} has no DDR3"
+        assert isinstance(part, Ddr3Timings), f"a machine with memory {config.memory} has no DDR3"
         self.part_timings = part
         self.machine: Any
         if words_only:

@@ -37,7 +37,7 @@ class DramTop(wiring.Component):
     def __init__(self, config: HwConfig, divisor: int | None = None, timings: Timings | None = None) -> None:
         self.config, self.timings = config, timings
         part = timings or timings_for(config)
-        assert part is not None, f"memory {config.memory} has no part"
+        assert part is not None, f"a machine with memory {config.memory} has no DRAM part"
         self.part_timings: Timings = part
         self.machine: Any = Top(config, timings) if divisor is None else SerialTop(config, divisor, timings)
         if divisor is not None:

@@ -41,8 +41,8 @@ def model_logits(of_stream: int, offset: int, count: int, tokens_so_far: int) ->
 
 
 class Loopback(wiring.Component):
-    """Members: the byte streams `rx` and `tx`, and the taps `token` (every token), `write` (words to memory), `sum`
-    (signed)."""
+    """The host port, an image memory and the stand-in. Members: the byte streams `rx` and `tx`, and the taps `token`
+    (every token), `write` (words to memory) and `sum` (signed)."""
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config

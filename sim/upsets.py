@@ -1,7 +1,7 @@
 """Upsets of a simulated board, which are bit flips in its registers and memories.
 
     Verilog ─► every register  q <= next       becomes  q <= next ^ top.upset[its bits]
-               every memory    m[a] <= data    also     m[top.upset_address] ^= top.upset_mask if it is chosen
+               every memory    m[a] <= data    also     m[top.upset_address] ^= top.upset_mask if m is chosen
 
 The inputs ``upset...`` of the module `top` are 0 except in the cycle of an upset. So the machine is unchanged in all
 other cycles. Registers with an asynchronous reset, the output registers of block RAM, and memories that are never

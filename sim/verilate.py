@@ -255,8 +255,8 @@ def verilate_text(
     """Return the path of the shared library for the Verilog that `make` returns, a module `top` with the ports of
     `component`.
 
-    The library is reused from the cache if `made_from` is equal. With `toggles` the library can count the toggles of
-    the nets in `top`, but not below it. With `upsets` the Verilog must already have the inputs for upsets.
+    A library from the cache is used if it was built with equal `made_from`. With `toggles` the library can count the
+    toggles of the nets in `top`, but not below it. With `upsets` the Verilog must already have the inputs for upsets.
     """
     header = _header(component, upsets=upsets, has_blocks=False)
     flags = _flags(*_TOGGLE_FLAGS, *_OF_TOP_ALONE) if toggles else _flags()

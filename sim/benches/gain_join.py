@@ -157,7 +157,9 @@ async def vectors_and_bounds(dut: Any) -> None:
         )
         for (before, *ahead), (cycle, stream, index) in itertools.pairwise(passed):
             gap = 1 if (stream == 0 and index) or [stream, index - 1] == ahead else 2  # one more for an operation
-            assert cycle - before == gap, f"beat {index} of stream {stream}: {cycle - before} cycles, not {gap}"
+            assert cycle - before == gap, (
+                f"stream {stream}, index {index} came in cycle {cycle}, the beat before it in cycle {before}"
+            )
         assert [c for c, _ in bench.left.items] == [c for c, _ in bench.entered["i_x"].items], "latency must be 0"
 
 
