@@ -43,7 +43,9 @@ async def words_come_in_order(dut: Any) -> None:
             await ClockCycles(dut.clk, bench.draw.randrange(30))
     await bench.settle()
     assert min(rules.bursts for rules in bench.rules) > 0 and min(rules.writes for rules in bench.rules) > 0
-    assert not to_int(dut.bus_error) and not to_int(dut.bus_errors), f"seed {bench.seed}"
+    assert not to_int(dut.bus_error) and not to_int(dut.bus_errors), (
+        f"the bus must not report an error, seed {bench.seed}"
+    )
     for index, region in enumerate(bench.regions):
         wanted = b"".join(
             word.to_bytes(bench.word_bytes, "little")[index * bench.port_bytes : (index + 1) * bench.port_bytes]
@@ -73,7 +75,7 @@ async def latency(dut: Any) -> None:
     await bench.job(5, 1)
     accepted = bench.cycle
     await bench.until(lambda: all(bench.valid("ar")), "no ARVALID")
-    bench.require(bench.cycle - accepted == 2, f"ARVALID {bench.cycle - accepted} cycles after the job")
+    bench.require(bench.cycle - accepted == 2, f"ARVALID rose {bench.cycle - accepted} cycles after the job")
     await bench.until(lambda: all(bench.valid("r")), "no RVALID")
     answered, wanted = bench.cycle, 3 if bench.ports > 1 else 1
     await bench.settle()
@@ -110,7 +112,9 @@ async def a_slow_port(dut: Any) -> None:
         await ClockCycles(dut.clk, 600)
         bench.require(not to_int(dut.port__idle), "idle, though words are awaited")
         held = len(bench.expected)
-        bench.require(held == bench.depth - BURST, f"{held} words asked for, the FIFOs hold {bench.depth}")
+        bench.require(
+            held == bench.depth - BURST, f"{held} words asked for, but {bench.depth} - {BURST} words must be requested"
+        )
         bench.hold("r", False, port)
         await jobs
         await bench.settle()
@@ -215,7 +219,7 @@ async def a_refused_transaction_is_named(dut: Any) -> None:
 
     def require_errors(errors: int) -> None:
         named, wanted = (to_int(dut.bus_error), to_int(dut.bus_errors)), (errors > 0, min(errors, most))
-        bench.require(named == wanted, f"{named}, not {wanted}")
+        bench.require(named == wanted, f"(bus_error, bus_errors) is {named}, not {wanted}")
 
     for count, port in enumerate(bench.regions):
         port.broken.add(3 * bench.port_bytes)

@@ -93,7 +93,9 @@ class Rules:
         if all(self.read(f"{channel}valid") for channel in requests):
             asked.setdefault(name, cycle_now())
             ready = all(self.read(f"{channel}ready") for channel in requests)
-            self.require(ready == (cycle_now() - asked[name] == READY_AFTER), f"READY of {requests} is {ready}")
+            self.require(
+                ready == (cycle_now() - asked[name] == READY_AFTER), f"READY of {requests} is {ready} in a wrong cycle"
+            )
 
 
 class Bench:
@@ -154,9 +156,9 @@ async def registers(dut: Any) -> None:
     bench = Bench(dut)
     dut.i__valid.value = dut.i__payload.value = dut.o__ready.value = 0
     await start(dut)
-    bench.require(await bench.peek(NAME_AT) == NAME, "NAME")
-    bench.require(await bench.peek(PORTS_AT) == bench.ports, "PORTS")
-    bench.require(await bench.status() == (bench.fifo_bytes, 0), "STATUS of an empty machine")
+    bench.require(await bench.peek(NAME_AT) == NAME, "register NAME is wrong")
+    bench.require(await bench.peek(PORTS_AT) == bench.ports, "register PORTS is wrong")
+    bench.require(await bench.status() == (bench.fifo_bytes, 0), "STATUS of an empty machine is wrong")
     for errors in (1, 0xFFFF, 0):
         dut.bus_errors.value = errors
         await ClockCycles(dut.clk, 2)
@@ -200,9 +202,9 @@ async def a_full_fifo(dut: Any) -> None:
     await start(dut)
     sent = [bench.draw.randrange(256) for _ in range(bench.fifo_bytes)]
     for count, byte in enumerate(sent):
-        bench.require(await bench.status() == (bench.fifo_bytes - count, 0), f"STATUS after {count} bytes")
+        bench.require(await bench.status() == (bench.fifo_bytes - count, 0), f"STATUS after {count} bytes is wrong")
         await bench.poke(DATA_AT, byte | bench.draw.getrandbits(24) << 8)  # the upper 24 bits must be ignored
-    bench.require(await bench.status() == (0, 0), "STATUS of a full FIFO")
+    bench.require(await bench.status() == (0, 0), "STATUS of a full FIFO to the machine is wrong")
     await bench.poke(DATA_AT, 0x55, AxiResp.SLVERR)
     closed[0] = False
     bench.require(await sink.receive(len(sent), 1000) == sent, "other bytes reached the machine")
@@ -211,7 +213,9 @@ async def a_full_fifo(dut: Any) -> None:
     back = [bench.draw.randrange(256) for _ in range(bench.fifo_bytes + 5)]
     source.queue(back)
     await ClockCycles(dut.clk, 2 * len(back))
-    bench.require(await bench.status() == (bench.fifo_bytes, bench.fifo_bytes), "STATUS of a full FIFO to the host")
+    bench.require(
+        await bench.status() == (bench.fifo_bytes, bench.fifo_bytes), "STATUS of a full FIFO to the host is wrong"
+    )
     found = [await bench.peek(DATA_AT) for _ in back]
     bench.require(found == [byte | HAS_BYTE for byte in back], "other bytes reached the host")
     bench.require(not await bench.peek(DATA_AT) & HAS_BYTE, "an empty FIFO shows a byte")
@@ -260,12 +264,18 @@ async def address_and_data(dut: Any) -> None:
             bench.channel(late).pause = True
         write = cocotb.start_soon(bench.poke(BASE_AT, value))
         await ClockCycles(dut.clk, 30)
-        bench.require(write.done() != bool(late), f"done {write.done()}, {late or 'nothing'} late")
+        bench.require(write.done() != bool(late), f"the write is done: {write.done()}, but {late or 'nothing'} is late")
         if late:
-            bench.require(not bench.rules.read("awready") and not bench.rules.read("wready"), f"READY before {late}")
+            bench.require(
+                not bench.rules.read("awready") and not bench.rules.read("wready"),
+                f"READY rose before {late} was valid",
+            )
             bench.channel(late).pause = False
         await write
-        bench.require(await bench.peek(BASE_AT) == value, f"BASE is not {value:#x}, {late or 'nothing'} late")
+        bench.require(await bench.peek(BASE_AT) == value, f"BASE is not {value:#x}, after {late or 'nothing'} was late")
     await ClockCycles(dut.clk, 5)
     for name, found in bench.rules.latencies.items():
-        bench.require(found and set(found) == {ANSWER_AFTER}, f"answers of {name} took {found}")
+        bench.require(
+            found and set(found) == {ANSWER_AFTER},
+            f"answers of {name} must take {ANSWER_AFTER} cycles, but took {found}",
+        )

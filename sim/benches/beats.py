@@ -54,7 +54,7 @@ async def words_become_beats(dut: Any) -> None:
     bench.board.finish()
     if bench.pause == "none":
         entered, left = ([cycle for cycle, _ in monitor.items] for monitor in (bench.entered, bench.left))
-        assert all(b == a + 1 for a, b in pairwise(entered)), "a word waited"
+        assert all(b == a + 1 for a, b in pairwise(entered)), "a word must not wait"
         ends = [index for index, whole in enumerate(bench.ends) if whole]
         assert left == [entered[index] + 1 for index in ends], "a beat must leave one cycle after its last word"
 
@@ -72,7 +72,7 @@ async def a_waiting_beat_holds_no_word_up(dut: Any) -> None:
     bench.board.finish()
     if bench.pause == "none" and bench.words > 1:
         entered = [cycle for cycle, _ in bench.entered.items]
-        assert all(b == a + 1 for a, b in pairwise(entered)), "a word waited"
+        assert all(b == a + 1 for a, b in pairwise(entered)), "a word must not wait"
 
 
 @cocotb.test()

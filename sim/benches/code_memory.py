@@ -146,7 +146,9 @@ async def codes_arrive_after_the_operation(dut: Any) -> None:
         reads = [cycle for cycle, _ in bench.left.items]
         first = [cycle + bench_parameters()["latency"] for cycle in ends]
         first[-1] += bool(len(writes) % parts) and CodeMemory.is_in_luts(config)
-        assert reads == first + [first[-1] + 1 + beat for beat in range(len(ends))], f"written {ends}, read {reads}"
+        assert reads == first + [first[-1] + 1 + beat for beat in range(len(ends))], (
+            f"beats left in wrong cycles: last codes were written in {ends}, beats were read in {reads}"
+        )
 
 
 @cocotb.test()
@@ -168,7 +170,7 @@ async def operations_follow_without_an_idle_cycle(dut: Any) -> None:
         shown = reads[beats * (parts * bench.active + 2) - 1]  # the last beat from the first bank
         freed = shown - CodeMemory.read_latency_of(config) + CodeMemory.bank_latency
         third = writes[2 * beats * parts * bench.active]
-        assert third == freed, f"the bank was free in cycle {freed}, written in {third}"
+        assert third == freed, f"the bank was free in cycle {freed}, but first written in cycle {third}"
 
 
 @cocotb.test()

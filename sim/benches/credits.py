@@ -35,8 +35,10 @@ async def items_pass(dut: Any) -> None:
     board.finish()
     if parameters["i"] == parameters["o"] == "none":
         cycles = [cycle for cycle, _ in entered.items]
-        assert [cycle + parameters["latency"] for cycle in cycles] == [cycle for cycle, _ in left.items], f"seed {seed}"
-        assert cycles[-1] - cycles[0] == ITEMS - 1, f"seed {seed}"
+        assert [cycle + parameters["latency"] for cycle in cycles] == [cycle for cycle, _ in left.items], (
+            f"every item must leave after the latency, seed {seed}"
+        )
+        assert cycles[-1] - cycles[0] == ITEMS - 1, f"an item must enter in every cycle, seed {seed}"
 
 
 @cocotb.test()

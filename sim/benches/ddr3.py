@@ -44,7 +44,7 @@ class Bench:
             if to_int(self.dut.port__valid) and not to_int(self.dut.rst):
                 assert self.expected, self.text("a word came that was not requested")
                 client, address, word = self.expected.pop(0)
-                assert to_int(self.dut.port__client) == client, self.text(f"client of word {address}")
+                assert to_int(self.dut.port__client) == client, self.text(f"word {address} came for the wrong client")
                 got = to_int(self.dut.port__word)
                 assert got == word, self.text(f"word {address:#x} is {got:#x}, {word:#x} was written")
                 self.came.append(cycle_now())
@@ -161,7 +161,7 @@ async def latency(dut: Any) -> None:
             await ClockCycles(dut.clk, t.cycles(t.ras) + bench.draw.randrange(20))
             seen.append(bench.came[-1] - bench.entered.items[-1][0])
     usual = {address: mode(seen) for address, seen in waits.items()}  # some jobs wait for a refresh
-    assert usual == places, bench.text(f"latencies {usual}, wanted {places}")
+    assert usual == places, bench.text(f"the latencies are {usual}, but must be {places}")
     before = to_int(dut.refreshes)
     while to_int(dut.refreshes) == before:
         await RisingEdge(dut.clk)
@@ -169,7 +169,7 @@ async def latency(dut: Any) -> None:
     bench.read(2, 1)
     await bench.rest()
     shut = bench.came[-1] - bench.entered.items[-1][0]
-    assert shut == base + rcd, bench.text(f"{shut} cycles to a closed bank")
+    assert shut == base + rcd, bench.text(f"a job to a closed bank took {shut} cycles")
 
 
 @cocotb.test()
@@ -186,7 +186,9 @@ async def no_cycle_is_lost(dut: Any) -> None:
     gaps = [b - a - 2 for a, b in pairwise(times) if b - a != 2]
     groups = (to_int(dut.refreshes) - begun) // t.refresh_group
     lost = t.refresh_cycles
-    assert set(gaps) == {lost} and abs(len(gaps) - groups) <= 2, bench.text(f"gaps {gaps}, {groups} groups of {lost}")
+    assert set(gaps) == {lost} and abs(len(gaps) - groups) <= 2, bench.text(
+        f"each of {groups} groups of refreshes must lose {lost} cycles, but the gaps are {gaps}"
+    )
     share = 2 * len(times) / (times[-1] - times[0] + 2)
     dut._log.info(f"{share:.4%} of the cycles, {1 - t.refresh_loss:.4%} by the formula, {len(gaps)} refreshes")
 
@@ -211,7 +213,9 @@ async def refreshes_are_on_time(dut: Any) -> None:
             await ClockCycles(dut.clk, draw.randrange(30) if load else 50)
             passed = (cycle_now() - since) // t.refresh_interval
             made = to_int(dut.refreshes) - begun
-            assert passed - 2 * t.refresh_group <= made <= passed + t.refresh_group, bench.text(f"{made} of {passed}")
+            assert passed - 2 * t.refresh_group <= made <= passed + t.refresh_group, bench.text(
+                f"{made} refreshes were made, but {passed} were due"
+            )
     for bank in range(1 << t.bank_bits):  # read every row once more
         for row in range(1 << t.row_bits):
             bench.read(bench.page(row, bank), 1)

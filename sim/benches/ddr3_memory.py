@@ -25,7 +25,7 @@ class Bench(memory_bench.Bench):
             await FallingEdge(self.dut.clk)
             error = Rule(to_int(self.dut.error))
             assert error == Rule.NONE, f"rule {error.name} is broken, seed {self.seed}"
-            assert not to_int(self.dut.fault), f"fault {to_int(self.dut.fault)} of the source, seed {self.seed}"
+            assert not to_int(self.dut.fault), f"the source reports fault {to_int(self.dut.fault)}, seed {self.seed}"
 
 
 memory_bench.Bench = Bench  # type: ignore[misc]

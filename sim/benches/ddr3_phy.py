@@ -35,4 +35,4 @@ async def settings_are_those_expected(dut: Any) -> None:
     masks = await scan(dut)
     dut._log.info(" ".join(f"{name} {mask:032b}" for name, mask in masks.items()))
     wanted = bench_parameters()["wanted"]
-    assert masks == wanted, f"seen {masks}, wanted {wanted}"
+    assert masks == wanted, f"the settings that work are seen as {masks}, wanted {wanted}"

@@ -222,17 +222,25 @@ class Bench:
         expected = self.golden.run(feeds, count, temperature, chained)
         where = f"{len(feeds)} streams, temperature {temperature}, chained {chained}, seed {bench_seed()}"
         self.golden.check(self.taps.values)
-        assert [payload & 0xFFFF for payload in payloads] == [token for step in expected for token in step], where
-        assert [payload >> 16 for payload in payloads] == [0] * (len(payloads) - 1) + [1], where
+        assert [payload & 0xFFFF for payload in payloads] == [token for step in expected for token in step], (
+            f"the tokens are wrong, {where}"
+        )
+        assert [payload >> 16 for payload in payloads] == [0] * (len(payloads) - 1) + [1], (
+            f"only the last token must be marked as the last, {where}"
+        )
         fed = [(feed.token, stream) for stream, feed in enumerate(feeds)]
         for tokens in expected[:-1]:
             fed += [(token, stream) for stream, token in enumerate(tokens)]
-        assert self.memory.started == fed, where
-        assert unpack(DAMAGE_LAYOUT, to_int(self.dut.damage)) == {"count": 0, "kind": 0, "place": 0}, where
+        assert self.memory.started == fed, f"the requested rows are wrong, {where}"
+        assert unpack(DAMAGE_LAYOUT, to_int(self.dut.damage)) == {"count": 0, "kind": 0, "place": 0}, (
+            f"the decoder reports damage, {where}"
+        )
         if not self.config.top_k:
             for stream in range(len(feeds)):
                 logits = await read_logits(self.dut, stream, self.model.vocab_size)
-                assert logits == self.golden.session.logits(stream).sums.tolist(), f"logits, stream {stream}, {where}"
+                assert logits == self.golden.session.logits(stream).sums.tolist(), (
+                    f"the logits of stream {stream} are wrong, {where}"
+                )
         return expected
 
 

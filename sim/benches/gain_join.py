@@ -118,7 +118,9 @@ class Bench:
             groups += fires("i_group")
             passed = fires("o") + fires("o_bounds")
             beats, idle = beats + passed, 0 if passed else idle + 1
-            assert groups <= self.program[0], f"gain_join.i_group: {where}: group {groups} of {self.program[0]}"
+            assert groups <= self.program[0], (
+                f"gain_join.i_group: {where}: accepted group {groups} of {self.program[0]}"
+            )
             if fires("i_op"):
                 expected = (self.program[0], self.program[0] * self.active)
                 assert (groups, beats) == expected, (
@@ -160,7 +162,9 @@ async def vectors_and_bounds(dut: Any) -> None:
             assert cycle - before == gap, (
                 f"stream {stream}, index {index} came in cycle {cycle}, the beat before it in cycle {before}"
             )
-        assert [c for c, _ in bench.left.items] == [c for c, _ in bench.entered["i_x"].items], "latency must be 0"
+        assert [c for c, _ in bench.left.items] == [c for c, _ in bench.entered["i_x"].items], (
+            "x must leave with latency 0"
+        )
 
 
 @cocotb.test()

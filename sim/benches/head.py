@@ -173,7 +173,7 @@ async def edges_then_random(dut: Any) -> None:
         await bench.check_logits((len(vectors) - 1) % bench.active + 1)
     if bench_parameters()["source"] == bench_parameters()["sink"] == "none" and not bench.config.top_k:
         waits = {b - a for a, (b, _) in zip(bench.ends, bench.left.items, strict=True)}
-        assert waits == {bench_parameters()["latency"]}, f"latencies {waits}"
+        assert waits == {bench_parameters()["latency"]}, f"the latencies are {waits}"
         cycles = [cycle for cycle, _ in bench.entered.items]
         assert np.count_nonzero(np.diff(cycles) != 1) == len(TEMPERATURES) - 1, "a beat must enter in every cycle"
 

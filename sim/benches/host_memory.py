@@ -47,7 +47,7 @@ class Bench:
         self.sequence = 0
 
     def _take_word(self, cycle: int, payload: int) -> None:
-        assert payload == self.word(self.taken), f"word {self.taken} in cycle {cycle}, seed {self.seed}"
+        assert payload == self.word(self.taken), f"word {self.taken} is wrong in cycle {cycle}, seed {self.seed}"
         self.taken += 1
 
     def _take_want(self, cycle: int, payload: int) -> None:
@@ -107,11 +107,15 @@ async def words_come_once_and_in_order(dut: Any) -> None:
     await ClockCycles(dut.clk, 200)
     bench.frame(sent + 1, 1)
     want = await bench.settled()
-    assert (want["offset"], want["taken"], bench.taken) == (sent, sent, sent), f"seed {bench.seed}"
+    assert (want["offset"], want["taken"], bench.taken) == (sent, sent, sent), (
+        f"the counts of the last WANT are wrong, seed {bench.seed}"
+    )
     taken = [want["taken"] for _, want in bench.wants]
     chunk = CHUNK_BYTES // bench.config.word_bytes
     assert taken == sorted(taken) and sent > 2 * chunk
-    assert max(b - a for a, b in zip([0, *taken], [*taken, sent], strict=True)) <= chunk + 60, f"seed {bench.seed}"
+    assert max(b - a for a, b in zip([0, *taken], [*taken, sent], strict=True)) <= chunk + 60, (
+        f"too many words were taken between two WANTs, seed {bench.seed}"
+    )
 
 
 @cocotb.test()
@@ -149,7 +153,9 @@ async def rows(dut: Any) -> None:
         bench.frame(0, 3, number + 1)
         bench.frame(bench.draw.randrange(cut + 1), ROW_WORDS, number)
         got = await bench.rows.receive(ROW_WORDS, 2000)
-        assert got == [bench.word(place, number) for place in range(ROW_WORDS)], f"row {number}, seed {bench.seed}"
+        assert got == [bench.word(place, number) for place in range(ROW_WORDS)], (
+            f"the words of row {number} are wrong, seed {bench.seed}"
+        )
     await ClockCycles(dut.clk, 50)
     assert not bench.rows.received
 

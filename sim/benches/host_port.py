@@ -187,7 +187,7 @@ async def a_faulty_memory(dut: Any) -> None:
             around.expect(Opcode.ERROR, sequence, bytes([code]))
             dut.fault.value = 1 << bit
             await around.answered()
-            assert not around.running, f"running after {opcode.name}, seed {around.seed}"
+            assert not around.running, f"the machine is still running after {opcode.name}, seed {around.seed}"
             for needs, payload in (
                 (Opcode.RUN, run),
                 (Opcode.SETUP, SETUP.pack(**around.setup_fields())),
@@ -227,7 +227,7 @@ async def damaged_weights(dut: Any) -> None:
             around.expect(Opcode.ERROR, sequence, bytes([ErrorCode.WEIGHTS_DAMAGED]))
             command = await around.begin_run(sequence, most)
             await around.answered()
-        assert not around.running, f"running after {kind.name}, seed {around.seed}"
+        assert not around.running, f"the machine is still running after {kind.name}, seed {around.seed}"
         for again in (sequence, sequence + 1):  # the stored answer must not be sent as tokens
             await around.refused(ErrorCode.NOT_SET_UP, Opcode.RUN, again, command)
         await around.show_damage(sequence, kind)
@@ -259,13 +259,15 @@ async def a_step_that_takes_too_long(dut: Any) -> None:
         for _ in range(tokens):
             while cycle_now() < begun + limit * unit - 3:
                 await FallingEdge(dut.clk)
-            assert around.running, where
+            assert around.running, f"the run ended before the limit, {where}"
             await around.tokens.send(around.random.getrandbits(16))
             begun = cycle_now()
         around.expect(Opcode.ERROR, sequence, bytes([ErrorCode.RUN_TOO_LONG]))
         while around.running and cycle_now() < begun + limit * unit + 9:
             await FallingEdge(dut.clk)
-        assert limit * unit <= cycle_now() - begun <= limit * unit + 4, f"{cycle_now() - begun} cycles, {where}"
+        assert limit * unit <= cycle_now() - begun <= limit * unit + 4, (
+            f"the run ended after {cycle_now() - begun} cycles, {where}"
+        )
         await around.answered()
         await around.refused(ErrorCode.NOT_SET_UP, Opcode.RUN, sequence, command)
         around.is_mute = False
@@ -305,7 +307,7 @@ async def a_run_that_another_command_ends(dut: Any) -> None:
         around.expect(Opcode.ERROR, sequence, bytes([ErrorCode.NOT_SET_UP]))
         around.rx.queue(encode_frame(opcode, 2, payload))
         await around.answered()
-        assert around.running == (opcode == Opcode.SETUP), f"{opcode.name}, seed {around.seed}"
+        assert around.running == (opcode == Opcode.SETUP), f"running is wrong after {opcode.name}, seed {around.seed}"
         if not around.running:
             await around.refused(ErrorCode.NOT_SET_UP, Opcode.RUN, sequence, command)
     await around.set_up(1)

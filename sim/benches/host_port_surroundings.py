@@ -110,7 +110,9 @@ class Surroundings:
 
     def _take_write(self, cycle: int, payload: int) -> None:
         self.writes.check(cycle, payload)
-        assert not self.running, f"cycle {cycle}: a write into a memory that is read, seed {self.seed}"
+        assert not self.running, (
+            f"cycle {cycle}: a write came while running, so to a memory that is read, seed {self.seed}"
+        )
         fields = unpack(write_layout(self.config), payload)
         self.memory[fields["address"]] = fields["word"]
 
@@ -128,7 +130,7 @@ class Surroundings:
     def _take_run(self, cycle: int, payload: int) -> None:
         self.step_begun = cycle
         self.runs.check(cycle, payload)
-        assert self.running, f"cycle {cycle}: a run of a machine that is not running, seed {self.seed}"
+        assert self.running, f"cycle {cycle}: a run began while the machine was not running, seed {self.seed}"
         self.run_tokens = b""
         if self.is_mute:
             return
@@ -196,7 +198,9 @@ class Surroundings:
         """Send one command that must be refused with ``code`` and must leave the machine unchanged."""
         running, setup = self.running, to_int(self.dut.setup)
         await self.ask(opcode, sequence, payload, bytes([code]), Opcode.ERROR)
-        assert (self.running, to_int(self.dut.setup)) == (running, setup), f"{code.name} changed something"
+        assert (self.running, to_int(self.dut.setup)) == (running, setup), (
+            f"a command that was refused with {code.name} changed running or setup"
+        )
 
     async def answered(self) -> None:
         """Wait until a whole answer has come."""
@@ -275,8 +279,10 @@ class Surroundings:
         """Send a SETUP that must be executed."""
         setup = SETUP.pack(**{**self.setup_fields(), **changes})
         await self.ask(Opcode.SETUP, sequence, setup, b"")
-        assert self.running, f"not running after SETUP, seed {self.seed}"
-        assert to_int(self.dut.setup) == int.from_bytes(setup, "little"), f"setup, seed {self.seed}"
+        assert self.running, f"the machine is not running after SETUP, seed {self.seed}"
+        assert to_int(self.dut.setup) == int.from_bytes(setup, "little"), (
+            f"setup differs from the SETUP that was sent, seed {self.seed}"
+        )
 
     async def show_damage(self, sequence: int, kind: Damage) -> None:
         """Drive damage of this kind, and check the answer to DAMAGE."""

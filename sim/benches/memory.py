@@ -242,7 +242,7 @@ async def host_reads_what_it_wrote(dut: Any) -> None:
         assert bench.cycles("o_read") == expected
         waits = [b - a for a, b in pairwise(asked)]
         assert waits == [bench.parameters["steps"] * count + 1 for _, count in requests[:-1]], (
-            f"requests waited {waits}"
+            f"the cycles between requests are wrong: {waits}"
         )
     assert not any(bench.left[name].items for name in ("o_row", *bench.endless)), (
         "readers must not run while the host reads"
@@ -262,9 +262,9 @@ async def readers_repeat(dut: Any) -> None:
             cycles = bench.cycles(name)
             if bench.pause == "none":
                 latency = bench.parameters["trit_latency" if name == "o_trits" else "latency"]
-                assert cycles[0] == bench.since + latency, f"{name} began in cycle {cycles[0]}"
-                assert consecutive(cycles), f"{name} paused"
-            assert len(cycles) > 20, f"{name}: {len(cycles)} items"
+                assert cycles[0] == bench.since + latency, f"{name} began in cycle {cycles[0]}, which is wrong"
+                assert consecutive(cycles), f"{name} must not pause"
+            assert len(cycles) > 20, f"{name}: only {len(cycles)} items came"
         await bench.stop()
         bench.write(bench.draw.randrange(record_words))
         await bench.finish()

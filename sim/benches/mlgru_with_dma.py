@@ -85,7 +85,7 @@ class Bench(mlgru.Bench):
                 beats = elements.reshape(self.beats, self.lanes)
                 got = self.memory.vector(BASE + place * self.state_words, self.beats)
                 wanted = [flat(beat, STATE_BITS) for beat in beats]
-                assert got == wanted, f"S of slot {slot}, layer {layer} in memory, seed {self.seed}"
+                assert got == wanted, f"S of slot {slot}, layer {layer} is wrong in memory, seed {self.seed}"
 
 
 @cocotb.test()

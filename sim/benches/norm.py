@@ -276,7 +276,7 @@ class NormBench:
         while True:
             await FallingEdge(self.dut.clk)
             stream = int(self.dut.eps_stream.value)
-            assert stream < self.active, f"eps_stream is {stream} of {self.active}"
+            assert stream < self.active, f"eps_stream is {stream}, but there are {self.active} streams"
             await RisingEdge(self.dut.clk)
             ports = {"g_squares": self.junk.getrandbits(48), "state_shift": self.junk.randrange(-17, 16)}
             if self.shown:
@@ -342,7 +342,9 @@ class NormBench:
             waited_from = cycle_now()
             while self.passes_done < ops_done or (self.exact and len(self.scale_cycle) < ops_done):
                 await FallingEdge(self.dut.clk)
-                assert cycle_now() - waited_from < 5000, f"codes: {self.passes_done} of {ops_done} operations ended"
+                assert cycle_now() - waited_from < 5000, (
+                    f"codes: only {self.passes_done} of {ops_done} operations ended"
+                )
             if self.exact:
                 await ClockCycles(self.dut.clk, QUIET_CYCLES)
         await ClockCycles(self.dut.clk, QUIET_CYCLES * 3)
@@ -371,16 +373,22 @@ class NormBench:
                 last_read = passes[-1][0] + beats - 1
                 for stream, (read, scale) in enumerate(passes):
                     what = (case.name, place, stream, beats)
-                    assert self.first_code_cycle[index] == read + Quantiser.latency, what
-                    assert self.scale_cycle[index] == scale, what
+                    assert self.first_code_cycle[index] == read + Quantiser.latency, (
+                        f"the first code came in a wrong cycle: {what}"
+                    )
+                    assert self.scale_cycle[index] == scale, f"the scale came in a wrong cycle: {what}"
                     if stream + place:
                         gaps.add((op.eps.name, place, stream > 0, beats, read - previous - beats))
                     elif self.active == 1:
-                        assert self.first_code_cycle[index] - x_cycle == norm.latency, what
-                        assert self.scale_cycle[index] - x_cycle == norm.scale_latency(op.eps), what
+                        assert self.first_code_cycle[index] - x_cycle == norm.latency, (
+                            f"the latency of the first code is wrong: {what}"
+                        )
+                        assert self.scale_cycle[index] - x_cycle == norm.scale_latency(op.eps), (
+                            f"the latency of the scale is wrong: {what}"
+                        )
                     if self.active == 1 and place:
                         expected = max(beats, norm.first_interval if place == 1 else norm.next_interval)
-                        assert read - previous == expected, (what, expected)
+                        assert read - previous == expected, f"the interval of reads must be {expected}: {what}"
                     previous = read
                     index += 1
         print(f"latency {norm.latency}, gaps {sorted(gaps)}")

@@ -115,7 +115,7 @@ class Bench:
                 h, stream, index = (to_int(port) for port in (self.dut.tap, self.dut.tap_stream, self.dut.tap_index))
                 self.tap_board.check(cycle_now(), self.tap(h, stream, index, saturated)[0])
             else:
-                assert not saturated, f"residual: saturated without a write in cycle {cycle_now()}"
+                assert not saturated, f"residual: saturated must be 0 without a write, cycle {cycle_now()}"
 
     async def run(self, count: int) -> None:
         await self.sink.receive(count, 500)
@@ -139,7 +139,7 @@ async def edges_then_random(dut: Any) -> None:
     assert bench.saturations
     if bench.unpaused:
         waits = {b - a for (a, _), (b, _) in zip(bench.entered.items, bench.left.items, strict=True)}
-        assert waits == {bench_parameters()["latency"]}, f"latencies {waits}"
+        assert waits == {bench_parameters()["latency"]}, f"the latencies are {waits}"
         assert bench.left.items[-1][0] - bench.left.items[0][0] == len(items) - 1, "an item must leave in every cycle"
 
 

@@ -174,7 +174,7 @@ async def a_beat_waits_for_the_scale_of_its_stream(dut: Any) -> None:
         for _ in range(30):
             await FallingEdge(dut.clk)
             assert not to_int(dut.o__valid), f"a sum left without a scale in cycle {cycle_now()}, seed {bench.seed}"
-        assert len(bench.left.items) == 4 * stream, f"stream {stream}, seed {bench.seed}"
+        assert len(bench.left.items) == 4 * stream, f"only beats of {stream} streams must leave, seed {bench.seed}"
         bench.sources["i_scale"].queue(held[stream:])
         await bench.sink.receive(4 * bench.active, 500)
     bench.operation(Op.HEAD, 1)
@@ -198,7 +198,9 @@ async def scales_stay_until_the_next_ones(dut: Any) -> None:
         stream = cycle % bench.active
         dut.scale_stream.value = stream
         await ReadOnly()
-        assert unpack(SCALAR, to_int(dut.scale)) == held[stream], f"stream {stream}, seed {bench.seed}"
+        assert unpack(SCALAR, to_int(dut.scale)) == held[stream], (
+            f"the scale of stream {stream} has changed, seed {bench.seed}"
+        )
         await RisingEdge(dut.clk)
     bench.sources["i_scale"].queue(later)
     bench.sink.received.clear()  # the beats of EMBED, which the scoreboard has checked

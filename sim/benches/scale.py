@@ -130,7 +130,9 @@ class Bench:
         self.late[cycle + cycles] = port, flat(values, bits), op.name
         place = unpack(place_payload(self.config), to_int(getattr(self.dut, f"{name}__payload")))
         kept = {key: fields[key] for key in ("stream", "index", "last")}
-        assert place == {"adds": int(op == Op.RESIDUAL), **kept}, f"scale.place: {place} of {op.name}, seed {self.seed}"
+        assert place == {"adds": int(op == Op.RESIDUAL), **kept}, (
+            f"scale.place: {op.name} shows {place}, seed {self.seed}"
+        )
         assert to_int(getattr(self.dut, f"{name}__valid"))
 
     def on_output(self, cycle: int, payload: int) -> None:
@@ -183,7 +185,7 @@ async def edges_then_random(dut: Any) -> None:
         through = [cycle for cycle, item in bench.entered.items if not bench.is_direct(item)]
         waits = {left - came for came, (left, _) in zip(through, bench.left.items, strict=True)}
         cycles = [cycle for cycle, _ in bench.entered.items]
-        assert waits == {bench_parameters()["latency"]}, f"latencies {waits}"
+        assert waits == {bench_parameters()["latency"]}, f"the latencies are {waits}"
         assert np.diff(cycles).max() == 1, "a beat must enter in every cycle"
 
 

@@ -52,7 +52,7 @@ async def the_stream_repeats(dut: Any) -> None:
     for record_words in (1, 2, 7, 8, 9, 40, 100):
         await bench.run(**bench.shape(record_words))
         await ClockCycles(dut.clk, 400)
-        assert len(bench.cycles("o_words")) > 60, f"{len(bench.cycles('o_words'))} words came"
+        assert len(bench.cycles("o_words")) > 60, f"only {len(bench.cycles('o_words'))} words came"
         await bench.stop()
     for wait in range(0, 60):
         await bench.run(**bench.shape(1 + wait))
@@ -101,13 +101,17 @@ async def a_march_finds_faults(dut: Any) -> None:
     assert result["wrong_bytes"] == 1 << stuck // 8
     for bit in (0, bits // 2, bits - 1):
         dut.stuck.value = 1 << bit
-        assert (await bench.march(0, 16))["wrong_bytes"] == 1 << bit // 8, f"bit {bit}"
+        assert (await bench.march(0, 16))["wrong_bytes"] == 1 << bit // 8, (
+            f"wrong_bytes must name the byte of bit {bit}"
+        )
     dut.stuck.value = 0
 
     for line in range(bench.parameters["column_bits"]):
         dut.joined.value = 1 << line
         result = await bench.march(0, 128)
-        assert result["errors"] and result["wanted"] != result["got"], f"a dead address line {line} is not found"
+        assert result["errors"] and result["wanted"] != result["got"], (
+            f"address line {line} has no effect, and the test did not find it"
+        )
     dut.joined.value = 0
     assert (await bench.march(0, 1))["errors"] == 0
     assert (await bench.march(127, 1))["errors"] == 0

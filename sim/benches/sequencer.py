@@ -310,8 +310,12 @@ class Loop:
         held: dict[str, int] = {}
         for now in self.samples:
             where = f"cycle {now.cycle}, token {tokens}, seed {self.seed}"
-            assert (now.token is None) == (now.chosen is None), where
-            assert (now.feed is None) == (now.seed is None), where
+            assert (now.token is None) == (now.chosen is None), (
+                f"{where}: i_token and o_token must transfer in the same cycle"
+            )
+            assert (now.feed is None) == (now.seed is None), (
+                f"{where}: i_feed and o_seed must transfer in the same cycle"
+            )
             assert now.start_valid == bool(rows), f"{where}: o_start is {now.start_valid}, {len(rows)} rows are wanted"
             assert not rows or now.start == rows[0], f"{where}: row {now.start} asked for, {rows[0]} wanted"
             if now.started:
@@ -324,10 +328,10 @@ class Loop:
                 seed = {"stream": now.feed["stream"], "seed": now.feed["seed"]}
                 assert now.seed == seed, f"{where}: seed {now.seed}, expected {seed}"
             if now.token is not None:
-                assert left, f"{where}: a token outside a run"
+                assert left, f"{where}: a token came outside a run"
                 ends = now.token["stream"] == held["final_stream"]
                 last = int(left == 1 and ends)
-                assert now.chosen == {"token": now.token["token"], "last": last}, f"{where}: got {now.chosen}"
+                assert now.chosen == {"token": now.token["token"], "last": last}, f"{where}: o_token is {now.chosen}"
                 tokens += 1
                 if left > 1:
                     rows.append(now.token)
@@ -337,7 +341,7 @@ class Loop:
                     left, held = left - 1, held | {"fresh": 0}
                     cycles = beats = words = 0
             if now.run is not None:
-                assert left == 0, f"{where}: a run began inside another"
+                assert left == 0, f"{where}: a run began inside another run"
                 left, cycles, beats, words = now.run["count"], 0, 0, 0
                 active = range(now.run["final_stream"] + 1)
                 rows.extend({"token": feeds[stream]["token"], "stream": stream} for stream in active)

@@ -98,4 +98,6 @@ async def reset_begins_a_block(dut: Any) -> None:
                 dut.wanted.value = last_state_of(words[length + 1 :], bits)
                 await FallingEdge(dut.clk)
                 found = (to_int(dut.done), to_int(dut.bad))
-                assert found == (int(cycles == 3), 0), f"signature after a reset: {found}, {length}, seed {seed}"
+                assert found == (int(cycles == 3), 0), (
+                    f"signature after a reset: (done, bad) {found}, {length} words before the reset, seed {seed}"
+                )

@@ -32,7 +32,9 @@ async def items_pass(dut: Any) -> None:
     await sink.receive(ITEMS)
     board.finish()
     if pauses["i"] == pauses["o"] == "none":
-        assert [c for c, _ in entered.items] == [c for c, _ in left.items], f"seed {bench_seed()}"
+        assert [c for c, _ in entered.items] == [c for c, _ in left.items], (
+            f"every item must leave in the cycle in which it enters, seed {bench_seed()}"
+        )
 
 
 @cocotb.test()

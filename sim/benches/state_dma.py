@@ -51,7 +51,9 @@ class StateWords:
             self.words[fields["address"]] = fields["payload"] & (1 << self.config.word_bits) - 1
         else:
             self.reads += 1
-            assert fields["payload"] == self.state_words, f"cycle {cycle}: {fields['payload']} words, seed {self.seed}"
+            assert fields["payload"] == self.state_words, (
+                f"cycle {cycle}: a read requests {fields['payload']} words, seed {self.seed}"
+            )
             self.given.queue(self.words[fields["address"] :][: self.state_words])
 
     def vector(self, first: int, places: int) -> list[int]:
@@ -144,7 +146,9 @@ class Bench:
                 firsts = [BASE + base + layer * self.state_words for base in bases]
                 for stream in range(1 if chained else active):
                     got = [self.window[self.place(stream, index)] for index in range(self.beats)]
-                    assert got == memory.vector(firsts[stream], self.beats), f"stream {stream}, {where}"
+                    assert got == memory.vector(firsts[stream], self.beats), (
+                        f"the window does not contain the state of stream {stream}, {where}"
+                    )
                 self.window = {place: self.random.getrandbits(len(dut.window__data)) for place in self.window}
                 for stream in range(active):
                     for index in range(self.beats):
@@ -160,7 +164,9 @@ class Bench:
                 await self.saved(writes)
                 for stream in range(active - 1 if chained else 0, active):
                     wanted = [new[self.place(stream, index)] for index in range(self.beats)]
-                    assert memory.vector(firsts[stream], self.beats) == wanted, f"stream {stream} is saved, {where}"
+                    assert memory.vector(firsts[stream], self.beats) == wanted, (
+                        f"the memory does not contain the new state of stream {stream}, {where}"
+                    )
         await self.wait_for("idle")
         assert next(memory.expected, None) is None, f"not all requests of the run came, seed {self.seed}"
 
@@ -206,7 +212,7 @@ class Bench:
                 due, count = {"write": cycle + places + 3}, 0
             elif name == "window__used" and "read" in due:
                 due = {"read": cycle + 3}
-        assert checked > 20, f"{checked} cycles were checked, seed {self.seed}"
+        assert checked > 20, f"only {checked} cycles were checked, seed {self.seed}"
 
 
 @cocotb.test()

@@ -153,8 +153,12 @@ async def cycles(dut: Any) -> None:
         gaps = np.diff([cycle for cycle, _ in bench.entered.items[first:]]) - 1
         filling = -(-kept // lanes)
         later = gaps[filling + 2 :]
-        assert later.sum() == 6 + climbs, f"climbs {climbs}: waits {later.tolist()}, seed {bench.seed}"
-        assert gaps[2 : filling + 1].tolist() == [6 * lanes] * (filling - 1), f"{gaps.tolist()}"
+        assert later.sum() == 6 + climbs, (
+            f"a logit that passes {climbs} entries must take {6 + climbs} cycles: {later.tolist()}, seed {bench.seed}"
+        )
+        assert gaps[2 : filling + 1].tolist() == [6 * lanes] * (filling - 1), (
+            f"each logit must take 6 cycles while the list fills: {gaps.tolist()}"
+        )
 
 
 @cocotb.test()

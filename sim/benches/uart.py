@@ -64,7 +64,7 @@ class Line:
                 continue  # a reset interrupted the byte
             bits = [levels[divisor * place : divisor * (place + 1)] for place in range(10)]
             assert all(len(set(bit)) == 1 for bit in bits), f"cycle {began}: tx changed within a bit: {bits}"
-            assert bits[9][0] == 1, f"cycle {began}: no stop bit"
+            assert bits[9][0] == 1, f"cycle {began}: tx has no stop bit"
             self.read.append(sum(bit[0] << place for place, bit in enumerate(bits[1:9])))
             self.starts.append(began)
 
@@ -93,7 +93,7 @@ async def bytes_come(dut: Any) -> None:
         assert got == data, f"seed {bench_seed()}, idle {idle}: got {got.hex()}, sent {data.hex()}"
         if bench_parameters()["error"] == 0:
             late = [cycle - began for (cycle, _), began in zip(left.items, line.began, strict=True)]
-            assert set(late) == {bench_parameters()["rx_latency"]}, late
+            assert set(late) == {bench_parameters()["rx_latency"]}, f"bytes arrived after {late} cycles"
     await ClockCycles(dut.clk, 20 * bench_parameters()["divisor"])
     assert not sink.received and not to_int(dut.overrun)
 
@@ -108,7 +108,7 @@ async def bytes_leave(dut: Any) -> None:
     await start(dut)
     await source.send(*some_bytes())
     await ClockCycles(dut.clk, 11 * divisor)
-    assert bytes(line.read) == some_bytes(), f"seed {bench_seed()}, pause {pause}"
+    assert bytes(line.read) == some_bytes(), f"other bytes left at tx, seed {bench_seed()}, pause {pause}"
     assert line.starts == [cycle + 1 for cycle, _ in entered.items]
     if pause == "none":
         assert {later - earlier for earlier, later in pairwise(line.starts)} == {10 * divisor}
@@ -124,10 +124,10 @@ async def lost_bytes_are_told(dut: Any) -> None:
     data = some_bytes(FIFO_BYTES + 5)
     await line.sends(data[:FIFO_BYTES])
     await ClockCycles(dut.clk, 10)
-    assert not to_int(dut.overrun), "flag without loss"
+    assert not to_int(dut.overrun), "overrun is 1, but no byte was lost"
     await line.sends(data[FIFO_BYTES:-1])
     await ClockCycles(dut.clk, 10)
-    assert to_int(dut.overrun), "loss without flag"
+    assert to_int(dut.overrun), "overrun must be 1 after a byte was lost"
     sink.pause = itertools.repeat(False)
     assert bytes(await sink.receive(FIFO_BYTES)) == data[:FIFO_BYTES]
     await line.sends(data[-1:])
@@ -149,7 +149,9 @@ async def a_byte_without_stop_bit_is_dropped(dut: Any) -> None:
     for byte in some_bytes(8):
         await line.sends(bytes([byte]), stop=0, idle_bits=0.5)
         await line.sends(bytes([byte ^ 0x5A]))
-        assert await sink.receive(1, 20 * divisor) == [byte ^ 0x5A], f"seed {bench_seed()}, byte {byte:#x}"
+        assert await sink.receive(1, 20 * divisor) == [byte ^ 0x5A], (
+            f"the byte after {byte:#x} without stop bit is wrong, seed {bench_seed()}"
+        )
         dut.rx.value = 0
         await ClockCycles(dut.clk, divisor // 2 - 2)
         dut.rx.value = 1
@@ -191,7 +193,9 @@ async def reset_in_mid_byte(dut: Any) -> None:
         await line.sends(bytes([byte ^ 0xFF]))
         await source.send(byte ^ 0xFF)
         await ClockCycles(dut.clk, 12 * divisor)
-        assert list(sink.received) == line.read == [byte ^ 0xFF], f"seed {bench_seed()}, reset after {cycles} cycles"
+        assert list(sink.received) == line.read == [byte ^ 0xFF], (
+            f"the bytes are wrong, seed {bench_seed()}, reset after {cycles} cycles"
+        )
 
 
 @cocotb.test()

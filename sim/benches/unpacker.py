@@ -71,7 +71,7 @@ class Bench:
             self.dut.flush.value = self.draw.randrange(2)
             await FallingEdge(self.dut.clk)
             moves = to_int(self.dut.i__ready), to_int(self.dut.o__valid)
-            assert moves == (0, 0), f"(i.ready, o.valid) {moves} without an operation"
+            assert moves == (0, 0), f"(i.ready, o.valid) is {moves} without an operation"
             await RisingEdge(self.dut.clk)
         self.dut.flush.value = 0
 
@@ -95,7 +95,7 @@ async def groups_of_operations(dut: Any) -> None:
             left = [cycle for cycle, _ in bench.left.items[begun:]]
             groups, words = group_shape(bench.config, items)
             cycles = [left[0] + index * words for index in range(count)]
-            assert left == cycles, f"{count} groups of {items}, {groups} in {words} words: {left}"
+            assert left == cycles, f"{count} groups of {items} items, {groups} in {words} words, left in cycles {left}"
             assert left[0] == bench.entered.items[taken + words - 1][0] + 1, "a group must leave a cycle after its word"
         if bench.draw.random() < 0.3:
             await bench.idle(bench.draw.randrange(1, 6))

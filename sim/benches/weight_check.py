@@ -177,10 +177,10 @@ class Reference:
         assert program is not None
         valid, ready = to_int(dut.i_row__valid), to_int(dut.i_row__ready)
         is_check = len(self.row) < program.check
-        assert to_int(dut.o_row__valid) == (valid and not is_check), f"weight_check.o_row: valid, {where}"
-        assert ready == (is_check or to_int(dut.o_row__ready)), f"weight_check.i_row: ready, {where}"
+        assert to_int(dut.o_row__valid) == (valid and not is_check), f"weight_check.o_row: valid is wrong, {where}"
+        assert ready == (is_check or to_int(dut.o_row__ready)), f"weight_check.i_row: ready is wrong, {where}"
         assert is_check or to_int(dut.o_row__payload) == to_int(dut.i_row__payload), (
-            f"weight_check.o_row: word, {where}"
+            f"weight_check.o_row: the word is wrong, {where}"
         )
         if valid and ready:
             self.row.append(to_int(dut.i_row__payload))
@@ -197,8 +197,12 @@ class Reference:
         valid, ready = to_int(dut.i_token__valid), to_int(dut.o_token__ready)
         state = f"{self.good} good passes are left, damaged {self.is_damaged}"
         found = to_int(dut.o_token__valid), to_int(dut.i_token__ready)
-        assert found == (valid and may_leave, ready and may_leave), f"weight_check.o_token: {found}, {state}, {where}"
-        assert to_int(dut.o_token__payload) == to_int(dut.i_token__payload), f"weight_check.o_token: payload, {where}"
+        assert found == (valid and may_leave, ready and may_leave), (
+            f"weight_check.o_token: (valid, ready) is {found}, {state}, {where}"
+        )
+        assert to_int(dut.o_token__payload) == to_int(dut.i_token__payload), (
+            f"weight_check.o_token: the payload is wrong, {where}"
+        )
         leaves = bool(valid and ready and may_leave)
         ends_step = leaves and self.left == 0
         if to_int(dut.begins):
@@ -398,7 +402,7 @@ async def right_weights(dut: Any) -> None:
         await bench.set_up(Fault())
         for streams, steps in ((1, 4), (most, 4), (max(1, most - 1), 3), (1, 2)):
             left = await bench.run(streams, steps)
-            assert left == streams * steps, f"{left} tokens of {streams} streams left, seed {bench.seed}"
+            assert left == streams * steps, f"only {left} tokens of {streams} streams left, seed {bench.seed}"
     assert (bench.reference.damage["count"], bench.reference.damage["kind"]) == (0, Damage.NONE)
 
 
@@ -417,15 +421,19 @@ async def damage(dut: Any) -> None:
             count += 1
             await ClockCycles(dut.clk, 60)
             found = bench.reference.damage
-            assert len(bench.sink.received) <= left + 1 < most * steps, f"{left} tokens left, {where}"
-            assert (found["kind"], found["count"]) == (kind, count), f"{found}, {where}"
+            assert len(bench.sink.received) <= left + 1 < most * steps, (
+                f"after {left} tokens the damage must hold back the others, {where}"
+            )
+            assert (found["kind"], found["count"]) == (kind, count), f"the damage is {found}, {where}"
             if fault.kind in ("flip", "unended", "image"):
                 # A block without an end is found at the end of the next block or of the pass.
-                assert found["place"] == fault.block, f"{found}, {where}"
+                assert found["place"] == fault.block, f"the place of the damage is wrong: {found}, {where}"
             await bench.set_up(Fault())
             assert bench.reference.damage == found, f"a reset has changed the damage, {where}"
-            assert await bench.run(most, 1) == most, where
-            assert bench.reference.damage == {**found, "kind": Damage.NONE}, where
+            assert await bench.run(most, 1) == most, f"tokens must leave after a SETUP, {where}"
+            assert bench.reference.damage == {**found, "kind": Damage.NONE}, (
+                f"a new run must reset the kind of the damage, {where}"
+            )
 
 
 @cocotb.test()
@@ -438,7 +446,9 @@ async def damage_before_the_run(dut: Any) -> None:
         await bench.set_up(Fault("flip", 0, sequence))
         await ClockCycles(dut.clk, 200)
         found = {"count": before + sequence + 1, "kind": Damage.RECORDS, "place": sequence}
-        assert bench.reference.damage == found, f"{bench.reference.damage}, seed {bench.seed}"
+        assert bench.reference.damage == found, f"the damage is {bench.reference.damage}, seed {bench.seed}"
         assert await bench.run(1, 1) == 0
         await ClockCycles(dut.clk, 60)
-        assert not bench.sink.received and bench.reference.damage == found, f"{bench.reference.damage}"
+        assert not bench.sink.received and bench.reference.damage == found, (
+            f"no token must leave after the damage {bench.reference.damage}"
+        )

@@ -69,7 +69,7 @@ async def the_stream_repeats(dut: Any) -> None:
     for record_words in (1, 7, 9, 100):
         await bench.run(**bench.shape(record_words))
         await ClockCycles(dut.clk, 600)
-        assert len(bench.cycles("o_words")) > 60, f"{len(bench.cycles('o_words'))} words came, seed {bench.seed}"
+        assert len(bench.cycles("o_words")) > 60, f"only {len(bench.cycles('o_words'))} words came, seed {bench.seed}"
         await bench.stop()
     for wait in range(0, 60, 3):
         await bench.run(**bench.shape(1 + wait))
@@ -152,7 +152,9 @@ async def a_faulty_source_is_named(dut: Any) -> None:
         getattr(dut, name).value = 1
         bench.sources["i_start"].queue([3])
         await ClockCycles(dut.clk, bench.parameters["watch_cycles"] + 2 * bench.parameters["latency"] + 400)
-        assert to_int(dut.fault) == fault, f"{name}: fault {to_int(dut.fault)}, seed {bench.seed}"
+        assert to_int(dut.fault) == fault, (
+            f"{name} must cause fault {fault}, but the fault is {to_int(dut.fault)}, seed {bench.seed}"
+        )
         getattr(dut, name).value = 0
         await ClockCycles(dut.clk, 50)
         assert to_int(dut.fault) == fault, f"{name}: the fault does not stay, seed {bench.seed}"
