@@ -63,7 +63,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Handler:
-    """All that the port does for one opcode.
+    """The rules, the states and the answer of the port for one opcode.
 
     Parameters
     ----------

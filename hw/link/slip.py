@@ -1,7 +1,7 @@
 """The two ends of a framed byte stream: the Deframer removes SLIP escapes and CRC-32C, and the Framer adds them.
 
     bytes ─► Deframer ─► bytes of a frame without its CRC, then one item "end" that says whether the frame is good
-    bytes ◄─  Framer  ◄─ bytes of a frame, the last one marked
+    bytes ◄─  Framer  ◄─ bytes of a frame, with a mark at the last byte
 
 hw/protocol.py has the formats.
 

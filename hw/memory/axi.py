@@ -2,7 +2,7 @@
 
     port.job ─► stage 1 ─┬─► o_ar of port 0 ─► m_axi0_ar*      m_axi0_r* ─► FIFO 0 ─┐
                (held)    ├─► o_ar of port 1 ─► m_axi1_ar*      m_axi1_r* ─► FIFO 1 ─┼─► join ─► port.word
-                         └─► write: m_axi*_aw*, m_axi*_w*, and one m_axi*_b* of each port later
+                         └─► write: m_axi*_aw*, m_axi*_w*, later one m_axi*_b* of each port
 
 Byte b of word w is at ``bases[k] + port_bytes * w + b % port_bytes`` of port ``k = b // port_bytes``. A read is one
 INCR burst on each port, and all these bursts have the same length. A burst has at most ``BURST`` beats and lies within

@@ -72,7 +72,7 @@ def _add_reader(m: Module, name: str, reader: Any, running: Signal, count: Value
 
 
 class ResidentMemory(wiring.Component):
-    """Holds beats of trits in one memory, and words of operations and gains in another.
+    """Stores beats of trits in one memory, and words of operations and gains in a second memory.
 
     The block RAMs of the trits are spread over the chip, and the lanes read all of them in every cycle. All other
     accesses use the second port of these block RAMs (hw/memory/trit_parts.py), so they do not wait for the lanes:
@@ -203,7 +203,7 @@ class ResidentMemory(wiring.Component):
 
 
 class StreamedMemory(wiring.Component):
-    """Holds operations, gains, trits and embedding rows in one memory of words, in block RAM.
+    """Stores operations, gains, trits and embedding rows in one memory of words, in block RAM.
 
     A controller of external memory may replace this memory. The controller must answer every request, in order.
     ``o_words`` and ``o_row`` may pause at any time, and the words per second limit the tokens per second. The

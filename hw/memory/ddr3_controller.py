@@ -237,7 +237,7 @@ class Ddr3Controller(wiring.Component):
                 rows.activate(wanted.bank, wanted.row)
 
     def _add_refresh_states(self, m: Module, slot: CommandSlot, pause: Signal, left: Signal) -> None:
-        """Send the refreshes of a group, and wait for the last one's tRFC."""
+        """Send the refreshes of a group, and wait for tRFC of the last refresh."""
         t = self.timings
         with m.State("REFRESH"):
             with m.If(pause == 0):

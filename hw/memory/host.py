@@ -2,7 +2,7 @@
 reading.
 
     host ─► RECORDS frames ─► o_host of the host port ─► FIFO ─► o_words          offset = words so far, modulo 2^32
-         ─► ROW frames ────► o_host ──────────────────────────► o_row            the decoder holds a whole row
+         ─► ROW frames ────► o_host ──────────────────────────► o_row            the decoder stores a whole row
          ◄─ WANT frames ◄─── i_want ◄── what is wanted, and how much was taken
 
 The chip keeps four counts and a token number, and every WANT frame contains these five values. ``offset`` is the number

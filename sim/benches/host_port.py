@@ -74,7 +74,7 @@ async def commands(dut: Any) -> None:
             case 3:
                 await around.refused(ErrorCode.UNKNOWN_OPCODE, 0x77, sequence, b"")
             case 4:
-                await around.set_up(sequence, vocab=generator.randint(1, config.max_vocab))  # replaces the last one
+                await around.set_up(sequence, vocab=generator.randint(1, config.max_vocab))  # a second setup
                 await around.set_up(sequence)
             case 5:
                 streams = generator.randint(1, config.streams)
@@ -104,7 +104,7 @@ async def runs(dut: Any) -> None:
             await around.send_run(sequence, frame)
     around.runs.finish()
 
-    # After another command, even a refused one, the same frame is a new RUN.
+    # After another command, even a command that is refused, an equal frame is a new RUN.
     feeds = around.draw_feeds(most, vocab)
     random_state = around.random.getstate()
     await around.run(77, 1, feeds)

@@ -422,7 +422,7 @@ async def damage(dut: Any) -> None:
             await ClockCycles(dut.clk, 60)
             found = bench.reference.damage
             assert len(bench.sink.received) <= left + 1 < most * steps, (
-                f"after {left} tokens the damage must hold back the others, {where}"
+                f"no more tokens must leave after the damage, but {left} left, {where}"
             )
             assert (found["kind"], found["count"]) == (kind, count), f"the damage is {found}, {where}"
             if fault.kind in ("flip", "unended", "image"):
