@@ -3,7 +3,7 @@ reading.
 
     host ─► RECORDS frames ─► o_host of the host port ─► FIFO ─► o_words          offset = words so far, modulo 2^32
          ─► ROW frames ────► o_host ──────────────────────────► o_row            the decoder stores a whole row
-         ◄─ WANT frames ◄─── i_want ◄── what is wanted, and how much was taken
+         ◄─ WANT frames ◄─── i_want ◄── the next word that is expected, and the number of words taken
 
 The chip keeps four counts and a token number, and every WANT frame contains these five values. ``offset`` is the number
 of the word of the record stream that the chip waits for. ``taken`` counts the words that have left the FIFO. ``row``
