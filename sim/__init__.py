@@ -1,1 +1,1 @@
-"""Checks the gateware: cocotb benches, models of buses and memories, the simulated board."""
+"""Checks of the gateware: cocotb benches, models of buses and memories, and the simulated board."""

@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
-# If the simulation is in the cache, AxiTop is made only to ask for its ports.
-"""The simulated board of a machine in a system with a processor: AXI4-Lite control, memory models at its AXI4 masters.
+# If the simulation is in the cache, AxiTop is created but never elaborated, because only its ports are read.
+"""The simulated board of a machine in a system with a processor: AXI4-Lite control, and memory models at the AXI4
+masters.
 
 AxiLink ─► peek, poke ─► s_axi_* ─► AxiTop ─► m_axi0_* ... ─► AxiMemory (axi_memory.h)
 """
@@ -21,15 +22,15 @@ from lutern.sim.board import SimulatedBoard
 from lutern.sim.port_memory import WordCounts, WordTiming
 
 SPACING = 1 << 34
-"""Distance of the bases of two ports, unless others are given."""
+"""Distance between the default base addresses of two ports."""
 POLL_CYCLES = 2000
-"""Cycles between two readings of the status."""
+"""Cycles between two reads of the status register."""
 REGISTER_ERRORS = {2: "SLVERR", 3: "DECERR", 4: "no answer"}
 RULES = (
     "VALID fell or a payload changed before READY",
     "a burst crosses 4 KiB",
-    "a burst is no INCR of at most 16 whole beats",
-    "an address is not aligned, or not that of a word",
+    "a burst is not an INCR burst of at most 16 whole beats",
+    "an address is not aligned, or is not the address of a word",
     "an ID is not 0",
     "a write is not one whole beat",
     "RREADY or BREADY is 0",
@@ -37,7 +38,7 @@ RULES = (
 
 
 class _Bus:
-    """The registers of a simulated board; each access is a transaction on its bus."""
+    """The registers of a simulated board. Each access is a transaction on the board's bus."""
 
     def __init__(self, board: AxiBoard) -> None:
         self._board = board
@@ -56,9 +57,9 @@ class _Bus:
 
 
 class AxiBoard(SimulatedBoard):
-    """A simulated board with ``AxiTop``; it is a ``Link`` like other boards.
+    """A simulated board with ``AxiTop``. The board is a ``Link`` like other boards.
 
-    ``bases``: the bus addresses at which the words of each port begin.
+    ``bases`` are the bus addresses at which the words of the ports begin.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class AxiBoard(SimulatedBoard):
         super().__init__(AxiTop(config), word_timing=timing, **others)
 
     def reset(self, cycles: int = 2) -> None:
-        """Pull the reset pin, then set the bases again."""
+        """Activate the reset pin, then set the base addresses again."""
         super().reset(cycles)
         numbers = np.array(self._bases, np.uint64)
         self._library.lutern_axi_bases(self._board, numbers.ctypes.data)
@@ -84,7 +85,7 @@ class AxiBoard(SimulatedBoard):
         return self._link.read(limit, timeout_s)
 
     def pass_cycles(self, cycles: int) -> None:
-        """Simulate this number of cycles."""
+        """Simulate ``cycles`` cycles."""
         self.run(cycles)
 
     def register_read(self, offset: int) -> int:
@@ -108,7 +109,7 @@ class AxiBoard(SimulatedBoard):
         return self._link.bus_errors
 
     def port_counts(self, index: int) -> WordCounts:
-        """Return the cycles of a port by cause, counted since its timing was set."""
+        """Return the cycles of a port for each cause, counted since the timing of the port was set."""
         return WordCounts(*self._library.lutern_axi_counts(self._board, index)[: len(fields(WordCounts))])
 
     def _check_memory(self) -> None:

@@ -1,12 +1,12 @@
 # amaranth: UnusedElaboratable=no
-# If the simulation is in the cache, its component is made only to ask for its ports.
+# If the simulation is in the cache, its component is created but never elaborated, because only its ports are read.
 """The simulated board: the compiled top level with the same `Link` as a serial port.
 
     Client ─► SimulatedBoard.write ─► rx queue ─► gateware ─► tx queue ─► SimulatedBoard.read ─► Client
                                                      └─► taps ─► board.taps("codes")
 
-Time passes only inside `read`. A second that a reader is willing to wait is `cycles_per_second` cycles, so the outcome
-does not depend on how fast this computer simulates.
+Time passes only inside `read`. One second of a reader's timeout is `cycles_per_second` cycles, so the result does not
+depend on how fast this computer simulates.
 """
 
 import ctypes
@@ -35,7 +35,7 @@ from lutern.sim.port_memory import WordCounts, WordTiming
 from lutern.sim.verilate import Memory, list_taps, memory_of, verilate
 
 _BLOCK_WORDS = 1 << 12  # number of words of a memory that are saved together
-_SLICE_CYCLES = 500_000  # cycles of one call into the library: Ctrl-C acts between two calls
+_SLICE_CYCLES = 500_000  # cycles of one call into the library; Ctrl-C takes effect between two calls
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class TapLog:
         return len(self.cycles)
 
     def integers(self) -> NDArray[Any]:
-        """Return the payloads as numbers: int64 up to 63 bits (64 if signed), Python integers for more."""
+        """Return the payloads as numbers: int64 up to 63 bits (64 if signed), Python integers for wider payloads."""
         if self.bits + (not self.is_signed) > 64:
             return np.array([self._integer(row.tobytes()) for row in self.payloads], dtype=object)
         padded = np.zeros((len(self), 8), np.uint8)
@@ -60,7 +60,7 @@ class TapLog:
         return values << (64 - self.bits) >> (64 - self.bits) if self.is_signed else values
 
     def lanes(self, bits: int, is_signed: bool = True) -> NDArray[np.int64]:
-        """Return the payloads as flat vectors of parts of `bits` bits each, lowest first: int64 [n, parts]."""
+        """Split each payload into numbers of `bits` bits, lowest first, and return them as int64 [n, parts]."""
         parts = self.bits // bits
         columns = np.unpackbits(self.payloads, axis=1, bitorder="little")[:, : parts * bits].reshape(-1, parts, bits)
         weights = np.left_shift(np.int64(1), np.arange(bits, dtype=np.int64))
@@ -126,15 +126,15 @@ class SimulatedBoard:
 
     Parameters
     ----------
-    component: what to simulate; it may contain its memory part.
-    pause_share: share of all cycles in which each of both streams pauses, seeded by `seed`.
-    cycles_per_second: cycles that count as a second of a reader's time limit.
-    library: the simulation to use instead of `component`'s own, for example that of its netlist.
-    memory_clock: cycles of the memory's clock, and cycles of the machine in the same time. Default: one and one; for
-        DDR3 as in the machine's description.
-    word_timing: how the memory at the port `words` answers; default: as a DRAM at the machine's clock.
+    component: the component to simulate, with or without its memory part.
+    pause_share: fraction of the cycles in which rx pauses, and in which tx pauses. `seed` seeds the pauses.
+    cycles_per_second: cycles that count as one second of a reader's timeout.
+    library: a simulation to use instead of the simulation of `component`, for example a simulated netlist.
+    memory_clock: (a, b) if the memory's clock makes a cycles while the machine makes b cycles. The default is (1, 1),
+        and for DDR3 the ratio of the clocks in the config.
+    word_timing: times in which the memory at the port `words` answers. The default is a DRAM at the machine's clock.
 
-    A call raises AssertionError if the machine has broken a rule of its memory.
+    Each call raises AssertionError if the machine has broken a rule of its memory.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class SimulatedBoard:
         self._path = library or verilate(component)
         self._library = _load(str(self._path))
         self._board: int | None = self._library.lutern_create()
-        has_door = hasattr(self._library, "lutern_memory_write")  # a netlist's memories have other names
+        has_door = hasattr(self._library, "lutern_memory_write")  # the memories of a netlist have other names
         self._memory = memory_of(component) if has_door else None
         if self._memory is not None:
             config: Any = component.config
@@ -165,18 +165,18 @@ class SimulatedBoard:
                 self.set_word_timing(word_timing or WordTiming.dram(config.clock_hz))
         self.cycles_per_second = cycles_per_second
         self.was_traced = False
-        """Waves were recorded, see waves.py."""
+        """Whether waves were recorded, see waves.py."""
         share = round(65536 * pause_share)
         self._library.lutern_pause(self._board, seed, share, share)
         self.reset()
 
     def write(self, data: bytes) -> None:
-        """Queue bytes; the gateware takes them while `read` lets time pass."""
+        """Queue bytes. The gateware receives them while `read` simulates."""
         self._require_open()
         self._library.lutern_write(self._board, data, len(data))
 
     def read(self, limit: int, timeout_s: float) -> bytes:
-        """Simulate until a frame has arrived, or until `timeout_s` seconds' worth of cycles have passed."""
+        """Simulate until a frame has arrived, or until `timeout_s` seconds have passed, counted in cycles."""
         budget = round(timeout_s * self.cycles_per_second)
         waiting = self.run(0)
         while not waiting and budget > 0:
@@ -190,7 +190,7 @@ class SimulatedBoard:
         return buffer.raw[:count]
 
     def run(self, cycles: int) -> int:
-        """Simulate up to `cycles` cycles, fewer if a frame leaves; returns the number of bytes that can be read."""
+        """Simulate `cycles` cycles, or fewer if a frame leaves. Return the number of bytes that can be read."""
         self._require_open()
         waiting = int(self._library.lutern_run(self._board, cycles))
         if self._memory is not None:
@@ -213,12 +213,12 @@ class SimulatedBoard:
             )
 
     def poke(self, address: int, words: NDArray[np.uint8]) -> None:
-        """Write words [count, word_bytes] directly into the machine's memory, by its back door."""
+        """Write words [count, word_bytes] directly into the machine's memory, without the link."""
         data = np.ascontiguousarray(words)
         self._reach(self._library.lutern_memory_write, address, data)
 
     def peek(self, address: int, count: int) -> NDArray[np.uint8]:
-        """Return words [count, word_bytes] of the machine's memory, read by its back door."""
+        """Return words [count, word_bytes] read directly from the machine's memory, without the link."""
         data = np.zeros((count, self.memory.word_bytes), np.uint8)
         self._reach(self._library.lutern_memory_read, address, data)
         return data
@@ -239,33 +239,35 @@ class SimulatedBoard:
 
     @property
     def has_back_door(self) -> bool:
-        """Whether `poke` and `peek` can reach the words."""
+        """Whether `poke` and `peek` can access the words."""
         return self._memory is not None
 
     @property
     def memory(self) -> Memory:
-        """The memory that `poke` and `peek` reach; raises LuternError if there is none."""
+        """The memory that `poke` and `peek` access. Raises LuternError if there is no such memory."""
         if self._memory is None:
             raise LuternError(
                 "This machine's words are with the host, or share block RAM with its state, so they cannot be reached; "
-                "load it over the link."
+                "load the model over the link."
             )
         return self._memory
 
     def set_word_timing(self, timing: WordTiming) -> None:
-        """Set how the memory at the port `words` answers from now on; counts restart at 0."""
+        """Set the times in which the memory at the port `words` answers from now on. The counts restart at 0."""
         self._library.lutern_word_timing(self._board, timing.numbers())
 
     def set_wires(self, wires: int) -> None:
-        """Set the wires between the chip and its DDR3 from now on: a value of ``ddr3_pins.wires_layout``."""
+        """Set the wires between the chip and its DDR3 from now on. ``wires`` is a value of
+        ``ddr3_pins.wires_layout``."""
         self._library.lutern_wires(self._board, wires)
 
     def word_counts(self) -> WordCounts:
-        """Return the cycles of the memory at the port `words` by cause, counted since its timing was set."""
+        """Return the cycles of the memory at the port `words` for each cause, counted since the memory's timing was
+        set."""
         return WordCounts(*self._library.lutern_word_counts(self._board)[: len(fields(WordCounts))])
 
     def upset_register(self, bit: int) -> None:
-        """Simulate one cycle in which a bit of a register changes; for a library with upsets, see ``upsets.py``."""
+        """Simulate one cycle in which a bit of a register changes. The library must have upsets, see ``upsets.py``."""
         self._library.lutern_upset_register(self._board, bit)
 
     def upset_memory(self, memory: int, address: int, mask: int) -> None:
@@ -274,20 +276,21 @@ class SimulatedBoard:
         self._library.lutern_upset_memory(self._board, memory, address, raw, len(raw))
 
     def reset(self, cycles: int = 2) -> None:
-        """Pull the reset pin. Bytes in flight in either direction are lost."""
+        """Activate the reset pin. Bytes in flight in either direction are lost."""
         self._library.lutern_reset(self._board, cycles)
 
     def pause(self, share: float, seed: int) -> None:
-        """Pause both streams from now on, in a share of all cycles."""
+        """From now on, pause rx and tx in a fraction ``share`` of the cycles."""
         self._library.lutern_pause(self._board, seed, round(65536 * share), round(65536 * share))
 
     def trace(
         self, path: Path, cycles: Sequence[int], signals: Sequence[str] = (), zero: int = 0, ticks: int = 2
     ) -> None:
         """Write toggles, or waves of ``signals``, to the files ``path``.0, ``path``.1 and so on. Each file begins at
-        one of ``cycles`` and ends at the next.
+        one of ``cycles`` and ends at the next of ``cycles``.
 
-        `verilate` says which libraries can do this. A cycle of waves lasts ``ticks`` ns, and cycle ``zero`` is time 0.
+        The library must support toggles or waves, see `verilate`. A cycle of waves lasts ``ticks`` ns, and cycle
+        ``zero`` is time 0.
         """
         self._require_open()
         if signals:
@@ -301,15 +304,15 @@ class SimulatedBoard:
             self.trace(Path(), [])
 
     def trace_header(self, path: Path) -> None:
-        """Write a VCD that declares all signals and has no wave."""
+        """Write a VCD file that declares all signals and contains no waves."""
         self._require_open()
         self._library.lutern_trace_header(self._board, os.fsencode(path))
 
     def save(self, path: Path, **others: NDArray[Any]) -> None:
-        """Write the state of chip and memory to a file for `restore`: everything except the records of the taps.
+        """Write the state of chip and memory to a file for `restore`. The records of the taps are not saved.
 
-        `others` are arrays of the caller, which are stored with it. Raises LuternError if the file cannot be written,
-        and for a library that is not savable (`verilate`).
+        `others` are arrays of the caller, which are stored in the file, too. Raises LuternError if the file cannot be
+        written, and for a library that was not compiled with `savable` (see `verilate`).
         """
         if not hasattr(self._library, "lutern_save"):
             raise LuternError(
@@ -328,9 +331,11 @@ class SimulatedBoard:
             np.savez(file, **{**arrays, **others})
 
     def restore(self, path: Path) -> dict[str, NDArray[Any]]:
-        """Continue from a state that a board with the same library saved; returns the arrays that were stored with it.
+        """Continue from a state that a board with the same library saved. Return the arrays that were stored with the
+        state.
 
-        Raises LuternError for a file that is damaged or of another simulation; then nothing has changed.
+        Raises LuternError for a file that is damaged or belongs to another simulation. In this case the board is
+        unchanged.
         """
         try:
             with open_plain(path, "saved state") as file, np.load(file, allow_pickle=False) as saved:
@@ -354,7 +359,8 @@ class SimulatedBoard:
 
     @property
     def _has_words(self) -> bool:
-        """Whether words must be saved: those of a part are in its model, whose state is saved with the chip's."""
+        """Whether words must be saved. The words of a memory part need not, because they are in the model that is saved
+        with the chip."""
         return self._memory is not None and self._memory.is_port
 
     def _blocks(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -366,7 +372,7 @@ class SimulatedBoard:
 
     @functools.cached_property
     def _key(self) -> NDArray[np.uint8]:
-        """Identifies the simulation that a state belongs to."""
+        """A digest of the simulation to which a saved state belongs."""
         return np.frombuffer(hashlib.sha256(self._path.read_bytes()).digest(), np.uint8)
 
     @property
@@ -379,12 +385,12 @@ class SimulatedBoard:
         return list(self._taps)
 
     def record(self, *names: str, on: bool = True) -> None:
-        """Begin (or end) recording these taps; all of them if none is named."""
+        """Start to record the named taps, or stop if ``on`` is false. Without names, this applies to all taps."""
         for name in names or self._taps:
             self._library.lutern_record(self._board, self._index(name), on)
 
     def taps(self, name: str, *, clear: bool = False) -> TapLog:
-        """Return the tap's record so far; `clear` drops it afterwards."""
+        """Return the tap's record so far. With `clear` the record is empty afterwards."""
         index, tap = self._index(name), self._taps[name][1]
         count = self._library.lutern_tap_count(self._board, index)
         cycles = np.zeros(count, np.uint64)
@@ -423,8 +429,7 @@ class SimulatedBoard:
 
 
 def simulated(config: HwConfig, divisor: int | None = None) -> wiring.Component:
-    """Return everything that a board of this machine needs except pins and clocks; with ``divisor``, with a serial
-    line."""
+    """Return the component that simulates a board of this machine. With ``divisor``, its link is a serial line."""
     if config.memory in ("sdram", "ddr3"):
         return DramTop(config, divisor)
     return Top(config) if divisor is None else SerialTop(config, divisor)

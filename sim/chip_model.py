@@ -1,9 +1,9 @@
-"""A model in Python of the chip's end of the link, and of a line that damages traffic: a session takes 1 ms.
+"""A model in Python of the chip's end of the link, and of a line that damages bytes. A session takes 1 ms.
 
     Client ─► FaultyLine.write ─► ModelChip ─► answers ─► FaultyLine.read ─► Client
 
-``ModelChip`` answers as ``hw/link`` does, with the tokens and logits of ``sim.loopback``. No time passes: a read that
-finds no byte returns at once, and its timeout is added to the model's clock.
+``ModelChip`` answers as ``hw/link`` does, with the tokens and logits of ``sim.loopback``. No real time passes. If there
+is no byte to read, ``read`` returns immediately, and the line adds the timeout of the read to its clock.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ DROPPED_BYTES = 4
 
 @cache
 def _info_of(config: HwConfig) -> bytes:
-    """Return INFO without its last field; it is cached because thousands of chips have the same."""
+    """Return INFO without its last field. The result is cached, because tests create thousands of chips with one
+    config."""
     return capability(config)[:-DROPPED_BYTES]
 
 
@@ -52,8 +53,8 @@ class Refusal(Exception):
 class ModelChip:
     """A chip with a memory and a decoder.
 
-    ``written``: bytes of all WRITEs. ``tokens``: the tokens of all runs, which show a RUN that was executed twice.
-    ``hangs``: a RUN does not end. Members of a Link: `write`, `read`.
+    ``written`` counts the bytes of all WRITEs. ``tokens`` contains the tokens of all runs, so it shows whether a RUN
+    was executed twice. If ``hangs`` is true, a RUN does not end. `write` and `read` are the members of a Link.
     """
 
     def __init__(self, config: HwConfig) -> None:
@@ -62,7 +63,7 @@ class ModelChip:
         self.written = 0
         self.tokens: list[int] = []
         self.hangs = False
-        self._vocab = 0  # vocabulary of the model that is set up
+        self._vocab = 0  # vocabulary size of the model that is set up; 0 for no model
         self._last_run: tuple[int, bytes] | None = None
         self._stored: bytes | None = None  # the answer to the last RUN, until another command arrives
         self._is_busy = False
@@ -147,15 +148,17 @@ class ModelChip:
 
 
 class LineCut(Exception):
-    """The host was killed after ``FaultyLine.cut_after`` frames."""
+    """Raised when the host is killed, which happens after ``FaultyLine.cut_after`` frames."""
 
 
 class FaultyLine:
-    """A line with ``rate`` faults a byte in each direction: flipped bits; lost, doubled, inserted and swapped bytes.
+    """A line with ``rate`` faults per byte in each direction. A fault flips bits, or loses, doubles, inserts or swaps
+    bytes.
 
-    Parameters: after ``dies_after`` bytes nothing passes any more. After ``cut_after`` frames and ``cut_bytes`` of the
-    next one, ``LineCut`` is raised. ``seed`` seeds the faults. Members: ``byte_count`` on the line to the chip,
-    ``fault_count``, ``frames`` written, and ``seconds`` waited since a byte was read.
+    After ``dies_after`` bytes the line transmits no more bytes. ``LineCut`` is raised after ``cut_after`` frames and
+    the first ``cut_bytes`` bytes of the next frame. ``seed`` seeds the faults. ``byte_count`` is the number of bytes
+    sent to the chip, and ``fault_count`` the number of faults. ``frames`` and ``seconds`` are the frames written and
+    the seconds waited since a byte was read.
     """
 
     def __init__(
@@ -174,7 +177,7 @@ class FaultyLine:
         self.silences = 0
         self.seconds = 0.0
         self._draw = random.Random(seed)
-        self._left = {True: self._gap(), False: self._gap()}  # bytes up to the next fault, to the chip and back
+        self._left = {True: self._gap(), False: self._gap()}  # bytes before the next fault, for each `to_chip`
 
     @property
     def is_dead(self) -> bool:

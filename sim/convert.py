@@ -1,10 +1,10 @@
 """Converts an Amaranth component to RTLIL and Verilog, and lists its ports.
 
-    component ──elaborate──► RTLIL ──yosys──► Verilog   0.3 s, and 5 s the first time ever (WebAssembly)
-                               └────► digest            the key of a build cache: a look-up need not run yosys
+    component ──elaborate──► RTLIL ──yosys──► Verilog   0.3 s, but 5 s on the very first call (WebAssembly)
+                               └────► digest            the key of a build cache, so a look-up need not run yosys
 
 Ports of streams have Amaranth's names: port `i` becomes `i__valid`, `i__ready` and `i__payload`. A payload with a
-layout is one flat vector in the layout's bit order. Amaranth adds `clk` and `rst` of the domain `sync`.
+layout is one flat vector in the bit order of the layout. Amaranth adds the ports `clk` and `rst` of the domain `sync`.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ _INTERNAL = " ".join(
 
 @dataclass(frozen=True)
 class Port:
-    """One flat port of a component, as it is in Verilog."""
+    """One flat port of a component, with its name in Verilog."""
 
     name: str
     bits: int
@@ -50,26 +50,28 @@ def list_ports(component: wiring.Component) -> list[Port]:
 
 
 def domain_ports(rtlil_text: str) -> list[str]:
-    """Return names of clock and reset of the domain `memory`, if the component has it in addition to `sync`."""
+    """Return the names of clock and reset of the domain `memory`; no names if the component has only the
+    domain `sync`."""
     ports = rtlil_text.partition("module \\top\n")[2].partition("\nend\n")[0]
     return [name for name in ("memory_clk", "memory_rst") if f"\\{name}\n" in ports]
 
 
 def convert_rtlil(component: wiring.Component, name: str = "top") -> str:
-    """Return RTLIL without source positions and without zeros of memories. Then moving a line rebuilds nothing.
+    """Return RTLIL without source positions and without the zeros of memories. So a source line that moves causes no
+    rebuild.
 
-    Memories start with zeros by Verilator's option --x-initial.
+    Verilator's option --x-initial sets memories to zero.
     """
     return without_zero_memories(rtlil.convert(component, name=name, emit_src=False))
 
 
 def convert_verilog(rtlil_text: str) -> str:
-    """Return Verilog of the result of `convert_rtlil`, through the yosys that Amaranth finds; raises LuternError if it
-    fails.
+    """Return Verilog for the result of `convert_rtlil`, made by the yosys that Amaranth finds. Raises LuternError if
+    yosys fails.
 
-    It does what `amaranth.back.verilog` does, but without the optimisation after `proc`. This optimisation splits words
-    under a constant mask into bits, and Verilator then computes each bit alone. The sampler would take six times
-    the instructions.
+    The function does what `amaranth.back.verilog` does, but without the optimisation after `proc`. This optimisation
+    splits words under a constant mask into bits, and Verilator then computes each bit separately, so the sampler would
+    take six times as many instructions.
     """
     script = (
         f"read_rtlil <<rtlil\n{rtlil_text}\nrtlil",
@@ -87,14 +89,14 @@ def convert_verilog(rtlil_text: str) -> str:
                 raise LuternError(
                     "there is no room for the files of Yosys; make room in the folder for temporary files."
                 ) from None
-            said = str(error).strip().splitlines() or ["it said nothing"]
+            said = str(error).strip().splitlines() or ["it printed nothing"]
             raise LuternError(f"Yosys failed ({said[-1]}); run `lutern doctor`, which says what is missing.") from None
 
 
 def registered_resets(verilog_text: str) -> str:
-    """Return the same Verilog with a register at the resets of module `top`, so that they act a cycle later.
+    """Return the Verilog with a register at each reset of module `top`, so that the resets act one cycle later.
 
-    Verilator evaluates twice a cycle everything that an input reaches without a register, and a reset reaches every
+    Verilator evaluates twice per cycle all logic that an input reaches without a register, and a reset reaches every
     register of the design.
     """
     before, start, rest = verilog_text.partition("\nmodule top(")
@@ -110,7 +112,7 @@ def registered_resets(verilog_text: str) -> str:
 
 
 def digest(*parts: str | bytes) -> str:
-    """Return SHA-256 (hex) over `parts`, each with its length, and over the versions of the tools that a build depends
+    """Return the SHA-256 (hex) of `parts`, each with its length, and of the versions of the tools that a build depends
     on."""
     state = hashlib.sha256()
     versions = [f"{name}={importlib.metadata.version(name)}" for name in ("amaranth", "verilator")]

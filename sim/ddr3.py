@@ -1,11 +1,11 @@
 # amaranth: UnusedElaboratable=no
-# If the simulation is in the cache, its component is made only to ask for its ports.
-"""The memory model ddr3.v as an Elaboratable, and the DDR3 controller joined to it for benches.
+# If the simulation is in the cache, its component is created but never elaborated, because only its ports are read.
+"""The memory model ddr3.v as an Elaboratable, and the DDR3 controller connected to the model for benches.
 
-Ddr3Bench:     jobs ─► Ddr3Controller ─ DFI ─► ddr3_dfi (ddr3.v) ─► error, its address, refreshes
-               words ◄──────┘
-Ddr3Sequence:  the same, with a reader of all words in order and a check of each
-Ddr3MemoryBench:  the memory of words over the same
+Ddr3Bench:        jobs ─► Ddr3Controller ─ DFI ─► ddr3_dfi (ddr3.v) ─► error, address of the error, refreshes
+                  words ◄──────┘
+Ddr3Sequence:     a reader of all words in order, Ddr3Controller and ddr3_dfi; every word is checked
+Ddr3MemoryBench:  the memory of words over Ddr3Controller and ddr3_dfi
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ SOURCE = Path(__file__).with_name("ddr3.v")
 COMMAND_PINS = ("cs_n", "ras_n", "cas_n", "we_n", "ba", "a")
 OUTPUTS = ("reset_n", "cke", "odt", "wrdata_en", "rddata_en", "wrdata")
 FILL = 0x9E3779B1
-"""If the bench fills the part, each 32 bits of a word are the word's address times this."""
+"""If the bench fills the part, each 32-bit slice of a word is the word's address times ``FILL``, modulo 2^32."""
 
 
 class Rule(IntEnum):
-    """Codes of the model's ``error``: the rule that was broken."""
+    """The values of the model's ``error``: the rule that was broken."""
 
     NONE = 0
     POWER = 1
@@ -60,7 +60,8 @@ class Rule(IntEnum):
 
 
 class Ddr3Model(Elaboratable):
-    """PHY and part, clocked by ``domain``, joined to ``dfi`` of a controller; ``fill``: each word holds its address.
+    """A model of PHY and part, clocked by ``domain`` and connected to ``dfi`` of a controller. With ``fill``, the words
+    have the contents that ``FILL`` describes.
 
     Attributes: ``error``, ``error_address`` and ``refreshes`` of the model.
     """
@@ -122,7 +123,8 @@ def _results(timings: Ddr3Timings) -> dict[str, Any]:
 
 
 class Ddr3Bench(wiring.Component):
-    """Controller and part in one clock domain; ``part``: timings that the model asserts, if they differ."""
+    """Controller and part in one clock domain. ``part`` are the timings that the model checks, by default the
+    controller's."""
 
     def __init__(self, timings: Ddr3Timings, part: Ddr3Timings | None = None) -> None:
         self.timings, self.part = timings, part or timings
@@ -139,10 +141,10 @@ class Ddr3Bench(wiring.Component):
 
 
 class Ddr3Sequence(wiring.Component):
-    """Reads the whole part in order, again and again, in jobs of full bursts.
+    """Reads the whole part in order, again and again, with jobs of full bursts.
 
-    Members: ``words`` that arrived, and how many of them were ``wrong``; ``cycles`` from the first word to the last;
-    ``error`` and ``refreshes`` of the model.
+    Members: ``words`` counts the words that arrived, ``wrong`` the wrong words, and ``cycles`` the cycles from the
+    first word to the last word. ``error`` and ``refreshes`` are outputs of the model.
     """
 
     def __init__(self, timings: Ddr3Timings) -> None:
@@ -182,7 +184,8 @@ class Ddr3Sequence(wiring.Component):
 
 
 class Ddr3Sequences(wiring.Component):
-    """One `Ddr3Sequence` for each part, in one bench: their members are ``results``, followed by ``others``."""
+    """One `Ddr3Sequence` for each part, in one bench. ``results`` has their members, and ``others`` more entries at its
+    end."""
 
     def __init__(self, parts: Sequence[Ddr3Timings], others: int = 0) -> None:
         self.readers = [Ddr3Sequence(part) for part in parts]
@@ -198,9 +201,9 @@ class Ddr3Sequences(wiring.Component):
 
 
 class Ddr3MemoryBench(wiring.Component):
-    """The whole memory of words and its part, with both domains on one clock.
+    """The whole memory of words and its DDR3 part, with both clock domains on one clock.
 
-    Members: those of the memory except ``dfi``; ``error`` and ``refreshes`` of the model.
+    Members: the members of the memory except ``dfi``, and ``error`` and ``refreshes`` of the model.
     """
 
     def __init__(self, config: HwConfig, timings: Ddr3Timings) -> None:

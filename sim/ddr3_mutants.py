@@ -1,8 +1,9 @@
 # amaranth: UnusedElaboratable=no
-# If the simulation is in the cache, its component is made only to ask for its ports.
-"""Many pairs of a DDR3 controller and a part with different timings, under random jobs, in one bench.
+# If the simulation is in the cache, its component is created but never elaborated, because only its ports are read.
+"""A bench with many pairs of a DDR3 controller and a DDR3 part. The part of a pair checks other timings than its
+controller obeys, or the commands are damaged on the way.
 
-for each pair:  Ddr3Traffic ─► Ddr3Controller (its timings) ─ DFI, damaged or not ─► ddr3_dfi (others) ─► error
+for each pair:  Ddr3Traffic ─► Ddr3Controller (timings ours) ─ DFI, or damaged DFI ─► Ddr3Model (theirs) ─► error
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from lutern.hw.memory.word_source import SourceShape, WordPort
 from lutern.sim.ddr3 import COMMAND_PINS, OUTPUTS, Ddr3Model
 
 Damage = Callable[[Module, Any, Any], None]
-"""A function (m, sent, arrives) that adds statements: they make ``arrives`` differ from ``sent`` for some commands."""
+"""A function (m, sent, arrives). It adds statements to ``m`` that make ``arrives`` differ from ``sent`` for some
+commands."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A controller that obeys ``ours``, and a part that asserts ``theirs``."""
+    """A controller that obeys the timings ``ours``, and a part that checks the timings ``theirs``."""
 
     ours: Ddr3Timings
     theirs: Ddr3Timings
@@ -34,7 +36,8 @@ class Pair:
 
 
 class Ddr3Traffic(wiring.Component):
-    """Random jobs whose successors are known: short reads and writes, in successive banks, in the same bank, or in any.
+    """Offers random jobs, and shows the address of the next job at ``ahead``. The jobs are reads and writes, mostly of
+    one word. The bank of a job is the next bank, the bank of the previous job or a random bank.
 
     Members: ``port``.
     """
@@ -59,7 +62,7 @@ class Ddr3Traffic(wiring.Component):
                 m.d.comb += bank.eq(jobs_bank)
             with m.Default():
                 m.d.comb += bank.eq(x[8:])
-        # A job ends within its block of words: a long job starts at the block's first word.
+        # A job must end within its block of words, so a job starts at the block's first word.
         length = Mux(x[0:3] == 0, 1 + x[3:6], 1)
         m.d.comb += [port.job.valid.eq(turn > 1), port.job.payload.eq(this), port.ahead.eq(following.address)]
         with m.If((turn <= 1) | port.job.ready):
@@ -77,7 +80,7 @@ class Ddr3Traffic(wiring.Component):
 
 
 class Ddr3Mutants(wiring.Component):
-    """All pairs in one bench; ``errors``: the first broken rule of each pair."""
+    """All pairs in one bench. ``errors`` contains the first broken rule of each pair."""
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self.pairs = list(pairs)

@@ -1,11 +1,11 @@
 # amaranth: UnusedElaboratable=no
-# If the simulation is in the cache, its component is made only to ask for its ports.
-"""The PHY of DDR3 with models of its cells and of a part's pins, and a scan of its settings.
+# If the simulation is in the cache, its component is created but never elaborated, because only its ports are read.
+"""The PHY of DDR3 with models of its cells and of a part's pins, and a scan of the settings of read leveling.
 
     clk (ticks) ─► clocks pll, init ─► Ddr3Clocks ─► edge, memory
     LevelScan ─ settings, jobs ─► Ddr3Levels, Ddr3Controller ─► Ddr3Phy ─► cells ─► ddr3_pins ─► ddr3_dfi
 
-ecp5_ddr3_cells.v says how much this proves.
+ecp5_ddr3_cells.v explains what this simulation proves and what it does not prove.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ FOLDER = Path(__file__).parent
 CELLS = FOLDER / "ecp5_ddr3_cells.v"
 SOURCES = [SOURCE, CELLS, FOLDER / "ddr3_pins.v"]
 INIT_TICKS = 8
-"""Ticks of a period of the clock of `init`."""
+"""Ticks in a period of the clock of `init`."""
 MEMORY_TICKS = 8
-"""Ticks of a period of the clock of `memory`."""
+"""Ticks in a period of the clock of `memory`."""
 FLIGHT_BITS = 4
 PIN_PAIRS = 2
-"""Pairs of clocks by which ddr3_pins delays commands."""
+"""Delay of commands in ddr3_pins, in pairs of clocks."""
 SETTINGS = 32
-"""Number of settings: the highest two bits are the slip, the others the delay."""
+"""Number of settings. The highest two bits of a setting are the slip, and the lower bits are the delay."""
 
 
 def add_clocks(m: Module, phy: Ddr3Phy | Ddr3Start, tick: str = "sync") -> None:
-    """Add the domains `pll`, `init`, `edge`, `memory`, made from the tick's domain, whose reset restarts the PHY."""
+    """Add the domains `pll`, `init`, `edge` and `memory`. Their clocks come from the domain ``tick``, whose reset
+    restarts the PHY."""
     m.domains.pll = pll = ClockDomain("pll", reset_less=True)
     m.domains.init = init = ClockDomain("init")
     m.domains.edge = edge = ClockDomain("edge", reset_less=True)
@@ -50,8 +51,8 @@ def add_clocks(m: Module, phy: Ddr3Phy | Ddr3Start, tick: str = "sync") -> None:
 class Ddr3Pads(Elaboratable):
     """The part at the pins of ``phy``, with a delay of ``flight`` ticks for each byte.
 
-    Attributes: ``cut`` and ``absent``, faults of the board that are 0 by default (see ddr3_pins.v); ``error`` and
-    ``error_address`` of the model; ``strobe_error`` of the pins.
+    Attributes: ``cut`` and ``absent`` are faults of the board, which are 0 by default (see ddr3_pins.v). ``error`` and
+    ``error_address`` are outputs of the part's model, and ``strobe_error`` is an output of the pins' model.
     """
 
     def __init__(self, phy: Ddr3Phy, flight: Value) -> None:
@@ -95,10 +96,11 @@ class Ddr3Pads(Elaboratable):
 
 
 class LevelScan(wiring.Component):
-    """Tries settings from ``first`` to ``last``: with each it writes ``rounds`` bursts and reads them back.
+    """Tries the settings from ``first`` to ``last``. With each setting it writes ``rounds`` bursts and reads them back.
 
-    Members: ``port`` of the controller; ``asks`` for ``setting`` until ``is_set``; ``burst_seen``; ``done``. For each
-    byte ``right`` and ``bursts`` have a bit for each setting: all words were read back, and the burst was seen.
+    Members: ``port`` goes to the controller. ``asks`` requests ``setting`` until ``is_set`` is 1. For each byte,
+    ``right`` has a bit for each setting, which is 1 if all words were read back correctly. ``bursts`` has a bit for
+    each setting, which is the value of ``burst_seen`` after the reads. ``done`` is 1 at the end.
     """
 
     def __init__(self, timings: Ddr3Timings) -> None:
@@ -132,7 +134,7 @@ class LevelScan(wiring.Component):
         wrong = Signal(self.byte_count)
 
         def after(value: Signal) -> Value:
-            """Return a pseudo-random word that differs much from the one before."""
+            """Return a pseudo-random word that differs in many bits from ``value``."""
             rotated = Cat(value[-29:], value[:-29])
             return (rotated ^ (value << 3) ^ (value >> 7) ^ 0x9E3779B97F4A7C15F39CC0605CEDC835)[: shape.word_bits]
 
@@ -198,7 +200,8 @@ class LevelScan(wiring.Component):
 
 
 class Ddr3PhyBench(wiring.Component):
-    """PHY, part and scan. Byte 1 gets the setting of byte 0 xor ``other``, so that the bytes can be told apart."""
+    """PHY, part and scan. The setting of byte 1 is the setting of byte 0 xor ``other``, so a test can distinguish the
+    bytes."""
 
     def __init__(self, timings: Ddr3Timings) -> None:
         self.timings = timings

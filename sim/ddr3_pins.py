@@ -1,12 +1,13 @@
 # amaranth: UnusedElaboratable=no
-# If the simulation is in the cache, its component is made only to ask for its ports.
+# If the simulation is in the cache, its component is created but never elaborated, because only its ports are read.
 """A machine, its PHY and its DDR3 part, with models of the PHY's cells and of the part's pins, for tests of leveling.
 
     tick ─► clocks pll, init ─► Ddr3Clocks ─► edge, memory
     sync ─► Top, SerialTop or WordsTop ─ dfi, levels ─► Ddr3Phy ─► cells (ecp5_ddr3_cells.v) ─► ddr3_pins ─► ddr3_dfi
 
-The machine's words are the part's, as in `DramTop`, whose simulation ends at DFI. A token of the released 370M (8.8
-million cycles) takes 65 s of a processor.
+The machine's words are stored in the model of the part, as in `DramTop`. The simulation of `DramTop` ends at DFI, but
+the simulation of `Ddr3PinsTop` includes the pins. A token of the released 370M (8.8 million cycles) takes 65 s of
+processor time.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from lutern.sim.ddr3_phy import FLIGHT_BITS, Ddr3Pads, add_clocks
 from lutern.sim.dram import HIDDEN
 
 STROBE_ERROR = 31
-"""Code of ``part_error`` for a strobe or data that were late or early at the pins; ddr3.v has the other codes."""
+"""Code of ``part_error`` for a strobe or data that were late or early at the pins. The other codes are in ddr3.v."""
 
 
 def wires_layout(timings: Ddr3Timings) -> data.StructLayout:
-    """Return the layout of the wires between chip and part: a delay in ticks for each byte, and the board's faults, as
-    ddr3_pins.v describes them."""
+    """Return the layout of the wires between chip and part: a delay in ticks for each byte, and the faults of the
+    board. ddr3_pins.v describes the fields."""
     byte_count = timings.data_bits // 8
     return data.StructLayout(
         {"flight": data.ArrayLayout(FLIGHT_BITS, byte_count), "cut": byte_count, "absent": timings.pin_address_bits}
@@ -39,9 +40,9 @@ def wires_layout(timings: Ddr3Timings) -> data.StructLayout:
 
 
 class WordsTop(wiring.Component):
-    """A machine with DDR3 but without its decoder: for tests of its words, in a simulation that compiles quickly.
+    """A machine with DDR3 but without its decoder, for tests of its words. Its simulation compiles quickly.
 
-    Members: those of ``Top`` except the taps.
+    Members: the members of ``Top`` except the taps.
     """
 
     def __init__(self, config: HwConfig, timings: Ddr3Timings) -> None:
@@ -80,11 +81,12 @@ class WordsTop(wiring.Component):
 
 
 class Ddr3PinsTop(wiring.Component):
-    """A machine with the cells of the PHY and its DDR3 part; with ``words_only`` a machine without its decoder.
+    """A machine with the cells of the PHY and with its DDR3 part. With ``words_only`` the machine has no decoder.
 
-    Parameters: those of ``Top``; with ``divisor``, those of ``SerialTop``. Members: the machine's, except those of the
-    part; ``wires`` between chip and part; ``part_error`` and ``part_error_address`` of the models. Attributes:
-    ``part_timings``. Domains: sync; and tick, of which MEMORY_TICKS are a cycle of the memory's clock.
+    Parameters: the parameters of ``Top``, or of ``SerialTop`` if ``divisor`` is given. Members: the members of the
+    machine that do not go to the part, ``wires`` between chip and part, and ``part_error`` and ``part_error_address``
+    of the models. Attributes: ``part_timings``. Domains: sync and tick. MEMORY_TICKS cycles of tick are one cycle of
+    the memory's clock.
     """
 
     part_model = "ddr3_pins"
@@ -99,7 +101,7 @@ class Ddr3PinsTop(wiring.Component):
     ) -> None:
         self.config, self.timings = config, timings
         part = timings or timings_for(config)
-        assert isinstance(part, Ddr3Timings), f"memory {config.memory} has no DDR3"
+        assert isinstance(part, Ddr3Timings), f"a machine with memory {config.memory} has no DDR3"
         self.part_timings = part
         self.machine: Any
         if words_only:

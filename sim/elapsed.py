@@ -1,7 +1,7 @@
-"""Shows that a long step is still running.
+"""Progress of long steps, so that the user sees that a step is still running.
 
-terminal    a spinner, what is done, and the elapsed time; removed at the end
-pipe        a line on standard error after 1, 2, 4, 8, ... minutes
+on a terminal    a spinner, the name of the step and the elapsed time, which are removed at the end
+into a pipe      a line on standard error after 1, 2, 4, 8, ... minutes
 """
 
 import contextlib
@@ -15,7 +15,7 @@ FIRST_LINE_SECONDS = 60.0
 
 @contextlib.contextmanager
 def elapsed(text: str) -> Iterator[None]:
-    """Show ``text`` and the elapsed time of a block."""
+    """Show ``text`` and the elapsed time while a block runs."""
     if not sys.stderr.isatty():
         with lines(lambda: text):
             yield
@@ -31,7 +31,7 @@ def elapsed(text: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def lines(text: Callable[[], str]) -> Iterator[None]:
-    """Print ``text()`` and the minutes so far on standard error: after a minute, and each time that they double."""
+    """Print ``text()`` and the elapsed minutes on standard error after 1, 2, 4, 8, ... minutes."""
     ended, began = threading.Event(), time.monotonic()
 
     def speak() -> None:

@@ -1,9 +1,9 @@
-"""The integer model in lock step with the simulated board: every h, S and code, and the logits, of every token.
+"""The integer model in lock step with the simulated board. Every h, S, code and logit of every token is compared.
 
-    board ─► taps h, S, codes; sums ─┐
-    integer model ─► trace ──────────┴─► first difference, by cycle: stage, token, stream, layer, index, got, expected
+    board ─► taps h, S, codes; logits ┐
+    integer model ─► trace ───────────┴─► first difference in time: stage, step, stream, layer, index, got, expected
 
-Used by ``lutern generate --check`` and by the tests of the whole decoder.
+``lutern generate --check`` and the tests of the whole decoder use it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from lutern.sim.taps import Expected
 
 
 class Difference(LuternError):
-    """The gateware and the integer model disagree."""
+    """A value of the gateware differs from the value of the integer model."""
 
 
 class LockStep:
     """A ``Machine`` that checks every token of a session on a simulated board.
 
-    ``model``: the class of the integer model; all classes give equal values. ``checked`` counts the compared values.
-    Raises ``Difference`` at the first value that is not equal.
+    ``model`` is the class of the integer model. All classes compute equal values. ``checked`` counts the compared
+    values. Raises ``Difference`` at the first value that is not equal.
     """
 
     def __init__(
@@ -49,7 +49,8 @@ class LockStep:
         board.record()
 
     def run(self, feeds: Sequence[Feed], count: int = 1, *, temperature: float = 0.0, chained: bool = False) -> Run:
-        """Run and check ``count`` tokens a stream; the chip chooses, and the integer model must choose the same."""
+        """Run and check ``count`` tokens of each stream. The chip chooses the tokens, and the integer model must choose
+        equal tokens."""
         run = self.session.run(feeds, count, temperature=temperature, chained=chained)
         self._expected.begin(self.steps)
         expected = self.golden.run(feeds, count, temperature=temperature, chained=chained)
@@ -65,15 +66,15 @@ class LockStep:
         return run
 
     def logits(self, stream: int = 0) -> Logits:
-        """Return raw logits of a stream's last token, read from the chip."""
+        """Return the raw logits of a stream's last token, read from the chip."""
         return self.session.logits(stream)
 
     def save(self, path: Path, **others: NDArray[Any]) -> None:
-        """Write the state of board and integer model to a file for ``restore``; see ``SimulatedBoard.save``."""
+        """Write the state of board and integer model to a file for ``restore`` (see ``SimulatedBoard.save``)."""
         self.board.save(path, state=self.golden.state, counted=np.array([self.steps, self.checked]), **others)
 
     def restore(self, path: Path) -> dict[str, NDArray[Any]]:
-        """Continue from a file; see ``SimulatedBoard.restore``."""
+        """Continue from a file (see ``SimulatedBoard.restore``)."""
         kept = self.board.restore(path)
         self.golden.state = kept.pop("state")
         self.steps, self.checked = map(int, kept.pop("counted"))

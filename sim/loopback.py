@@ -1,10 +1,10 @@
-"""The link without a decoder: host port, image memory, and a stand-in whose tokens are easy to predict.
+"""The link without a decoder: the host port, the image memory, and a stand-in for the decoder with predictable tokens.
 
     rx ─► host port ─► image memory ─► CHECKSUM
-    tx ◄──────┴─────── stand-in: token' = (5 token + 3) mod vocab, or (5 token + 4) directly after `fresh`
+    tx ◄──────┴─────── stand-in: token' = (5 token + 3) mod vocab, or (5 token + 4) mod vocab directly after `fresh`
 
-A token of any stream takes TOKEN_CYCLES cycles. Logit k of stream s is (k - 8) * (tokens so far) + s. The stand-in is
-used in benches of the link and of the simulated board; `model_tokens` and `model_logits` compute the expected answers.
+A token of any stream takes TOKEN_CYCLES cycles. Logit k of stream s is (k - 8) * (tokens so far) + s. Benches of the
+link and tests of the simulated board use the stand-in. `model_tokens` and `model_logits` compute the expected answers.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from lutern.hw.memory import ResidentMemory
 from lutern.hw.pipeline import join_streams
 
 TOKEN_CYCLES = 10
-SCALE_MANTISSA, SCALE_EXPONENT, SATURATIONS, WORDS = 0x1ABCD, -77, 0xC0DB, 0xDBC0  # the last two need escaping
+SCALE_MANTISSA, SCALE_EXPONENT, SATURATIONS, WORDS = 0x1ABCD, -77, 0xC0DB, 0xDBC0  # the last two need escapes
 
 
 def model_tokens(feeds: Sequence[tuple[int, bool]], count: int, vocab: int) -> list[int]:
-    """Return the tokens of a RUN, from the token and `fresh` of each stream."""
+    """Return the tokens of a RUN, given the first token and `fresh` of each stream."""
     tokens: list[int] = []
     held = [token for token, _ in feeds]
     for step in range(count):
@@ -41,7 +41,8 @@ def model_logits(of_stream: int, offset: int, count: int, tokens_so_far: int) ->
 
 
 class Loopback(wiring.Component):
-    """Members: `rx` and `tx` bytes; taps `token` (every token), `write` (words to memory) and `sum` (signed)."""
+    """The host port, an image memory and the stand-in. Members: the byte streams `rx` and `tx`, and the taps `token`
+    (every token), `write` (words to memory) and `sum` (signed)."""
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
@@ -127,7 +128,8 @@ class Loopback(wiring.Component):
 
 
 class SerialLoopback(wiring.Component):
-    """``Loopback`` with a serial line of ``divisor`` cycles a bit, as ``hw.top.SerialTop`` has: pins `rx`, `tx`."""
+    """``Loopback`` with a serial line, as in ``hw.top.SerialTop``: pins `rx` and `tx`, ``divisor`` cycles
+    for each bit."""
 
     def __init__(self, config: HwConfig, divisor: int) -> None:
         self.config, self.divisor = config, divisor

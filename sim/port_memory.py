@@ -1,11 +1,11 @@
-"""The memory that a simulated board has at the port of a machine (memory "port"): how it answers, and which cycles it
-counts.
+"""The memory at the port of a simulated machine with memory "port": the times in which it answers, and the cycles that
+it counts.
 
-    machine ─► jobs ─► WordMemory (port_memory.h, in the harness) ─► their words, in order          clock: memory_clk
+    machine ─► jobs ─► WordMemory (port_memory.h, in the harness) ─► words of the jobs, in order    clock: memory_clk
 
-The model can represent any DRAM with its controller: words come after a latency, one a cycle, except while the memory
-refreshes. Random pauses show that nothing depends on when a word comes. ``WordCounts`` says where the cycles of the
-memory's clock went.
+The model can represent any DRAM with its controller. Words come after a latency, one per cycle, except while the memory
+refreshes. Random pauses show that no result depends on the time at which a word comes. ``WordCounts`` counts the cycles
+of the memory's clock by their cause.
 """
 
 from __future__ import annotations
@@ -17,28 +17,30 @@ from typing import Any
 from lutern.model_ref.errors import LuternError
 
 REFRESH_INTERVAL_S, REFRESH_S = 7.8e-6, 350e-9
-"""A refresh is due every 7.8 us, and takes 350 ns in a part of 8 Gbit: JESD79-3, tREFI and tRFC."""
+"""A refresh is due every 7.8 us (tREFI), and takes 350 ns in a part of 8 Gbit (tRFC). Both times are from JESD79-3."""
 NEVER = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
 class WordTiming:
-    """The times in which a memory of words answers, in cycles of its own clock.
+    """The times in which a memory of words answers, in cycles of the memory's clock.
 
     latency_least, latency_most
-        cycles, at least 1, from a job to its first word if no other job is ahead; drawn for each job. Answers stay in
-        order.
+        Smallest and largest number of cycles, at least 1, from a job to its first word if no other job waits. The
+        latency of each job is random. Answers stay in order.
     refresh_interval, refresh_cycles
-        no word comes in the last ``refresh_cycles`` of every ``refresh_interval``; 0 means never.
-    busy_share, pause_share
-        shares of the cycles in which no job is taken, and in which an available word is held back; seeded by ``seed``.
+        No word comes in the last ``refresh_cycles`` of every ``refresh_interval``. 0 means that there are no refreshes.
+    busy_share
+        Fraction of the cycles in which no job is accepted, chosen at random with ``seed``.
+    pause_share
+        Fraction of the cycles in which an available word is held back, chosen at random with ``seed``.
     silent_from
-        a fault: number of words after which the memory answers nothing more.
+        A fault: after this number of words the memory sends no more answers.
     swap_from
-        a fault: number of jobs after which two reads for different clients are answered in the wrong order, once. Not
+        A fault: after this number of jobs, two reads for different clients are answered once in the wrong order. Not
         for AXI4, whose answers are in order.
     error_from
-        a fault, only for AXI4: number of beats of a port after which it answers everything with SLVERR.
+        A fault, only for AXI4: after this number of beats, a port answers every transaction with SLVERR.
     """
 
     latency_least: int = 100
@@ -63,19 +65,19 @@ class WordTiming:
         for small, large in (("latency_least", "latency_most"), ("refresh_cycles", "refresh_interval")):
             if getattr(self, small) > getattr(self, large):
                 raise LuternError(
-                    f"WordTiming: {small} is {getattr(self, small)}, but {large} is {getattr(self, large)}; give at "
-                    "most that."
+                    f"WordTiming: {small} is {getattr(self, small)}, but {large} is {getattr(self, large)}; give "
+                    f"{small} a value of at most {getattr(self, large)}."
                 )
 
     @classmethod
     def dram(cls, clock_hz: float, **others: Any) -> WordTiming:
-        """Return the timing of a DRAM: a latency of 100 cycles, and refreshes of DDR3 at ``clock_hz``; ``others``
-        override."""
+        """Return the timing of a DRAM: a latency of 100 cycles, and refreshes of DDR3 at ``clock_hz``. The fields in
+        ``others`` override these values."""
         interval, cycles = int(REFRESH_INTERVAL_S * clock_hz), -int(-REFRESH_S * clock_hz // 1)
         return cls(**{"refresh_interval": interval, "refresh_cycles": cycles, **others})
 
     def numbers(self) -> ctypes.Array[ctypes.c_uint64]:
-        """Return the fields in the form that the harness takes."""
+        """Return the fields in the format of the harness."""
         values = [NEVER if value is None else value for value in astuple(self)]
         shares = [field.name.endswith("share") for field in fields(self)]
         whole = [round(65536 * value) if share else value for value, share in zip(values, shares, strict=True)]
@@ -84,15 +86,22 @@ class WordTiming:
 
 @dataclass(frozen=True)
 class WordCounts:
-    """Cycles of a memory of words since its timing was set; each is counted under one cause.
+    """Cycles of a memory of words since its timing was set. Each cycle is counted under one cause.
 
-    words, writes
-        a word was read, or written.
-    latency, refresh, pause, silent
-        a word was due and none was given, because the oldest job is younger than its latency, the memory refreshed, a
-        random pause held it back, or the memory is silent for good.
+    words
+        A word was read.
+    writes
+        A word was written.
+    latency
+        No word came, because the latency of the oldest job has not passed.
+    refresh
+        No word came, because the memory refreshed.
+    pause
+        No word came, because of a random pause.
+    silent
+        No word came, because of the fault ``silent_from``.
     not_asked
-        no job waits.
+        No job waits.
     """
 
     words: int = 0
@@ -105,7 +114,7 @@ class WordCounts:
 
     @property
     def withheld(self) -> int:
-        """Cycles in which a word was due and none was given."""
+        """Cycles in which a job waited for a word and no word came."""
         return self.latency + self.refresh + self.pause + self.silent
 
     def __sub__(self, earlier: WordCounts) -> WordCounts:

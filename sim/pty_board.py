@@ -1,10 +1,11 @@
-"""The simulated board at the end of a cable: a pseudo-terminal that any program can open as its serial port.
+"""The simulated board behind a pseudo-terminal, which any program can open as a serial port.
 
     program ─► port ═► pty ═► PtyBoard ─► bit-level line ─► hw.top.SerialTop ─► bit-level line ═► pty ═► port
 
-A thread moves bytes, and lets the simulation run while there is something to do. Time on the line passes as fast as it
-is simulated, at every rate of the port. The size of the port's window shows this time (``firmware.serial_port``). If
-the simulation fails, the port is closed, as if the cable were pulled, and ``wait`` says why.
+A thread moves bytes, and runs the simulation while bytes may come or go. Time on the line is simulated time, whatever
+baud rate the program sets. The window size of the pseudo-terminal shows the simulated time to the program
+(``firmware.serial_port``). If the simulation fails, the port is closed, as if the cable were pulled, and ``wait``
+raises the reason.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from lutern.firmware.serial_port import show_cycles
 from lutern.model_ref.errors import LuternError
 
 READ_BYTES = 4096
-SLICE_CYCLES = 50_000  # cycles that are simulated between two looks at the port
-QUIET_CYCLES = 20_000_000  # cycles after the last byte, after which a chip sends nothing more
+SLICE_CYCLES = 50_000  # cycles that are simulated between two polls of the port
+QUIET_CYCLES = 20_000_000  # if no byte moves for so many cycles, the chip will send no more bytes
 
 
 class Board(Protocol):
-    """The board at the end of the cable: a ``SimulatedBoard``, or one whose line is damaged."""
+    """The board behind the port: a ``SimulatedBoard``, or a board whose line damages bytes."""
 
     def write(self, data: bytes) -> None:
         """Queue bytes for the chip."""
@@ -33,11 +34,11 @@ class Board(Protocol):
         """Return the bytes that the chip has sent."""
 
     def run(self, cycles: int) -> int:
-        """Let ``cycles`` cycles pass; returns the number of bytes that can be read."""
+        """Simulate ``cycles`` cycles. Return the number of bytes that can be read."""
 
 
 class PtyBoard:
-    """Serves ``board`` at ``port``, the path of a pseudo-terminal, until it is closed."""
+    """Serves ``board`` at ``port``, which is the path of a pseudo-terminal, until ``close`` is called."""
 
     def __init__(self, board: Board) -> None:
         self.board = board
@@ -82,7 +83,7 @@ class PtyBoard:
             show_cycles(self._ours, cycles, is_idle=quiet >= QUIET_CYCLES)
 
     def _send(self, data: bytes) -> None:
-        """Send all bytes, unless no program reads them and the board is closed."""
+        """Send all bytes. Stop early if the board is closed while no program reads them."""
         while data:
             ready, writable, _ = select.select([self._wake], [self._ours], [])
             if ready:
@@ -91,12 +92,12 @@ class PtyBoard:
                 data = data[os.write(self._ours, data) :]
 
     def wait(self) -> None:
-        """Wait until the port is closed; raises LuternError if the simulation failed."""
+        """Wait until the port is closed. Raises LuternError if the simulation failed."""
         self._ended.wait()
         self._raise()
 
     def close(self) -> None:
-        """Pull the cable; any thread may call it, also more than once."""
+        """Close the port. Any thread may call this method, also more than once."""
         with self._closing:
             if self._open:
                 self._open = False

@@ -1,4 +1,4 @@
-"""Runs a cocotb bench on an Amaranth component, with one call from an ordinary pytest function.
+"""Cocotb benches on Amaranth components, each run by one call from an ordinary pytest function.
 
     component ─► RTLIL ─► digest ─► build/benches/<digest>/top      built once, and kept while the RTL stays the same
                                          └─► runs/<bench>-<id>/     bench.log, results.xml, parameters.json of this run
@@ -6,11 +6,11 @@
     def test_norm() -> None:
         run_bench(RmsNorm(config), "lutern.sim.benches.norm", parameters={"columns": 8}, seed=7)
 
-Inside the bench, `bench_parameters()` and `bench_seed()` return the values that were passed. A failing bench raises
-AssertionError with the cocotb test's name, its message, the seed and the log's path. Only the ports of the component
-can be read and driven, because Verilator optimises nothing if every signal is public. `public="all"` opens the inside
-too, for debugging. Verilator's own runtime and headers are compiled once and shared by all benches: they are most of
-the build of a small bench.
+Inside the bench, `bench_parameters()` and `bench_seed()` return the values that were passed. If a bench fails,
+`run_bench` raises AssertionError with the cocotb test's name, its message, the seed and the log's path. A bench can
+read and drive only the ports of the component, because Verilator optimises nothing if every signal is public.
+`public="all"` makes all signals public, for debugging. Verilator's runtime and headers are compiled once and shared by
+all benches, because they take most of the build time of a small bench.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ from lutern.sim.tools import environment, is_plain, prune, require_compiler, tai
 _PARAMETERS = "LUTERN_BENCH_PARAMETERS"
 _SEED = "LUTERN_BENCH_SEED"
 _FLAGS = ("-Wno-fatal", "-Wno-lint", "--x-assign", "fast", "--x-initial", "0", "-O3", "--output-split", "0")
-_COMPILER_FLAGS = "-O1"  # Python takes more of a bench's time than the gateware, so compile time matters more
+_COMPILER_FLAGS = "-O1"  # Python takes more time than the simulated gateware, so a fast compilation matters more
 _MAKE_FLAGS = ("OPT_FAST=", "OPT_SLOW=", "OPT_GLOBAL=")  # a precompiled header needs equal flags in all files
 _HEADERS = ("verilated.h", "verilated_vpi.h", "verilated_dpi.h", "memory", "string")
 _TRACE_FLAGS = ("-CFLAGS", "-UVM_TRACE -DVM_TRACE=1")  # otherwise cocotb 2.1 leaves VM_TRACE at 0
@@ -44,7 +44,7 @@ _TRACE_FLAGS = ("-CFLAGS", "-UVM_TRACE -DVM_TRACE=1")  # otherwise cocotb 2.1 le
 
 @functools.cache
 def bench_parameters() -> dict[str, Any]:
-    """Return, inside a bench, the `parameters` that were given to run_bench."""
+    """Return the `parameters` of run_bench. Call this function inside a bench."""
     path = os.environ.get(_PARAMETERS)
     if path is None:
         raise LuternError(f"{_PARAMETERS} is not set: start this bench through lutern.sim.runner.run_bench.")
@@ -52,13 +52,13 @@ def bench_parameters() -> dict[str, Any]:
 
 
 def bench_seed() -> int:
-    """Return, inside a bench, the `seed` that was given to run_bench."""
+    """Return the `seed` of run_bench. Call this function inside a bench."""
     return int(os.environ.get(_SEED, "0"))
 
 
 def build_root() -> Path:
-    """Return the folder for builds: LUTERN_BUILD, else build/ next to the sources, else build/ in the working
-    folder."""
+    """Return the folder for builds: LUTERN_BUILD if it is set, otherwise build/ next to the sources, or build/ in the
+    working folder if there are no sources."""
     repository = Path(__file__).resolve().parents[1]
     default = (repository if (repository / "pyproject.toml").exists() else Path.cwd()) / "build"
     folder = expanded(os.environ.get("LUTERN_BUILD") or str(default), "LUTERN_BUILD")
@@ -80,13 +80,13 @@ def _verilate(
     ahead: Sequence[str] = (),
     targets: Sequence[str] = (),
 ) -> None:
-    """Verilate and compile `sources` in `folder`; the command `ahead` runs between these two steps."""
+    """Run Verilator on `sources` in `folder`, then run the command `ahead`, then compile."""
     from cocotb_tools.runner import Verilator  # cocotb is installed for tests only
 
     dropped = "--public-flat-rw" if public == "ports" else ""
 
     class Builder(Verilator):
-        """Opens only the ports, and compiles all files with the same flags."""
+        """Makes only the ports public, and compiles all files with equal flags."""
 
         def _build_command(self) -> list[Any]:
             verilate, make = super()._build_command()
@@ -113,7 +113,7 @@ def _verilate(
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock: if two test processes want the same build, one waits here for the other."""
+    """Hold a lock. If two test processes make the same build, the second process waits here for the first."""
     with open(path, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -153,7 +153,7 @@ def _build(
         names = ["clk", "rst", *domain_ports(rtlil_text), *(port.name for port in list_ports(component))]
         rules = [f'public_flat_rw -module "top" -var "{name}"\n' for name in names]
         (folder / "public.vlt").write_text("`verilator_config\n" + "".join(rules))
-        # cp -p would keep old times, but make wants times newer than those of the generated header.
+        # cp -p would keep old times, but for make the files must be newer than the generated header.
         take = ["cp", *map(str, runtime.glob("*.o")), str(folder)]
         flags = f"{_COMPILER_FLAGS} -include ../{runtime.name}/runtime.h"
         _verilate(
@@ -180,10 +180,10 @@ def run_bench(
 ) -> Path:
     """Build `component` with Verilator (cached) and run the cocotb tests of `testbench_module` on it.
 
-    `parameters` must be values that JSON can hold. `testcase` names one or several cocotb tests; the default is all.
-    `sources` are Verilog files of modules that the component instantiates. Returns the folder of the run: bench.log,
-    results.xml, dump.vcd with `waves`, and what the bench wrote into its working folder. Raises AssertionError if a
-    test fails.
+    `parameters` must be values that JSON can represent. `testcase` names one or several cocotb tests; the default is
+    all tests. `sources` are Verilog files of modules that the component instantiates. Returns the folder of the run.
+    The folder contains bench.log, results.xml, dump.vcd if `waves` is true, and the files that the bench wrote into its
+    working folder. Raises AssertionError if a test fails.
     """
     from cocotb_tools.runner import get_runner
 
@@ -230,7 +230,7 @@ def run_bench(
 
 
 def _read_results(path: Path) -> tuple[list[str], int]:
-    """Return texts of the failed tests and number of passed tests in cocotb's results.xml."""
+    """Return the messages of the failed tests and the number of passed tests in cocotb's results.xml."""
     failures, passed = [], 0
     if path.exists():
         for case in ElementTree.parse(path).iter("testcase"):

@@ -1,11 +1,12 @@
-"""Checks items exactly and in order, and describes the first mismatch completely.
+"""A scoreboard, which checks items exactly and in order, and describes the first mismatch completely.
 
 board = Scoreboard("norm.codes", seed=seed, decode=lambda value: f"{value / 127:+.3f}")
 board.expect_all(codes, token=3, layer=1)            # from the golden model, at any time before the item arrives
 StreamMonitor(dut, "o", on_item=board.check)
 ...
-board.finish()                                       # everything that was expected has arrived
+board.finish()                                       # check that all expected items have arrived
 
+A message, shortened:
 norm.codes: token 3, layer 1, index 17, cycle 412: got 0x7e (126, +0.992), expected 0x7f (127, +1.000), seed 7
 """
 
@@ -17,7 +18,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Expected:
-    """One item of the golden model, and where it belongs."""
+    """One item of the golden model, and its place in the model."""
 
     value: int
     token: int | None = None
@@ -25,13 +26,13 @@ class Expected:
     index: int | None = None
 
     def place(self) -> str:
-        """Return the known parts of the place, as text."""
+        """Return the place as text, without the fields that are None."""
         parts = (("token", self.token), ("layer", self.layer), ("index", self.index))
         return ", ".join(f"{name} {value}" for name, value in parts if value is not None)
 
 
 class Mismatch(AssertionError):
-    """The first item that differs, with its parts as attributes."""
+    """The first item that differs. The details are attributes."""
 
     def __init__(self, text: str, stage: str, cycle: int, got: int | None, expected: Expected | None) -> None:
         super().__init__(text)
@@ -39,10 +40,11 @@ class Mismatch(AssertionError):
 
 
 class Scoreboard:
-    """Compares arriving items with expected ones, in order and exactly.
+    """Compares arriving items with expected items, in order and exactly.
 
-    The comparison is modulo 2 to the power `bits`, so that a model's negative numbers compare with flat payloads: pass
-    the payload's width. `decode` gives a code's meaning for the failure text; `wave` is the path of this run's trace.
+    The comparison is modulo 2 ** `bits`. If `bits` is the width of the payload, negative numbers of a model can be
+    compared with flat payloads. `decode` returns the meaning of an item for the failure message. `wave` is the path of
+    this run's trace.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class Scoreboard:
     def expect(
         self, value: int, *, token: int | None = None, layer: int | None = None, index: int | None = None
     ) -> None:
-        """Expect one more item, after all earlier ones."""
+        """Expect one more item, after all earlier expected items."""
         self.pending.append(Expected(int(value), token, layer, index))
 
     def expect_all(self, values: Iterable[int], *, token: int | None = None, layer: int | None = None) -> None:
@@ -70,7 +72,7 @@ class Scoreboard:
             self.expect(value, token=token, layer=layer, index=index)
 
     def check(self, cycle: int, value: int) -> None:
-        """Compare one item that arrived; it can be StreamMonitor's `on_item`."""
+        """Compare one item that arrived. This method can be the `on_item` of a StreamMonitor."""
         if not self.pending:
             self._fail("an item came that was not expected", cycle, value, None)
         expected = self.pending.popleft()
@@ -79,7 +81,7 @@ class Scoreboard:
         self.checked_count += 1
 
     def finish(self) -> int:
-        """Check that everything has arrived; returns the number of items checked, which must not be zero."""
+        """Check that all expected items have arrived. Return the number of checked items, which must not be zero."""
         if self.pending or not self.checked_count:
             expected = self.pending[0] if self.pending else None
             self._fail(f"{len(self.pending)} items are missing after {self.checked_count}", -1, None, expected)
@@ -97,7 +99,7 @@ class Scoreboard:
             text += f": got {self._show(got)}"
         if expected is not None:
             text += f", expected {self._show(expected.value)}"
-        text += f", after {self.checked_count} equal ones, seed {self.seed}"
+        text += f", after {self.checked_count} equal items, seed {self.seed}"
         if self.wave is not None:
             text += f", wave {self.wave}"
         raise Mismatch(text, self.stage, cycle, got, expected)

@@ -1,8 +1,8 @@
 # amaranth: UnusedElaboratable=no
-# If the simulation is in the cache, its component is made only to ask for its ports.
-"""The memory model sdram.v as an Elaboratable, and the controller joined to it for benches.
+# If the simulation is in the cache, its component is created but never elaborated, because only its ports are read.
+"""The memory model sdram.v as an Elaboratable, and the SDRAM controller connected to the model for benches.
 
-SdramBench:   jobs ─► SdramController ─► sdram_board (sdram.v) ─► error, its address, refreshes
+SdramBench:   jobs ─► SdramController ─► sdram_board (sdram.v) ─► error, address of the error, refreshes
               words ◄──────┘
 """
 
@@ -24,7 +24,7 @@ SOURCE = Path(__file__).with_name("sdram.v")
 
 
 class Rule(IntEnum):
-    """Codes of the model's ``error``: the rule that was broken."""
+    """The values of the model's ``error``: the rule that was broken."""
 
     NONE = 0
     INIT = 1
@@ -43,7 +43,7 @@ class Rule(IntEnum):
 
 
 class SdramModel(Elaboratable):
-    """The part with its I/O registers, clocked by domain ``memory``, joined to ``pins`` of a controller.
+    """A model of the part with its I/O registers, clocked by ``domain`` and connected to ``pins`` of a controller.
 
     Attributes: ``error``, ``error_address`` and ``refreshes`` of the model.
     """
@@ -89,7 +89,8 @@ class SdramModel(Elaboratable):
 
 
 class SdramBench(wiring.Component):
-    """Controller and part in one clock domain; ``part``: timings that the model checks, by default the controller's."""
+    """Controller and part in one clock domain. ``part`` are the timings that the model checks, by default the
+    controller's."""
 
     def __init__(self, timings: SdramTimings, part: SdramTimings | None = None) -> None:
         self.timings, self.part = timings, part or timings
@@ -118,10 +119,11 @@ class SdramBench(wiring.Component):
 
 
 class SdramMemoryBench(wiring.Component):
-    """The whole memory and its part, with both domains on one clock.
+    """The whole memory and its SDRAM part, with both clock domains on one clock.
 
-    Members: those of the memory except the pins; ``stuck``: bits of a word that are read as 1; ``joined``: bits of pins
-    A that are 0 when a column is selected; ``words`` that left in order; ``error`` and ``refreshes`` of the model.
+    Members: the members of the memory except the pins. Bits of ``stuck`` are read as 1 in every word. Bits of
+    ``joined`` are 0 at the pins A when a column is selected. ``words`` counts the words that have left at ``o_words``.
+    ``error`` and ``refreshes`` are outputs of the model.
     """
 
     def __init__(self, config: HwConfig, timings: SdramTimings) -> None:

@@ -1,16 +1,16 @@
-"""Both ends of an Amaranth stream for cocotb benches, and the monitor between them.
+"""Source, sink and monitor of Amaranth streams, for cocotb benches.
 
     StreamSource(dut, "i") ──► i__valid i__payload │ block │ o__valid o__payload ──► StreamSink(dut, "o")
                            ◄── i__ready            │       │ o__ready            ◄──
-                                      StreamMonitor(dut, "i") and ("o") watch, check the contract, count cycles
+                                      StreamMonitor(dut, "i") and ("o") record transfers and check the contract
 
-All of them drive directly after the rising edge and read at the falling edge, when every combinational path has
-settled: an item that is valid and ready at the falling edge is transferred by the next rising edge. Cycle k is the time
-between rising edges k and k + 1, so the difference of two monitors' cycles is a latency. Payloads are flat unsigned
-integers; `pack` and `unpack` translate layouts.
+These classes drive signals directly after the rising edge. They read signals at the falling edge, when every
+combinational path has settled. An item that is valid and ready at the falling edge is transferred by the next rising
+edge. Cycle k is the time between rising edges k and k + 1, so the difference of the cycles of two monitors is a
+latency. Payloads are flat unsigned integers, and `pack` and `unpack` convert the fields of a layout.
 
-The contract: once valid, valid and payload stay until ready. A block whose valid waits for ready hangs with the sink's
-pause pattern "after_valid", which raises ready only after it has seen valid.
+The contract: once valid is 1, valid and payload must not change until ready is 1. With the pause pattern "after_valid",
+the sink raises ready only after valid, so a block whose valid waits for ready hangs.
 """
 
 import itertools
@@ -32,7 +32,7 @@ PAUSES = ("none", "random", "bursty", "alternating")
 
 
 class ContractError(AssertionError):
-    """A stream took back valid or changed its payload before it was ready."""
+    """A stream cleared valid or changed its payload before ready was 1."""
 
 
 class _Field(NamedTuple):
@@ -43,8 +43,8 @@ class _Field(NamedTuple):
 
 
 _fields: dict[int, tuple[data.Layout, dict[str, _Field]]] = {}
-"""Layouts and their fields, by the id of the layout. They are kept because Amaranth computes fields slowly. The layout
-is held so that its id stays unique."""
+"""Layouts and their fields, for each id of a layout. The fields are cached because Amaranth computes fields slowly. The
+layout is stored, too, so that no other object can have its id."""
 
 
 def _fields_of(layout: data.Layout) -> dict[str, _Field]:
@@ -59,7 +59,7 @@ def _fields_of(layout: data.Layout) -> dict[str, _Field]:
 
 
 def pack(layout: data.Layout, fields: Any) -> int:
-    """Return the flat integer of `fields`: a mapping, or a sequence for an array layout."""
+    """Return the flat integer of `fields`, which is a mapping, or a sequence for an array layout."""
     if not (isinstance(layout, data.StructLayout) and isinstance(fields, Mapping)):
         return int(Const.cast(layout.const(fields)).value)
     places, packed = _fields_of(layout), 0
@@ -71,7 +71,8 @@ def pack(layout: data.Layout, fields: Any) -> int:
 
 
 def unpack(layout: data.StructLayout, value: int) -> dict[str, int]:
-    """Return the fields of a flat integer; signed members become signed, nested layouts stay flat integers."""
+    """Return the fields of a flat integer. Signed members become signed numbers, and nested layouts stay
+    flat integers."""
     fields = {}
     for name, field in _fields_of(layout).items():
         raw = value >> field.offset & (1 << field.bits) - 1
@@ -90,10 +91,10 @@ def cycle_now() -> int:
 
 
 def pauses(pattern: str, seed: int = 0, share: float = 0.5) -> Iterator[bool]:
-    """Return an endless pattern: True for each cycle in which a source or sink pauses.
+    """Return an endless iterator with True for each cycle in which a source or sink pauses.
 
-    "random" pauses in `share` of all cycles; "bursty" alternates between runs of 1 to 20 cycles with and without pause.
-    Raises ValueError for an unknown pattern.
+    "random" pauses in a fraction `share` of all cycles. "bursty" alternates between runs of 1 to 20 cycles with and
+    without pause. Raises ValueError for an unknown pattern.
     """
     if pattern == "none":
         return itertools.repeat(False)
@@ -115,7 +116,7 @@ async def start(dut: Any, *, reset_cycles: int = 2) -> None:
 
 
 async def reset(dut: Any, cycles: int = 1) -> None:
-    """Pulse `rst` for `cycles` rising edges."""
+    """Hold `rst` at 1 for `cycles` rising edges."""
     await RisingEdge(dut.clk)
     dut.rst.value = 1
     for _ in range(cycles):
@@ -124,7 +125,7 @@ async def reset(dut: Any, cycles: int = 1) -> None:
 
 
 class _Port:
-    """The three signals of a stream; a payload without bits has no signal."""
+    """The three signals of a stream. A payload without bits has no signal."""
 
     def __init__(self, dut: Any, prefix: str) -> None:
         self.dut, self.prefix, self.clk, self.rst = dut, prefix, dut.clk, dut.rst
@@ -163,12 +164,12 @@ class StreamSource(_Port):
         self.pending.extend(payloads)
 
     async def send(self, *payloads: int) -> None:
-        """Queue payloads and wait until the last one was taken."""
+        """Queue payloads, and wait until the block has accepted all queued payloads."""
         self.queue(payloads)
         await self.drained()
 
     async def drained(self) -> None:
-        """Wait until all queued payloads were taken."""
+        """Wait until the block has accepted all queued payloads."""
         while self.pending:
             self._moved.clear()
             await self._moved.wait()
@@ -190,13 +191,13 @@ class StreamSource(_Port):
                 self._moved.set()
 
     def clear(self) -> None:
-        """Drop queued payloads, as a bench does around a reset; call it while `rst` is high."""
+        """Drop all queued payloads. A bench calls this method at a reset, while `rst` is high."""
         self.pending.clear()
         self._moved.set()
 
 
 class StreamSink(_Port):
-    """Takes a block's output stream. `pause` is a pattern of `pauses`, or "after_valid". With "after_valid", ready
+    """Receives a block's output stream. `pause` is a pattern of `pauses`, or "after_valid". With "after_valid", ready
     rises only after valid."""
 
     def __init__(self, dut: Any, prefix: str, *, pause: str = "none", seed: int = 0) -> None:
@@ -209,7 +210,7 @@ class StreamSink(_Port):
         cocotb.start_soon(self._drive())
 
     async def receive(self, count: int, timeout_cycles: int = 100_000) -> list[int]:
-        """Return the next `count` payloads; raises TimeoutError if the block is silent for `timeout_cycles`."""
+        """Return the next `count` payloads. Raises TimeoutError if no payload comes for `timeout_cycles` cycles."""
         waited_from, seen = cycle_now(), len(self.received)
         while len(self.received) < count:
             await FallingEdge(self.clk)
@@ -234,9 +235,9 @@ class StreamSink(_Port):
 
 
 class StreamMonitor(_Port):
-    """Records (cycle, payload) of every transfer, and raises ContractError at the first broken rule.
+    """Records (cycle, payload) of every transfer, and raises ContractError when the stream breaks the contract.
 
-    `on_item(cycle, payload)` is called at every transfer: it can feed a model, or check with a Scoreboard.
+    `on_item(cycle, payload)` is called at every transfer. It can feed a model, or check the item with a Scoreboard.
     """
 
     def __init__(self, dut: Any, prefix: str, *, on_item: Callable[[int, int], None] | None = None) -> None:
@@ -276,7 +277,7 @@ class StreamMonitor(_Port):
 
 
 def set_ports(dut: Any, values: Mapping[str, int]) -> None:
-    """Drive plain input ports by name; negative values become two's complement."""
+    """Drive plain input ports by name. Negative values become two's complement."""
     for name, value in values.items():
         port = getattr(dut, name)
         port.value = value & (1 << len(port)) - 1

@@ -1,4 +1,4 @@
-"""Compares the output of the decoder's debug taps with the integer model: every h, S and code, by stream.
+"""A comparison of the decoder's debug taps with the integer model: every h, S and code of every stream.
 
     integer model ─► trace ─► Expected ─┐
     taps: cycles, streams, values ──────┴─► first difference: cycle, stage, stream, layer, index, got, expected
@@ -20,12 +20,12 @@ TAP_OF_STAGE = {"h": "h", "S": "s", "codes": "codes"}
 """The tap that shows a stage of the integer model's trace."""
 
 Difference = tuple[int, str]
-"""The cycle of a wrong value, and a sentence about the value."""
+"""The cycle of a wrong value, and a sentence that describes the difference."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Values [n] that a stage of a layer shows for one stream, in order. ``step``: the first step of the run."""
+    """Values [n] that a stage of a layer computes for one stream, in order. ``step`` is the first step of the run."""
 
     step: int
     stage: str
@@ -34,14 +34,14 @@ class Segment:
 
 
 class Expected:
-    """The values that the taps must show in a run that begins with ``step``; pass ``trace`` to the integer model."""
+    """The values that the taps must show in a run. The method ``trace`` must be passed to the integer model."""
 
     def __init__(self, streams: int) -> None:
         self.streams = streams
         self.begin(0)
 
     def begin(self, step: int) -> None:
-        """Begin a run and forget the run before."""
+        """Begin a run whose first step is ``step``, and drop the values of the previous run."""
         self.step = step
         self._segments: dict[tuple[str, int], list[Segment]] = {
             (tap, stream): [] for tap in TAP_VALUE_BITS for stream in range(self.streams)
@@ -72,8 +72,8 @@ class Expected:
 def first_difference(
     tap: str, stream: int, cycles: NDArray[np.uint64], values: NDArray[np.int64], expected: Sequence[Segment]
 ) -> Difference | None:
-    """Return the first value of a stream that differs from what is expected. ``values [beats, P]``, ``cycles
-    [beats]``."""
+    """Return the first value of a stream that differs from the expected value. ``values [beats, P]`` and ``cycles
+    [beats]`` are the stream's record of the tap."""
     beat, width = 0, values.shape[1]
     for segment in expected:
         beats = -(-len(segment.values) // width)

@@ -1,9 +1,9 @@
-"""A simulated board's port as a TCP port of this computer, for programs that want a socket, and for containers.
+"""A simulated board's port as a TCP port of this computer, for programs that need a socket, and for containers.
 
     program ─► 127.0.0.1:NUMBER ═► TcpBridge ═► pseudo-terminal ─► PtyBoard
 
-One program at a time is connected; others wait. While no program is connected, another program can open the
-pseudo-terminal itself.
+Only one program can be connected, and further programs wait. While no program is connected to the TCP port, a program
+can open the pseudo-terminal directly.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ HOST = "127.0.0.1"
 
 
 class TcpBridge:
-    """Joins ``number``, a TCP port of this computer (0: a free one), to the port at the path ``port``."""
+    """Connects TCP port ``number`` of this computer to the pseudo-terminal at the path ``port``. 0 selects a free TCP
+    port."""
 
     def __init__(self, port: str, number: int) -> None:
         try:
@@ -49,7 +50,7 @@ class TcpBridge:
                 self._join(client)
 
     def _join(self, client: socket.socket) -> None:
-        """Move bytes both ways until the program closes its end."""
+        """Move bytes in both directions until the program closes its connection."""
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         port = os.open(self._port, os.O_RDWR | os.O_NOCTTY)
         try:
@@ -69,7 +70,7 @@ class TcpBridge:
             os.close(port)
 
     def close(self) -> None:
-        """Close the port; a program that is connected loses its connection."""
+        """Close the TCP port. A connected program loses its connection."""
         os.write(self._waker, b"x")
         self._thread.join()
         self._listener.close()

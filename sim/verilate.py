@@ -1,16 +1,18 @@
-"""Compiles a component into a shared library that simulates it: Amaranth ─► Verilog ─► Verilator ─► C++ ─► board.so.
+"""Shared libraries that simulate a component: Amaranth ─► Verilog ─► Verilator ─► C++ ─► board.so.
 
 The component has the byte streams `rx` (in) and `tx` (out), or the pins `rx` and `tx` of a serial line and an attribute
-`divisor`, the cycles of a bit. It has any number of taps: ports `tap_<name>_valid` (1 bit) and `tap_<name>_payload`
-(any width). A component with an external memory has a second clock, memory_clk, and words that the harness reaches. If
-it has an attribute `part_timings`, it contains its memory part (dram.py; ddr3_pins.py, whose second clock is
-tick_clk). If it has `source_shape`, its port `words` gets `config.memory_words` words (port_memory.py). Words in block
-RAM are reached by the names of the chip's memories. harness.cpp is the same for all components; what depends on the
-component is in taps.h, which is written here.
+`divisor`, which is the number of cycles of a bit. It may have any number of taps: ports `tap_<name>_valid` (1 bit) and
+`tap_<name>_payload` (any width).
+
+A component with an external memory has a second clock, memory_clk, and words that the harness can access. A component
+with an attribute `part_timings` contains its memory part (dram.py, or ddr3_pins.py with the second clock tick_clk). The
+harness connects a memory of `config.memory_words` words to the port `words` of a component with an attribute
+`source_shape` (port_memory.py). The harness accesses words in block RAM by the names of the chip's memories.
+harness.cpp is equal for all components. This module writes taps.h, which contains what depends on the component.
 
 The newest few builds are kept by content under LUTERN_CACHE (default ~/.cache/lutern), as boards.cache keeps results. A
-build is made in a folder of its own, sealed and renamed. When it is used, its files are compared with their digests,
-and it is made again if it is damaged.
+build is made in a new folder, which is sealed and renamed at the end. Before a build is used, its files are compared
+with their digests. A damaged build is made again.
 """
 
 import contextlib
@@ -87,23 +89,24 @@ _FLAGS = (
     LIBRARY,
 )
 _QUICK_BUILD = "LUTERN_QUICK_BUILD"
-"""Environment variable of the tests, which compile many simulations and run each one only briefly."""
+"""Environment variable that selects a quick compilation. The tests set it, because they compile many simulations and
+run each simulation only briefly."""
 _TOGGLE_FLAGS = ("--trace-saif", "--trace-underscore", "-CFLAGS", "-DLUTERN_SAIF")
-"""More flags for a simulation that can write the toggles of all nets: measure.toggles."""
+"""More flags for a simulation that can write the toggles of all nets (see measure.toggles)."""
 _SAVABLE_FLAGS = ("--savable", "-CFLAGS", "-DSAVABLE")
 """More flags for a simulation whose state can be written to a file."""
 _WAVE_FLAGS = ("--trace-vcd", "-CFLAGS", "-DLUTERN_VCD")
-"""More flags for a simulation that can write waves: waves.py."""
+"""More flags for a simulation that can write waves (see waves.py)."""
 _OF_TOP_ALONE = ("--trace-depth", "1", "-MAKEFLAGS", "OPT_FAST=-O1")
-"""More flags to trace only the nets of `top`: a netlist's cells have ten times as many nets inside, and with -O2 the
-compiler takes minutes for each file of a traced netlist."""
+"""More flags to trace only the nets of `top`. The cells of a netlist contain ten times as many nets. The flags also
+select -O1, because with -O2 the compiler takes minutes for each file of a traced netlist."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A model of a memory part: its files next to this one, and where its words are in the simulation.
+    """A model of a memory part: `files` in the folder of this file, and the name of its `words` in the simulation.
 
-    `clock` is the domain that the harness clocks; a cycle of the memory's controller has `ticks` of its cycles.
+    `clock` is the domain that the harness clocks. A cycle of the memory's controller lasts `ticks` cycles of `clock`.
     """
 
     files: tuple[str, ...]
@@ -123,9 +126,9 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class Block:
-    """A memory of the chip with words that the harness reaches.
+    """A memory of the chip with words that the harness can access.
 
-    It has `rows` of `bits` bits: the first is word `first`, and each further one is `step` words later.
+    The memory has `rows` rows of `bits` bits. Row k is the word at address `first` + k * `step`.
     """
 
     place: str
@@ -139,8 +142,8 @@ class Block:
 class Memory:
     """The memory of a machine: `words` words of `word_bytes` bytes.
 
-    They are in the model of a `part`, at the machine's port `words`, at `axi_ports` AXI4 masters, or in `blocks` of the
-    chip, which may lack some of the words.
+    The words are in the model of a `part`, in a memory at the machine's port `words` or at `axi_ports` AXI4 masters, or
+    in `blocks` of the chip. The `blocks` may lack some addresses.
     """
 
     word_bytes: int
@@ -151,18 +154,18 @@ class Memory:
 
     @property
     def is_port(self) -> bool:
-        """Whether it is joined to ports of the chip."""
+        """Whether the memory is connected to ports of the chip."""
         return self.part is None and not self.blocks
 
     def has(self, first: int, count: int) -> bool:
-        """Return whether it has `count` words from `first` on; parts that a beat lacks count as present."""
+        """Return whether the memory has `count` words from `first` on. Parts that a beat lacks count as present."""
         spans = {(block.first & -block.step, block.step * block.rows) for block in self.blocks} or {(0, self.words)}
         return any(begin <= first and first + count <= begin + words for begin, words in spans)
 
 
 @dataclass(frozen=True)
 class Tap:
-    """A debug output; `payload` is valid in every cycle in which `valid` is 1."""
+    """A debug output. The port `payload` is valid in every cycle in which the port `valid` is 1."""
 
     name: str
     bits: int
@@ -174,7 +177,8 @@ class Tap:
 
 
 def list_taps(component: wiring.Component) -> list[Tap]:
-    """Return the taps of `component`, in the order of its signature; raises LuternError if half of one is missing."""
+    """Return the taps of `component`, in the order of its signature. Raises LuternError if a port of a tap
+    is missing."""
     ports = {port.name: port for port in list_ports(component)}
     for name in ("rx__valid", "rx__ready", "rx__payload", "tx__valid", "tx__ready", "tx__payload"):
         if name not in ports and not _is_serial(component) and "s_axi_awaddr" not in ports:
@@ -217,11 +221,11 @@ def verilate(
     upsets: bool = False,
     savable: bool = False,
 ) -> Path:
-    """Return the shared library of `component`; it is built if it is not in the cache.
+    """Return the path of the shared library of `component`. The library is built if it is not in the cache.
 
-    With `toggles` it can count toggles, slowly; with `waves` instead it can write signals; with `upsets` its registers
-    and memories can be upset (upsets.py); with `savable` its state can be saved and restored. Raises LuternError if a
-    compiler is missing or fails.
+    With `toggles` the library can count toggles, but is slow. With `waves` instead of `toggles` it can write waves.
+    With `upsets` its registers and memories can be upset (upsets.py). With `savable` its state can be saved and
+    restored. Raises LuternError if a compiler is missing or fails.
     """
     header = _header(component, upsets=upsets)
     traced = _TOGGLE_FLAGS if toggles else _WAVE_FLAGS if waves else ()
@@ -248,10 +252,11 @@ def verilate(
 def verilate_text(
     component: wiring.Component, make: Callable[[], str], *made_from: str, toggles: bool = False, upsets: bool = False
 ) -> Path:
-    """Return the shared library of the Verilog that `make` returns: a module `top` with the ports of `component`.
+    """Return the path of the shared library for the Verilog that `make` returns, a module `top` with the ports of
+    `component`.
 
-    `made_from` decides whether the cache's library is the same. With `toggles` it can count those of the nets of `top`
-    itself; with `upsets` the Verilog already has their inputs.
+    A library from the cache is used if it was built with equal `made_from`. With `toggles` the library can count the
+    toggles of the nets in `top`, but not below it. With `upsets` the Verilog must already have the inputs for upsets.
     """
     header = _header(component, upsets=upsets, has_blocks=False)
     flags = _flags(*_TOGGLE_FLAGS, *_OF_TOP_ALONE) if toggles else _flags()
@@ -268,12 +273,12 @@ def verilate_text(
 
 
 def _name_of(component: wiring.Component) -> str:
-    """Return the name of a component's machine; if it has none, the name of its class."""
+    """Return the name of a component's machine, or the name of the component's class if it has no machine."""
     return str(getattr(getattr(component, "config", None), "name", type(component).__name__))
 
 
 def _used(folder: Path) -> Path:
-    """Return the library in a folder of the cache; marks the folder as the newest."""
+    """Return the path of the library in a folder of the cache, and mark the folder as the newest."""
     with contextlib.suppress(OSError):
         os.utime(folder)
     clear_unfinished(folder.parent)
@@ -282,11 +287,13 @@ def _used(folder: Path) -> Path:
 
 
 def _known_as(component: wiring.Component, *built_with: str | bytes) -> Path | None:
-    """Return the path of the note that says which build a component is, so that a second start need not elaborate it.
+    """Return the path of the note that names the build of a component, so that a second start need not elaborate the
+    component.
 
-    The note's name is a digest of the gateware's inputs: the component's class, its config's digest, and the text of
-    all sources that a component may be made of, with those in `built_with`. There are notes only for components whose
-    parameters are `config`, `timings` of a memory part and, for a serial line, `divisor`.
+    The note's name is a digest of everything that determines the gateware: the component's class, the digest of its
+    config, the text of all sources that a component may use, and `built_with`. Only a component whose parameters are
+    among `config`, `timings` of a memory part and `divisor` of a serial line has a note. The result is None for other
+    components.
     """
     config: Any = getattr(component, "config", None)
     parameters = list(inspect.signature(type(component).__init__).parameters)
@@ -303,11 +310,12 @@ def _known_as(component: wiring.Component, *built_with: str | bytes) -> Path | N
 
 
 def _note(path: Path, board: str) -> None:
-    """Note which build a component is. The digest shows that the note is whole and belongs to this component."""
+    """Write the note that names the build of a component. The digest in the note shows that the note is whole and
+    belongs to this component."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     elif path.is_symlink() or not path.is_file():
-        path.unlink(missing_ok=True)  # a link would be written through
+        path.unlink(missing_ok=True)  # without this, the target of a link would be overwritten
     write_whole(path, f"{board} {digest(path.name, board)}")
     for old in cache.newest(cache_folder().name, "note-*")[4 * _KEPT_BUILDS :]:
         with contextlib.suppress(OSError):
@@ -315,7 +323,7 @@ def _note(path: Path, board: str) -> None:
 
 
 def _noted(path: Path) -> str:
-    """Return the build that a note names; a damaged note names none."""
+    """Return the build that a note names; `_UNKNOWN` for a damaged note."""
     try:
         board, check = read_plain(path, 1000, "note").decode().split(" ")
     except (OSError, ValueError, LuternError):
@@ -324,8 +332,8 @@ def _noted(path: Path) -> str:
 
 
 def _header(component: wiring.Component, *, upsets: bool, has_blocks: bool = True) -> str:
-    """Return the part of the harness that depends on ports and, if it `has_blocks`, on the names of the chip's
-    memories."""
+    """Return taps.h, the part of the harness that depends on the ports of the component. If `has_blocks` is true, it
+    also depends on the names of the chip's memories."""
     taps = list_taps(component)
     names = [tap.name.replace("__", "___05F") for tap in taps]  # as Verilator writes them
     items = " ".join(f"X({i}, {name}, {tap.byte_count})" for i, (name, tap) in enumerate(zip(names, taps, strict=True)))
@@ -337,7 +345,7 @@ def _header(component: wiring.Component, *, upsets: bool, has_blocks: bool = Tru
 
 
 def memory_of(component: wiring.Component) -> Memory | None:
-    """Return the memory whose words the simulated board of `component` can reach; None if there is none."""
+    """Return the memory whose words the simulated board of `component` can access; None if there is no such memory."""
     if isinstance(component, Top) and (blocks := _blocks(component.config)):
         return Memory(component.config.word_bytes, blocks[-1].first + blocks[-1].step * blocks[-1].rows, blocks=blocks)
     timings: Any = getattr(component, "part_timings", None)
@@ -353,7 +361,7 @@ def memory_of(component: wiring.Component) -> Memory | None:
 
 
 def _blocks(config: HwConfig) -> tuple[Block, ...]:
-    """Return the memories of the chip that hold a machine's words (hw/memory/block.py, trit_parts.py), if any."""
+    """Return the memories of the chip that store a machine's words (hw/memory/block.py, trit_parts.py)."""
     if config.memory != "block" or config.state == "memory" or config.cells == "ecp5":  # "ecp5" has other banks
         return ()
     found = [Block("memory__DOT__memory", 0, 1, config.memory_words, config.word_bits)]
@@ -382,7 +390,7 @@ def _part_text(component: wiring.Component) -> tuple[bytes, ...]:
 
 
 def _memory_header(component: wiring.Component, memory: Memory) -> str:
-    """Return definitions for the harness: where a component's words are, how many, and how its jobs are packed."""
+    """Return definitions for the harness: the place and number of a component's words, and the layout of its jobs."""
     lines: dict[str, object] = {"MEMORY_BYTES": memory.word_bytes, "MEMORY_COUNT": f"{memory.words}ull"}
     if memory.blocks:
         items = (f"X(rootp->top__DOT__{b.place}, {b.first}, {b.step}, {b.rows}, {b.bits})" for b in memory.blocks)
@@ -430,13 +438,14 @@ def _compile(
             status = run_program(command, cwd=place, stdout=log, stderr=subprocess.STDOUT, env=environment)
         if status or not (place / LIBRARY).exists():
             raise _failed(name, status, place / "build.log")
-        for item in place.iterdir():  # sources and objects are many times as large as the library
+        for item in place.iterdir():  # sources and objects are many times larger than the library
             if item.name not in (*_WANTED, "taps.h", "build.log"):
                 item.unlink()
 
 
 def _failed(name: str, status: int, log: Path) -> LuternError:
-    """Return the error for a failed compiler; its log is kept next to the builds, if there is room."""
+    """Return the error for a failed compiler. The compiler's log is kept next to the builds, if there is room on the
+    disk."""
     if os.strerror(errno.ENOSPC) in log.read_text(errors="replace"):
         return LuternError(
             f"{name} cannot be compiled ({os.strerror(errno.ENOSPC)} in {cache_folder()} or {tempfile.gettempdir()}); "

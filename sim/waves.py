@@ -1,9 +1,10 @@
-"""Waves of the simulated machine: named signals over some cycles, as VCD or FST, and a view of them for GTKWave.
+"""Waves of the simulated machine: chosen signals over some cycles, as VCD or FST, and a saved view for GTKWave.
 
-    header of the simulation ─► names ─► those that patterns choose ─► NAME.vcd │ NAME.fst, and NAME.gtkw
+    header of the simulation ─► all signals ─► signals that match a pattern ─► NAME.vcd or NAME.fst, and NAME.gtkw
 
-A cycle lasts 10 ns of a wave's time, for every clock of the machine: cycle 123 begins at 1,230 ns with the falling edge
-of clk. Cycle 0 is the first after the model was loaded. FST is made by GTKWave's vcd2fst.
+A cycle lasts 10 ns in the wave file, whatever the clock of the machine is. For example, cycle 123 begins at 1,230 ns
+with the falling edge of clk. Cycle 0 is the first cycle after the model was loaded. GTKWave's vcd2fst makes the FST
+file.
 """
 
 from __future__ import annotations
@@ -27,26 +28,27 @@ CONVERTER = "vcd2fst"
 TOP = "top.top"
 """The top module in the simulation."""
 DEFAULT = ("clk", "rst", "rx__*", "tx__*", "decoder.*__valid", "decoder.*__ready")
-"""The streams of the link, and those between the blocks of the decoder."""
+"""The default patterns: clock, reset, the streams of the link, and valid and ready of the streams between the decoder's
+blocks."""
 _SCOPE = re.compile(r"\s*\$scope \w+ (\S+) \$end")
 _VARIABLE = re.compile(r"\s*\$var \w+ +(\d+) \S+ (\S+)(?: (\[\d+(?::\d+)?\]))? \$end")
 
 
 @dataclass(frozen=True)
 class Signal:
-    """A signal by its name below the top module."""
+    """A signal, with its name below the top module."""
 
     name: str
     bits: int
 
     @property
     def place(self) -> str:
-        """Its name in the simulation."""
+        """The name of the signal in the simulation."""
         return f"{TOP}.{self.name}"
 
 
 def read_header(text: str) -> list[Signal]:
-    """Return the signals of the top module and below it that a VCD declares. Fields of other signals are left out."""
+    """Return the signals that a VCD declares in the top module and below it. Fields of other signals are omitted."""
     scopes: list[str] = []
     found: list[Signal] = []
     for line in text.splitlines():
@@ -62,10 +64,11 @@ def read_header(text: str) -> list[Signal]:
 
 
 def choose(signals: Sequence[Signal], patterns: Sequence[str]) -> list[Signal]:
-    """Return the signals that a pattern names, in their own order. A pattern is a signal, or a block with all signals
-    in it; ``*``, ``?`` and ``[...]`` stand for parts of a name between two points.
+    """Return the signals that match a pattern, in the order of ``signals``. A pattern is the name of a signal, or the
+    name of a block, which selects all signals in the block. ``*``, ``?`` and ``[...]`` match characters of a name
+    between two dots.
 
-    Raises LuternError for a pattern that names none.
+    Raises LuternError for a pattern that matches no signal.
     """
     chosen: set[str] = set()
     for pattern in patterns:
@@ -84,13 +87,16 @@ def _is_named(parts: list[str], pattern: list[str]) -> bool:
 
 
 def check_path(path: Path) -> None:
-    """Refuse a name that is not that of a wave file, and an FST file if no program here can make one."""
+    """Raise LuternError if ``path`` cannot be the name of a wave file, or if it is an FST file and vcd2fst is not
+    installed."""
     if path.suffix not in FORMATS or not path.parent.is_dir():
         raise LuternError(
-            f"{path} is no name of a trace; give one that ends in .vcd or .fst, in a folder that is there."
+            f"{path} cannot be the name of a trace; give a name that ends in .vcd or .fst, in a folder that exists."
         )
     if path.suffix == ".fst" and shutil.which(CONVERTER) is None:
-        raise LuternError(f"{CONVERTER}, which makes {path}, is not there; install GTKWave, or give a name in .vcd.")
+        raise LuternError(
+            f"{CONVERTER}, which makes {path}, is not there; install GTKWave, or give a name that ends in .vcd."
+        )
     for file in (path, path.with_suffix(".gtkw")):
         output_file(file)
 
@@ -99,14 +105,15 @@ def check_path(path: Path) -> None:
 def recorded(
     board: SimulatedBoard, path: Path, cycles: tuple[int, int], patterns: Sequence[str] = DEFAULT
 ) -> Iterator[None]:
-    """Record named signals while the block runs, from the first of ``cycles`` to the cycle before the second.
+    """Record the signals that match ``patterns`` while a block runs. ``cycles`` are the first cycle and the cycle after
+    the last.
 
-    The files appear at the end of the block, also where an error ends it. Raises LuternError for a pattern without a
-    signal, if the block ended before the first cycle, and for a board that recorded before.
+    The files are written at the end of the block, even if an error ends the block. Raises LuternError for a pattern
+    that matches no signal, if the block ends before the first cycle, and for a board that has recorded waves already.
     """
     if board.was_traced:
-        raise LuternError("the waves of a machine are recorded once; simulate it again for others.")
-    begin, board.was_traced = board.cycles, True  # Verilator's second file of a simulation would be damaged
+        raise LuternError("the waves of a machine can be recorded only once; simulate the machine again for others.")
+    begin, board.was_traced = board.cycles, True  # because Verilator would damage a second file
     first, end = cycles
     with unfinished_folder(path.parent) as work:
         header = work / "header"
@@ -128,19 +135,20 @@ def recorded(
 
 
 def _keep(wave: Path, path: Path, signals: Sequence[Signal]) -> None:
-    """Put a wave and its view where they belong."""
+    """Write a wave to ``path``, and its view next to it."""
     if path.suffix == ".fst":
         made = wave.with_name("wave.fst")
         done = subprocess.run([CONVERTER, str(wave), str(made)], capture_output=True, text=True)
         if done.returncode or not made.exists():
-            raise LuternError(f"{CONVERTER} does not make {path}; give a name in .vcd.")
+            raise LuternError(f"{CONVERTER} cannot make {path}; give a name that ends in .vcd.")
         wave = made
     shutil.move(wave, output_file(path))
     write_whole(path.with_suffix(".gtkw"), view(path, signals))
 
 
 def view(path: Path, signals: Sequence[Signal]) -> str:
-    """Return a saved view of GTKWave: every signal below a heading with its block, vectors as hexadecimal numbers."""
+    """Return a saved view of GTKWave. Each block has a heading, followed by its signals, with vectors as hexadecimal
+    numbers."""
     lines = ["[*] made by lutern generate --trace", f'[dumpfile] "{path.resolve()}"', "[timestart] 0"]
     block = None
     for one in signals:

@@ -1,6 +1,6 @@
 # amaranth: UnusedElaboratable=no
-# If the simulation is in the cache, its component is made only to ask for its ports.
-"""For benches: a memory of words over block RAM that answers late, and wrongly if it is told to.
+# If the simulation is in the cache, its component is created but never elaborated, because only its ports are read.
+"""A memory of words for benches, over block RAM that answers late. Inputs make the source answer wrongly.
 
 WordMemory ─► LateSource: BlockSource ─► `latency` registers ─► FIFO ─► words, with random pauses
 """
@@ -18,13 +18,15 @@ from lutern.hw.config import HwConfig
 from lutern.hw.memory import BlockSource, SourceShape, WordMemory, WordPort, connect_member
 
 WAITING_WORDS = 2048
-"""More words than all FIFOs of a memory hold."""
+"""Depth of a FIFO that can store more words than all FIFOs of a memory together."""
 
 
 class LateSource(wiring.Component):
-    """``depth`` words of block RAM that answer ``latency`` cycles late; ``pauses``: jobs and words pause at random.
+    """A word source in block RAM whose words come ``latency`` cycles late. With ``pauses``, jobs and words pause at
+    random.
 
-    Members: ``port``; ``mute``: words are lost; ``astray``: words name another client; ``stall``: no job is accepted.
+    Members: ``port`` is the source. While ``mute`` is 1, words are lost. While ``astray`` is 1, words name another
+    client. While ``stall`` is 1, no job is accepted.
     """
 
     def __init__(self, block: BlockSource, shape: SourceShape, latency: int, pauses: bool) -> None:
@@ -63,9 +65,10 @@ class LateSource(wiring.Component):
 
 
 class WordMemoryBench(wiring.Component):
-    """``WordMemory`` over a ``LateSource``, with both domains on one clock.
+    """``WordMemory`` over a ``LateSource``, with both clock domains on one clock.
 
-    Members: those of the memory and of the source; ``words``: how many of the record stream were taken.
+    Members: the members of the memory and of the source, and ``words``, which counts the words of the record stream
+    that were accepted.
     """
 
     def __init__(self, config: HwConfig, latency: int, pauses: bool) -> None:

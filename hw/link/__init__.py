@@ -1,4 +1,4 @@
-"""This package is the gateware's end of the link to the host: line, frames, commands."""
+"""The gateware's end of the link to the host: the line, the frames and the commands."""
 
 from lutern.hw.link.axi_lite import AxiControl, control_members
 from lutern.hw.link.host_port import HostPort

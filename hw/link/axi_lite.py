@@ -1,12 +1,12 @@
-"""Control over AXI4-Lite: two FIFOs carry the bytes of the link, and registers hold the addresses of the weights.
+"""Control over AXI4-Lite: two FIFOs carry the bytes of the link, and registers store the base addresses of the memory.
 
-    s_axi_aw*, s_axi_w* ─► DATA ─► FIFO ─► o   bytes to the machine        STATUS: room and bytes that wait
-    s_axi_ar*, s_axi_r* ◄─ DATA ◄─ FIFO ◄─ i   bytes from the machine      BASE: of each AXI4 master
+    s_axi_aw*, s_axi_w* ─► DATA ─► FIFO ─► o   bytes to the machine        STATUS: room for bytes, bytes that wait
+    s_axi_ar*, s_axi_r* ◄─ DATA ◄─ FIFO ◄─ i   bytes from the machine      BASE: a base address for each AXI4 master
 
-hw/axi_registers.py lists the registers. A write is accepted when both its address and its data are valid. One write and
-one read can be in flight at a time.
+hw/axi_registers.py lists the registers. A write is accepted when its address and its data are valid. One write and one
+read can be in flight at a time.
 
-A write is answered with SLVERR, among other cases, if DATA is written without the strobe of byte 0, or BASE without all
+Among other cases, the answer to a write is SLVERR if DATA is written without the strobe of byte 0, or BASE without all
 strobes. An access that is answered with SLVERR changes nothing.
 """
 
@@ -36,11 +36,11 @@ from lutern.hw.axi_registers import (
 
 OKAY, SLVERR = 0b00, 0b10
 FIFO_BYTES = 2048
-"""Bytes of the FIFO of each direction: three frames of the link."""
+"""Bytes of the FIFO of each direction, enough for three frames of the link."""
 
 
 def control_members() -> dict[str, Any]:
-    """Return the ports of the AXI4-Lite slave, with the standard's names in lower case."""
+    """Return the ports of the AXI4-Lite slave. Their names are the names of the standard in lower case."""
     address = {"addr": In(CONTROL_ADDRESS_BITS), "prot": In(3), "valid": In(1), "ready": Out(1)}
     channels = {
         "aw": address,
@@ -60,7 +60,7 @@ class AxiControl(wiring.Component):
     Parameters
     ----------
     ports : int
-        Number of AXI4 masters, each of which has a base address.
+        Number of AXI4 masters. Each master has a base address.
 
     Members
     -------
@@ -79,7 +79,7 @@ class AxiControl(wiring.Component):
     o : stream of 8 bits, output
         Bytes to the machine.
     bases : ``AXI_ADDRESS_BITS`` for each port, output
-        Base addresses, that of the first port in the lowest bits.
+        Base addresses. The address of the first port is in the lowest bits.
     bus_errors : ``ERROR_COUNT_BITS``, input
         Count that the host reads in the register BUS_ERRORS.
 
@@ -89,7 +89,8 @@ class AxiControl(wiring.Component):
 
     Latency
     -------
-    READY follows 1 cycle after AWVALID and WVALID, or ARVALID; the answer is valid 2 cycles after them.
+    READY is 1 one cycle after AWVALID and WVALID, or after ARVALID. The answer is valid 2 cycles after AWVALID and
+    WVALID, or after ARVALID.
 
     Reference
     ---------
@@ -173,13 +174,13 @@ class AxiControl(wiring.Component):
 
 
 def _take(m: Module, offered: Value, ready: Signal, answers: Signal) -> Value:
-    """Set READY a cycle after an offer if no answer waits; return whether the offer is accepted in this cycle."""
+    """Set READY one cycle after an offer if no answer waits. Return whether the offer is accepted in this cycle."""
     m.d.sync += ready.eq(offered & ~ready & ~answers)
     return offered & ready
 
 
 def _answer(m: Module, taken: Value, valid: Signal, ready: Value) -> None:
-    """Set VALID of the answer in the cycle after the request was accepted, and hold it until READY."""
+    """Set VALID of the answer in the cycle after the request was accepted, and clear VALID after READY."""
     with m.If(taken):
         m.d.sync += valid.eq(1)
     with m.Elif(ready):

@@ -1,12 +1,13 @@
-"""A table defines the valid commands: opcode -> rule of its length, range of items, rules of its values.
+"""A table of the valid commands: for each opcode the rule for its length, its range of items and the rules for its
+values.
 
     cycle  DECODE            ADD                  CHECK                      BEGIN
-           opcode, length    end of the range     ranges and values          executed, or refused
+           opcode, length,   end of the range     range and values           the command is executed or refused
            range registers   (first + count)      ─► error (register)
 
-`HostPort` fills one table of `Handler`, with an entry for each opcode that the machine knows. The states here and in
-`executor.py` read it. The result of all comparisons is the register `error`, which keeps the first reason that was
-found.
+`HostPort` fills one table of `Handler`, with an entry for each opcode that the machine accepts. The states in this file
+and in `executor.py` read the table. The result of all comparisons is the register `error`, which stores the first
+reason to refuse the command.
 """
 
 from collections.abc import Callable
@@ -26,9 +27,10 @@ class Range:
     Parameters
     ----------
     first, count : Value
-        The first item, and how many there are.
+        The first item, and the number of items.
     overflows : Value | None
-        First or count has bits that the range registers lose. None if that cannot happen or does not matter.
+        1 if first or count has bits that do not fit into the range registers. None if no bits can be lost, or if lost
+        bits do not matter.
     """
 
     first: Value
@@ -43,14 +45,14 @@ class Check:
     Parameters
     ----------
     wrong_length : Value
-        The frame has a wrong length. It is read in the first cycle in which the command is complete.
+        1 if the frame has a wrong length. Read in the first cycle in which the command is complete.
     range : Range | None
         The items that the command names, if it names any.
     refusals : tuple[tuple[Value, ErrorCode], ...]
-        Conditions and error codes, read two cycles later, when `CommandRange` holds `range`. The first condition that
-        is true decides.
+        Conditions and error codes, read two cycles after `wrong_length`, when `CommandRange` contains `range`. The
+        error is the code of the first true condition.
     data_at : int | None
-        Where in the frame the data begin; None for `receiver.WORDS_AT`.
+        Position of the data in the frame; None for `receiver.WORDS_AT`.
     """
 
     wrong_length: Value
@@ -61,25 +63,25 @@ class Check:
 
 @dataclass(frozen=True)
 class Handler:
-    """All that the port does for one opcode.
+    """The rules, the states and the answer of the port for one opcode.
 
     Parameters
     ----------
     check : Check
         The rules of the command.
     begin : Callable[[], None] | None
-        Adds statements to the state BEGIN; they run if the command is not refused.
+        Adds statements to the state BEGIN. The statements run if the command is not refused.
     stops_machine : bool
-        The command ends `running`.
+        The command sets `running` to 0.
     needs_memory : bool
-        The command is refused once the memory has a fault.
+        The command is refused if the memory has a fault.
     first_state : str | None
-        The state that follows BEGIN; REPLY if it is None.
+        The state that follows BEGIN; None for REPLY.
     add_states : Callable[[], None] | None
-        Adds the states of the command to the FSM. The last of them continues with REPLY, which sends `answer`, or with
-        RELEASE, which sends nothing.
+        Adds the states of the command to the FSM. The last state continues with REPLY, which sends `answer`, or with
+        RELEASE, which sends no response.
     answer : Answer | None
-        The response.
+        The response; None for a response of header bytes only.
     """
 
     check: Check
@@ -92,29 +94,29 @@ class Handler:
 
 
 class CommandRange:
-    """Holds the range of the command that is checked or executed.
+    """Stores the range of the command that is checked or executed.
 
     Parameters
     ----------
     m : Module
         The module that uses the registers.
     bits : int
-        Bits of an address, wide enough for the address after the last one.
+        Bits of an address, wide enough for the address after the last address.
     first_bits : int
-        Bits of ``first``: the same, or more where offsets are longer than addresses.
+        Bits of ``first``: as many as ``bits``, or more on machines whose offsets are longer than addresses.
 
     Members
     -------
     first : ``first_bits`` bits, register
-        The first item. Executing the command advances it.
+        The first item that is left. The number rises while the command is executed.
     count : ``bits`` bits, register
         Number of items that are left.
     is_empty : 1 bit, register
         No item is left.
     end : ``bits`` + 1 bits, register
-        The number of the last item, plus 1.
+        The number of the last item + 1.
     overflows : 1 bit, register
-        First or count of the command has bits that are lost here.
+        First or count of the command has bits that do not fit into these registers.
     """
 
     def __init__(self, m: Module, bits: int, first_bits: int) -> None:
@@ -126,7 +128,7 @@ class CommandRange:
         self.overflows = Signal(name="range_overflows")
 
     def load(self, wanted: Range) -> None:
-        """Take the range of a command; `add` must follow in the next cycle.
+        """Load the range of a command. `add` must follow in the next cycle.
 
         Parameters
         ----------
@@ -142,7 +144,7 @@ class CommandRange:
         self._m.d.sync += [self.end.eq(self.first + self.count), self.is_empty.eq(self.count == 0)]
 
     def count_down(self) -> None:
-        """Subtract the item that was handled from `count`."""
+        """Subtract 1 from `count`, for an item that was handled."""
         self._m.d.sync += [self.count.eq(self.count - 1), self.is_empty.eq(self.count == 1)]
 
 
@@ -152,21 +154,21 @@ class CommandChecks:
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     receiver : CommandReceiver
-        Holds the command.
+        The receiver that stores the command.
     bits, first_bits : int
-        See `CommandRange`.
+        Widths, as in `CommandRange`.
 
     Members
     -------
     range : CommandRange
         The range of the command.
     error : ErrorCode, register
-        Why the command is refused; 0 while there is no reason.
+        The reason for which the command is refused; 0 while there is no reason.
     memory_fault : 2 or 3 bits, input
-        The memory was silent, answered out of order, or its bus refused something. None for a memory that has no
-        faults.
+        Faults of the memory: silent, out of order, or a transaction that the bus refused. None for a memory that
+        reports no faults.
 
     Latency
     -------
@@ -180,16 +182,17 @@ class CommandChecks:
         self.memory_fault: Value | None = None
 
     def refuse(self, code: ErrorCode) -> None:
-        """Make `code` the response."""
+        """Refuse the command with `code` as the response."""
         self._m.d.sync += self.error.eq(code)
 
     def refuse_on_fault(self, next_state: str) -> None:
-        """Add to a state that waits for the memory: if the memory has a fault, the response is that fault.
+        """Add statements to a state that waits for the memory. They end the command with the fault as response if the
+        memory has a fault.
 
         Parameters
         ----------
         next_state : str
-            The state that follows the fault.
+            The state that follows after a fault.
         """
         if self.memory_fault is not None:
             with self._m.If(self.memory_fault.any()):
@@ -203,7 +206,7 @@ class CommandChecks:
         return () if fault is None else tuple(zip(fault, codes, strict=False))
 
     def add_states(self, handlers: dict[Opcode, Handler], in_decode: Callable[[], None]) -> None:
-        """Add the states from DECODE on; `error` is valid in BEGIN, which follows.
+        """Add the states DECODE, ADD and CHECK. `error` is valid in the state BEGIN, which follows them.
 
         Parameters
         ----------

@@ -1,6 +1,6 @@
-"""CRC-32C of bytes, as ``protocol.crc32c``; ``start`` takes a cycle of its own before the first byte.
+"""CRC-32C of bytes, equal to ``protocol.crc32c``. ``start`` takes one cycle before the first byte.
 
-Cost: 102 LUT4 and 32 flip-flops. ``amaranth.lib.crc``, which may start with its first byte, takes 157 LUT4.
+Cost: 102 LUT4 and 32 flip-flops. ``amaranth.lib.crc`` takes 157 LUT4, but needs no cycle for ``start``.
 """
 
 from amaranth.hdl import Cat, Elaboratable, Module, Signal
@@ -9,15 +9,15 @@ from amaranth.lib.wiring import In, Out
 
 CRC_BITS = 32
 POLYNOMIAL = 0x82F63B78
-"""The polynomial for bytes that come lowest bit first."""
+"""The polynomial, for bytes whose lowest bit comes first."""
 FIRST = (1 << CRC_BITS) - 1
 """The state before the first byte."""
 ADDED = (1 << CRC_BITS) - 1
-"""The CRC is the exclusive or of the last state and this number."""
+"""The CRC is the exclusive or of this number and the state after the last byte."""
 
 
 class Crc32c(wiring.Component):
-    """Computes the CRC of bytes, one a cycle.
+    """Computes the CRC of bytes, one byte per cycle.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class Crc32c(wiring.Component):
     Members
     -------
     start : 1 bit, input
-        The next byte is the first one. Not allowed together with ``valid``.
+        The next byte is the first byte of a message. Not allowed together with ``valid``.
     valid : 1 bit, input
         ``data`` is the next byte.
     data : 8 bits, input
@@ -34,7 +34,7 @@ class Crc32c(wiring.Component):
     crc : 32 bits, output
         CRC of the bytes so far.
     matches : 1 bit, output
-        The last four bytes are the CRC of those before them.
+        The last four bytes are the CRC of the bytes before them.
 
     Numerics
     --------
@@ -74,7 +74,8 @@ class Crc32c(wiring.Component):
 def _after(state: int, zeros: int) -> int:
     """Return the state after ``zeros`` bytes that are 0.
 
-    After a message and its CRC the state equals ``_after(ADDED, 4)``, because the bytes of the CRC cancel the rest.
+    After a message and its CRC the state equals ``_after(ADDED, 4)``, because the bytes of the CRC cancel the state of
+    the message.
     """
     for _ in range(8 * zeros):
         state = state >> 1 ^ (POLYNOMIAL if state & 1 else 0)

@@ -1,4 +1,4 @@
-"""Executes one command at a time: the FSM of the host port, without the states that belong to single commands.
+"""The FSM of the host port, which executes one command at a time. Each command adds its own states to the FSM.
 
     ┌─► RECEIVE ─► DECODE ─► ADD ─► CHECK ─► BEGIN ─┬───────── states of the command ──────┬─► REPLY ─┐
     │    ▲   │                                      └──────────── refused ─────────────────┼─► REPLY ─┤
@@ -6,9 +6,9 @@
     │   NOTIFY: the response of a RUN, or a WANT                                        RELEASE ◄─────┘
     └──────────────────────────────────────────────────────────────────────────────────────┘
 
-No command is executed before its whole frame has arrived and its CRC was correct. While a command is executed, the
-receiver accepts the first bytes of the next frame, then stalls. A RUN is the exception: it executes in the background,
-and its response is sent between two received bytes (NOTIFY). hw/memory/host.py has a drawing.
+A command is executed only after its whole frame has arrived with a correct CRC. While a command is executed, the
+receiver accepts the first bytes of the next frame, then stalls. A RUN is the exception, because it executes in the
+background, and its response is sent between two received bytes (NOTIFY). hw/memory/host.py shows the states of a RUN.
 """
 
 from typing import Any
@@ -30,26 +30,26 @@ class Executor:
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     port
         The `HostPort`.
     receiver, checks, response, run
-        The parts that the FSM controls.
+        The objects whose logic the FSM controls.
 
     Members
     -------
     handlers : dict
-        The commands of the machine. All must be in it before `add_fsm` is called.
+        The commands of the machine. The table must be complete before `add_fsm` is called.
     begin_resets : list of registers
-        Registers that BEGIN sets to 0 for the states of the commands.
+        Registers of the commands that the state BEGIN sets to 0.
     is_notifying : 1 bit, output
         A RUN's response or a WANT is being sent.
     notifies_run : 1 bit, register
-        It is a RUN's response.
+        The response that NOTIFY sends is a RUN's response, not a WANT.
     want_valid : 1 bit, input
-        A WANT is to be sent.
+        A WANT must be sent.
     want_sequence : 8 bits, input
-        Its sequence number; None on machines that send none.
+        The sequence number of the WANT; None on machines that send no WANT.
     want_taken : 1 bit, output
         The WANT has been sent.
     brings_host_words : 1 bit, input
@@ -57,7 +57,7 @@ class Executor:
 
     Latency
     -------
-    BEGIN follows three cycles after the first one in which the command is complete.
+    BEGIN follows three cycles after the first cycle in which the command is complete.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Executor:
                 if handler.add_states is not None:
                     handler.add_states()
             self._add_reply()
-        # A received RUN is compared with the one in progress; the result must not change during the check.
+        # A received RUN is compared with the RUN in progress. The result must not change during the check.
         is_checking = Cat(machine.ongoing(state) for state in CHECK_STATES).any()
         run.add_background(is_checking)
         self._add_response()

@@ -1,21 +1,22 @@
-"""The gateware's end of the link: it parses commands, executes one at a time, and answers each.
+"""The gateware's end of the link: it parses commands, executes one command at a time, and answers each command.
 
     i_rx ─► CommandReceiver ─► CommandChecks ─► Executor ─┬─ WRITE ────► o_write            memory_commands.py
             frame in a buffer  table of       FSM         ├─ CHECKSUM ─► o_read, i_read     memory_commands.py
                                handlers                   ├─ SETUP ────► setup, running     until the next WRITE ...
                                                           ├─ RUN ──────► o_feed, o_run, i_token   run.py
                                                           ├─ LOGITS ───► logits_stream ... logits_data, scale
-                                                          ├─ MEMORY_TEST, PHASE, RECORDS, ROW, COUNTERS   optional.py
-    o_tx ◄─ ResponseMux ◄─────────────────────────────────┘
+                                                          ├─ MEMORY_TEST, PHASE, LEVEL, RECORDS, ROW, COUNTERS
+    o_tx ◄─ ResponseMux ◄─────────────────────────────────┘                                 optional.py
 
-hw/protocol.py has the formats. All parts add their logic to one module, so that the synthesis sees one block.
+hw/protocol.py has the formats. All these classes add their logic to one module, so the synthesis optimises them as one
+block.
 
 A WRITE of 512 bytes is executed in at most 768 cycles, and its response waits in a FIFO. On a serial line, the bytes of
-the next frame that arrive in that time fit into the FIFO of the line. So the host may send frames without a pause.
+the next frame that arrive meanwhile fit into the FIFO of the line. So the host may send frames without a pause.
 
-Cost: a WRITE of n bytes takes n cycles to arrive, n (1 + 1 / word_bytes) cycles to be written, and some 30 to be
-answered. A CHECKSUM takes one cycle a byte, a RUN some 12 cycles a stream. Memory: one block RAM of 1,024 bytes, one of
-128 tokens, and one word of registers.
+Cost in time: a WRITE of n bytes takes n cycles to arrive, n (1 + 1 / word_bytes) cycles to be written, and some 30
+cycles to be answered. A CHECKSUM takes one cycle per byte, and a RUN some 12 cycles per stream. Cost in memory: one
+block RAM of 1,024 bytes, one block RAM of 128 tokens, and one word of registers.
 """
 
 from typing import Any
@@ -39,9 +40,9 @@ from lutern.hw.pipeline import exceeds
 from lutern.hw.protocol import HEADER_BYTES, RUN_TOKENS, ErrorCode, Opcode, fault_bits
 
 HOST_OFFSET_BITS = 32
-"""Bits of the offset of a RECORDS."""
+"""Bits of the offset in a RECORDS command."""
 DROPPED_BYTES = 4
-"""Bytes of INFO that are no constant: its last field, the number of dropped frames."""
+"""Bytes of INFO that are not constant, namely its last field, which is the number of dropped frames."""
 
 
 class HostPort(wiring.Component):
@@ -50,8 +51,9 @@ class HostPort(wiring.Component):
     Parameters
     ----------
     config
-        Any object with the attributes that ``protocol.capability`` reads, and ``source``, ``memory``, ``part_bits``,
-        ``address_bits``, ``base_bits``, ``state``, ``top_k``, ``counters``; ``counted_phases`` if there are counters.
+        Any object with the attributes that ``protocol.capability`` reads, and with ``source``, ``memory``,
+        ``part_bits``, ``address_bits``, ``base_bits``, ``state``, ``top_k``, ``counters``. With counters it must also
+        have ``counted_phases``.
 
     Members
     -------
@@ -62,22 +64,22 @@ class HostPort(wiring.Component):
     o_write : stream of ``protocol.write_layout``, output
         A word and its address.
     o_read : stream of ``protocol.read_layout``, output
-        A request for words. Exactly that many must come on ``i_read``.
+        A request for ``count`` words. Exactly ``count`` words must come on ``i_read``.
     i_read : stream of ``8 * word_bytes`` bits, input
-        The words that ``o_read`` asked for.
+        The words that ``o_read`` requested.
     setup : ``protocol.SETUP_LAYOUT``, output
         The last SETUP record.
     running : 1 bit, output
-        ``setup`` is valid. It falls with a WRITE, CHECKSUM, MEMORY_TEST or SETUP that is not refused, and rises a cycle
-        after ``setup`` has changed.
+        ``setup`` is valid. ``running`` falls with a WRITE, CHECKSUM, MEMORY_TEST, LEVEL or SETUP that is not refused,
+        and with a RUN that fails. It rises one cycle after ``setup`` has changed.
     o_feed : stream of ``protocol.feed_layout``, output
-        First token and state of each stream; all come before ``o_run``.
+        First token and state of each stream. All feeds come before ``o_run``.
     o_run : stream of ``protocol.RUN_LAYOUT``, output
-        Starts a run. One item for each token must come on ``i_token`` after it.
+        Starts a run. After it, one item for each token must come on ``i_token``.
     i_token : stream of ``protocol.TOKEN_LAYOUT``, input
-        A token; the last one of the run is marked.
+        A token. The last token of the run is marked.
     status : ``protocol.STATUS``, input
-        Figures of the last step, valid in the cycle of its token; `cycles` counts from the start of the step.
+        Figures of the last step, valid in the cycle of its token. `cycles` counts from the start of the step.
     logits_stream : ``protocol.STREAM_BITS`` bits, output
         Selects the stream of a logit, for a synchronous read.
     logits_address : 16 bits, output
@@ -87,21 +89,21 @@ class HostPort(wiring.Component):
     scale : ``protocol.SCALE_LAYOUT``, input
         The scale of the stream's logits, one cycle after ``logits_stream``.
     damage : ``protocol.DAMAGE_LAYOUT``, input
-        Damage of the weights that was found since SETUP. It fails a RUN.
+        Damage of the weights that was found since SETUP. If there is damage, a RUN fails.
     fault : 2 bits (3 with memory "axi"), input, memories over a word source
-        The memory was silent, answered out of order, or its bus refused something. A bit never falls.
+        Faults of the memory: silent, out of order, or a transaction that the bus refused. A bit never falls.
     o_test : stream of ``protocol.range_layout``, output, memory "sdram", "ddr3", "port" or "axi"
         A range of words to be tested. One result must come on ``i_test``.
     i_test : stream of ``protocol.MEMORY_TEST_DONE.layout``, input, memory "sdram", "ddr3", "port" or "axi"
         The result of the test.
     o_phase : stream of 16 bits signed, output, memory "sdram"
-        Steps of the SDRAM's clock. The sum of all steps must come on ``i_phase``.
+        Steps by which the phase of the SDRAM's clock changes. The sum of all steps must come on ``i_phase``.
     i_phase : stream of 16 bits signed, input, memory "sdram"
         The sum of all steps.
     o_level : stream of ``protocol.level_layout``, output, memory "ddr3"
-        A setting of read leveling. The strobes that were seen with the earlier setting must come on ``i_level``.
+        A setting of read leveling. The bytes whose strobe was seen with the previous setting must come on ``i_level``.
     i_level : stream of one bit for each byte, input, memory "ddr3"
-        The bytes whose strobe was seen.
+        The bytes whose strobe was seen with the previous setting.
     o_host : stream of ``protocol.host_word_layout``, output, memory "host"
         A word of a RECORDS or ROW frame.
     i_want : stream of ``protocol.WANT_LAYOUT``, input, memory "host"
@@ -111,7 +113,7 @@ class HostPort(wiring.Component):
     counters_data : 32 bits, input, with counters
         The counter, one cycle after its address.
     counted : 16 bits, input, with counters
-        Phases of the last token.
+        Number of phases of the last token.
 
     Numerics
     --------
@@ -120,8 +122,8 @@ class HostPort(wiring.Component):
     Latency
     -------
     The first state of a command, or REPLY if it is refused, begins six cycles after the deframer has delivered the end
-    of the frame: two cycles in the receiver, four for the checks. A response enters the Framer one cycle after REPLY
-    begins.
+    of the frame. The receiver takes two of these cycles, and the checks take four. A response enters the Framer one
+    cycle after REPLY begins.
 
     Reference
     ---------
@@ -218,8 +220,8 @@ class HostPort(wiring.Component):
         return Handler(Check(receiver.command.byte_count != HEADER_BYTES), answer=Answer(info, FIXED_BYTES))
 
     def _setup_handler(self, m: Module, executor: Executor) -> Handler:
-        """Handle SETUP: `running` rises a cycle after `setup` has changed, so a running decoder and its readers start
-        again."""
+        """Return the handler of SETUP. `running` rises one cycle after `setup` has changed, so a running decoder and
+        its readers restart."""
         config, command = self.config, executor.command
         setup = command.fields(protocol.SETUP)
         record_limit = (1 << 32) - 1 if self.has_host else config.memory_words
@@ -258,7 +260,7 @@ class HostPort(wiring.Component):
         )
 
     def _logits_handler(self, m: Module, executor: Executor) -> Handler:
-        """Handle LOGITS: each logit is read while the response is sent."""
+        """Return the handler of LOGITS. Each logit is read while the response is sent."""
         config, command, response = self.config, executor.command, executor.response
         logits = command.fields(protocol.LOGITS)
         scale = Signal(protocol.LOGITS_DONE.layout)

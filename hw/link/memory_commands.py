@@ -1,11 +1,13 @@
 """WRITE moves words from the buffer to the memory, and CHECKSUM computes the CRC of words that are read back.
 
-    buffer ─► word ─► o_write (or o_host)       COLLECT: a byte a cycle into the word; STORE: the word
-    o_read: REQUEST;  i_read ─► word ─► CRC-32C      SUM: a byte a cycle out of the word
+    buffer ─► word ─► o_write (or o_host)       state COLLECT: one byte per cycle enters the word; STORE: send the word
+    o_read (state REQUEST)
+    i_read ─► word ─► CRC-32C                   state SUM: one byte per cycle leaves the word
 
-Both commands shift the register `word`. Its lowest byte is the first one.
+WRITE and CHECKSUM shift the register `word`. The lowest byte of `word` is the first byte.
 
-Cost: a WRITE of n bytes takes n (1 + 1 / word_bytes) cycles, a CHECKSUM one cycle a byte; one word of registers.
+Cost: a WRITE of n bytes takes n (1 + 1 / word_bytes) cycles, and a CHECKSUM one cycle per byte. The two commands share
+one word of registers.
 """
 
 from typing import Any
@@ -24,29 +26,29 @@ from lutern.hw.protocol import HEADER_BYTES, ErrorCode
 
 
 class MemoryCommands:
-    """Adds the registers and streams of WRITE and CHECKSUM to a module. The caller puts their entries into the table of
+    """Adds the registers and streams of WRITE and CHECKSUM to a module. The caller adds their entries to the table of
     commands.
 
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     port
         The `HostPort`, for its streams.
     executor : Executor
-        The FSM that gets the states.
+        The FSM to which the states are added.
 
     Members
     -------
     word : ``8 * word_bytes`` bits, register
         A word on its way to the memory or back.
     out_of_range : 1 bit, output
-        Words of the command's range are not in the memory. Valid in the state CHECK.
+        Some words of the command's range are outside the memory. Valid in the state CHECK.
 
     Latency
     -------
-    The state STORE follows ``word_bytes`` cycles after COLLECT. A CHECKSUM takes the next word in the cycle in which it
-    sums the last byte of the one before.
+    The state STORE follows ``word_bytes`` cycles after COLLECT. A CHECKSUM accepts the next word in the cycle in which
+    it processes the last byte of the present word.
     """
 
     def __init__(self, m: Module, port: Any, executor: Executor) -> None:
@@ -54,29 +56,29 @@ class MemoryCommands:
         self._receiver, self._range = executor.receiver, executor.checks.range
         self.word = Signal(8 * port.config.word_bytes, name="word")
         self.out_of_range = Signal(name="out_of_range")
-        self._loaded = Signal(name="loaded")  # the word holds bytes that are not summed yet
+        self._loaded = Signal(name="loaded")  # the word has bytes that are not in the CRC yet
         executor.begin_resets.append(self._loaded)
         self._range_bits = port.config.address_bits + 1
         self._add_limits()
 
     def wrong_length_of_words(self) -> Value:
-        """Return the rule for the length of commands that bring words."""
+        """Return the rule for the length of commands that carry words."""
         command = self._receiver.command
         return ~exceeds(command.byte_count, WORDS_AT - 1) | command.partial_word | (command.word_count == 0)
 
     def written_range(self) -> Range:
-        """Return the words that a command brings."""
+        """Return the range of the words that a command carries."""
         command = self._receiver.command
         address = command.fields(protocol.WRITE).address
         return Range(address, command.word_count, address[self._range_bits :].any())
 
     def read_range(self) -> Range:
-        """Return the words that a CHECKSUM or MEMORY_TEST names."""
+        """Return the range of the words that a CHECKSUM or MEMORY_TEST names."""
         check, bits = self._receiver.command.fields(protocol.CHECKSUM), self._range_bits
         return Range(check.address, check.count, check.address[bits:].any() | check.count[bits:].any())
 
     def read_refusals(self) -> tuple[tuple[Value, ErrorCode], ...]:
-        """Return the reasons why a range that is read is refused."""
+        """Return the conditions and error codes for which a range to be read is refused."""
         check = self._receiver.command.fields(protocol.CHECKSUM)
         return (check.count == 0, ErrorCode.BAD_COUNT), (self.out_of_range, ErrorCode.BAD_ADDRESS)
 
@@ -86,7 +88,7 @@ class MemoryCommands:
         Parameters
         ----------
         output
-            The stream that gets the words.
+            The stream that receives the words.
         final_state : str
             The state that follows the last word.
         """
@@ -122,7 +124,7 @@ class MemoryCommands:
         """Return the entry of WRITE in the table of commands."""
         m, port, next_address = self._m, self._port, self._range.first
         m.d.comb += [port.o_write.p.address.eq(next_address), port.o_write.p.word.eq(self.word)]
-        # With memory "host" there is no memory to write to: every WRITE is out of range.
+        # With memory "host" the chip has no memory of words, so every WRITE is out of range.
         from_host = port.config.memory == "host"
         return Handler(
             Check(self.wrong_length_of_words(), self.written_range(), ((self.out_of_range, ErrorCode.BAD_ADDRESS),)),
@@ -168,7 +170,7 @@ class MemoryCommands:
                 checksum.valid.eq(loaded),
                 port.i_read.ready.eq((~loaded | receiver.ends_word) & ~range_.is_empty),
             ]
-            with m.If(loaded):  # shifted as in COLLECT, to share the multiplexer; what enters at the top is not summed
+            with m.If(loaded):  # shifted as in COLLECT, to share the multiplexer; the byte that enters is unused
                 m.d.sync += self.word.eq(Cat(self.word[8:], receiver.buffered_byte))
                 receiver.next_byte()
                 with m.If(receiver.ends_word):

@@ -1,11 +1,13 @@
-"""Commands that only some machines have: ports, checks, states and answers of each are in one place.
+"""Commands that only some machines have. Each command has its ports, checks, states and answer in one function pair.
 
-    memory "sdram", "ddr3", "port": MEMORY_TEST ─► o_test ... i_test
-    memory "sdram": PHASE ─► o_phase ... i_phase      "ddr3": LEVEL ─► o_level ... i_level
-    memory "host":  RECORDS, ROW ─► o_host;  i_want ─► WANT, between two received bytes
-    counters:       COUNTERS ─► counters_address ... counters_data, counted
+    memory "sdram", "ddr3", "port" or "axi"     MEMORY_TEST ─► o_test ... i_test
+    memory "sdram"                              PHASE ─► o_phase ... i_phase
+    memory "ddr3"                               LEVEL ─► o_level ... i_level
+    memory "host"                               RECORDS, ROW ─► o_host
+                                                i_want ─► WANT, between two received bytes
+    with counters                               COUNTERS ─► counters_address ... counters_data, counted
 
-A function `..._ports` returns the members that a command adds to `HostPort`. A function `add_...` adds its entries to
+A function `..._ports` returns the members that a command adds to `HostPort`. A function `add_...` adds the command to
 the table of commands.
 """
 
@@ -24,11 +26,11 @@ from lutern.hw.pipeline import exceeds
 from lutern.hw.protocol import HEADER_BYTES, ErrorCode, Opcode
 
 STEP_BITS = 16
-"""Bits of a number of steps of the SDRAM's clock."""
+"""Bits of the number of steps of PHASE."""
 
 
 def memory_test_ports(config: Any) -> dict[str, Any]:
-    """Return the members of a port whose memory is outside the chip."""
+    """Return the members of a port of a machine whose memory is outside the chip."""
     return {
         "o_test": Out(stream.Signature(protocol.range_layout(config))),
         "i_test": In(stream.Signature(protocol.MEMORY_TEST_DONE.layout)),
@@ -36,23 +38,23 @@ def memory_test_ports(config: Any) -> dict[str, Any]:
 
 
 def phase_ports() -> dict[str, Any]:
-    """Return the members of a port whose memory is SDRAM."""
+    """Return the members of a port of a machine whose memory is SDRAM."""
     return {"o_phase": Out(stream.Signature(signed(STEP_BITS))), "i_phase": In(stream.Signature(signed(STEP_BITS)))}
 
 
 def add_memory_test(m: Module, port: Any, executor: Executor, words: MemoryCommands) -> None:
-    """Add MEMORY_TEST: it sends a range. Registers hold the result until the answer is sent.
+    """Add MEMORY_TEST, which sends a range to the march test. Registers store the result until the answer is sent.
 
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     port
         The `HostPort`, for its members.
     executor : Executor
-        The FSM that gets the states.
+        The FSM to which the states are added.
     words : MemoryCommands
-        The parts of WRITE and CHECKSUM, some of which the command uses.
+        The logic of WRITE and CHECKSUM, which the command shares.
     """
     command = executor.command
     test = command.fields(protocol.MEMORY_TEST)
@@ -82,16 +84,16 @@ def add_memory_test(m: Module, port: Any, executor: Executor, words: MemoryComma
 
 
 def add_phase(m: Module, port: Any, executor: Executor) -> None:
-    """Add PHASE: it sends steps. A register holds their sum until the answer is sent.
+    """Add PHASE, which sends steps. A register stores the sum of all steps until the answer is sent.
 
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     port
         The `HostPort`, for its members.
     executor : Executor
-        The FSM that gets the states.
+        The FSM to which the states are added.
     """
     command = executor.command
     phase = command.fields(protocol.PHASE)
@@ -118,7 +120,7 @@ def add_phase(m: Module, port: Any, executor: Executor) -> None:
 
 
 def level_ports(config: Any) -> dict[str, Any]:
-    """Return the members of a port whose memory is DDR3."""
+    """Return the members of a port of a machine whose memory is DDR3."""
     byte_count = protocol.level_bytes(config)
     return {
         "o_level": Out(stream.Signature(protocol.level_layout(byte_count))),
@@ -127,16 +129,17 @@ def level_ports(config: Any) -> dict[str, Any]:
 
 
 def add_level(m: Module, port: Any, executor: Executor) -> None:
-    """Add LEVEL: it sends a setting. A register holds the strobes of the earlier setting until they are sent.
+    """Add LEVEL, which sends a setting. A register stores the strobes that were seen with the previous setting until
+    the answer is sent.
 
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     port
         The `HostPort`, for its members.
     executor : Executor
-        The FSM that gets the states.
+        The FSM to which the states are added.
     """
     command = executor.command
     level = command.fields(protocol.LEVEL)
@@ -171,7 +174,7 @@ def add_level(m: Module, port: Any, executor: Executor) -> None:
 
 
 def refuse(executor: Executor, opcode: Opcode, items: Range | None = None) -> None:
-    """Add a command that is known, but not available on this machine.
+    """Add a command that the machine refuses as not available.
 
     Parameters
     ----------
@@ -180,7 +183,7 @@ def refuse(executor: Executor, opcode: Opcode, items: Range | None = None) -> No
     opcode : Opcode
         The command.
     items : Range | None
-        The range that the command names, if it names one.
+        The range that the command names; None if it names no range.
     """
     refusals = ((Const(1), ErrorCode.NOT_AVAILABLE),)
     wrong_length = executor.command.byte_count != HEADER_BYTES + protocol.COMMAND_BYTES[opcode]
@@ -188,7 +191,7 @@ def refuse(executor: Executor, opcode: Opcode, items: Range | None = None) -> No
 
 
 def host_words_ports(word_bytes: int) -> dict[str, Any]:
-    """Return the members of a port whose words come from the host."""
+    """Return the members of a port of a machine whose words come from the host."""
     return {
         "o_host": Out(stream.Signature(protocol.host_word_layout(word_bytes))),
         "i_want": In(stream.Signature(protocol.WANT_LAYOUT)),
@@ -198,18 +201,18 @@ def host_words_ports(word_bytes: int) -> dict[str, Any]:
 def add_host_words(m: Module, port: Any, executor: Executor, words: MemoryCommands) -> None:
     """Add RECORDS and ROW, which send words to `o_host` and have no response.
 
-    Add WANT, too, which is a response without a command.
+    The function also adds WANT, which is a response without a command.
 
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     port
         The `HostPort`, for its members.
     executor : Executor
-        The FSM that gets the states.
+        The FSM to which the states are added.
     words : MemoryCommands
-        The parts of WRITE and CHECKSUM, some of which the command uses.
+        The logic of WRITE and CHECKSUM, which the command shares.
     """
     command, range_ = executor.command, executor.checks.range
     executor.brings_host_words = command.opcode.matches(Opcode.RECORDS, Opcode.ROW)
@@ -233,21 +236,21 @@ def add_host_words(m: Module, port: Any, executor: Executor, words: MemoryComman
 
 
 def counters_ports() -> dict[str, Any]:
-    """Return the members of a port whose machine counts cycles."""
+    """Return the members of a port of a machine with counters."""
     return {"counters_address": Out(16), "counters_data": In(32), "counted": In(16)}
 
 
 def add_counters(m: Module, port: Any, executor: Executor) -> None:
-    """Add COUNTERS: numbers of the last token, read synchronously as logits are.
+    """Add COUNTERS, which returns counters of the last token. They are read synchronously, like logits.
 
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     port
         The `HostPort`, for its members.
     executor : Executor
-        The FSM that gets the states.
+        The FSM to which the states are added.
     """
     command, response, config = executor.command, executor.response, port.config
     wanted = command.fields(protocol.COUNTERS)

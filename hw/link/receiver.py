@@ -1,11 +1,11 @@
-"""Receives commands: the whole frame goes to a buffer, and its first bytes also go to registers.
+"""Receives commands. The whole frame is stored in a buffer, and its first bytes are also stored in registers.
 
     line ─► Deframer ─► item (register) ─┬─► buffer (block RAM) ─► buffered_byte
                                          ├─► head (registers) ───► command.opcode, sequence, arguments
                                          └─► counters ───────────► command.byte_count, word_count, partial_word
 
-A register separates the deframer from all that reads its bytes, because the placer spreads small blocks such as these
-two over a large chip.
+A register separates the deframer from all logic that reads its bytes, because the placer spreads small blocks over a
+large chip.
 
 Cost: one block RAM of 1,024 bytes, some 260 registers.
 """
@@ -29,20 +29,20 @@ WORDS_AT = HEADER_BYTES + protocol.WRITE.byte_count
 
 
 class Command:
-    """Gives a view of the command in the receiver, valid from the end of its frame until ``release``.
+    """The command in the receiver, valid from the end of its frame until ``release``.
 
     Members
     -------
     opcode, sequence : 8 bits each
         The header.
     arguments : ``8 * ARGUMENT_BYTES`` bits
-        The bytes that follow the header; ``fields`` gives them names.
+        The bytes that follow the header. ``fields`` returns them as a record with named fields.
     byte_count : ``range(FRAME_BYTES)``
         Bytes of the frame without its CRC.
     word_count : ``range(FRAME_BYTES)``
         Whole memory words from ``WORDS_AT`` on.
     partial_word : 1 bit
-        Bytes follow the last whole word.
+        1 if bytes follow the last whole word.
     crc : 32 bits
         The CRC that came with the frame.
     """
@@ -62,12 +62,12 @@ class Command:
 
 
 class CommandReceiver:
-    """Adds the receiver to a module. Its users drive the inputs from their FSM.
+    """Adds the receiver to a module. The FSM of the host port drives the inputs.
 
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     line : stream of 8 bits, input
         Raw bytes.
     word_bytes : int
@@ -78,24 +78,24 @@ class CommandReceiver:
     command : Command, output
         The command.
     accept : 1 bit, input
-        Take a byte from the deframer. Not allowed while ``has_item``.
+        Accept an item from the deframer. Not allowed while ``has_item`` is 1.
     has_item : 1 bit, output
         A byte or the end of a frame is in ``item``.
     item : ``slip.DEFRAMED``, output
         The item that came from the deframer.
     frame_arrived : 1 bit, output
-        ``item`` is the end of a good frame: ``command`` is valid from the next cycle on.
+        ``item`` is the end of a good frame, so ``command`` is valid from the next cycle on.
     pointer : ``range(FRAME_BYTES)``, register
-        The position of ``buffered_byte`` in the frame. It must be set two cycles before the byte is read.
+        The position of ``buffered_byte`` in the frame. ``pointer`` must be set two cycles before the byte is read.
     advance : 1 bit, input
         ``pointer`` moves to the next byte.
     buffered_byte : 8 bits, output
         The byte at ``pointer``.
     byte_index : ``range(word_bytes)``, register
-        Bytes of an unfinished memory word, while words arrive, are written or are summed. A user of ``buffered_byte``
-        counts it with ``next_byte`` and leaves it at 0.
+        Number of bytes of an unfinished memory word, while words arrive, are written or enter a CRC. A user of
+        ``buffered_byte`` must count with ``next_byte`` and must leave ``byte_index`` at 0.
     ends_word : 1 bit, output
-        ``byte_index`` is that of the last byte of a word.
+        ``byte_index`` is the index of the last byte of a word.
     dropped_frames : 16 bits, register
         Number of damaged frames, modulo 2^16.
 
@@ -164,7 +164,7 @@ class CommandReceiver:
             store.addr.eq(self.command.byte_count),
             store.data.eq(self.item.byte),
             store.en.eq(self.has_item),
-            # The address is one cycle ahead, so that fetch.data is always the byte at pointer.
+            # The address is the next value of pointer, so fetch.data is always the byte at pointer.
             fetch.addr.eq(self.pointer + self.advance),
             fetch.en.eq(1),
         ]

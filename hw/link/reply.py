@@ -1,9 +1,9 @@
-"""Serialises a response: a fixed part, then items that are read from a memory one by one.
+"""Serialises a response: first a fixed part, then items that are read one by one from a memory.
 
     i ─► opcode, sequence ─► fixed part ─► items of 2 bytes (tokens) or 4 bytes (logits, counters) ─► o ─► Framer
                  fixed_index ... fixed_byte      ▲ item_address ... one cycle ... token_data, long_data
 
-Cost: one cycle a byte, and two more an item.
+Cost: one cycle for each byte, and two more cycles for each item.
 """
 
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, signed
@@ -20,7 +20,7 @@ LONG_ITEMS = (Opcode.LOGITS, Opcode.COUNTERS)
 
 REPLY = data.StructLayout(
     {
-        "opcode": 8,  # of the command; RESPONSE is set here
+        "opcode": 8,  # opcode of the command, without the bit RESPONSE
         "sequence": 8,
         "fixed_count": range(FIXED_BYTES + 1),  # bytes
         "item_count": range(RUN_TOKENS + 1),
@@ -40,13 +40,13 @@ class Reply(wiring.Component):
     Members
     -------
     i : stream of ``REPLY``, input
-        Describes the response; taken with its last byte.
+        Describes the response. It is accepted together with the last byte of the response.
     o : stream of ``FRAMED``, output
         The bytes of the response.
     fixed_index : ``range(FIXED_BYTES)``, output
         Selects a byte of the fixed part.
     fixed_byte : 8 bits, input
-        That byte, in the same cycle.
+        The byte at ``fixed_index``, in the same cycle.
     item_address : 16 bits, output
         Selects an item, for a synchronous read.
     token_data : 16 bits, input
@@ -60,7 +60,7 @@ class Reply(wiring.Component):
 
     Latency
     -------
-    0 cycles: the first byte is offered in the cycle in which ``i`` becomes valid.
+    0 cycles, because the first byte is offered in the cycle in which ``i`` becomes valid.
 
     Reference
     ---------

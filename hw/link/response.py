@@ -1,8 +1,8 @@
-"""Makes the bytes of a response: its parts are selected by opcode, serialised, framed and queued.
+"""Sends a response: the opcode selects the answer, which is then serialised, framed and queued.
 
     answers (table) ─► multiplexer ─► Reply ─► register ─► Framer ─► FIFO ─► line
 
-The register between Reply and Framer takes two cycles a byte, while a line takes tens.
+A byte passes the register between Reply and Framer in two cycles, while a byte takes tens of cycles on a line.
 """
 
 from dataclasses import dataclass
@@ -19,14 +19,16 @@ from lutern.hw.protocol import Opcode
 
 COUNTER_BITS = 32
 ANSWER_BYTES = 32
-"""Bytes of responses that wait for the line: the response to one WRITE, if every byte is escaped."""
+"""Bytes of responses that can wait for the line. This is enough for the response to one WRITE, even if every byte is
+escaped."""
 LONG_ANSWER_BYTES = 1024
-"""The same number for machines that ask the host for words while other responses wait."""
+"""Bytes of responses that can wait for the line, on machines that request words from the host while other responses
+wait."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The parts of the response to one opcode.
+    """The response to one opcode.
 
     Parameters
     ----------
@@ -35,7 +37,7 @@ class Answer:
     byte_count : int
         Bytes of the fixed part.
     item_count : Value | None
-        Number of items that follow from a memory; None for no items.
+        Number of items that follow, which are read from a memory; None for no items.
     item_offset : Value | None
         The first item; None for item 0.
     """
@@ -52,24 +54,24 @@ class ResponseMux:
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     line : stream of 8 bits, output
         Raw bytes.
     has_counters : bool
-        Long items have the 32 bits of a counter, not the 24 of a logit.
+        Long items have the 32 bits of a counter, not the 24 bits of a logit.
     has_host : bool
-        Words come from the host, which needs a longer FIFO.
+        Words come from the host, so the FIFO of the responses must be longer.
 
     Members
     -------
     valid : 1 bit, input
         Send the response of ``opcode``, which must be stable until ``ready``.
     ready : 1 bit, output
-        The last byte of the response enters the register before the Framer.
+        The last byte of the response enters the register before the Framer in this cycle.
     opcode : 8 bits, input
         The command that is answered.
     sequence : 8 bits, input
-        Its sequence number.
+        The sequence number of the command.
     item_address : 16 bits, output
         Selects an item of the response, for a synchronous read.
     token_data : 16 bits, input
@@ -110,9 +112,9 @@ class ResponseMux:
         Parameters
         ----------
         error : Value
-            The response is this error if it is not 0.
+            If ``error`` is not 0, it is the response.
         answers : dict[Opcode, Answer]
-            The answer of each opcode. An opcode without one has a response of header bytes only.
+            The answer of each opcode. An opcode without an answer has a response of header bytes only.
         """
         m, reply = self._m, self._reply
         m.d.comb += reply.i.p.opcode.eq(self.opcode)

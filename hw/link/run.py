@@ -1,13 +1,13 @@
-"""RUN sends its feeds to the decoder, then executes in the background while other commands are received.
+"""The command RUN, which sends its feeds to the decoder, then executes in the background while commands are received.
 
-    buffer ─► feed (11 bytes) ─► o_feed, once a stream ─► o_run
+    buffer ─► feed (11 bytes) ─► o_feed, once for each stream ─► o_run
     i_token ─► tokens (memory) ─► response            status ─► done (registers) ─► response
 
-The response is kept until another command comes, so that it can be sent again: `is_stored`. A command with the sequence
-number and the CRC of the last RUN is that RUN (`is_same`).
+The response is kept until another command comes, so it can be sent again (`is_stored`). A command with the sequence
+number and the CRC of the last RUN is a repetition of this RUN (`is_same`).
 
-Cost: 12 cycles a stream before the run starts; a memory of 128 tokens; registers for a feed, two numbers of a RUN and
-112 bits of figures.
+Cost: 12 cycles for each stream before the run starts, a memory of 128 tokens, and registers for a feed, for sequence
+number and CRC of a RUN, and for 112 bits of figures.
 """
 
 from typing import Any
@@ -30,16 +30,16 @@ assert FEED.byte_count == 8 + 2 + 1  # lengths are computed by shifts
 
 
 class Run:
-    """Adds the RUN to a module: handler, feeds, background, stored response.
+    """Adds the command RUN to a module: its handler, its feeds, its background logic and its stored response.
 
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     port
         The `HostPort`, for its streams and `running`.
     receiver, checks, response
-        The other parts of the port.
+        The other classes of the port.
     token_limit : int
         Largest number of tokens of a run, all streams together.
 
@@ -48,27 +48,28 @@ class Run:
     is_busy : 1 bit, register
         The decoder runs.
     is_finished : 1 bit, register
-        The run has ended and its response is due. The state that sends it sets this to 0.
+        The run has ended and its response is due. The state NOTIFY, which sends the response, sets ``is_finished`` to
+        0.
     is_failed : 1 bit, register
-        The run ended without all its tokens: ``failure`` is the response.
+        The run ended before its last token, and ``failure`` is the response.
     failure : ErrorCode, register
-        The reason: the memory has a fault, the weights are damaged, a step took longer than its limit, or another
-        command stopped the machine.
+        The reason of the failure: the memory has a fault, the weights are damaged, a step took longer than its limit,
+        or another command stopped the machine.
     is_same : 1 bit, register
-        The command is the last RUN.
+        The command is a repetition of the last RUN.
     is_stored : 1 bit, register
-        The response of the last RUN is stored, and no other command came since.
+        The response of the last RUN is stored, and no other command has come since.
     is_resend : 1 bit, register
-        The command is the last RUN and its response is stored.
+        The command is a repetition of the last RUN, and the response of this RUN is stored.
     sequence : 8 bits, register
         The sequence number of the last RUN.
     feed_byte, feed_index : registers
-        Byte of a feed and number of the feed. Both must be 0 when the first feed begins.
+        Index of a byte in a feed, and number of the feed. The two registers must be 0 when the first feed begins.
 
     Latency
     -------
     ``is_same`` and ``is_resend`` are valid one cycle after `compare`. ``o_run`` is valid ``12 * streams`` cycles after
-    the first cycle of the state FEED if the decoder accepts each feed at once.
+    the first cycle of the state FEED if the decoder accepts each feed without a wait.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class Run:
 
     def _check(self) -> Check:
         m, run, config = self._m, self._arguments, self._port.config
-        # The frame's length is compared with a register, since `streams` arrives long before the last feed.
+        # The frame's length is compared with a register, because `streams` arrives long before the last feed.
         feeds_end = Signal(range(FEEDS_AT + 255 * FEED.byte_count + 1))
         m.d.sync += feeds_end.eq(FEEDS_AT + (run.streams << 3) + (run.streams << 1) + run.streams)
         streams = run.streams[: config.streams.bit_length()]
@@ -167,7 +168,8 @@ class Run:
     def _add_states(self) -> None:
         """Add the states of a RUN.
 
-        FEED takes the bytes of a feed, OFFER sends it to the decoder, and RUN starts the run when all feeds were sent.
+        FEED reads the bytes of a feed, OFFER sends the feed to the decoder, and RUN starts the run when all feeds were
+        sent.
         """
         m, port, receiver = self._m, self._port, self._receiver
         next_feed_bytes = Cat(self._feed_bytes[8:], receiver.buffered_byte)
@@ -215,7 +217,7 @@ class Run:
     def _is_too_long(self, takes_token: Value) -> Value:
         """Return whether a step takes longer than its limit.
 
-        The cycles are those that the decoder counts from the start of the step.
+        The decoder counts the cycles from the start of the step.
         """
         m, limit, cycles = self._m, self._port.setup.step_limit, self._port.status.cycles
         late = Signal(name="step_is_late")
@@ -224,13 +226,13 @@ class Run:
         return late
 
     def add_background(self, is_checking: Value) -> None:
-        """Add the logic that runs in the background: it stores tokens, and the figures of the last step for the
+        """Add the logic that runs in the background. It stores the tokens and the figures of the last step for the
         response.
 
         Parameters
         ----------
         is_checking : Value
-            A command is checked; the background waits.
+            A command is being checked. The background logic waits.
         """
         m, port, done = self._m, self._port, self._done
         m.submodules.tokens = tokens = new_memory(16, self._token_limit)

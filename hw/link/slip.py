@@ -1,14 +1,14 @@
-"""The two ends of a framed byte stream: they remove and add SLIP escapes and CRC-32C.
+"""The two ends of a framed byte stream: the Deframer removes SLIP escapes and CRC-32C, and the Framer adds them.
 
     bytes ─► Deframer ─► bytes of a frame without its CRC, then one item "end" that says whether the frame is good
-    bytes ◄─  Framer  ◄─ bytes of a frame, the last one marked
+    bytes ◄─  Framer  ◄─ bytes of a frame, with a mark at the last byte
 
 hw/protocol.py has the formats.
 
-Cost: the Deframer takes three cycles a byte, while a line takes tens. So every step of it may start and end at
-registers, which helps because the placer spreads small blocks like this one over a large chip. The Framer takes one
-cycle for a byte, two for an escaped one, one for each END, and four for a CRC. The Deframer has some 130 registers (a
-CRC, four bytes that may turn out to be a CRC, and its outputs), the Framer 40.
+Cost: the Deframer takes three cycles per byte, while a line takes tens of cycles. So every step of the Deframer starts
+and ends at registers. This helps because the placer spreads small blocks over a large chip. The Framer takes one cycle
+for a byte, two cycles for an escaped byte, one cycle for each END, and four cycles for a CRC. The Deframer has some 130
+registers (a CRC, four bytes that may be the CRC of the frame, and its outputs), and the Framer has 40.
 
 Reference: RFC 1055.
 """
@@ -22,18 +22,18 @@ from lutern.hw.pipeline import exceeds
 from lutern.hw.protocol import CRC_BYTES, END, ESC, ESC_END, ESC_ESC, FRAME_BYTES, HEADER_BYTES
 
 DEFRAMED = data.StructLayout({"byte": 8, "end": 1, "good": 1})
-"""`end` closes a frame. With it, `byte` has no meaning, and `good` says whether the bytes of the frame are valid."""
+"""`end` closes a frame. If `end` is 1, `byte` has no meaning, and `good` is 1 if the bytes of the frame are valid."""
 
 FRAMED = data.StructLayout({"byte": 8, "last": 1})
-"""A byte of a frame; `last` marks its final one."""
+"""A byte of a frame. `last` marks the last byte of the frame."""
 
 
 class Deframer(wiring.Component):
     """Removes escapes, END bytes and CRC.
 
     Every frame that is not empty ends with one item `end`. The frame is `good` if the CRC is correct, every ESC was
-    followed by ESC_END or ESC_ESC, and it has at least HEADER_BYTES + CRC_BYTES and at most FRAME_BYTES bytes. Bytes
-    beyond that are dropped, so a buffer of FRAME_BYTES - CRC_BYTES bytes is always enough.
+    followed by ESC_END or ESC_ESC, and the frame has at least HEADER_BYTES + CRC_BYTES and at most FRAME_BYTES bytes.
+    Further bytes are dropped, so a buffer of FRAME_BYTES - CRC_BYTES bytes is always enough.
 
     Parameters
     ----------
@@ -54,9 +54,9 @@ class Deframer(wiring.Component):
 
     Latency
     -------
-    A byte leaves two cycles after the fourth byte that follows it, `end` leaves two cycles after END. The next byte is
-    accepted when the item of this one has left. All of ``o`` and ``crc`` are registers, and ``i.ready`` depends only on
-    registers.
+    A byte leaves two cycles after the fourth byte that follows it, and `end` leaves two cycles after END. The next byte
+    is accepted when the item of the present byte has left. All bits of ``o`` and ``crc`` are registers, and ``i.ready``
+    depends only on registers.
 
     Reference
     ---------
@@ -72,7 +72,7 @@ class Deframer(wiring.Component):
         m.submodules.checker = checker = Crc32c()
 
         came, has = Signal(8), Signal()  # the byte that was accepted a cycle ago
-        held = Signal(8 * CRC_BYTES)  # the last four bytes, the oldest one lowest, as in a little-endian CRC
+        held = Signal(8 * CRC_BYTES)  # the last four bytes, with the oldest byte lowest, as in a little-endian CRC
         count = Signal(range(FRAME_BYTES + 2))  # bytes of this frame so far, at most FRAME_BYTES + 1
         escaped, broken = Signal(), Signal()
 
@@ -135,7 +135,7 @@ class Framer(wiring.Component):
     Members
     -------
     i : stream of ``FRAMED``, input
-        The bytes of a frame, at least one.
+        The bytes of a frame. A frame has at least one byte.
     o : stream of 8 bits, output
         Raw bytes.
 
@@ -145,7 +145,7 @@ class Framer(wiring.Component):
 
     Latency
     -------
-    END leaves in the cycle in which a frame's first byte is offered, the byte itself one cycle later.
+    END leaves in the cycle in which a frame's first byte is offered, and the byte itself leaves one cycle later.
 
     Reference
     ---------
@@ -159,7 +159,7 @@ class Framer(wiring.Component):
         m = Module()
         m.submodules.maker = maker = Crc32c()
 
-        plain, taken = Signal(8), Signal()  # the byte to be sent; it leaves completely in this cycle
+        plain, taken = Signal(8), Signal()  # the byte to be sent, and whether its last bits leave in this cycle
         offered = Signal()
         second = Signal()  # ESC has left
         crc_index = Signal(range(CRC_BYTES))

@@ -3,12 +3,13 @@
     rx ─► two flip-flops ─► start, middle of each bit, stop ─► FIFO ─► o
     tx ◄─────────────────── start, eight bits, stop ◄───────────────── i
 
-A bit takes ``divisor`` cycles, and the lowest bit comes first. A byte is sampled in the middle of its bits, counted
-from the edge of its start bit. So the clocks of the two ends may differ by 3.7 % at 8 cycles a bit, and by more with
-more cycles.
+A bit takes ``divisor`` cycles, and the lowest bit comes first. The receiver samples each bit in its middle, counted
+from the edge of the start bit. So the clocks of the two ends may differ by 3.7 % if a bit takes 8 cycles, and by more
+if a bit takes more cycles.
 
-A byte without its stop bit is dropped, and the line must be high again before the next one begins. A byte that finds
-the FIFO full is lost and sets ``overrun``; the checksum of the link detects the loss, and the frame is sent again.
+A byte without its stop bit is dropped, and the line must be high again before the next byte begins. If the FIFO is
+full, a received byte is lost and ``overrun`` becomes 1. The CRC of the frame detects the loss, and the host sends the
+frame again.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Uart(wiring.Component):
     Parameters
     ----------
     divisor : int
-        Cycles of a bit, at least ``LOWEST_DIVISOR``.
+        Cycles for each bit, at least ``LOWEST_DIVISOR``.
 
     Members
     -------
@@ -82,12 +83,13 @@ class Uart(wiring.Component):
     def rx_latency_of(divisor: int) -> int:
         """Return the cycles from the start bit to the byte at ``o``.
 
-        They are 2 of the synchroniser, half a bit, nine bits to the middle of the stop bit, and 2 of the FIFO.
+        These are 2 cycles for the synchroniser, half a bit, nine bits to the middle of the stop bit, and 2 cycles for
+        the FIFO.
 
         Parameters
         ----------
         divisor : int
-            Cycles of a bit.
+            Cycles for each bit.
         """
         return 2 + divisor // 2 + 9 * divisor + 2
 
@@ -101,7 +103,7 @@ class Uart(wiring.Component):
         line = Signal(init=1)
         m.submodules.synchroniser = FFSynchronizer(self.rx, line, init=1)
         m.submodules.fifo = fifo = SyncFIFOBuffered(width=8, depth=FIFO_BYTES - 1)
-        # The skid buffer holds one more byte, and cuts the path of ready, which is long in the host port.
+        # The skid buffer stores one more byte. It also cuts the path of ready, which is long in the host port.
         m.submodules.received = received = Skid(8)
         join_streams(m, fifo.r_stream, received.i)
         m.d.comb += [self.o.valid.eq(received.o.valid), self.o.payload.eq(received.o.payload)]
@@ -144,7 +146,7 @@ class Uart(wiring.Component):
 
     def _send(self, m: Module) -> None:
         wait, left = Signal(range(self.divisor)), Signal(range(11))
-        bits = Signal(9, init=-1)  # the next bit to be sent is the lowest one; ones follow
+        bits = Signal(9, init=-1)  # the next bit to be sent is the lowest bit; bits of value 1 enter at the top
         m.d.comb += self.i.ready.eq((left == 0) | ((left == 1) & (wait == 0)))
         with m.If(self.i.ready):
             m.d.sync += left.eq(0)

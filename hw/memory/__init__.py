@@ -1,9 +1,9 @@
-"""The memories that a machine's words come from: block RAM, DRAM, the host over the link, or a port of the chip.
+"""The memories that supply a machine's words: block RAM, DRAM, the host over the link, or a port of the chip.
 
     memory_for(config) ─► ResidentMemory | StreamedMemory | HostMemory | WordMemory over a word source:
                                               DRAM controller, AXI4, block RAM (with state "memory"), a port of the top
 
-All of them have the members ``memory_members(config)``, and some have more.
+Every memory has the members ``memory_members(config)``, and some memories have further members.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ Timings = SdramTimings | Ddr3Timings
 
 
 def timings_for(config: HwConfig, modes: Ddr3Modes | None = None) -> Timings | None:
-    """Return the timings of the DRAM of a machine, from ``any_part`` or ``any_ddr3_part``.
+    """Return the timings of a machine's DRAM, computed from ``any_part`` or ``any_ddr3_part``.
 
-    The result is None if the machine has no DRAM on the board.
+    The result is None if the machine does not use a DRAM.
 
     Parameters
     ----------
     config : HwConfig
         The machine.
     modes : Ddr3Modes | None
-        The mode registers of DDR3, if a board chooses others than the default.
+        The mode registers of DDR3; None for the default values.
     """
     if config.memory == "ddr3":
         part = any_ddr3_part(config.memory_words)
@@ -61,7 +61,7 @@ def timings_for(config: HwConfig, modes: Ddr3Modes | None = None) -> Timings | N
 def client_fifos(config: HwConfig) -> tuple[int, int]:
     """Return how many words the FIFO of a client holds, and how many clients the word source has.
 
-    Both are 0 for a machine without a word source.
+    Both numbers are 0 for a machine without a word source.
     """
     timings, bits = timings_for(config), client_bits(config)
     shape = source_shape(config)
@@ -82,7 +82,7 @@ def memory_for(config: HwConfig, timings: Timings | None) -> Memory:
     config : HwConfig
         The machine.
     timings : Timings | None
-        Those of its DRAM part, if it has one.
+        The timings of the machine's DRAM part; None if the machine has no DRAM.
     """
     if config.source == "resident":
         return ResidentMemory(config)

@@ -2,25 +2,28 @@
 
     port.job ─► stage 1 ─┬─► o_ar of port 0 ─► m_axi0_ar*      m_axi0_r* ─► FIFO 0 ─┐
                (held)    ├─► o_ar of port 1 ─► m_axi1_ar*      m_axi1_r* ─► FIFO 1 ─┼─► join ─► port.word
-                         └─► write: m_axi*_aw*, m_axi*_w*, and one m_axi*_b* of each port later
+                         └─► write: m_axi*_aw*, m_axi*_w*, later one m_axi*_b* of each port
 
 Byte b of word w is at ``bases[k] + port_bytes * w + b % port_bytes`` of port ``k = b // port_bytes``. A read is one
-INCR burst for each port, all of the same length. A burst has at most ``BURST`` beats and lies within an aligned block
-of 4 KiB. A write is one beat. All transactions have ID 0, so the data of a port come in order. The ports may drift
-apart by as many words as a FIFO holds.
+INCR burst on each port, and all these bursts have the same length. A burst has at most ``BURST`` beats and lies within
+an aligned block of 4 KiB. A write is one beat on each port. All transactions have ID 0, so the data of a port come in
+order. The ports may drift apart by as many words as a FIFO holds.
 
-*Credit.* A read is requested only while the FIFOs have room for its words and for all words in flight. So RREADY and
-BREADY are always 1, and the bus never waits for this machine. A port has at most ``MOST_WRITES`` writes in flight.
+*Credit.* The source requests a read only while the FIFOs have room for its words and for all words in flight. So RREADY
+and BREADY are always 1, and the bus never waits for this machine. A port has at most ``MOST_WRITES`` writes in flight.
 
-*Order.* AXI4 does not order a read after a write. So reads of ``Client.FETCH`` and ``Client.STATE`` wait until all
-writes are answered, and a write waits until the words of these reads have come. The record stream does not wait,
-because its words are written only at rest, and ``idle`` says that all writes are answered.
+*Order.* AXI4 does not order a read after a write. So a read of ``Client.FETCH`` or ``Client.STATE`` waits until all
+writes are answered, and a write waits until the words of all such reads have come. A read of the record stream does not
+wait, because the words of the record stream are written only while the machine does not run, and a run begins only
+after ``idle`` has reported that all writes are answered.
 
-*Reset.* During reset, no VALID is 1. AXI4 expects that the bus is reset together with the machine. If it is not, beats
-of jobs before the reset may still come. They are dropped, and the first job waits until ``QUIET_CYCLES`` have passed
-without a beat. Such a reset must not hit a write: the bus may have accepted its address, but not its data.
+*Reset.* During reset, no VALID is 1. AXI4 expects that the bus is reset together with the machine. If only the machine
+is reset, beats of jobs before the reset may still come. The source drops these beats, and the first job waits until
+``QUIET_CYCLES`` have passed without a beat. Such a reset must not happen during a write, because the bus may have
+accepted the address of the write but not its data.
 
-Cost in time: a job takes 3 cycles (held, address, offered). Bursts of 16 words hide these cycles.
+Cost in time: each job takes 3 cycles (one each to register the job, to compute its addresses and to offer it). Bursts
+of 16 words hide these cycles.
 """
 
 from __future__ import annotations
@@ -43,18 +46,20 @@ CACHE = 0b0011
 MOST_WRITES = 15
 """Largest number of writes in flight on a port."""
 QUIET_CYCLES = 1024
-"""Cycles after reset without a beat, a power of two. They must exceed a memory's latency and refresh."""
+"""Cycles without a beat after which the first job may start. The number is a power of two, and is larger than the
+latency and the refresh pause of any memory."""
 
 
 def axi_members(index: int, data_bits: int) -> dict[str, Any]:
-    """Return the ports of an AXI4 master, with the standard's names in lower case: ``m_axi0_araddr`` ...
+    """Return the ports of an AXI4 master. Their names are the names of the standard in lower case, such as
+    ``m_axi0_araddr``.
 
     Parameters
     ----------
     index : int
         Number of the master, which is part of the names.
     data_bits : int
-        Width of its data.
+        Width of the master's data.
     """
     address = {"id": Out(1), "addr": Out(AXI_ADDRESS_BITS), "len": Out(8), "size": Out(3), "burst": Out(2)}
     address |= {"lock": Out(1), "cache": Out(4), "prot": Out(3), "qos": Out(4), "valid": Out(1), "ready": In(1)}
@@ -78,7 +83,7 @@ def axi_shape(word_bits: int, address_bits: int, in_flight: int, client_bits: in
     Parameters
     ----------
     word_bits, address_bits : int
-        Width of a word, and of its address.
+        Width of a word, and width of an address.
     in_flight : int
         Words that must be requested ahead to hide the latency of the memory.
     client_bits : int
@@ -88,7 +93,7 @@ def axi_shape(word_bits: int, address_bits: int, in_flight: int, client_bits: in
 
 
 def fifo_words(shape: SourceShape) -> int:
-    """Return how many words each port's FIFO holds, which is also the most that may be requested."""
+    """Return how many words each port's FIFO holds. This is also the largest number of words that may be in flight."""
     return 1 << (shape.in_flight + 2 * BURST - 1).bit_length()
 
 
@@ -100,7 +105,7 @@ def bus_members(ports: int, port_bits: int) -> dict[str, Any]:
     ports : int
         Number of AXI4 masters.
     port_bits : int
-        Width of the data of each.
+        Width of the data of each master.
     """
     masters = [axi_members(index, port_bits) for index in range(ports)]
     merged = {name: member for members in masters for name, member in members.items()}
@@ -122,14 +127,14 @@ class AxiSource(wiring.Component):
     port : ``WordPort``, input
         Jobs and their words.
     bases : ``AXI_ADDRESS_BITS`` for each port, input
-        Base address of the words of each port, that of the first port in the lowest bits. They are multiples of
-        ``BOUNDARY`` and are constant while the memory is used.
+        Base address of the words of each port. The address of the first port is in the lowest bits. All base addresses
+        are multiples of ``BOUNDARY``, and they are constant while the memory is used.
     m_axi* : AXI4 master of each port, ``m_axi0_*`` and so on
         ``axi_members`` lists the signals.
     bus_error : 1 bit, output
-        RRESP or BRESP was SLVERR or DECERR. It stays 1.
+        1 from the first RRESP or BRESP on that is SLVERR or DECERR.
     bus_errors : ``ERROR_COUNT_BITS``, output
-        Number of such beats and writes; it stops at the highest number.
+        Number of beats and writes with such an answer. The count stops at its largest value.
 
     Numerics
     --------
@@ -147,8 +152,8 @@ class AxiSource(wiring.Component):
     def __init__(self, shape: SourceShape, ports: int) -> None:
         self.shape, self.ports, self.port_bits = shape, ports, shape.word_bits // ports
         self.depth = fifo_words(shape)
-        self.promised = Signal(range(self.depth + 1))  # words that were requested and not delivered yet
-        self.ordered = Signal(range(self.depth + 1))  # those of them that are not for the record stream
+        self.promised = Signal(range(self.depth + 1))  # words that were requested and are not delivered yet
+        self.ordered = Signal(range(self.depth + 1))  # the promised words that are not for the record stream
         self.held, self.there = Signal(shape.job, reset_less=True), Signal()  # the job whose addresses are computed
         self.unanswered = Signal()  # a port has a write in flight
         self.open_writes = [Signal(range(MOST_WRITES + 1), name=f"writes_of_{index}") for index in range(ports)]
@@ -181,7 +186,7 @@ class AxiSource(wiring.Component):
         return getattr(self, f"m_axi{index}_{name}")
 
     def _tie(self, m: Module, index: int) -> Value:
-        """Set the constant signals of a port; return whether it offers a transaction that was not accepted yet."""
+        """Set the constant signals of a port. Return whether the port offers a transaction that is not accepted yet."""
         size = (self.port_bits // 8).bit_length() - 1
         for channel in ("aw", "ar"):
             m.d.comb += [
@@ -206,7 +211,8 @@ class AxiSource(wiring.Component):
         m.d.sync += [
             self.promised.eq(self.promised + Mux(asks, job.length, 0) - ends),
             self.ordered.eq(self.ordered + Mux(asks & ~is_stream, job.length, 0) - (ends & ~gives_stream)),
-            # Both tests are a cycle late. They include the job before: at most one job in three cycles is accepted.
+            # Both registers are a cycle late. They still include the previous job, because at most one job in three
+            # cycles is accepted.
             room.eq(self.promised <= self.depth - 2 * BURST),
             may_write.eq(~Cat(writes == MOST_WRITES for writes in self.open_writes).any()),
         ]
@@ -214,7 +220,7 @@ class AxiSource(wiring.Component):
         return room, in_order
 
     def _wake_up(self, m: Module) -> None:
-        """Drop the beats that come after reset, before a job was accepted: they belong to jobs before the reset."""
+        """Drop the beats that come after reset and before the first job. They belong to jobs before the reset."""
         quiet = Signal(range(QUIET_CYCLES + 1))
         beats = Cat(self._axi(index, f"{channel}valid") for index in range(self.ports) for channel in "rb")
         m.d.comb += self.awake.eq(quiet[-1])
@@ -241,13 +247,12 @@ class AxiSource(wiring.Component):
         m.d.sync += self.open_writes[index].eq(self.open_writes[index] + writes - self._came(index, "b"))
 
     def _came(self, index: int, channel: str) -> Value:
-        """Return whether a beat of R or B came that answers a job."""
+        """Return whether a beat that answers a job comes on ``channel``, which is R or B."""
         return self._axi(index, f"{channel}valid") & self.awake
 
     def _join(self, m: Module) -> Value:
-        """Join the beats of all ports to a word for the client of the job; return whether one more job fits into the
-        queue.
-        """
+        """Join the beats of all ports to a word for the client of the job. Return whether the queue has room for one
+        more job."""
         port, job = self.port, self.port.job
         layout = data.StructLayout({"client": self.shape.client_bits, "length": range(BURST + 1)})
         m.submodules.asked = asked = SyncFIFOBuffered(width=layout.size, depth=self.depth // 2)
@@ -266,7 +271,7 @@ class AxiSource(wiring.Component):
         return asked.w_rdy
 
     def _beats(self, m: Module) -> tuple[Value, Value]:
-        """Return whether every port has a beat, and the beats."""
+        """Return whether every port has a beat, and the beats of all ports."""
         if self.ports == 1:
             return self._came(0, "r"), self._axi(0, "rdata")
         all_there = Signal()

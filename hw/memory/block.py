@@ -1,15 +1,17 @@
-"""The memories in block RAM hold words, trits and embedding rows of a model; hw/memory/readers.py has their readers.
+"""The memories in block RAM, which store words, trits and embedding rows of a model. hw/memory/readers.py has the
+readers.
 
-    resident   words: operations, gains ──► FIFO ─► o_words, a word a cycle    host ─► i_write
-               trits: beats in parts ─► FIFOs ─► o_trits, a beat a cycle       host ─► i_read ─► o_read
+    resident   words: operations, gains ──► FIFO ─► o_words, one word per cycle    host ─► i_write
+               trits: beats in parts ─► FIFOs ─► o_trits, one beat per cycle       host ─► i_read ─► o_read
                       embedding rows ──────► o_row
-    stream     words: everything           ─► o_words and o_row, together a word a cycle
+    streamed   words: records and rows ───► o_words and o_row, together one word per cycle
 
-Every token reads the same words and beats in the same order. So two readers repeat them endlessly and read ahead. Only
-the row of the embedding table depends on the token, and a row has priority over the other reads.
+Every token reads the same words and beats in the same order. So two readers repeat these words and beats endlessly and
+read ahead. Only the row of the embedding table depends on the token, and reads of a row have priority.
 
-After configuration the memory is empty, and everything arrives over the link. While ``running`` is 0, the memory serves
-the host and the readers are in reset. They start when ``running`` rises, and drop their words when it falls.
+After configuration the memory is empty, and the host sends its content over the link. While ``running`` is 0, the
+memory serves the host and the readers are in reset. The readers start when ``running`` rises, and drop their words when
+``running`` falls.
 """
 
 from __future__ import annotations
@@ -33,9 +35,9 @@ from lutern.hw.pipeline import join_streams, new_memory, read_register
 def _add_fetcher(m: Module, memory: Any, stages: int, steps: int = 1) -> tuple[Fetcher, Value]:
     """Connect the reader for rows and for the host to the ports of ``memory``.
 
-    Return the reader, and the input of its FIFO.
+    Return the reader and the data input of its FIFO.
     """
-    serving = Signal()  # running, a cycle later: requests from before a change are dropped
+    serving = Signal()  # running, a cycle later; requests made before a change are dropped
     changes = serving ^ memory.running
     fetcher = Fetcher(memory.config, stages, steps)
     fetched = SyncFIFO(width=memory.config.word_bits, depth=FETCHED)
@@ -62,7 +64,7 @@ def _add_fetcher(m: Module, memory: Any, stages: int, steps: int = 1) -> tuple[F
 
 
 def _add_reader(m: Module, name: str, reader: Any, running: Signal, count: Value, o: Any) -> Any:
-    """Add a reader of the port ``o``, which is in reset while not running."""
+    """Add a reader that drives the stream ``o``. The reader is in reset while ``running`` is 0."""
     m.submodules[name] = ResetInserter(~running)(reader)
     m.d.comb += reader.count.eq(count)  # a count of 2^n reads as 0 if addresses have n bits
     join_streams(m, reader.o, o)
@@ -70,21 +72,21 @@ def _add_reader(m: Module, name: str, reader: Any, running: Signal, count: Value
 
 
 class ResidentMemory(wiring.Component):
-    """Holds beats of trits in one memory, and words of operations and gains in another.
+    """Stores beats of trits in one memory, and words of operations and gains in a second memory.
 
-    The block RAMs of the trits are spread over the chip, and all of them are read in every cycle for the lanes. All
-    other reads and writes go through their second port (hw/memory/trit_parts.py), so they do not wait for the trits:
+    The block RAMs of the trits are spread over the chip, and the lanes read all of them in every cycle. All other
+    accesses use the second port of these block RAMs (hw/memory/trit_parts.py), so they do not wait for the lanes:
 
-        reader ─► address █─► █─► banks █─► █─► (one of them █) ─► FIFOs ─► o_trits
-        fetcher, i_write ─► █─► █─► other port █─► a part █─► three of them █─► word, in ``side_steps`` ─► FIFO ─► o_row
+        reader ─► address █─► █─► banks █─► █─► (one bank █) ─► FIFOs ─► o_trits
+        fetcher, i_write ─► █─► █─► 2nd port █─► a part █─► three parts █─► word, in ``side_steps`` ─► FIFO ─► o_row
 
-    A word is written in chunks of a block RAM, one chunk a cycle, and ``i_write`` is not ready in these cycles. Writes
-    have priority, and every later read sees a write that was accepted.
+    A word is written in chunks as wide as a block RAM, one chunk in each cycle, and ``i_write`` is not ready in these
+    cycles. Writes have priority over reads, and a read returns the data of all writes that were accepted before it.
 
-    The host's addresses are ``TRIT_MEMORY | beat << part_bits | part`` for a part of a beat, otherwise the number of a
-    word. Parts that a beat does not have read as 0, and writes to them have no effect. The last part stores only the
-    bits that exist. The row of token k begins in part 0 of beat ``embedding_base + k * embedding_stride``, and fills
-    the full parts of each beat.
+    The host addresses a part of a beat as ``TRIT_MEMORY | beat << part_bits | part``, and a word by its number. The
+    host reads 0 from a part that a beat does not have, and a write to such a part has no effect. The last part stores
+    only the bits that the beat has. The row of token k begins in part 0 of beat ``embedding_base + k *
+    embedding_stride``, and fills the full parts of each beat.
 
     Parameters
     ----------
@@ -118,9 +120,9 @@ class ResidentMemory(wiring.Component):
 
     Latency
     -------
-    ``latency`` = 4 cycles from ``running`` to the first word, and ``trit_latency`` to the first beat. Then a word and
-    a beat come in every cycle. ``row_latency`` from a token to the first word of its row, and ``read_latency`` from a
-    host's request to the first word, then one word every ``side_steps`` cycles.
+    ``latency`` = 4 cycles from ``running`` to the first word, and ``trit_latency`` to the first beat. Then a word and a
+    beat come in every cycle. A row takes ``row_latency`` cycles from the token to its first word, and a request of the
+    host takes ``read_latency``. Then a word follows every ``side_steps`` cycles.
 
     Reference
     ---------
@@ -139,12 +141,12 @@ class ResidentMemory(wiring.Component):
 
     @staticmethod
     def trit_latency_of(config: HwConfig) -> int:
-        """Return ``trit_latency`` of such a machine."""
+        """Return ``trit_latency`` of a machine."""
         return 3 + beat_stages(config)
 
     @staticmethod
     def row_latency_of(config: HwConfig) -> int:
-        """Return ``row_latency`` of such a machine."""
+        """Return ``row_latency`` of a machine."""
         return 7 + side_steps(config)
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -170,7 +172,7 @@ class ResidentMemory(wiring.Component):
             self.setup.trit_beats,
             self.o_trits,
         )
-        # The machine may restart a cycle before the readers; it must not see their old words.
+        # The machine may restart one cycle before the readers, and must not receive words of the previous run then.
         m.d.comb += [self.o_words.valid.eq(words.o.valid & running), self.o_trits.valid.eq(trits.o.valid & running)]
         m.d.comb += [trits.granted.eq(1), words.granted.eq(1)]
 
@@ -185,7 +187,8 @@ class ResidentMemory(wiring.Component):
         given = Cat(asked[TRIT_MEMORY_BIT], part, fetcher.step, row, writes & of_trits, word[: len(parts.chunk)])
         m.d.comb += side.eq(registers(m, given, 1))
 
-        # The words' port serves the host while nothing runs; its word is delayed as much as one of the parts.
+        # The port of the words serves the host while the machine does not run. A word takes as many cycles as a word of
+        # the trits.
         asked = registers(m, Mux(running, words.address, registers(m, asked, 2)), 1)
         found = _memory(
             m, "memory", config.word_bits, config.memory_words, write=(address, word, writes & ~of_trits), address=asked
@@ -193,22 +196,23 @@ class ResidentMemory(wiring.Component):
         m.d.comb += words.data.eq(found)
         of_trits, step = registers(m, fetcher.address[TRIT_MEMORY_BIT], 4), registers(m, fetcher.step, 4)
         shown = registers(m, Mux(of_trits, 0, found.word_select(step, len(parts.word))), 1)
-        kept = Signal(config.word_bits - len(parts.word), reset_less=True)  # the bits of the steps before the last one
+        kept = Signal(config.word_bits - len(parts.word), reset_less=True)  # the bits of all steps except the last step
         m.d.comb += fetched.eq(Cat(kept, parts.word | shown))
         m.d.sync += kept.eq(fetched[len(parts.word) :])
         return m
 
 
 class StreamedMemory(wiring.Component):
-    """Holds everything in one memory of words, in block RAM.
+    """Stores operations, gains, trits and embedding rows in one memory of words, in block RAM.
 
-    A controller of external memory may take its place. It must answer every request in order and drop nothing.
-    ``o_words`` and ``o_row`` may pause at any time, and the rate of words limits the tokens a second. The controller
-    may rely on three facts. The row is requested while ``o_words`` is not taken, because the lanes wait for the row.
-    The records repeat, so they can be prefetched in bursts. Requests of the host and of the readers never overlap.
+    A controller of external memory may replace this memory. The controller must answer every request, in order.
+    ``o_words`` and ``o_row`` may pause at any time, and the words per second limit the tokens per second. The
+    controller may rely on three facts. A row is requested while no word of ``o_words`` is accepted, because the lanes
+    wait for the row. The records repeat, so they can be prefetched in bursts. Requests of the host and of the readers
+    never overlap.
 
-    The readers share the port: each word of a row takes a cycle from the record stream. No cycle is lost at a change
-    between them.
+    The two readers share the port, so each word of a row takes one cycle from the record stream. A change from one
+    reader to the other loses no cycle.
 
     Addresses count words. The row of token k begins at word ``embedding_base + k * embedding_stride``.
 
@@ -242,8 +246,8 @@ class StreamedMemory(wiring.Component):
 
     Latency
     -------
-    ``latency`` = 2 cycles from ``running`` to the first word, then one a cycle. ``row_latency`` = 4 from a token to the
-    first word of its row, and ``read_latency`` = 3 from a host's request to the first word, then one a cycle.
+    ``latency`` = 2 cycles from ``running`` to the first word. ``row_latency`` = 4 from a token to the first word of its
+    row, and ``read_latency`` = 3 from a host's request to the first word. Then a word follows in each cycle.
 
     Reference
     ---------
@@ -279,7 +283,8 @@ class StreamedMemory(wiring.Component):
 
 
 def _written(m: Module, i_write: Any) -> tuple[Signal, Signal, Signal]:
-    """Return the address, word and enable of the host's writes, from registers because they reach every block RAM."""
+    """Return the address, word and enable of the host's writes. They come from registers, because they reach every
+    block RAM."""
     address = Signal(len(i_write.payload.address), name="write_address", reset_less=True)
     word = Signal(len(i_write.payload.word), name="write_word", reset_less=True)
     writes = Signal()
@@ -289,9 +294,9 @@ def _written(m: Module, i_write: Any) -> tuple[Signal, Signal, Signal]:
 
 
 def _written_in_chunks(m: Module, i_write: Any, bits: int) -> tuple[Value, ...]:
-    """Return the address, word and enable of the host's writes, as ``_written``, and whether a write is in progress.
+    """Return the address, word and enable of the host's writes from registers, and whether a write is in progress.
 
-    The word shifts down by ``bits`` a cycle.
+    The word shifts down by ``bits`` in each cycle.
     """
     address = Signal(len(i_write.payload.address), name="write_address", reset_less=True)
     word = Signal(len(i_write.payload.word), name="write_word", reset_less=True)
@@ -310,9 +315,9 @@ def _written_in_chunks(m: Module, i_write: Any, bits: int) -> tuple[Value, ...]:
 def _memory(
     m: Module, name: str, bits: int, depth: int, *, write: tuple[Value, ...], address: Value, enable: ValueLike = 1
 ) -> Signal:
-    """Add a block RAM; return the word at ``address``, a cycle later. ``write`` is (address, word, enable).
+    """Add a block RAM, and return the word at ``address``, one cycle later. ``write`` is (address, word, enable).
 
-    A word that is read while it is written is never used, and ``no_rw_check`` declares this to the synthesis.
+    No block uses a word that is read while it is written. ``no_rw_check`` tells the synthesis so.
     """
     m.submodules[name] = memory = new_memory(bits, depth, attrs={"no_rw_check": 1})
     port = memory.write_port()

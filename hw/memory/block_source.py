@@ -1,8 +1,8 @@
-"""Block RAM as a word source, a word a cycle.
+"""Block RAM as a word source that delivers one word per cycle.
 
     port.job ─► job █─► address ─► block RAM █─► port.valid, client, word
 
-Machines whose state is in block RAM use it, and so do benches and proofs.
+Machines with memory "block" and state "memory" use it, and so do benches and proofs.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from lutern.hw.pipeline import new_memory
 
 
 def block_shape(word_bits: int, address_bits: int, client_bits: int) -> SourceShape:
-    """Return the shape of a ``BlockSource``: the words of the present job and of the next one are in flight.
+    """Return the shape of a ``BlockSource``. The words of the present job and of the next job are in flight.
 
     Parameters
     ----------
     word_bits, address_bits : int
-        Width of a word, and of its address.
+        Width of a word, and width of an address.
     client_bits : int
         Width of ``client`` in the port.
     """
@@ -29,7 +29,7 @@ def block_shape(word_bits: int, address_bits: int, client_bits: int) -> SourceSh
 
 
 class BlockSource(wiring.Component):
-    """Holds ``depth`` words in block RAM, in the place of an external memory.
+    """Stores ``depth`` words in block RAM and has the port of an external memory.
 
     Parameters
     ----------
@@ -53,8 +53,8 @@ class BlockSource(wiring.Component):
 
     Latency
     -------
-    2 cycles from a job to its first word, then a word a cycle. Two jobs follow one another without a gap if the second
-    one is offered before the first one ends.
+    2 cycles from a job to its first word, then one word per cycle. There is no gap between two jobs if the second job
+    is offered before the first job ends.
 
     Reference
     ---------

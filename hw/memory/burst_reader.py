@@ -1,12 +1,12 @@
-"""Splits a request for many words into jobs of a word source, and offers each only if there is room for its words.
+"""Splits a request for many words into jobs of a word source, and offers a job only if there is room for its words.
 
     i {address, count} ─► address, left ─► length of the job ─► room? ─► o (jobs)
                                 │
                                 └─► ahead: an address in the page that follows
 
-A job ends at the end of its aligned block of ``burst`` words, or with the request.
+A job ends at the end of its aligned block of ``burst`` words, or at the end of the request.
 
-Cost: two cycles a job and one a request. Bursts of 8 words hide these cycles.
+Cost: two cycles for each job and one for each request. Bursts of 8 words hide these cycles.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class BurstReader(wiring.Component):
     shape : SourceShape
         Shape of the source.
     client : Client
-        The client that it reads for.
+        The client that receives the words.
     count_bits : int
         Width of the count of a request.
 
@@ -48,12 +48,12 @@ class BurstReader(wiring.Component):
     i : stream of ``words_layout``, input
         Requests. A request is accepted only after the last job of the previous request is accepted.
     room : 1 bit, input
-        There is room for a whole burst. It may be so old that it does not include the last job.
+        There is room for a whole burst. This value may be late, so it may not include the last job yet.
     o : stream of ``shape.job``, output
         The jobs.
     ahead : ``address_bits``, output
-        An address in the page after that of the next job. After the last page of the request it is in the first page of
-        the memory, where the record stream begins again.
+        An address in the page after the page of the next job. After the last page of the request, ``ahead`` is in the
+        first page of the memory, because the record stream begins again there.
 
     Numerics
     --------
@@ -70,7 +70,7 @@ class BurstReader(wiring.Component):
 
     def __init__(self, shape: SourceShape, client: Client, count_bits: int) -> None:
         self.shape, self.client, self.count_bits = shape, client, count_bits
-        self.left = Signal(count_bits)  # words of the request that no job has asked for
+        self.left = Signal(count_bits)  # words of the request that are not in a job yet
         super().__init__(
             {
                 "i": In(stream.Signature(words_layout(shape, count_bits))),

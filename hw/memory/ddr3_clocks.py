@@ -1,11 +1,11 @@
 """Clocks of the DDR3 PHY on ECP5, and the order in which they start.
 
-    domain pll ─► ECLKSYNCB (stop) ─► domain edge, the part's clock ─► CLKDIVF (reset) ─► domain memory, half of it
-    domain init ─► Ddr3Start: DDRDLLA locks ─► freeze, stop, reset, go on, update ─► ready
+    domain pll ─► ECLKSYNCB (stop) ─► domain edge (the part's clock) ─► CLKDIVF (reset) ─► domain memory (half of edge)
+    domain init ─► Ddr3Start: DDRDLLA locks ─► freeze, stop, reset, release, update ─► ready
 
-DDRDLLA measures a quarter of a period of `edge`. Its code may change, and the dividers may start, only while the edge
-clock is stopped, so that all cells start with the same edge. Each step lasts STEP_CYCLES of `init`, a slow clock that
-never stops.
+DDRDLLA measures a quarter of a period of `edge`. The delay code of DDRDLLA may change, and the dividers may start, only
+while the edge clock is stopped. So all cells start with the same edge. Each step lasts STEP_CYCLES of `init`, a slow
+clock that never stops.
 """
 
 from amaranth.hdl import ClockSignal, Const, Elaboratable, Instance, Module, ResetSignal, Signal
@@ -26,15 +26,15 @@ class Ddr3Start(wiring.Component):
     Members
     -------
     delay : 1 bit, output
-        The code of DDRDLLA, to each DQSBUFM.
+        The delay code of DDRDLLA, to each DQSBUFM.
     stop : 1 bit, output
-        Stops the edge clock, to ECLKSYNCB.
+        Stops the edge clock; connects to ECLKSYNCB.
     reset : 1 bit, output
-        Resets the divider, to CLKDIVF.
+        Resets the divider; connects to CLKDIVF.
     pause : 1 bit, output
-        To each DQSBUFM, while the code changes.
+        1 while the delay code changes; connects to each DQSBUFM.
     ready : 1 bit, output
-        The last step was made.
+        All steps are done.
 
     Numerics
     --------
@@ -42,7 +42,7 @@ class Ddr3Start(wiring.Component):
 
     Latency
     -------
-    ``ready`` rises 10 * ``STEP_CYCLES`` and some cycles of synchronisers after DDRDLLA has locked.
+    ``ready`` rises 10 * ``STEP_CYCLES`` and a few cycles for the synchroniser after DDRDLLA has locked.
 
     Reference
     ---------
@@ -99,7 +99,7 @@ class Ddr3Start(wiring.Component):
 class Ddr3Clocks(wiring.Component):
     """Makes the clocks of domains `edge` and `memory` from the clock of `pll`, and the reset of `memory`.
 
-    The reset lasts until ``ready``. The parent defines the domains.
+    The reset of `memory` lasts until ``ready`` rises. The parent module defines the domains.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class Ddr3Clocks(wiring.Component):
     edge : 1 bit, output
         Clock of domain `edge`.
     memory : 1 bit, output
-        Clock of domain `memory`, half of it.
+        Clock of domain `memory`, at half the frequency of `edge`.
 
     Numerics
     --------

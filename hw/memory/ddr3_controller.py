@@ -1,36 +1,39 @@
-"""Controller of one part of DDR3 SDRAM, made for reading in order. A cycle is two clocks of the part.
+"""Controller of one part of DDR3 SDRAM, made for reading in order. Each cycle is two clocks of the part.
 
-    port.job ─► job ─► check ─► decide ─► slots of both phases ─► DFI ─► PHY, part
-    port.ahead ► page ► check ──┘                                          │ read latency
-    port.word ◄─ register ◄────────────────────────────── rddata ◄─────────┘
+    port.job ─► job ─► check ─► decide ─► slots of both DFI phases ─► DFI ─► PHY, part
+    port.ahead ► page ► check ──┘                                              │ read latency
+    port.word ◄─ register ◄───────────────────────────────── rddata ◄──────────┘
 
-A *word* is a burst of 8 beats, which keeps the data pins busy for two cycles. A *page* is a row of one bank. A *job*
-reads 1 to 8 words of an aligned block of 8, or writes one word. READ takes every second slot of its phase, so a page
-has 256 free slots in the other phase. In these, the next page is closed and opened. The table shows CL 6 and CWL 5 with
-tRP = 2 and tRCD = 2 cycles, at the change from page A (bank 0, its last two words) to page B (bank 1, which was opened
-long before). Page C (bank 2) is the new ``ahead``, and D was the page that bank 2 had open:
+*Phase* means the DFI phase here. A *word* is a burst of 8 beats of DDR3, and occupies the data pins for two cycles. A
+*page* is a row of one bank. A *job* reads 1 to 8 words of an aligned block of 8, or writes one word. READ uses every
+second slot of its phase, so the other phase has 256 free slots while a page is read. In these slots the controller
+closes the bank of the next page and opens the next page. The table shows CL 6 and CWL 5 with tRP = 2 and tRCD = 2
+cycles, at the change from page A (bank 0, its last two words) to page B (bank 1, already open). Page C (bank 2) is the
+new ``ahead``, and D is the page that was open in bank 2:
 
     cycle    0    1    2    3    4      5    6      7    8    ..   0 + rd      2 + rd     4 + rd
-    phase 0  RD A .    RD A .    RD B   .    RD B   .    RD B      A126        A127       B0      (at DFI, a register
-    phase 1  .    .    .    .    PRE D  .    ACT C  .    .         .           .          .       after the decision)
+    phase 0  RD A .    RD A .    RD B   .    RD B   .    RD B      A126        A127       B0
+    phase 1  .    .    .    .    PRE D  .    ACT C  .    .         .           .          .
 
-So no cycle is lost at a change of pages. With these latencies WRITE goes out in phase 1, so row commands wait in its
-cycle. A written word blocks reads for CWL + 4 + tWTR clocks, which are 7 cycles.
+The table shows commands and words at DFI. A command is there one register after its decision. rd is the read latency.
+So a change of pages loses no cycle. With these latencies WRITE is sent in phase 1, so row commands wait in that cycle.
+After a WRITE, reads wait for CWL + 4 + tWTR clocks, which are 7 cycles.
 
-A sequential read loses cycles only to refreshes. A group of refreshes takes the place of the next READ, as soon as all
-banks may be closed (tRAS, tRTP, tWR). No job starts from the cycle in which the refreshes are due. With n refreshes
-together, all in phase 1:
+A sequential read loses cycles only to refreshes. When refreshes are due, no new job starts, and the group of refreshes
+begins as soon as all banks may be closed (tRAS, tRTP, tWR). With n refreshes together, all in phase 1 (PREA is a
+PRECHARGE of all banks):
 
     cycle    0     1  2     ..  2 + tRP  ..  2 + tRP + n tRFC  ..  + tRCD
-    phase 0  RD A  .  .     .   .            .                     RD A     lost: (tRP + n tRFC + tRCD) each n intervals
+    phase 0  RD A  .  .     .   .            .                     RD A     lost: tRP + n tRFC + tRCD in n intervals
     phase 1  .     .  PREA  .   REF  ..      ACT A                 .
 
-tFAW is kept by waiting a quarter of it between two ACTIVATE; at these clocks tRRD is longer than that. tRC is kept by
-holding a page for max(tRAS, tRC - tRP). The reader must have room for every word of a job when it gives the job,
-because words cannot wait here. `Ddr3Init` initialises the part, and no job is accepted before that is done.
+The controller satisfies tFAW, because it waits at least a quarter of tFAW between two ACTIVATE. At these clocks tRRD is
+longer than a quarter of tFAW. The controller satisfies tRC, because it leaves a page open for at least max(tRAS, tRC -
+tRP). When the reader gives a job, it must have room for every word of the job, because the controller cannot hold words
+back. `Ddr3Init` initialises the part, and the controller accepts no job before `Ddr3Init` is done.
 
-Cost (x16 of 4 Gb, with `Ddr3Init`, yosys): 1,061 LUT4, 24 CCU2C and 635 flip-flops, of which a job takes 160, a word
-128 and the open rows 128; no block RAM. Alone it routes at 119 MHz (speed grade 6).
+Cost (x16 of 4 Gb, with `Ddr3Init`, yosys): 1,061 LUT4, 24 CCU2C, 635 flip-flops and no block RAM. Of the flip-flops, a
+job takes 160, a word 128 and the open rows 128. The controller alone routes at 119 MHz (speed grade 6).
 """
 
 from __future__ import annotations
@@ -50,18 +53,18 @@ from lutern.hw.memory.dram_rows import ACTIVATE, PRECHARGE, READ, REFRESH, WRITE
 from lutern.hw.memory.word_source import WordPort
 
 REFRESH_WAIT = 2 * BURST
-"""Largest number of cycles that a due refresh waits for the words of a job, rows and writes.
+"""Largest number of cycles that a due refresh waits for the words of a job, for open rows and for writes.
 
-Induction proves it for a small part, with one and two refreshes together (tests/hw/memory/test_ddr3_proofs.py). No real
-part has longer times.
+Induction proves this limit for a small part, with one and two refreshes together (tests/hw/memory/test_ddr3_proofs.py).
+No real part has longer times.
 """
 ALL_BANKS = 1 << 10
 
 
 @dataclass(frozen=True)
 class _Page:
-    """A page that is wanted, and the state that its bank had one cycle before: this page open, another page open, or
-    closed."""
+    """A page that is wanted, and the state of its bank one cycle ago: ``hit`` (this page is open), ``wrong`` (another
+    page is open) or ``shut`` (no page is open)."""
 
     bank: Value
     row: Value
@@ -72,9 +75,9 @@ class _Page:
 
 @dataclass(frozen=True)
 class _Refreshes:
-    """The refreshes that are due or late: ``owed`` is their number.
+    """The refreshes that are owed: ``owed`` is their number.
 
-    ``due`` says that they are enough for a group. ``begins`` says that a group starts in this cycle.
+    ``due`` is 1 if they are enough for a group. ``begins`` is 1 if a group starts in this cycle.
     """
 
     owed: Signal
@@ -105,9 +108,9 @@ class Ddr3Controller(wiring.Component):
 
     Latency
     -------
-    4 + read latency cycles from the acceptance of a job whose page is open to its first word at ``port``. A closed
-    bank takes tRCD more, and a bank with another open page tRP + tRCD more. Then a word follows every two cycles; a job
-    of one word takes 3 cycles.
+    4 + read latency cycles from the acceptance of a job whose page is open to its first word at ``port``. A closed bank
+    adds tRCD, and a bank with another open page adds tRP + tRCD. Then a word follows every two cycles. A job of one
+    word takes 3 cycles.
 
     Reference
     ---------
@@ -132,7 +135,7 @@ class Ddr3Controller(wiring.Component):
         m.d.sync += dfi.odt.eq(init.done)
 
         job, there, checked, starts = Signal(self.shape.job), Signal(), Signal(), Signal()
-        sent = Signal(t.write_latency + 1)  # a WRITE whose word was not sent yet
+        sent = Signal(t.write_latency + 1)  # a WRITE whose word is not sent yet
         m.d.comb += [port.job.ready.eq(~there & init.done), dfi.wrdata.eq(job.word), dfi.wrdata_en.eq(sent[0])]
         m.d.sync += [sent.eq(Cat(starts & job.write, sent)), checked.eq(there & ~starts & (sent == 0))]
         with m.If(~there):
@@ -179,9 +182,9 @@ class Ddr3Controller(wiring.Component):
         return m
 
     def _look_up(self, m: Module, rows: OpenRows, address: Value) -> tuple[_Page, _Page]:
-        """Look up the job's page and the next one, a cycle before commands for them are decided.
+        """Look up the job's page and the next page, one cycle before the commands for these pages are decided.
 
-        A command to their bank in that cycle makes the bank unsettled.
+        If a command goes to the bank of a page in that cycle, the bank is not settled in the next cycle.
         """
         t = self.timings
 
@@ -219,7 +222,7 @@ class Ddr3Controller(wiring.Component):
         page: _Page,
         ahead: _Page,
     ) -> None:
-        """Send PRECHARGE or ACTIVATE for the job's page, else for the next one, unless a WRITE takes the slot."""
+        """Send PRECHARGE or ACTIVATE for the job's page, otherwise for the next page, unless a WRITE uses the slot."""
         t = self.timings
         free = ~writes if t.write_phase == t.row_phase else Const(1)
         may_look = there & (ahead.bank != page.bank) & rows.settled(ahead.bank) & free
@@ -234,7 +237,7 @@ class Ddr3Controller(wiring.Component):
                 rows.activate(wanted.bank, wanted.row)
 
     def _add_refresh_states(self, m: Module, slot: CommandSlot, pause: Signal, left: Signal) -> None:
-        """Send the refreshes of a group, and wait for the last one's tRFC."""
+        """Send the refreshes of a group, and wait for tRFC of the last refresh."""
         t = self.timings
         with m.State("REFRESH"):
             with m.If(pause == 0):
@@ -247,7 +250,7 @@ class Ddr3Controller(wiring.Component):
                 m.next = "RUN"
 
     def _send(self, m: Module, slots: list[CommandSlot], waits: Waits, starts: Signal, job: Any) -> Signal:
-        """Send READ and WRITE: for the job that starts, and for the words that are left of the last one."""
+        """Send READ and WRITE for the job that starts, and READ for the words that are left of the previous job."""
         t = self.timings
         reads, more = Signal(), Signal()
         bank, column = Signal(t.bank_bits), Signal(t.page_bits)
@@ -275,7 +278,8 @@ class Ddr3Controller(wiring.Component):
         return reads
 
     def _take_words(self, m: Module, reads: Value, client: Value) -> Signal:
-        """Take each word after the read latency and two registers (command, this one), counted from its decision."""
+        """Register each word. It comes the read latency and two cycles (command register and word register) after the
+        decision to read it."""
         delay, bits = self.timings.read_latency + 1, self.shape.client_bits
         comes, whose = Signal(delay), Signal(delay * bits)
         m.d.comb += self.dfi.rddata_en.eq(comes[0])
@@ -313,7 +317,7 @@ class Ddr3Controller(wiring.Component):
         ]
 
     def _claim_words(self, m: Module, waits: Waits, reads: Value, length: Value, comes: Signal) -> None:
-        """Assert that exactly the words that were asked for are in flight."""
+        """Assert that exactly the requested words are in flight."""
         wanted = Signal(8)
         m.d.sync += wanted.eq(wanted + Mux(reads, length, 0) - self.port.valid)
         on_way = sum((bit for bit in comes), start=Const(0, 5)) + waits.left + self.port.valid

@@ -1,13 +1,15 @@
-"""Initialises a part of DDR3: the steps of its data sheet, each with a pause. Afterwards it does nothing.
+"""Initialises a part of DDR3 by the steps of its data sheet, each with a pause. After the last step it sends no
+command.
 
     step  0           1          2      3          4    5    6    7    8               9
           RESET_N 0   RESET_N 1  CKE 1  close all  MR2  MR3  MR1  MR0  calibrate (ZQ)  done
     pause 200 us      500 us     tXPR   tRP        tMRD tMRD tMRD tMOD tZQinit, tDLLK
 
-Some boards do not connect RESET_N to the chip (ECPIX-5). If the chip is configured again there, the part may have open
-rows, and it accepts no mode register until its banks are closed. Step 3 closes them, and has no effect on idle banks.
-MR0 resets the DLL. It has locked when the last pause ends. Pauses are counted in cycles, computed from the part's
-clocks. Every reset of the clock domain initialises the part again, and its words are lost.
+Some boards, such as the ECPIX-5, do not connect RESET_N to the FPGA. If the FPGA of such a board is configured again,
+the part may have open rows, and it accepts no mode register until its banks are closed. Step 3 closes the banks, and
+has no effect on banks that are closed already. MR0 resets the DLL, which has locked when the last pause ends. Pauses
+are counted in cycles, which are computed from the part's clocks. Every reset of the clock domain initialises the part
+again, and the part loses its words.
 
 Cost (4 Gb at 75 MHz): 46 LUT4 and 13 carry cells, 23 FF.
 """
@@ -23,11 +25,11 @@ from lutern.hw.memory.dram_rows import NOP, PRECHARGE, SET_MODE
 
 CALIBRATE = 0b011
 LONG = ALL = 1 << 10
-"""Bit A10 of an address. It selects the long calibration after power-up, or all banks for a PRECHARGE."""
+"""Bit A10 of an address. It selects the long calibration in a calibration command, and all banks in a PRECHARGE."""
 
 
 class Ddr3Init(wiring.Component):
-    """Gives the commands that initialise the part.
+    """Sends the commands that initialise the part.
 
     Parameters
     ----------
@@ -41,13 +43,13 @@ class Ddr3Init(wiring.Component):
     cke : 1 bit, output
         CKE of the part.
     gives : 1 bit, output
-        A command goes out in this cycle.
+        A command is sent in this cycle.
     code : 3 bits, output
         The command.
     ba : ``bank_bits``, output
-        Its bank.
+        The bank of the command.
     a : ``pin_address_bits``, output
-        Its address.
+        The address of the command.
     done : 1 bit, output
         The part is initialised.
 
@@ -77,7 +79,7 @@ class Ddr3Init(wiring.Component):
 
     @property
     def steps(self) -> tuple[tuple[int, int, int, int], ...]:
-        """For each step: the clocks of the pause after it, then code, bank and address of its command."""
+        """The clocks of the pause after each step, and the code, bank and address of the step's command."""
         t = self.timings
         mr0, mr1, mr2, mr3 = t.mode_registers
         return (
@@ -112,7 +114,8 @@ class Ddr3Init(wiring.Component):
             m.d.sync += more.eq(more - 1)
             with m.If(more == 0):
                 m.d.sync += [step.eq(step + 1), begins.eq(1), more.eq(Array([*pauses[1:], 1])[step] - 1)]
-        # Commands have a register, too, so CKE rises in the cycle in which a command of the same step would go out.
+        # Commands leave through a register, too. So CKE rises in the cycle in which a command of its step would be
+        # sent.
         m.d.sync += [self.reset_n.eq(step >= 1), self.cke.eq(step >= 2)]
         return m
 

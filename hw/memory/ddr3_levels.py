@@ -1,11 +1,11 @@
-"""Registers with the settings of read leveling, which the host writes: for each byte a delay and a bit slip.
+"""Registers with the settings of read leveling: a delay and a bit slip for each byte. The host writes these registers.
 
-    i {byte, delay, slip} ─► pause, change, go on ─► o (bytes whose burst was seen with the settings before)
+    i {byte, delay, slip} ─► pause, change, continue ─► o (bytes whose burst was seen with the previous settings)
 
-DQSBUFM accepts a new READCLKSEL only while PAUSE is high. All bytes pause together, since a byte that did not pause
-after the last change may use another delay than the one set. No word may be in flight then, so the host changes
-settings between two march tests. The answer to a change names the bytes whose burst was seen in the test before it, and
-clears this record.
+DQSBUFM accepts a new READCLKSEL only while PAUSE is high. All bytes pause together, because a byte without a pause
+after the last change may use another delay than its setting. No word may be in flight during a pause, so the host
+changes settings between two march tests. The answer to a change names the bytes whose burst was seen since the previous
+change, and then this record is cleared.
 
 Cost (2 bytes): 35 LUT4, 25 FF.
 """
@@ -20,24 +20,24 @@ from amaranth.lib.wiring import In, Out
 from lutern.hw.protocol import LEVEL_DELAYS, LEVEL_SLIPS, level_layout
 
 PAUSE_CYCLES = 16
-"""The change is made in the middle of the pause."""
+"""Cycles of a pause. The setting changes in the middle of the pause."""
 
 
 class LevelSettings(wiring.Signature):
-    """The settings of all bytes, as `Ddr3Levels` sees them.
+    """The settings of all bytes, with directions as seen from `Ddr3Levels`.
 
     Members
     -------
     delay : array of ``range(LEVEL_DELAYS)``, output
         READCLKSEL of each byte, in quarters of a clock of the part.
     slip : array of ``range(LEVEL_SLIPS)``, output
-        Beats by which the word of each byte begins later.
+        DDR3 beats by which the word of each byte begins later.
     pause : a bit for each byte, output
         PAUSE of each byte.
     clear : 1 bit, output
         Clears ``burst_seen``.
     burst_seen : a bit for each byte, input
-        A read's strobe was complete since ``clear``.
+        The strobe of a read was complete since ``clear``.
     """
 
     def __init__(self, byte_count: int) -> None:
@@ -65,7 +65,7 @@ class Ddr3Levels(wiring.Component):
     i : stream of ``protocol.level_layout``, input
         A change.
     o : stream of a bit for each byte, output
-        An item for each change, when it is made: the bytes whose burst was seen before it.
+        An item for each change, after the change is made: the bytes whose burst was seen before the change.
     settings : ``LevelSettings``, output
         The settings, to the PHY.
 
@@ -136,7 +136,7 @@ class HostLevels(wiring.Component):
     i : stream of ``protocol.level_layout``, input
         A change.
     o : stream of a bit for each byte, output
-        The same as ``o`` of `Ddr3Levels`.
+        Items of ``o`` of `Ddr3Levels`.
     settings : ``LevelSettings``, output
         The settings, to the PHY, in domain `memory`.
 

@@ -1,4 +1,4 @@
-"""The mode registers of a DDR3 part: they turn a board's choices into the bits of MR0 to MR3.
+"""The mode registers of a DDR3 part: `Ddr3Modes` converts a board's choices into the bits of MR0 to MR3.
 
 Reference: JEDEC JESD79-3F 3.4.
 """
@@ -23,12 +23,12 @@ class Ddr3Modes:
     Parameters
     ----------
     cl, cwl : int
-        Clocks from READ and WRITE to their data. Below 125 MHz some parts require that the DLL is off; then both must
-        be 6.
+        Clocks from READ and WRITE to their data. Below 125 MHz some parts require that the DLL is off. With the DLL
+        off, CL and CWL must be 6.
     dll : bool
         Whether the part's DLL runs.
     rtt_nom, rtt_wr : int
-        Termination in ohm, normally and while the part is written to; 0 for none.
+        Termination in ohm: the normal value, and the value during a WRITE. 0 switches the termination off.
     drive : int
         Output impedance in ohm.
     """

@@ -1,17 +1,18 @@
-"""A part of DDR3 SDRAM: the times of its data sheet in nanoseconds, and in cycles of a memory clock at half the part's
-clock.
+"""A part of DDR3 SDRAM: the times of its data sheet in nanoseconds, in clocks of the part, and in cycles of the
+memory's clock.
 
     Ddr3Part (ns) ── timings(clock_hz) ──► Ddr3Timings (clocks of the part) ──► controller, model in simulation
                                                └─ cycles(clocks, from, to) ──► cycles of the memory's clock
 
-A cycle of the memory's clock is two clocks of the part (tCK). These are the two phases of DFI, and each has a command.
-The time between commands in different phases is half a cycle longer or shorter than in the same phase. So all times
-are stored in clocks, as in the data sheet, and `Ddr3Timings.cycles` converts them to whole cycles.
+A cycle of the memory's clock is two clocks of the part (tCK). These two clocks are the phases of DFI, and each phase
+has one command. The time between commands in different phases is half a cycle longer or shorter than the time between
+commands in one phase. So all times are stored in clocks, as in the data sheet, and `Ddr3Timings.cycles` converts these
+times to whole cycles.
 
-Data of READ and WRITE begin in phase 0. So READ goes out in phase CL mod 2, WRITE in phase CWL mod 2, and all row
+Data of READ and WRITE begin in phase 0. So READ is sent in phase CL mod 2, WRITE in phase CWL mod 2, and all row
 commands in the phase that READ does not use.
 
-A word has 8 beats (BL8). In the address of a word the lowest bits are the column, then come bank and row, so
+A word has 8 beats of DDR3 (BL8). In the address of a word, the lowest bits are the column, followed by bank and row. So
 consecutive pages are in consecutive banks. boards/ddr3_parts.py has the data of the parts. Reference: JEDEC JESD79-3F;
 tRFC by density in its table 61.
 """
@@ -27,19 +28,20 @@ from lutern.hw.memory.word_source import SourceShape
 from lutern.model_ref.errors import LuternError
 
 BEATS = 8
-"""Beats of a word: BL8."""
+"""DDR3 beats of a word (BL8)."""
 GENERIC_ROW_BITS = {13: 1, 14: 2, 15: 4, 16: 8}
-"""Densities in Gb of x16 parts by the bits of a row's address."""
+"""Density in Gb of a x16 part, for each number of address bits of a row."""
 BURST = 8
 """Words of the longest job."""
 MOST_POSTPONED = 8
-"""Refreshes that the standard allows to postpone."""
+"""Largest number of refreshes that the standard allows to postpone."""
 REFRESH_SHARE = 0.995
-"""Share of the refresh interval that the controller uses; the rest is for the job that a refresh waits for."""
+"""The controller's refresh interval, relative to the interval of the data sheet. It is shorter, because a refresh may
+wait for a job."""
 RFC_NS = {1: 110.0, 2: 160.0, 4: 260.0, 8: 350.0}
-"""tRFC by density in Gb."""
+"""tRFC in ns, for each density in Gb."""
 PHY_READ_CYCLES = 10
-"""Cycles that the PHY of the ECP5 adds to CL: registers and gearing out and in."""
+"""Cycles that the PHY of the ECP5 adds to CL, for its registers and for the gearing in both directions."""
 
 
 @dataclass(frozen=True)
@@ -53,23 +55,24 @@ class Ddr3Part:
     gigabits : int
         Density, on which tRFC depends.
     row_bits, column_bits, bank_bits, data_bits : int
-        Geometry; a page is 2 ** column_bits columns.
+        Geometry. A page has 2 ** column_bits columns.
     least_period_ns : float
         Shortest tCK with CL 6 and CWL 5.
     rc_ns, ras_ns, rp_ns, rcd_ns, rrd_ns, faw_ns, wr_ns, wtr_ns, rtp_ns : float
-        tRC activate to activate of a bank, tRAS activate to precharge, tRP precharge to activate, tRCD activate to
-        read, tRRD activate to activate of another bank, tFAW four activates, tWR last beat written to precharge, tWTR
-        last beat written to read, tRTP read to precharge.
+        Times from one event to another. tRC: ACTIVATE to ACTIVATE of a bank. tRAS: ACTIVATE to PRECHARGE. tRP:
+        PRECHARGE to ACTIVATE. tRCD: ACTIVATE to READ. tRRD: ACTIVATE to ACTIVATE of another bank. tFAW: window with at
+        most four ACTIVATE. tWR: last beat written to PRECHARGE. tWTR: last beat written to READ. tRTP: READ to
+        PRECHARGE.
     rrd_clocks, wtr_clocks, rtp_clocks, ccd_clocks : int
-        The smallest values of the same times, in clocks. tCCD is from read to read, and from write to write.
+        The smallest values of tRRD, tWTR and tRTP in clocks, and tCCD. tCCD: READ to READ, and WRITE to WRITE.
     mrd_clocks, mod_ns, mod_clocks
-        tMRD mode register to mode register, tMOD to another command.
+        tMRD: mode register to mode register. tMOD: mode register to any other command.
     zq_init_ns, zq_init_clocks, dll_clocks
-        tZQinit of the long calibration, tDLLK from the reset of the DLL to the first read.
+        tZQinit: duration of the long calibration. tDLLK: reset of the DLL to the first READ.
     reset_us, wake_us : float
-        RESET_N low, and from its rise to CKE.
+        Time with RESET_N low, and time from the rise of RESET_N to the rise of CKE.
     refresh_ms, refresh_count
-        ``refresh_count`` refreshes are needed in ``refresh_ms``: tREFI.
+        The part needs ``refresh_count`` refreshes in ``refresh_ms``. The quotient is tREFI.
     """
 
     name: str
@@ -106,7 +109,7 @@ class Ddr3Part:
 
     @property
     def rfc_ns(self) -> float:
-        """tRFC, refresh to any command."""
+        """tRFC in ns: from a refresh to any command."""
         return RFC_NS[self.gigabits]
 
     @property
@@ -115,16 +118,16 @@ class Ddr3Part:
         return (1 << self.bank_bits + self.row_bits + self.column_bits) * self.data_bits // 8
 
     def timings(self, clock_hz: float, refresh_group: int = 1, modes: Ddr3Modes | None = None) -> Ddr3Timings:
-        """Return all times at a clock.
+        """Return all times in clocks of the part, for a given clock.
 
         Parameters
         ----------
         clock_hz : float
-            Clock of the memory, half the part's.
+            Clock of the memory, which is half the part's clock.
         refresh_group : int
             Refreshes that are made together.
         modes : Ddr3Modes | None
-            The mode registers; the default ones if None.
+            The mode registers; None for the default values.
         """
         modes = modes or Ddr3Modes()
         period = 1e9 / clock_hz / 2
@@ -179,14 +182,14 @@ class Ddr3Part:
 
 
 def any_ddr3_part(words: int) -> Ddr3Part:
-    """Return the smallest x16 part that holds enough words.
+    """Return the smallest x16 part that can store ``words`` words.
 
-    It has the longest times of all parts in boards/ddr3_parts.py.
+    Each of its times is the longest among the parts in boards/ddr3_parts.py.
 
     Parameters
     ----------
     words : int
-        Bursts of 16 bytes that it must hold.
+        Number of words of 16 bytes.
     """
     for row_bits, gigabits in GENERIC_ROW_BITS.items():
         part = Ddr3Part(
@@ -211,7 +214,7 @@ def any_ddr3_part(words: int) -> Ddr3Part:
 
 @dataclass(frozen=True)
 class Ddr3Timings:
-    """A part at a clock: geometry, and every time of the data sheet in clocks of the part.
+    """A part at a given clock: its geometry, and every time of the data sheet in clocks of the part.
 
     Parameters
     ----------
@@ -220,7 +223,7 @@ class Ddr3Timings:
     refi, refresh_limit : int
         tREFI, and the time within which each row must be refreshed.
     refresh_interval : int
-        *Cycles* from one refresh of the controller to the next, on average.
+        *Cycles* (not clocks) from one refresh of the controller to the next refresh, on average.
     refresh_group : int
         Refreshes that are made together.
     phy_read_cycles : int
@@ -281,22 +284,22 @@ class Ddr3Timings:
 
     @property
     def pin_address_bits(self) -> int:
-        """Number of pins A: as many as a row has address bits, but at least as many as a mode register has."""
+        """Number of pins A: the larger of the address bits of a row and the bits of a mode register."""
         return max(self.row_bits, 13)
 
     @property
     def read_phase(self) -> int:
-        """Phase in which READ goes out."""
+        """DFI phase in which READ is sent."""
         return self.cl % 2
 
     @property
     def write_phase(self) -> int:
-        """Phase in which WRITE goes out."""
+        """DFI phase in which WRITE is sent."""
         return self.cwl % 2
 
     @property
     def row_phase(self) -> int:
-        """Phase of all other commands."""
+        """DFI phase of all other commands."""
         return 1 - self.read_phase
 
     @property
@@ -311,27 +314,27 @@ class Ddr3Timings:
 
     @property
     def refresh_cycles(self) -> int:
-        """Cycles that a group of refreshes takes from a sequential read."""
+        """Cycles that a sequential read loses to a group of refreshes."""
         late = max(0, self.cycles(self.rtp, self.read_phase, self.row_phase) - self.cycles(self.ccd))
         reopen = max(2, self.cycles(self.rcd, self.row_phase, self.read_phase))
         return late + max(2, self.cycles(self.rp)) + self.refresh_group * self.cycles(self.rfc) + reopen
 
     @property
     def refresh_loss(self) -> float:
-        """Share of a sequential read's cycles that refreshing takes."""
+        """Cycles that a sequential read loses to refreshes, divided by all cycles."""
         return self.refresh_cycles / (self.refresh_group * self.refresh_interval)
 
     def cycles(self, clocks: int, start: int = 0, end: int = 0) -> int:
-        """Return the cycles from a command to a later one.
+        """Return the cycles from one command to a later command.
 
         Parameters
         ----------
         clocks : int
-            Least clocks of the part between the two.
+            Smallest number of clocks of the part between the two commands.
         start : int
-            Phase of the first command.
+            DFI phase of the first command.
         end : int
-            Phase of the second command.
+            DFI phase of the second command.
         """
         return max(1, (start + clocks - end + 1) // 2)
 
@@ -342,8 +345,8 @@ class Ddr3Timings:
     def source_shape(self, client_bits: int = 1) -> SourceShape:
         """Return the shape of the part as a word source.
 
-        The words in flight are those of the present burst, those of a burst that waits, and one for every two cycles of
-        the latency.
+        The words in flight are the words of the present burst, the words of a burst that waits, and one word for every
+        two cycles of the latency.
         """
         return SourceShape(
             word_bits=self.word_bits,

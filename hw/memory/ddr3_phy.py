@@ -1,18 +1,22 @@
-"""PHY of DDR3 on ECP5: the cells between DFI and the pins, and the logic that times them.
+"""PHY of DDR3 on ECP5: the cells between DFI and the pins, and the logic that controls when these cells act.
 
-    commands ──► ODDRX2F ─► DELAYG ─► ck, cke, cs_n, ras_n, ..., a        two commands of a cycle, one after the other
-    wrdata   ──► half a word a cycle ─► ODDRX2DQA, TSHX2DQA ─► dq
+    commands ──► ODDRX2F ─► DELAYG ─► ck, cke, cs_n, ras_n, ..., a        two commands per cycle, one after the other
+    wrdata   ──► half a word per cycle ─► ODDRX2DQA, TSHX2DQA ─► dq
     wrdata_en ─► delay line ──────────► ODDRX2DQSB, TSHX2DQSA ─► dqs      with preamble and postamble
     rddata_en ─► delay line ─► READ ─► DQSBUFM (each byte) ◄─ dqs
     rddata   ◄── slip ◄── IDDRX2DQA ◄─ DELAYG ◄─ dq
 
-Domains: `memory`, two clocks of the part; `edge`, the part's clock; `init`, of `Ddr3Start`. The board ties the masks of
-the part to 0, since only whole words are written. Commands change with the falling edge of ck. Strobes rise with ck.
+Domain `memory` has one cycle for two clocks of the part, `edge` has the part's clock, and `init` is the domain of
+`Ddr3Start`. The board ties the part's masks to 0, because only whole words are written. Commands change with the
+falling edge of ck. Strobes rise with ck.
 
-Cycles from a command (its cycle is 0), which follow from CL and CWL; WL = ceil(CWL / 2), C = ceil(CL / 2):
+Cycles after a command, with WL = ceil(CWL / 2) and C = ceil(CL / 2). The command is in cycle 0:
 
-    write: wrdata at WL; cells get beats 0 to 3 at WL + 1, beats 4 to 7 at WL + 2; dqs also in half of WL and WL + 3
-    read:  READ at C + 1 and C + 2; rddata at C + 10
+    WRITE   WL              wrdata is valid; dqs drives in the second half of this cycle (preamble)
+            WL + 1, WL + 2  cells receive DDR3 beats 0 to 3, then 4 to 7; dqs drives
+            WL + 3          dqs drives in the first half of this cycle (postamble)
+    READ    C + 1, C + 2    input READ of DQSBUFM is 1
+            C + 10          rddata is valid
 
 Cost (x16, CL 6): 391 LUT4 and 4 carry cells, 351 FF, and the cells of the pins.
 """
@@ -31,15 +35,15 @@ from lutern.hw.memory.ddr3_part import Ddr3Timings
 from lutern.hw.memory.dfi import Dfi
 
 GEAR = 4
-"""Beats of a pin in a cycle."""
+"""DDR3 beats of a pin in each cycle."""
 STROBE = (0, 1, 0, 1)
-"""Pattern of ck and dqs, which rise in the middle of a command."""
+"""Pattern of ck and dqs in one cycle. Both signals rise in the middle of a command."""
 CONTROLS = ("reset_n", "cke", "odt")
 COMMANDS = ("cs_n", "ras_n", "cas_n", "we_n", "ba", "a")
 
 
 class Ddr3Pins(wiring.Signature):
-    """The pins of a part, as the PHY sees them.
+    """The pins of a part, with directions as seen from the PHY.
 
     Members
     -------
@@ -50,11 +54,11 @@ class Ddr3Pins(wiring.Signature):
     a : ``pin_address_bits``, output
         Address.
     dq_o, dq_z : ``data_bits``, output
-        Data, and for each bit whether the pin is released to the part.
+        Data, and a bit for each data pin that is 1 while the part may drive the pin.
     dq_i : ``data_bits``, input
         Data from the part.
     dqs_o, dqs_z : a bit for each byte, output
-        Strobes, and for each whether the pin is released to the part.
+        Strobes, and a bit for each strobe that is 1 while the part may drive the pin.
     dqs_i : a bit for each byte, input
         Strobes from the part.
     """
@@ -105,7 +109,8 @@ class Ddr3Phy(wiring.Component):
 
     Latency
     -------
-    ceil(CL / 2) + 10 cycles from a READ to ``dfi.rddata``. The word of a WRITE is taken ceil(CWL / 2) cycles after it.
+    ceil(CL / 2) + 10 cycles from a READ to ``dfi.rddata``. The PHY reads the word of a WRITE ceil(CWL / 2) cycles after
+    the WRITE.
 
     Reference
     ---------
@@ -142,12 +147,12 @@ class Ddr3Phy(wiring.Component):
         return m
 
     def _cell(self, m: Module, kind: str, name: str, **ports: Any) -> None:
-        """Add a cell with the clocks and the reset that all cells have."""
+        """Add a cell and connect the clocks and the reset, which are the same for all cells."""
         clocks = {"i_RST": ResetSignal("memory"), "i_SCLK": ClockSignal("memory"), "i_ECLK": ClockSignal("edge")}
         m.submodules[f"{name}_{kind.lower()}"] = Instance(kind, **clocks, **ports)
 
     def _output(self, m: Module, name: str, pin: Value, items: tuple[Value | int, ...]) -> None:
-        """Add a pin that gives ``items`` in turn, each for half a clock of the part."""
+        """Add a pin that outputs the ``items`` one after the other, each for half a clock of the part."""
         early = Signal(name=f"{name}_early")
         data = {
             f"i_D{n}": Value.cast(item) if not isinstance(item, int) else Const(item, 1) for n, item in enumerate(items)
@@ -166,28 +171,29 @@ class Ddr3Phy(wiring.Component):
                 self._output(m, f"{name}_{bit}", pin[bit], (first[bit], first[bit], second[bit], second[bit]))
 
     def _line(self, m: Module, value: Value, length: int, name: str) -> list[Value]:
-        """Return ``value`` and its delays; item k is k cycles late."""
+        """Return ``value`` and its delayed copies. Item k is k cycles late."""
         line = Signal(length, name=name)
         m.d.memory += line.eq(Cat(value, line))
         return [value, *line]
 
     def _write_times(self, m: Module) -> tuple[Value, Value, Value, Value]:
-        """Return when the outputs drive, when dqs drives before and after them, and when the second half goes out."""
+        """Return four signals: dq is driven, dqs is driven before dq, dqs is driven after dq, the second half of the
+        word is sent."""
         first = self.timings.write_latency + 1
         later = self._line(m, self.dfi.wrdata_en, first + 2, "write_line")
         oe = later[first] | later[first + 1]
         return oe, later[first - 1] & ~later[first], later[first + 2] & ~later[first + 1], later[first]
 
     def _read_times(self, m: Module) -> Value:
-        """Return READ of DQSBUFM, which is 1 in the two cycles of a burst."""
+        """Return the input READ of DQSBUFM, which is 1 in the two cycles of a burst."""
         first = (self.timings.cl + 1) // 2 + 1
         later = self._line(m, self.dfi.rddata_en, first + 1, "read_line")
         return later[first] | later[first + 1]
 
     def _write_beats(self, m: Module, second: Value) -> list[Value]:
-        """Return four beats of each data pin.
+        """Return four DDR3 beats of each data pin.
 
-        In one cycle these are the first half of a word, and in the next cycle its second half.
+        In one cycle these beats are the first half of a word, and in the next cycle the second half.
         """
         width = self.timings.data_bits
         half = GEAR * width
@@ -196,9 +202,9 @@ class Ddr3Phy(wiring.Component):
         return [now[bit::width] for bit in range(width)]
 
     def _strobe_buffer(self, m: Module, byte: int, start: Ddr3Start, read: Value) -> dict[str, Value]:
-        """Add DQSBUFM of a byte; return its clocks and pointers by port.
+        """Add DQSBUFM of a byte. Return its clocks and pointers, by the names of the ports of the data cells.
 
-        LOADN is low, so the code of the DLL is used.
+        LOADN is low, so DQSBUFM uses the delay code of the DLL.
         """
         buffer: dict[str, Value] = {
             name: Signal(name=f"{name.lower()}_{byte}") for name in ("DQSR90", "DQSW", "DQSW270")
@@ -236,7 +242,7 @@ class Ddr3Phy(wiring.Component):
         return buffer
 
     def _strobe(self, m: Module, byte: int, buffer: dict[str, Value], oe: Value, before: Value, after: Value) -> None:
-        """Add the strobe, which drives from half a cycle before the data until half a cycle after them."""
+        """Add the strobe, which drives its pin from half a cycle before the data until half a cycle after the data."""
         items = {f"i_D{n}": Const(level, 1) for n, level in enumerate(STROBE)}
         clock = buffer["DQSW"]
         self._cell(m, "ODDRX2DQSB", f"dqs_{byte}", **items, i_DQSW=clock, o_Q=self.pins.dqs_o[byte])
@@ -257,7 +263,8 @@ class Ddr3Phy(wiring.Component):
         self._cell(m, "TSHX2DQA", f"dq_{bit}", i_T0=~oe, i_T1=~oe, i_DQSW270=clock, o_Q=self.pins.dq_z[bit])
 
     def _data_in(self, m: Module, bit: int, buffer: dict[str, Value], slip: Value) -> None:
-        """Add a data input: ``slip`` selects half a word from the beats of two cycles. The last half is kept."""
+        """Add a data input. ``slip`` selects half a word from the DDR3 beats of two cycles, and a register keeps the
+        previous half."""
         late = Signal(name=f"dq_{bit}_late")
         beats, kept, half, last = (
             Signal(bits, name=f"dq_{bit}_{name}", reset_less=name == "kept")

@@ -1,8 +1,8 @@
-"""Times between the commands of a DDR3 part in cycles, and the waits of `Ddr3Controller` that keep them.
+"""Times between the commands of a DDR3 part, in cycles. `Waits` counts these times for `Ddr3Controller`.
 
-    READ, WRITE ─► Waits ─► may a READ, a WRITE, a PRECHARGE go out?     left: words that the job still has to read
+    READ or WRITE is sent ─► Waits ─► may the next READ, WRITE or PRECHARGE be sent? how many words are left to read?
 
-`OpenRows` has the times between row commands.
+`OpenRows` counts the times between row commands.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from lutern.hw.memory.dram_rows import Countdown, RowCycles
 
 
 def row_cycles(timings: Ddr3Timings) -> RowCycles:
-    """Return the times of the rows. All row commands are in one phase; READ and WRITE may be in the other."""
+    """Return the times between row commands, and from ACTIVATE to READ and WRITE. All row commands are in one DFI
+    phase, but READ and WRITE may be in the other DFI phase."""
     t = timings
     rp = max(2, t.cycles(t.rp))
     rcd = max(2, *(t.cycles(t.rcd, t.row_phase, phase) for phase in (t.read_phase, t.write_phase)))
@@ -28,7 +29,7 @@ class Waits:
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     timings : Ddr3Timings
         The part at its clock.
     client_bits : int
@@ -36,10 +37,20 @@ class Waits:
 
     Members
     -------
-    left, bank, column, client : registers
-        The words that a job still has to read: how many, the place of the next one, and its client.
-    read, write, close, recover : Countdown
-        Cycles until the next READ, WRITE, and PRECHARGE after a READ or WRITE.
+    left : register
+        Number of words that the present job still has to read.
+    bank, column : registers
+        Bank of the job's words, and column of the next word.
+    client : register
+        Client of the job.
+    read : Countdown
+        Cycles from a READ or WRITE until the next READ.
+    write : Countdown
+        Cycles from a READ until the next WRITE.
+    close : Countdown
+        Cycles from a READ until a PRECHARGE.
+    recover : Countdown
+        Cycles from a WRITE until a PRECHARGE.
     """
 
     def __init__(self, m: Module, timings: Ddr3Timings, client_bits: int) -> None:
@@ -48,7 +59,8 @@ class Waits:
         burst = BEATS // 2
         self.read_to_read = t.cycles(t.ccd, reads, reads)
         self.read_to_close = t.cycles(t.rtp, reads, rows)
-        # Two clocks from the last beat read to the first beat written, and a cycle more to turn the pins round.
+        # There are two clocks from the last DDR3 beat that is read to the first that is written. One more cycle
+        # reverses the direction of the pins.
         self.read_to_write = t.cycles(t.cl + burst + 2 - t.cwl, reads, writes) + 1
         self.write_to_read = t.cycles(t.cwl + burst + t.wtr, writes, reads)
         self.write_to_close = t.cycles(t.cwl + burst + t.wr, writes, rows)
@@ -61,32 +73,32 @@ class Waits:
         self.client = Signal(client_bits)
 
     def start_read(self) -> None:
-        """Note a READ."""
+        """Start the countdowns of a READ."""
         self.read.start(self.read_to_read)
         self.write.start(self.read_to_write)
         self.close.start(self.read_to_close)
 
     def start_write(self) -> None:
-        """Note a WRITE."""
+        """Start the countdowns of a WRITE."""
         self.read.start(self.write_to_read)
         self.recover.start(self.write_to_close)
 
     def may_close(self, bank: Value) -> Value:
-        """Return whether reads and writes allow a PRECHARGE of the bank."""
+        """Return whether earlier READ and WRITE commands allow a PRECHARGE of the bank."""
         return self.recover.over & ((self.bank != bank) | ((self.left == 0) & self.close.over))
 
     def may_turn(self, bank: Value) -> Value:
-        """Return whether reads may continue in this bank.
+        """Return whether the next READ may be in this bank.
 
-        The bank of the previous reads must not be precharged too soon after its last READ. From the next cycle on,
-        `may_close` checks only the new bank.
+        `may_close` checks only the bank of the last READ. So before reads move to another bank, ``close`` must be over,
+        or a PRECHARGE of the previous bank could follow its last READ too soon.
         """
         if self.read_to_close <= self.read_to_read + 1:
             return self.read.over
         return self.read.over & (self.close.over | (self.bank == bank))
 
     def rest(self) -> Value:
-        """Return whether a PRECHARGE of all banks is allowed, and no word is left to read."""
+        """Return whether READ and WRITE commands allow a PRECHARGE of all banks, and no word is left to read."""
         return self.recover.over & (self.left == 0) & self.close.over
 
 

@@ -1,11 +1,12 @@
-"""DFI, the interface between a controller and the PHY of a DRAM, for two clocks of the part in a cycle.
+"""DFI, the interface between a controller and the PHY of a DRAM, with two clocks of the part per cycle.
 
-    controller ─► p0, p1: a command each ──────────► PHY ─► pins
-               ─► wrdata, wr latency cycles later ─►
-               ◄─ rddata, rd latency cycles later ──
+    controller ─► p0, p1 (one command for each phase) ──► PHY ─► pins
+               ─► wrdata, the write latency later ──────►
+               ◄─ rddata, the read latency later ────────
 
-A word is a whole burst: all its beats are in one cycle, beat 0 in the lowest bits. ``wrdata_en`` and ``rddata_en`` are
-set in the cycle of the command. Reference: DDR PHY Interface specification 3.1, frequency ratio 1:2.
+A word is a whole burst. All its DDR3 beats are transferred in one cycle, with beat 0 in the lowest bits. ``wrdata_en``
+and ``rddata_en`` are 1 in the cycle of the command. Reference: DDR PHY Interface specification 3.1, frequency ratio
+1:2.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from lutern.hw.memory.dram_rows import NOP
 
 
 class DfiCommand(wiring.Signature):
-    """A command slot, as the controller sees it.
+    """A command slot, with directions as seen from the controller.
 
     Members
     -------
@@ -44,22 +45,22 @@ class DfiCommand(wiring.Signature):
 
 
 class Dfi(wiring.Signature):
-    """The whole interface, as the controller sees it.
+    """The whole interface, with directions as seen from the controller.
 
     Members
     -------
     p0, p1 : ``DfiCommand``, output
-        The commands of both phases.
+        The commands of DFI phases 0 and 1.
     reset_n, cke, odt : 1 bit, output
         Levels of these pins.
     wrdata_en : 1 bit, output
-        A WRITE goes out.
+        A WRITE is sent.
     rddata_en : 1 bit, output
-        A READ goes out.
+        A READ is sent.
     wrdata : ``word_bits``, output
-        The word of a WRITE, one write latency after the command.
+        The word of a WRITE, the write latency after the command.
     rddata : ``word_bits``, input
-        The word of a READ, one read latency after the command.
+        The word of a READ, the read latency after the command.
     """
 
     def __init__(self, bank_bits: int, pin_address_bits: int, word_bits: int) -> None:
@@ -76,16 +77,17 @@ class Dfi(wiring.Signature):
 
 
 class CommandSlot:
-    """Adds the registers of one phase. They hold a command in the cycle after `give`, and none in all other cycles.
+    """Adds the registers of one DFI phase. They contain a command in the cycle after `give`, and NOP in all other
+    cycles.
 
     Parameters
     ----------
     m : Module
-        The module that gets the registers.
+        The module to which the registers are added.
     pins : ``DfiCommand``
         The outputs of the registers.
     name : str
-        Prefix of their names.
+        Prefix of the registers' names.
     """
 
     def __init__(self, m: Module, pins: wiring.PureInterface, name: str) -> None:

@@ -1,8 +1,9 @@
-"""All controllers of DRAM share this: the commands, the open rows, and the times until a bank's next command.
+"""The logic that all controllers of DRAM share: the commands, the open rows, and the times until a bank's next command.
 
     PRECHARGE, ACTIVATE ─► OpenRows ─► page_state, settled, held ─► decision of a controller
 
-Every time of the data sheet is a `Countdown`: it starts with a command, and a register holds whether it is over.
+Every time of the data sheet is a `Countdown`. A command starts the `Countdown`, and its register ``over`` is 1 when the
+time has passed.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ class Countdown:
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     name : str
-        Prefix of the names of its registers.
+        Prefix of the registers' names.
     most : int
-        Largest number of cycles of a `start`.
+        Largest number of cycles that `start` is called with.
 
     Members
     -------
     over : 1 bit, register
-        It is allowed: after ``start(n)`` in cycle t, this is 1 from t + n on.
+        The time has passed. After ``start(n)`` in cycle t, ``over`` is 1 from cycle t + n on.
     """
 
     def __init__(self, m: Module, name: str, most: int) -> None:
@@ -41,7 +42,7 @@ class Countdown:
             m.d.sync += [self._more.eq(self._more - 1), self.over.eq(self._more == 0)]
 
     def start(self, cycles: int | Value) -> None:
-        """Start the countdown; ``cycles`` is at least 1."""
+        """Start the countdown. ``cycles`` must be at least 1."""
         self._m.d.sync += [self._more.eq(cycles - 2), self.over.eq(cycles == 1)]
 
     def left(self) -> Value:
@@ -51,14 +52,14 @@ class Countdown:
 
 @dataclass(frozen=True)
 class RowCycles:
-    """Geometry, and times in cycles.
+    """Geometry of the banks, and times in cycles.
 
     Parameters
     ----------
     rp, rcd : int
-        tRP and tRCD, but at least 2, so that a look-up includes the last command.
+        tRP and tRCD, but at least 2, because a look-up includes a command only one cycle later.
     hold : int
-        From ACTIVATE to PRECHARGE of a bank: tRAS, but long enough to keep tRC, too.
+        From ACTIVATE to PRECHARGE of a bank: tRAS, or longer if tRC requires it.
     rrd : int
         From ACTIVATE to ACTIVATE of any bank.
     """
@@ -72,23 +73,28 @@ class RowCycles:
 
 
 class OpenRows:
-    """Holds the state of the banks. A controller calls `close` and `activate` where it sends these commands.
+    """Stores the state of the banks. A controller calls `close` where it sends PRECHARGE, and `activate` where it sends
+    ACTIVATE.
 
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     cycles : RowCycles
         Geometry and times.
 
     Members
     -------
-    is_open, rows : registers of each bank
-        Whether the bank is open, and with which row.
-    settle, hold : Countdown of each bank
-        Cycles until the next command, and until a PRECHARGE.
+    is_open : register of each bank
+        Whether a row of the bank is open.
+    rows : register of each bank
+        The row that is open, or was open last.
+    settle : Countdown of each bank
+        Cycles from an ACTIVATE or PRECHARGE until the next command.
+    hold : Countdown of each bank
+        Cycles from an ACTIVATE until a PRECHARGE.
     next_activate : Countdown
-        Cycles until an ACTIVATE of any bank.
+        Cycles from an ACTIVATE of any bank until the next ACTIVATE of any bank.
     """
 
     def __init__(self, m: Module, cycles: RowCycles) -> None:
@@ -96,32 +102,32 @@ class OpenRows:
         banks = range(1 << cycles.bank_bits)
         self.is_open = [Signal(name=f"open_{b}") for b in banks]
         self.rows = [Signal(cycles.row_bits, name=f"row_{b}") for b in banks]
-        # when a countdown is over, the bank may get a command after its last ACTIVATE or PRECHARGE
+        # when a countdown of settle is over, the bank may receive the next command after its last ACTIVATE or PRECHARGE
         self.settle = [Countdown(m, f"settle_{b}", max(cycles.rp, cycles.rcd)) for b in banks]
         self.hold = [Countdown(m, f"hold_{b}", cycles.hold) for b in banks]
         self.next_activate = Countdown(m, "next_activate", cycles.rrd)
 
     def page_state(self, bank: Value, row: Value) -> tuple[Value, Value]:
-        """Return whether the bank is open, and whether its open row is this one."""
+        """Return whether the bank is open, and whether ``row`` is the row in its register."""
         return _of(self.is_open, bank), _of(self.rows, bank) == row
 
     def settled(self, bank: Value) -> Value:
-        """Return whether the bank may get its next command."""
+        """Return whether the bank may receive its next command."""
         return _of([countdown.over for countdown in self.settle], bank)
 
     def held(self, bank: Value) -> Value:
-        """Return whether the bank was open for long enough."""
+        """Return whether the bank was open long enough for a PRECHARGE."""
         return _of([countdown.over for countdown in self.hold], bank)
 
     def all_held(self) -> Value:
-        """Return whether all banks were open for long enough."""
+        """Return whether all banks were open long enough for a PRECHARGE."""
         held: Value = self.hold[0].over
         for countdown in self.hold[1:]:
             held = held & countdown.over
         return held
 
     def close(self, bank: Value) -> None:
-        """Note a PRECHARGE of one bank."""
+        """Record a PRECHARGE of one bank."""
         m = self._m
         with m.Switch(bank):
             for b, settle in enumerate(self.settle):
@@ -130,11 +136,11 @@ class OpenRows:
                     settle.start(self._cycles.rp)
 
     def close_all(self) -> None:
-        """Note a PRECHARGE of all banks; the caller waits for tRP."""
+        """Record a PRECHARGE of all banks. The caller must wait for tRP."""
         self._m.d.sync += [is_open.eq(0) for is_open in self.is_open]
 
     def activate(self, bank: Value, row: Value) -> None:
-        """Note an ACTIVATE."""
+        """Record an ACTIVATE."""
         m = self._m
         self.next_activate.start(self._cycles.rrd)
         with m.Switch(bank):

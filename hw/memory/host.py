@@ -1,38 +1,38 @@
-"""The weights are in the memory of the host: the words of every token come over the link, in the order in which they
-are read.
+"""A memory whose words stay in the host: for every token the host sends all words over the link, in the order of
+reading.
 
     host ─► RECORDS frames ─► o_host of the host port ─► FIFO ─► o_words          offset = words so far, modulo 2^32
-         ─► ROW frames ────► o_host ──────────────────────────► o_row            the decoder holds a whole row
-         ◄─ WANT frames ◄─── i_want ◄── what is wanted, and how much was taken
+         ─► ROW frames ────► o_host ──────────────────────────► o_row            the decoder stores a whole row
+         ◄─ WANT frames ◄─── i_want ◄── the next word that is expected, and the number of words taken
 
-The chip keeps four counts, and a WANT frame contains all of them. ``offset`` is the next word of the record stream that
-the chip waits for. ``taken`` counts the words that have left the FIFO. ``row`` counts the rows that were requested, and
-``token`` is the token of the last row. ``place`` counts the words of that row that have come. Each WANT frame has the
-whole state, so any frame may be lost.
+The chip keeps four counts and a token number, and every WANT frame contains these five values. ``offset`` is the number
+of the word of the record stream that the chip waits for. ``taken`` counts the words that have left the FIFO. ``row``
+counts the rows that were requested, and ``token`` is the token of the last row. ``place`` counts the words of the last
+row that have come. Because each WANT frame contains the whole state, any frame may be lost.
 
-*Flow.* The host may send at most ``memory_words`` words that are not taken, so there is room for every word that comes.
+*Flow.* The host may send at most ``memory_words`` words that are not taken yet, so the FIFO has room for every word.
 
-*Loss.* A word that is not the next one is dropped, and its frame is answered by a WANT. This WANT has the sequence
-number of the last frame that ended. The host compares the WANT with what it has sent, and sends all words
-again from the first missing one on. If the line falls silent, because the last frames or the last WANT are lost, the
-host sends some words again.
+*Loss.* The chip drops a word that is not the expected word, and answers the frame of this word with a WANT. The WANT
+has the sequence number of the last frame that ended. The host compares the WANT with the words that it has sent, and
+sends all words from the first missing word on again. If nothing comes because the last frames or the last WANT are
+lost, the host sends some words again after a while.
 
-*Rows* have frames of their own, which the host sends before the records.
+*Rows* come in frames of opcode ROW, which the host sends before the records.
 
-A WANT is due if a row is requested, if another ``CHUNK_BYTES`` of words were taken, or if a word was dropped.
+A WANT is due if a row is requested, if ``CHUNK_BYTES`` more bytes were taken, or if a word was dropped.
 
-*The host port.* A run lasts as long as its words take to come, so the host port must receive while it runs:
+*The host port.* The words of a run arrive during the run, so the host port must receive while the machine runs:
 
     RECEIVE ─► DECODE ─► BEGIN ─┬─ RUN: FEED, OFFER, RUN ─► RECEIVE      tokens are stored in the background (busy)
        ▲ │                      ├─ RECORDS, ROW: COLLECT, STORE ─► RECEIVE         no answer, but a WANT if it is due
        │ └─► NOTIFY: between any two bytes, a WANT, or the answer of the run that is finished
-       └────────────────────────┴─ all others ─► REPLY
+       └────────────────────────┴─ all other commands ─► REPLY
 
-A resend of the RUN in progress is answered only when it ends, and another RUN is refused. Responses go through a FIFO
-of 1,024 bytes (a block RAM), so that NOTIFY takes some 30 cycles. This is less than a byte of the line, so no received
-byte is lost.
+If the host sends the RUN in progress again, the answer comes when the run ends. The port refuses a different RUN.
+Responses go through a FIFO of 1,024 bytes (a block RAM), so NOTIFY takes some 30 cycles. A byte on the line takes
+longer, so no received byte is lost.
 
-Cost: the FIFO (``memory_words`` of word_bytes), one 32-bit comparison and 200 flip-flops.
+Cost: the FIFO (``memory_words`` words), one 32-bit comparison and 200 flip-flops.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from lutern.hw.protocol import CHUNK_BYTES, WANT, WANT_LAYOUT, host_word_layout
 
 
 class HostMemory(wiring.Component):
-    """Takes words from the host, in the place of a memory.
+    """Receives words from the host, and has the ports of a memory.
 
     Parameters
     ----------
@@ -58,9 +58,9 @@ class HostMemory(wiring.Component):
     Members
     -------
     i_write : stream of ``protocol.write_layout``, input
-        Accepted and dropped: there is nothing to write to.
+        Accepted and dropped, because the chip stores no words.
     i_read : stream of ``protocol.read_layout``, input
-        Never answered: there is nothing to read.
+        Never answered, because the chip stores no words.
     o_read : stream of words, output
         Never valid.
     running : 1 bit, input
@@ -74,7 +74,7 @@ class HostMemory(wiring.Component):
     o_words : stream of words, output
         The words 0 to ``record_words`` - 1, repeated endlessly.
     i_host : stream of ``protocol.host_word_layout``, input
-        Words of RECORDS and ROW frames. It stalls only while the decoder is not ready for a word of a row.
+        Words of RECORDS and ROW frames. The stream stalls only while the decoder is not ready for a word of a row.
     o_want : stream of ``protocol.WANT_LAYOUT``, output
         {sequence, want}: a WANT frame.
 
@@ -133,7 +133,7 @@ class HostMemory(wiring.Component):
 
         due, has_dropped = Signal(), Signal()
         chunk_words = CHUNK_BYTES // config.word_bytes
-        since = Signal(range(chunk_words))  # words taken since a WANT was due for them
+        since = Signal(range(chunk_words))  # words taken since the last WANT that was due for taken words
         takes = self.o_words.valid & self.o_words.ready
         with m.If(~self.o_want.valid | self.o_want.ready):
             m.d.sync += [self.o_want.valid.eq(due), self.o_want.p.sequence.eq(sequence), self.o_want.p.want.eq(want)]

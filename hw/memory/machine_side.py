@@ -1,4 +1,4 @@
-"""The part of the memory of words in the machine's clock domain: it takes requests, and hands out their words.
+"""The side of the memory of words in the machine's clock domain: it accepts requests and returns the requested words.
 
     i_write, i_read, march test ─► (at rest)  ─┐
     i_start ─► row's address ────► (running) ──┴─► requests[fetch]        fetched ─► o_read, march test │ o_row
@@ -6,11 +6,11 @@
                                                                           stream ──► o_words
 
     HOST ── running rises ──► STOP ─► START ─► RUN ── running falls ──► STOP ─► HOST
-    (host's requests)         (words are dropped until the source's side rests)
+    (host's requests)         (STOP: words are dropped until the source's side rests)
 
-``go`` starts the record stream. When it falls, words are dropped until ``rested`` says that no word is in flight on the
-other side. A new run begins only when ``rested`` has fallen again. So each clock domain crossing is one bit that waits
-for its answer.
+``go`` starts the record stream. When ``go`` falls, words are dropped until ``rested`` is 1, which means that the
+source's side has no word in flight. A new run begins only when ``rested`` has fallen again. So ``go`` and ``rested``,
+which cross between the clock domains, are single bits that form a handshake.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from lutern.hw.pipeline import Skid, join_streams
 from lutern.hw.protocol import MEMORY_TEST_DONE, range_layout
 
 REST_CYCLES = 8
-"""Largest number of cycles by which the level of a FIFO that shows "empty" may be late, if neither clock is 4 times as
-fast as the other."""
+"""Largest number of cycles for which a FIFO that is not empty may still show level 0. This holds if no clock is 4 times
+as fast as the other clock."""
 
 
 def march_members(config: HwConfig) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def march_members(config: HwConfig) -> dict[str, Any]:
 
 
 class MachineSide(wiring.Component):
-    """Takes the machine's requests, and hands out their words.
+    """Accepts the machine's requests, and returns the requested words.
 
     Parameters
     ----------
@@ -73,13 +73,13 @@ class MachineSide(wiring.Component):
     i_state : stream of ``state_request_layout``, input, state "memory"
         {write, address, payload}: a word that is written, or a request for ``payload`` words, in order.
     o_state : stream of words, output, state "memory"
-        The words of these requests, in order.
+        The words that ``i_state`` requested, in order.
     i_test : stream of ``protocol.range_layout``, input
         A range for a march test, only while ``running`` is 0.
     o_test : stream of ``protocol.MEMORY_TEST_DONE.layout``, output
-        Its result.
+        The result of the march test.
     requests : array of streams of ``source_side.request_layout``, output
-        Requests of FETCH and STATE.
+        Requests of the clients FETCH and STATE.
     asked_none : 1 bit, input
         No request waits in a FIFO.
     came : array of streams of words, input
@@ -95,8 +95,8 @@ class MachineSide(wiring.Component):
 
     Latency
     -------
-    1 cycle from a word at ``came`` to its output. A row's request is valid 2 cycles after its token is
-    accepted at ``i_start``.
+    1 cycle from a word at ``came`` to ``o_read``, ``o_row``, ``o_words`` or ``o_state``. A row's request is valid 2
+    cycles after its token is accepted at ``i_start``.
 
     Reference
     ---------
@@ -106,7 +106,7 @@ class MachineSide(wiring.Component):
     def __init__(self, config: HwConfig, shape: SourceShape) -> None:
         self.config, self.shape = config, shape
         clients = len(shape.clients)
-        self.serves, self.runs, self.drops = Signal(), Signal(), Signal()  # serves the host, runs, or drops words
+        self.serves, self.runs, self.drops = Signal(), Signal(), Signal()  # serving the host, running, dropping words
         self.waiting = [Signal(data.StructLayout({"valid": 1, "word": config.word_bits})) for _ in shape.clients]
         self.skids = [Skid(config.word_bits) for _ in shape.clients]
         super().__init__(
@@ -193,7 +193,7 @@ class MachineSide(wiring.Component):
         return m
 
     def _register(self, m: Module, client: Client, drops: Value) -> Any:
-        """Register a client's words, followed by a skid buffer; both are emptied while ``drops``.
+        """Add a register and a skid buffer for a client's words. They are emptied while ``drops`` is 1.
 
         So no combinational path of ready reaches the FIFO.
         """
@@ -207,7 +207,7 @@ class MachineSide(wiring.Component):
         return skid.o
 
     def _hand_out(self, m: Module, outputs: list[Any], test: Any, serves: Value, runs: Value) -> None:
-        """Send the words to the outputs that asked for them."""
+        """Send the words to the outputs that requested them."""
         streamed, found = outputs[Client.STREAM], outputs[Client.FETCH]
         for o, takes in ((self.o_read, serves & ~test.busy), (self.o_row, runs), (test.i_read, serves & test.busy)):
             m.d.comb += [o.valid.eq(found.valid & takes), o.payload.eq(found.payload)]
@@ -219,9 +219,9 @@ class MachineSide(wiring.Component):
             m.d.comb += [o.valid.eq(words.valid & runs), o.payload.eq(words.payload), words.ready.eq(o.ready & runs)]
 
     def _add_row_address(self, m: Module, runs: Value) -> tuple[Signal, Signal, Signal]:
-        """Compute the row's address, with a register after the product and one after the sum.
+        """Compute the address of a row. There is a register after the product and a register after the sum.
 
-        Return the address, and the valid bits of both registers.
+        Return the address, and the valid bits of the two registers.
         """
         bits = self.config.address_bits
         product, row = Signal(bits, reset_less=True), Signal(bits, reset_less=True)

@@ -1,16 +1,21 @@
-"""The march test checks a range of an external memory, block by block. The pattern of a word depends on its address.
+"""A march test, which checks a range of an external memory block by block. The pattern p of a word depends on its
+address.
 
-    up: write p │ up: read p, write ~p │ down: read ~p, write p │ up: read p    blocks of 32 words, always up in a block
+    up: write p │ up: read p, write ~p │ down: read ~p, write p │ up: read p
+
+"up" and "down" are the order of the blocks. A block has 32 words, which are always accessed in rising order.
 
 The pattern begins with the lowest 16 bits of the address. The next 8 bits of the address are added (modulo 2) to both
-bytes of the pattern. The last 8 bits are added to one byte and, rotated by one bit, to the other. So every address line
-changes the pattern, and no two lines change it in the same way. A word repeats the 16 bits, inverted in parts 1, 3, 4,
-6, ..., so that a burst of DDR3 that begins some beats late never equals it.
+bytes of the pattern. The highest 8 bits are added to the low byte and, rotated by one bit, to the high byte. So every
+address line changes the pattern, and no two lines change it in the same way. A word repeats these 16 bits, and its
+16-bit slices 1, 3, 4, 6, ... are inverted. So a burst of DDR3 that begins some DDR3 beats late never equals the right
+word.
 
 The test finds stuck and coupled bits, address lines that are stuck or joined, cells that lose their value, data lines
 that fail at one polarity, and words that are sampled too early or too late. It overwrites the range.
 
-Cost in time: 14 cycles a word for the six passes, with one clock for both domains: 16 M words take 2.3 s at 100 MHz.
+Cost in time: 14 cycles per word for its three writes and three reads, with one clock for both domains. 16 M words take
+2.3 s at 100 MHz.
 """
 
 from __future__ import annotations
@@ -26,8 +31,8 @@ from lutern.hw.protocol import MEMORY_TEST_DONE, WRONG_BYTES, range_layout, read
 
 BLOCK = 32
 
-# (up, reads, writes, inverted when reading). An element writes the inverse of the word that it reads; the first
-# element writes p.
+# (up, reads, writes, inverted when reading). An element that reads and writes writes the inverse of the word that it
+# has read. The first element writes p.
 ELEMENTS = ((1, 0, 1, 1), (1, 1, 1, 0), (0, 1, 1, 1), (1, 1, 0, 0))
 
 
@@ -48,7 +53,7 @@ def pattern(address: int, bits: int) -> int:
 
 
 def _is_inverted(part: int) -> bool:
-    """Return whether this part of 16 bits of a word is inverted."""
+    """Return whether this 16-bit slice of a word is inverted."""
     return bool((part ^ part >> 2) & 1)
 
 
@@ -74,16 +79,16 @@ class MemoryTest(wiring.Component):
     Members
     -------
     i : stream of ``protocol.range_layout``, input
-        {first, count}: the range; accepted with the result.
+        {first, count}: the range. It is accepted in the cycle in which the result is accepted.
     o : stream of ``protocol.MEMORY_TEST_DONE.layout``, output
-        The number of wrong words; address, wanted and got (their lowest 32 bits) of the first one; cycles; and which
-        bytes were wrong in any word.
+        The number of wrong words. The address, the wanted word and the word that was read (lowest 32 bits) of the first
+        wrong word. The number of cycles, and which bytes were wrong in any word.
     o_write : stream of ``protocol.write_layout``, output
         Writes to the memory.
     o_read : stream of ``protocol.read_layout``, output
-        Requests to the memory.
+        Read requests to the memory.
     i_read : stream of words, input
-        The words that were requested.
+        The words that ``o_read`` requested.
     busy : 1 bit, output
         A test is running.
 
@@ -93,7 +98,7 @@ class MemoryTest(wiring.Component):
 
     Latency
     -------
-    It is not fixed, because it depends on the memory. The result is offered 2 cycles after the last word.
+    The duration of a test depends on the memory. The result is offered 2 cycles after the last word.
 
     Reference
     ---------
@@ -203,7 +208,7 @@ class MemoryTest(wiring.Component):
                     with m.If(index == 0):
                         m.next = "NEXT"
             self._next_state(m, element, up, offset, base, last_offset)
-            with m.State("DONE"):  # the last comparison was made in the cycle before
+            with m.State("DONE"):  # the last comparison was made in the previous cycle
                 m.d.comb += [self.o.valid.eq(1), self.i.ready.eq(self.o.ready)]
                 with m.If(self.o.ready):
                     m.next = "IDLE"
@@ -212,7 +217,7 @@ class MemoryTest(wiring.Component):
     def _judge(
         self, m: Module, result: Any, compared: Signal, got: Signal, wanted: Signal, its_address: Signal
     ) -> None:
-        """Add a ``compared`` word to the result: whether it is wrong, and in which bytes."""
+        """Add a ``compared`` word to the result: whether the word is wrong, and in which bytes."""
         differs = got ^ wanted
         lanes = [
             Cat(differs[place : place + 8] for place in range(8 * lane, self.word_bits, 8 * WRONG_BYTES)).any()

@@ -15,7 +15,8 @@ from lutern.hw.protocol import SETUP_LAYOUT, read_layout, write_layout
 
 
 def state_request_layout(config: HwConfig) -> data.StructLayout:
-    """Return the layout of a word of the state that is written, or of a request for ``payload`` words of it."""
+    """Return the layout of an item of ``i_state``: a word of the state to be written, or a request for ``payload``
+    words."""
     payload_bits = max(config.word_bits, config.address_bits)
     return data.StructLayout({"write": 1, "address": config.address_bits, "payload": payload_bits})
 
@@ -31,7 +32,7 @@ def has_word_source(config: HwConfig) -> bool:
 
 
 def source_shape(config: HwConfig) -> SourceShape | None:
-    """Return the shape of the word source at the port of a machine's top, or at its bus; None if it has neither."""
+    """Return the shape of the word source at the port or AXI4 bus of a machine's top; None if it has neither."""
     if config.memory == "axi":
         return axi_shape(config.word_bits, config.address_bits, config.words_in_flight, client_bits(config))
     if config.memory != "port":
@@ -40,7 +41,7 @@ def source_shape(config: HwConfig) -> SourceShape | None:
 
 
 def memory_members(config: HwConfig) -> dict[str, Any]:
-    """Return the members that every memory of words has; ``ResidentMemory`` and ``WordMemory`` describe each."""
+    """Return the members that every memory of words has. ``ResidentMemory`` and ``WordMemory`` describe them."""
     word = stream.Signature(config.word_bits)
     state = {"i_state": In(stream.Signature(state_request_layout(config))), "o_state": Out(word)}
     return {

@@ -1,11 +1,12 @@
-"""Three readers of a memory: two repeat words or beats endlessly, and one reads at the request of a token or the host.
+"""Three readers of a memory: two repeat words or beats endlessly, and one reads when a token or the host requests
+words.
 
-    Repeater      a port that others may take ─► register ─► o              one item a cycle while granted
+    Repeater      a port that is shared ─► register ─► o                    one item per cycle while granted
     ReaderAhead   a port ─► registers ─► FIFO ─► o                          as far ahead as the FIFO has room
     Fetcher       a token's row, or words for the host ─► registers ─► FIFO of ``hw/memory/block.py``
 
-Cost: each reader takes an address counter. The FIFO of a ReaderAhead takes 1.5 LUT4 a bit. The Fetcher takes a
-multiplier for the row's address, too.
+Cost: an address counter for each reader. The FIFO of a ReaderAhead takes 1.5 LUT4 per bit. The Fetcher also takes a
+multiplier for the row's address.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from lutern.hw.protocol import SETUP_LAYOUT, read_layout
 
 TRIT_MEMORY_BIT = TRIT_MEMORY.bit_length() - 1
 FETCHED = 16
-"""Depth of the FIFO for rows and for the host. It is larger than the number of words in flight."""
+"""Depth of the FIFO for rows and for the host, which is larger than the number of words in flight."""
 
 
 class Repeater(wiring.Component):
-    """Reads items 0 to ``count`` - 1 of a memory again and again, on a port that others may take.
+    """Reads items 0 to ``count`` - 1 of a memory again and again, on a port that other readers share.
 
-    It begins with item 0 after reset. If the port is taken away while an item is at its output, the item is read again
-    later, unless ``o`` moves in that cycle.
+    The reader begins with item 0 after reset. If ``granted`` falls while an item is at the output of the port, the item
+    is read again later, unless ``o`` accepts it in that cycle.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ class Repeater(wiring.Component):
     read : 1 bit, output
         Enable of the port.
     data : ``bits``, input
-        The item, a cycle later.
+        The item, one cycle after its address.
     o : stream of ``bits``, output
         The items.
 
@@ -59,7 +60,7 @@ class Repeater(wiring.Component):
 
     Latency
     -------
-    ``latency`` = 2 cycles. One item a cycle while granted.
+    ``latency`` = 2 cycles. One item per cycle while ``granted`` is 1.
 
     Reference
     ---------
@@ -108,7 +109,7 @@ class Repeater(wiring.Component):
 class ReaderAhead(wiring.Component):
     """Reads items 0 to ``count`` - 1 of a resident memory again and again, as far ahead as a FIFO has room.
 
-    No register between port and FIFO has an enable, because an item is read only if the FIFO has room for it.
+    An item is read only if the FIFO has room for it, so no register between port and FIFO needs an enable.
 
     Parameters
     ----------
@@ -128,7 +129,7 @@ class ReaderAhead(wiring.Component):
     address : ``address_bits``, output
         Address, to the port.
     data : ``bits``, input
-        The item, ``stages`` + 1 cycles later.
+        The item, ``stages`` + 1 cycles after its address.
     o : stream of ``bits``, output
         The items.
 
@@ -138,7 +139,7 @@ class ReaderAhead(wiring.Component):
 
     Latency
     -------
-    ``stages`` + 2 cycles. One item a cycle while granted, if ``CREDITS`` is at least ``stages`` + 4.
+    ``stages`` + 2 cycles. One item per cycle while ``granted`` is 1, if ``CREDITS`` is at least ``stages`` + 4.
 
     Reference
     ---------
@@ -172,13 +173,13 @@ class ReaderAhead(wiring.Component):
 
 
 class Fetcher(wiring.Component):
-    """Reads on request: words for the host, or the row of a token.
+    """Reads words for the host, or the row of a token, on request.
 
-    A row's address is ``embedding_base + token * embedding_stride``. It counts beats if beats have parts, and then a
-    row fills the full parts of each beat.
+    A row's address is ``embedding_base + token * embedding_stride``. On a machine with source "resident" this address
+    counts beats, and a row fills the full parts of each beat.
 
-    After the port come ``stages`` registers, then a FIFO of ``FETCHED`` words. The FIFO always has room for the words
-    in flight, so nothing after the port needs an enable.
+    The port is followed by ``stages`` registers and a FIFO of ``FETCHED`` words. The FIFO always has room for the words
+    in flight, so no register after the port needs an enable.
 
     Parameters
     ----------
@@ -192,21 +193,21 @@ class Fetcher(wiring.Component):
     Members
     -------
     host : 1 bit, input
-        Requests of ``i_read`` are served, otherwise those of ``i_start``.
+        If 1, requests of ``i_read`` are served, otherwise requests of ``i_start``.
     i_read : stream of ``protocol.read_layout``, input
         Requests of the host.
     i_start : stream of ``layouts.token_payload``, input
         Requests for the row of a token.
     setup : ``protocol.SETUP_LAYOUT``, input
-        Where the rows are.
+        The addresses of the rows.
     address : ``address_bits``, output
-        Address to the port, as the host numbers the words.
+        Address to the port, with the host's numbering of words and parts.
     step : ``range(steps)``, output
         Which step of a word is read.
     owns : 1 bit, output
-        The reader wants the read port in this cycle.
+        The reader needs the read port in this cycle.
     granted : 1 bit, input
-        It may have the port.
+        The reader may use the port in this cycle.
     valid : 1 bit, output
         A word is written to the FIFO.
     taken : 1 bit, input
@@ -218,8 +219,8 @@ class Fetcher(wiring.Component):
 
     Latency
     -------
-    2 cycles from a token to the first address of its row, 1 from a host's request; the word is ``valid`` ``steps`` +
-    ``stages`` cycles after the first address.
+    2 cycles from a token to the first address of its row, and 1 from a request of the host. The word is ``valid``
+    ``steps`` + ``stages`` cycles after the first address.
 
     Reference
     ---------
@@ -231,7 +232,7 @@ class Fetcher(wiring.Component):
         largest = config.memory_words
         if config.source == "resident":
             largest = max(largest, config.trit_beats << config.part_bits)
-        self.count_bits = bits_for(largest - 1)  # bits that hold the words of a request - 1
+        self.count_bits = bits_for(largest - 1)  # bits of the number of words of a request - 1
         super().__init__(
             {
                 "host": In(1),
@@ -251,10 +252,10 @@ class Fetcher(wiring.Component):
         m = Module()
         config, setup = self.config, self.setup
         asked, busy = Signal(), Signal()
-        product = Signal(config.address_bits, reset_less=True)  # its own register
-        left = Signal(self.count_bits, reset_less=True)  # words after this one
+        product = Signal(config.address_bits, reset_less=True)  # a register at the multiplier
+        left = Signal(self.count_bits, reset_less=True)  # words that are left after the present word
         valid = Signal(1 + self.stages)  # valid bits of the port's output and of each register after it
-        room = Signal(range(FETCHED + 1), init=FETCHED)  # words of the FIFO that no read in flight will fill
+        room = Signal(range(FETCHED + 1), init=FETCHED)  # places in the FIFO that no read in flight will fill
         reads = busy & self.granted & (room != 0)
         issue = reads & (self.step == self.steps - 1)  # the last step of a word
         idle = ~asked & ~busy
@@ -273,7 +274,7 @@ class Fetcher(wiring.Component):
             m.d.sync += asked.eq(1)
 
         row, following = setup.embedding_base + product, self.address + 1
-        if config.source == "resident":  # no carry may reach the bit that selects the memory
+        if config.source == "resident":  # a carry must not change the bit that selects the memory
             following = Cat(following[:TRIT_MEMORY_BIT], self.address[TRIT_MEMORY_BIT])
             row = Cat(Const(0, config.part_bits), row[: TRIT_MEMORY_BIT - config.part_bits], Const(1, 1))
             last_part = self.address[: config.part_bits] == full_parts(config) - 1

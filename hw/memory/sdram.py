@@ -1,7 +1,7 @@
-"""The memory of words in an SDRAM: ``WordMemory`` over the controller of its part.
+"""The memory of words in an SDRAM: ``WordMemory`` over the controller of the SDRAM part.
 
-Row latency, with one clock for both domains: 24 + CAS latency cycles to an open page; it can be longer by 2 bursts, a
-refresh and tRP + tRCD.
+Row latency, with one clock for both domains: 24 + CAS latency cycles, if the page is open. It can be longer by 2
+bursts, a refresh and tRP + tRCD.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from lutern.hw.memory.words import WordMemory, memory_of_part
 def sdram_memory(config: HwConfig, timings: SdramTimings) -> WordMemory:
     """Return the memory over an SDRAM part with these ``timings`` at the clock of domain ``memory``.
 
-    The part must be as wide as a word of ``config``. The memory has the members of ``WordMemory``, and ``pins`` of the
-    part.
+    The part must be as wide as a word of ``config``. The memory has the members of ``WordMemory``, and the member
+    ``pins`` with the pins of the part.
     """
     width = f"the memory part is {timings.data_bits} bits wide"
     return memory_of_part(config, SdramController(timings, client_bits(config)), width)

@@ -1,10 +1,11 @@
-"""The state of the banks of an SDR SDRAM, and the commands to them; `SdramController` decides which command is next.
+"""The state of the banks of an SDR SDRAM, and the commands to the banks. `SdramController` decides which command is
+next.
 
     Banks ── what is open, what may come next ─► decision ─► Commands ─► pins
       ▲                                                         │
       └─────────────── every command changes its bank ──────────┘
 
-`OpenRows` has the logic that all kinds of DRAM share.
+`OpenRows` contains the logic that all kinds of DRAM share.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from lutern.hw.memory.dram_rows import ACTIVATE, NOP, PRECHARGE, REFRESH, SET_MO
 from lutern.hw.memory.sdram_part import SdramTimings
 
 BURST = 8  # words
-INIT_REFRESHES = 8  # after power-up, as the data sheets ask for
+INIT_REFRESHES = 8  # refreshes after power-up, as the data sheets require
 MODE_BURST = 3  # code of BL 8
 SINGLE_WRITE = 1 << 9
 
 
 class Banks(OpenRows):
-    """Holds the state of the banks and the data pins: which rows are open, and when the next commands may come.
+    """Stores the state of the banks and the data pins: which rows are open, and when the next commands may be sent.
 
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     timings : SdramTimings
         The part at its clock.
     client_bits : int
@@ -41,16 +42,16 @@ class Banks(OpenRows):
     quiet : Countdown
         Cycles from a READ until the part has released the data pins.
     burst : Countdown
-        Words that are left of the burst that is read; one comes in each cycle.
+        Words that are left of the burst that is being read. One word comes in each cycle.
     burst_bank, burst_client : registers
-        Bank and client of that burst.
+        Bank and client of the burst that is being read.
     """
 
     def __init__(self, m: Module, timings: SdramTimings, client_bits: int) -> None:
         t = timings
         super().__init__(m, RowCycles(t.bank_bits, t.row_bits, t.rp, t.rcd, max(t.ras, t.rc - t.rp), t.rrd))
         self.recover = Countdown(m, "recover", t.wr)
-        self.quiet_cycles = BURST + t.cas_latency + 2  # until the part has released the data pins, and a cycle more
+        self.quiet_cycles = BURST + t.cas_latency + 2  # until the part has released the data pins, plus one cycle
         self.quiet = Countdown(m, "quiet", self.quiet_cycles)
         self.burst = Countdown(m, "burst", BURST)
         self.burst_bank, self.burst_client = Signal(t.bank_bits), Signal(client_bits)
@@ -65,12 +66,12 @@ class Banks(OpenRows):
 
 
 class Commands:
-    """Drives the command pins from registers, and notes each command in the state of its banks.
+    """Drives the command pins from registers, and records each command in ``banks``.
 
     Parameters
     ----------
     m : Module
-        The module that gets the logic.
+        The module to which the logic is added.
     timings : SdramTimings
         The part at its clock.
     pins
@@ -78,7 +79,7 @@ class Commands:
     banks : Banks
         The state that the commands change.
     initialised : 1 bit
-        The part has its mode register; until then the masks are 1.
+        The mode register of the part is set. Until then the masks are 1.
     word : Value
         The data of a WRITE.
 
@@ -86,8 +87,10 @@ class Commands:
     -------
     command : 3 bits, register
         The command on the pins.
-    pause, left : registers
-        For the states that `start_states` adds: cycles until their next command, and refreshes that are left.
+    pause : register
+        Cycles until the next command of the states that `start_states` adds.
+    left : register
+        Refreshes that are left in the state REFRESH.
     """
 
     def __init__(
@@ -131,7 +134,7 @@ class Commands:
         self._banks.activate(bank, row)
 
     def close_all(self, refreshes: int) -> None:
-        """Send PRECHARGE to all banks; REFRESH commands follow, in the state REFRESH.
+        """Send PRECHARGE to all banks. The REFRESH commands follow in the state REFRESH.
 
         Parameters
         ----------
@@ -144,12 +147,12 @@ class Commands:
         self._m.next = "REFRESH"
 
     def start_states(self, initialised: Signal) -> None:
-        """Add the states from power-up to the first job, and those of the refreshes between jobs.
+        """Add the states between power-up and the first job, and the states for refreshes between jobs.
 
         Parameters
         ----------
         initialised : Signal
-            Register that is set with the mode register.
+            Register that becomes 1 when the mode register is set.
         """
         m, t = self._m, self._timings
         with m.State("POWER"):

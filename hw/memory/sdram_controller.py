@@ -1,31 +1,34 @@
-"""Controller of one part of SDR SDRAM, made for reading in order. It is a word source (word_source.py).
+"""Controller of one part of SDR SDRAM, made for reading in order. The controller is a word source (word_source.py).
 
     port.job ─► job ─► check ─► decide ─► pins ─► [I/O register] ─► part
     port.ahead► page ► check ──┘                                      │ CAS latency
     port.word ◄─ register ◄──────────────────── [I/O register] ◄──────┘
 
-A *page* is a row of one bank. A job is a burst of 1 to 8 words that are read, or a word that is written. Bursts of 8
-leave seven of eight slots of the command bus free. In these, the next page is opened while this one is read. The table
-shows the slots at the change from page A (bank 0, its last two bursts) to page B (bank 1, which was opened long
-before), with tRCD = tRP = 2. Page C (bank 2) is the new ``ahead``, and D was the page that bank 2 had open:
+A *page* is a row of one bank. A job is a burst of 1 to 8 words that are read, or one word that is written. A slot is a
+cycle of the command bus. Bursts of 8 words leave seven of eight slots free. In the free slots the controller opens the
+next page while the present page is read. The table shows the slots at the change from page A (bank 0, its last two
+bursts) to page B (bank 1, already open), with tRCD = tRP = 2. Page C (bank 2) is the new ``ahead``, and D is the page
+that was open in bank 2:
 
     slot     0    1   2   3   4   5   6   7    8    9  10  11  ...  15    16    17   18   19   20
     command  RD A .   .   .   .   .   .   .   RD A  .   .   .   ..   .   RD B  PRE D .   ACT C .
-    data     A0   A1  A2  A3  A4  A5  A6  A7   A8   A9  ..                B0    B1   ..        (CAS latency later)
+    data     A0   A1  A2  A3  A4  A5  A6  A7   A8   A9  ..                B0    B1   ..
 
-So no slot is lost at a change of pages. Only refreshes lose slots. A group of refreshes takes the place of the next
-READ, as soon as all banks may be closed (tRAS, tWR). No page is opened ahead from the slot in which the refreshes are
-due. With n refreshes together:
+The data are shown in the slots in which they would come with a CAS latency of 0.
+So a change of pages loses no slot. Only refreshes lose slots. When refreshes are due, the controller opens no more
+pages, and the group of refreshes replaces the next READ, as soon as all banks may be closed (tRAS, tWR). With n
+refreshes together (PREA is a PRECHARGE of all banks):
 
     slot     0     ..  tRP  ..  tRP + tRFC  ..  tRP + n tRFC  ..  + tRCD
-    command  PREA  .   REF  .   REF         .   ACT           .   RD        lost: (tRP + n tRFC + tRCD) each n intervals
+    command  PREA  .   REF  .   REF         .   ACT           .   RD        lost: tRP + n tRFC + tRCD in n intervals
 
-The next READ or PRECHARGE cuts a short burst, and words beyond its end are dropped. Words are written one at a time:
-the mode register says BL 8, sequential, single-location write. tRC is kept by holding a page for max(tRAS, tRC - tRP).
+The next READ or PRECHARGE cuts a short burst, and the controller drops the words beyond the end of the job. Each WRITE
+writes one word, because the mode register selects BL 8, sequential, single-location write. The controller satisfies
+tRC, because it leaves a page open for at least max(tRAS, tRC - tRP).
 
-Exactly one register is between each output and its pin, and one between the pin and ``dq_i``.
+Each output passes exactly one register before its pin, and each data input passes exactly one register before ``dq_i``.
 
-Cost (x16): some 500 LUT4, 280 FF, no block RAM; alone it routes at 143 MHz (speed grade 6).
+Cost (x16): some 500 LUT4, 280 FF, no block RAM. The controller alone routes at 143 MHz (speed grade 6).
 """
 
 from __future__ import annotations
@@ -43,15 +46,15 @@ from lutern.hw.memory.sdram_part import SdramTimings
 from lutern.hw.memory.word_source import SourceShape, WordPort
 
 REFRESH_WAIT = 3 * BURST
-"""Largest number of cycles that a due refresh waits for bursts, rows and writes.
+"""Largest number of cycles that a due refresh waits for bursts, open rows and writes.
 
-Induction proves it with the timings of the presets, and for a small part with two refreshes together
+Induction proves this limit with the timings of the presets, and for a small part with two refreshes together
 (tests/hw/memory/test_sdram_proofs.py).
 """
 
 
 class SdramPins(wiring.Signature):
-    """The pins of a part, as the controller sees them.
+    """The pins of a part, with directions as seen from the controller.
 
     Members
     -------
@@ -66,7 +69,7 @@ class SdramPins(wiring.Signature):
     dq_o : ``data_bits``, output
         Data to the part.
     dq_oe : 1 bit, output
-        The data are driven.
+        The controller drives the data pins.
     dq_i : ``data_bits``, input
         Data from the part.
     """
@@ -88,8 +91,8 @@ class SdramPins(wiring.Signature):
 def sdram_shape(timings: SdramTimings, client_bits: int = 1) -> SourceShape:
     """Return the shape of the controller as a word source.
 
-    The words in flight are those of the present burst, those of a burst that waits, and one for each cycle of the way
-    to the pins and back.
+    The words in flight are the words of the present burst, the words of a burst that waits, and one word for each cycle
+    of the way to the pins and back.
 
     Parameters
     ----------
@@ -111,7 +114,8 @@ def sdram_shape(timings: SdramTimings, client_bits: int = 1) -> SourceShape:
 
 @dataclass(frozen=True)
 class _Page:
-    """A page that is wanted, and the state that its bank had one cycle before: another page open, or closed."""
+    """A page that is wanted, and the state of its bank one cycle ago: ``wrong`` (another page is open) or ``shut`` (no
+    page is open)."""
 
     bank: Value
     row: Value
@@ -132,7 +136,8 @@ class SdramController(wiring.Component):
     Members
     -------
     port : ``WordPort``, input
-        Jobs and their words. The page of ``ahead`` is opened if it is in another bank than the present job.
+        Jobs and their words. The controller opens the page of ``ahead`` if the page is in another bank than the present
+        job.
     pins : ``SdramPins``, output
         The pins of the part.
 
@@ -142,9 +147,9 @@ class SdramController(wiring.Component):
 
     Latency
     -------
-    6 + CAS latency cycles from the acceptance of a job whose page is open to its first word. A closed bank takes tRCD
-    more, and a bank with another open page tRP + tRCD more. Then a word follows in every cycle; a job of fewer than 4
-    words takes 4 cycles.
+    6 + CAS latency cycles from the acceptance of a job whose page is open to its first word. A closed bank adds tRCD,
+    and a bank with another open page adds tRP + tRCD. Then a word follows in every cycle. A job of fewer than 4 words
+    takes 4 cycles.
 
     Reference
     ---------
@@ -204,9 +209,10 @@ class SdramController(wiring.Component):
         return m
 
     def _look_up(self, m: Module, banks: Banks, job_page: Value) -> tuple[_Page, Signal, _Page]:
-        """Look up the job's page, whether it is open, and the next page, a cycle before commands for them are decided.
+        """Look up the job's page, whether it is open, and the next page, one cycle before the commands for these pages
+        are decided.
 
-        A command to their bank in that cycle makes the bank unsettled.
+        If a command goes to the bank of a page in that cycle, the bank is not settled in the next cycle.
         """
         t = self.timings
         hit, wrong, shut = Signal(), Signal(), Signal()
@@ -229,8 +235,8 @@ class SdramController(wiring.Component):
         )
 
     def _owe_refreshes(self, m: Module) -> tuple[Signal, Signal, Signal, Signal]:
-        """Count the refreshes that are owed; return ``owed``, ``initialised``, ``due`` and ``closes``, which the states
-        set when refreshes begin."""
+        """Count the refreshes that are owed. Return ``owed``, ``initialised``, ``due`` and ``closes``. The state RUN
+        sets ``closes`` when refreshes begin."""
         t = self.timings
         tick = Signal(range(t.refresh_interval), init=t.refresh_interval - 1)
         owed, initialised = Signal(range(4 * t.refresh_group)), Signal()
@@ -255,7 +261,8 @@ class SdramController(wiring.Component):
             banks.quiet.start(banks.quiet_cycles)
 
     def _take_words(self, m: Module, banks: Banks, reads: Value, client: Value) -> Signal:
-        """Take each word after the CAS latency and four registers (command, two at the pins, this one)."""
+        """Register each word. It comes the CAS latency and four cycles (command register, two registers at the pins,
+        word register) after the decision to read it."""
         latency = self.timings.cas_latency + 3
         comes = Signal(latency)
         bits = self.shape.client_bits
@@ -283,7 +290,7 @@ class SdramController(wiring.Component):
         ]
 
     def _claim_words(self, m: Module, banks: Banks, reads: Value, length: Value, comes: Signal) -> None:
-        """Assert that exactly the words that were asked for are in flight."""
+        """Assert that exactly the requested words are in flight."""
         wanted = Signal(8)
         m.d.sync += wanted.eq(wanted + Mux(reads, length, 0) - self.port.valid)
         on_way = sum((bit for bit in comes), start=Const(0, 5)) + banks.burst.left() + self.port.valid

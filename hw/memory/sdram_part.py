@@ -2,8 +2,8 @@
 
     SdramPart (ns) ── timings(clock_hz) ──► SdramTimings (cycles) ──► controller, model in simulation
 
-boards/sdram_parts.py has the data of the parts, because a board chooses its part. In the address of a word the lowest
-bits are the column, then come bank and row, so consecutive pages are in consecutive banks.
+boards/sdram_parts.py has the data of the parts, because a board chooses its part. In the address of a word, the lowest
+bits are the column, followed by bank and row. So consecutive pages are in consecutive banks.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from lutern.model_ref.errors import LuternError
 PART_BITS = (16, 32)
 """Widths of the parts in boards/sdram_parts.py."""
 REFRESH_SHARE = 0.995
-"""Part of the refresh interval that the controller uses.
+"""The controller's refresh interval, relative to the interval of the data sheet.
 
-A refresh waits for the burst before it, and after a reset all refreshes wait for the power-up pause.
+It is shorter, because a refresh waits for the burst before it, and because after a reset all refreshes wait for the
+power-up pause.
 """
 
 
@@ -34,22 +35,23 @@ class SdramPart:
     bank_bits, row_bits, column_bits, data_bits : int
         Geometry.
     period_ns : Mapping[int, float]
-        Shortest clock period, by CAS latency.
+        Shortest clock period in ns, for each CAS latency.
     access_ns : Mapping[int, float]
-        tAC, clock to data valid, by CAS latency.
+        tAC, from a clock edge to valid data, for each CAS latency.
     hold_ns : float
-        tOH, data still valid after the next clock.
+        tOH, the time for which data stay valid after the next clock edge.
     setup_ns, input_hold_ns : float
-        tDS and tDH of every input; tIS and tIH are the same or shorter.
+        tDS and tDH, used for every input, because tIS and tIH are equal or shorter.
     rc_ns, ras_ns, rp_ns, rcd_ns, rrd_ns, rfc_ns : float
-        tRC activate to activate of a bank, tRAS activate to precharge, tRP precharge to activate, tRCD activate to
-        read, tRRD activate to activate of another bank, tRFC refresh to activate.
+        Times from one command to another. tRC: ACTIVATE to ACTIVATE of a bank. tRAS: ACTIVATE to PRECHARGE. tRP:
+        PRECHARGE to ACTIVATE. tRCD: ACTIVATE to READ. tRRD: ACTIVATE to ACTIVATE of another bank. tRFC: REFRESH to
+        ACTIVATE.
     wr_ns, wr_cycles
-        tWR (tDPL), last word written to precharge: the longer of the two.
+        tWR (tDPL), from the last written word to PRECHARGE. The longer of the two times counts.
     mrd_cycles : int
-        tMRD, mode register to any command.
+        tMRD, from setting the mode register to any command.
     refresh_ms, refresh_count
-        ``refresh_count`` refreshes are needed in ``refresh_ms``.
+        The part needs ``refresh_count`` refreshes in ``refresh_ms``.
     power_up_us : float
         Pause before the first command.
     """
@@ -93,10 +95,10 @@ class SdramPart:
         return math.ceil(ns * clock_hz / 1e9 - 1e-6)
 
     def timings(self, clock_hz: float, refresh_group: int = 1) -> SdramTimings:
-        """Return all times in cycles of a clock.
+        """Return all times in cycles of a given clock.
 
-        A sequential read is equally fast with every CAS latency. So this chooses the CAS latency with the shortest time
-        from the clock to the data.
+        A sequential read is equally fast with every CAS latency. So the method chooses the CAS latency with the
+        shortest tAC.
 
         Parameters
         ----------
@@ -144,12 +146,13 @@ class SdramPart:
 
 @dataclass(frozen=True)
 class SdramTimings:
-    """A part at a clock: geometry, and every time in cycles. A time between two commands is at least 2.
+    """A part at a given clock: its geometry, and every time in cycles. A time between two commands is at least 2
+    cycles.
 
     Parameters
     ----------
     refresh_interval : int
-        Cycles from one refresh of the controller to the next, on average.
+        Cycles from one refresh of the controller to the next refresh, on average.
     refresh_limit : int
         Cycles within which each row must be refreshed.
     refresh_group : int
@@ -187,12 +190,12 @@ class SdramTimings:
 
     @property
     def pin_address_bits(self) -> int:
-        """Number of pins A: those of a row, but at least up to A10."""
+        """Number of pins A: the address bits of a row, but at least 11 (A0 to A10)."""
         return max(self.row_bits, 11)
 
     @property
     def refresh_loss(self) -> float:
-        """Share of a sequential read's slots that refreshing takes."""
+        """Cycles that a sequential read loses to refreshes, divided by all cycles."""
         lost = self.rp + self.refresh_group * self.rfc + self.rcd
         return lost / (self.refresh_group * self.refresh_interval)
 
@@ -204,8 +207,8 @@ class SdramTimings:
 def any_part(data_bits: int) -> SdramTimings:
     """Return timings at 100 MHz that suit all parts of this width in boards/sdram_parts.py.
 
-    A part has 8 MB if it is 32 bits wide, otherwise 32 MB. At a slower clock all these times are kept, except the
-    refresh interval, which counts cycles of 100 MHz.
+    A part of 32 bits has 8 MB, and a part of 16 bits has 32 MB. At a slower clock these cycles still satisfy all times
+    of the parts except the refresh interval, which is computed for 100 MHz.
 
     Parameters
     ----------

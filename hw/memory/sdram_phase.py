@@ -1,10 +1,10 @@
-"""Shifts the phase of a PLL's output step by step: the clock of an SDRAM relative to that of its controller.
+"""Shifts the phase of the clock of an SDRAM, relative to the clock of its controller. The clock is an output of a PLL.
 
-    i (steps) ─► dir, then a pulse of step for each ─► o (the sum of all steps)
+    i (steps) ─► dir, then a pulse of step for each step ─► o (the sum of all steps)
 
-The output of ECP5's EHXPLLL that PHASESEL selects moves by 1/8 of a VCO period with each falling edge of PHASESTEP:
-later with PHASEDIR = 0, earlier with 1. PHASESTEP must stay high for at least 4 VCO cycles. Pulse and pause have 8
-cycles each, which is enough for a VCO of 400 MHz or more and a clock of 800 MHz or less.
+PHASESEL selects an output of ECP5's EHXPLLL. This clock moves by 1/8 of a VCO period with each falling edge of
+PHASESTEP: later with PHASEDIR = 0, earlier with 1. PHASESTEP must stay high for at least 4 VCO cycles. A pulse and a
+pause last 8 cycles each. This is enough if the VCO has at least 400 MHz and the clock of this block at most 800 MHz.
 """
 
 from amaranth.hdl import Elaboratable, Module, Mux, Signal, signed
@@ -15,7 +15,7 @@ PULSE_CYCLES = 8
 
 
 class PhaseStepper(wiring.Component):
-    """Makes steps of the phase.
+    """Shifts the phase of the clock by steps.
 
     Parameters
     ----------
@@ -24,9 +24,9 @@ class PhaseStepper(wiring.Component):
     Members
     -------
     i : stream of 16 bits signed, input
-        Steps; positive ones are later.
+        A number of steps. Positive steps move the clock later.
     o : stream of 16 bits signed, output
-        The sum of all steps so far. An item comes when the steps of an item of ``i`` were made.
+        The sum of all steps so far. An item comes when all steps of an item of ``i`` are done.
     step : 1 bit, output
         PHASESTEP of the PLL.
     dir : 1 bit, output
@@ -38,7 +38,7 @@ class PhaseStepper(wiring.Component):
 
     Latency
     -------
-    2 * ``PULSE_CYCLES`` a step.
+    2 * ``PULSE_CYCLES`` cycles per step.
 
     Reference
     ---------
@@ -63,7 +63,7 @@ class PhaseStepper(wiring.Component):
                 m.d.sync += [left.eq(self.i.payload), self.dir.eq(self.i.payload < 0)]
                 with m.If(self.i.valid):
                     m.next = "SETTLE"
-            with m.State("SETTLE"):  # dir is stable for a while before the pulse
+            with m.State("SETTLE"):  # dir is stable for some cycles before the pulse
                 m.d.sync += timer.eq(PULSE_CYCLES - 1)
                 m.next = "STEP"
             with m.State("STEP"):

@@ -1,24 +1,26 @@
-"""The part of the memory of words in the clock domain of its source: it decides which client gives the next job, and
+"""The side of the memory of words in the clock domain of its source. It decides which client sends the next job, and
 when.
 
     i[fetch] ─► BurstReader ──┬──────────── first      ┌─► port (word source)
     i[state] ─► BurstReader ──┤             second ────┤
-    going ────► BurstReader ──┘ the record  last       └── word ─► enters[client]: into the FIFO of the client
-                    ▲           stream                                  │
+    going ────► BurstReader ──┘ (record     third      └── word ─► enters[client]: into the FIFO of the client
+                    ▲            stream)                                │
                     └── room ◄── credit: depth - level - owed ◄─────────┘
 
+"first", "second" and "third" are the priorities of the clients.
+
 *Credit.* Every client has a FIFO of ``depth`` words. ``owed`` counts the words that were promised and are not in the
-FIFO yet. A job is offered only while level + owed leaves room for two bursts: that of this job, and that of the job
-before it, which ``room`` may not include yet. So with any latency of the source, no word is requested without room.
+FIFO yet. A job is offered only while level + owed leaves room for two bursts: one for this job, and one for the
+previous job, which ``room`` may not include yet. So no word is requested without room, whatever the latency of the
+source is.
 
-*Cycles.* A client's next job comes 2 cycles after one is accepted (MEASURE, OFFER), and 3 at the end of a request. A
-source that takes 8 cycles for a burst never waits for a job while ``in_flight`` words are promised. ``depth`` is at
-least in_flight + 2 bursts + CROSSING. A level may be late by some words, at most CROSSING: one word for a register, and
-two and a half for the crossing. The source idles only if the record stream is shorter than a burst (3 cycles for its
-words), or if a client does not take its words.
+*Cycles.* A client offers its next job 2 cycles after its previous job was accepted (MEASURE, OFFER), or 3 cycles at the
+end of a request. A source that takes 8 cycles for a burst never waits for a job while ``in_flight`` words are promised.
+``depth`` is at least in_flight + 2 bursts + CROSSING. A level may be late by at most CROSSING words. A register makes
+the level late by one word, and the crossing by two and a half words. The source idles only if the record stream is
+shorter than a burst (3 cycles for its words), or if a client does not accept its words.
 
-A write is given only when the reader of its client has no more job to give, so reads and writes of a client stay in
-order.
+A write is sent only when the reader of its client has no job left, so reads and writes of a client stay in order.
 """
 
 from __future__ import annotations
@@ -34,20 +36,20 @@ from lutern.hw.memory.source_watch import Fault, SourceWatch
 from lutern.hw.memory.word_source import Client, SourceShape, WordPort
 
 CROSSING = 8
-"""Largest number of words by which a level may be late, because it crosses from the other clock domain."""
+"""Largest number of words by which a level may be late, because the level crosses from the other clock domain."""
 ROOM_BURSTS = 2
-"""Bursts that must have room: that of the job, and that of a job before it that ``room`` does not include yet."""
+"""Bursts that must have room: one for the job, and one for the previous job, which ``room`` may not include yet."""
 
 
 def fifo_depth(shape: SourceShape) -> int:
-    """Return how many words a client's FIFO holds: a power of two, 64 for SDRAM."""
+    """Return how many words a client's FIFO holds. The number is a power of two, for example 64 for SDRAM."""
     return 1 << (shape.in_flight + ROOM_BURSTS * shape.burst + CROSSING - 1).bit_length()
 
 
 def request_layout(shape: SourceShape, address_bits: int) -> data.StructLayout:
-    """Return the layout of a word that is written, or of a request for ``payload`` words.
+    """Return the layout of a request: to write the word ``payload``, or to read ``payload`` words.
 
-    Counts have a bit more than addresses.
+    A count has one bit more than an address.
 
     Parameters
     ----------
@@ -61,26 +63,28 @@ def request_layout(shape: SourceShape, address_bits: int) -> data.StructLayout:
 
 
 class Credit:
-    """Counts the words that one client was promised.
+    """Counts the words that the source owes to one client.
 
-    A word that comes in cycle t is in the level, and has left ``owed``, from t + 2 on. A job that is accepted in t is
-    in ``owed`` from t + 2 on, and in ``used`` from t + 3 on.
+    A word that comes in cycle t is counted in the level, and no longer in ``owed``, from cycle t + 2 on. A job that is
+    accepted in cycle t is counted in ``owed`` from t + 2 on, and in ``used`` from t + 3 on.
 
     Parameters
     ----------
     client : Client
         The client, whose name is a prefix of the registers' names.
     depth : int
-        Words of its FIFO.
+        Words that the client's FIFO holds.
 
     Members
     -------
     owed : register
-        Words that were promised and are not in the level.
+        Words that were promised and are not in the level yet.
     used : register
-        Words in the FIFO, or owed.
-    promised, arrived : 1 bit, register
-        In the cycle before, a job was accepted, or a word came.
+        Words that are in the FIFO or owed.
+    promised : 1 bit, register
+        A job was accepted in the previous cycle.
+    arrived : 1 bit, register
+        A word came in the previous cycle.
     """
 
     def __init__(self, client: Client, depth: int) -> None:
@@ -91,33 +95,34 @@ class Credit:
 
 
 class SourceSide(wiring.Component):
-    """Gives the jobs of all clients to a word source, and its words to their FIFOs.
+    """Sends the jobs of all clients to a word source, and the words of the source to the clients' FIFOs.
 
     Parameters
     ----------
     shape : SourceShape
         Shape of the source.
     address_bits : int
-        Width of an address of the machine. Counts have one bit more.
+        Width of an address of the machine. A count has one bit more.
 
     Members
     -------
     i : array of streams of ``request_layout``, input
-        Requests of FETCH and STATE.
+        Requests of the clients FETCH and STATE.
     going : 1 bit, input
-        The record stream runs: the words from address 0 on, repeated.
+        The record stream runs: its words are read from address 0 on, again and again.
     record_words : ``address_bits`` + 1 bits, input
         Number of words of the record stream.
     levels : array of ``range(depth + 1)``, input
-        Level of each client's FIFO, at most two cycles old where words enter.
+        Level of each client's FIFO, as seen from the side on which words enter. A word that enters is counted within
+        two cycles.
     enters : a bit for each client, output
         ``port.word`` is the next word of this client.
     port : ``WordPort``, output
         The word source.
     rests : 1 bit, output
-        Nothing is requested, in flight or in a FIFO.
+        No word is requested, in flight or in a FIFO.
     fault : ``Fault``, output
-        What is wrong with the source.
+        The first fault of the source.
 
     Numerics
     --------
@@ -200,7 +205,7 @@ class SourceSide(wiring.Component):
         owed = self._add_credits(m, granted, accepts)
         self._join_watch(m, watch, granted, owed)
 
-        # Levels are some cycles old. So this side rests only after as many cycles in which nothing moved.
+        # Levels are some cycles late. So ``rests`` becomes 1 only after several cycles without any activity.
         still = self.still
         empty = ~Cat(self.levels[client] != 0 for client in shape.clients).any()
         nothing = ~self.going & at_rest & port.idle & ~owed & empty
@@ -208,9 +213,10 @@ class SourceSide(wiring.Component):
         return m
 
     def _add_credits(self, m: Module, granted: dict[Client, Value], accepts: Value) -> Value:
-        """Count the words that each client is promised; set its reader's ``room``; return whether any are owed."""
+        """Count the words that each client is promised, and set ``room`` of each reader. Return whether any words are
+        owed."""
         port, any_owed = self.port, []
-        m.d.sync += self.given.eq(port.job.p.length)  # words of the job that was accepted a cycle ago
+        m.d.sync += self.given.eq(port.job.p.length)  # words of the job that was accepted in the previous cycle
         for client, credit in self.credits.items():
             enters = port.valid & (port.client == client)
             m.d.sync += [
@@ -247,7 +253,7 @@ def join_job(m: Module, job: Any, port: Any, accepts: Value) -> None:
     Parameters
     ----------
     m : Module
-        The module that gets the connection.
+        The module to which the connection is added.
     job
         The reader's stream of jobs.
     port

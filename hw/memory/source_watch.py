@@ -1,10 +1,11 @@
-"""Watches a word source from outside: it reports a source that answers wrongly or never, so the machine cannot hang.
+"""Watches a word source, and reports a source that answers wrongly or never, so that the machine cannot hang.
 
-    jobs that it accepted ─► queue of {client, length} ─┐
-    words that came ────────────────────────────────────┴─► in order?      words awaited for how long?  ─► fault
+    accepted jobs ─► queue of {client, length} ─┐
+    words that come ────────────────────────────┴─► in order? ──────────────────┬─► fault
+    words are owed, or a job is pending ──────────► an answer within the limit? ┘
 
-Cost: a counter of 16 bits. Unless the order of the source is proved, the order is watched, too. That takes a counter of
-23 bits and a queue of the jobs in flight.
+Cost: a counter of 16 bits. If the order of the source is not proved, the order is watched, too, which takes a counter
+of 23 bits and a queue of the jobs in flight.
 """
 
 from __future__ import annotations
@@ -19,25 +20,25 @@ from amaranth.lib.wiring import In, Out
 from lutern.hw.memory.word_source import SourceShape
 
 WATCH_CYCLES = 1 << 16
-"""Cycles without a word after which a source that owes words is called silent."""
+"""Cycles without a word after which a source that owes words has the fault SILENT."""
 ACCEPT_CYCLES = 1 << 23
-"""Cycles without an accepted job or a finished write after which a source is called silent.
+"""Cycles without an accepted job or a finished write after which a source has the fault SILENT.
 
-An external memory takes milliseconds to initialise.
+The limit is long, because an external memory takes milliseconds to initialise.
 """
 
 
 class Fault(IntFlag):
-    """The faults of a source. The first fault stays.
+    """The faults of a source. Only the first fault is reported.
 
     Members
     -------
     NONE
-        Nothing is wrong.
+        The source has no fault.
     SILENT
         A word or an answer did not come in time.
     DISORDER
-        A word came that was not asked for, or for another client.
+        A word came that was not requested, or that names another client.
     """
 
     NONE = 0
@@ -60,7 +61,7 @@ class SourceWatch(wiring.Component):
     accepted : 1 bit, input
         A job is accepted in this cycle.
     reads : 1 bit, input
-        It is a read. Allowed only while ``room`` is 1.
+        The accepted job is a read. A read is allowed only while ``room`` is 1.
     client : ``client_bits``, input
         Client of the job.
     length : ``range(burst + 1)``, input
@@ -72,7 +73,7 @@ class SourceWatch(wiring.Component):
     o_client : ``client_bits``, input
         Client of the word.
     owed : 1 bit, input
-        Words are awaited.
+        The source owes words.
     fault : ``Fault``, output
         The first fault.
 
@@ -124,11 +125,11 @@ class SourceWatch(wiring.Component):
         return m
 
     def _watch_order(self, m: Module, wrong: Signal) -> None:
-        """Check that every word is for the client of the oldest job that is not answered."""
+        """Check that every word is for the client of the oldest job that is not fully answered."""
         layout = data.StructLayout({"client": self.shape.client_bits, "length": range(self.shape.burst + 1)})
         m.submodules.jobs = jobs = SyncFIFOBuffered(width=layout.size, depth=self.queue_depth)
         asked, oldest = data.View(layout, jobs.w_data), data.View(layout, jobs.r_data)
-        came = Signal(range(self.shape.burst + 1))  # words of the oldest job that came
+        came = Signal(range(self.shape.burst + 1))  # words of the oldest job that have come
         ends = came + 1 == oldest.length
         m.d.comb += [
             self.room.eq(jobs.w_rdy),
@@ -143,7 +144,7 @@ class SourceWatch(wiring.Component):
 
     @property
     def queue_depth(self) -> int:
-        """Return how many jobs may be in flight: twice as many as there would be with full bursts."""
+        """Return how many jobs may be in flight: about twice as many as are needed if all bursts are full."""
         return 2 * -(-self.shape.in_flight // self.shape.burst) + 4
 
 

@@ -1,17 +1,17 @@
 """The block RAMs of a resident machine's trits: a wide port serves the lanes, and a narrow port serves all other
 accesses.
 
-    address █─► █─► banks █─► (█) ──────────────────────► beat      all parts at once, a beat a cycle
+    address █─► █─► banks █─► (█) ──────────────────────► beat      all parts together, one beat per cycle
               a part  port B   one of the banks
-    side: row, part, step █─► █─► port A █─► a part █─► a third █─► word  1 / ``steps`` of a word a cycle
-          chunk, write    █─► █─► port A                                  a block RAM's width a cycle
+    side: row, part, step █─► █─► port A █─► a part █─► three parts █─► word  1 / ``side_steps`` of a word per cycle
+          chunk, write    █─► █─► port A                                      the width of a block RAM per cycle
 
-A beat comes from block RAMs all over the chip and goes to lanes all over the chip. The other accesses need no such
-rate. The host writes a chunk a cycle, and only the block RAM to which the chunk belongs takes it. Rows of the embedding
+A beat comes from block RAMs all over the chip and goes to lanes all over the chip. The other accesses may be slower.
+The host writes one chunk per cycle, and only the block RAM to which the chunk belongs stores it. Rows of the embedding
 table and reads of the host use the other port and move from part to part, so no net of the trits crosses the chip. Each
-part of a bank has its own address registers, and each part has its own register of the chunk.
+part of a bank has its own address registers, and each part has its own register for the chunk.
 
-Cost on ECP5: half a LUT4 a bit of a beat, and a flip-flop for each bit of a step and part.
+Cost on ECP5: half a LUT4 for each bit of a beat. Each part takes a flip-flop for each bit of a step.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ from lutern.hw.layouts import ITEM_BITS
 from lutern.hw.pipeline import new_memory, own_register, read_register
 
 BANK_BEATS = 2048
-"""Beats of a bank with cells "ecp5": the depth of a block RAM of 9 bits."""
+"""Beats of a bank with cells "ecp5", which is the depth of a block RAM that is 9 bits wide."""
 NEIGHBOURS = 3
-"""Parts whose words are joined first, because their block RAMs are adjacent (boards/block_rams.py)."""
+"""Number of parts whose words are joined first, because the block RAMs of these parts are adjacent
+(boards/block_rams.py)."""
 
 
 def chunk_bits(config: HwConfig) -> int:
-    """Return the bits that the host writes in a cycle: 9 if words are multiples of 9, otherwise 8.
+    """Return the bits that the host writes per cycle: 9 if the bits of a word are a multiple of 9, otherwise 8.
 
-    9 bits are the width of a block RAM at its greatest depth.
+    A block RAM with its greatest depth is 9 bits wide.
     """
     return 9 if config.word_bits % 9 == 0 else 8
 
@@ -45,7 +46,8 @@ def chunk_bits(config: HwConfig) -> int:
 def side_steps(config: HwConfig) -> int:
     """Return the cycles in which a word is read through the side port.
 
-    A word takes two cycles if rows then still come as fast as their elements are used. Otherwise it takes one.
+    A word takes two cycles if the words of a row still come as fast as their elements are used. Otherwise a word takes
+    one cycle.
     """
     halves = config.word_bits % (2 * chunk_bits(config)) == 0
     return 2 if halves and config.word_bits >= 2 * ITEM_BITS * config.results_per_cycle else 1
@@ -66,7 +68,7 @@ def registers(m: Module, value: Value, count: int) -> Value:
 
 
 class TritParts(wiring.Component):
-    """Holds ``config.trit_beats`` beats, in one memory for each part and bank.
+    """Stores ``config.trit_beats`` beats, with one memory for each part of each bank.
 
     With cells "ecp5" a bank has ``BANK_BEATS`` beats, otherwise there is one bank.
 
@@ -80,17 +82,17 @@ class TritParts(wiring.Component):
     address : ``ceil_log2(trit_beats)`` bits, input
         Number of a beat.
     beat : ``beat_bits``, output
-        The beat, ``beat_stages`` cycles later.
+        The beat, ``beat_stages`` cycles after its address.
     row : ``ceil_log2(trit_beats)`` bits, input
         The beat that is read or written through the side port.
     part : ``part_bits``, input
-        Its part.
+        The part of the beat that is read or written.
     step : bits of a step, input
         The step of the word that is read.
     chosen : 1 bit, input
-        The part is read; ``word`` is 0 otherwise.
+        If 1, the part is read, otherwise ``word`` is 0.
     word : ``word_bits / side_steps``, output
-        The step's bits of the word, ``side_stages`` cycles later; 0 for a part that a beat does not have.
+        The bits of the step, ``side_stages`` cycles after ``row``. They are 0 for a part that a beat does not have.
     write : 1 bit, input
         ``chunk`` is the first chunk of a word that is written. The other chunks follow in the next cycles, in which
         ``row`` must be stable.
@@ -165,7 +167,7 @@ class TritParts(wiring.Component):
                 gated += self._gated(side, registers(m, reads, 1))
             if banks > 1:
                 found = [registers(m, Array(found)[own_register(m, bank, cells=cells)], 1)]
-            elif beat_stages(config) == 4:  # as many stages as with banks
+            elif beat_stages(config) == 4:  # as many stages as with several banks
                 found = [registers(m, found[0], 1)]
             beat.append(found[0])
             sides.append(registers(m, reduce(or_, gated), 1))
@@ -177,7 +179,7 @@ class TritParts(wiring.Component):
         return m
 
     def _gated(self, side: Value, reads: Value) -> list[Value]:
-        """Return the steps of ``side``, each 0 if it is not read."""
+        """Return the steps of ``side``. A step that is not read is 0."""
         steps = [side[first : first + self.step_bits] for first in range(0, len(side), self.step_bits)]
         return [Mux(reads[index], step, 0) for index, step in enumerate(steps)]
 
@@ -186,7 +188,7 @@ class TritParts(wiring.Component):
     ) -> tuple[Value, Value]:
         """Add a memory; return the trits at ``address`` and the word at ``row``, a cycle later.
 
-        A word that is read while it is written is never used, and ``no_rw_check`` declares this to the synthesis.
+        No block uses a word that is read while it is written. ``no_rw_check`` tells the synthesis so.
         """
         address, row, writes, reads = port
         chunks = -(-bits // len(chunk))

@@ -7,12 +7,13 @@
       idle ◄───────────────────────────────────────────────
 
 A *job* reads 1 to ``burst`` words of one aligned block of ``burst`` words, or writes one word. A source accepts jobs in
-order. It answers a read with exactly its words, in order and each once. The first word comes in the cycle after the job
-was accepted, or later. A source never holds a word back: the reader gives a job only if it has room for every word. A
-read sees all writes that were accepted before it. All signals belong to the clock domain of the source, ``memory``.
+order. The source answers a read with exactly the words of the job, each once and in order. The first word comes in the
+cycle after the job was accepted, or later. A source never holds a word back, because the reader sends a job only if it
+has room for every word of the job. A read returns the data of all writes that were accepted before it. All signals
+belong to the clock domain of the source, ``memory``.
 
 Within the chip, a job that is not accepted yet may be replaced by a more urgent one, or withdrawn. At a port of the top
-(``PortSource``) it is stable until it is accepted, like the payload of every stream.
+(``PortSource``) a job is stable until it is accepted, like the payload of every stream.
 """
 
 from __future__ import annotations
@@ -50,17 +51,20 @@ class SourceShape:
     Parameters
     ----------
     word_bits, address_bits : int
-        Width of a word, and of its address.
+        Width of a word, and width of an address.
     in_flight : int
-        Words that must be requested ahead so that the source never waits for a job: latency times words a cycle.
+        Words that must be requested ahead so that the source never waits for a job: the latency times the words per
+        cycle.
     burst : int
         Largest number of words of a job, a power of two.
     page_bits : int
-        log2 of the words of a page, which a source may open before its first job; ``address_bits`` if it has no pages.
+        log2 of the number of words of a page. A source may open a page before the first job of the page.
+        ``address_bits`` if the source has no pages.
     client_bits : int
-        Width of ``client``: 1 without ``Client.STATE``.
+        Width of ``client``: 1 without ``Client.STATE``, otherwise 2.
     is_trusted : bool
-        The source is a block of this package, and its order is proved. It is then watched for silence only.
+        The source is a block of this package, and the order of its words is proved. So only a missing answer is
+        detected as a fault.
     """
 
     word_bits: int
@@ -91,18 +95,19 @@ class SourceShape:
 
 
 class WordPort(wiring.Signature):
-    """The interface as its reader sees it; a source has a member ``In(WordPort(shape))``.
+    """The interface of a word source, with directions as seen from the reader. A source has a member
+    ``In(WordPort(shape))``.
 
     Members
     -------
     job : stream of ``SourceShape.job``, output
         The jobs.
     ahead : ``address_bits``, output
-        An address in the page that will be read after the present one: a hint that a source may ignore.
+        An address in the page that will be read after the present page. This is a hint that a source may ignore.
     valid : 1 bit, input
-        A word was read.
+        A word comes in this cycle.
     client : ``client_bits``, input
-        Its client.
+        The client of the word.
     word : ``word_bits``, input
         The word.
     idle : 1 bit, input
@@ -124,7 +129,7 @@ class WordPort(wiring.Signature):
 
 
 class PortSource(wiring.Component):
-    """Connects a source outside the chip; a register holds each job until it is accepted there.
+    """Connects a source outside the chip. A register holds each job until the source accepts the job.
 
     Parameters
     ----------
@@ -144,7 +149,7 @@ class PortSource(wiring.Component):
 
     Latency
     -------
-    1 cycle for a job, 0 for a word. A job every second cycle.
+    1 cycle for a job, 0 for a word. One job every second cycle.
 
     Reference
     ---------

@@ -1,4 +1,4 @@
-"""A memory of words on top of any word source, with two clock domains and FIFOs between them.
+"""A memory of words on top of any word source. It has two clock domains, with FIFOs between the domains.
 
     sync                                              memory
     i_write, i_read ─┐                           ┌─ writes ─┐
@@ -10,14 +10,14 @@
     o_words ◄─────────── words ◄─────────────────┴────────────────┘
          machine_side.py          AsyncFIFOs            source_side.py
 
-The record stream repeats endlessly, in bursts. Rows have priority at the next burst, then comes the state. Every client
-has its own FIFO and is given only what fits into it, so a client that does not take its words does not delay a row.
-Requests of host and machine never overlap (machine_side.py).
+The record stream repeats endlessly, in bursts. At the next burst, rows have the first priority and the state the
+second. Every client has its own FIFO, and words are requested for a client only if its FIFO has room. So a client that
+does not accept its words does not delay a row. Requests of host and machine never overlap (machine_side.py).
 
-Reset applies to both domains together. A board has no reset, so there the domains may start in any order. Requests wait
-while the source initialises its part.
+A reset must reset the two domains together. A board has no reset, so on a board the domains may start in any order.
+Requests wait while the source initialises its DRAM part.
 
-Row latency, with one clock for both domains: 18 cycles and the source's latency; it can be longer by 2 bursts. Cost
+Row latency, with one clock for both domains: 18 cycles plus the source's latency. It can be longer by 2 bursts. Cost
 with SDRAM (x16): 1,630 LUT4 and 45 distributed RAMs, of which the controller takes 500 LUT4 and the march test some
 650.
 """
@@ -45,15 +45,16 @@ REQUESTS = 8
 
 
 class WordMemory(wiring.Component):
-    """Has the ports of ``StreamedMemory``, over a word source.
+    """Connects a word source to the ports of a memory of words.
 
     Parameters
     ----------
     config : HwConfig
         The machine.
     source
-        A component with a member ``port`` (see ``WordPort``) and an attribute ``shape``, whose words are as wide as
-        those of ``config``. It is put into domain ``memory``. Its other members are members of this component, too.
+        A component with a member ``port`` (see ``WordPort``) and an attribute ``shape``, whose words are as wide as the
+        words of ``config``. The source runs in domain ``memory``. The source's members other than ``port`` are members
+        of this component, too.
 
     Members
     -------
@@ -76,15 +77,15 @@ class WordMemory(wiring.Component):
     i_state : stream of ``state_request_layout``, input, state "memory"
         {write, address, payload}: a word that is written, or a request for ``payload`` words, in order.
     o_state : stream of words, output, state "memory"
-        The words of these requests, in order. A word that was accepted reaches the memory even if ``running`` falls;
-        words on their way to ``o_state`` are dropped.
+        The words that ``i_state`` requested, in order. If ``running`` falls, a word that ``i_state`` has accepted still
+        reaches the memory, but words on their way to ``o_state`` are dropped.
     i_test : stream of ``protocol.range_layout``, input
         A range for a march test, only while ``running`` is 0.
     o_test : stream of ``protocol.MEMORY_TEST_DONE.layout``, output
-        Its result (see ``march_test.py``).
+        The result of the march test (see ``march_test.py``).
     fault : 2 bits (3 with memory "axi"), output
-        ``Fault``, and in the next higher bit whether a bus refused something. A bit that is 1 stays 1, and from then on
-        no word is reliable.
+        ``Fault`` in the lowest bits. With memory "axi", the next higher bit is 1 if the bus has refused a transaction.
+        A bit that is 1 stays 1, and from then on no word is reliable.
 
     Numerics
     --------
@@ -92,7 +93,7 @@ class WordMemory(wiring.Component):
 
     Latency
     -------
-    Some 18 cycles more than the latency of the source; see the row latency above.
+    Some 18 cycles more than the latency of the source (see "Row latency" at the top of this file).
 
     Reference
     ---------
@@ -115,7 +116,7 @@ class WordMemory(wiring.Component):
         m.submodules.side = in_memory(side)
         m.submodules.source = in_memory(self.source)
         port = side.port
-        if self.config.memory == "axi":  # its ready depends on the job, so a register ends that path
+        if self.config.memory == "axi":  # ready of the source depends on the job, so a register cuts this path
             m.submodules.jobs = jobs = in_memory(PortSource(self.shape))
             wiring.connect(m, port, jobs.port)
             port = jobs.words
@@ -148,7 +149,7 @@ class WordMemory(wiring.Component):
         m.submodules.go_cdc = FFSynchronizer(machine.go, side.going, o_domain="memory")
         m.submodules.rests_cdc = FFSynchronizer(side.rests, machine.rested)
         fault = Cat(side.fault, self.source.bus_error) if "bus_error" in self._of_source else side.fault
-        m.submodules.fault_cdc = FFSynchronizer(fault, self.fault)  # each bit of it only rises
+        m.submodules.fault_cdc = FFSynchronizer(fault, self.fault)  # a bit of the fault rises and never falls
         return m
 
 
@@ -158,11 +159,12 @@ def memory_of_part(config: HwConfig, source: Any, width: str) -> WordMemory:
     Parameters
     ----------
     config : HwConfig
-        The machine. A LuternError refuses a part whose words have another width, or that has too few words.
+        The machine. The function raises a LuternError if the words of the part have another width, or if the part has
+        too few words.
     source
         The controller.
     width : str
-        Describes the words of the part in the error message.
+        Describes the width of the part's words in the error message.
     """
     shape, word_bytes = source.shape, source.shape.word_bits // 8
     if shape.word_bits != config.word_bits:
@@ -180,16 +182,16 @@ def memory_of_part(config: HwConfig, source: Any, width: str) -> WordMemory:
 
 
 def connect_member(m: Module, ours: Any, theirs: Any, name: str) -> None:
-    """Connect a member of an inner component to the member of the same name and direction of the outer one.
+    """Connect a member of an inner component to the member of the outer component with this name and direction.
 
     Parameters
     ----------
     m : Module
-        The module that gets the connection.
+        The module to which the connection is added.
     ours, theirs
-        The outer and the inner component.
+        The outer component and the inner component.
     name : str
-        The member.
+        The name of the member.
     """
     if ours.signature.members[name].is_signature:
         wiring.connect(m, wiring.flipped(getattr(ours, name)), getattr(theirs, name))

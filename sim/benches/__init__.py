@@ -1,1 +1,1 @@
-"""Cocotb benches, one module for each block; the block's test runs it with ``lutern.sim.runner.run_bench``."""
+"""Cocotb benches. Each block has one module, which the block's test runs with ``lutern.sim.runner.run_bench``."""

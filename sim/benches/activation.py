@@ -1,4 +1,5 @@
-"""Bench of the sigmoid: every segment and both halves of the table, edges, all fraction bits."""
+"""Bench of the sigmoid: every segment and the two halves of the table, edge values, and all numbers of
+fraction bits."""
 
 from typing import Any
 
@@ -21,8 +22,8 @@ RESULT_BITS = 17
 
 
 def arguments(generator: np.random.Generator) -> list[tuple[int, int]]:
-    """Return (value, fraction bits): zeros, ones, ends, both sides of the clamp, every segment, then random
-    magnitudes."""
+    """Return pairs (value, fraction bits): 0, 1, -1, the largest values, values around the clamp, values in every
+    segment, and random values of random magnitude."""
     items = []
     for frac in range(31):
         limit = min(16 << frac, S32_MAX)
@@ -37,7 +38,7 @@ def arguments(generator: np.random.Generator) -> list[tuple[int, int]]:
 
 
 class Bench:
-    """Drives one Sigmoid; the monitor of its input feeds the golden model."""
+    """Drives one Sigmoid. The monitor of its input feeds the golden model."""
 
     def __init__(self, dut: Any) -> None:
         parameters, self.seed = bench_parameters(), bench_seed()
@@ -55,7 +56,7 @@ class Bench:
         self.count = 0
 
     def beats(self, generator: np.random.Generator) -> list[int]:
-        """Return the arguments, P in a beat; a beat has one number of fraction bits, and zeros fill it up."""
+        """Return beats of P arguments. The fraction bits of a beat are those of its first argument."""
         items = sorted(arguments(generator), key=lambda item: item[1])
         beats = []
         for begin in range(0, len(items) - self.lanes + 1, self.lanes):

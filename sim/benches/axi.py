@@ -1,9 +1,9 @@
 """Bench of the AXI4 word source against the memory model of cocotbext-axi, with a memory at each port.
 
     jobs (random, by the rules of WordPort) ─► AxiSource ─► m_axi0_* ... ─► AxiSlave ─► Region (bytes)
-    words in order, for the right client ◄─────┘            └─► Rules: what a slave may rely on
+    words in order, for the right client ◄─────┘            └─► Rules: checks of what a slave may rely on
 
-``axi_surroundings.py`` has everything around the source, and the parameters.
+``axi_surroundings.py`` contains the surroundings of the source, and describes the parameters of the bench.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from lutern.sim.streams import start, to_int
 
 @cocotb.test()
 async def words_come_in_order(dut: Any) -> None:
-    """Read and write with all clients, with pauses: a client reads what it wrote."""
+    """Random reads and writes of all clients return the right words, with random pauses."""
     bench = Bench(dut)
     bench.pause(bench.parameters["pause"])
     await start(dut)
     for _ in range(bench.parameters["jobs"]):
         client = bench.draw.choice(list(Client))
         address = bench.draw.randrange(WORDS)
-        if client is Client.STREAM:  # the record stream reads only the lower half, which is not written meanwhile
+        if client is Client.STREAM:  # the record stream reads only the lower half, which this test does not write
             address //= 2
             length = bench.draw.randrange(1, BURST - address % BURST + 1)
             await bench.job(address, length, client)
@@ -43,18 +43,20 @@ async def words_come_in_order(dut: Any) -> None:
             await ClockCycles(dut.clk, bench.draw.randrange(30))
     await bench.settle()
     assert min(rules.bursts for rules in bench.rules) > 0 and min(rules.writes for rules in bench.rules) > 0
-    assert not to_int(dut.bus_error) and not to_int(dut.bus_errors), f"seed {bench.seed}"
+    assert not to_int(dut.bus_error) and not to_int(dut.bus_errors), (
+        f"the bus must not report an error, seed {bench.seed}"
+    )
     for index, region in enumerate(bench.regions):
         wanted = b"".join(
             word.to_bytes(bench.word_bytes, "little")[index * bench.port_bytes : (index + 1) * bench.port_bytes]
             for word in bench.words
         )
-        assert bytes(region.bytes) == wanted, f"port {index} holds other words, seed {bench.seed}"
+        assert bytes(region.bytes) == wanted, f"the memory at port {index} holds other words, seed {bench.seed}"
 
 
 @cocotb.test()
 async def a_word_a_cycle(dut: Any) -> None:
-    """If the memory does not pause, the source waits only for its latency at the beginning."""
+    """If the memory does not pause, a word comes in every cycle after the first word."""
     bench = Bench(dut)
     await start(dut)
     bursts = 24
@@ -67,13 +69,13 @@ async def a_word_a_cycle(dut: Any) -> None:
 
 @cocotb.test()
 async def latency(dut: Any) -> None:
-    """Check the cycles from a job to ARVALID, and from RVALID to the word."""
+    """The numbers of cycles from a job to ARVALID, and from RVALID to the word, equal the documented latencies."""
     bench = Bench(dut)
     await start(dut)
     await bench.job(5, 1)
     accepted = bench.cycle
     await bench.until(lambda: all(bench.valid("ar")), "no ARVALID")
-    bench.require(bench.cycle - accepted == 2, f"ARVALID {bench.cycle - accepted} cycles after the job")
+    bench.require(bench.cycle - accepted == 2, f"ARVALID rose {bench.cycle - accepted} cycles after the job")
     await bench.until(lambda: all(bench.valid("r")), "no RVALID")
     answered, wanted = bench.cycle, 3 if bench.ports > 1 else 1
     await bench.settle()
@@ -82,7 +84,7 @@ async def latency(dut: Any) -> None:
 
 @cocotb.test()
 async def valid_waits_for_no_ready(dut: Any) -> None:
-    """All VALIDs of a job rise and stay without any READY; AW and W do not wait for each other either."""
+    """All VALID signals of a job rise and stay 1 without any READY. AW and W also do not wait for each other."""
     bench = Bench(dut)
     await start(dut)
     for names, held in (("ar", "ar"), ("aw w", "aw w"), ("w", "w"), ("aw", "aw")):
@@ -99,7 +101,8 @@ async def valid_waits_for_no_ready(dut: Any) -> None:
 
 @cocotb.test()
 async def a_slow_port(dut: Any) -> None:
-    """While one port gives nothing, the source requests only words for which the other FIFOs have room."""
+    """While one port delivers no data, the source requests only words for which the FIFOs of the other
+    ports have room."""
     bench = Bench(dut)
     await start(dut)
     await bench.wake()
@@ -109,7 +112,9 @@ async def a_slow_port(dut: Any) -> None:
         await ClockCycles(dut.clk, 600)
         bench.require(not to_int(dut.port__idle), "idle, though words are awaited")
         held = len(bench.expected)
-        bench.require(held == bench.depth - BURST, f"{held} words asked for, the FIFOs hold {bench.depth}")
+        bench.require(
+            held == bench.depth - BURST, f"{held} words asked for, but {bench.depth} - {BURST} words must be requested"
+        )
         bench.hold("r", False, port)
         await jobs
         await bench.settle()
@@ -123,7 +128,7 @@ async def run_jobs(bench: Bench, count: int) -> None:
 
 @cocotb.test()
 async def reads_wait_for_writes(dut: Any) -> None:
-    """While no write is answered, MOST_WRITES writes are accepted, and no reads but those of the record stream."""
+    """While no write is answered, the source accepts MOST_WRITES writes, and only reads of the record stream."""
     bench = Bench(dut)
     await start(dut)
     bench.hold("b", port=bench.ports - 1)
@@ -154,7 +159,8 @@ async def reads_wait_for_writes(dut: Any) -> None:
 
 @cocotb.test()
 async def a_write_waits_for_reads(dut: Any) -> None:
-    """A write is not accepted before the words of earlier reads have come, except those of the record stream."""
+    """The source accepts a write only after the words of earlier reads have come. Reads of the record stream do not
+    delay a write."""
     bench = Bench(dut)
     await start(dut)
     bench.hold("r", port=bench.ports - 1)
@@ -173,7 +179,7 @@ async def a_write_waits_for_reads(dut: Any) -> None:
 
 @cocotb.test()
 async def beats_of_before_a_reset(dut: Any) -> None:
-    """The machine is reset during bursts, and the bus is not: late beats and late errors are dropped."""
+    """If the machine is reset during bursts and the bus is not, the source drops late beats and late errors."""
     bench = Bench(dut, resets_bus=False)
     await start(dut)
     bench.regions[0].broken.add(4 * bench.port_bytes)
@@ -199,13 +205,13 @@ async def beats_of_before_a_reset(dut: Any) -> None:
         bench.require(late.done() != held, "the first job did not wait for enough cycles after the last late beat")
         await late
         await bench.settle()
-    bench.require(not to_int(dut.bus_errors), "an error from before the reset is counted")
+    bench.require(not to_int(dut.bus_errors), "an error of a job before the reset is counted")
 
 
 @cocotb.test()
 async def a_refused_transaction_is_named(dut: Any) -> None:
-    """Answer a read or a write at one port with SLVERR: the fault stays, and each answer is counted, up to the highest
-    number."""
+    """If a port answers a read or a write with SLVERR, the fault stays 1. Each such answer is counted, up to the
+    largest count."""
     bench = Bench(dut)
     await start(dut)
     bench.ignores = True
@@ -213,7 +219,7 @@ async def a_refused_transaction_is_named(dut: Any) -> None:
 
     def require_errors(errors: int) -> None:
         named, wanted = (to_int(dut.bus_error), to_int(dut.bus_errors)), (errors > 0, min(errors, most))
-        bench.require(named == wanted, f"{named}, not {wanted}")
+        bench.require(named == wanted, f"(bus_error, bus_errors) is {named}, not {wanted}")
 
     for count, port in enumerate(bench.regions):
         port.broken.add(3 * bench.port_bytes)

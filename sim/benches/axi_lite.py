@@ -1,6 +1,6 @@
 """Bench of the AXI4-Lite control against the master of cocotbext-axi.
 
-AxiLiteMaster ─► s_axi_* ─► AxiControl ─► o (StreamSink)        Rules: what a master may rely on
+AxiLiteMaster ─► s_axi_* ─► AxiControl ─► o (StreamSink)        Rules: checks of what a master may rely on
                                        ◄─ i (StreamSource)
 """
 
@@ -32,11 +32,12 @@ from lutern.sim.streams import StreamSink, StreamSource, cycle_now, start, to_in
 
 CHANNELS = ("aw", "w", "b", "ar", "r")
 READY_AFTER, ANSWER_AFTER = 1, 2
-"""Cycles from VALID to READY and to the answer, as hw/link/axi_lite.py says."""
+"""Cycles from VALID to READY, and from VALID to the answer, as documented in hw/link/axi_lite.py."""
 
 
 class Rules:
-    """Answers follow their requests and stay until READY; READY and answers come within a fixed number of cycles."""
+    """Checks that answers follow their requests and stay until READY, and that READY and answers come after a fixed
+    number of cycles."""
 
     PAYLOADS = {"b": ("resp",), "r": ("resp", "data")}
 
@@ -84,7 +85,7 @@ class Rules:
                 self.taken[channel] += self.read(f"{channel}valid") and self.read(f"{channel}ready")
 
     def _measure(self, name: str, requests: tuple[str, ...], answer: str, asked: dict[str, int]) -> None:
-        """Measure cycles from the first one in which a whole request is present and no answer is left."""
+        """Measure cycles from the first cycle in which a whole request is present and no answer waits."""
         if self.read(f"{answer}valid"):
             if name in asked:
                 self.latencies[name].append(cycle_now() - asked.pop(name))
@@ -92,11 +93,13 @@ class Rules:
         if all(self.read(f"{channel}valid") for channel in requests):
             asked.setdefault(name, cycle_now())
             ready = all(self.read(f"{channel}ready") for channel in requests)
-            self.require(ready == (cycle_now() - asked[name] == READY_AFTER), f"READY of {requests} is {ready}")
+            self.require(
+                ready == (cycle_now() - asked[name] == READY_AFTER), f"READY of {requests} is {ready} in a wrong cycle"
+            )
 
 
 class Bench:
-    """The master, both streams, and the bytes that they must carry."""
+    """The AXI4-Lite master, the rules and the parameters of the bench."""
 
     def __init__(self, dut: Any) -> None:
         self.dut, self.seed, self.parameters = dut, bench_seed(), bench_parameters()
@@ -112,12 +115,12 @@ class Bench:
         assert holds, f"{what}, cycle {cycle_now()}, seed {self.seed}"
 
     def channel(self, name: str) -> Any:
-        """Return the master's end of a channel, by its name."""
+        """Return the master's end of the channel with this name."""
         side = self.master.write_if if name in ("aw", "w", "b") else self.master.read_if
         return getattr(side, f"{name}_channel")
 
     def pause(self, share: float) -> None:
-        """Pause at random, on all channels."""
+        """Pause all channels at random, in a fraction ``share`` of the cycles."""
 
         def generator(seed: int) -> Iterator[bool]:
             draw = random.Random(seed)
@@ -128,33 +131,34 @@ class Bench:
             self.channel(name).set_pause_generator(generator(self.seed + number))
 
     async def peek(self, address: int) -> int:
-        """Read a register, which must be answered with OKAY."""
+        """Read a register. The answer must be OKAY."""
         answer = await self.master.read(address, 4)
         self.require(answer.resp == AxiResp.OKAY, f"a read of {address:#x} was answered with {answer.resp.name}")
         return int.from_bytes(answer.data, "little")
 
     async def poke(self, address: int, value: int, wanted: AxiResp = AxiResp.OKAY, size: int = 4) -> None:
-        """Write a register, which must be answered as ``wanted``."""
+        """Write a register. The answer must be ``wanted``."""
         answer = await self.master.write(address, value.to_bytes(size, "little"))
         self.require(
             answer.resp == wanted, f"a write of {value:#x} to {address:#x} was answered with {answer.resp.name}"
         )
 
     async def status(self) -> tuple[int, int]:
-        """Return bytes that the FIFO to the machine has room for, and bytes that wait for the host."""
+        """Return the number of bytes for which the FIFO to the machine has room, and the number of bytes that wait for
+        the host."""
         value = await self.peek(STATUS_AT)
         return value & 0xFFFF, value >> 16
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def registers(dut: Any) -> None:
-    """Check all registers, including every access that is refused."""
+    """All registers have the right values, and every invalid access is refused and changes nothing."""
     bench = Bench(dut)
     dut.i__valid.value = dut.i__payload.value = dut.o__ready.value = 0
     await start(dut)
-    bench.require(await bench.peek(NAME_AT) == NAME, "NAME")
-    bench.require(await bench.peek(PORTS_AT) == bench.ports, "PORTS")
-    bench.require(await bench.status() == (bench.fifo_bytes, 0), "STATUS of an empty machine")
+    bench.require(await bench.peek(NAME_AT) == NAME, "register NAME is wrong")
+    bench.require(await bench.peek(PORTS_AT) == bench.ports, "register PORTS is wrong")
+    bench.require(await bench.status() == (bench.fifo_bytes, 0), "STATUS of an empty machine is wrong")
     for errors in (1, 0xFFFF, 0):
         dut.bus_errors.value = errors
         await ClockCycles(dut.clk, 2)
@@ -176,7 +180,7 @@ async def registers(dut: Any) -> None:
         ]
         bench.require(found == bases, f"the bases are {found}, not {bases}")
         merged = sum(base << AXI_ADDRESS_BITS * k for k, base in enumerate(bases))
-        bench.require(to_int(dut.bases) == merged, f"the bases go out as {to_int(dut.bases):#x}")
+        bench.require(to_int(dut.bases) == merged, f"the output bases is {to_int(dut.bases):#x}, not {merged:#x}")
     nowhere = [0x14, 0x7C, BASE_AT + 8 * bench.ports, 0x400 + NAME_AT, 0x800 + DATA_AT, 0xFFC]
     for address in (NAME_AT, STATUS_AT, BUS_ERRORS_AT, PORTS_AT, *nowhere):
         await bench.poke(address, 0, AxiResp.SLVERR)
@@ -189,7 +193,7 @@ async def registers(dut: Any) -> None:
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def a_full_fifo(dut: Any) -> None:
-    """The FIFO takes as many bytes as STATUS shows; the next byte gets SLVERR and is not taken."""
+    """The FIFO accepts as many bytes as STATUS shows. The next byte is answered with SLVERR and is not accepted."""
     bench = Bench(dut)
     sink = StreamSink(dut, "o", pause="none")
     closed = [True]
@@ -198,9 +202,9 @@ async def a_full_fifo(dut: Any) -> None:
     await start(dut)
     sent = [bench.draw.randrange(256) for _ in range(bench.fifo_bytes)]
     for count, byte in enumerate(sent):
-        bench.require(await bench.status() == (bench.fifo_bytes - count, 0), f"STATUS after {count} bytes")
-        await bench.poke(DATA_AT, byte | bench.draw.getrandbits(24) << 8)  # the rest does not matter
-    bench.require(await bench.status() == (0, 0), "STATUS of a full FIFO")
+        bench.require(await bench.status() == (bench.fifo_bytes - count, 0), f"STATUS after {count} bytes is wrong")
+        await bench.poke(DATA_AT, byte | bench.draw.getrandbits(24) << 8)  # the upper 24 bits must be ignored
+    bench.require(await bench.status() == (0, 0), "STATUS of a full FIFO to the machine is wrong")
     await bench.poke(DATA_AT, 0x55, AxiResp.SLVERR)
     closed[0] = False
     bench.require(await sink.receive(len(sent), 1000) == sent, "other bytes reached the machine")
@@ -209,16 +213,18 @@ async def a_full_fifo(dut: Any) -> None:
     back = [bench.draw.randrange(256) for _ in range(bench.fifo_bytes + 5)]
     source.queue(back)
     await ClockCycles(dut.clk, 2 * len(back))
-    bench.require(await bench.status() == (bench.fifo_bytes, bench.fifo_bytes), "STATUS of a full FIFO to the host")
+    bench.require(
+        await bench.status() == (bench.fifo_bytes, bench.fifo_bytes), "STATUS of a full FIFO to the host is wrong"
+    )
     found = [await bench.peek(DATA_AT) for _ in back]
     bench.require(found == [byte | HAS_BYTE for byte in back], "other bytes reached the host")
-    bench.require(not await bench.peek(DATA_AT) & HAS_BYTE, "a byte that nobody sent")
+    bench.require(not await bench.peek(DATA_AT) & HAS_BYTE, "an empty FIFO shows a byte")
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def bytes_both_ways(dut: Any) -> None:
-    """Send random bytes through DATA, with pauses on all channels and streams, and reads and writes at the same
-    time."""
+    """Random bytes pass through DATA in both directions, with simultaneous reads and writes, and with pauses on all
+    channels and streams."""
     bench = Bench(dut)
     bench.pause(bench.parameters["pause"])
     sink = StreamSink(dut, "o", pause="random", seed=bench.seed)
@@ -247,7 +253,8 @@ async def bytes_both_ways(dut: Any) -> None:
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def address_and_data(dut: Any) -> None:
-    """Send AW long before W, W long before AW, or both at once: nothing is taken or answered before both are there."""
+    """No write is accepted or answered before AW and W are valid, whether AW comes first, W comes first or both come
+    together."""
     bench = Bench(dut)
     dut.i__valid.value = dut.i__payload.value = dut.o__ready.value = 0
     await start(dut)
@@ -257,12 +264,18 @@ async def address_and_data(dut: Any) -> None:
             bench.channel(late).pause = True
         write = cocotb.start_soon(bench.poke(BASE_AT, value))
         await ClockCycles(dut.clk, 30)
-        bench.require(write.done() != bool(late), f"done {write.done()}, {late or 'nothing'} late")
+        bench.require(write.done() != bool(late), f"the write is done: {write.done()}, but {late or 'nothing'} is late")
         if late:
-            bench.require(not bench.rules.read("awready") and not bench.rules.read("wready"), f"READY before {late}")
+            bench.require(
+                not bench.rules.read("awready") and not bench.rules.read("wready"),
+                f"READY rose before {late} was valid",
+            )
             bench.channel(late).pause = False
         await write
-        bench.require(await bench.peek(BASE_AT) == value, f"BASE is not {value:#x}, {late or 'nothing'} late")
+        bench.require(await bench.peek(BASE_AT) == value, f"BASE is not {value:#x}, after {late or 'nothing'} was late")
     await ClockCycles(dut.clk, 5)
     for name, found in bench.rules.latencies.items():
-        bench.require(found and set(found) == {ANSWER_AFTER}, f"answers of {name} took {found}")
+        bench.require(
+            found and set(found) == {ANSWER_AFTER},
+            f"answers of {name} must take {ANSWER_AFTER} cycles, but took {found}",
+        )

@@ -1,6 +1,6 @@
 """Wrong versions of ``AxiSource``, one for each property that a slave or the machine may rely on.
 
-hw/memory/axi.py ─► a part of its text is replaced ─► a separate module ─► AxiSource
+text of hw/memory/axi.py ─► one passage is replaced ─► a separate module ─► AxiSource
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from lutern.hw.memory.axi import AxiSource
 
 @dataclass(frozen=True)
 class Mutant:
-    """A change of the source: ``old`` is replaced by ``new``.
+    """A change of the source text: ``old`` is replaced by ``new``.
 
-    ``testcase`` of lutern.sim.benches.axi then fails with a message that the regular expression ``complaint`` matches.
-    If ``is_proved``, the mutant breaks a claim of the proof too.
+    With this change, ``testcase`` of lutern.sim.benches.axi must fail with a message that the regular expression
+    ``complaint`` matches. If ``is_proved``, the mutant also breaks a claim of the proof.
     """
 
     old: str
@@ -31,7 +31,7 @@ class Mutant:
         """Return the wrong version, with the present constants of hw/memory/axi.py."""
         text = Path(axi.__file__).read_text()
         if text.count(self.old) != 1:
-            raise AssertionError(f"{text.count(self.old)} times in hw/memory/axi.py, not once: {self.old}")
+            raise AssertionError(f"found {text.count(self.old)} times in hw/memory/axi.py, not once: {self.old}")
         module = types.ModuleType("lutern.hw.memory.axi_mutant")
         exec(compile(text.replace(self.old, self.new), axi.__file__, "exec"), module.__dict__)
         module.__dict__["QUIET_CYCLES"] = axi.QUIET_CYCLES

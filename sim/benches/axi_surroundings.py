@@ -1,7 +1,8 @@
-"""The surroundings of the AXI4 word source in its bench: memories at its ports, the rules of AXI4, jobs and words.
+"""The surroundings of the AXI4 word source in its bench: memories at its ports, checks of the rules of AXI4, jobs and
+words.
 
     jobs ─► AxiSource ─► m_axi0_* ... ─► AxiSlave ─► Region (bytes)
-    words ◄─────┘            └─► Rules: what a slave may rely on
+    words ◄─────┘            └─► Rules: checks of what a slave may rely on
 
 `parameters` of the bench: ``ports``, ``port_bytes``, ``address_bits`` and ``in_flight`` of the source.
 """
@@ -30,7 +31,7 @@ SETTLED = 4000
 
 
 class Region:
-    """The bytes at a port; accesses at offsets in ``broken`` are refused."""
+    """The bytes of the memory at a port. Accesses at offsets in ``broken`` are refused."""
 
     def __init__(self, first: int, size: int) -> None:
         self.first, self.bytes = first, bytearray(size)
@@ -52,7 +53,7 @@ class Region:
 
 
 class Rules:
-    """Rules that a slave may rely on, checked in every cycle."""
+    """Checks in every cycle the rules that a slave may rely on."""
 
     PAYLOADS = {
         "ar": ("id", "addr", "len", "size", "burst", "lock", "cache", "prot", "qos"),
@@ -63,7 +64,7 @@ class Rules:
     def __init__(self, dut: Any, index: int, port_bytes: int, seed: int) -> None:
         self.dut, self.index, self.port_bytes, self.seed = dut, index, port_bytes, seed
         self.bursts = self.writes = self.data = self.answers = 0
-        self.in_reset = False  # whether the cycle before was in reset
+        self.in_reset = False  # whether the previous cycle was in reset
         cocotb.start_soon(self._watch())
 
     def read(self, name: str) -> int:
@@ -104,7 +105,7 @@ class Rules:
 
     @property
     def unanswered(self) -> int:
-        """Number of writes whose address was accepted and that are not answered."""
+        """Number of writes whose address was accepted and whose answer has not come."""
         return self.writes - self.answers
 
     def _look(self, channel: str, payload: dict[str, int]) -> None:
@@ -126,14 +127,14 @@ class Rules:
 
 
 def channels_of(slave: AxiSlave) -> dict[str, Any]:
-    """Return the slave's ends of the channels, by their names."""
+    """Return the slave's ends of the channels, with the channels' names as keys."""
     write, read = slave.write_if, slave.read_if
     writes = {"aw": write.aw_channel, "w": write.w_channel, "b": write.b_channel}
     return {**writes, "ar": read.ar_channel, "r": read.r_channel}
 
 
 class Bench:
-    """Gives jobs to the source, and checks the words that come."""
+    """Sends jobs to the source, and checks the words that come."""
 
     def __init__(self, dut: Any, resets_bus: bool = True) -> None:
         self.dut, self.seed, self.parameters = dut, bench_seed(), bench_parameters()
@@ -193,7 +194,7 @@ class Bench:
                 channel.set_pause_generator(generator(self.seed + 10 * index + number))
 
     def hold(self, names: str, held: bool = True, port: int | None = None) -> None:
-        """Stop channels of all ports or of one, or release them."""
+        """Pause channels of all ports or of one port, or let the channels continue."""
         for index, slave in enumerate(self.slaves):
             for name in names.split() if port in (None, index) else ():
                 channels_of(slave)[name].pause = held
@@ -207,7 +208,7 @@ class Bench:
 
     @property
     def is_busy(self) -> bool:
-        """Whether words or answers to writes are awaited."""
+        """Whether words or answers to writes have not come yet."""
         return bool(self.expected) or any(rules.unanswered for rules in self.rules)
 
     async def _check(self) -> None:
@@ -243,7 +244,7 @@ class Bench:
         self.expected.extend((client, self.words[at]) for at in range(address, address + length))
 
     async def until(self, holds: Callable[[], object], what: str) -> None:
-        """Wait until ``holds()`` at the end of a cycle."""
+        """Wait until ``holds()`` is true at the end of a cycle."""
         for _ in range(SETTLED):
             await RisingEdge(self.dut.clk)
             if holds():
@@ -257,5 +258,5 @@ class Bench:
         )
 
     async def wake(self) -> None:
-        """Wait until the source takes jobs after a reset."""
+        """Wait until the source accepts jobs after a reset."""
         await self.until(lambda: to_int(self.dut.port__job__ready), "no job is accepted after reset")

@@ -1,6 +1,6 @@
-"""Bench of the beat assembler: words leave as beats, in order, and a waiting beat stalls no word.
+"""Bench of the beat assembler: words leave as beats, in order, and a beat that waits at the output stalls no word.
 
-Some beats have a single word; of those only this word is compared.
+Some beats have a single word. For these beats only this word is compared.
 """
 
 import random
@@ -29,8 +29,8 @@ class Bench:
         self.sink = StreamSink(dut, "o", pause=pause or self.pause, seed=self.seed + 1)
         self.board = Scoreboard("beats", seed=self.seed, bits=config.beat_bits)
         self.entered, self.left = StreamMonitor(dut, "i"), StreamMonitor(dut, "o", on_item=self.on_beat)
-        self.alone: list[bool] = []  # for each queued beat that has not left, whether it has a single word
-        self.ends: list[bool] = []  # for each word, whether it ends its beat
+        self.alone: list[bool] = []  # for each queued beat that has not left: whether the beat has a single word
+        self.ends: list[bool] = []  # for each word: whether the word is the last of its beat
 
     def on_beat(self, cycle: int, beat: int) -> None:
         self.board.check(cycle, beat & (1 << self.bits) - 1 if self.alone.pop(0) else beat)
@@ -54,14 +54,17 @@ async def words_become_beats(dut: Any) -> None:
     bench.board.finish()
     if bench.pause == "none":
         entered, left = ([cycle for cycle, _ in monitor.items] for monitor in (bench.entered, bench.left))
-        assert all(b == a + 1 for a, b in pairwise(entered)), "a word waited"
+        assert all(b == a + 1 for a, b in pairwise(entered)), "a word must not wait"
         ends = [index for index, whole in enumerate(bench.ends) if whole]
-        assert left == [entered[index] + 1 for index in ends], "latency 1 after the last word"
+        assert left == [entered[index] + 1 for index in ends], "a beat must leave one cycle after its last word"
 
 
 @cocotb.test()
 async def a_waiting_beat_holds_no_word_up(dut: Any) -> None:
-    """Each beat is taken a cycle after it shows. (Beats of a single word come too fast for that.)"""
+    """Words are accepted without a wait if the sink accepts each beat one cycle after the beat becomes valid.
+
+    This cannot hold for beats of a single word, which come in every cycle.
+    """
     bench = Bench(dut, "after_valid")
     await start(dut)
     bench.queue(50, alone_share=0.0)
@@ -69,7 +72,7 @@ async def a_waiting_beat_holds_no_word_up(dut: Any) -> None:
     bench.board.finish()
     if bench.pause == "none" and bench.words > 1:
         entered = [cycle for cycle, _ in bench.entered.items]
-        assert all(b == a + 1 for a, b in pairwise(entered)), "a word waited"
+        assert all(b == a + 1 for a, b in pairwise(entered)), "a word must not wait"
 
 
 @cocotb.test()

@@ -1,4 +1,4 @@
-"""Bench of the code memory: vectors of any length, which are kept and read again, or read while they are written."""
+"""Bench of the code memory: vectors of any length are kept and read again, or are read while they are written."""
 
 import random
 from itertools import chain
@@ -17,7 +17,8 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, pack, st
 
 
 class Bench:
-    """Drives one CodeMemory. The reference keeps both banks, so it also knows the codes after the end of a vector."""
+    """Drives one CodeMemory. The reference stores the two banks, so it also contains the codes after the end of a
+    vector."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -38,14 +39,16 @@ class Bench:
         self.restart()
 
     def restart(self) -> None:
-        """After a reset the banks are filled from the first one on; their contents stay."""
+        """Restart the reference as at a reset: the next vector goes to the first bank. The contents of the
+        banks stay."""
         self.board.pending.clear()
         self.bank, self.count = 0, 0
         if not hasattr(self, "banks"):
             self.banks = [[[0] * self.config.max_width for _ in range(self.config.streams)] for _ in range(2)]
 
     def vector(self, length: int, *row_groups: int) -> None:
-        """Queue a vector for each stream, and operations on it. All operations but the last one keep the vector."""
+        """Queue a vector for each stream, and operations on these vectors. All operations except the last keep the
+        vectors."""
         config, draw = self.config, self.draw
         bank, per_cycle, columns = self.banks[self.bank], config.codes_per_cycle, config.columns
         for stream, codes in enumerate(bank[: self.active]):
@@ -122,9 +125,10 @@ async def vectors_of_any_length(dut: Any) -> None:
 
 @cocotb.test()
 async def codes_arrive_after_the_operation(dut: Any) -> None:
-    """An operation that waits shows each beat ``latency`` after its last code, then continues at full rate.
+    """If an operation waits for codes, each beat leaves ``latency`` cycles after its last code was written. After the
+    last code, a beat leaves in each cycle.
 
-    A beat of LUTs that the vector does not fill takes one cycle more.
+    If the vector does not fill its last beat, this beat takes one more cycle on a code memory in LUTs.
     """
     bench = Bench(dut)
     config = bench.config
@@ -137,17 +141,20 @@ async def codes_arrive_after_the_operation(dut: Any) -> None:
         await bench.run()
         if bench.pause != "none":
             continue
-        writes = [cycle for cycle, _ in bench.written.items][-(length // config.codes_per_cycle) :]  # the last stream's
+        writes = [cycle for cycle, _ in bench.written.items][-(length // config.codes_per_cycle) :]  # the last stream
         ends = [*writes[parts - 1 :: parts], *([writes[-1]] if len(writes) % parts else [])]
         reads = [cycle for cycle, _ in bench.left.items]
         first = [cycle + bench_parameters()["latency"] for cycle in ends]
         first[-1] += bool(len(writes) % parts) and CodeMemory.is_in_luts(config)
-        assert reads == first + [first[-1] + 1 + beat for beat in range(len(ends))], f"written {ends}, read {reads}"
+        assert reads == first + [first[-1] + 1 + beat for beat in range(len(ends))], (
+            f"beats left in wrong cycles: last codes were written in {ends}, beats were read in {reads}"
+        )
 
 
 @cocotb.test()
 async def operations_follow_without_an_idle_cycle(dut: Any) -> None:
-    """If codes are there, the ternary unit never waits; the third operation's vectors wait for a bank."""
+    """If the codes are in a bank, beats leave in every cycle. The vectors of the third operation wait for a
+    free bank."""
     bench = Bench(dut)
     config = bench.config
     await start(dut)
@@ -158,17 +165,18 @@ async def operations_follow_without_an_idle_cycle(dut: Any) -> None:
     await bench.run()
     if bench.pause == "none":
         reads = [cycle for cycle, _ in bench.left.items]
-        assert reads[-1] - reads[beats] == len(reads) - beats - 1, f"a bubble in {reads}"
+        assert reads[-1] - reads[beats] == len(reads) - beats - 1, f"no beat left in some cycle: {reads}"
         writes = [cycle for cycle, _ in bench.written.items]
-        shown = reads[beats * (parts * bench.active + 2) - 1]  # the last of the first bank
+        shown = reads[beats * (parts * bench.active + 2) - 1]  # the last beat from the first bank
         freed = shown - CodeMemory.read_latency_of(config) + CodeMemory.bank_latency
         third = writes[2 * beats * parts * bench.active]
-        assert third == freed, f"the bank was free in cycle {freed}, written in {third}"
+        assert third == freed, f"the bank was free in cycle {freed}, but first written in cycle {third}"
 
 
 @cocotb.test()
 async def reset_in_mid_vector(dut: Any) -> None:
-    """Whole vectors after a reset are right, even if another was partly written or partly read before it."""
+    """Whole vectors after a reset are right, even if another vector was partly written or partly read
+    before the reset."""
     bench = Bench(dut)
     config = bench.config
     await start(dut)

@@ -1,4 +1,5 @@
-"""Bench of a pipeline that never stalls: items in order, none lost, full rate, no more than fit in flight."""
+"""Bench of a pipeline that never stalls: items come in order and are not lost, one item passes per cycle, and no more
+items enter than the FIFO has room for."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ ITEMS = 300
 
 @cocotb.test()
 async def items_pass(dut: Any) -> None:
-    """Every item that enters leaves, with pauses at both ends; without pauses one a cycle, each after the latency."""
+    """Every item that enters leaves, also with pauses at input and output. Without pauses one item enters per cycle and
+    leaves after the latency."""
     parameters, seed = bench_parameters(), bench_seed()
     bits = parameters["bits"]
     board = Scoreboard("credits", seed=seed, bits=bits)
@@ -33,13 +35,15 @@ async def items_pass(dut: Any) -> None:
     board.finish()
     if parameters["i"] == parameters["o"] == "none":
         cycles = [cycle for cycle, _ in entered.items]
-        assert [cycle + parameters["latency"] for cycle in cycles] == [cycle for cycle, _ in left.items], f"seed {seed}"
-        assert cycles[-1] - cycles[0] == ITEMS - 1, f"seed {seed}"
+        assert [cycle + parameters["latency"] for cycle in cycles] == [cycle for cycle, _ in left.items], (
+            f"every item must leave after the latency, seed {seed}"
+        )
+        assert cycles[-1] - cycles[0] == ITEMS - 1, f"an item must enter in every cycle, seed {seed}"
 
 
 @cocotb.test()
 async def a_blocked_output_leaves_as_many_inside_as_have_room(dut: Any) -> None:
-    """``CREDITS`` items enter and no more; a reset drops them."""
+    """If the output is blocked, exactly ``CREDITS`` items enter. A reset drops these items."""
     dut.o__ready.value = 0
     source = StreamSource(dut, "i")
     entered = StreamMonitor(dut, "i")

@@ -1,4 +1,5 @@
-"""Bench of the DDR3 controller: jobs against a dictionary, the part's rules, refreshes on time, counted cycles."""
+"""Bench of the DDR3 controller: it checks words with a dictionary, the rules of the part, the refreshes and
+the cycles."""
 
 import random
 from itertools import pairwise
@@ -14,11 +15,11 @@ from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.streams import StreamMonitor, StreamSource, cycle_now, pack, start, to_int
 
 WORDS: dict[int, int] = {}
-"""The contents of the part, which stay from one test to the next."""
+"""The contents of the part, which stay from one test to the next test."""
 
 
 class Bench:
-    """Gives jobs, and compares the words that come with what was written."""
+    """Sends jobs, and compares the words that come with the words that were written."""
 
     def __init__(self, dut: Any) -> None:
         self.parameters = bench_parameters()
@@ -43,7 +44,7 @@ class Bench:
             if to_int(self.dut.port__valid) and not to_int(self.dut.rst):
                 assert self.expected, self.text("a word came that was not requested")
                 client, address, word = self.expected.pop(0)
-                assert to_int(self.dut.port__client) == client, self.text(f"client of word {address}")
+                assert to_int(self.dut.port__client) == client, self.text(f"word {address} came for the wrong client")
                 got = to_int(self.dut.port__word)
                 assert got == word, self.text(f"word {address:#x} is {got:#x}, {word:#x} was written")
                 self.came.append(cycle_now())
@@ -64,13 +65,13 @@ class Bench:
         self.source.queue([pack(self.layout, fields)])
 
     async def begin(self) -> None:
-        """Start clock and reset; the first word comes when the part has been initialised."""
+        """Start the clock, reset, and wait for a first word, which comes when the part has been initialised."""
         await start(self.dut)
         self.read(0, 1)
         await self.rest()
 
     async def rest(self, limit: int = 100_000) -> None:
-        """Wait until everything that was requested has come."""
+        """Wait until all requested words have come."""
         await self.source.drained()
         for _ in range(limit):
             await FallingEdge(self.dut.clk)
@@ -80,7 +81,7 @@ class Bench:
         await RisingEdge(self.dut.clk)
 
     async def sequence(self, first: int, count: int) -> None:
-        """Request aligned bursts in order; ``ahead`` is the page after that of the waiting burst."""
+        """Request aligned bursts in order. ``ahead`` is the page after the page of the waiting burst."""
         t, before = self.timings, self.source.sent_count
         for address in range(first, first + count, self.burst):
             self.read(address % t.words, self.burst)
@@ -96,7 +97,7 @@ class Bench:
 
 @cocotb.test()
 async def reads_what_was_written(dut: Any) -> None:
-    """Mix writes and reads in any order, of any length, in any page; reads return what was written."""
+    """Reads return the words that were written, for random writes and reads of any length in any page."""
     bench = Bench(dut)
     await bench.begin()
     t, draw, burst = bench.timings, bench.draw, bench.burst
@@ -119,15 +120,15 @@ async def reads_what_was_written(dut: Any) -> None:
 
 @cocotb.test()
 async def pages_in_turn(dut: Any) -> None:
-    """Read a word or two of a page, then another row in the next bank or the one before: rows change as fast as
-    possible."""
+    """No rule is broken and all words are right if each job is in another page, so that rows change as fast as
+    possible. The bank changes after each job, after every second job, or at random."""
     bench = Bench(dut)
     await bench.begin()
     t, draw = bench.timings, bench.draw
     banks, rows = 1 << t.bank_bits, 1 << t.row_bits
     pages = []
     for turn in range(bench.parameters["jobs"]):
-        # Each kind comes in runs of 20, since one kind would hide broken rules of another.
+        # Each choice of the bank is used for 20 jobs in a row, because mixed choices would hide broken rules.
         bank = {0: turn, 1: turn // 2, 2: draw.randrange(banks)}[turn // 20 % 3] % banks
         pages.append(bench.page(draw.randrange(rows), bank))
     for turn, address in enumerate(pages):
@@ -144,7 +145,8 @@ async def pages_in_turn(dut: Any) -> None:
 
 @cocotb.test()
 async def latency(dut: Any) -> None:
-    """Check the latency of a job to an open page, to a closed bank, and to another page."""
+    """The latencies of a job to an open page, to a closed bank and to a bank with another open page equal the
+    documented latencies."""
     bench = Bench(dut)
     await bench.begin()
     t = bench.timings
@@ -159,7 +161,7 @@ async def latency(dut: Any) -> None:
             await ClockCycles(dut.clk, t.cycles(t.ras) + bench.draw.randrange(20))
             seen.append(bench.came[-1] - bench.entered.items[-1][0])
     usual = {address: mode(seen) for address, seen in waits.items()}  # some jobs wait for a refresh
-    assert usual == places, bench.text(f"latencies {usual}, wanted {places}")
+    assert usual == places, bench.text(f"the latencies are {usual}, but must be {places}")
     before = to_int(dut.refreshes)
     while to_int(dut.refreshes) == before:
         await RisingEdge(dut.clk)
@@ -167,12 +169,13 @@ async def latency(dut: Any) -> None:
     bench.read(2, 1)
     await bench.rest()
     shut = bench.came[-1] - bench.entered.items[-1][0]
-    assert shut == base + rcd, bench.text(f"{shut} cycles to a closed bank")
+    assert shut == base + rcd, bench.text(f"a job to a closed bank took {shut} cycles")
 
 
 @cocotb.test()
 async def no_cycle_is_lost(dut: Any) -> None:
-    """Over many pages a word comes every two cycles; only refreshes interrupt, for as long as the formula says."""
+    """A sequential read over many pages delivers a word every two cycles. Only refreshes interrupt it, for the number
+    of cycles in ``refresh_cycles``."""
     bench = Bench(dut)
     await bench.begin()
     t = bench.timings
@@ -183,14 +186,17 @@ async def no_cycle_is_lost(dut: Any) -> None:
     gaps = [b - a - 2 for a, b in pairwise(times) if b - a != 2]
     groups = (to_int(dut.refreshes) - begun) // t.refresh_group
     lost = t.refresh_cycles
-    assert set(gaps) == {lost} and abs(len(gaps) - groups) <= 2, bench.text(f"gaps {gaps}, {groups} groups of {lost}")
+    assert set(gaps) == {lost} and abs(len(gaps) - groups) <= 2, bench.text(
+        f"each of {groups} groups of refreshes must lose {lost} cycles, but the gaps are {gaps}"
+    )
     share = 2 * len(times) / (times[-1] - times[0] + 2)
     dut._log.info(f"{share:.4%} of the cycles, {1 - t.refresh_loss:.4%} by the formula, {len(gaps)} refreshes")
 
 
 @cocotb.test()
 async def refreshes_are_on_time(dut: Any) -> None:
-    """At rest, under load, and in between, there are as many refreshes as the elapsed time needs; no row decays."""
+    """The number of refreshes is right for the elapsed time, without jobs, with reads and with writes. No row loses its
+    data."""
     bench = Bench(dut)
     await bench.begin()
     t, draw, burst = bench.timings, bench.draw, bench.burst
@@ -207,7 +213,9 @@ async def refreshes_are_on_time(dut: Any) -> None:
             await ClockCycles(dut.clk, draw.randrange(30) if load else 50)
             passed = (cycle_now() - since) // t.refresh_interval
             made = to_int(dut.refreshes) - begun
-            assert passed - 2 * t.refresh_group <= made <= passed + t.refresh_group, bench.text(f"{made} of {passed}")
+            assert passed - 2 * t.refresh_group <= made <= passed + t.refresh_group, bench.text(
+                f"{made} refreshes were made, but {passed} were due"
+            )
     for bank in range(1 << t.bank_bits):  # read every row once more
         for row in range(1 << t.row_bits):
             bench.read(bench.page(row, bank), 1)
@@ -216,7 +224,7 @@ async def refreshes_are_on_time(dut: Any) -> None:
 
 @cocotb.test()
 async def a_reset_wakes_it_up_anew(dut: Any) -> None:
-    """A reset at any time breaks no rule, and words that are written afterwards are right."""
+    """A reset at any time breaks no rule, and words that are written after the reset are read correctly."""
     bench = Bench(dut)
     await bench.begin()
     t, draw, burst = bench.timings, bench.draw, bench.burst

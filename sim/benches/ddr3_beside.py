@@ -1,4 +1,4 @@
-"""Lets a bench that counts by itself run for a number of ticks, and writes its counts into counts.json."""
+"""Bench of a component that counts by itself: it runs for a number of ticks and writes the counts into counts.json."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ NAMES = ("compared", "differs", "which", "reads", "writes", "bursts", "changes")
 
 @cocotb.test()
 async def runs(dut: Any) -> None:
-    """Run for the time in the parameters."""
+    """Run for ``ticks`` ticks, and write the counts."""
     await start(dut)
     await ClockCycles(dut.clk, bench_parameters()["ticks"])
     Path("counts.json").write_text(json.dumps({name: to_int(getattr(dut, name)) for name in NAMES}))

@@ -1,4 +1,4 @@
-"""Bench of the DDR3 memory: the cases of the memories on the chip, with a part whose rules are checked."""
+"""Bench of the DDR3 memory: the test cases of the memories on the chip, with a part whose rules are checked."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from lutern.sim.streams import to_int
 
 
 class Bench(memory_bench.Bench):
-    """Stops at the first broken rule."""
+    """Fails at the first broken rule of the part, or at the first fault of the source."""
 
     patience = 2000  # a word that is written to another page takes about 20 cycles
 
@@ -25,7 +25,7 @@ class Bench(memory_bench.Bench):
             await FallingEdge(self.dut.clk)
             error = Rule(to_int(self.dut.error))
             assert error == Rule.NONE, f"rule {error.name} is broken, seed {self.seed}"
-            assert not to_int(self.dut.fault), f"fault {to_int(self.dut.fault)} of the source, seed {self.seed}"
+            assert not to_int(self.dut.fault), f"the source reports fault {to_int(self.dut.fault)}, seed {self.seed}"
 
 
 memory_bench.Bench = Bench  # type: ignore[misc]

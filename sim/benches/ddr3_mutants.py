@@ -1,4 +1,4 @@
-"""Bench of pairs of controller and part: runs them, and records the first broken rule of each."""
+"""Bench of pairs of controller and part: it runs all pairs, and records the first broken rule of each pair."""
 
 import json
 from pathlib import Path

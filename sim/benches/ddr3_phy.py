@@ -1,4 +1,4 @@
-"""Bench of the DDR3 PHY: the gateware tries settings, and those that work must be the expected ones."""
+"""Bench of the DDR3 PHY: the gateware tries settings of read leveling, and exactly the expected settings must work."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ WAIT = 2000
 
 
 async def scan(dut: Any, limit: int = 2000) -> dict[str, int]:
-    """Run the scan that the parameters describe, and return its bit masks."""
+    """Run the scan that the parameters describe, and return the bit masks of the settings that work."""
     given = bench_parameters()
     for name in ("flight", "first", "last", "other", "rounds"):
         getattr(dut, name).value = given[name]
@@ -25,14 +25,14 @@ async def scan(dut: Any, limit: int = 2000) -> dict[str, int]:
     assert to_int(dut.done), f"the scan has not ended after {limit * WAIT} ticks"
     error = Rule(to_int(dut.error))
     assert error == Rule.NONE, f"rule {error.name} is broken at the pins"
-    assert not to_int(dut.strobe_error), "a strobe or data at the pins were not on time"
+    assert not to_int(dut.strobe_error), "a strobe or data at the pins was not on time"
     return {name: to_int(getattr(dut, name)) for name in ("right_0", "right_1", "bursts_0", "bursts_1")}
 
 
 @cocotb.test()
 async def settings_are_those_expected(dut: Any) -> None:
-    """Each byte works with the expected settings, and with no others."""
+    """Each byte works with exactly the expected settings."""
     masks = await scan(dut)
     dut._log.info(" ".join(f"{name} {mask:032b}" for name, mask in masks.items()))
     wanted = bench_parameters()["wanted"]
-    assert masks == wanted, f"seen {masks}, wanted {wanted}"
+    assert masks == wanted, f"the settings that work are seen as {masks}, wanted {wanted}"

@@ -1,6 +1,6 @@
-"""Bench of sequential reads of several MiB, one for each part: the words that came, and their cycles.
+"""Bench of sequential reads of several MiB, one for each part: it checks the words and the number of cycles.
 
-It writes the share of each reader into ``shares.json``.
+For each reader it writes into ``shares.json`` the fraction of the cycles in which data came.
 """
 
 import json
@@ -30,7 +30,7 @@ async def share_of_the_cycles(dut: Any) -> None:
             if words >= p["words"]:
                 break
             await ClockCycles(dut.clk, 2000)
-        assert words >= p["words"], f"reader {number}: {words:,} of {p['words']:,} words came"
+        assert words >= p["words"], f"reader {number}: only {words:,} of {p['words']:,} words came"
         assert to_int(results["error"]) == 0, f"reader {number}: rule {Rule(to_int(results['error'])).name} is broken"
         assert to_int(results["wrong"]) == 0, f"reader {number}: {to_int(results['wrong'])} words are wrong"
         share, formula = 2 * words / (cycles + 1), p["formula"][number]
@@ -39,9 +39,9 @@ async def share_of_the_cycles(dut: Any) -> None:
             f"reader {number}: {words:,} words in {cycles:,} cycles: {share:.4%}; by the formula {formula:.4%}; "
             f"{to_int(results['refreshes']):,} refreshes"
         )
-        assert share >= wanted, f"reader {number}: {share:.4%} of the cycles, wanted {wanted:.1%}"
+        assert share >= wanted, f"reader {number}: data came in {share:.4%} of the cycles, wanted {wanted:.1%}"
         lost, expected = cycles - 2 * words, cycles * (1 - formula)
         assert abs(lost - expected) <= 2 * p["group_cycles"][number], (
-            f"reader {number}: {lost} lost, not {expected:.0f}"
+            f"reader {number}: {lost} cycles were lost, not {expected:.0f}"
         )
     Path("shares.json").write_text(json.dumps(shares))

@@ -1,11 +1,11 @@
-"""Bench of the whole decoder: the record stream goes in, chosen tokens come out, every h, S and code is compared.
+"""Bench of the whole decoder: the record stream goes in, chosen tokens come out, and every h, S and code is compared.
 
     words, again and again ─► i_words ─► Decoder ─► o_token, logits memory
     beats, again and again ─► i_trits      │ └────► taps h, S, codes
     row of the token ───────► i_row ◄── o_start
 
-The golden model gets the tokens that were started (``o_start``), so a wrong choice shows as a wrong choice, and not as
-all its consequences. A pattern decides when the streams pause; a reset may come in the middle of a token.
+The golden model runs with the same feeds. A pattern determines when the streams pause, and a reset may come in the
+middle of a token.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def numbers(words: NDArray[np.uint8]) -> list[int]:
 
 
 def row_words(program: Program, token: int) -> NDArray[np.uint8]:
-    """Return the words of a token's row of the embedding table, with its check, as the memory gives them."""
+    """Return the words of a token's row of the embedding table with the row's check, in the order in which the memory
+    sends them."""
     sizes, config = program.sizes, program.hw_config
     first = program.setup["embedding_base"] + token * sizes.stride
     if config.source == "streamed":
@@ -61,7 +62,7 @@ def row_words(program: Program, token: int) -> NDArray[np.uint8]:
 
 
 class Memory:
-    """Gives words and beats without end, and rows on ``o_start``, as the memory does."""
+    """Acts as the memory: it sends words and beats endlessly, and sends a row for each request at ``o_start``."""
 
     def __init__(self, dut: Any, program: Program, config: HwConfig, pause: str) -> None:
         if takes_narrow_rows(config):
@@ -98,7 +99,7 @@ class Memory:
                 self.row.queue(self.rows[payload & 0xFFFF])
 
     def forget(self) -> None:
-        """Begin again; call it in reset."""
+        """Drop all queued words and start again. Call this method during a reset."""
         for source in (self.row, *(source for source, _ in self.endless)):
             source.clear()
         self.starts.received.clear()
@@ -106,7 +107,7 @@ class Memory:
 
 
 class TapRecorder:
-    """Records the values of the debug taps, cycle by cycle."""
+    """Records (cycle, payload) of the debug taps."""
 
     def __init__(self, dut: Any) -> None:
         self.dut = dut
@@ -126,7 +127,7 @@ class TapRecorder:
 
 
 class Golden:
-    """Compares the outputs of a run with the integer model, in order."""
+    """Compares the outputs of a run with the outputs of the integer model, in order."""
 
     def __init__(self, weights: IntegerWeights, config: HwConfig) -> None:
         self.config = config
@@ -134,12 +135,12 @@ class Golden:
         self.session = GoldenSession(weights, config.streams, config.streams, IntegerModel, self.expected.trace)
 
     def run(self, feeds: list[Feed], count: int, temperature: int, chained: bool) -> list[list[int]]:
-        """Return the tokens of a run; keeps the values that the taps must show."""
+        """Return the tokens of a run, and store the values that the taps must show."""
         self.expected.begin(0)
         return self.session.run(feeds, count, temperature=temperature / 4096, chained=chained).tokens
 
     def check(self, taps: dict[str, list[tuple[int, int]]]) -> None:
-        """Assert that the taps showed this run."""
+        """Assert that the taps have shown the values of the last run."""
         found: list[tuple[int, str]] = []
         for name, bits in TAP_VALUE_BITS.items():
             width = self.config.codes_per_cycle if name == "codes" else self.config.results_per_cycle
@@ -155,7 +156,7 @@ class Golden:
 
 
 async def read_logits(dut: Any, stream: int, vocab: int) -> list[int]:
-    """Return raw logits, read through the host's port: one cycle from address to value."""
+    """Return the raw logits, read through the port of the host. A value comes one cycle after its address."""
     values = []
     dut.logits_stream.value = stream
     for address in range(vocab):
@@ -169,7 +170,7 @@ async def read_logits(dut: Any, stream: int, vocab: int) -> list[int]:
 
 
 class Bench:
-    """Both ends of every stream, and the golden model."""
+    """Sources and sinks of all streams, and the golden model."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -195,7 +196,7 @@ class Bench:
         self.random = np.random.default_rng(bench_seed())
 
     async def begin(self, feeds: list[Feed], count: int, temperature: int, chained: bool) -> None:
-        """Give a run to the decoder."""
+        """Send the feeds and the request of a run to the decoder."""
         for stream, feed in enumerate(feeds):
             fields = {
                 "stream": stream,
@@ -211,7 +212,7 @@ class Bench:
     async def run(
         self, feeds: list[Feed], count: int = 1, temperature: int = 0, chained: bool = False
     ) -> list[list[int]]:
-        """Run and check: taps, tokens, requested rows, logits."""
+        """Run, and check taps, tokens, requested rows and logits."""
         for name in TAP_VALUE_BITS:
             self.taps.values[name] = []
         self.memory.started.clear()
@@ -221,24 +222,32 @@ class Bench:
         expected = self.golden.run(feeds, count, temperature, chained)
         where = f"{len(feeds)} streams, temperature {temperature}, chained {chained}, seed {bench_seed()}"
         self.golden.check(self.taps.values)
-        assert [payload & 0xFFFF for payload in payloads] == [token for step in expected for token in step], where
-        assert [payload >> 16 for payload in payloads] == [0] * (len(payloads) - 1) + [1], where
+        assert [payload & 0xFFFF for payload in payloads] == [token for step in expected for token in step], (
+            f"the tokens are wrong, {where}"
+        )
+        assert [payload >> 16 for payload in payloads] == [0] * (len(payloads) - 1) + [1], (
+            f"only the last token must be marked as the last, {where}"
+        )
         fed = [(feed.token, stream) for stream, feed in enumerate(feeds)]
         for tokens in expected[:-1]:
             fed += [(token, stream) for stream, token in enumerate(tokens)]
-        assert self.memory.started == fed, where
-        assert unpack(DAMAGE_LAYOUT, to_int(self.dut.damage)) == {"count": 0, "kind": 0, "place": 0}, where
+        assert self.memory.started == fed, f"the requested rows are wrong, {where}"
+        assert unpack(DAMAGE_LAYOUT, to_int(self.dut.damage)) == {"count": 0, "kind": 0, "place": 0}, (
+            f"the decoder reports damage, {where}"
+        )
         if not self.config.top_k:
             for stream in range(len(feeds)):
                 logits = await read_logits(self.dut, stream, self.model.vocab_size)
-                assert logits == self.golden.session.logits(stream).sums.tolist(), f"logits, stream {stream}, {where}"
+                assert logits == self.golden.session.logits(stream).sums.tolist(), (
+                    f"the logits of stream {stream} are wrong, {where}"
+                )
         return expected
 
 
 @cocotb.test()
 async def tokens(dut: Any) -> None:
-    """Check runs that continue from each other's state, alone and together, with argmax and sampling, and a repeated
-    run."""
+    """Tokens and taps equal the integer model in runs that continue from the states of earlier runs, with one stream
+    and several streams, with argmax and with sampling. A repeated run gives equal tokens."""
     bench = Bench(dut)
     await start(dut)
     vocab, most = bench.model.vocab_size, bench.config.streams
@@ -259,7 +268,7 @@ async def tokens(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_token(dut: Any) -> None:
-    """After a reset at any cycle of a token, the next token equals that of a cold start."""
+    """After a reset in any cycle of a token, the next token equals the first token after power-up."""
     if not bench_parameters().get("resets"):
         return
     bench = Bench(dut)
@@ -272,7 +281,7 @@ async def reset_in_mid_token(dut: Any) -> None:
         for _ in range(int(at)):
             await RisingEdge(dut.clk)
         where = f"reset after {at} cycles, seed {bench_seed()}"
-        assert bench.memory.started and not bench.chosen.received, f"no token was under way, {where}"
+        assert bench.memory.started and not bench.chosen.received, f"no token was in progress at the reset, {where}"
         dut.rst.value = 1
         bench.memory.forget()
         await reset(dut)

@@ -1,4 +1,5 @@
-"""Bench of the gain join: groups of every tuple size join their vectors, and bounds join the rows of f."""
+"""Bench of the gain join: groups of every tuple size are joined with vectors, and bounds are joined with
+the rows of f."""
 
 import itertools
 import random
@@ -25,12 +26,12 @@ from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, start, to_int, unpack
 
 KINDS = ((0, 1, 3), (0, 1, 1), (0, 0, 1), (1, 0, 0))
-"""(bounds, outer, matrices) of the operations: for h, for v or y, for w, and for the rows of f."""
+"""(bounds, outer, matrices) of four kinds of operations: on h, on v or y, on w, and on the rows of f."""
 INPUTS = ("i_op", "i_group", "i_x", "i_sums")
 
 
 class Bench:
-    """Drives one GainJoin, and plays the supply of groups and the sums of f."""
+    """Drives one GainJoin. The bench acts as the supply of groups and as the source of vectors and sums."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -50,11 +51,12 @@ class Bench:
         self.entered = {name: StreamMonitor(dut, name) for name in INPUTS}
         self.left = StreamMonitor(dut, "o", on_item=self.check)
         StreamMonitor(dut, "o_bounds", on_item=self.bounds.check)
-        self.program: list[int] = []  # number of groups of every operation
+        self.program: list[int] = []  # number of groups of each operation that has not ended
         dut.final_stream.value = self.active - 1
 
     def check(self, cycle: int, payload: int) -> None:
-        """Compare an item. Parts of a tuple that the operation does not have may have any value, and count as 0."""
+        """Compare an item. Gains that the operation does not have may have any value, so they are set to 0 before the
+        comparison."""
         layout = gathered_payload(self.config)
         fields = unpack(layout, payload)
         some = (1 << ITEM_BITS * (1 + fields["matrices"])) - (1 if fields["outer"] else 1 << ITEM_BITS)
@@ -62,7 +64,7 @@ class Bench:
         self.board.check(cycle, pack(layout, fields))
 
     def operation(self, bounds: int, outer: int, matrices: int, beats: int, block: int) -> None:
-        """Queue everything that belongs to an operation: ``beats`` beats for each stream, in blocks of ``block``."""
+        """Queue all inputs of an operation: ``beats`` beats for each stream, in blocks of ``block`` beats."""
         draw, lanes = self.draw, self.lanes
         self.sources["i_op"].queue([pack(GAINS_OP, {"bounds": bounds, "outer": outer, "matrices": matrices})])
         items = 1 if bounds else outer + matrices
@@ -102,7 +104,8 @@ class Bench:
             )
 
     async def follow(self) -> None:
-        """Check that every operation takes its groups once, and ends with the last beat of its last stream."""
+        """Check that every operation accepts each of its groups once, and ends with the last beat of its
+        last stream."""
         groups = beats = idle = 0
         dut = self.dut
 
@@ -115,7 +118,9 @@ class Bench:
             groups += fires("i_group")
             passed = fires("o") + fires("o_bounds")
             beats, idle = beats + passed, 0 if passed else idle + 1
-            assert groups <= self.program[0], f"gain_join.i_group: {where}: group {groups} of {self.program[0]}"
+            assert groups <= self.program[0], (
+                f"gain_join.i_group: {where}: accepted group {groups} of {self.program[0]}"
+            )
             if fires("i_op"):
                 expected = (self.program[0], self.program[0] * self.active)
                 assert (groups, beats) == expected, (
@@ -123,7 +128,7 @@ class Bench:
                 )
                 self.program.pop(0)
                 groups = beats = 0
-            assert idle < 500, f"gain_join.o: {where}: silent for 500 cycles"
+            assert idle < 500, f"gain_join.o: {where}: no item left for 500 cycles"
 
     async def run(self) -> None:
         await self.follow()
@@ -140,7 +145,7 @@ async def vectors_and_bounds(dut: Any) -> None:
     await start(dut)
     for beats in (1, 2, 9, most):
         for kind in KINDS:
-            for block in (beats, 2):  # EMBED; rows
+            for block in (beats, 2):  # block as of EMBED; as of row groups
                 bench.operation(*kind, beats, block)
     for _ in range(40):
         bench.operation(*bench.draw.choice(KINDS), bench.draw.randrange(1, most + 1), bench.draw.choice((1, 2, 3, 5)))
@@ -153,9 +158,13 @@ async def vectors_and_bounds(dut: Any) -> None:
             for cycle, item in bench.entered[name].items
         )
         for (before, *ahead), (cycle, stream, index) in itertools.pairwise(passed):
-            gap = 1 if (stream == 0 and index) or [stream, index - 1] == ahead else 2  # a new operation takes a cycle
-            assert cycle - before == gap, f"stream {stream}, index {index} in cycle {cycle}, the one before in {before}"
-        assert [c for c, _ in bench.left.items] == [c for c, _ in bench.entered["i_x"].items], "latency 0"
+            gap = 1 if (stream == 0 and index) or [stream, index - 1] == ahead else 2  # one more for an operation
+            assert cycle - before == gap, (
+                f"stream {stream}, index {index} came in cycle {cycle}, the beat before it in cycle {before}"
+            )
+        assert [c for c, _ in bench.left.items] == [c for c, _ in bench.entered["i_x"].items], (
+            "x must leave with latency 0"
+        )
 
 
 @cocotb.test()

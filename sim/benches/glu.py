@@ -1,6 +1,6 @@
-"""Bench of the channel mixer's gate: GATE and UP of all streams against the golden model, every beat.
+"""Bench of the channel mixer's gate: every beat of GATE and UP of all streams is compared with the golden model.
 
-A row group of ``group`` beats has one block for each stream; 1 is the shortest.
+A row group has one block of ``group`` beats for each stream. ``group`` is at least 1.
 """
 
 import random
@@ -25,12 +25,13 @@ LATENCY = 3
 GATE_TO_UP = 10
 LARGEST = (1 << 17) - 1
 TIES_FRAC_BITS = 15
-"""A format in which some arguments have a silu that is a tie of the rounding."""
+"""A number of fraction bits for which the silu of some arguments is exactly halfway between two results."""
 EDGES = ("zeros", "largest", "all_minus", "mixed", "ties")
 
 
 def ties(frac: int, elements: int, generator: np.random.Generator) -> np.ndarray:
-    """Return gates whose product with their sigma is a tie of the rounding, alternating with the next smaller gates."""
+    """Return gates whose product with their sigma is exactly halfway between two results, alternating with gates whose
+    product is one less than halfway."""
     every = np.arange(-LARGEST, LARGEST + 1)
     rest = (every * sigmoid(every, frac)) & (1 << SIGMOID_FRAC_BITS) - 1
     half = 1 << (SIGMOID_FRAC_BITS - 1)
@@ -39,7 +40,7 @@ def ties(frac: int, elements: int, generator: np.random.Generator) -> np.ndarray
 
 
 def vectors(name: str, frac: int, elements: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return gate and up of one vector."""
+    """Return the gate and the up of one vector."""
 
     def draw() -> np.ndarray:
         limit = 1 << int(generator.integers(1, 18))
@@ -80,7 +81,8 @@ class Bench:
         self.vector = 0
 
     def beats_of(self, name: str, beats: int) -> list[int]:
-        """Return one vector a stream: GATE, then UP. Fields that the block does not read are random."""
+        """Return the beats of one vector for each stream: first GATE, then UP. Fields that the block does not read are
+        random."""
         frac = TIES_FRAC_BITS if name == "ties" else int(self.generator.integers(0, 18))
         items = []
         data = [vectors(name, frac, beats * self.lanes, self.generator) for _ in range(self.active)]
@@ -106,7 +108,7 @@ class Bench:
         return items
 
     def on_input(self, cycle: int, payload: int) -> None:
-        """Feed the golden model with what the block has accepted."""
+        """Feed the golden model with a beat that the block has accepted."""
         fields = unpack(self.layout, payload)
         values = split(fields["values"], VALUE_BITS, self.lanes)
         place = fields["stream"], fields["index"]
@@ -120,7 +122,8 @@ class Bench:
         self.vector += not self.gates
 
     def check_cycles(self) -> None:
-        """Without pauses the latency is exact, and UP comes exactly as early as its gate allows."""
+        """Check that without pauses the latency is exact, and that each beat of UP is accepted as early as its gate
+        allows."""
         inputs = [(cycle, unpack(self.layout, item)) for cycle, item in self.entered.items]
         ups = [cycle for cycle, item in inputs if item["op"] == Op.UP]
         gates = [cycle for cycle, item in inputs if item["op"] == Op.GATE]

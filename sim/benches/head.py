@@ -1,4 +1,5 @@
-"""Bench of the head: ties, padding, largest and drawn tokens of several streams, latency, and logits for the host."""
+"""Bench of the head: ties, padding, tokens chosen by argmax and by sampling for several streams, latency, and logits
+for the host."""
 
 from typing import Any
 
@@ -25,7 +26,7 @@ TEMPERATURES = (4096, 0, 2867, 1, 65535, 0, 300)
 
 
 class Bench:
-    """Drives one Head; the model gets what the block accepts."""
+    """Drives one Head. The model receives the beats that the block accepts."""
 
     def __init__(self, dut: Any, vocab: int | None = None) -> None:
         parameters = bench_parameters()
@@ -56,11 +57,11 @@ class Bench:
         self.dut.temperature.value = temperature
 
     def forget(self) -> None:
-        """Forget the rows of vectors that have not ended."""
+        """Drop the rows of vectors that have not ended."""
         self.rows: list[list[list[int]]] = [[[], []] for _ in range(self.streams)]
 
     async def give_seeds(self, *seeds: int) -> None:
-        """Give a seed to each stream; those that are not listed are random."""
+        """Send a seed for each stream. Streams without a seed in ``seeds`` receive a random seed."""
         for stream in range(self.streams):
             seed = seeds[stream] if stream < len(seeds) else int(self.generator.integers(0, 1 << 32))
             self.generators[stream] = Gumbel(seed)
@@ -68,7 +69,7 @@ class Bench:
         await RisingEdge(self.dut.clk)
 
     def vectors(self) -> list[tuple[Int, Int]]:
-        """Return sums and scores [V] of named vectors, then of random ones."""
+        """Return pairs of sums and scores [V]: first edge cases, then random vectors."""
         ones, place, draw = np.ones(self.vocab, dtype=np.int64), np.arange(self.vocab), self.generator
         named = [0 * ones, LARGEST * ones, -LARGEST * ones, place, -place, -place - 5, place // 3, -(place // 3) - 1]
         named += [np.where(place == best, -5, -6) for best in (0, 1, self.vocab - 2, self.vocab - 1)]
@@ -85,8 +86,8 @@ class Bench:
         return list(zip(named, scores, strict=True))
 
     def step(self, vectors: list[tuple[Int, Int]]) -> list[int]:
-        """Return payloads of a vector for each of the first streams, in blocks; padding rows hold sums that would
-        win."""
+        """Return the payloads of one step in blocks: ``vectors[k]`` belongs to stream k. The padding rows contain sums
+        that would be the largest."""
         draw, block = self.generator, int(self.generator.choice((1, 2, 5)))
         beats = -(-self.vocab // self.lanes)
         pad = np.ones(-self.vocab % self.lanes, dtype=np.int64)
@@ -119,7 +120,8 @@ class Bench:
         ]
 
     def queue(self, vectors: list[tuple[Int, Int]]) -> int:
-        """Queue steps of all active streams, the last one with the remaining vectors; returns the number of tokens."""
+        """Queue vectors in steps of all active streams. The last step may have fewer streams. Return the number of
+        tokens."""
         for at in range(0, len(vectors), self.active):
             self.source.queue(self.step(vectors[at : at + self.active]))
         return len(vectors)
@@ -139,7 +141,7 @@ class Bench:
             self.rows[stream] = [[], []]
 
     async def check_logits(self, streams: int) -> None:
-        """Read one address a cycle; data come one cycle later."""
+        """Read the logits, one address per cycle, and compare them."""
         wanted: dict[tuple[int, int], int] = {}
         for stream in range(streams):
             if self.config.top_k:
@@ -159,8 +161,8 @@ class Bench:
 
 @cocotb.test()
 async def edges_then_random(dut: Any) -> None:
-    """Send vectors back to back, with changes of the temperature between them; then read the logits of the last
-    ones."""
+    """Tokens equal the model for edge cases and random vectors at several temperatures, and the logits of the last
+    vectors can be read."""
     bench = Bench(dut)
     await start(dut)
     await bench.give_seeds(0, 1, (1 << 32) - 1)
@@ -171,9 +173,9 @@ async def edges_then_random(dut: Any) -> None:
         await bench.check_logits((len(vectors) - 1) % bench.active + 1)
     if bench_parameters()["source"] == bench_parameters()["sink"] == "none" and not bench.config.top_k:
         waits = {b - a for a, (b, _) in zip(bench.ends, bench.left.items, strict=True)}
-        assert waits == {bench_parameters()["latency"]}, f"latencies {waits}"
+        assert waits == {bench_parameters()["latency"]}, f"the latencies are {waits}"
         cycles = [cycle for cycle, _ in bench.entered.items]
-        assert np.count_nonzero(np.diff(cycles) != 1) == len(TEMPERATURES) - 1, "a bubble"
+        assert np.count_nonzero(np.diff(cycles) != 1) == len(TEMPERATURES) - 1, "a beat must enter in every cycle"
 
 
 @cocotb.test()
@@ -188,7 +190,8 @@ async def every_vector_can_be_read(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_vector(dut: Any) -> None:
-    """After a reset the next vectors start at row 0, no old logit wins, and seeds that were given before are kept."""
+    """After a reset the next vectors start at row 0, no logit of an earlier vector is chosen, and seeds that were sent
+    before are kept."""
     bench = Bench(dut)
     await start(dut)
     await bench.give_seeds()
@@ -221,11 +224,12 @@ async def reset_in_mid_vector(dut: Any) -> None:
 
 @cocotb.test()
 async def every_table_entry(dut: Any) -> None:
-    """Check every entry of the table with two logits; the word of the first one is chosen. In a tie the first token
-    wins; with one unit more the second token wins."""
+    """Every entry of the noise table is right. For each entry the head chooses between two logits, and the seed is
+    computed so that the noise of the first logit uses this entry. If the scores are equal, the first token is chosen.
+    If the second score is larger by one, the second token is chosen."""
     bench = Bench(dut, vocab=2)
     await start(dut)
-    back = (1 << 32) - 1 - (1 << sampling.JUMP_LOG2)  # as many draws lead from a word back to its seed
+    back = (1 << 32) - 1 - (1 << sampling.JUMP_LOG2)  # as many draws lead from a word to the seed before it
     temperatures = (4096, 1000, 65535)
     for entry in range(len(sampling.TABLE)):
         octave, cell = divmod(entry, 1 << sampling.CELL_BITS)

@@ -1,6 +1,7 @@
-"""Bench of hw/memory/host.py: words in any order, lost or doubled, leave in order and once; each WANT has right counts.
+"""Bench of hw/memory/host.py: words arrive in any order, may be lost or doubled, and leave once and in order. Each WANT
+has the right counts.
 
-`parameters`: config (fields of HwConfig), pause (of all streams), frames.
+`parameters`: config (fields of HwConfig), pause (pattern of all streams), frames (number of frames).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ ROW_WORDS = 7
 
 
 class Bench:
-    """The host of one chip: keeps the words that it sent and the words that the chip took."""
+    """Acts as the host of one chip, and checks the words that the chip takes and the WANTs."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -46,7 +47,7 @@ class Bench:
         self.sequence = 0
 
     def _take_word(self, cycle: int, payload: int) -> None:
-        assert payload == self.word(self.taken), f"word {self.taken} in cycle {cycle}, seed {self.seed}"
+        assert payload == self.word(self.taken), f"word {self.taken} is wrong in cycle {cycle}, seed {self.seed}"
         self.taken += 1
 
     def _take_want(self, cycle: int, payload: int) -> None:
@@ -58,7 +59,7 @@ class Bench:
         return (place * 40503 + row * 77 + self.seed) & (1 << self.config.word_bits) - 1
 
     def frame(self, place: int, count: int, row: int = 0) -> None:
-        """Send words of the records, or of a row with a number from 1 on."""
+        """Send words of the record stream, or of row number ``row``. Rows are numbered from 1 on."""
         self.sequence = self.sequence + 1 & 0xFF
         self.words.queue(
             pack(
@@ -75,11 +76,12 @@ class Bench:
         )
 
     async def settled(self) -> dict[str, int]:
-        """Return the last WANT after all words have been handled; the chip sends it after a frame of dropped words."""
+        """Return the last WANT after all words have been handled. The last frame must contain dropped words, so the
+        chip answers it with a WANT."""
         await self.words.drained()
         await ClockCycles(self.dut.clk, 60)
         sequence, want = self.wants[-1]
-        assert sequence == self.sequence, f"no WANT after a frame that was dropped, seed {self.seed}"
+        assert sequence == self.sequence, f"no WANT came for a frame with dropped words, seed {self.seed}"
         return want
 
 
@@ -92,9 +94,9 @@ async def words_come_once_and_in_order(dut: Any) -> None:
     for _ in range(bench_parameters()["frames"]):
         count = bench.draw.randint(1, 30)
         match bench.draw.randrange(4):
-            case 0:  # the frame before was lost
+            case 0:  # the previous frame was lost
                 bench.frame(sent + bench.draw.randint(1, 50), count)
-            case 1 if sent:  # repeated words, perhaps followed by new ones
+            case 1 if sent:  # repeated words, perhaps followed by new words
                 back = bench.draw.randint(1, min(sent, 40))
                 bench.frame(sent - back, count)
                 sent = max(sent, sent - back + count)
@@ -105,11 +107,15 @@ async def words_come_once_and_in_order(dut: Any) -> None:
     await ClockCycles(dut.clk, 200)
     bench.frame(sent + 1, 1)
     want = await bench.settled()
-    assert (want["offset"], want["taken"], bench.taken) == (sent, sent, sent), f"seed {bench.seed}"
+    assert (want["offset"], want["taken"], bench.taken) == (sent, sent, sent), (
+        f"the counts of the last WANT are wrong, seed {bench.seed}"
+    )
     taken = [want["taken"] for _, want in bench.wants]
     chunk = CHUNK_BYTES // bench.config.word_bytes
     assert taken == sorted(taken) and sent > 2 * chunk
-    assert max(b - a for a, b in zip([0, *taken], [*taken, sent], strict=True)) <= chunk + 60, f"seed {bench.seed}"
+    assert max(b - a for a, b in zip([0, *taken], [*taken, sent], strict=True)) <= chunk + 60, (
+        f"too many words were taken between two WANTs, seed {bench.seed}"
+    )
 
 
 @cocotb.test()
@@ -121,12 +127,12 @@ async def a_full_fifo_drops_and_says_so(dut: Any) -> None:
     depth = bench.config.memory_words
     bench.frame(0, depth + 40)
     want = await bench.settled()
-    assert (want["taken"], want["offset"]) == (0, depth), "the FIFO does not hold memory_words"
+    assert (want["taken"], want["offset"]) == (0, depth), "the FIFO must store exactly memory_words words"
 
 
 @cocotb.test()
 async def rows(dut: Any) -> None:
-    """A row's words overtake those of records; words of another row, or in a wrong order, are dropped."""
+    """The words of a row leave complete and in order. Words of another row and words in a wrong order are dropped."""
     bench = Bench(dut)
     await start(dut)
     dut.running.value = 1
@@ -147,7 +153,9 @@ async def rows(dut: Any) -> None:
         bench.frame(0, 3, number + 1)
         bench.frame(bench.draw.randrange(cut + 1), ROW_WORDS, number)
         got = await bench.rows.receive(ROW_WORDS, 2000)
-        assert got == [bench.word(place, number) for place in range(ROW_WORDS)], f"row {number}, seed {bench.seed}"
+        assert got == [bench.word(place, number) for place in range(ROW_WORDS)], (
+            f"the words of row {number} are wrong, seed {bench.seed}"
+        )
     await ClockCycles(dut.clk, 50)
     assert not bench.rows.received
 

@@ -1,6 +1,6 @@
-"""Bench of hw/link/host_port.py: every port is watched, and the host's own code predicts every payload.
+"""Bench of hw/link/host_port.py: every port is checked, and every payload is predicted with the encoders of the host.
 
-host_port_surroundings.py has a drawing of what is watched, and the parameters.
+host_port_surroundings.py has a drawing of the checked ports, and the parameters of the bench.
 """
 
 from typing import Any
@@ -36,7 +36,7 @@ from lutern.sim.streams import cycle_now, pack, reset, start
 
 @cocotb.test()
 async def commands(dut: Any) -> None:
-    """Send all commands in random order and with random contents."""
+    """All commands are answered correctly, in random order and with random contents."""
     around = Surroundings(dut)
     generator, word_bytes, config = around.random, around.word_bytes, around.config
     await start(dut)
@@ -74,7 +74,7 @@ async def commands(dut: Any) -> None:
             case 3:
                 await around.refused(ErrorCode.UNKNOWN_OPCODE, 0x77, sequence, b"")
             case 4:
-                await around.set_up(sequence, vocab=generator.randint(1, config.max_vocab))  # replaces a setup
+                await around.set_up(sequence, vocab=generator.randint(1, config.max_vocab))  # a second setup
                 await around.set_up(sequence)
             case 5:
                 streams = generator.randint(1, config.streams)
@@ -89,7 +89,8 @@ async def commands(dut: Any) -> None:
 
 @cocotb.test()
 async def runs(dut: Any) -> None:
-    """Check RUN: the feeds, the request, the tokens, the figures; a repeated RUN is answered without the decoder."""
+    """RUN sends the right feeds and the right request to the decoder, and its answer has the right tokens and figures.
+    A repeated RUN is answered without the decoder."""
     around = Surroundings(dut)
     vocab, most = around.config.max_vocab, around.config.streams
     await start(dut)
@@ -103,7 +104,7 @@ async def runs(dut: Any) -> None:
             await around.send_run(sequence, frame)
     around.runs.finish()
 
-    # After another command, even a refused one, the same frame is a new RUN.
+    # After another command, even a command that is refused, an equal frame is a new RUN.
     feeds = around.draw_feeds(most, vocab)
     random_state = around.random.getstate()
     await around.run(77, 1, feeds)
@@ -117,7 +118,8 @@ async def runs(dut: Any) -> None:
 
 @cocotb.test()
 async def bad_runs(dut: Any) -> None:
-    """Send counts and streams beyond their limits, wrong lengths, and a bad token in any feed: no run begins."""
+    """No run begins if a count or the number of streams is beyond its limit, if the length is wrong, or if any feed has
+    a bad token."""
     around = Surroundings(dut)
     config, draw = around.config, around.random
     most, vocab = config.streams, config.max_vocab - 1
@@ -158,7 +160,8 @@ async def bad_runs(dut: Any) -> None:
 
 @cocotb.test()
 async def a_faulty_memory(dut: Any) -> None:
-    """Commands that wait for the memory are answered with its fault, like all later ones that need it; INFO works."""
+    """Commands that wait for the memory are answered with the memory's fault, and so are all later commands that need
+    the memory. INFO is still answered."""
     if not hasattr(dut, "fault"):
         return
     around = Surroundings(dut)
@@ -184,7 +187,7 @@ async def a_faulty_memory(dut: Any) -> None:
             around.expect(Opcode.ERROR, sequence, bytes([code]))
             dut.fault.value = 1 << bit
             await around.answered()
-            assert not around.running, f"running after {opcode.name}, seed {around.seed}"
+            assert not around.running, f"the machine is still running after {opcode.name}, seed {around.seed}"
             for needs, payload in (
                 (Opcode.RUN, run),
                 (Opcode.SETUP, SETUP.pack(**around.setup_fields())),
@@ -202,9 +205,9 @@ async def a_faulty_memory(dut: Any) -> None:
 
 @cocotb.test()
 async def damaged_weights(dut: Any) -> None:
-    """Damage during a run ends it, whether tokens have come or not; then SETUP is needed.
+    """Damage during a run ends the run, whether tokens have come or not. After that, a RUN is refused until SETUP.
 
-    Damage from before a run ends the run as soon as it has begun.
+    Damage that was found before a run ends the run as soon as it has begun.
     """
     around = Surroundings(dut)
     most = around.config.streams
@@ -224,8 +227,8 @@ async def damaged_weights(dut: Any) -> None:
             around.expect(Opcode.ERROR, sequence, bytes([ErrorCode.WEIGHTS_DAMAGED]))
             command = await around.begin_run(sequence, most)
             await around.answered()
-        assert not around.running, f"running after {kind.name}, seed {around.seed}"
-        for again in (sequence, sequence + 1):  # that answer must not be repeated as tokens
+        assert not around.running, f"the machine is still running after {kind.name}, seed {around.seed}"
+        for again in (sequence, sequence + 1):  # the stored answer must not be sent as tokens
             await around.refused(ErrorCode.NOT_SET_UP, Opcode.RUN, again, command)
         await around.show_damage(sequence, kind)
         dut.damage.value = 0
@@ -238,14 +241,14 @@ async def damaged_weights(dut: Any) -> None:
 
 @cocotb.test()
 async def a_step_that_takes_too_long(dut: Any) -> None:
-    """The limit counts from the start of the run, and again from each token; a token within the limit has no other
-    effect.
+    """A step ends the run if it takes longer than the limit, counted from the start of the run or from the last token.
+    A token within the limit only restarts the count.
 
-    0 means no limit, however long a step takes.
+    With a limit of 0 a step may take any number of cycles.
     """
     unit = bench_parameters()["step_limit_cycles"]
     if not unit:
-        return  # a real limit has too many cycles for a bench
+        return  # the limit of the real gateware has too many cycles for a bench
     around = Surroundings(dut)
     await start(dut)
     for sequence, (limit, tokens) in enumerate(((1, 0), (3, 0), (2, 1), (2, 3), (7, 2)), 0xD8):
@@ -256,13 +259,15 @@ async def a_step_that_takes_too_long(dut: Any) -> None:
         for _ in range(tokens):
             while cycle_now() < begun + limit * unit - 3:
                 await FallingEdge(dut.clk)
-            assert around.running, where
+            assert around.running, f"the run ended before the limit, {where}"
             await around.tokens.send(around.random.getrandbits(16))
             begun = cycle_now()
         around.expect(Opcode.ERROR, sequence, bytes([ErrorCode.RUN_TOO_LONG]))
         while around.running and cycle_now() < begun + limit * unit + 9:
             await FallingEdge(dut.clk)
-        assert limit * unit <= cycle_now() - begun <= limit * unit + 4, f"{cycle_now() - begun} cycles, {where}"
+        assert limit * unit <= cycle_now() - begun <= limit * unit + 4, (
+            f"the run ended after {cycle_now() - begun} cycles, {where}"
+        )
         await around.answered()
         await around.refused(ErrorCode.NOT_SET_UP, Opcode.RUN, sequence, command)
         around.is_mute = False
@@ -270,7 +275,7 @@ async def a_step_that_takes_too_long(dut: Any) -> None:
     await around.begin_run(1)
     around.step_begun -= (1 << 32) - 3 * unit  # so that the decoder's count restarts
     await ClockCycles(dut.clk, 9 * unit)
-    assert around.running, f"a step without limit, seed {around.seed}"
+    assert around.running, f"a step without limit was ended, seed {around.seed}"
     around.run_sequence, around.is_mute = 1, False
     await around.tokens.send(pack(TOKEN_LAYOUT, {"token": 1, "last": 1}))
     await around.answered()
@@ -283,8 +288,8 @@ async def a_step_that_takes_too_long(dut: Any) -> None:
 
 @cocotb.test()
 async def a_run_that_another_command_ends(dut: Any) -> None:
-    """End a run by another command: the RUN is answered after that command. If it were repeated without a fresh feed,
-    it would continue from a partial state."""
+    """If another command ends a run, the RUN is answered with an error after that command, and a repeated RUN is
+    refused. A repeated RUN without a fresh feed would continue from a partial state."""
     around = Surroundings(dut)
     await start(dut)
     setup = SETUP.pack(**around.setup_fields())
@@ -302,7 +307,7 @@ async def a_run_that_another_command_ends(dut: Any) -> None:
         around.expect(Opcode.ERROR, sequence, bytes([ErrorCode.NOT_SET_UP]))
         around.rx.queue(encode_frame(opcode, 2, payload))
         await around.answered()
-        assert around.running == (opcode == Opcode.SETUP), f"{opcode.name}, seed {around.seed}"
+        assert around.running == (opcode == Opcode.SETUP), f"running is wrong after {opcode.name}, seed {around.seed}"
         if not around.running:
             await around.refused(ErrorCode.NOT_SET_UP, Opcode.RUN, sequence, command)
     await around.set_up(1)
@@ -313,8 +318,8 @@ async def a_run_that_another_command_ends(dut: Any) -> None:
 
 @cocotb.test()
 async def limits(dut: Any) -> None:
-    """Send the longest and shortest frame, one byte more or less, and broken escapes; use the last word and the largest
-    counts."""
+    """The longest frame, the last word of the memory and the largest counts are accepted. Frames that are too long or
+    too short, broken escapes, and addresses and counts beyond their limits are dropped or refused."""
     around = Surroundings(dut)
     config, word_bytes = around.config, around.word_bytes
     await start(dut)
@@ -386,7 +391,7 @@ async def limits(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_frame(dut: Any) -> None:
-    """After a reset at any time nothing of the old frame is left, in either direction."""
+    """After a reset at any time, no byte of an earlier frame is left in either direction."""
     around = Surroundings(dut)
     await start(dut)
     for cut in range(1, 60, 3):

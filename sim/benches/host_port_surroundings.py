@@ -1,12 +1,14 @@
-"""The surroundings of the host port in its bench: memory, decoder, logits and host, and checks of everything that the
-port sends.
+"""The surroundings of the host port in its bench: memory, decoder, logits and host, and checks of all outputs of the
+port.
 
     frames ─► i_rx │ host port │ o_tx ─► frames, compared byte for byte
-                     o_write ─► memory ─► o_read, i_read;  o_feed, o_run ─► tokens ─► i_token, status
-                     logits and scale of a stream, one cycle later;  setup and running, in every cycle
+                   │           │ o_write ─► memory; o_read ─► memory ─► i_read
+                   │           │ o_feed, o_run ─► tokens ─► i_token, status
+                   │           │ logits_address ─► one cycle later: logits_data, scale
+                   │           │ setup, running: checked in every cycle
 
-`parameters` of the bench: config (the attributes that HostPort wants), info, pause (of all streams), frames (number of
-random commands).
+`parameters` of the bench: config (the attributes that HostPort needs), info (the answer to INFO), pause (pattern of all
+streams), frames (number of random commands), step_limit_cycles.
 """
 
 import random
@@ -45,12 +47,12 @@ from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, to_int, to_signed, unpack
 
 RESPONSE = 0x80
-MOST_FEEDS = (PAYLOAD_BYTES - RUN.byte_count) // FEED.byte_count  # largest number of feeds of a frame
+MOST_FEEDS = (PAYLOAD_BYTES - RUN.byte_count) // FEED.byte_count  # largest number of feeds in a frame
 Feeds = list[dict[str, int]]
 
 
 class Surroundings:
-    """Memory, decoder and logits as the host port sees them, with checks of what it sends."""
+    """Acts as memory, decoder, logits and host, and checks what the host port sends."""
 
     def __init__(self, dut: Any) -> None:
         parameters, seed = bench_parameters(), bench_seed()
@@ -64,7 +66,7 @@ class Surroundings:
         self.answer_count, self.run_sequence, self.status = 0, 0, 0
         self.run_tokens, self.last_answer = b"", b""
         self.run_feeds: list[int] = []
-        self.is_mute = False  # memory and decoder give nothing
+        self.is_mute = False  # memory and decoder send no answers
         self.counts_cycles, self.step_begun = bool(parameters["step_limit_cycles"]), 0  # as the decoder does
         dut.damage.value = 0
         if self.config.memory == "port":
@@ -91,14 +93,15 @@ class Surroundings:
 
     @property
     def memory_ends(self) -> list[int]:
-        """The address after the last word, and the one after the last part of a beat."""
+        """The address after the last word, and on a resident machine the address after the last part of the
+        last beat."""
         config = self.config
         beats = [TRIT_MEMORY + (config.trit_beats << config.part_bits)] if config.source == "resident" else []
         return [config.memory_words, *beats]
 
     @property
     def entries(self) -> int:
-        """Number of logits that a stream has."""
+        """Number of values that LOGITS can read from a stream."""
         return int(2 * self.config.top_k or self.config.max_vocab)
 
     @property
@@ -107,7 +110,9 @@ class Surroundings:
 
     def _take_write(self, cycle: int, payload: int) -> None:
         self.writes.check(cycle, payload)
-        assert not self.running, f"cycle {cycle}: a write into a memory that is read, seed {self.seed}"
+        assert not self.running, (
+            f"cycle {cycle}: a write came while running, so to a memory that is read, seed {self.seed}"
+        )
         fields = unpack(write_layout(self.config), payload)
         self.memory[fields["address"]] = fields["word"]
 
@@ -125,7 +130,7 @@ class Surroundings:
     def _take_run(self, cycle: int, payload: int) -> None:
         self.step_begun = cycle
         self.runs.check(cycle, payload)
-        assert self.running, f"cycle {cycle}: a run of a machine that is not running, seed {self.seed}"
+        assert self.running, f"cycle {cycle}: a run began while the machine was not running, seed {self.seed}"
         self.run_tokens = b""
         if self.is_mute:
             return
@@ -155,7 +160,7 @@ class Surroundings:
         return LOGITS_DONE.pack(**scale) + b"".join(number.to_bytes(4, "little", signed=True) for number in sums)
 
     async def _serve(self) -> None:
-        """Give logits and scale a cycle after their address, and another status in every cycle."""
+        """Drive logits and scale one cycle after their address, and a new status in every cycle."""
         while True:
             await FallingEdge(self.dut.clk)
             stream, address = to_int(self.dut.logits_stream), to_int(self.dut.logits_address)
@@ -168,8 +173,8 @@ class Surroundings:
             self.dut.status.value = self.status
 
     async def _watch_setup(self) -> None:
-        """Check that the setup arrives one cycle before ``running`` rises, when readers take it, and does not change
-        afterwards."""
+        """Check that the setup is valid one cycle before ``running`` rises, because readers load it then, and that it
+        does not change while ``running`` is 1."""
         before = None
         while True:
             await FallingEdge(self.dut.clk)
@@ -179,21 +184,23 @@ class Surroundings:
             before = setup
 
     def expect(self, opcode: int, sequence: int, payload: bytes) -> None:
-        """Expect this frame, byte for byte."""
+        """Expect a frame with these fields, byte for byte."""
         for index, byte in enumerate(encode_frame(opcode, sequence, payload)):
             self.answers.expect(byte, index=index)
 
     async def ask(self, opcode: int, sequence: int, payload: bytes, answer: bytes, answer_opcode: int = 0) -> None:
-        """Send one command and expect its predicted answer."""
+        """Send one command, and expect ``answer``."""
         self.expect(answer_opcode or opcode | RESPONSE, sequence, answer)
         self.rx.queue(encode_frame(opcode, sequence, payload))
         await self.answered()
 
     async def refused(self, code: ErrorCode, opcode: int, sequence: int, payload: bytes) -> None:
-        """Send one command that must be refused and leave the machine unchanged."""
+        """Send one command that must be refused with ``code`` and must leave the machine unchanged."""
         running, setup = self.running, to_int(self.dut.setup)
         await self.ask(opcode, sequence, payload, bytes([code]), Opcode.ERROR)
-        assert (self.running, to_int(self.dut.setup)) == (running, setup), f"{code.name} changed something"
+        assert (self.running, to_int(self.dut.setup)) == (running, setup), (
+            f"a command that was refused with {code.name} changed running or setup"
+        )
 
     async def answered(self) -> None:
         """Wait until a whole answer has come."""
@@ -235,7 +242,7 @@ class Surroundings:
             self.feeds.expect(pack(feed_layout(self.config), {"stream": stream, **feed}), index=stream)
 
     async def run(self, sequence: int, count: int, feeds: Feeds) -> bytes:
-        """Send a RUN that is executed; returns its frame."""
+        """Send a RUN that must be executed. Return its frame."""
         request = {"count": count, "chained": self.random.getrandbits(1), "temperature": self.random.getrandbits(16)}
         self.expect_feeds(feeds)
         self.runs.expect(pack(RUN_LAYOUT, {"final_stream": len(feeds) - 1, **request}))
@@ -269,20 +276,22 @@ class Surroundings:
         }
 
     async def set_up(self, sequence: int, **changes: int) -> None:
-        """Send a SETUP that is executed."""
+        """Send a SETUP that must be executed."""
         setup = SETUP.pack(**{**self.setup_fields(), **changes})
         await self.ask(Opcode.SETUP, sequence, setup, b"")
-        assert self.running, f"not running after SETUP, seed {self.seed}"
-        assert to_int(self.dut.setup) == int.from_bytes(setup, "little"), f"setup, seed {self.seed}"
+        assert self.running, f"the machine is not running after SETUP, seed {self.seed}"
+        assert to_int(self.dut.setup) == int.from_bytes(setup, "little"), (
+            f"setup differs from the SETUP that was sent, seed {self.seed}"
+        )
 
     async def show_damage(self, sequence: int, kind: Damage) -> None:
-        """Show damage of this kind, and check the answer to DAMAGE."""
+        """Drive damage of this kind, and check the answer to DAMAGE."""
         fields = {"count": self.random.getrandbits(16), "kind": kind, "place": self.random.getrandbits(32)}
         self.dut.damage.value = pack(DAMAGE_LAYOUT, fields)
         await self.ask(Opcode.DAMAGE, sequence, b"", DAMAGE_DONE.pack(**fields))
 
     async def begin_run(self, sequence: int, streams: int = 1, count: int = 1) -> bytes:
-        """Begin a RUN whose tokens do not come; returns its payload as soon as the decoder has it."""
+        """Begin a RUN whose tokens do not come. Return its payload as soon as the decoder has accepted the run."""
         self.is_mute = True
         feeds, request = self.draw_feeds(streams, self.config.max_vocab), {"count": count, "chained": 0}
         self.expect_feeds(feeds)
@@ -302,7 +311,7 @@ class Surroundings:
 
 
 def run_command(feeds: Feeds, *, count: int = 1, streams: int | None = None, **fields: int) -> bytes:
-    """Return the payload of a RUN; if ``streams`` is not the number of feeds, its length is wrong."""
+    """Return the payload of a RUN. If ``streams`` is not the number of feeds, the length of the payload is wrong."""
     fields = {"chained": 0, "temperature": 0, **fields}
     head = RUN.pack(count=count, streams=len(feeds) if streams is None else streams, **fields)
     return head + b"".join(FEED.pack(**feed) for feed in feeds)

@@ -1,4 +1,5 @@
-"""Bench of both memories: written words are read, readers repeat and lose nothing, rows go first."""
+"""Bench of ResidentMemory and StreamedMemory: written words are read, readers repeat and lose no words, rows have
+priority."""
 
 import random
 from itertools import pairwise
@@ -16,7 +17,7 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_no
 
 
 class _Stopped:
-    """A reset for streams of the memory: it is also active while the memory does not run."""
+    """A reset for streams of the memory that is also active while the memory does not run."""
 
     def __init__(self, dut: Any) -> None:
         self._dut = dut
@@ -30,7 +31,7 @@ class _Stopped:
 
 
 class _Running:
-    """Acts as the component, but has `_Stopped` as its reset."""
+    """Has all signals of the component, but `_Stopped` as its reset."""
 
     def __init__(self, dut: Any) -> None:
         self._dut, self.rst = dut, _Stopped(dut)
@@ -40,10 +41,10 @@ class _Running:
 
 
 class Bench:
-    """Drives one memory; lists are the reference."""
+    """Drives one memory. The lists ``words`` and ``beats`` are the reference."""
 
     patience = 500
-    """Largest number of cycles from the writes of a case until a word comes."""
+    """The waiting time: largest number of cycles from the writes of a test case until a word comes."""
 
     def __init__(self, dut: Any, pause: str | None = None) -> None:
         self.parameters = bench_parameters()
@@ -73,7 +74,8 @@ class Bench:
         self.setup: dict[str, int] = {}
 
     def _checker(self, name: str) -> Any:
-        """Return a function that compares an item; items of the endless streams are expected in turn."""
+        """Return a function that compares an item of the output ``name``. For an endless stream, the function computes
+        the expected item."""
 
         def check(cycle: int, value: int) -> None:
             if name in self.endless:
@@ -85,7 +87,7 @@ class Bench:
         return check
 
     def item(self, name: str, place: int) -> int:
-        """Return the item at a place of an endless stream."""
+        """Return the item with number ``place`` of an endless stream."""
         if name == "o_words":
             return self.words[place]
         return sum(part << self.config.word_bits * index for index, part in enumerate(self.beats[place]))
@@ -100,7 +102,8 @@ class Bench:
         return self.beats[beat][part] if part < self.config.parts else 0
 
     def write(self, address: int) -> None:
-        """Write a random word; the last part of a beat keeps only its own bits, and parts beyond keep nothing."""
+        """Write a random word. The last part of a beat stores only the bits that the beat has. Parts that a beat does
+        not have store no bits."""
         word = self.draw.getrandbits(self.config.word_bits)
         self.sources["i_write"].queue([address | word << self.config.address_bits])
         if address < TRIT_MEMORY:
@@ -113,12 +116,12 @@ class Bench:
 
     @property
     def addresses(self) -> list[int]:
-        """All addresses that the host can write, holes included."""
+        """All addresses that the host can write, including parts that a beat does not have."""
         trits = range(TRIT_MEMORY, TRIT_MEMORY + (len(self.beats) << self.config.part_bits))
         return [*range(len(self.words)), *(trits if self.resident else ())]
 
     async def fill(self) -> None:
-        """Write every word, parts of beats first, so that writes to the wrong memory show."""
+        """Write every word in random order, parts of beats first, so that writes to the wrong memory are found."""
         words = len(self.words)
         for address in (
             *self.draw.sample(self.addresses[words:], len(self.addresses) - words),
@@ -126,7 +129,7 @@ class Bench:
         ):
             self.write(address)
         await self.sources["i_write"].drained()
-        await ClockCycles(self.dut.clk, self.config.word_bytes + 2)  # a word is written in steps
+        await ClockCycles(self.dut.clk, self.config.word_bytes + 2)  # a word is written in chunks
 
     def read(self, address: int, count: int) -> None:
         self.sources["i_read"].queue([address | count << self.config.address_bits])
@@ -134,7 +137,7 @@ class Bench:
             self.boards["o_read"].expect(self.stored(index), index=index)
 
     async def finish(self) -> None:
-        """Check that everything that was requested has come."""
+        """Check that all requested words have come."""
         for name in ("o_read", "o_row"):
             await self.sinks[name].receive(
                 len(self.boards[name].pending) + len(self.sinks[name].received), self.patience
@@ -148,7 +151,7 @@ class Bench:
     # ------------------------------------------------------------------------------------------ the readers
 
     async def run(self, **values: int) -> None:
-        """Set up and start the readers, which begin at the beginning."""
+        """Set up and start the readers, which begin with the first item."""
         self.setup = dict.fromkeys(SETUP.names, 0) | values
         self.dut.setup.value = int.from_bytes(SETUP.pack(**self.setup), "little")
         await ClockCycles(self.dut.clk, 1)
@@ -159,7 +162,7 @@ class Bench:
         self.since = cycle_now()
 
     async def stop(self, cycles: int | None = None) -> None:
-        """Stop between two cycles; what is in flight is dropped. A run adds a cycle."""
+        """Stop for ``cycles`` cycles. Items in flight are dropped. The next ``run`` adds one more cycle."""
         self.dut.running.value = 0
         for name in ("o_row", *self.endless):
             self.boards[name].pending.clear()
@@ -170,7 +173,7 @@ class Bench:
             sink.received.clear()
 
     def row(self, token: int) -> list[int]:
-        """Return the words of a row, from the reference."""
+        """Return the words of a token's row in the reference."""
         s, config = self.setup, self.config
         at, count = s["embedding_base"] + token * s["embedding_stride"], s["embedding_row_words"]
         if not self.resident:
@@ -179,14 +182,14 @@ class Bench:
         return [self.beats[(at + index // parts) % len(self.beats)][index % parts] for index in range(count)]
 
     def token(self, token: int) -> None:
-        """Request a row, for any stream."""
+        """Request the row of a token, for a random stream."""
         stream = self.draw.randrange(self.config.streams)
         self.sources["i_start"].queue([token | stream << 16])
         for index, word in enumerate(self.row(token)):
             self.boards["o_row"].expect(word, token=token, index=index)
 
     def shape(self, record_words: int = 40, row_words: int = 6, vocab: int = 9) -> dict[str, int]:
-        """Return a setup that the small memories can hold, with the table at their end."""
+        """Return a setup that fits into the small memories, with the embedding table at the end."""
         if not self.resident:
             base = len(self.words) - vocab * row_words
             return {
@@ -239,14 +242,16 @@ async def host_reads_what_it_wrote(dut: Any) -> None:
         assert bench.cycles("o_read") == expected
         waits = [b - a for a, b in pairwise(asked)]
         assert waits == [bench.parameters["steps"] * count + 1 for _, count in requests[:-1]], (
-            f"requests waited {waits}"
+            f"the cycles between requests are wrong: {waits}"
         )
-    assert not any(bench.left[name].items for name in ("o_row", *bench.endless)), "a reader ran"
+    assert not any(bench.left[name].items for name in ("o_row", *bench.endless)), (
+        "readers must not run while the host reads"
+    )
 
 
 @cocotb.test()
 async def readers_repeat(dut: Any) -> None:
-    """Read several rounds, from the beginning after each start, with setups of other lengths."""
+    """After each start the readers begin with the first item and repeat all items, for setups of several lengths."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -257,9 +262,9 @@ async def readers_repeat(dut: Any) -> None:
             cycles = bench.cycles(name)
             if bench.pause == "none":
                 latency = bench.parameters["trit_latency" if name == "o_trits" else "latency"]
-                assert cycles[0] == bench.since + latency, f"{name} began {cycles[0]}"
-                assert consecutive(cycles), f"{name} paused"
-            assert len(cycles) > 20, f"{name}: {len(cycles)} items"
+                assert cycles[0] == bench.since + latency, f"{name} began in cycle {cycles[0]}, which is wrong"
+                assert consecutive(cycles), f"{name} must not pause"
+            assert len(cycles) > 20, f"{name}: only {len(cycles)} items came"
         await bench.stop()
         bench.write(bench.draw.randrange(record_words))
         await bench.finish()
@@ -269,7 +274,7 @@ async def readers_repeat(dut: Any) -> None:
 
 @cocotb.test()
 async def a_start_right_after_a_stop(dut: Any) -> None:
-    """``running`` falls for one cycle, as the host port allows: no word that the readers held is seen again."""
+    """If ``running`` falls for one cycle or a few cycles, no word of the previous run leaves after the restart."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -281,7 +286,7 @@ async def a_start_right_after_a_stop(dut: Any) -> None:
 
 @cocotb.test()
 async def rows_go_first(dut: Any) -> None:
-    """Request rows of tokens at any time, with and without pauses, while the other streams move."""
+    """Rows that are requested at any time are right and have priority, while the endless streams lose no item."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -300,19 +305,19 @@ async def rows_go_first(dut: Any) -> None:
                 for cycle in asked
                 for beat in range(row_words)
             ]
-            assert rows == expected, "latency, or a pause in a row"
+            assert rows == expected, "the latency of a row is wrong, or a row paused"
             if bench.resident:
-                assert consecutive(bench.cycles("o_words")), "words wait without a reason"
-                assert consecutive(bench.cycles("o_trits")), "trits wait without a reason"
+                assert consecutive(bench.cycles("o_words")), "words must come in every cycle"
+                assert consecutive(bench.cycles("o_trits")), "trits must come in every cycle"
             else:
                 shared = sorted(bench.cycles("o_words") + rows)
-                assert consecutive(shared), "a cycle in which the port idles"
+                assert consecutive(shared), "the port must deliver a word in every cycle"
         await bench.stop()
 
 
 @cocotb.test()
 async def rows_pass_what_waits(dut: Any) -> None:
-    """A stream whose words are not taken stalls no other, and loses no word."""
+    """A stream whose words are not accepted delays no other stream, and loses no word."""
     bench = Bench(dut, "none")
     await start(dut)
     await bench.fill()
@@ -339,7 +344,7 @@ async def rows_pass_what_waits(dut: Any) -> None:
 
 
 def _held(cycles: int) -> Any:
-    """Return a pause of ``cycles`` cycles, then none."""
+    """Yield a pause of ``cycles`` cycles, then no further pauses."""
     for _ in range(cycles):
         yield True
     while True:
@@ -348,8 +353,8 @@ def _held(cycles: int) -> Any:
 
 @cocotb.test()
 async def a_large_table(dut: Any) -> None:
-    """Request rows whose product has all 16 bits; addresses are taken modulo the memory's size, in the reference
-    too."""
+    """Rows are right if token and stride are numbers of up to 16 bits. Memory and reference compute addresses modulo
+    the memory's size."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -366,7 +371,7 @@ async def a_large_table(dut: Any) -> None:
 
 @cocotb.test()
 async def writes_while_reading(dut: Any) -> None:
-    """Write words that are not being read at that time."""
+    """Words that are written while other words are read are stored correctly."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -384,8 +389,8 @@ async def writes_while_reading(dut: Any) -> None:
 
 @cocotb.test()
 async def stops_and_resets_in_mid_row(dut: Any) -> None:
-    """Stop or reset in the middle of a row: both drop requests and the words in the readers, and keep the memory's
-    words."""
+    """A stop or a reset in the middle of a row drops requests and the words in the readers, but keeps the words of the
+    memory."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -397,7 +402,7 @@ async def stops_and_resets_in_mid_row(dut: Any) -> None:
             if reset:
                 dut.rst.value = 1
             dut.running.value = 0
-            await RisingEdge(dut.clk)  # from here on no request is taken
+            await RisingEdge(dut.clk)  # from here on no request is accepted
             for source in bench.sources.values():
                 source.clear()
             await bench.stop()

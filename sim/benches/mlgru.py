@@ -1,7 +1,9 @@
-"""Bench of the recurrence: layers, tokens, streams; v, S and both scalars against the golden model, every beat.
+"""Bench of the recurrence: v, S and the two scalars are compared with the golden model in every beat, over several
+layers, tokens and streams.
 
-The order of beats is F, I, G; each has row groups of ``group`` beats, with a block for each stream. If chained, the
-model of S has one place for all streams, in the order in which beats of I enter.
+The beats come in the order F, I, G. Each of these operations has row groups with a block of ``group`` beats for each
+stream. If chained, all streams share one state in the model of S, and beats of I update it in the order in which they
+enter.
 """
 
 import random
@@ -24,19 +26,21 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_no
 
 LATENCY = 11
 F_TO_I, I_TO_I, I_TO_G, I_TO_FEW_G, FEW = 3, 7, 8, 13, 5
-"""Least cycles from F to I of the same place, from I to I of the same index (chained), and from the last I to the first
-G, also for a vector of ``FEW`` beats or fewer."""
+"""Smallest numbers of cycles between two beats. F_TO_I: from the last F to an I. I_TO_I: from I to I of equal index, if
+chained. I_TO_G: from the last I to the first G. I_TO_FEW_G: from the last I to the first G, for a vector of ``FEW``
+beats or fewer."""
 OFFSET = 3
-"""First beat of S that is used, so that bases are never 0."""
+"""First beat of S that the bench uses. It is not 0, so that no base is 0."""
 LARGEST = (1 << 17) - 1
 EDGES = ("zeros", "ties", "open", "largest", "all_minus", "mixed", "closed")
-"""Named tokens, which begin every run; the others are random, each vector with its own magnitude. "ties" needs S = 0,
-which "zeros" leaves; "open" after it shows how the S of "ties" is rounded."""
+"""Names of the first tokens of every run. The later tokens are random, and each vector has a random magnitude. "ties"
+must follow "zeros", because it needs S = 0. "open" must follow "ties", because it shows how the S of "ties" is rounded.
+"""
 
 
 def ties(frac: int, elements: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return a layer's inputs for which rounding meets a tie, or one less than a tie: the rounding of z in even
-    elements, and that of the S that follows S = 0 in odd elements."""
+    """Return a layer's inputs for which a value before rounding is exactly halfway between two results, or one less. In
+    even elements this value is z, and in odd elements it is the S that follows S = 0."""
     data = {key: np.zeros(elements, dtype=np.int64) for key in ("f", "bound", "i", "g")}
     for k in range(elements):
         below = k // 2 % 2
@@ -54,7 +58,7 @@ def ties(frac: int, elements: int, generator: np.random.Generator) -> dict[str, 
 
 
 def vectors(name: str, frac: int, elements: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return f, bound, i and g of one layer."""
+    """Return the inputs f, bound, i and g of one layer."""
 
     def draw() -> np.ndarray:
         limit = 1 << int(generator.integers(1, 18))
@@ -77,7 +81,7 @@ def vectors(name: str, frac: int, elements: int, generator: np.random.Generator)
 
 
 class Bench:
-    """Drives one Mlgru and follows it, beat by beat, with the golden model."""
+    """Drives one Mlgru, and runs the golden model with each beat that the block accepts."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -103,11 +107,11 @@ class Bench:
         cocotb.start_soon(self.watch())
 
     def prepare(self) -> None:
-        """Do nothing here; a subclass drives further ports."""
+        """Do nothing. A subclass can drive further ports here."""
 
     def restart(self) -> None:
-        """Reset the golden model and the outputs that are expected of the block. S holds random values, which the first
-        token must not use."""
+        """Reset the golden model and the expected outputs. Every S is 2^20, which the first token must not use, because
+        it is fresh."""
         self.v_board = Scoreboard("mlgru.v", seed=self.seed, bits=len(self.dut.o__payload))
         tap_bits = 32 * self.lanes + self.config.stream_bits + self.config.index_bits
         self.s_board = Scoreboard("mlgru.S", seed=self.seed, bits=tap_bits)
@@ -117,22 +121,22 @@ class Bench:
         self.g = np.zeros_like(self.newest)
         self.place = (0, 0)  # token, layer
         self.scalars: dict[int, list[tuple[int, int]]] = {stream: [] for stream in range(self.active)}
-        self.begun = dict.fromkeys(range(self.active), 0)  # number of vectors of G whose last v has not left
+        self.begun = dict.fromkeys(range(self.active), 0)  # vectors of G whose last v has not left
         self.held: dict[int, tuple[int, int]] = {}  # scalars of streams whose last v has left, until their next G
 
     def set_fresh(self, bits: int) -> None:
-        """Choose fresh streams; if chained, only the first stream can be fresh."""
+        """Choose the fresh streams. If chained, only the first stream can be fresh."""
         self.fresh = bits & 1 if self.chained else bits
         self.dut.fresh.value = self.fresh
 
     def set_slots(self, slots: list[int]) -> None:
-        """Choose where each stream's state is; the layers of a slot are consecutive."""
+        """Choose the slot of each stream's state. The layers of a slot are consecutive."""
         self.bases = [self.first + (0 if self.chained else slot) * self.layers * self.beats for slot in slots]
         self.dut.bases.value = sum(base << self.config.state_bits * stream for stream, base in enumerate(self.bases))
 
     def token(self, name: str) -> list[int]:
-        """Return beats of one token of all streams: F, I, G of every layer. Fields that the block does not read are
-        random."""
+        """Return the beats of one token of all streams: F, I and G of every layer. Fields that the block does not read
+        are random."""
         items, draw = [], self.generator
         for layer in range(self.layers):
             frac = int(draw.integers(0, 17))
@@ -164,7 +168,7 @@ class Bench:
         return items
 
     def on_input(self, cycle: int, payload: int) -> None:
-        """Feed the golden model with what the block has accepted."""
+        """Feed the golden model with a beat that the block has accepted."""
         fields = unpack(self.layout, payload)
         op, values = fields["op"], split(fields["values"], VALUE_BITS, self.lanes)
         stream, index = fields["stream"], fields["index"]
@@ -195,11 +199,11 @@ class Bench:
                     self.place = (token + (layer + 1) // self.layers, (layer + 1) % self.layers)
 
     def first_of(self, fields: dict[str, int]) -> int:
-        """Return where the golden model keeps S of a beat of I."""
+        """Return the first element in the golden model's S for a beat of I."""
         return (fields["state_base"] + self.bases[fields["stream"]] + fields["index"]) * self.lanes
 
     def tap(self, s: int, stream: int, index: int) -> int:
-        """Return the tap's fields as one number."""
+        """Return the fields of the tap as one number."""
         return s | (stream | index << self.config.stream_bits) << 32 * self.lanes
 
     def on_output(self, cycle: int, payload: int) -> None:
@@ -209,11 +213,12 @@ class Bench:
             stream = fields["stream"]
             scalars = self.scalars[stream].pop(0)
             self.begun[stream] -= 1
-            if not self.begun[stream]:  # v comes after the scalars; in the machine the next G waits for all v
+            if not self.begun[stream]:  # v comes after the scalars, and in the machine the next G waits for all v
                 self.held[stream] = scalars
 
     async def watch(self) -> None:
-        """Check the tap, and the scalars of the stream that was selected in the cycle before, while they must hold."""
+        """Check the tap. Also check the scalars of the stream that was selected in the previous cycle, while the
+        scalars must be stable."""
         draw = random.Random(self.seed)
         asked = now = 0
         while True:
@@ -235,7 +240,7 @@ class Bench:
                 self.scalar_checks += 1
 
     async def run(self, names: list[str]) -> None:
-        """Run whole tokens; the first is fresh, and later some streams start again or change their slots."""
+        """Run whole tokens. The first token is fresh. For later tokens, random streams are fresh and slots change."""
         for number, name in enumerate(names):
             if number:
                 anew = int(self.generator.integers(0, 1 << self.active)) if self.config.streams > 1 else 0
@@ -251,7 +256,8 @@ class Bench:
         assert self.scalar_checks >= len(names) * self.layers
 
     def check_cycles(self) -> None:
-        """Without pauses the latency, the rate of a beat a cycle, and the waits of the interlocks are exact."""
+        """Check that without pauses the latency is exact, and that each beat is accepted as early as the interlocks
+        allow."""
         inputs = [(cycle, unpack(self.layout, item)) for cycle, item in self.entered.items]
         g_cycles = [cycle for cycle, item in inputs if item["op"] == Op.G]
         assert {b - a for a, (b, _) in zip(g_cycles, self.left.items, strict=True)} == {LATENCY}

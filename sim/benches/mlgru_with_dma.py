@@ -1,6 +1,7 @@
-"""Bench of the recurrence with its state in the memory of words: as ``sim/benches/mlgru.py``, in runs of a few steps.
+"""Bench of the recurrence with its state in the memory of words. It extends ``sim/benches/mlgru.py`` by runs of a few
+steps.
 
-beats of F, I, G ─► Mlgru ◄─ window ─► StateDma ◄─► words in Python, which equal the golden states after each run
+beats of F, I, G ─► Mlgru ◄─ window ─► StateDma ◄─► words in Python, which must equal the golden states after each run
 """
 
 from collections.abc import Callable
@@ -21,7 +22,8 @@ from lutern.sim.streams import start, to_int
 
 
 class Bench(mlgru.Bench):
-    """Adds a memory of words, and runs. The golden state of a slot begins at ``slot * layers * beats * lanes``."""
+    """Adds a memory of words, and runs of several steps. The golden state of a slot begins at ``slot * layers * beats *
+    lanes``."""
 
     def prepare(self) -> None:
         per_word, words = unit_shape(self.config)
@@ -44,7 +46,7 @@ class Bench(mlgru.Bench):
         return (slot * self.beats + fields["index"]) * self.lanes
 
     async def until(self, what: str, holds: Callable[[], int]) -> None:
-        """Wait until ``holds()``, but not for ever."""
+        """Wait until ``holds()`` is not 0. Raises TimeoutError after some thousand cycles."""
         for _ in range(5_000):
             if holds():
                 return
@@ -52,11 +54,11 @@ class Bench(mlgru.Bench):
         raise TimeoutError(f"mlgru_with_dma: waited for {what}, seed {self.seed}")
 
     def has_read(self, count: int) -> bool:
-        """Return whether ``count`` reads have been requested in all."""
+        """Return whether ``count`` reads have been requested since the start."""
         return self.memory.reads >= count
 
     async def run_steps(self, names: list[str]) -> None:
-        """Run one step for each name, in one run."""
+        """Play one run with a step for each name."""
         self.memory.expected = StateDma.model(
             BASE, self.state_words, self.layers, self.bases, len(names), chained=self.chained
         )
@@ -83,7 +85,7 @@ class Bench(mlgru.Bench):
                 beats = elements.reshape(self.beats, self.lanes)
                 got = self.memory.vector(BASE + place * self.state_words, self.beats)
                 wanted = [flat(beat, STATE_BITS) for beat in beats]
-                assert got == wanted, f"S of slot {slot}, layer {layer} in memory, seed {self.seed}"
+                assert got == wanted, f"S of slot {slot}, layer {layer} is wrong in memory, seed {self.seed}"
 
 
 @cocotb.test()

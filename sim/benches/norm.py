@@ -1,8 +1,9 @@
-"""Bench of the norm: programs of operations on vectors; the golden model gets what passes the ports; checks are exact.
+"""Bench of the norm: it runs operations on vectors and compares codes and scales exactly with the golden model.
 
-The streams' vectors come in blocks of one beat, in blocks of two, or whole. The bench obeys the block's one contract: x
-comes only after all codes of the vectors before have left. g_squares follows eps_stream a cycle later, and is random
-before the end of x.
+The golden model receives the items that pass the ports. The vectors of the streams come in blocks of one beat, of two
+beats, or as whole vectors. The block requires only that x of a vector comes after all codes of the earlier vectors have
+left, and the bench obeys this contract. g_squares follows eps_stream one cycle later, and is random before the end of
+x.
 """
 
 import random
@@ -39,12 +40,13 @@ from lutern.sim.streams import (
 X_MAX = (1 << (X_BITS - 1)) - 1
 EDGES = ("zeros", "largest", "all_minus", "one", "powers", "rounding", "small", "last_only", "ties")
 QUIET_CYCLES = 80
-"""More cycles than any operation takes: a vector then meets an idle unit whose next operation waits for it."""
+"""More cycles than any operation takes. After so many cycles, the unit is idle and its next operation waits for a
+vector."""
 
 
 @dataclass
 class Case:
-    """A vector of each stream and the operations on them; x comes in blocks of ``block`` beats."""
+    """One vector for each stream, and the operations on these vectors. x comes in blocks of ``block`` beats."""
 
     name: str
     vectors: list[NormInput]
@@ -57,7 +59,7 @@ class Case:
 
 
 def edge_vector(name: str, elements: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a named vector, or a random one of random magnitude."""
+    """Return the edge case ``name``, or a random vector of random magnitude."""
     x = np.zeros(elements, dtype=np.int64)
     if name == "largest":
         x[:] = X_MAX
@@ -67,13 +69,13 @@ def edge_vector(name: str, elements: int, rng: np.random.Generator) -> np.ndarra
         x[elements // 2] = -1
     elif name == "powers":
         x[:] = [(1 << i % (X_BITS - 1)) * (-1) ** (i // 3) for i in range(elements)]
-    elif name == "rounding":  # mantissas that round up to 2^17, and halves
+    elif name == "rounding":  # mantissas that round up to 2^17, and values halfway between two mantissas
         x[:] = [((1 << 18) - 1 - 2 * (i % 2)) << i % 16 for i in range(elements)]
     elif name == "small":
         x[:] = rng.integers(-3, 4, elements)
     elif name == "last_only":
         x[-1] = X_MAX
-    elif name == "ties":  # with equal gains they are halfway between two codes
+    elif name == "ties":  # with equal gains, the results are halfway between two codes
         halves = (rng.integers(0, 127, elements) + 0.5) * rng.choice([-1, 1], elements)
         x[:] = np.rint((X_MAX - (1 << 29)) / 127 * halves)
         x[0] = X_MAX - (1 << 29)
@@ -84,7 +86,7 @@ def edge_vector(name: str, elements: int, rng: np.random.Generator) -> np.ndarra
 
 
 def random_gains(name: str, elements: int, rng: np.random.Generator) -> Gains:
-    """Return gains over the whole range of exponents, of which some are 0; for "ties" all are equal."""
+    """Return gains over the whole range of exponents. Some gains are 0. For "ties" all gains are equal."""
     if name == "ties":
         mantissa = np.full(elements, rng.integers(MANTISSA_ONE, 2 * MANTISSA_ONE) >> GAIN_LOW_BITS << GAIN_LOW_BITS)
         return Gains(mantissa, np.zeros_like(mantissa), 0)
@@ -93,14 +95,15 @@ def random_gains(name: str, elements: int, rng: np.random.Generator) -> Gains:
 
 
 def short_float(rng: np.random.Generator, exponent: float, spread: int = 3) -> tuple[int, int]:
-    """Return a short float with a random mantissa and an exponent near the given one."""
+    """Return a short float with a random mantissa and an exponent near ``exponent``."""
     return int(rng.integers(MANTISSA_ONE, 2 * MANTISSA_ONE)), round(exponent) + int(rng.integers(-spread, spread + 1))
 
 
 def build_cases(names: list[str], elements: list[int], seed: int, active: int = 1) -> list[Case]:
-    """Return the four kinds of operations in the order of a layer, with an eps term close to ss or far from it.
+    """Return cases with the four kinds of operations in the order of a layer. The eps term is close to the sum of
+    squares or far from it.
 
-    Names of vectors are for stream 0; each further stream has the next name.
+    The vectors of stream 0 have the names in ``names``. Each further stream uses the next name in the list.
     """
     rng = np.random.default_rng(seed)
     cases: list[Case] = []
@@ -134,7 +137,7 @@ def build_cases(names: list[str], elements: list[int], seed: int, active: int = 
 
 
 class NormBench:
-    """The drivers, the monitors, and the model between them."""
+    """Drives one RmsNorm, and compares its outputs with the golden model."""
 
     def __init__(self, dut: Any) -> None:
         parameters, seed = bench_parameters(), bench_seed()
@@ -145,7 +148,7 @@ class NormBench:
         names = [*EDGES, *["random"] * parameters["random"]]
         self.active = parameters.get("active", self.config.streams)
         self.cases = build_cases(names, self.elements, seed, self.active)
-        self.shown: Case | None = None  # the case whose g_squares are at the port; None: random ones
+        self.shown: Case | None = None  # the case whose g_squares are at the port; None for random values
         self.junk = random.Random(seed)
         self.x = StreamSource(dut, "i_x", pause=pause, seed=seed)
         self.op = StreamSource(dut, "i_op", pause=pause, seed=seed + 1)
@@ -164,11 +167,11 @@ class NormBench:
         StreamMonitor(dut, "o_scale", on_item=self.scale_came)
 
     def fresh(self) -> None:
-        """Forget everything, as a reset does."""
+        """Reset the model, as a reset of the block does."""
         self.beats: list[list[dict[str, int]]] = [[] for _ in range(self.active)]
         self.vectors: list[list[NormInput]] = [[] for _ in range(self.active)]
         self.ops: list[NormOp] = []
-        self.passes: list[tuple[int, int]] = []  # (stream, codes) of the expected passes
+        self.passes: list[tuple[int, int]] = []  # (stream, number of codes) of the expected code passes
         self.expected_count = self.code_position = 0
         self.last_x_cycle: list[int] = []
         self.first_code_cycle: list[int] = []
@@ -222,7 +225,7 @@ class NormBench:
         self.expect()
 
     def expect(self) -> None:
-        """Expect everything that the model can compute by now."""
+        """Expect all results that the model can compute from the items so far."""
         known = list(self.ops)
         while sum(op.new_vector for op in known) > len(self.last_x_cycle):
             known.pop()
@@ -269,11 +272,11 @@ class NormBench:
     # Running ---------------------------------------------------------------------------------------------------------
 
     async def show_g_squares(self) -> None:
-        """Drive the ports that follow ``eps_stream`` a cycle later."""
+        """Drive the ports that follow ``eps_stream`` one cycle later."""
         while True:
             await FallingEdge(self.dut.clk)
             stream = int(self.dut.eps_stream.value)
-            assert stream < self.active, f"eps_stream is {stream} of {self.active}"
+            assert stream < self.active, f"eps_stream is {stream}, but there are {self.active} streams"
             await RisingEdge(self.dut.clk)
             ports = {"g_squares": self.junk.getrandbits(48), "state_shift": self.junk.randrange(-17, 16)}
             if self.shown:
@@ -282,13 +285,13 @@ class NormBench:
             set_ports(self.dut, ports)
 
     async def give_banks(self) -> None:
-        """Let passes begin, once for each operation that has passes."""
+        """Drive ``may_begin`` with the pause pattern: 1 while a bank for codes is free."""
         while True:
             await RisingEdge(self.dut.clk)
             self.dut.may_begin.value = int(not next(self.waits))
 
     def x_beats(self, case: Case) -> list[int]:
-        """Return payloads of a case, block by block; gains that no matrix uses are random."""
+        """Return the payloads of a case, block by block. Gains that no matrix uses are random."""
         beats = -(-case.length // self.config.results_per_cycle)
         return [
             self.x_beat(case.vectors[stream], stream, index, index == beats - 1)
@@ -327,7 +330,7 @@ class NormBench:
         )
 
     async def run(self) -> None:
-        """Run all cases, then make the checks that are possible only at the end."""
+        """Run all cases, and check at the end that no result is missing."""
         for case in self.cases:
             self.op.queue(self.op_payload(op, case.length) for op in case.ops)
         ops_done = 0
@@ -339,7 +342,9 @@ class NormBench:
             waited_from = cycle_now()
             while self.passes_done < ops_done or (self.exact and len(self.scale_cycle) < ops_done):
                 await FallingEdge(self.dut.clk)
-                assert cycle_now() - waited_from < 5000, f"codes: {self.passes_done} of {ops_done} operations ended"
+                assert cycle_now() - waited_from < 5000, (
+                    f"codes: only {self.passes_done} of {ops_done} operations ended"
+                )
             if self.exact:
                 await ClockCycles(self.dut.clk, QUIET_CYCLES)
         await ClockCycles(self.dut.clk, QUIET_CYCLES * 3)
@@ -347,8 +352,8 @@ class NormBench:
         self.scales.finish()
 
     def check_latencies(self) -> None:
-        """Check the exact cycles of an idle unit without pauses: those of every pass and scale, and the four figures of
-        one stream."""
+        """Check the exact cycles of every code pass and scale, for an idle unit without pauses. For one stream, also
+        check the four documented figures."""
         norm = RmsNorm(self.config)
         assert norm.latency <= 25 and max(map(norm.scale_latency, layouts.Eps)) <= 60
         index, previous, gaps = 0, 0, set()
@@ -368,16 +373,22 @@ class NormBench:
                 last_read = passes[-1][0] + beats - 1
                 for stream, (read, scale) in enumerate(passes):
                     what = (case.name, place, stream, beats)
-                    assert self.first_code_cycle[index] == read + Quantiser.latency, what
-                    assert self.scale_cycle[index] == scale, what
+                    assert self.first_code_cycle[index] == read + Quantiser.latency, (
+                        f"the first code came in a wrong cycle: {what}"
+                    )
+                    assert self.scale_cycle[index] == scale, f"the scale came in a wrong cycle: {what}"
                     if stream + place:
                         gaps.add((op.eps.name, place, stream > 0, beats, read - previous - beats))
                     elif self.active == 1:
-                        assert self.first_code_cycle[index] - x_cycle == norm.latency, what
-                        assert self.scale_cycle[index] - x_cycle == norm.scale_latency(op.eps), what
+                        assert self.first_code_cycle[index] - x_cycle == norm.latency, (
+                            f"the latency of the first code is wrong: {what}"
+                        )
+                        assert self.scale_cycle[index] - x_cycle == norm.scale_latency(op.eps), (
+                            f"the latency of the scale is wrong: {what}"
+                        )
                     if self.active == 1 and place:
                         expected = max(beats, norm.first_interval if place == 1 else norm.next_interval)
-                        assert read - previous == expected, (what, expected)
+                        assert read - previous == expected, f"the interval of reads must be {expected}: {what}"
                     previous = read
                     index += 1
         print(f"latency {norm.latency}, gaps {sorted(gaps)}")

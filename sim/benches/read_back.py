@@ -1,4 +1,4 @@
-"""Reads the logits of the head and of the top-k memory through the host's port."""
+"""A helper that reads the logits of the head and of the top-k memory through the port of the host."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from cocotb.triggers import FallingEdge, RisingEdge
 async def read_back(
     dut: Any, name: str, wanted: Mapping[tuple[int, int], int], places: Iterable[tuple[int, int]], seed: int
 ) -> None:
-    """Assert that each place (stream, address) holds what is wanted: an address a cycle, its data one cycle later."""
+    """Assert that each place (stream, address) has the wanted value. An address is driven in each cycle, and its data
+    come one cycle later."""
     before: tuple[int, int] | None = None
     await RisingEdge(dut.clk)
     for stream, address in places:

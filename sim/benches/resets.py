@@ -1,4 +1,5 @@
-"""A reset in the middle of a vector, for benches with one source, one sink, and a `restart` of their reference."""
+"""A reset in the middle of a vector, for benches with one source, one sink, and a method `restart` that resets the
+reference."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
 
 
 async def reset_after(dut: Any, bench: Any, sent_count: int, items: Iterable[int]) -> None:
-    """Reset after ``sent_count`` items in all; ``items`` replace the queued and expected ones."""
+    """Reset when ``sent_count`` items have been sent since the start. Then ``items`` replace the queued items."""
     while bench.source.sent_count < sent_count:
         await FallingEdge(dut.clk)
     await RisingEdge(dut.clk)

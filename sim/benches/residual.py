@@ -1,6 +1,7 @@
-"""Bench of the residual stream: tokens of one EMBED vector and several RESIDUAL vectors a stream, every beat.
+"""Bench of the residual stream: every beat of tokens with one EMBED vector and several RESIDUAL vectors for each
+stream.
 
-EMBED has one block for each stream, the whole vector; the blocks of RESIDUAL are the beats of a row group.
+EMBED has one block for each stream, which is the whole vector. A block of RESIDUAL has the beats of one row group.
 """
 
 from typing import Any
@@ -23,7 +24,7 @@ EDGES = ("zeros", "largest", "all_minus", "mixed")
 
 
 class Bench:
-    """Drives one Residual; the model gets what the block accepts."""
+    """Drives one Residual. The model receives the beats that the block accepts."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -49,14 +50,15 @@ class Bench:
         cocotb.start_soon(self.watch())
 
     def tap(self, h: int, stream: int, index: int, saturated: int) -> tuple[int, int]:
-        """Return the tap and the saturation as one number, and the number's bits."""
+        """Return the tap and the saturation as one number, and the number of its bits."""
         bits = VALUE_BITS * self.lanes
         number = h | stream << bits | index << bits + self.config.stream_bits
         bits += self.config.stream_bits + self.config.index_bits
         return number | saturated << bits, bits + 1
 
     def token(self, name: str, beats: int, adds: int = 3) -> list[int]:
-        """Return EMBED, then RESIDUAL `adds` times; fields that this block does not read are random."""
+        """Return the beats of EMBED, followed by `adds` times the beats of RESIDUAL. Fields that this block does not
+        read are random."""
         items, draw = [], self.generator
         for vector in range(1 + adds):
             limit = min(S32_MAX, 1 << int(draw.integers(1, 33)))
@@ -102,7 +104,7 @@ class Bench:
         self.vector += fields["last"]
 
     async def watch(self) -> None:
-        """Check the tap, with the saturation as one bit more."""
+        """Check the tap and the saturation together."""
         while True:
             await FallingEdge(self.dut.clk)
             if to_int(self.dut.rst):
@@ -113,7 +115,7 @@ class Bench:
                 h, stream, index = (to_int(port) for port in (self.dut.tap, self.dut.tap_stream, self.dut.tap_index))
                 self.tap_board.check(cycle_now(), self.tap(h, stream, index, saturated)[0])
             else:
-                assert not saturated, f"residual: saturated without a write in cycle {cycle_now()}"
+                assert not saturated, f"residual: saturated must be 0 without a write, cycle {cycle_now()}"
 
     async def run(self, count: int) -> None:
         await self.sink.receive(count, 500)
@@ -124,7 +126,8 @@ class Bench:
 
 @cocotb.test()
 async def edges_then_random(dut: Any) -> None:
-    """Send vectors back to back, from four beats (three others separate two uses of a place) to the longest."""
+    """Values and taps equal the model for edge cases and random vectors, sent without gaps. Vectors have four beats or
+    more, because at least three other beats must come between two uses of a place."""
     bench = Bench(dut)
     await start(dut)
     longest = bench.config.max_width // bench.lanes
@@ -136,13 +139,13 @@ async def edges_then_random(dut: Any) -> None:
     assert bench.saturations
     if bench.unpaused:
         waits = {b - a for (a, _), (b, _) in zip(bench.entered.items, bench.left.items, strict=True)}
-        assert waits == {bench_parameters()["latency"]}, f"latencies {waits}"
-        assert bench.left.items[-1][0] - bench.left.items[0][0] == len(items) - 1, "a bubble"
+        assert waits == {bench_parameters()["latency"]}, f"the latencies are {waits}"
+        assert bench.left.items[-1][0] - bench.left.items[0][0] == len(items) - 1, "an item must leave in every cycle"
 
 
 @cocotb.test()
 async def reset_in_mid_vector(dut: Any) -> None:
-    """Values in flight are dropped, and never written."""
+    """A reset drops the values in flight, which are never written."""
     bench = Bench(dut)
     await start(dut)
     for cycles in range(1, 8):

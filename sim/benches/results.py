@@ -1,4 +1,5 @@
-"""Bench of the results stage's control: the operations of a token; each sum gets the constants of its stream."""
+"""Bench of the results stage's control: in the operations of a token, each sum must leave with the constants of its
+stream."""
 
 import random
 from typing import Any
@@ -17,7 +18,7 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_no
 
 PROGRAM = (Op.EMBED, Op.F, Op.I, Op.G, Op.RESIDUAL, Op.GATE, Op.UP, Op.RESIDUAL, Op.HEAD)
 CONSTANTS = ("mantissa", "shift", "cut")
-"""Fields that the scale unit does not read in some operations."""
+"""Names of the fields for constants. In some operations the scale unit does not read all of them (see UNUSED)."""
 UNUSED = {Op.EMBED: ("cut",), Op.G: CONSTANTS[:2], Op.UP: CONSTANTS[:2]}
 INPUTS = ("i_op", "i_scale", "i_sums", "i_bounds", "i_row")
 
@@ -44,18 +45,18 @@ class Bench:
             decode=lambda value: unpack(self.layout, value),
         )
         self.left = StreamMonitor(dut, "o", on_item=lambda cycle, item: self.board.check(cycle, self.masked(item)))
-        self.scales: list[dict[str, int]] = []  # scales of the last operation that has any
+        self.scales: list[dict[str, int]] = []  # scales of the last operation that has scales
         self.count = 0
         dut.final_stream.value = self.active - 1
         dut.scale_stream.value = 0
 
     def masked(self, payload: int) -> int:
-        """Return a payload in which the fields that are not read are 0."""
+        """Return the payload with 0 in the fields that the scale unit does not read."""
         fields = unpack(self.layout, payload)
         return pack(self.layout, fields | dict.fromkeys(UNUSED.get(Op(fields["op"]), ()), 0))
 
     def operation(self, op: Op, beats: int, block: int = 2) -> None:
-        """Queue everything that belongs to an operation: ``beats`` beats for each stream, in blocks of ``block``."""
+        """Queue all inputs of an operation: ``beats`` beats for each stream, in blocks of ``block`` beats."""
         draw, sources, active = self.draw, self.sources, range(self.active)
         scaled, embed = op not in (Op.EMBED, Op.UP), op == Op.EMBED
         frac = draw.choice((-64, 63, draw.randrange(-64, 64)))
@@ -150,12 +151,12 @@ async def program_of_a_token(dut: Any) -> None:
     await bench.run()
     if bench.pause == "none":
         sums = {cycle for name in ("i_sums", "i_row") for cycle, _ in bench.entered[name].items}
-        assert [cycle for cycle, _ in bench.left.items] == sorted(sums), "latency 0"
+        assert [cycle for cycle, _ in bench.left.items] == sorted(sums), "sums must leave with latency 0"
         before, ended = bench.left.items[0][0] - 1, False
         for cycle, item in bench.left.items:
             fields = unpack(bench.layout, item)
             gap = 2 if ended and fields["op"] not in (Op.EMBED, Op.UP) else 1
-            assert cycle - before == gap, f"{Op(fields['op']).name} in cycle {cycle}, the sum before in {before}"
+            assert cycle - before == gap, f"{Op(fields['op']).name} came in cycle {cycle}, the sum before in {before}"
             before, ended = cycle, bool(fields["last"]) and fields["stream"] == bench.active - 1
 
 
@@ -172,8 +173,8 @@ async def a_beat_waits_for_the_scale_of_its_stream(dut: Any) -> None:
         await ClockCycles(dut.clk, 100)
         for _ in range(30):
             await FallingEdge(dut.clk)
-            assert not to_int(dut.o__valid), f"a sum without a scale in cycle {cycle_now()}, seed {bench.seed}"
-        assert len(bench.left.items) == 4 * stream, f"stream {stream}, seed {bench.seed}"
+            assert not to_int(dut.o__valid), f"a sum left without a scale in cycle {cycle_now()}, seed {bench.seed}"
+        assert len(bench.left.items) == 4 * stream, f"only beats of {stream} streams must leave, seed {bench.seed}"
         bench.sources["i_scale"].queue(held[stream:])
         await bench.sink.receive(4 * bench.active, 500)
     bench.operation(Op.HEAD, 1)
@@ -182,8 +183,8 @@ async def a_beat_waits_for_the_scale_of_its_stream(dut: Any) -> None:
 
 @cocotb.test()
 async def scales_stay_until_the_next_ones(dut: Any) -> None:
-    """At the end of a token the scales stay for the host, while operations without a scale pass and one with a scale
-    waits."""
+    """At the end of a token the scales stay readable for the host, while an operation without a scale passes and an
+    operation with a scale waits."""
     bench = Bench(dut)
     await start(dut)
     bench.operation(Op.HEAD, 2)
@@ -197,10 +198,12 @@ async def scales_stay_until_the_next_ones(dut: Any) -> None:
         stream = cycle % bench.active
         dut.scale_stream.value = stream
         await ReadOnly()
-        assert unpack(SCALAR, to_int(dut.scale)) == held[stream], f"stream {stream}, seed {bench.seed}"
+        assert unpack(SCALAR, to_int(dut.scale)) == held[stream], (
+            f"the scale of stream {stream} has changed, seed {bench.seed}"
+        )
         await RisingEdge(dut.clk)
     bench.sources["i_scale"].queue(later)
-    bench.sink.received.clear()  # the beats of EMBED, which the board has checked
+    bench.sink.received.clear()  # the beats of EMBED, which the scoreboard has checked
     await bench.run()
 
 

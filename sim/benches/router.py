@@ -1,4 +1,5 @@
-"""Bench of the record router: records of every kind and length, in any order; each word goes where its header says."""
+"""Bench of the record router: records of every kind and length come in any order, and each word goes to the output of
+its kind."""
 
 import random
 from typing import Any
@@ -15,11 +16,11 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_no
 OUTPUTS = {RecordKind.OP: "o_op", RecordKind.GAINS: "o_gains", RecordKind.TRITS: "o_trits"}
 UNKNOWN = (0, *range(6, 16))
 LONG = 5000
-"""Length of a record that needs more bits than a 16-bit word has besides the kind."""
+"""A length that needs more bits than a 16-bit word has besides the kind."""
 
 
 class Bench:
-    """Drives one RecordRouter; the reference parses the words that it accepts."""
+    """Drives one RecordRouter. The reference parses the words that the router accepts."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -54,15 +55,15 @@ class Bench:
                 self.checked.append(cycle_now())
 
     def record(self, kind: int, length: int) -> list[int]:
-        """Return the header and words of a record; unused bits of the header are random."""
+        """Return the header and words of a record. Unused bits of the header are random."""
         width = self.bits * self.header_words
         whole = header(RecordKind.OP, length) - RecordKind.OP + kind | self.draw.getrandbits(width) >> 24 << 24
         head = [whole >> self.bits * place & (1 << self.bits) - 1 for place in range(self.header_words)]
         return [*head, *(self.draw.getrandbits(self.bits) for _ in range(length))]
 
     def records(self, count: int) -> list[int]:
-        """Return first named records: empty ones, successive operations, every unknown kind, a long one; then random
-        ones."""
+        """Return the words of edge cases, followed by ``count`` random records. The edge cases are records of length 0,
+        successive operations, every unknown kind and a long record."""
         pairs = [(kind, length) for kind in (*UNKNOWN, 2, 3, 4, 5) for length in (0, 1, 3)]
         pairs += [(RecordKind.OP, self.op_words)] * 4 + [(RecordKind.TRITS, LONG)]
         for _ in range(count):
@@ -111,10 +112,16 @@ async def records_go_where_they_belong(dut: Any) -> None:
         taken = {cycle: word for cycle, word in bench.entered.items}
         for kind in (RecordKind.GAINS, RecordKind.TRITS):
             left = bench.left[kind].items
-            assert all(taken[cycle] == word & (1 << bench.bits) - 1 for cycle, word in left), "latency 0"
+            assert all(taken[cycle] == word & (1 << bench.bits) - 1 for cycle, word in left), (
+                "gains and trits must leave with latency 0"
+            )
         op_cycles = [cycle for cycle, _ in bench.left[RecordKind.OP].items]
-        assert op_cycles == [cycle + 1 for cycle in bench.op_ends], "latency 1"
-        assert bench.entered.items[-1][0] - bench.entered.items[0][0] == len(words) - 1, "a bubble"
+        assert op_cycles == [cycle + 1 for cycle in bench.op_ends], (
+            "an operation must leave one cycle after its last word"
+        )
+        assert bench.entered.items[-1][0] - bench.entered.items[0][0] == len(words) - 1, (
+            "a word must enter in every cycle"
+        )
 
 
 @cocotb.test()

@@ -1,4 +1,4 @@
-"""Bench of the row widener: rows of both formats and every length, with collected bits that belong to no row."""
+"""Bench of the row widener: rows of the two formats and of every length, with leftover bits between rows."""
 
 import random
 from typing import Any
@@ -16,7 +16,7 @@ from lutern.sim.streams import StreamSource, cycle_now, reset, start, to_int
 
 
 class Bench:
-    """Drives one RowWidener as the decoder does: takes the words of a row, then flushes."""
+    """Drives one RowWidener as the decoder does: it accepts the words of a row, then flushes."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -30,7 +30,7 @@ class Bench:
             getattr(dut, name).value = 0
 
     def row(self, elements: int, narrow: bool) -> tuple[list[int], list[int]]:
-        """Return the words of a random row, and the words that must leave for it."""
+        """Return the words of a random row, and the words that must leave for this row."""
         items = self.generator.integers(0, 1 << ITEM_BITS, elements).astype(np.uint16)
         if narrow:
             items &= np.uint16(0xFFF0)
@@ -43,7 +43,7 @@ class Bench:
         return words, wide
 
     async def take(self, expected: list[int], where: str) -> list[int]:
-        """Take as many words as are expected, and compare them; returns their cycles."""
+        """Accept and compare the expected words. Return their cycles."""
         cycles: list[int] = []
         while len(cycles) < len(expected):
             paused = self.pause != "none" and self.draw.random() < 0.4
@@ -51,7 +51,7 @@ class Bench:
             await FallingEdge(self.dut.clk)
             valid, got = to_int(self.dut.o__valid), to_int(self.dut.o__payload)
             got &= (1 << ITEM_BITS * self.lanes) - 1  # bits that belong to no item may have any value
-            assert valid or not to_int(self.dut.i__valid), "latency 0"
+            assert valid or not to_int(self.dut.i__valid), "a word must leave with latency 0"
             if valid and not paused:
                 wanted = expected[len(cycles)]
                 assert got == wanted, f"word {len(cycles)} is {got:#x}, not {wanted:#x}, {where}, seed {self.seed}"
@@ -60,7 +60,7 @@ class Bench:
         return cycles
 
     async def end_row(self) -> None:
-        """Flush. Before that, one more word may be taken, as by an unpacker that reads ahead."""
+        """Flush. Before the flush, one more word may be accepted, as by an unpacker that reads ahead."""
         self.dut.o__ready.value = self.draw.getrandbits(1)
         await ClockCycles(self.dut.clk, self.draw.randrange(1, 3))
         self.dut.flush.value = 1
@@ -87,7 +87,9 @@ async def rows_of_both_formats(dut: Any) -> None:
             bench.source.queue(words)
             cycles = await bench.take(wide, where)
             if bench.pause == "none":
-                assert cycles == list(range(cycles[0], cycles[0] + len(wide))), f"a word a cycle, {where}: {cycles}"
+                assert cycles == list(range(cycles[0], cycles[0] + len(wide))), (
+                    f"one word must leave per cycle, {where}: {cycles}"
+                )
             await bench.end_row()
             assert not bench.source.pending, f"{len(bench.source.pending)} words are left, {where}"
 

@@ -1,5 +1,5 @@
-"""Bench of the scale unit: every operation, cut, exponent and shift; the values and the saturation pulse are checked in
-every beat."""
+"""Bench of the scale unit: values and saturation pulse are checked in every beat, for every operation, cut, exponent
+and shift."""
 
 from itertools import product
 from typing import Any
@@ -20,20 +20,20 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_no
 TOP = (1 << SUM_BITS - 1) - 1
 MANTISSAS = (0, 1 << 16, (1 << 17) - 1, 0x15555)
 SHIFTS = (-2112, *range(SHIFT_MIN - 3, SHIFT_MAX + 4), 2117)
-"""Shifts from the least to the largest value of -(exponent + cut + frac). They include every shift with a result of its
-own, and some that must give the same results as others."""
+"""Shifts from the least to the largest value of -(exponent + cut + frac). The list contains every shift that has a
+distinct result, and some shifts whose result must equal the result of another shift."""
 DIRECT = {
     Op.UP: ("o_up", "cuts", CUT_VALUE_BITS, 2),
     Op.RESIDUAL: ("o_h", "h_values", VALUE_BITS, 5),
     Op.EMBED: ("o_h", "h_values", VALUE_BITS, 5),
 }
 """For each operation that uses no FIFO: its port for stream and index, its port for values, the bits of a value, and
-the latency in cycles."""
+the number of cycles from the first port to the second."""
 SUMS = (0, 1, -1, 63, 64, -64, -65, 131071, 131072, -131071, -131072, TOP, -TOP, -TOP - 1)
 
 
 class Bench:
-    """Drives one SumScale; the model gets what the unit accepts."""
+    """Drives one SumScale. The model receives the beats that the unit accepts."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -47,7 +47,7 @@ class Bench:
         self.sink = StreamSink(dut, "o", pause=parameters["sink"], seed=self.seed + 1)
         self.board = Scoreboard("scale.values", seed=self.seed, bits=self.out.size, decode=self.show)
         self.direct = [StreamSink(dut, name, pause=parameters["sink"], seed=self.seed + 2) for name in ("o_up", "o_h")]
-        self.late: dict[int, tuple[str, int, str]] = {}  # for each cycle: port, value, operation
+        self.late: dict[int, tuple[str, int, str]] = {}  # for each cycle: port, expected value, operation
         self.entered = StreamMonitor(dut, "i", on_item=self.on_input)
         self.left = StreamMonitor(dut, "o", on_item=self.on_output)
         self.saturations = 0
@@ -61,7 +61,7 @@ class Bench:
         return Op(fields["op"]).name, *vectors, fields["stream"], fields["index"]
 
     def beat(self, op: Op, sums: Any, cut: int = 0, mantissa: int = 1 << 16, shift: int = 16) -> int:
-        """Return one payload; fields that only pass through, such as the stream, are random."""
+        """Return one payload. Fields that only pass through, such as the stream, are random."""
         wide = (("state_base", self.config.state_bits), ("index", self.config.index_bits), ("last", 1))
         junk = {name: int(self.generator.integers(0, 1 << bits)) for name, bits in wide}
         junk["stream"] = int(self.generator.integers(0, self.config.streams))
@@ -81,7 +81,8 @@ class Bench:
         )
 
     def random_beat(self) -> int:
-        """Return a beat of any operation, with sums of any magnitude and mostly shifts that keep some bits."""
+        """Return a beat of a random operation, with sums of random magnitude and mostly with shifts that keep some
+        bits."""
         draw = self.generator
         op = Op(int(draw.integers(1, 9)))
         mantissa = int(draw.integers(1 << 16, 1 << 17))
@@ -92,14 +93,16 @@ class Bench:
         return self.beat(op, sums, int(draw.integers(0, 8)), mantissa, int(draw.integers(SHIFT_MIN - 2, SHIFT_MAX + 3)))
 
     def edges(self) -> list[int]:
-        """Check the ends of every range by name: all shifts for all sums, all cuts, all embedding exponents."""
+        """Return edge cases: the ends of all ranges, all shifts, all cuts and all exponents of an embedding."""
         items = []
         for op, mantissa, shift in product((Op.RESIDUAL, Op.I, Op.F, Op.GATE, Op.HEAD), MANTISSAS, SHIFTS):
             items.append(self.beat(op, self.generator.choice(SUMS, self.lanes), 0, mantissa, shift))
         for op, cut in product(Op, range(8)):
             if op != Op.EMBED:
                 items += [self.beat(op, np.full(self.lanes, value), cut) for value in SUMS]
-        for shift, exponent in product(range(-30, 48, 3), range(16)):  # any h_frac_bits and base of an embedding table
+        for shift, exponent in product(
+            range(-30, 48, 3), range(16)
+        ):  # for any h_frac_bits and any base of an embedding table
             codes = self.generator.choice((0, 1, 0x7FF, 0x800, 0xFFF, 0x555), self.lanes)
             items.append(self.beat(Op.EMBED, codes | exponent << 12, shift=shift))
         return items
@@ -122,12 +125,14 @@ class Bench:
         self.board.expect(expected, index=len(self.entered.items) - 1)
 
     def on_direct(self, cycle: int, op: Op, fields: dict[str, int], values: Any) -> None:
-        """Check that stream and index come at once, and the values when they are computed."""
+        """Check that stream and index leave in the cycle of the beat. Expect the values some cycles later."""
         name, port, bits, cycles = DIRECT[op]
         self.late[cycle + cycles] = port, flat(values, bits), op.name
         place = unpack(place_payload(self.config), to_int(getattr(self.dut, f"{name}__payload")))
         kept = {key: fields[key] for key in ("stream", "index", "last")}
-        assert place == {"adds": int(op == Op.RESIDUAL), **kept}, f"scale.place: {place} of {op.name}, seed {self.seed}"
+        assert place == {"adds": int(op == Op.RESIDUAL), **kept}, (
+            f"scale.place: {op.name} shows {place}, seed {self.seed}"
+        )
         assert to_int(getattr(self.dut, f"{name}__valid"))
 
     def on_output(self, cycle: int, payload: int) -> None:
@@ -180,8 +185,8 @@ async def edges_then_random(dut: Any) -> None:
         through = [cycle for cycle, item in bench.entered.items if not bench.is_direct(item)]
         waits = {left - came for came, (left, _) in zip(through, bench.left.items, strict=True)}
         cycles = [cycle for cycle, _ in bench.entered.items]
-        assert waits == {bench_parameters()["latency"]}, f"latencies {waits}"
-        assert np.diff(cycles).max() == 1, "a bubble"
+        assert waits == {bench_parameters()["latency"]}, f"the latencies are {waits}"
+        assert np.diff(cycles).max() == 1, "a beat must enter in every cycle"
 
 
 @cocotb.test()

@@ -1,4 +1,5 @@
-"""Bench of the SDRAM controller: jobs against a dictionary, the part's rules, refreshes on time, counted slots."""
+"""Bench of the SDRAM controller: it checks words with a dictionary, the rules of the part, the refreshes
+and the slots."""
 
 import random
 from itertools import pairwise
@@ -15,11 +16,11 @@ from lutern.sim.sdram import Rule
 from lutern.sim.streams import StreamMonitor, StreamSource, cycle_now, pack, reset, start, to_int
 
 WORDS: dict[int, int] = {}
-"""The contents of the part, which stay from one test to the next."""
+"""The contents of the part, which stay from one test to the next test."""
 
 
 class Bench:
-    """Gives jobs, and compares the words that come with what was written."""
+    """Sends jobs, and compares the words that come with the words that were written."""
 
     def __init__(self, dut: Any) -> None:
         self.parameters = bench_parameters()
@@ -41,7 +42,7 @@ class Bench:
             if to_int(self.dut.port__valid) and not to_int(self.dut.rst):
                 assert self.expected, self.text("a word came that was not requested")
                 client, address, word = self.expected.pop(0)
-                assert to_int(self.dut.port__client) == client, self.text(f"client of word {address}")
+                assert to_int(self.dut.port__client) == client, self.text(f"word {address} came for the wrong client")
                 got = to_int(self.dut.port__word)
                 assert got == word, self.text(f"word {address:#x} is {got:#x}, {word:#x} was written")
                 self.came.append(cycle_now())
@@ -66,7 +67,7 @@ class Bench:
         self.source.queue([pack(self.layout, fields)])
 
     async def rest(self, limit: int = 100_000) -> None:
-        """Wait until everything that was requested has come."""
+        """Wait until all requested words have come."""
         await self.source.drained()
         for _ in range(limit):
             await FallingEdge(self.dut.clk)
@@ -76,7 +77,7 @@ class Bench:
         await RisingEdge(self.dut.clk)
 
     async def sequence(self, first: int, count: int) -> None:
-        """Request aligned bursts in order; ``ahead`` is the page after that of the waiting burst."""
+        """Request aligned bursts in order. ``ahead`` is the page after the page of the waiting burst."""
         for address in range(first, first + count, BURST):
             self.read(address % self.timings.words, BURST)
         page, before = -1, self.source.sent_count
@@ -91,7 +92,7 @@ class Bench:
 
 @cocotb.test()
 async def reads_what_was_written(dut: Any) -> None:
-    """Mix writes and reads in any order, of any length, in any page; reads return what was written."""
+    """Reads return the words that were written, for random writes and reads of any length in any page."""
     bench = Bench(dut)
     await start(dut)
     t, draw = bench.timings, bench.draw
@@ -114,7 +115,8 @@ async def reads_what_was_written(dut: Any) -> None:
 
 @cocotb.test()
 async def latency(dut: Any) -> None:
-    """Check the latency of a job to an open page, to a closed bank, and to another page."""
+    """The latencies of a job to an open page, to a closed bank and to a bank with another open page equal the
+    documented latencies."""
     bench = Bench(dut)
     await start(dut)
     t = bench.timings
@@ -129,7 +131,7 @@ async def latency(dut: Any) -> None:
             await ClockCycles(dut.clk, t.ras + bench.draw.randrange(20))
             seen.append(bench.came[-1] - bench.entered.items[-1][0])
     usual = {address: mode(seen) for address, seen in waits.items()}  # some jobs wait for a refresh
-    assert usual == places, bench.text(f"latencies {usual}, wanted {places}")
+    assert usual == places, bench.text(f"the latencies are {usual}, but must be {places}")
     before = to_int(dut.refreshes)
     while to_int(dut.refreshes) == before:
         await RisingEdge(dut.clk)
@@ -137,12 +139,13 @@ async def latency(dut: Any) -> None:
     bench.read(2, 1)
     await bench.rest()
     shut = bench.came[-1] - bench.entered.items[-1][0]
-    assert shut == base + t.rcd, bench.text(f"{shut} cycles to a closed bank")
+    assert shut == base + t.rcd, bench.text(f"a job to a closed bank took {shut} cycles")
 
 
 @cocotb.test()
 async def no_slot_is_lost(dut: Any) -> None:
-    """Over many pages only refreshes interrupt the words, for the slots that the formula gives."""
+    """A sequential read over many pages delivers a word in every slot. Only refreshes interrupt it, for the computed
+    number of slots."""
     bench = Bench(dut)
     await start(dut)
     t = bench.timings
@@ -154,14 +157,17 @@ async def no_slot_is_lost(dut: Any) -> None:
     gaps = [b - a - 1 for a, b in pairwise(bench.came) if b - a != 1]
     groups = (to_int(dut.refreshes) - begun) // t.refresh_group
     lost = t.rp + t.refresh_group * t.rfc + t.rcd
-    assert set(gaps) == {lost} and abs(len(gaps) - groups) <= 2, bench.text(f"gaps {gaps}, {groups} groups of {lost}")
+    assert set(gaps) == {lost} and abs(len(gaps) - groups) <= 2, bench.text(
+        f"each of {groups} groups of refreshes must lose {lost} slots, but the gaps are {gaps}"
+    )
     share = len(bench.came) / (bench.came[-1] - bench.came[0] + 1)
     dut._log.info(f"{share:.4%} of the slots, {1 - t.refresh_loss:.4%} by the formula, {len(gaps)} refreshes")
 
 
 @cocotb.test()
 async def refreshes_are_on_time(dut: Any) -> None:
-    """At rest, under load, and in between, there are as many refreshes as the elapsed time needs; no row decays."""
+    """The number of refreshes is right for the elapsed time, without jobs, with reads and with writes. No row loses its
+    data."""
     bench = Bench(dut)
     await start(dut)
     t, draw = bench.timings, bench.draw
@@ -180,7 +186,9 @@ async def refreshes_are_on_time(dut: Any) -> None:
             await ClockCycles(dut.clk, draw.randrange(30) if load else 50)
             passed = (cycle_now() - since) // t.refresh_interval
             made = to_int(dut.refreshes) - begun
-            assert passed - 2 * t.refresh_group <= made <= passed + t.refresh_group, bench.text(f"{made} of {passed}")
+            assert passed - 2 * t.refresh_group <= made <= passed + t.refresh_group, bench.text(
+                f"{made} refreshes were made, but {passed} were due"
+            )
     for bank in range(1 << t.bank_bits):  # read every row once more
         for row in range(1 << t.row_bits):
             bench.read((row << t.bank_bits | bank) << t.column_bits, 1)
@@ -189,7 +197,7 @@ async def refreshes_are_on_time(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_burst(dut: Any) -> None:
-    """A reset at any time breaks no rule, and words that were written before it stay."""
+    """A reset at any time breaks no rule, and words that were written before the reset stay."""
     bench = Bench(dut)
     await start(dut)
     t, draw = bench.timings, bench.draw

@@ -1,4 +1,4 @@
-"""Bench of the SDRAM memory: the cases of the memories on the chip, and the march test of a range with faults."""
+"""Bench of the SDRAM memory: the test cases of the memories on the chip, and march tests of a part with faults."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from lutern.sim.streams import StreamSink, StreamSource, start, to_int, unpack
 
 
 class Bench(memory_bench.Bench):
-    """Runs march tests as well, and stops at the first broken rule."""
+    """Can also run march tests, and fails at the first broken rule of the part."""
 
     def __init__(self, dut: Any, pause: str | None = None) -> None:
         super().__init__(dut, pause)
@@ -44,14 +44,15 @@ stops_and_resets_in_mid_row = memory_bench.stops_and_resets_in_mid_row
 
 @cocotb.test()
 async def the_stream_repeats(dut: Any) -> None:
-    """Read streams of all lengths, in several rounds; stops of one cycle restart them, with any words in flight."""
+    """Record streams of several lengths repeat correctly, and restart after stops of one cycle with any number of words
+    in flight."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
     for record_words in (1, 2, 7, 8, 9, 40, 100):
         await bench.run(**bench.shape(record_words))
         await ClockCycles(dut.clk, 400)
-        assert len(bench.cycles("o_words")) > 60, f"{len(bench.cycles('o_words'))} words came"
+        assert len(bench.cycles("o_words")) > 60, f"only {len(bench.cycles('o_words'))} words came"
         await bench.stop()
     for wait in range(0, 60):
         await bench.run(**bench.shape(1 + wait))
@@ -73,7 +74,8 @@ async def the_stream_repeats(dut: Any) -> None:
 
 @cocotb.test()
 async def a_march_finds_faults(dut: Any) -> None:
-    """Test a healthy part, a stuck bit, and an address line without effect; only the range changes."""
+    """The march test finds no error in a good part, and finds a stuck bit and an address line without effect. It
+    changes only the words of the range."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
@@ -82,7 +84,7 @@ async def a_march_finds_faults(dut: Any) -> None:
     result = await bench.march(first, count)
     assert (result["errors"], result["address"], result["wanted"], result["got"]) == (0, 0, 0, 0)
     assert result["wrong_bytes"] == 0
-    print(f"march: {result['cycles'] / count:.1f} cycles a word")
+    print(f"march: {result['cycles'] / count:.1f} cycles per word")
     for address in range(first, first + count):
         bench.words[address] = pattern(address, bits)
     for address in range(0, len(bench.words), 16):
@@ -99,13 +101,17 @@ async def a_march_finds_faults(dut: Any) -> None:
     assert result["wrong_bytes"] == 1 << stuck // 8
     for bit in (0, bits // 2, bits - 1):
         dut.stuck.value = 1 << bit
-        assert (await bench.march(0, 16))["wrong_bytes"] == 1 << bit // 8, f"bit {bit}"
+        assert (await bench.march(0, 16))["wrong_bytes"] == 1 << bit // 8, (
+            f"wrong_bytes must name the byte of bit {bit}"
+        )
     dut.stuck.value = 0
 
     for line in range(bench.parameters["column_bits"]):
         dut.joined.value = 1 << line
         result = await bench.march(0, 128)
-        assert result["errors"] and result["wanted"] != result["got"], f"a dead address line {line} is not found"
+        assert result["errors"] and result["wanted"] != result["got"], (
+            f"address line {line} has no effect, and the test did not find it"
+        )
     dut.joined.value = 0
     assert (await bench.march(0, 1))["errors"] == 0
     assert (await bench.march(127, 1))["errors"] == 0

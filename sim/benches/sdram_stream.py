@@ -1,4 +1,4 @@
-"""Bench of a sequential read of several MiB: the words that came, and the slots."""
+"""Bench of a sequential read of several MiB: it counts the words and the slots without a word."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Bench of the sequencer: operations are distributed to their queues, queues are full, tokens loop."""
+"""Bench of the sequencer: distribution of operations to the queues, full queues, and the loop of tokens."""
 
 import random
 from collections import deque
@@ -35,11 +35,11 @@ OUTPUTS = {
     "gains": GAINS_OP,
 }
 WITHIN = [op for op in Op if op not in (Op.EMBED, Op.HEAD)]
-"""Operations that neither begin nor end a pass."""
+"""Operations that are neither the first nor the last of a pass."""
 
 
 def wanted(op: dict[str, int]) -> dict[str, dict[str, int]]:
-    """Return the stages that get an operation, and the fields that are derived for them."""
+    """Return the outputs that an operation goes to, with the fields that the sequencer computes for each output."""
     embed, own_codes = op["op"] == Op.EMBED, int(op["op"] != Op.EMBED and not op["reuse"])
     outputs: dict[str, dict[str, int]] = {"results": {"scaled": own_codes}}
     if own_codes:
@@ -54,7 +54,8 @@ def wanted(op: dict[str, int]) -> dict[str, dict[str, int]]:
 
 
 class Bench:
-    """A source of operations, and a scoreboard for each output; outputs in `sinks` are taken from the start."""
+    """A source of operations, and a scoreboard for each output. Only the outputs in `sinks` have a sink
+    from the start."""
 
     def __init__(self, dut: Any, sinks: tuple[str, ...] = tuple(OUTPUTS)) -> None:
         self.dut, self.seed, pause = dut, bench_seed(), bench_parameters()["pause"]
@@ -72,7 +73,7 @@ class Bench:
         }
 
     def operations(self, count: int) -> list[int]:
-        """Return short passes with random bits, and with many F and reuse."""
+        """Return operations of short passes with random bits and with many F."""
         items: list[int] = []
         op = Op.HEAD
         for _ in range(count):
@@ -86,7 +87,7 @@ class Bench:
 
     @staticmethod
     def nested(fields: dict[str, int]) -> dict[str, Any]:
-        """Return the fields with nested layouts as mappings again."""
+        """Return the fields, with the nested layouts unpacked into mappings."""
         inner = {name: shape for name, shape in OPERATION.members.items() if hasattr(shape, "members")}
         return {name: unpack(inner[name], value) if name in inner else value for name, value in fields.items()}
 
@@ -114,7 +115,7 @@ async def operations_are_dealt(dut: Any) -> None:
 
 @cocotb.test()
 async def a_full_queue_stops_the_stream(dut: Any) -> None:
-    """Whichever queue is full, nothing is lost, and nothing is distributed twice."""
+    """If any queue is full, the source stalls, and every operation is distributed exactly once."""
     for name in OUTPUTS:
         getattr(dut, f"o_{name}__ready").value = 0
     bench = Bench(dut, sinks=())
@@ -155,7 +156,7 @@ async def reset_empties_the_queues(dut: Any) -> None:
 
 @cocotb.test()
 async def a_pass_begins_with_its_row(dut: Any) -> None:
-    """An operation out of place is not accepted, and neither is anything after it."""
+    """The sequencer does not accept an operation that is out of place, nor any operation after it."""
     bench = Bench(dut)
     await start(dut)
     within = bench.draw.choice(WITHIN)
@@ -179,7 +180,7 @@ async def a_pass_begins_with_its_row(dut: Any) -> None:
 
 @dataclass(frozen=True)
 class Sample:
-    """The ports in one cycle; transfers are fields, or None if there was none."""
+    """The ports in one cycle. A transfer has its fields, or is None if there was no transfer."""
 
     cycle: int
     feed: dict[str, int] | None
@@ -197,11 +198,11 @@ class Sample:
 
 
 HELD = ("final_stream", "bases", "fresh", "chained", "temperature")
-"""Ports that blocks read during the whole run."""
+"""Ports that must be stable during the whole run, because blocks read them at any time."""
 
 
 class Loop:
-    """Plays host, reader and head, and keeps a sample of every cycle."""
+    """Acts as host, reader of rows and head, and stores a sample of every cycle."""
 
     def __init__(self, dut: Any) -> None:
         self.dut, self.seed, pause = dut, bench_seed(), bench_parameters()["pause"]
@@ -228,7 +229,7 @@ class Loop:
         cocotb.start_soon(self.watch())
 
     async def run(self, streams: int, count: int) -> None:
-        """Play the host's side of a run: feeds in order, then all its tokens."""
+        """Act as the host in a run: send the feeds in order and the request, then receive all tokens."""
         draw, self.streams, self.rows = self.draw, streams, 0
         for stream in range(streams):
             feed = {
@@ -263,7 +264,8 @@ class Loop:
         return self.fields(name) if to_int(valid) and to_int(ready) else None
 
     async def choose(self) -> None:
-        """Let the head answer after some time, when all rows of the step have come."""
+        """Act as the head: answer for each stream after some time. Called when all rows of the step have been
+        requested."""
         for stream in range(self.streams):
             await ClockCycles(self.dut.clk, self.draw.choice((1, 2, 30)))
             token = self.draw.randrange(1 << 16)
@@ -300,16 +302,20 @@ class Loop:
             )
 
     def check(self) -> int:
-        """Check row, counts, flag and answer of every token, and that held ports are stable; return the number of
-        tokens."""
+        """Check the row, the counts, the flag ``last`` and the answer of every token, and that the ports in HELD are
+        stable. Return the number of tokens."""
         left = tokens = cycles = beats = words = 0
         feeds: dict[int, dict[str, int]] = {}
-        rows: deque[dict[str, int]] = deque()  # rows to request, from the next cycle on
+        rows: deque[dict[str, int]] = deque()  # rows that must be requested from the next cycle on
         held: dict[str, int] = {}
         for now in self.samples:
             where = f"cycle {now.cycle}, token {tokens}, seed {self.seed}"
-            assert (now.token is None) == (now.chosen is None), where
-            assert (now.feed is None) == (now.seed is None), where
+            assert (now.token is None) == (now.chosen is None), (
+                f"{where}: i_token and o_token must transfer in the same cycle"
+            )
+            assert (now.feed is None) == (now.seed is None), (
+                f"{where}: i_feed and o_seed must transfer in the same cycle"
+            )
             assert now.start_valid == bool(rows), f"{where}: o_start is {now.start_valid}, {len(rows)} rows are wanted"
             assert not rows or now.start == rows[0], f"{where}: row {now.start} asked for, {rows[0]} wanted"
             if now.started:
@@ -322,10 +328,10 @@ class Loop:
                 seed = {"stream": now.feed["stream"], "seed": now.feed["seed"]}
                 assert now.seed == seed, f"{where}: seed {now.seed}, expected {seed}"
             if now.token is not None:
-                assert left, f"{where}: a token outside a run"
+                assert left, f"{where}: a token came outside a run"
                 ends = now.token["stream"] == held["final_stream"]
                 last = int(left == 1 and ends)
-                assert now.chosen == {"token": now.token["token"], "last": last}, f"{where}: got {now.chosen}"
+                assert now.chosen == {"token": now.token["token"], "last": last}, f"{where}: o_token is {now.chosen}"
                 tokens += 1
                 if left > 1:
                     rows.append(now.token)
@@ -335,7 +341,7 @@ class Loop:
                     left, held = left - 1, held | {"fresh": 0}
                     cycles = beats = words = 0
             if now.run is not None:
-                assert left == 0, f"{where}: a run began inside another"
+                assert left == 0, f"{where}: a run began inside another run"
                 left, cycles, beats, words = now.run["count"], 0, 0, 0
                 active = range(now.run["final_stream"] + 1)
                 rows.extend({"token": feeds[stream]["token"], "stream": stream} for stream in active)
@@ -353,8 +359,8 @@ class Loop:
 
 @cocotb.test()
 async def tokens_loop_on_the_chip(dut: Any) -> None:
-    """Play runs of any streams and counts. Rows come in order, each as soon as its token came. Held ports are stable,
-    and counters count."""
+    """In runs with random numbers of streams and tokens, rows are requested in order, each as soon as its token has
+    come. The ports in HELD are stable, and the counters are right."""
     loop = Loop(dut)
     await start(dut)
     total = 0
@@ -377,7 +383,9 @@ async def reset_ends_a_run(dut: Any) -> None:
     endless.cancel()
     await ClockCycles(dut.clk, loop.draw.randrange(40))
     dut.rst.value = 1
-    await ClockCycles(dut.clk, 40 * loop.config.streams)  # answers that the head still owed are lost
+    await ClockCycles(
+        dut.clk, 40 * loop.config.streams
+    )  # wait for all late answers of the head, which are lost in the reset
     loop.head.clear()
     loop.samples.clear()
     loop.sink.received.clear()

@@ -1,4 +1,4 @@
-"""Bench of hw/signature.py: right and wrong blocks of any length, words with and without pauses."""
+"""Bench of hw/signature.py: right and wrong blocks of any length, with and without pauses between words."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.streams import cycle_now, pauses, start, to_int
 
 Blocks = list[tuple[list[int], int]]
-"""The words of each block, and the bits of its last state that are wrong."""
+"""The words of each block, and the bits that are wrong in the block's last state."""
 
 
 def last_state_of(words: list[int], bits: int) -> int:
-    """Return the last state by its definition, one word at a time."""
+    """Return the last state, computed word by word from the definition."""
     state = 0
     for word in words:
         state = step(state) ^ column_of(word, bits)
@@ -25,7 +25,8 @@ def last_state_of(words: list[int], bits: int) -> int:
 
 
 def blocks(draw: random.Random, bits: int) -> Blocks:
-    """Return every bit of a word alone, in blocks of one and two words; each wrong bit of the state; random words."""
+    """Return test blocks: each bit of a word alone in blocks of one or two words, each wrong bit of the state, and
+    random blocks."""
     found: Blocks = [([1 << bit], 0) for bit in range(bits)]
     found += [([1 << bit, 0], 0) for bit in range(0, bits, 5)]
     found += [([draw.getrandbits(bits) for _ in range(draw.randint(1, 4))], 1 << bit) for bit in range(STATE_BITS)]
@@ -38,10 +39,11 @@ def blocks(draw: random.Random, bits: int) -> Blocks:
 
 @cocotb.test()
 async def blocks_are_judged(dut: Any) -> None:
-    """``done`` and ``bad`` come ``latency`` cycles after each last word, and at no other time."""
+    """``done`` and ``bad`` have the right values ``latency`` cycles after the last word of each block, and are 0 in all
+    other cycles."""
     parameters, seed = bench_parameters(), bench_seed()
     draw, bits, pause = random.Random(seed), parameters["bits"], pauses(parameters["pause"], seed)
-    wanted: dict[int, int] = {}  # expected results by cycle
+    wanted: dict[int, int] = {}  # the wanted state to be driven, for each cycle
     expected: dict[int, int] = {}
     names: dict[int, str] = {}
     judged = 0
@@ -77,7 +79,7 @@ async def blocks_are_judged(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_begins_a_block(dut: Any) -> None:
-    """Nothing of a block that a reset has interrupted is in the next one."""
+    """A reset in a block drops the words of this block, so the signature of the next block is right."""
     bits, latency, seed = bench_parameters()["bits"], bench_parameters()["latency"], bench_seed()
     draw = random.Random(seed)
     dut.valid.value, dut.last.value = 0, 0
@@ -96,4 +98,6 @@ async def reset_begins_a_block(dut: Any) -> None:
                 dut.wanted.value = last_state_of(words[length + 1 :], bits)
                 await FallingEdge(dut.clk)
                 found = (to_int(dut.done), to_int(dut.bad))
-                assert found == (int(cycles == latency), 0), f"signature after a reset: {found}, {length}, seed {seed}"
+                assert found == (int(cycles == latency), 0), (
+                    f"signature after a reset: (done, bad) {found}, {length} words before the reset, seed {seed}"
+                )

@@ -1,4 +1,4 @@
-"""Bench of the skid buffer: items in order, none lost, ready one cycle late, no cycle lost."""
+"""Bench of the skid buffer: items come in order and are not lost, ready is one cycle late, and no cycle is lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ BITS = 16
 
 @cocotb.test()
 async def items_pass(dut: Any) -> None:
-    """Every item that enters leaves, with pauses at both ends; without pauses in the same cycle."""
+    """Every item that enters leaves, also with pauses at input and output. Without pauses it leaves in the cycle in
+    which it enters."""
     pauses = bench_parameters()
     board = Scoreboard("skid", seed=bench_seed(), bits=BITS)
     entered = StreamMonitor(dut, "i", on_item=lambda cycle, item: board.expect(item))
@@ -31,12 +32,14 @@ async def items_pass(dut: Any) -> None:
     await sink.receive(ITEMS)
     board.finish()
     if pauses["i"] == pauses["o"] == "none":
-        assert [c for c, _ in entered.items] == [c for c, _ in left.items], f"seed {bench_seed()}"
+        assert [c for c, _ in entered.items] == [c for c, _ in left.items], (
+            f"every item must leave in the cycle in which it enters, seed {bench_seed()}"
+        )
 
 
 @cocotb.test()
 async def one_item_waits(dut: Any) -> None:
-    """A blocked output stalls the input one item later, and not before."""
+    """If the output is blocked, exactly one item enters before the input stalls."""
     dut.o__ready.value = 0
     source = StreamSource(dut, "i")
     entered = StreamMonitor(dut, "i")

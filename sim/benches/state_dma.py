@@ -1,7 +1,8 @@
-"""Bench of the state DMA: runs of several steps and layers, with a memory of words and a window in Python.
+"""Bench of the state DMA: it plays runs of several steps and layers, with a memory of words and a window in Python.
 
-Every request must be the next one of ``StateDma.model``. The window acts as MLGRU: when it is loaded, each place must
-hold the golden state's value; then all values change, and the DMA must leave the new ones in memory.
+Every request must be the next request of ``StateDma.model``. The bench acts as MLGRU at the window. When the window is
+loaded, each place must contain the state's value in memory. Then the bench changes all values, and the DMA must write
+the new values to memory.
 """
 
 import random
@@ -23,9 +24,10 @@ BASE = 5
 
 
 class StateWords:
-    """The memory of words at ``o_request`` and ``i_word``: writes and reads in order, and the words of a read after it.
+    """The memory of words at ``o_request`` and ``i_word``. It serves writes and reads in order, and sends the words of
+    a read.
 
-    ``expected`` gives the next expected request: (whether it is a write, its address).
+    ``expected`` yields the expected requests: (whether the request is a write, its address).
     """
 
     def __init__(self, dut: Any, config: HwConfig, state_words: int, size: int, pause: str, seed: int) -> None:
@@ -49,11 +51,13 @@ class StateWords:
             self.words[fields["address"]] = fields["payload"] & (1 << self.config.word_bits) - 1
         else:
             self.reads += 1
-            assert fields["payload"] == self.state_words, f"cycle {cycle}: {fields['payload']} words, seed {self.seed}"
+            assert fields["payload"] == self.state_words, (
+                f"cycle {cycle}: a read requests {fields['payload']} words, seed {self.seed}"
+            )
             self.given.queue(self.words[fields["address"] :][: self.state_words])
 
     def vector(self, first: int, places: int) -> list[int]:
-        """Return the contents of ``places`` places from word ``first`` on."""
+        """Return the contents of ``places`` places of the window, stored from word ``first`` on."""
         bits = self.config.word_bits
         flat = sum(word << bits * k for k, word in enumerate(self.words[first : first + self.state_words]))
         place = self.config.results_per_cycle * STATE_BITS
@@ -61,7 +65,7 @@ class StateWords:
 
 
 class Bench:
-    """Drives the DMA through runs."""
+    """Drives one StateDma through runs."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -89,7 +93,8 @@ class Bench:
         return index | stream << self.index_bits
 
     async def serve(self) -> None:
-        """Serve the window: a place that is read shows a cycle later; in other cycles random data show."""
+        """Serve the window. The data of a place that is read are driven one cycle later. In other cycles the data are
+        random."""
         grant = pauses(self.pause, self.seed + 5)
         data = 0
         while True:
@@ -105,7 +110,7 @@ class Bench:
                 self.window[place] = to_int(self.dut.window__fill_data)
 
     async def pulse(self, name: str) -> None:
-        """Set a port for one cycle, and record the cycle."""
+        """Set a port to 1 for one cycle, and record the cycle."""
         await RisingEdge(self.dut.clk)
         getattr(self.dut, name).value = 1
         await FallingEdge(self.dut.clk)
@@ -114,7 +119,7 @@ class Bench:
         getattr(self.dut, name).value = 0
 
     async def wait_for(self, name: str) -> None:
-        """Wait until a port is high, and record the first such cycle."""
+        """Wait until a port is 1, and record this cycle."""
         for _ in range(20_000):
             await FallingEdge(self.dut.clk)
             if to_int(getattr(self.dut, name)):
@@ -123,7 +128,7 @@ class Bench:
         raise TimeoutError(f"state_dma: {name} did not rise, seed {self.seed}")
 
     async def run(self, active: int, steps: int, *, chained: bool) -> None:
-        """Play a run of ``active`` streams, whose states are in random slots."""
+        """Play a run of ``active`` streams. Their states are in random slots."""
         dut, memory = self.dut, self.memory
         slots = [self.random.randrange(self.slots)] * active if chained else []
         slots = slots or self.random.sample(range(self.slots), active)
@@ -141,7 +146,9 @@ class Bench:
                 firsts = [BASE + base + layer * self.state_words for base in bases]
                 for stream in range(1 if chained else active):
                     got = [self.window[self.place(stream, index)] for index in range(self.beats)]
-                    assert got == memory.vector(firsts[stream], self.beats), f"stream {stream}, {where}"
+                    assert got == memory.vector(firsts[stream], self.beats), (
+                        f"the window does not contain the state of stream {stream}, {where}"
+                    )
                 self.window = {place: self.random.getrandbits(len(dut.window__data)) for place in self.window}
                 for stream in range(active):
                     for index in range(self.beats):
@@ -157,12 +164,14 @@ class Bench:
                 await self.saved(writes)
                 for stream in range(active - 1 if chained else 0, active):
                     wanted = [new[self.place(stream, index)] for index in range(self.beats)]
-                    assert memory.vector(firsts[stream], self.beats) == wanted, f"stream {stream} is saved, {where}"
+                    assert memory.vector(firsts[stream], self.beats) == wanted, (
+                        f"the memory does not contain the new state of stream {stream}, {where}"
+                    )
         await self.wait_for("idle")
         assert next(memory.expected, None) is None, f"not all requests of the run came, seed {self.seed}"
 
     async def saved(self, writes: int) -> None:
-        """Wait until ``writes`` words have been written in all."""
+        """Wait until ``writes`` words have been written since the start."""
         for _ in range(20_000):
             if self.memory.writes == writes:
                 return
@@ -170,7 +179,8 @@ class Bench:
         raise TimeoutError(f"state_dma: {self.memory.writes} of {writes} words were written, seed {self.seed}")
 
     def check_cycles(self) -> None:
-        """Without pauses every request and every word comes in the cycle that the documented latencies give."""
+        """Check that without pauses every request and every word comes in the cycle that follows from the documented
+        latencies."""
         places, words = unit_shape(self.config)
         layout = state_request_layout(self.config)
         events = [
@@ -202,7 +212,7 @@ class Bench:
                 due, count = {"write": cycle + places + 3}, 0
             elif name == "window__used" and "read" in due:
                 due = {"read": cycle + 3}
-        assert checked > 20, f"{checked} cycles were checked, seed {self.seed}"
+        assert checked > 20, f"only {checked} cycles were checked, seed {self.seed}"
 
 
 @cocotb.test()

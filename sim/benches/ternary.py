@@ -1,7 +1,7 @@
-"""Bench of the ternary unit: matrices and vectors go in, sums are compared with the golden model, cycles are counted.
+"""Bench of the ternary unit: it sends matrices and vectors, compares the sums with the golden model, and checks cycles.
 
-Two monitors rebuild codes and trits from what the unit takes, decode bytes with `layouts.decode_byte`, and get the sums
-of each row group from the golden model; a third monitor checks the output.
+Two monitors rebuild codes and trits from the items that the unit accepts. They decode bytes with `layouts.decode_byte`
+and compute the sums of each row group with the golden model. A third monitor checks the output.
 """
 
 import random
@@ -27,7 +27,7 @@ BYTE_OF: dict[Any, int] = {decode_byte(byte): byte for byte in BYTES}
 
 @dataclass
 class Beats:
-    """Payloads of both inputs."""
+    """Payloads of the two inputs, weights and codes."""
 
     words: list[int] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
@@ -42,7 +42,8 @@ class Beats:
         self.codes.append(pack(codes_payload(config), {"codes": flat(codes.ravel(), CODE_BITS), **flags}))
 
     def add_matrix(self, config: HwConfig, trits: np.ndarray, codes: np.ndarray) -> None:
-        """Add all row groups of trits [rows, n] with codes [T, n]; trits are padded, codes get random padding."""
+        """Add all row groups of trits [rows, n] with codes [T, n]. Trits are padded with 0, and codes are padded with
+        101."""
         rows, columns = config.rows, config.columns
         count, n = trits.shape
         padded = np.pad(trits, ((0, -count % rows), (0, -n % columns)))
@@ -61,7 +62,7 @@ class Beats:
 
 
 class Model:
-    """The golden model, which the monitors of both inputs feed."""
+    """The golden model. The monitors of the two inputs feed it."""
 
     def __init__(self, config: HwConfig, active: int, board: Scoreboard) -> None:
         self.config, self.active, self.board = config, active, board
@@ -73,7 +74,7 @@ class Model:
         self.base = 0
 
     def clear(self) -> None:
-        """Forget all values that a reset drops."""
+        """Drop all values that a reset of the unit drops."""
         self.words, self.trits, self.codes, self.base = [], [], [], 0
         self.board.pending.clear()
 
@@ -81,9 +82,9 @@ class Model:
         self.words.append(payload)
 
     def take_codes(self, cycle: int, payload: int) -> None:
-        """Take codes; this runs after take_word of the same cycle, whose monitor was started first."""
+        """Take codes. In each cycle this runs after take_word, because the monitor of the weights was started first."""
         config, beat = self.config, unpack(codes_payload(self.config), payload)
-        assert len(self.words) == 1, "the unit took codes without a word"
+        assert len(self.words) == 1, "the unit must accept codes and a word in the same cycle"
         trits = [
             trit for byte in self.words.pop().to_bytes(config.beat_bytes, "little") for trit in decode_byte(byte) or ()
         ]
@@ -141,7 +142,7 @@ class Bench:
         self.dut, self.generator = dut, np.random.default_rng(seed)
 
     async def run(self, beats: Beats) -> None:
-        """Send all beats, and check everything that comes."""
+        """Send all beats, and check that all expected sums come."""
         self.weights.queue(beats.words)
         self.codes.queue(beats.codes)
         await self.codes.drained()
@@ -153,7 +154,7 @@ class Bench:
         self.board.finish()
 
     def draw_codes(self, n: int) -> np.ndarray:
-        """Return random codes [T, n], also for streams that the run does not have."""
+        """Return random codes [T, n], also for streams that are not active."""
         return self.generator.integers(-127, 128, (self.config.streams, n))
 
     def draw_trits(self, *shape: int) -> np.ndarray:
@@ -162,7 +163,8 @@ class Bench:
 
 
 def edge_matrices(config: HwConfig) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return (trits, codes) by name, whose sums reach the ends of their ranges."""
+    """Return the edge cases (trits, codes) by name. The sums of some of them are the largest and smallest for their
+    size."""
     rows, n = 2 * config.rows, 4 * config.columns
     ones, codes = np.ones((rows, n), int), np.full(n, 127)
     signs = np.where(np.arange(n) % 2, 1, -1)
@@ -181,7 +183,8 @@ def edge_matrices(config: HwConfig) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 @cocotb.test()
 async def edges_then_random(dut: Any) -> None:
-    """Send the named matrices, then random ones of odd sizes, back to back, with the pause pattern."""
+    """Sums equal the golden model for edge cases and for random matrices of any size, sent without gaps or with the
+    pause pattern."""
     bench = Bench(dut, pause=bench_parameters()["pause"])
     config, generator = bench.config, bench.generator
     await start(dut)
@@ -198,7 +201,8 @@ async def edges_then_random(dut: Any) -> None:
 
 @cocotb.test()
 async def every_byte(dut: Any) -> None:
-    """Send all 243 bytes at every place of a word; with codes 1, 3, 9, 27, ... a sum identifies its trits."""
+    """All 243 valid bytes are decoded correctly at every place of a word. With codes 1, 3, 9, 27, 81 each sum
+    identifies its five trits."""
     bench = Bench(dut)
     config = bench.config
     await start(dut)
@@ -220,7 +224,8 @@ async def every_byte(dut: Any) -> None:
 
 @cocotb.test()
 async def widest_row(dut: Any) -> None:
-    """Send as many columns as the machine supports, all with codes of 127; the sums reach the ends of their range."""
+    """Sums are right for as many columns as the machine supports, with codes of 127 or -127. These sums are the largest
+    and smallest possible."""
     bench = Bench(dut)
     config = bench.config
     await start(dut)
@@ -233,7 +238,8 @@ async def widest_row(dut: Any) -> None:
 
 @cocotb.test()
 async def latency_and_rate(dut: Any) -> None:
-    """Without pauses sums come `latency` cycles after a row group, which waits only for the row group before it."""
+    """Without pauses, sums come `latency` cycles after the last beat of a row group. A row group waits only for the
+    previous row group."""
     bench = Bench(dut)
     config = bench.config
     await start(dut)
@@ -256,7 +262,7 @@ async def latency_and_rate(dut: Any) -> None:
                 for place in range(results if group == 5 else full)
             ]
             assert out == expected, (
-                f"{column_beats} beats a row group: row groups ended in cycles {ends}, sums came in cycles {out}"
+                f"{column_beats} beats per row group: row groups ended in cycles {ends}, sums came in cycles {out}"
             )
             if column_beats == period:
                 assert [end - ends[0] for end in ends] == [group * column_beats for group in range(6)]
@@ -264,7 +270,8 @@ async def latency_and_rate(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_vector(dut: Any) -> None:
-    """A reset in the middle of a row group and of a drain drops both; the next matrix is whole."""
+    """A reset in the middle of a row group, or while its sums leave, drops the row group. The sums of the next matrix
+    are right."""
     bench = Bench(dut)
     config = bench.config
     await start(dut)

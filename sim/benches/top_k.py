@@ -1,4 +1,4 @@
-"""Bench of the k largest: ties, rising sums, padding, several streams; entries as the host reads them; cycles."""
+"""Bench of TopK: ties, rising sums, padding, several streams, the entries that the host reads, and cycles."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ LARGEST = 127 * 8192
 
 
 class Bench:
-    """Drives one TopK; the model gets what the block accepts."""
+    """Drives one TopK. The model receives the beats that the block accepts."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -37,7 +37,7 @@ class Bench:
         dut.logits_stream.value = 0
 
     def vectors(self) -> list[Int]:
-        """Return named sums [V], then random ones."""
+        """Return vectors of sums [V]: first edge cases, then random vectors."""
         place, draw = np.arange(self.vocab), self.generator
         named = [0 * place, LARGEST + 0 * place, -LARGEST + 0 * place, place, -place, place // 3, -(place // 3) - 1]
         named += [np.where(place == best, LARGEST, -LARGEST) for best in (0, 1, self.vocab - 1)]
@@ -48,8 +48,8 @@ class Bench:
         return named
 
     def step(self, vectors: list[Int]) -> list[int]:
-        """Return payloads of a vector for each of the first streams, in blocks; padding rows hold sums that would
-        win."""
+        """Return the payloads of one step in blocks: ``vectors[k]`` belongs to stream k. The padding rows contain sums
+        that would be the largest."""
         draw, block = self.generator, int(self.generator.choice((1, 2, 5)))
         beats = -(-self.vocab // self.lanes)
         pad = np.full(-self.vocab % self.lanes, (1 << SUM_BITS - 1) - 1)
@@ -85,7 +85,8 @@ class Bench:
         self.rows[fields["stream"]] += split(fields["values"], VALUE_BITS, self.lanes).tolist()
 
     async def settle(self) -> None:
-        """Wait until every logit has its place; between the last beats ready rises for single cycles."""
+        """Wait until the block has sorted in every logit. ``ready`` must be 1 for some cycles, because it rises for
+        single cycles between the last beats."""
         await self.source.drained()
         quiet = 0
         while quiet < 4:
@@ -93,7 +94,7 @@ class Bench:
             quiet = quiet + 1 if to_int(self.dut.i__ready) else 0
 
     async def check(self, streams: int) -> None:
-        """Read entries in any order of addresses, one a cycle; data come one cycle later."""
+        """Read all entries in two orders, one address per cycle, and compare them with the model."""
         wanted: dict[tuple[int, int], int] = {}
         for stream in range(streams):
             tokens, sums = TopK.model(np.array(self.rows[stream][: self.vocab]), self.config.top_k)
@@ -122,7 +123,7 @@ async def edges_then_random(dut: Any) -> None:
 
 @cocotb.test()
 async def vectors_back_to_back(dut: Any) -> None:
-    """Nothing of a vector is left for the next one."""
+    """The entries of a vector do not depend on the vectors before it."""
     bench = Bench(dut)
     await start(dut)
     for _ in range(8):
@@ -134,7 +135,8 @@ async def vectors_back_to_back(dut: Any) -> None:
 
 @cocotb.test()
 async def cycles(dut: Any) -> None:
-    """A logit without a place costs nothing; one with a place costs 6 cycles, and one for each entry that it passes."""
+    """A logit that is not among the k largest takes no extra cycle. A logit that is inserted takes 6 extra cycles, and
+    one more for each entry that it passes."""
     bench = Bench(dut)
     await start(dut)
     lanes, kept, place = bench.lanes, bench.config.top_k, np.arange(bench.vocab)
@@ -143,7 +145,7 @@ async def cycles(dut: Any) -> None:
     for climbs in range(kept):
         sums = -(10 * place)
         at = bench.vocab // 2
-        sums[at] = -10 * (kept - 1 - climbs) + 1  # greater than ``climbs`` of the k; the least is dropped
+        sums[at] = -10 * (kept - 1 - climbs) + 1  # it passes ``climbs`` entries; the smallest entry is dropped
         first = len(bench.entered.items)
         bench.source.queue(bench.step([sums]))
         await bench.settle()
@@ -151,13 +153,17 @@ async def cycles(dut: Any) -> None:
         gaps = np.diff([cycle for cycle, _ in bench.entered.items[first:]]) - 1
         filling = -(-kept // lanes)
         later = gaps[filling + 2 :]
-        assert later.sum() == 6 + climbs, f"climbs {climbs}: waits {later.tolist()}, seed {bench.seed}"
-        assert gaps[2 : filling + 1].tolist() == [6 * lanes] * (filling - 1), f"{gaps.tolist()}"
+        assert later.sum() == 6 + climbs, (
+            f"a logit that passes {climbs} entries must take {6 + climbs} cycles: {later.tolist()}, seed {bench.seed}"
+        )
+        assert gaps[2 : filling + 1].tolist() == [6 * lanes] * (filling - 1), (
+            f"each logit must take 6 cycles while the list fills: {gaps.tolist()}"
+        )
 
 
 @cocotb.test()
 async def reset_in_mid_vector(dut: Any) -> None:
-    """The next vector starts an empty list."""
+    """After a reset in the middle of a vector, the next vector starts with an empty list."""
     bench = Bench(dut)
     await start(dut)
     for beats in (1, 2, 3, 4, bench.vocab // bench.lanes - 1):

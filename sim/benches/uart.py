@@ -1,4 +1,4 @@
-"""Bench of the UART, and of a whole chip with it: the line is driven and read at a rate of its own."""
+"""Bench of the UART, and of a whole chip with a UART. The bench drives the line with its own bit length."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BYTES = 40
 
 
 class Line:
-    """The other end of the line: ``sends`` drives rx, and a watcher reads tx."""
+    """The host's end of the line: ``sends`` drives rx, and ``_watch`` reads tx."""
 
     def __init__(self, dut: Any, bit: float) -> None:
         self.dut, self.bit = dut, bit
@@ -31,7 +31,7 @@ class Line:
         cocotb.start_soon(self._watch())
 
     async def sends(self, data: bytes, *, stop: int = 1, idle_bits: float = 0.0) -> None:
-        """Send bytes, each followed by ``idle_bits`` more bits of a high line."""
+        """Send bytes. After each byte the line stays high for ``idle_bits`` more bits."""
         at = 0.0
         first = cycle_now()
         for byte in data:
@@ -61,10 +61,10 @@ class Line:
                 if len(levels) < 10 * divisor:
                     await FallingEdge(self.dut.clk)
             if len(levels) < 10 * divisor:
-                continue  # a reset interrupted it
+                continue  # a reset interrupted the byte
             bits = [levels[divisor * place : divisor * (place + 1)] for place in range(10)]
             assert all(len(set(bit)) == 1 for bit in bits), f"cycle {began}: tx changed within a bit: {bits}"
-            assert bits[9][0] == 1, f"cycle {began}: no stop bit"
+            assert bits[9][0] == 1, f"cycle {began}: tx has no stop bit"
             self.read.append(sum(bit[0] << place for place, bit in enumerate(bits[1:9])))
             self.starts.append(began)
 
@@ -79,7 +79,8 @@ def some_bytes(count: int = BYTES) -> bytes:
 
 @cocotb.test()
 async def bytes_come(dut: Any) -> None:
-    """Send bytes with and without pauses; each arrives after its latency if no byte waits."""
+    """All bytes arrive, with and without pauses between them. At the exact baud rate each byte arrives after the
+    documented latency."""
     line, sink, left = Line(dut, bit_cycles()), StreamSink(dut, "o"), StreamMonitor(dut, "o")
     await start(dut)
     await ClockCycles(dut.clk, 10)
@@ -92,14 +93,14 @@ async def bytes_come(dut: Any) -> None:
         assert got == data, f"seed {bench_seed()}, idle {idle}: got {got.hex()}, sent {data.hex()}"
         if bench_parameters()["error"] == 0:
             late = [cycle - began for (cycle, _), began in zip(left.items, line.began, strict=True)]
-            assert set(late) == {bench_parameters()["rx_latency"]}, late
+            assert set(late) == {bench_parameters()["rx_latency"]}, f"bytes arrived after {late} cycles"
     await ClockCycles(dut.clk, 20 * bench_parameters()["divisor"])
     assert not sink.received and not to_int(dut.overrun)
 
 
 @cocotb.test()
 async def bytes_leave(dut: Any) -> None:
-    """Every bit is ``divisor`` cycles long; waiting bytes leave without a gap."""
+    """Every bit of tx is ``divisor`` cycles long, and waiting bytes leave without a gap."""
     divisor = bench_parameters()["divisor"]
     pause = bench_parameters()["pause"]
     line, source = Line(dut, bit_cycles()), StreamSource(dut, "i", pause=pause, seed=bench_seed())
@@ -107,7 +108,7 @@ async def bytes_leave(dut: Any) -> None:
     await start(dut)
     await source.send(*some_bytes())
     await ClockCycles(dut.clk, 11 * divisor)
-    assert bytes(line.read) == some_bytes(), f"seed {bench_seed()}, pause {pause}"
+    assert bytes(line.read) == some_bytes(), f"other bytes left at tx, seed {bench_seed()}, pause {pause}"
     assert line.starts == [cycle + 1 for cycle, _ in entered.items]
     if pause == "none":
         assert {later - earlier for earlier, later in pairwise(line.starts)} == {10 * divisor}
@@ -115,7 +116,7 @@ async def bytes_leave(dut: Any) -> None:
 
 @cocotb.test()
 async def lost_bytes_are_told(dut: Any) -> None:
-    """A full FIFO of bytes waits; further bytes are lost and set the flag, and all others arrive."""
+    """If the FIFO is full, further bytes are lost and set ``overrun``. All other bytes arrive."""
     line, sink = Line(dut, bit_cycles()), StreamSink(dut, "o")
     sink.pause = itertools.repeat(True)
     await start(dut)
@@ -123,10 +124,10 @@ async def lost_bytes_are_told(dut: Any) -> None:
     data = some_bytes(FIFO_BYTES + 5)
     await line.sends(data[:FIFO_BYTES])
     await ClockCycles(dut.clk, 10)
-    assert not to_int(dut.overrun), "flag without loss"
+    assert not to_int(dut.overrun), "overrun is 1, but no byte was lost"
     await line.sends(data[FIFO_BYTES:-1])
     await ClockCycles(dut.clk, 10)
-    assert to_int(dut.overrun), "loss without flag"
+    assert to_int(dut.overrun), "overrun must be 1 after a byte was lost"
     sink.pause = itertools.repeat(False)
     assert bytes(await sink.receive(FIFO_BYTES)) == data[:FIFO_BYTES]
     await line.sends(data[-1:])
@@ -139,8 +140,8 @@ async def lost_bytes_are_told(dut: Any) -> None:
 
 @cocotb.test()
 async def a_byte_without_stop_bit_is_dropped(dut: Any) -> None:
-    """Check that a byte without stop bit is dropped, and so are a glitch shorter than half a bit and a line that is
-    held low."""
+    """A byte without stop bit is dropped. A glitch shorter than half a bit and a line that is held low
+    cause no byte."""
     divisor = bench_parameters()["divisor"]
     line, sink = Line(dut, bit_cycles()), StreamSink(dut, "o")
     await start(dut)
@@ -148,7 +149,9 @@ async def a_byte_without_stop_bit_is_dropped(dut: Any) -> None:
     for byte in some_bytes(8):
         await line.sends(bytes([byte]), stop=0, idle_bits=0.5)
         await line.sends(bytes([byte ^ 0x5A]))
-        assert await sink.receive(1, 20 * divisor) == [byte ^ 0x5A], f"seed {bench_seed()}, byte {byte:#x}"
+        assert await sink.receive(1, 20 * divisor) == [byte ^ 0x5A], (
+            f"the byte after {byte:#x} without stop bit is wrong, seed {bench_seed()}"
+        )
         dut.rx.value = 0
         await ClockCycles(dut.clk, divisor // 2 - 2)
         dut.rx.value = 1
@@ -164,7 +167,8 @@ async def a_byte_without_stop_bit_is_dropped(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_byte(dut: Any) -> None:
-    """Reset both directions in the middle of a byte. After a byte's time of silence the next byte is right."""
+    """After a reset in the middle of a byte in each direction, and a pause as long as a byte, the next
+    bytes are right."""
     divisor = bench_parameters()["divisor"]
     line, sink, source = Line(dut, bit_cycles()), StreamSink(dut, "o"), StreamSource(dut, "i")
     await start(dut)
@@ -189,12 +193,14 @@ async def reset_in_mid_byte(dut: Any) -> None:
         await line.sends(bytes([byte ^ 0xFF]))
         await source.send(byte ^ 0xFF)
         await ClockCycles(dut.clk, 12 * divisor)
-        assert list(sink.received) == line.read == [byte ^ 0xFF], f"seed {bench_seed()}, reset after {cycles} cycles"
+        assert list(sink.received) == line.read == [byte ^ 0xFF], (
+            f"the bytes are wrong, seed {bench_seed()}, reset after {cycles} cycles"
+        )
 
 
 @cocotb.test()
 async def the_chip_answers(dut: Any) -> None:
-    """INFO over the line of ``SerialTop`` is answered."""
+    """``SerialTop`` answers INFO over its serial line."""
     if "answer" not in bench_parameters():
         return
     line = Line(dut, bit_cycles())

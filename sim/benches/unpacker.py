@@ -1,4 +1,4 @@
-"""Bench of the group unpacker: operations of every tuple size and length, with what follows them in the word."""
+"""Bench of the group unpacker: operations of every tuple size and length, with random bits after the last group."""
 
 import random
 from typing import Any
@@ -14,7 +14,7 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, start, t
 
 
 class Bench:
-    """Drives one GroupUnpacker as an operation does: with `items`, and with `flush` for the last group."""
+    """Drives one GroupUnpacker as an operation does: `items` is constant, and `flush` is 1 for the last group."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -36,7 +36,7 @@ class Bench:
         self.board.check(cycle, payload & (1 << self.bits(self.items)) - 1)
 
     def words(self, items: int, count: int, layer: int) -> list[int]:
-        """Return words of `count` groups, with random bits between them; the groups are expected."""
+        """Return the words of `count` groups, with random bits between the groups, and expect the groups."""
         width, (groups, words) = self.config.word_bits, group_shape(self.config, items)
         values = [self.draw.getrandbits(self.bits(items)) for _ in range(count)]
         for index, value in enumerate(values):
@@ -51,7 +51,8 @@ class Bench:
         return packed
 
     async def operation(self, items: int, count: int) -> None:
-        """Hold `items` until `count` groups have left; returns directly after the rising edge that takes the last."""
+        """Drive `items` until `count` groups have left. Returns directly after the rising edge that transfers the last
+        group."""
         self.items = items
         for index in range(count):
             self.dut.items.value = items
@@ -64,13 +65,13 @@ class Bench:
                     break
 
     async def idle(self, cycles: int) -> None:
-        """Show no operation: nothing may be taken."""
+        """Drive no operation for some cycles. The block must not accept a word then."""
         self.dut.items.value = 0
         for _ in range(cycles):
             self.dut.flush.value = self.draw.randrange(2)
             await FallingEdge(self.dut.clk)
             moves = to_int(self.dut.i__ready), to_int(self.dut.o__valid)
-            assert moves == (0, 0), f"(i.ready, o.valid) {moves} without an operation"
+            assert moves == (0, 0), f"(i.ready, o.valid) is {moves} without an operation"
             await RisingEdge(self.dut.clk)
         self.dut.flush.value = 0
 
@@ -94,8 +95,8 @@ async def groups_of_operations(dut: Any) -> None:
             left = [cycle for cycle, _ in bench.left.items[begun:]]
             groups, words = group_shape(bench.config, items)
             cycles = [left[0] + index * words for index in range(count)]
-            assert left == cycles, f"{count} groups of {items}, {groups} a word: {left}"
-            assert left[0] == bench.entered.items[taken + words - 1][0] + 1, "latency 1 after the last word of a group"
+            assert left == cycles, f"{count} groups of {items} items, {groups} in {words} words, left in cycles {left}"
+            assert left[0] == bench.entered.items[taken + words - 1][0] + 1, "a group must leave a cycle after its word"
         if bench.draw.random() < 0.3:
             await bench.idle(bench.draw.randrange(1, 6))
     await ClockCycles(dut.clk, 10)

@@ -1,12 +1,13 @@
-"""Bench of hw/weight_check.py: compares every port in every cycle with a reference that keeps whole blocks.
+"""Bench of hw/weight_check.py: every port is compared in every cycle with a reference that stores whole blocks.
 
     passes of blocks ─► word, checked ─┐
     beats of a pass ──► beat ──────────┤ check ├─► damage
     rows with checks ─► i_row ─────────┤       ├─► o_row
     tokens of steps ──► i_token ───────┘       └─► o_token ─► host
 
-Steps, passes and rows come at any time: tokens may wait for words, and words may be two passes ahead. A `Fault` damages
-one block, row or pass. As the router does, the bench finds the end of a block from the headers that came.
+Steps, passes and rows come at any time, so tokens may wait for words, and words may be two passes ahead of the tokens.
+A `Fault` damages one block, row or pass. The bench marks the end of a block as the router would, so a damaged header
+can move this mark.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, pauses, start, to_int, unpack
 
 LATENCY = 4
-"""Cycles from the last word of a pass, row or block until a token leaves, or until damage shows."""
+"""Cycles from the last word of a pass, row or block until a token leaves, or until damage is reported."""
 AHEAD = 2
-"""Largest number of passes that are read before their token has left."""
+"""Largest number of passes that are read before the tokens of their steps have left."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """The damage in pass number ``at``, or in row number ``at``; see ``Program``."""
+    """The damage in pass number ``at``, or in row number ``at``. ``Program`` defines the kinds of damage."""
 
     kind: str = "none"
     at: int = 0
@@ -57,7 +58,8 @@ def state_of(numbers: list[int], word_bytes: int) -> int:
 
 
 class Program:
-    """Random contents of an image: blocks and rows with their checks, and beats with their last state."""
+    """Random contents of an image: blocks and rows with their checks, and beats with the last state of
+    their signature."""
 
     def __init__(self, config: HwConfig, draw: random.Random, image: int) -> None:
         self.config, self.image = config, image
@@ -89,21 +91,21 @@ class Program:
         return pack(SETUP_LAYOUT, {name: fields.get(name, 0) for name in SETUP_LAYOUT.members})
 
     def is_right(self, numbers: list[int], place: int, mark: int) -> bool:
-        """Return whether these words are that block or row."""
+        """Return whether the words ``numbers`` are the block or row with number ``place``."""
         return self.signatures.is_right(to_words(numbers, self.bytes), self.image, place, mark)
 
     def read(self, number: int, fault: Fault, draw: random.Random) -> list[tuple[int, bool]]:
-        """Return the words of pass ``number``, each with whether it ends a block."""
+        """Return the words of pass ``number``. Each word has a flag that says whether the word ends a block."""
         blocks = [list(block) for block in self.blocks]
         ends = [[place == len(block) - 1 for place in range(len(block))] for block in blocks]
         if fault.at == number:
             at = fault.block
             if fault.kind == "flip":
                 blocks[at][draw.randrange(len(blocks[at]))] ^= 1 << draw.randrange(8 * self.bytes)
-            elif fault.kind == "unended":  # a damaged length runs over the block's end
+            elif fault.kind == "unended":  # a damaged length, so the block does not end
                 blocks[at][0] ^= 16
                 ends[at][-1] = False
-            elif fault.kind == "ended":  # or the record after it looks like a CHECK
+            elif fault.kind == "ended":  # a damaged kind, so a record looks like a CHECK
                 blocks[at][1] ^= 5
                 ends[at][2] = True
             elif fault.kind == "swap":
@@ -134,7 +136,7 @@ class Program:
 
 
 class Reference:
-    """Computes the ports' next values from their values so far."""
+    """Computes the next values of the ports from all earlier values."""
 
     def __init__(self, dut: Any, config: HwConfig, seed: int) -> None:
         self.dut, self.config, self.seed = dut, config, seed
@@ -145,7 +147,7 @@ class Reference:
         cocotb.start_soon(self._watch())
 
     def restart(self) -> None:
-        """Reset the model; ``damage`` stays."""
+        """Reset the reference. ``damage`` stays."""
         self.words: list[int] = []
         self.of_pass = self.block = 0
         self.beats: list[int] = []
@@ -175,10 +177,10 @@ class Reference:
         assert program is not None
         valid, ready = to_int(dut.i_row__valid), to_int(dut.i_row__ready)
         is_check = len(self.row) < program.check
-        assert to_int(dut.o_row__valid) == (valid and not is_check), f"weight_check.o_row: valid, {where}"
-        assert ready == (is_check or to_int(dut.o_row__ready)), f"weight_check.i_row: ready, {where}"
+        assert to_int(dut.o_row__valid) == (valid and not is_check), f"weight_check.o_row: valid is wrong, {where}"
+        assert ready == (is_check or to_int(dut.o_row__ready)), f"weight_check.i_row: ready is wrong, {where}"
         assert is_check or to_int(dut.o_row__payload) == to_int(dut.i_row__payload), (
-            f"weight_check.o_row: word, {where}"
+            f"weight_check.o_row: the word is wrong, {where}"
         )
         if valid and ready:
             self.row.append(to_int(dut.i_row__payload))
@@ -189,14 +191,18 @@ class Reference:
             self.token = to_int(dut.token)
 
     def _look_at_token(self, where: str) -> bool:
-        """Check the token's ports; returns whether the last token of a step leaves."""
+        """Check the ports of tokens. Return whether the last token of a step leaves."""
         dut = self.dut
         may_leave = all(self.good.values()) and not self.is_damaged
         valid, ready = to_int(dut.i_token__valid), to_int(dut.o_token__ready)
         state = f"{self.good} good passes are left, damaged {self.is_damaged}"
         found = to_int(dut.o_token__valid), to_int(dut.i_token__ready)
-        assert found == (valid and may_leave, ready and may_leave), f"weight_check.o_token: {found}, {state}, {where}"
-        assert to_int(dut.o_token__payload) == to_int(dut.i_token__payload), f"weight_check.o_token: payload, {where}"
+        assert found == (valid and may_leave, ready and may_leave), (
+            f"weight_check.o_token: (valid, ready) is {found}, {state}, {where}"
+        )
+        assert to_int(dut.o_token__payload) == to_int(dut.i_token__payload), (
+            f"weight_check.o_token: the payload is wrong, {where}"
+        )
         leaves = bool(valid and ready and may_leave)
         ends_step = leaves and self.left == 0
         if to_int(dut.begins):
@@ -241,7 +247,7 @@ class Reference:
 
 
 class Bench:
-    """Drives all inputs for a number of steps."""
+    """Drives all inputs of one WeightCheck."""
 
     def __init__(self, dut: Any) -> None:
         parameters = bench_parameters()
@@ -256,7 +262,7 @@ class Bench:
             StreamMonitor(dut, name)
         for port in ("word_valid", "checked", "asked", "begins", *(["beat_valid"] if self.resident else [])):
             getattr(dut, port).value = 0
-        self.words: deque[Any] = deque()  # words, each with whether it ends a block; None: a cycle without a word
+        self.words: deque[Any] = deque()  # (word, whether it ends a block); None for a cycle without a word
         self.beats: deque[Any] = deque()
         self.reference = Reference(dut, self.config, self.seed)
         self.program = Program(self.config, self.draw, self.draw.getrandbits(32))
@@ -271,7 +277,7 @@ class Bench:
         return self.config.source == "resident"
 
     async def set_up(self, fault: Fault) -> None:
-        """Reset, as happens during a SETUP, and load another image."""
+        """Reset the block, as happens during a SETUP, and load a new image."""
         dut = self.dut
         await RisingEdge(dut.clk)
         dut.rst.value = 1
@@ -289,7 +295,7 @@ class Bench:
         self.read_pass()
 
     def read_pass(self) -> None:
-        """Let the readers read another pass."""
+        """Queue the words and beats of one more pass."""
         for queue, items in (
             (self.words, self.program.read(self.passes, self.fault, self.draw)),
             (self.beats, self.program.read_beats(self.passes, self.fault, self.draw)),
@@ -316,7 +322,8 @@ class Bench:
             dut.beat.value = self.draw.getrandbits(self.config.beat_bits) if item is None else item
 
     async def pulse(self, name: str, **ports: int) -> None:
-        """Set a port to 1 for one cycle, together with others."""
+        """Set a port to 1 for one cycle, and ``ports`` to their values. In the next cycle the lowest bits of ``ports``
+        are inverted."""
         await RisingEdge(self.dut.clk)
         getattr(self.dut, name).value = 1
         for port, value in ports.items():
@@ -327,7 +334,7 @@ class Bench:
             getattr(self.dut, port).value = value ^ 1
 
     async def ask_row(self) -> None:
-        """Request a row; the next request comes at least two cycles after the last word of this row."""
+        """Request a row. The next request must come at least two cycles after the last word of this row."""
         token = self.draw.randrange(len(self.program.rows))
         await self.pulse("asked", token=token)
         self.rows.queue(self.program.row(self.rows_asked, token, self.fault, self.draw))
@@ -336,12 +343,12 @@ class Bench:
         await RisingEdge(self.dut.clk)
 
     def read_ahead(self, step: int) -> None:
-        """Make sure that the pass of this step is read; at random, read the next ones, too."""
+        """Make sure that the pass of this step is read. At random, also read the next pass."""
         while self.passes < self.steps_done + step + 1 + self.draw.randrange(AHEAD):
             self.read_pass()
 
     async def run(self, streams: int, steps: int) -> int:
-        """Run, and return the number of tokens that left; it is smaller only after damage."""
+        """Run, and return the number of tokens that have left. Fewer tokens than requested leave only after damage."""
         self.sink.received.clear()
         await self.pulse("begins", final_stream=streams - 1)
         for step in range(steps):
@@ -362,7 +369,7 @@ class Bench:
                     break
                 await FallingEdge(self.dut.clk)
             else:
-                raise AssertionError(f"weight_check.o_token: none comes in step {step}, seed {self.seed}")
+                raise AssertionError(f"weight_check.o_token: no token comes in step {step}, seed {self.seed}")
             if self.reference.is_damaged:
                 break
         self.steps_done += steps
@@ -387,7 +394,7 @@ FAULTS = {
 
 @cocotb.test()
 async def right_weights(dut: Any) -> None:
-    """All tokens of one stream and of several leave, and no damage is reported."""
+    """With right weights all tokens of one stream and of several streams leave, and no damage is reported."""
     bench = Bench(dut)
     most = bench.config.streams
     await start(dut)
@@ -395,13 +402,13 @@ async def right_weights(dut: Any) -> None:
         await bench.set_up(Fault())
         for streams, steps in ((1, 4), (most, 4), (max(1, most - 1), 3), (1, 2)):
             left = await bench.run(streams, steps)
-            assert left == streams * steps, f"{left} tokens of {streams} streams left, seed {bench.seed}"
+            assert left == streams * steps, f"only {left} tokens of {streams} streams left, seed {bench.seed}"
     assert (bench.reference.damage["count"], bench.reference.damage["kind"]) == (0, Damage.NONE)
 
 
 @cocotb.test()
 async def damage(dut: Any) -> None:
-    """After damage of each kind no token leaves, and the first place is reported, until SETUP and the next run."""
+    """After damage of each kind no token leaves until SETUP. The first damaged place is reported until the next run."""
     bench, steps = Bench(dut), 3
     most = bench.config.streams
     await start(dut)
@@ -414,20 +421,24 @@ async def damage(dut: Any) -> None:
             count += 1
             await ClockCycles(dut.clk, 60)
             found = bench.reference.damage
-            assert len(bench.sink.received) <= left + 1 < most * steps, f"{left} tokens left, {where}"
-            assert (found["kind"], found["count"]) == (kind, count), f"{found}, {where}"
+            assert len(bench.sink.received) <= left + 1 < most * steps, (
+                f"no more tokens must leave after the damage, but {left} left, {where}"
+            )
+            assert (found["kind"], found["count"]) == (kind, count), f"the damage is {found}, {where}"
             if fault.kind in ("flip", "unended", "image"):
-                # A block without an end is found at the end of the next one, or of the pass.
-                assert found["place"] == fault.block, f"{found}, {where}"
+                # A block without an end is found at the end of the next block or of the pass.
+                assert found["place"] == fault.block, f"the place of the damage is wrong: {found}, {where}"
             await bench.set_up(Fault())
             assert bench.reference.damage == found, f"a reset has changed the damage, {where}"
-            assert await bench.run(most, 1) == most, where
-            assert bench.reference.damage == {**found, "kind": Damage.NONE}, where
+            assert await bench.run(most, 1) == most, f"tokens must leave after a SETUP, {where}"
+            assert bench.reference.damage == {**found, "kind": Damage.NONE}, (
+                f"a new run must reset the kind of the damage, {where}"
+            )
 
 
 @cocotb.test()
 async def damage_before_the_run(dut: Any) -> None:
-    """Damage that is found between SETUP and a run ends that run."""
+    """If damage is found between SETUP and a run, no token of this run leaves."""
     bench = Bench(dut)
     await start(dut)
     before = bench.reference.damage["count"]
@@ -435,7 +446,9 @@ async def damage_before_the_run(dut: Any) -> None:
         await bench.set_up(Fault("flip", 0, sequence))
         await ClockCycles(dut.clk, 200)
         found = {"count": before + sequence + 1, "kind": Damage.RECORDS, "place": sequence}
-        assert bench.reference.damage == found, f"{bench.reference.damage}, seed {bench.seed}"
+        assert bench.reference.damage == found, f"the damage is {bench.reference.damage}, seed {bench.seed}"
         assert await bench.run(1, 1) == 0
         await ClockCycles(dut.clk, 60)
-        assert not bench.sink.received and bench.reference.damage == found, f"{bench.reference.damage}"
+        assert not bench.sink.received and bench.reference.damage == found, (
+            f"no token must leave after the damage {bench.reference.damage}"
+        )

@@ -1,4 +1,4 @@
-"""MLGRU with the DMA of its state, for a bench: it has the ports of both, except the window between them."""
+"""MLGRU with the DMA of its state, for a bench. The component has the ports of the two blocks except the window."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lutern.hw.state_dma import StateDma
 
 
 class WithDma(wiring.Component):
-    """``Mlgru`` and ``StateDma`` of a machine with its state in memory."""
+    """``Mlgru`` and ``StateDma``, connected by the window, for a machine with state "memory"."""
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config

@@ -1,7 +1,8 @@
-"""Residual and Glu get the place of values before the values; with these wrappers, benches give both at once.
+"""Wrappers of Residual and Glu for benches. The blocks receive the place of values (stream, index) before the values.
+With the wrappers, a bench sends place and values together.
 
-i ─┬─► place ─────────────► block       for operations whose values come later
-   └─► values, cycles later ─┘
+i ─┬─► place ──────────────► block       for operations whose values come later than their place
+   └─► delay ─► values ──────┘
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from lutern.hw.scale import SumScale
 
 
 def _connect_rest(m: Module, outer: Any, block: Any) -> None:
-    """Connect the ports that both have."""
+    """Connect all ports of ``outer`` except ``i`` to the ports of ``block``."""
     for name, member in outer.signature.members.items():
         if name == "i":
             continue
@@ -41,7 +42,7 @@ def _give_place(m: Module, values: Any, place: Any) -> None:
 
 
 class LateResidual(wiring.Component):
-    """``block`` with values and their places together in ``i``."""
+    """``block`` with an input ``i`` that contains values and their place."""
 
     def __init__(self, block: Residual) -> None:
         self.block = block
@@ -63,7 +64,7 @@ class LateResidual(wiring.Component):
 
 
 class LateGlu(wiring.Component):
-    """``block`` with values of UP and their places in ``i``, between those of GATE."""
+    """``block`` with an input ``i`` that contains values and their place, for GATE and for UP."""
 
     def __init__(self, block: Glu) -> None:
         self.block, self.config = block, block.config

@@ -1,6 +1,6 @@
-"""A code memory whose codes come as a stream with back-pressure, for the bench of the code memory.
+"""A code memory with a stream of codes that has back-pressure, for the bench of the code memory.
 
-i_codes ─► CodeMemory        ready: no pass of stream 0 begins, or a bank is free
+i_codes ─► CodeMemory        ready is 1 unless a code pass of stream 0 begins and no bank is free
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lutern.hw.layouts import quantised_payload
 
 
 class WithPasses(wiring.Component):
-    """``block`` with an ``i_codes`` that has back-pressure, in place of ``may_begin`` and ``begins``."""
+    """``block`` with a stream ``i_codes`` that has back-pressure, which replaces ``may_begin`` and ``begins``."""
 
     def __init__(self, block: CodeMemory) -> None:
         self.block = block

@@ -10,7 +10,8 @@ from lutern.hw.pipeline import CreditFifo, Stages
 
 
 class FreePipeline(wiring.Component):
-    """``i`` passes ``stages`` registers without an enable, then the FIFO, to ``o``; ``bits`` wide."""
+    """Items of ``bits`` bits pass from ``i`` through ``stages`` registers without an enable and a ``CreditFifo`` to
+    ``o``."""
 
     def __init__(self, bits: int, stages: int) -> None:
         self.bits, self.stages = bits, stages

@@ -1,4 +1,4 @@
-"""Joins blocks with the sigmoid and the memory of gates that they share, for their benches.
+"""Blocks with the sigmoid and the memory of gates that they share in the machine, for their benches.
 
 i ─► valid bits ─► Sigmoid ─► o                     StreamedSigmoid
 ports ─► block ◄─► Sigmoid, GateMemory             WithSharedBlocks: the block's ports, except `sigmoid` and `gates`
@@ -20,7 +20,8 @@ from lutern.hw.pipeline import Stages
 
 
 class StreamedSigmoid(wiring.Component):
-    """``Sigmoid`` as a separate block: ``i`` is values_payload, ``o`` the sigma of its ``values``; it never waits."""
+    """``Sigmoid`` with streams: ``i`` is a stream of values_payload, and ``o`` a stream of the sigma of ``values``.
+    There is no back-pressure."""
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
@@ -47,7 +48,7 @@ class StreamedSigmoid(wiring.Component):
 
 
 class WithSharedBlocks(wiring.Component):
-    """``block``, the sigmoid and the memory of gates that it uses."""
+    """``block`` with the sigmoid and the memory of gates that it uses."""
 
     shared = {"sigmoid": Sigmoid, "gates": GateMemory}
 

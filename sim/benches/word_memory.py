@@ -1,5 +1,5 @@
-"""Bench of the memory of words, over a source that answers late: the cases of the memories on the chip, the state, and
-sources that answer wrongly or never."""
+"""Bench of the memory of words over a source that answers late. It runs the test cases of the memories on the chip,
+reads and writes of the state, and sources that answer wrongly or never."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, pack, start, to_int
 
 ROW_CYCLES = 120
-"""Largest number of cycles from a token to the last of the 6 words of its row, with random pauses, without the source's
-latency."""
+"""Largest number of cycles from a token to the last of the 6 words of its row, with random pauses. The source's latency
+is not included."""
 
 
 class Bench(memory_bench.Bench):
-    """Requests state as well."""
+    """Can also request words of the state."""
 
     def __init__(self, dut: Any, pause: str | None = None) -> None:
         super().__init__(dut, pause)
@@ -61,14 +61,15 @@ stops_and_resets_in_mid_row = memory_bench.stops_and_resets_in_mid_row
 
 @cocotb.test()
 async def the_stream_repeats(dut: Any) -> None:
-    """Read streams of several lengths, and start again after stops of one cycle, with any words in flight."""
+    """Record streams of several lengths repeat correctly, and restart after stops of one cycle with any number of words
+    in flight."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
     for record_words in (1, 7, 9, 100):
         await bench.run(**bench.shape(record_words))
         await ClockCycles(dut.clk, 600)
-        assert len(bench.cycles("o_words")) > 60, f"{len(bench.cycles('o_words'))} words came, seed {bench.seed}"
+        assert len(bench.cycles("o_words")) > 60, f"only {len(bench.cycles('o_words'))} words came, seed {bench.seed}"
         await bench.stop()
     for wait in range(0, 60, 3):
         await bench.run(**bench.shape(1 + wait))
@@ -80,7 +81,7 @@ async def the_stream_repeats(dut: Any) -> None:
 
 @cocotb.test()
 async def a_stream_that_nobody_takes(dut: Any) -> None:
-    """Take no word of the record stream: neither rows nor the state stall."""
+    """If no word of the record stream is accepted, rows and the state still come in time."""
     bench = Bench(dut, "none")
     bench.sinks["o_words"].pause = memory_bench._held(1 << 30)
     await start(dut)
@@ -102,8 +103,8 @@ async def a_stream_that_nobody_takes(dut: Any) -> None:
 
 @cocotb.test()
 async def state_is_read_and_written(dut: Any) -> None:
-    """Read and write the state in order, while the record stream and rows continue; a stop drops words, and keeps what
-    was written."""
+    """Words of the state are read and written in order, while the record stream and rows continue. A stop drops words
+    in flight, and keeps all written words."""
     bench = Bench(dut)
     if not bench.has_state:
         return
@@ -137,20 +138,23 @@ async def state_is_read_and_written(dut: Any) -> None:
 
 @cocotb.test()
 async def a_faulty_source_is_named(dut: Any) -> None:
-    """A source that is mute, answers another client, or takes no job gives its own fault; a good source gives none."""
+    """A source that loses words, names another client or accepts no job causes the right fault. A good source causes no
+    fault."""
     bench = Bench(dut)
     await start(dut)
     await bench.fill()
     for name, fault in (("mute", Fault.SILENT), ("astray", Fault.DISORDER), ("stall", Fault.SILENT)):
         await bench.run(**bench.shape(40))
         await ClockCycles(dut.clk, 3000)
-        assert to_int(dut.fault) == Fault.NONE, f"a fault without reason, seed {bench.seed}"
+        assert to_int(dut.fault) == Fault.NONE, f"a good source caused a fault, seed {bench.seed}"
         for board in ("o_words", "o_row"):
             bench.left[board].on_item = None
         getattr(dut, name).value = 1
         bench.sources["i_start"].queue([3])
         await ClockCycles(dut.clk, bench.parameters["watch_cycles"] + 2 * bench.parameters["latency"] + 400)
-        assert to_int(dut.fault) == fault, f"{name}: fault {to_int(dut.fault)}, seed {bench.seed}"
+        assert to_int(dut.fault) == fault, (
+            f"{name} must cause fault {fault}, but the fault is {to_int(dut.fault)}, seed {bench.seed}"
+        )
         getattr(dut, name).value = 0
         await ClockCycles(dut.clk, 50)
         assert to_int(dut.fault) == fault, f"{name}: the fault does not stay, seed {bench.seed}"

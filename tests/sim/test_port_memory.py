@@ -194,7 +194,7 @@ def test_invalid_addresses_and_timings(board: SimulatedBoard) -> None:
         board.peek(WORDS - 1, 2)
     with pytest.raises(LuternError, match="3 bytes at word 0 do not fit the simulated memory of 4,096 words"):
         board.poke(0, np.zeros((1, 3), np.uint8))
-    with pytest.raises(LuternError, match="latency_least is 5, but latency_most is 4; give at most that"):
+    with pytest.raises(LuternError, match="latency_least is 5, but latency_most is 4; give latency_least"):
         WordTiming(5, 4)
     with pytest.raises(LuternError, match=r"pause_share is 1\.5; give a number from 0 to 1"):
         WordTiming(pause_share=1.5)

@@ -77,7 +77,7 @@ def test_messages_of_the_scoreboard() -> None:
         board.check(412, 126)
     assert str(error.value) == (
         "norm.codes: token 3, layer 1, index 1, cycle 412: got 0x7e (126, +0.992), expected 0xff (-1, -0.008), "
-        "after 1 equal ones, seed 7"
+        "after 1 equal items, seed 7"
     )
     with pytest.raises(Mismatch, match="an item came that was not expected"):
         board.check(413, 0)

@@ -76,7 +76,7 @@ def test_a_view(tmp_path: Path) -> None:
 def test_names_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waves.check_path(tmp_path / "out.vcd")
     for path in (tmp_path / "out.txt", tmp_path / "nowhere" / "out.vcd"):
-        with pytest.raises(LuternError, match=r"is no name of a trace; give one that ends in \.vcd or \.fst, in a"):
+        with pytest.raises(LuternError, match=r"cannot be the name of a trace; give a name that ends in \.vcd or"):
             waves.check_path(path)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LuternError, match=r"^vcd2fst, which makes .*out\.fst, is not there; install GTKWave, or give"):
@@ -117,7 +117,7 @@ def test_a_trace(tmp_path: Path) -> None:
         assert all(f".{name}" in (tmp_path / "out.gtkw").read_text() for name in wave)
         again = machine.record_waves(out, (0, 50))
         with (
-            pytest.raises(LuternError, match=r"^the waves of a machine are recorded once; simulate it again for"),
+            pytest.raises(LuternError, match=r"^the waves of a machine can be recorded only once; simulate the"),
             again,
         ):
             pass
