@@ -34,7 +34,7 @@ BOARDS = (
         link=SerialLink(ONE_MEGABAUD, "iCELink, the module's USB-C"),
         leds=tuple(("rgb_led", 0, colour) for colour in "rgb"),
         preset="resident-25f",
-        loader=("--cable", "cmsisdap", "--vid", "0x1d50", "--pid", "0x602b"),  # else it looks for 0d28:0204
+        loader=("--cable", "cmsisdap", "--vid", "0x1d50", "--pid", "0x602b"),  # else openFPGALoader looks for 0d28:0204
         memory=("IS42S16160-7",),
     ),
 )
