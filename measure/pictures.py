@@ -288,7 +288,7 @@ class Searched:
 
 
 def pareto(machines: Sequence[Searched], limits: tuple[int, int]) -> Figure:
-    """Return plots of the tokens/s of searched machines over LUT, block RAMs and joules per token, with a coloured front.
+    """Return plots of the tokens/s of machines over LUT, block RAMs and joules per token, with a coloured front.
 
     ``limits`` are the LUTs and block RAMs of the chip."""
     figure, panels = _figure(10, 4.4, 1, 3, sharey=True)

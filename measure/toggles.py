@@ -48,7 +48,7 @@ _LINE = re.compile(r"\s*\((?:INSTANCE (\S+)|(\S+) \(T0 .*\(TC (\d+)\)\))|\s*\((D
 
 @dataclass(frozen=True)
 class Activity:
-    """The toggles in ``cycles`` cycles. ``toggles`` has the toggles of the nets of each block, ``nets`` their number."""
+    """The toggles in ``cycles`` cycles. ``toggles`` has the toggles of the nets of each block, ``nets`` the nets."""
 
     name: str
     cycles: int
