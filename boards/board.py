@@ -1,4 +1,4 @@
-"""Describes each board by a frozen object, and each ECP5 that a board has by another.
+"""Describes each board, and each ECP5 on a board, by a frozen object.
 
     Board ─┬─ Fpga       resources of the chip, its names for the tools, its IDCODE
            ├─ platform   pins, by amaranth-boards or in its style

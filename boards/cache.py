@@ -88,8 +88,8 @@ def digest(*parts: str) -> str:
 def kept_result(folder: Path, wanted: tuple[str, ...], run: Callable[[Path], None], what: str, failed_log: str) -> Path:
     """Return ``folder`` with the files ``wanted`` and the log; ``run`` makes them if they are missing or damaged.
 
-    ``run`` is called with the folder to which it must write. If it fails, the message begins with ``what`` and names
-    the log, which is kept as ``failed_log``. The folder gets the present time, so that ``prune`` keeps it.
+    ``run`` is called with the folder to which it must write. If ``run`` fails, the message begins with ``what`` and
+    names the log, which is kept as ``failed_log``. The folder gets the present time, so that ``prune`` keeps it.
     """
     clear_unfinished(folder.parent)
     if not is_whole(folder, wanted):

@@ -73,7 +73,7 @@ def ddram(
     supply: tuple[str, str] | None = None,
     **single: str,
 ) -> Resource:
-    """Return the resource.
+    """Return the resource ``ddram`` of a board.
 
     a, ba, dq, dqs, dm
         The pins.

@@ -10,9 +10,9 @@ There is no reset. Configuration leaves every register at its initial value, and
 The net of a reset would have to reach thousands of registers all over the chip within a cycle. If the lock is lost
 later, the clocks stop until the chip is configured again, because the contents of registers and SDRAM are unknown then.
 
-The LEDs, of which a board has the first one to four, are: alive (blinks, one second on and one second off), receiving
-(on for a twentieth of a second after a byte from the host), answering (on for a twentieth of a second after a byte to
-the host) and overrun (on if a byte was lost since the start).
+A board has up to four LEDs, in this order: alive (blinks, one second on and one second off), receiving (on for a
+twentieth of a second after a byte from the host), answering (on for a twentieth of a second after a byte to the host)
+and overrun (on if a byte was lost since the start).
 
 One register is between SDRAM and machine in each direction, in the cells of the pins. The SDRAM's clock also
 comes from such a cell, so its delay to the pin equals the delay of the other signals. The PLL's output for this clock

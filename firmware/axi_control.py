@@ -3,8 +3,7 @@
     Client ─► AxiLink.write ─► DATA ─► gateware ─► DATA ─► AxiLink.read ─► Client
                                  ▲ STATUS: free room, waiting bytes ▲
 
-A ``Registers`` gives access to the registers. It is a ``MappedRegisters``, which uses a UIO device of Linux, or a
-simulated bus.
+A ``Registers`` gives access to the registers: a ``MappedRegisters`` through a UIO device of Linux, or a simulated bus.
 """
 
 from __future__ import annotations

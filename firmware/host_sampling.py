@@ -30,13 +30,13 @@ class Sampling:
     temperature
         With 0, the likeliest token is chosen.
     top_k
-        Above 0: keep the k likeliest tokens.
+        If above 0, only the k likeliest tokens are kept.
     top_p
-        Below 1: keep the likeliest tokens that together have this probability.
+        If below 1, only the likeliest tokens that together have this probability are kept.
     min_p
-        Above 0: keep the tokens with at least this fraction of the likeliest token's probability.
+        If above 0, only tokens with at least this fraction of the likeliest token's probability are kept.
     repetition_penalty
-        Other than 1: of each token that occurred before, a positive logit is divided by this number, and a negative
+        If not 1: of each token that occurred before, a positive logit is divided by this number, and a negative
         logit is multiplied by it.
     """
 

@@ -53,7 +53,7 @@ class HostWeights:
         self.begin()
 
     def begin(self) -> None:
-        """Start again: the chip was set up and waits for the first word."""
+        """Start again after a SETUP, when the chip waits for the first word."""
         self.sent = self.offset = self.taken = 0  # sent, arrived, and taken words
         self._most_sent = 0  # largest value that ``sent`` had so far
         self.row = self.token = 0  # number of the last row that the chip requested, and the row's token

@@ -12,7 +12,7 @@
 A ternary weight takes about 1.6 bits, an element of an embedding 16 or 12. ``program.py`` lays an image out for one
 ``HwConfig``. The file has a digest of every tensor and a digest of the metadata, so a damaged file raises an error
 before anything is computed with its values. The shapes of the tensors are compared with the config before a tensor is
-read, so the reader never allocates more than the size of the file, even if the config is false. Images of version 3,
+read, so the reader never allocates more than the size of the file, even if the config is wrong. Images of version 3,
 whose embeddings have 16 bits, can also be read.
 
 There are two ways to read an image:
@@ -27,7 +27,7 @@ There are two ways to read an image:
         image.config, image.h_frac_bits, image.source, image.synthetic, image.conventions, image.digest
         image.embedding_bits                        16 or 12, bits of an element of the embedding table
         image.notes                                 sentences about what was read in an unexpected way
-        image.calibrated                            matrices, and h, whose ranges come from calibration
+        image.calibrated                            the matrices (and h) whose ranges come from calibration
         image.activations                           largest and RMS of h, i, gate in calibration; or empty
         image.matrix("model.layers.0.attn.f_proj")  PackedMatrix: packed (bytes, five trits each), rows, columns,
                                                     frac_bits, scale, calibrated; blocks() gives trits int8, a few

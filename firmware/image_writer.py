@@ -3,7 +3,7 @@
     checkpoint ─► weight of one matrix ─► trits ─► five in a byte ─► file      facts of every matrix ─► metadata
 
 Both ways write the same bytes. ``convert`` keeps only one tensor in float32 and a few chunks in memory. A matrix takes
-about 15 ns per weight, nearly all of them for operations on chunks in float64 (``quantise.ternarise``).
+about 15 ns per weight, nearly all of this time for operations on chunks in float64 (``quantise.ternarise``).
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _layout(
 ) -> tuple[bytes, dict[str, tuple[str, tuple[int, ...]]], dict[str, str]]:
     """Return the tokenizer as stored, every tensor's type and shape, and metadata of the greatest possible length."""
     if len(tokenizer) > MAX_TOKENIZER_BYTES:
-        raise LuternError(f"the tokenizer is larger than {MAX_TOKENIZER_BYTES} bytes; give that of the checkpoint.")
+        raise LuternError(f"the tokenizer is larger than {MAX_TOKENIZER_BYTES} bytes; give the checkpoint's tokenizer.")
     packed = zlib.compress(tokenizer, 9)
     shapes = image_shapes(config, len(packed), origin.embedding_bits)
     largest = seal(_body(config, origin, _widest(config), BASE_RANGE[0], dict.fromkeys(shapes, "0" * 64)))

@@ -10,7 +10,7 @@ settings for any number of bytes. One more trial is the longer march with the ch
 last LEVEL_WORDS of the memory, which images seldom use. DDR3 keeps all other words while the settings change. A reset
 clears the settings of the chip, so each session begins with leveling.
 
-Cost: with two bytes, each of the 33 trials takes 4 commands, one after the other, which are 132 in total. They take
+Cost: with two bytes, each of the 33 trials takes 4 commands, one after the other, 132 in total. The commands take
 0.2 s if a USB bridge needs 1 ms for each command, and 2 s if it needs 16 ms. The marches take 50,000 cycles of the
 memory.
 """
@@ -103,7 +103,8 @@ def choose(passed: frozenset[Setting]) -> Setting:
     delays that pass with any slip. Of the slips that pass with this delay, the slip that passes with the most delays is
     chosen.
 
-    A delay moves the gate of the strobe, which has one window. From some delay on, this window needs another slip.
+    A delay moves the gate of the strobe. The delays that pass form one window, but from some delay on, the window needs
+    another slip.
     """
     run = longest_run(sorted({setting.delay for setting in passed}))
     delay = run[(len(run) - 1) // 2]

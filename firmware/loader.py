@@ -9,7 +9,7 @@
 The words are written in order. So if a host was killed during a load, the next host continues the load, and an image
 that is in the memory already is not sent again. A span whose first chunk is wrong counts as wrong. After a wrong block,
 the chip sums only the first chunk of the next block, so an empty memory costs 512 cycles per block instead of 65,536. A
-wrong block whose first chunk is right is halved until its wrong part is located to ``SPAN_BYTES``.
+wrong block whose first chunk is right is halved until the wrong part has at most ``SPAN_BYTES``.
 
 On a bad line the frames are shorter (``line_quality.py``), and the progress shows the measured error rate.
 
@@ -75,7 +75,8 @@ def load_sections(
 ) -> None:
     """Write every section where the memory differs from it, then compare all sections. Use ``door`` if it is given.
 
-    ``program.check_fit`` checks that a program fits the machine. The board refuses an address that it does not have.
+    ``program.check_fit`` checks that a program fits the machine. The board refuses an address that its memory does not
+    have.
     """
     known_bytes = INFO.unpack(client.transact(Opcode.INFO))["word_bytes"]
     for _, words in sections:

@@ -133,7 +133,7 @@ class Window:
 
 def centre_phase(client: Client, config: HwConfig, words: int = SWEEP_WORDS, most: int = SWEEP_STEPS) -> Window:
     """Find the phases of the SDRAM's clock, around the present phase, at which the memory passes. Move the phase to the
-    middle of them.
+    middle of these phases.
 
     The memory must pass at the present phase. Only the last test in each direction can run at a phase at which the
     part misreads commands.

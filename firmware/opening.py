@@ -27,7 +27,7 @@ def machine_of(client: Client, *among: HwConfig) -> HwConfig:
 def open_session(
     client: Client, weights: IntegerWeights, machine: str | HwConfig | None = None, progress: Progress | None = None
 ) -> Session:
-    """Open a session with the chip at the other end. Raise ``LuternError`` if the chip is not ``machine``, if given.
+    """Open a session with the chip at the other end. If ``machine`` is given, refuse any other machine.
 
     The reads of DDR3 are leveled first, because a reset clears their settings. Leveling overwrites a few words. After
     that, the host loads only the words that the memory does not contain, including the overwritten words. The memory

@@ -122,8 +122,8 @@ class Program:
     def step_limit(self) -> int:
         """Cycles between two tokens of a run after which the machine ends the run, in units of ``STEP_LIMIT_CYCLES``.
 
-        The limit is ``PATIENCE`` times the cycles that a step needs. For a machine whose words the host sends, it is 0,
-        which means no limit.
+        The limit is ``PATIENCE`` times the cycles that a step needs. For a machine whose words the host sends, the
+        limit is 0, which means no limit.
         """
         config = self.hw_config
         if config.memory == "host":

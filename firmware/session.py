@@ -92,8 +92,8 @@ class Run:
     words
         Words of memory in the last step.
     saturations
-        Beats of the elementwise path in which a value of h, i or gate was clipped (the integer model counts values). It
-        is 0 for a model whose ranges are proved.
+        Number of beats of the elementwise path in which a value of h, i or gate was clipped (the integer model counts
+        values). The number is 0 for a model whose ranges are proved.
     """
 
     tokens: list[list[int]]

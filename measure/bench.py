@@ -119,8 +119,9 @@ class Row:
 
     @property
     def bound(self) -> float | None:
-        """Tokens/s that the lanes or the memory allow; None if the link limits the speed, because it is no limit of the
-        chip.
+        """Tokens/s that the lanes or the memory allow.
+
+        None if the link limits the speed, because the link is no limit of the chip.
         """
         if self.line:
             return None

@@ -86,7 +86,7 @@ class Workers:
         return [found[job.key] for job in jobs]
 
     def run_whole(self, jobs: Sequence[Job], told: Callable[[int], None] = lambda done: None) -> list[Any]:
-        """Return the results as ``run`` does. Raises the first ``LuternError`` among them."""
+        """Return the results as ``run`` does. Raise the first ``LuternError`` among the results."""
         results = self.run(jobs, told)
         for result in results:
             if isinstance(result, LuternError):
@@ -234,7 +234,7 @@ def workers(count: int = 1, scheduler: str = "", processes: bool = True) -> Iter
         "distributed.admin.system-monitor.disk": False,
     }
     for name in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
-        logging.getLogger(name).handlers = [logging.NullHandler()]  # Lutern reports errors in its own sentences
+        logging.getLogger(name).handlers = [logging.NullHandler()]  # Lutern reports errors with its own messages
     with dask.config.set(settings), warnings.catch_warnings(), contextlib.ExitStack() as stack:
         warnings.simplefilter("ignore")  # warnings about ports and memory, for users of Dask
         if scheduler:

@@ -7,7 +7,7 @@
 
     ModelConfig, Device ──► max(bytes / bandwidth, trits / (lanes x clock)) + barriers      any memory and any lanes
 
-It takes as long as the cycle model: a fifth of a second for the demo, seconds for the released models.
+The estimate takes as long as the cycle model: a fifth of a second for the demo, seconds for the released models.
 """
 
 from __future__ import annotations

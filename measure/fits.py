@@ -59,7 +59,7 @@ def fastest_fit(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> F
 def chip_lacks(hw_config: HwConfig, board: Board) -> tuple[Lack, ...]:
     """Return the resources of which a board's chip has too few for a machine.
 
-    LUTs are reported only if too few, even with the error of their estimate.
+    LUTs are reported only if there are too few even for an estimate that is too high by its error.
     """
     found, fpga = resources(hw_config), board.fpga
     lacking = []

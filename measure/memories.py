@@ -11,8 +11,8 @@ Yosys (`memory_libmap` with the library of `synth_ecp5`) computes the cost of ea
     added        1/2 for each bit that a multiplexer selects among blocks, 1/2 for each enable ahead of them, 2 per
                  read port, and 12 for a read port that must see the old word while it is written
 
-Memories of at most ``SMALL_BITS`` bits are not listed: they never become block RAMs. The list takes less than a
-millisecond.
+Memories of at most ``SMALL_BITS`` bits are not listed, because they never become block RAMs. The list takes
+less than a millisecond.
 """
 
 from __future__ import annotations

@@ -7,8 +7,7 @@
 INA219 and INA226 are read without their calibration register, as bus voltage x shunt voltage / shunt resistance.
 Data sheets: SBOS448 (INA219: bus 4 mV in bits 15..3, shunt 10 uV), SBOS547 (INA226: bus 1.25 mV, shunt 2.5 uV).
 
-Intervals of 95 % are bootstrapped, with a seed, over blocks of readings, because neighbouring readings are
-similar.
+Intervals of 95 % are bootstrapped, with a seed, over blocks of readings, because neighbouring readings are similar.
 """
 
 from __future__ import annotations
@@ -205,7 +204,7 @@ def joules_per_token(idle: Log, loaded: Log, tokens: int) -> Measured:
     Raises ``LuternError`` if the run chose no token.
     """
     if tokens < 1:
-        raise LuternError(f"the run made {tokens} tokens, so there are no joules a token; let it run longer.")
+        raise LuternError(f"the run made {tokens} tokens, so there are no joules per token; let it run longer.")
     random = np.random.default_rng(SEED)
     idles, loads = _means(idle.watts, random), _means(loaded.watts, random)
     idle_watts, loaded_watts = float(idle.watts.mean()), float(loaded.watts.mean())

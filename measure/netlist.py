@@ -4,8 +4,8 @@
                      Yosys' models of LUT4, CCU2C, TRELLIS_FF … ├─► Verilator ─► board.so ─► SimulatedBoard
                      sim/ecp5_cells.v: DP16KD, MULT18X18D ──────┘
 
-The models do not depend on the rules by which Yosys maps to cells. `tiny` takes half a minute of yosys
-and two minutes of Verilator and C++. Its simulation runs about 3000 cycles/s.
+The models do not depend on the rules by which Yosys maps to cells. For `tiny`, yosys takes half a minute, and Verilator
+and C++ take two minutes. The simulation of `tiny` runs about 3000 cycles/s.
 """
 
 from __future__ import annotations

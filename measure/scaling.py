@@ -113,7 +113,7 @@ def laws_of(results: Sequence[Result], seed: int = 1) -> dict[str, PowerLaw]:
 
 
 def rows(results: Sequence[Result]) -> list[list[Any]]:
-    """Return the values below COLUMNS; the exponent is the slope from one size to the next, and is None for the last."""
+    """Return the values below COLUMNS; the exponent is the slope from one size to the next, None for the last."""
     found = []
     for kind, best in best_of(results).items():
         for index, one in enumerate(best):

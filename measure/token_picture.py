@@ -129,7 +129,7 @@ def _parts(token: Sequence[Span], y: float, scale: tuple[int, float]) -> Iterato
 
 
 def _rows(layer: Sequence[Span], top: float) -> Iterator[str]:
-    """Yield one line per matrix, with the cycles in which its lanes wait, and its beats."""
+    """Yield one line per matrix, with the numbers of cycles in which its lanes wait and take trits."""
     scale = _scale(layer)
     for index, span in enumerate(layer):
         y = top + ROW * index

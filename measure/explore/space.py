@@ -113,8 +113,8 @@ def machine_of(
     if memory == "block":
         changes |= {"lut_ram_depth": choice.get("tables", TABLES[0])}
     else:
-        changes |= {"trit_beats": DEPTH}  # there is no such memory
-    if memory != "ddr3":  # a machine whose clock is that of the board
+        changes |= {"trit_beats": DEPTH}  # this machine has no memory of trits
+    if memory != "ddr3":  # with DDR3, the machine has the clock of the board
         changes |= {"clock_hz": target.clock_for(rows * columns)}
     config = _deep_enough(base.with_(**changes), model_config, embedding_bits)
     fitted = target.fitted(config)

@@ -2,9 +2,10 @@
 
     ask ─► choices ─► (judged elsewhere) ─► tell         a batch of trials at a time
 
-The sampler works on a copy of the study in memory, which has only the trials before the present batch, and each batch
-has its own seed. So a batch has the same machines after an interruption, and with any number of workers. The machines
-of the first batch are drawn evenly. The machines of a later batch are NSGA-II's children of the best machines so far.
+The sampler works on a copy of the study in memory. The copy has only the trials before the present batch, and each
+batch has its own seed. So a batch has the same machines after an interruption, and with any number of workers. The
+machines of the first batch are drawn evenly. The machines of a later batch are NSGA-II's children of the best machines
+so far.
 """
 
 from __future__ import annotations

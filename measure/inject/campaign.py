@@ -3,7 +3,7 @@
     campaign, seed, index ─► draw ─► fault ─► a fresh, working board that is struck ─► outcome
 
 A fault and its outcome depend only on campaign, seed, index, machine and model. Every fault has its own board, in the
-state after power-up, so earlier faults and the process that computes it do not matter.
+state after power-up, so neither earlier faults nor the process matter.
 
     masked     the correct tokens and logits, and nothing was reported
     corrected  the correct tokens and logits, after the host reported and corrected a fault
@@ -40,7 +40,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a fault. ``result`` is one of ``RESULTS``; ``note`` says where it was and what was reported."""
+    """The outcome of a fault. ``result`` is one of ``RESULTS``. ``note`` is the place of the fault and the reports."""
 
     index: int
     kind: str

@@ -4,7 +4,7 @@
     codes     the memory of codes, which the ternary unit multiplies
     control   all registers of the chip, by the block that they are in
     setup     the register that SETUP filled, by field; or a second, equal SETUP during a run
-    weights   of a machine with weights in block RAM: 1, 2 or 3 bits of its words, its trits or a row
+    weights   if they are in block RAM: 1, 2 or 3 bits of the words, the trits or a row
 
 The run chooses two tokens and continues a conversation, so an upset during the first token can change the second token.
 """

@@ -1,4 +1,4 @@
-"""One trial: a fresh board with the program, a fault while it works, and a judgement of its answer.
+"""One trial: a fresh board with the program, a fault while the board works, and a judgement of its answer.
 
     fresh board ─► (a token of an earlier conversation) ─► run ─► logits
                                                             └─ strike: a change after some cycles

@@ -51,7 +51,7 @@ def map_faults(settings: Settings, indices: Iterable[int], workers: int) -> Iter
 
 
 def _start(settings: Settings) -> tuple[Connection, BaseProcess]:
-    """Start a process that waits for indices. From its start on, it ignores Ctrl-C, which its parent handles."""
+    """Start a process that waits for indices. It ignores Ctrl-C from its start on, because its parent handles it."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
