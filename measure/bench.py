@@ -215,7 +215,7 @@ def measure_prefill(session: Session, tokens: int, streams: int) -> Row:
     Raises ``LuternError`` if ``tokens`` is no multiple of ``streams``.
     """
     if tokens % streams:
-        raise LuternError(f"a prompt of {tokens} tokens is no multiple of {streams} streams; choose one that is.")
+        raise LuternError(f"a prompt of {tokens} tokens is not a multiple of {streams} streams; choose a multiple.")
     vocab = session.program.vocab
     run = prefill(_Narrow(session, streams), [place % vocab for place in range(tokens)], slot=0)
     return _row(session, "prefill", streams, tokens, run.cycles * tokens // streams, run.words, None, 0.0)

@@ -157,18 +157,18 @@ def sentences(results: Sequence[Result], seed: int = 1) -> list[str]:
     tokens = step * one.batch_tokens
     enough, passes = one.training_tokens // TOKENS_A_WEIGHT, tokens / one.training_tokens
     found.append(
-        f"Each run had read {tokens:,} tokens, {passes:.1f} times the {one.training_tokens:,} of the text; at "
-        f"{TOKENS_A_WEIGHT} a weight the text is enough for {enough:,} weights."
+        f"Each run had read {tokens:,} tokens, {passes:.1f} times the {one.training_tokens:,} tokens of the text; "
+        f"at {TOKENS_A_WEIGHT} tokens per weight the text is enough for {enough:,} weights."
     )
     if step < one.steps:
         found.append(
-            f"The runs are compared at step {step:,} of {one.steps:,}, before the learning rate has fallen to nothing: "
+            f"The runs are compared at step {step:,} of {one.steps:,}, before the learning rate has fallen to 0, so "
             "complete runs end at a lower loss."
         )
     for kind, ordered in best.items():
         gaps = [last_bits(one) - one.record[-1]["loss_bits"] for one in (ordered[0], ordered[-1])]
         found.append(
-            f"{NAMES[kind]}: on the validation text the loss differs from that on the training text by "
+            f"{NAMES[kind]}: the loss on the validation text differs from the loss on the training text by "
             f"{gaps[0]:+.3f} bits at "
             f"{ordered[0].weights:,} weights, {gaps[1]:+.3f} at {ordered[-1].weights:,}."
         )
@@ -176,7 +176,7 @@ def sentences(results: Sequence[Result], seed: int = 1) -> list[str]:
         if turned:
             found.append(
                 f"{NAMES[kind]}: from {turned[0].weights:,} weights on, the loss on the validation text was lower at "
-                f"an earlier step: the text is learned by heart."
+                f"an earlier step, because the network has memorized the training text."
             )
     return found
 

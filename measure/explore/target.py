@@ -121,7 +121,7 @@ def board_target(
     for option, limit, count in zip(("--lut", "--block-rams", "--multipliers"), limits, counts, strict=True):
         if limit is not None and limit > count:
             raise LuternError(
-                f"{option} is {limit:,}, but the {fpga.name} of {board.name} has {count:,}; give at most that."
+                f"{option} is {limit:,}, but the {fpga.name} of {board.name} has {count:,}; give at most this number."
             )
     luts, block_rams, multipliers = (
         count if limit is None else limit for limit, count in zip(limits, counts, strict=True)
