@@ -1,14 +1,15 @@
-"""Places the block RAMs of a large machine's trits: those that share an address register are adjacent.
+"""Places the block RAMs of a large machine's trits, such that block RAMs that share an address register are adjacent.
 
     groups (bank, part), each with one address register ─► columns of a pair of rows ─► attribute BEL of each cell
 
 nextpnr's static placer minimises wire length and ignores timing, so an address register may be 59 columns away from one
-of its sixteen block RAMs. It does not move the block RAMs that are placed here, and puts the lanes of their trits
-around them. This shortens the wires on an 85F from 395,000 to 335,000 units of nextpnr
-(docs/decisions/006-block-rams-placed.md). Cost: nothing on the chip; some seconds, to read and write the netlist.
+of its sixteen block RAMs. The placer does not move the block RAMs that are placed here, and puts the lanes around the
+block RAMs of their trits. This shortens the wires on an 85F from 395,000 to 335,000 units of nextpnr
+(docs/decisions/006-block-rams-placed.md). It costs nothing on the chip, and takes some seconds to read and write the
+netlist.
 
-Sites: Project Trellis, tilegrid of the part. In every nine columns, the tiles MIB_EBR0, 2, 4 and 6 hold one block RAM
-each.
+The sites are from Project Trellis, tilegrid of the FPGA: in every nine columns, each of the tiles MIB_EBR0, 2, 4 and 6
+contains one block RAM.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 from lutern.boards.board import Fpga
 
 LAYOUT = 3
-"""Part of a route's digest. Increase it when `side_by_side` places differently."""
+"""A number in the digest of a route. Increase this number when `side_by_side` places differently."""
 _TRITS = re.compile(r"top\.memory\.parts\.part_(\d+)_(\d+)\.")
 
 
@@ -42,14 +43,14 @@ def side_by_side(fpga: Fpga, groups: Sequence[Sequence[str]]) -> dict[str, str]:
     """Return nextpnr's BEL for each cell.
 
     A group takes columns of two neighbouring rows, and half of all groups take the lower two rows. Each block RAM of a
-    group's first half is next to the block RAM of the second half whose bits are joined with it
+    group's first half is next to the block RAM of the second half whose bits are joined with its bits
     (hw/memory/trit_parts.py).
 
-    A group that is smaller than the others (the last part of a beat) is left to the placer, and its sites stay free.
-    The remaining columns are between the second and the last third of a row, and stay free, too. The placer needs them:
-    if few block RAMs can move, it never exchanges two of them.
+    A group that is smaller than the other groups (the last part of a beat) is left to the placer, and its sites stay
+    free. The remaining columns, between the second and the last third of a row, also stay free. The placer needs free
+    sites, because it never exchanges two block RAMs if only few block RAMs can move.
 
-    The result is empty if the sites of the part are not known or not enough.
+    The result is empty if the sites of the FPGA are not known, or if there are too few.
     """
     columns = [(left + 2 * index, index) for left in fpga.block_ram_columns for index in range(4)]
     upper, lower = fpga.block_ram_rows[:2], fpga.block_ram_rows[2:]

@@ -1,8 +1,8 @@
-"""A board is described by a frozen object, and so are the parts of ECP5 that boards carry.
+"""Describes each board, and each ECP5 on a board, by a frozen object.
 
-    Board ─┬─ Fpga       what the chip holds, its names for the tools, its IDCODE
+    Board ─┬─ Fpga       resources of the chip, its names for the tools, its IDCODE
            ├─ platform   pins, by amaranth-boards or in its style
-           └─ SerialLink where the bytes come in
+           └─ SerialLink the serial line to the host
 
 boards/catalog.py lists all boards.
 """
@@ -29,16 +29,21 @@ class Fpga:
     """An ECP5.
 
     name
-        Name of the part.
+        Name of the FPGA.
     option
-        The option of nextpnr that names it.
+        The option of nextpnr that selects this FPGA.
     idcode
-        The IDCODE that it answers over JTAG, from Project Trellis.
-    luts, block_rams, multipliers
-        Numbers of TRELLIS_COMB (there are as many TRELLIS_FF), DP16KD and MULT18X18D that the open tools place.
-    block_ram_rows, block_ram_columns
-        Where block RAMs can be placed: rows of tiles, and the first column of each group of four block RAMs.
-        Neighbours in a group are two columns apart. They are empty if Lutern places no block RAMs of this part.
+        The IDCODE that the FPGA reports over JTAG, from Project Trellis.
+    luts
+        Number of TRELLIS_COMB that the open tools place. There are as many TRELLIS_FF.
+    block_rams
+        Number of DP16KD that the open tools place.
+    multipliers
+        Number of MULT18X18D that the open tools place.
+    block_ram_rows
+        Rows of tiles in which block RAMs can be placed; empty if Lutern places no block RAMs of this FPGA.
+    block_ram_columns
+        First column of each group of four block RAMs. Neighbours in a group are two columns apart.
     """
 
     name: str
@@ -72,7 +77,7 @@ HOST_BLOCK_RAMS = {"host": 38, "host-45f": 87, "host-85f": 162}
 """Block RAMs of the machines whose weights the host sends: `lutern cost chip --preset host`."""
 
 DDR3_PRESETS = ("ddr3-x16", "ddr3-x16-25f")
-"""Machines whose words are in DDR3, the one with the largest memory first."""
+"""Machines whose words are in DDR3, the machine with the largest memory first."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +85,13 @@ class ExternalMemory:
     """A memory on the board.
 
     byte_count
-        Capacity that every board of this kind has.
+        Capacity of this memory on every board of this kind.
     source
-        Where that number is from.
+        The document that states the capacity.
     note
-        The boards of this kind that have more.
+        Which boards of this kind have a larger memory.
     driven
-        Lutern has a controller for it.
+        Whether Lutern has a controller for this memory.
     """
 
     kind: str
@@ -106,10 +111,12 @@ class ExternalMemory:
 class Board:
     """One board.
 
-    name, title
-        Name on the command line, and name of the product.
+    name
+        Name on the command line.
+    title
+        Name of the product.
     fpga, package, speed
-        The chip; the package has nextpnr's name.
+        The chip, the name of its package in nextpnr, and its speed grade.
     platform
         Makes Amaranth's platform.
     clock, clock_hz
@@ -121,19 +128,19 @@ class Board:
     held
         Resources, subsignals and values of outputs that must not float.
     memory
-        Parts of ``sdram_parts.py``, or of ``ddr3_parts.py`` if ``ddr3`` is given. The board has one of them. It is
-        empty if everything must be on the chip.
+        Names of the parts of which the board has one: from ``sdram_parts.py``, or from ``ddr3_parts.py`` if ``ddr3`` is
+        given. The tuple is empty if everything must be on the chip.
     ddr3
-        How a part of DDR3 is wired.
+        How the DDR3 part is wired.
     memory_source
-        The document that says which parts the board has. If it is empty, the data sheets of the parts are named
+        The document that says which parts the board has. If this text is empty, the data sheet of a part is named
         instead.
     not_driven
         Memories of the board for which Lutern has no controller.
     preset
         The machine that is built by default.
     loader
-        Arguments of openFPGALoader that name the board. They are empty if only a bootloader can load it.
+        Arguments of openFPGALoader that select the board. They are empty if only a bootloader can load the board.
     """
 
     name: str
@@ -158,16 +165,17 @@ class Board:
     def digest(self) -> str:
         """SHA-256 of the description.
 
-        It leaves out the platform's pins, which are in the constraints of a build, and memories that no build uses.
+        The digest leaves out the platform's pins, which are in the constraints of a build, and memories that no build
+        uses.
         """
         fields = {name: value for name, value in asdict(self).items() if name not in ("platform", "not_driven")}
         return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @property
     def memories(self) -> tuple[ExternalMemory, ...]:
-        """All memories of the board; the one that Lutern drives comes first.
+        """All memories of the board. The memory that Lutern drives comes first.
 
-        If the board may have parts of several sizes, the smallest counts.
+        If the board may have parts of several sizes, the capacity is the smallest size.
         """
         if not self.memory:
             return self.not_driven
@@ -184,7 +192,7 @@ class Board:
 
     @property
     def presets(self) -> tuple[str, ...]:
-        """Machines to try for a model: the default, those for the memory, and those with weights from the host."""
+        """Machines to try for a model: the default, machines for the memory, machines with weights from the host."""
         if self.ddr3:
             words = self.memories[0].byte_count // 16
             memory = tuple(name for name in DDR3_PRESETS if preset(name).memory_words <= words)
@@ -196,9 +204,9 @@ class Board:
     def config(self, machine: str | HwConfig = "", clock_hz: int = 0, memory_hz: int = 0) -> HwConfig:
         """Return a preset or another machine as this board builds it: without debug taps, with lanes of ECP5 cells.
 
-        ``clock_hz`` and ``memory_hz`` are the clocks of the machine and of the DDR3's controller, if they are given. By
-        default, a machine with DDR3 has the clocks of the board, and is no faster than the controller, since the PLL
-        makes both. Any other machine has the clock of its preset.
+        ``clock_hz`` and ``memory_hz`` are the clocks of the machine and of the DDR3's controller. If they are 0, a
+        machine with DDR3 has the clocks of the board, but its clock is no faster than the controller's, because the PLL
+        makes both clocks. Any other machine has the clock of its preset.
         """
         config = machine if isinstance(machine, HwConfig) else preset(machine or self.preset)
         config = config.with_(debug_tap=False, cells="ecp5")
@@ -250,7 +258,7 @@ class Board:
 
 
 def leds(*numbers: int) -> tuple[tuple[str, int, str], ...]:
-    """Return LEDs that are resources of their own."""
+    """Return LEDs, each of which is a separate resource."""
     return tuple(("led", number, "") for number in numbers)
 
 

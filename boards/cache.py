@@ -1,10 +1,11 @@
-"""Keeps results of long tools by content under LUTERN_CACHE: costs of blocks, netlists, placements, bitstreams.
+"""Keeps results of slow tools by a digest under LUTERN_CACHE: costs of blocks, netlists, placements, bitstreams.
 
     inputs ─► digest ─► folder ── there and complete? ──► used
                            └── missing or damaged ──► made in a temporary folder ─► sealed ─► renamed
 
-A seal has the SHA-256 of each file of a folder. A file is compared with it when it is used, in 1 ms a megabyte. Two
-processes may make the same result, and Ctrl-C leaves nothing half-written. A step that fails leaves only its log.
+A seal contains the SHA-256 of each file of a folder. A file is compared with its SHA-256 when it is used, which takes
+1 ms per megabyte. Two processes may make the same result at the same time, and Ctrl-C leaves no unfinished result. A
+step that fails leaves only its log.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ _WASM_CACHES = ("YoWASP", "wasmtime")
 SEAL = "digests.json"
 """The file in a kept folder with the digests of all its other files."""
 _MOST_BYTES = 1 << 26
-"""Largest file that is read at once."""
+"""Largest file that is read as a whole."""
 
 
 def refusal_to_write(folder: Path) -> str | None:
-    """Return why nothing can be written into a folder, or None.
+    """Return the reason why nothing can be written into a folder, or None if it can be written.
 
     The folder is made if it does not exist.
     """
@@ -51,7 +52,7 @@ def refusal_to_write(folder: Path) -> str | None:
 
 
 def require_writable(folder: Path, what: str = "Nothing can be built") -> None:
-    """Refuse a folder of the cache in which nothing can be written. This is checked before the first write."""
+    """Refuse a folder of the cache in which nothing can be written. Call this before the first write."""
     if reason := refusal_to_write(folder):
         raise LuternError(
             f"{what} in {folder} ({reason}); make that folder writable or set LUTERN_CACHE to another one."
@@ -61,7 +62,7 @@ def require_writable(folder: Path, what: str = "Nothing can be built") -> None:
 def wasm_environment() -> dict[str, str]:
     """Return the environment variables that WebAssembly tools need.
 
-    They keep their compiled code in the user's cache folder, or under LUTERN_CACHE if that folder cannot be written.
+    These tools keep their compiled code in the user's cache folder, or under LUTERN_CACHE if this folder is read-only.
     """
     with contextlib.suppress(LuternError):
         own = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "HOME")
@@ -75,7 +76,7 @@ def wasm_environment() -> dict[str, str]:
 def digest(*parts: str) -> str:
     """Return SHA-256 over ``parts``, each with its length, in hexadecimal.
 
-    It is cut to 32 digits, for the name of a folder.
+    The result is cut to 32 digits, for the name of a folder.
     """
     state = hashlib.sha256()
     for part in parts:
@@ -87,8 +88,8 @@ def digest(*parts: str) -> str:
 def kept_result(folder: Path, wanted: tuple[str, ...], run: Callable[[Path], None], what: str, failed_log: str) -> Path:
     """Return ``folder`` with the files ``wanted`` and the log; ``run`` makes them if they are missing or damaged.
 
-    ``run`` is given the folder that it must write to. ``what`` begins the message of a failure, which names the log.
-    That log is kept as ``failed_log``. The folder counts as just used, see ``prune``.
+    ``run`` is called with the folder to which it must write. If ``run`` fails, the message begins with ``what`` and
+    names the log, which is kept as ``failed_log``. The folder gets the present time, so that ``prune`` keeps it.
     """
     clear_unfinished(folder.parent)
     if not is_whole(folder, wanted):
@@ -100,9 +101,9 @@ def kept_result(folder: Path, wanted: tuple[str, ...], run: Callable[[Path], Non
 
 
 def keep(folder: Path, wanted: tuple[str, ...], make: Callable[[Path], None]) -> None:
-    """Make a folder in a temporary place, seal it, and move it to its place.
+    """Make a folder in a temporary place, seal it, and rename it to ``folder``.
 
-    If another process has put a complete folder there by then, that one stays.
+    If another process has made a complete ``folder`` in the meantime, that folder stays.
     """
     try:
         with unfinished_folder(folder.parent) as place:
@@ -124,7 +125,7 @@ def keep(folder: Path, wanted: tuple[str, ...], make: Callable[[Path], None]) ->
 
 
 def _put(work: Path, folder: Path) -> None:
-    """Rename a folder. If another process was first, its folder stays, because its result is equally good."""
+    """Rename a folder. If another process was faster, the folder of that process stays, because it is equally good."""
     try:
         work.rename(folder)
     except OSError as error:
@@ -139,7 +140,7 @@ def seal(folder: Path) -> None:
 
 
 def is_whole(folder: Path, names: tuple[str, ...]) -> bool:
-    """Return whether these files of a folder are as they were when it was sealed."""
+    """Return whether these files of a folder are unchanged since the folder was sealed."""
     known = _sealed(folder)
     return all(isinstance(known.get(name), str) and _digest_of(folder / name) == known[name] for name in names)
 
@@ -182,7 +183,7 @@ def kept_json(path: Path) -> Any:
 
 
 def newest(kind: str, pattern: str) -> list[Path]:
-    """Return files of kept folders of a kind, the newest first."""
+    """Return the paths of a kind that match ``pattern``, the newest first."""
     found = []
     for path in cache_folder(kind).glob(pattern):
         with contextlib.suppress(OSError):  # another process may remove it
@@ -211,7 +212,7 @@ def _make(work: Path, wanted: tuple[str, ...], run: Callable[[Path], None], what
 def prune(folder: Path, keep: int, pattern: str = "[!.]*", older_than_seconds: float = 0.0) -> None:
     """Remove all but the newest folders in `folder` whose names match.
 
-    The newest `keep` stay, and all that are younger than `older_than_seconds`.
+    The newest `keep` folders stay, and all folders that are younger than `older_than_seconds`.
     """
     aged = []
     for entry in folder.glob(pattern):

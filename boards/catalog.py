@@ -1,4 +1,4 @@
-"""This module lists every board, by the name that the command line takes."""
+"""Lists every board by its name on the command line."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BOARDS: dict[str, Board] = {
 
 
 def find_board(name: str) -> Board:
-    """Return the board of that name."""
+    """Return the board with this name."""
     if name not in BOARDS:
         raise LuternError(f"there is no board {name}; choose one of {', '.join(BOARDS)}.")
     return BOARDS[name]

@@ -2,10 +2,10 @@
 
 The definition is our own, in the style of amaranth-boards. Pins: README.md (i5 v7.0) and colorlight_i9_v7.2.md of
 wuxx/Colorlight-FPGA-Projects, checked against litex_boards.platforms.colorlight_i5. That platform has the same pins,
-with the bits of DQ in another order. Any order works, because words are read back in the order in which they were
-written. The serial line is not on those pages; it is on J17 and H18 in LiteX's platform and in constraints of other
-projects. CKE, CS and DQM of the SDRAM are tied on the board; BA1 is on C8 from v7.0 on. The serial port of the
-extension board's DAPLink is not specified above 1 Mbaud.
+with the bits of DQ in another order. Any order works, because words are written and read in the same order.
+The two Markdown files do not give the pins of the serial line. These pins are J17 and H18 in LiteX's platform and in
+constraints of other projects. CKE, CS and DQM of the SDRAM are tied on the board. BA1 is on C8 from v7.0 on. The serial
+port of the extension board's DAPLink is not specified above 1 Mbaud.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Connects the PHY of DDR3 to a chip: its clocks, and the buffers of its pins.
+"""Connects the PHY of DDR3 to a chip: adds its clocks, and the buffers of its pins.
 
     PLL ─► (ECLKBRIDGECS ─►) domain pll ─► Ddr3Clocks ─► edge, memory
     dfi, levels ─► Ddr3Phy ─► OBZ: ck, commands, addresses      BB: dq, dqs

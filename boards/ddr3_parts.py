@@ -1,8 +1,8 @@
-"""The DDR3 parts of the supported boards: their data sheets as data.
+"""The DDR3 parts of the supported boards, with the values of their data sheets.
 
-Numbers are those of the commercial temperature range, up to 85 degrees. A board may carry any speed grade of a part, so
-each value is that of the slowest bin. At the clocks that an ECP5 reaches, all bins take the same number of cycles. To
-add a part, copy the entry that is most like it, and name data sheet and table.
+The values are for the commercial temperature range, up to 85 degrees. A board may have any speed grade of a part, so
+each value is from the slowest bin. At the clocks that an ECP5 reaches, all bins need the same number of cycles. To add
+a part, copy the most similar entry, and name data sheet and table.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def _micron(name: str, gigabits: int, row_bits: int, **changes: Any) -> Ddr3Part
 
 MT41K64M16 = _micron("MT41K64M16", 1, 13)
 MT41K128M16 = _micron("MT41K128M16", 2, 14)
-# Editions of the data sheet have tRAS of 35 and of 39 ns.
+# Some editions of the data sheet give a tRAS of 35 ns, others 39 ns.
 MT41K512M16 = _micron("MT41K512M16", 8, 16, ras_ns=39.0, rc_ns=54.0)
 
 DDR3_PARTS = {part.name: part for part in (MT41K64M16, MT41K128M16, MT41K256M16, MT41K512M16)}
 
 
 def ddr3_part(name: str) -> Ddr3Part:
-    """Return the part of that name."""
+    """Return the part with this name."""
     if name not in DDR3_PARTS:
         raise LuternError(f"there is no DDR3 part {name}; choose one of {', '.join(DDR3_PARTS)}.")
     return DDR3_PARTS[name]

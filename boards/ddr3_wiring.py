@@ -2,14 +2,14 @@
 
     ddram(...) ─► Resource `ddram` of a platform        Ddr3Wiring ─► what a board's part requires of PHY and controller
 
-Pins have the names of the part's data sheet, and RAS_N is active when it is low. CK and DQS are differential: only the
-positive leg is named, and its differential IO_TYPE takes the other pin of the pair, too. DM is tied to 0, because words
+Pins have the names of the part's data sheet, and RAS_N is active when it is low. CK and DQS are differential. Only the
+positive pin is named, and its differential IO_TYPE also takes the other pin of the pair. DM is tied to 0, because words
 are always written whole.
 
 The range of the part's clock: FPGA-DS-02012 (ECP5 data sheet), "External Switching Characteristics", fMAX_DDR3 of speed
-grade 8, and FPGA-TN-02035, table 6.1, both give 400 MHz as the maximum. Neither gives a minimum. A part is specified
-from 300 MHz on with its DLL, and up to 125 MHz without. LOWEST_HZ is the slowest clock that LiteX uses on a board
-(OrangeCrab).
+grade 8, and FPGA-TN-02035, table 6.1, both give 400 MHz as the maximum. Neither document gives a minimum. A part is
+specified from 300 MHz on with its DLL, and up to 125 MHz without it. LOWEST_HZ is the slowest clock that LiteX uses on
+a board (OrangeCrab).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from lutern.model_ref.errors import LuternError
 RESOURCE = ("ddram", 0)
 LOWEST_HZ = 48_000_000
 HIGHEST_HZ = 200_000_000
-"""Highest clock of domain `memory`, half of the part's."""
+"""Highest clock of domain `memory`, which is half of the part's clock."""
 SLOW_HZ = 64_000_000
 """Highest clock of `memory` at which commands are delayed by ``slow_delay``."""
 
 
 @dataclass(frozen=True)
 class Ddr3Wiring:
-    """How a board carries its DDR3.
+    """How the DDR3 of a board is connected.
 
     kind
         "DDR3" of 1.5 V or "DDR3L" of 1.35 V.
@@ -42,9 +42,9 @@ class Ddr3Wiring:
     slow_delay
         Steps of DELAYG by which ck and commands are delayed at SLOW_HZ or less.
     both_edges
-        Pins are on both sides of the chip, so the edge clock comes through ECLKBRIDGECS.
+        Whether pins are on both sides of the chip, so that the edge clock must come through ECLKBRIDGECS.
     held
-        Parts of the resource that keep one level, and that level.
+        Subsignals of the resource that keep one level, each with its level.
     """
 
     kind: str
@@ -73,7 +73,7 @@ def ddram(
     supply: tuple[str, str] | None = None,
     **single: str,
 ) -> Resource:
-    """Return the resource.
+    """Return the resource ``ddram`` of a board.
 
     a, ba, dq, dqs, dm
         The pins.
@@ -84,9 +84,9 @@ def ddram(
     rank_1
         ck, cke, odt and cs_n of a second part on the same wires.
     supply
-        Pins that are wired to VCCIO and to ground, and serve as one more supply when they are driven.
+        Pins that are wired to VCCIO and to ground. Driven to these levels, they are an additional supply.
     single
-        ck, cke, odt, ras_n, cas_n, we_n, and cs_n and reset_n if the chip has them.
+        ck, cke, odt, ras_n, cas_n and we_n; also cs_n and reset_n if they are connected to the chip.
     """
     differential = f"{standard}D_I"
     ck = single.pop("ck")
@@ -110,17 +110,17 @@ def ddram(
 
 _RANK = ("cke", "odt", "cs_n")
 RANK_1_HELD = (("ck_1", 0), ("cke_1", 0), ("odt_1", 0), ("cs_n_1", 1))
-"""Levels of a second part that is not used; its clock is stopped while CKE is low."""
+"""Levels at the pins of a second part that is not used. The clock of this part is stopped while its CKE is low."""
 SUPPLY_HELD = (("vccio", 1), ("gnd", 0))
 
 
 def check_memory_clock(memory_hz: float) -> None:
-    """Refuse a clock of domain `memory` that PHY or pins do not take."""
+    """Refuse a clock of domain `memory` that the PHY or the pins do not support."""
     if not LOWEST_HZ <= memory_hz <= HIGHEST_HZ:
         raise LuternError(
             f"a memory clock of {memory_hz / 1e6:g} MHz is asked for, but the DDR3 interface of ECP5 takes "
-            f"{LOWEST_HZ / 1e6:g} to {HIGHEST_HZ / 1e6:g} MHz (half of the part's); choose a --memory-frequency in "
-            "that range."
+            f"{LOWEST_HZ / 1e6:g} to {HIGHEST_HZ / 1e6:g} MHz (half of the part's clock); choose a "
+            "--memory-frequency in that range."
         )
 
 

@@ -1,13 +1,13 @@
 """ECPIX-5, an ECP5-5G 45F or 85F with DDR3 x16.
 
 Pins: amaranth_boards.ecpix5, checked against litex_boards.platforms.lambdaconcept_ecpix5. The two sources number the
-LEDs in opposite order. DDR3: MT41K256M16 (4 Gb) in litex_boards.targets.lambdaconcept_ecpix5, which agrees with the 15
-pins of its row address in amaranth_boards.ecpix5.
+LEDs in opposite order. DDR3: MT41K256M16 (4 Gb) in litex_boards.targets.lambdaconcept_ecpix5. The 15 pins of the row
+address in amaranth_boards.ecpix5 agree with this part.
 
-Pins of the DDR3: both sources agree in all of them, termination and standard (SSTL15) included. Neither has CS_N or
-RESET_N, so these are not connected to the chip, and a new bitstream cannot reset the part. LiteX uses the part without
-them, too, and `Ddr3Init` closes all banks before it sets the modes. The level of RESET_N at power-up is not known here,
-because the schematic was not read.
+Both sources agree in all pins of the DDR3, in the termination and in the standard (SSTL15). Neither source has CS_N or
+RESET_N, so these pins are not connected to the chip, and a new bitstream cannot reset the part. LiteX also uses the
+part without them, and `Ddr3Init` closes all banks before it sets the modes. The level of RESET_N at power-up is not
+known here, because the schematic was not read.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     placed.json ─► cells: hierarchical name, BEL "X12/Y34/SLICEA.K0" ─► tiles ─► SVG, with a legend
 
-A tile has the colour of the part that has most cells in it, and a fuller tile is darker. The legend counts the
+A tile has the colour of the part that has the most cells in it, and a fuller tile is darker. The legend counts the
 LUTs of each part. Block RAMs and multipliers have dark frames. Y grows downwards, as in nextpnr's own pictures.
 """
 
@@ -15,7 +15,7 @@ from html import escape
 from typing import Any
 
 SCALE = 8
-"""Pixels of a tile."""
+"""Width and height of a tile in pixels."""
 _FULL = 16
 """Cells of a full tile of logic: four slices of two LUTs and two flip-flops."""
 _BEL = re.compile(r"X(\d+)/Y(\d+)/(.+)")
@@ -41,7 +41,7 @@ _REST = "other"
 
 
 def part_of(name: str) -> str:
-    """Return the part of the machine that a cell belongs to, from its hierarchical name."""
+    """Return the part of the machine to which a cell belongs, from the hierarchical name of the cell."""
     path = [re.sub(r"\$\d+$", "", item) for item in name.split(".")]
     if path[0].startswith("$"):
         return _REST

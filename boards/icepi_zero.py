@@ -1,6 +1,6 @@
 """Icepi Zero, an ECP5 25F in the shape of a Raspberry Pi Zero with 32 MB of SDRAM x16.
 
-Pins: amaranth_boards.icepi_zero, checked against LiteX's platform icepi_zero, which is by the board's author.
+Pins: amaranth_boards.icepi_zero, checked against LiteX's platform icepi_zero, which the board's author wrote.
 """
 
 from __future__ import annotations

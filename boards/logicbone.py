@@ -1,13 +1,13 @@
 """Logicbone, an ECP5-5G 45F or 85F in the shape of a BeagleBone, with DDR3L x16.
 
-Pins: amaranth_boards.logicbone, checked against litex_boards.platforms.logicbone. Both agree in the pins of the DDR3L,
-except `dm`. amaranth-boards has L4 and J5. LiteX, whose author designed the board, says that these do not work as
-masks, and uses pins that are not connected. Here L4 and J5 are tied to 0. The standards differ: LiteX has SSTL135D_I
-for clock and strobes, as here, and amaranth-boards LVDS.
+Pins: amaranth_boards.logicbone, checked against litex_boards.platforms.logicbone. Both sources agree in the pins of the
+DDR3L except `dm`, for which amaranth-boards has L4 and J5. LiteX, whose author designed the board, says that these pins
+do not work as masks, and uses pins that are not connected. Here L4 and J5 are tied to 0. The standards of clock and
+strobes also differ: LiteX has SSTL135D_I, as here, and amaranth-boards has LVDS.
 
-The board has no USB bridge: the USB connectors are the ECP5's own. The serial line is on header P9: pin 26 (B6) is the
-input and pin 24 (A7) the output, as in LiteX, for an adapter of 3.3 V. In amaranth-boards' list of that header each
-pin's number is one too high.
+The board has no USB bridge, because the USB connectors are wired to the ECP5 itself. The serial line is on header P9:
+pin 26 (B6) is the input and pin 24 (A7) the output, as in LiteX, for an adapter of 3.3 V. In amaranth-boards' list of
+that header, the number of each pin is one too high.
 
 DDR3L: 16 address pins are wired, as many as a part of 8 Gb has. LiteX's target uses MT41K512M16.
 """

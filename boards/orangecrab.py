@@ -1,20 +1,22 @@
 """OrangeCrab r0.2, an ECP5 25F or 85F in the shape of a Feather, with DDR3L x16.
 
 Pins: amaranth_boards.orangecrab_r0_2, checked against litex_boards.platforms.gsd_orangecrab (revision 0.2). The board
-has no USB bridge: the USB connector is the ECP5's own. The serial line is on the header: pin 0 (N17) is the input and
-pin 1 (M18) the output, for an adapter of 3.3 V. These are the Feather's RX and TX, as in LiteX's `feather_serial`.
+has no USB bridge, because the USB connector is wired to the ECP5 itself. The serial line is on the header: pin 0 (N17)
+is the input and pin 1 (M18) the output, for an adapter of 3.3 V. They are the Feather's RX and TX, as in LiteX's
+`feather_serial`.
 
 DDR3L: the README of orangecrab-fpga/orangecrab-hardware says 128 MB (1 Gb) or 512 MB (4 Gb), x16. LiteX's target uses
 MT41K64M16 (1 Gb) unless another part is named. Boards sold with an 85F have the larger part, as the board's author
-wrote in antonblanchard/microwatt#294. Prototypes and others differ, so read the part on the board.
+wrote in antonblanchard/microwatt#294. Prototypes and other boards differ, so read the name on the part.
 
-Pins of the DDR3L: litex_boards.platforms.gsd_orangecrab. amaranth_boards.orangecrab_r0_2 agrees, except two entries
-that are wrong there. Its `ba` is P5 N3 M3, which are pins of the Versa board (M3 is the green LED here). Its `dqs` has
-the positive legs of byte 1 and the negative legs of byte 0. The order of `dm` differs, too: each is in the other byte's
-group of pins (orangecrab-fpga/orangecrab-examples#40), which does not matter while both are tied to 0.
+Pins of the DDR3L: litex_boards.platforms.gsd_orangecrab. amaranth_boards.orangecrab_r0_2 agrees, except that two
+of its entries are wrong. Its `ba` is P5 N3 M3, which are pins of the Versa board (on the OrangeCrab, M3 is the green
+LED). Its `dqs` has the positive pins of byte 1 and the negative pins of byte 0. The order of `dm` also differs: each
+`dm` is in the group of pins of the other byte (orangecrab-fpga/orangecrab-examples#40). This does not matter while both
+`dm` are tied to 0.
 
-Electrical settings are LiteX's: no termination of dq, to keep the chip cool, where amaranth-boards has 75 ohm; RTT_NOM
-off; commands are delayed by 100 steps of DELAYG at 64 MHz or less.
+The electrical settings are from LiteX: dq has no termination, to keep the chip cool (amaranth-boards has 75 ohm),
+RTT_NOM is off, and commands are delayed by 100 steps of DELAYG at 64 MHz or less.
 """
 
 from __future__ import annotations

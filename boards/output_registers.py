@@ -1,10 +1,11 @@
-"""Moves registers at the outputs of block RAMs into the block RAMs, which have output registers of their own.
+"""Moves registers at the outputs of block RAMs into the block RAMs, which have their own output registers.
 
     DP16KD DOB0..17 ─► TRELLIS_FF ─► nets   becomes   DP16KD with REGMODE_B OUTREG ─► nets
 
-Yosys does not use these. The output registers of a port are used if all outputs of the port drive only such flip-flops:
-on the port's clock, without an enable or a reset, with initial value 0. So the machine does the same in every cycle. It
-has fewer flip-flops and nets, and the clock-to-output time of a block RAM falls to a third. Cost: nothing.
+Yosys does not use these output registers. Here the output registers of a port are used if each output of the port
+drives only a flip-flop on the port's clock, without an enable or a reset, and with initial value 0. So the machine does
+the same in every cycle. It has fewer flip-flops and nets, and the clock-to-output time of a block RAM falls to a third.
+This costs nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def fold_output_registers(design: dict[str, Any]) -> int:
 
 
 def _is_plain(cell: dict[str, Any]) -> bool:
-    """Return whether a flip-flop only holds its input for a cycle."""
+    """Return whether a flip-flop only delays its input by one cycle."""
     pins, values = cell["connections"], cell["parameters"]
     plain = all(str(values.get(name)).strip() == value for name, value in _PLAIN.items())
     return plain and pins.get("LSR", ["0"]) == ["0"]

@@ -1,6 +1,6 @@
-"""Runs long tools in parallel, as many as there are cores: each has a process, and a thread that waits for it.
+"""Runs slow tools in parallel, one per core. Each tool has a process, and a thread that waits for this process.
 
-Ctrl-C ends them all. A job that fails does not stop the others.
+Ctrl-C ends all tools. A job that fails does not stop the others.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ WATCH_SECONDS = 1.0
 
 
 class Tools:
-    """Processes of tools; ``stop`` ends the running ones, and no further one starts."""
+    """The processes of tools. ``stop`` ends all running processes, and no further process starts."""
 
     def __init__(self) -> None:
         self._lock, self._running, self._stopped = Lock(), set[subprocess.Popen[bytes]](), False
 
     def run(self, command: Sequence[str], watch: Callable[[], None] | None = None, **options: Any) -> int:
-        """Return the exit code of a command; raises KeyboardInterrupt if it was stopped or interrupted. ``watch``
-        is called every second while it runs."""
+        """Run a command and return its exit code. Raise KeyboardInterrupt if the command was stopped or interrupted.
+        ``watch`` is called every second while the command runs."""
         with self._lock:
             if self._stopped:
                 raise KeyboardInterrupt
@@ -57,7 +57,7 @@ class Tools:
 
 
 def _waited(process: subprocess.Popen[bytes], seconds: float | None) -> int | None:
-    """Return the exit code; None where the process has not ended by then."""
+    """Return the exit code; None if the process has not ended within ``seconds``."""
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -67,8 +67,8 @@ def _waited(process: subprocess.Popen[bytes], seconds: float | None) -> int | No
 def run_together(
     jobs: Sequence[Callable[[Tools], T]], progress: Callable[[int], None], most: int = 0
 ) -> list[T | LuternError]:
-    """Return the result of each job, or its failure. ``most``: jobs at a time, if not as many as cores; ``progress``
-    is told how many are done."""
+    """Return the result of each job, or its error. At most ``most`` jobs run in parallel; 0 means as many as there are
+    cores. ``progress`` is called with the number of jobs that are done."""
     tools, most = Tools(), min(most or own_cores(), len(jobs))
 
     def outcome(job: Callable[[Tools], T]) -> T | LuternError:

@@ -1,14 +1,14 @@
-"""The PLL of ECP5, an EHXPLLL: it computes dividers, and keeps every frequency in the data sheet's range.
+"""The PLL of ECP5, an EHXPLLL: computes its dividers, and keeps every frequency in the range of the data sheet.
 
     input ─► / reference ─► phase detector ─► VCO ─┬─► / feedback output ─► / feedback ─► back to the phase detector
                                                    ├─► / CLKOS  ─► first output
-                                                   ├─► / CLKOS2 ─► second
-                                                   └─► / CLKOS3 ─► third
+                                                   ├─► / CLKOS2 ─► second output
+                                                   └─► / CLKOS3 ─► third output
 
     detector = input / reference        CLKOP = detector * feedback        VCO = CLKOP * (CLKOP's divider)
 
 CLKOP is used for the feedback only, so an output may be the VCO divided by any whole number. `ecppll --highres` does
-the same. A delay of ``phase`` degrees is some whole periods and some eighths of a period of the VCO. CPHASE is the
+the same. A delay in degrees is converted into whole periods and eighths of a period of the VCO. CPHASE is the
 output's divider - 1 plus the whole periods, and FPHASE is the eighths.
 
 Source of the ranges: FPGA-DS-02012 (ECP5 data sheet), table "sysCLOCK PLL Timing". Source of the phases: FPGA-TN-02200.
@@ -34,12 +34,12 @@ HIGHEST_FEEDBACK = 80
 """Highest CLKFB_DIV."""
 OUTPUTS = ("CLKOS", "CLKOS2", "CLKOS3")
 TOLERANCE = Fraction(1, 200)
-"""Largest relative error of an output. The UART's bit is computed from the actual frequency."""
+"""Largest relative error of an output. The length of the UART's bit is computed from the actual frequency."""
 
 
 @dataclass(frozen=True)
 class PllPlan:
-    """Dividers of a PLL. ``dividers`` are those of the outputs, in the order in which they were requested."""
+    """The dividers of a PLL. ``dividers`` are the dividers of the outputs, in the order of the requests."""
 
     input_hz: int
     reference: int
@@ -71,7 +71,7 @@ class PllPlan:
 
     @property
     def vco_hz(self) -> Fraction:
-        """Frequency of the oscillator."""
+        """Frequency of the VCO."""
         return self.detector_hz * self.feedback * self.feedback_output
 
     def output_hz(self, index: int) -> Fraction:
@@ -86,11 +86,11 @@ class PllPlan:
 
 
 def plan_pll(input_hz: int, *wanted_hz: int, rough_hz: int = 0) -> PllPlan:
-    """Return the dividers that come nearest to all of ``wanted_hz``, by the largest relative error.
+    """Return the dividers for which the largest relative error of the frequencies ``wanted_hz`` is smallest.
 
-    Among equal errors it takes the highest frequency of the phase detector, then that of the VCO, because high
-    frequencies have the least jitter.
-    ``rough_hz`` is the approximate frequency of one more output, which is the last one.
+    If several have this error, the highest frequency of the phase detector is chosen, and then the highest frequency of
+    the VCO, because high frequencies have the least jitter. ``rough_hz`` is the approximate frequency of an additional
+    output, which is the last output.
     """
     if not INPUT_HZ[0] <= input_hz <= INPUT_HZ[1]:
         raise LuternError(
@@ -113,17 +113,17 @@ def plan_pll(input_hz: int, *wanted_hz: int, rough_hz: int = 0) -> PllPlan:
             found.append((off, -detector, -vco, PllPlan(input_hz, reference, *pair, (*dividers, *rough))))
     if not found:
         raise LuternError(
-            f"PLL: no dividers make {' and '.join(f'{hz / 1e6:g}' for hz in wanted_hz)} MHz of "
-            f"{input_hz / 1e6:g} MHz to {float(TOLERANCE):.1%}; choose other frequencies, "
+            f"PLL: no dividers make {' and '.join(f'{hz / 1e6:g}' for hz in wanted_hz)} MHz from "
+            f"{input_hz / 1e6:g} MHz within {float(TOLERANCE):.1%}; choose other frequencies, "
             f"{OUTPUT_HZ[0] / 1e6:g} to {OUTPUT_HZ[1] / 1e6:g} MHz."
         )
     return min(found, key=lambda item: item[:3])[3]
 
 
 def _split(detector: Fraction, multiple: int) -> tuple[int, int] | None:
-    """Return the dividers of feedback and feedback output for a VCO at ``multiple`` of the detector.
+    """Return the dividers of feedback and feedback output for a VCO at ``multiple`` times the detector.
 
-    CLKOP is as slow as possible.
+    With these dividers CLKOP is as slow as possible. The result is None if there are none.
     """
     for feedback in range(1, HIGHEST_FEEDBACK + 1):
         divider, rest = divmod(multiple, feedback)
@@ -151,12 +151,12 @@ class Pll(Elaboratable):
     clocks : signals of 1 bit, output
         The output clocks.
     locked : 1 bit, output
-        The PLL is locked.
+        High while the PLL is locked.
     phase_step : 1 bit, input
         Each time that it falls, the output ``moving`` moves by an eighth of a VCO period
         (``hw/memory/sdram_phase.py``).
     phase_dir : 1 bit, input
-        Moves the output to a later phase if 0, to an earlier one if 1.
+        0 moves the output to a later phase, 1 to an earlier phase.
     """
 
     def __init__(self, plan: PllPlan, phases: Mapping[int, float] | None = None, moving: int | None = None) -> None:

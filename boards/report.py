@@ -1,6 +1,6 @@
 """Translates nextpnr's report of a route into the terms of a board.
 
-It has the used resources, each clock and its target, and the slowest path by lines of our sources.
+A ``Route`` contains the used resources, each clock with its target, and the slowest path with lines of our sources.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from lutern.model_ref.errors import LuternError
 RESOURCES = {"LUT": "TRELLIS_COMB", "FF": "TRELLIS_FF", "block RAM": "DP16KD", "DSP": "MULT18X18D"}
 """Rows of the table, and nextpnr's names for them."""
 UNTIMED = ("edge",)
-"""Clocks that drive only cells of pins. nextpnr may find no path for them, and then reports none."""
+"""Clocks that drive only cells of pins. nextpnr may find no path for such a clock, and then does not report it."""
 _CELLS = "LUT4|TRELLIS_FF|CCU2C|PFUMX|L6MUX21|DP16KD|MULT18X18D|TRELLIS_DPR16X4"
 
 
 @dataclass(frozen=True)
 class Clock:
-    """A clock domain, with its target frequency and the frequency that it reaches. ``has_path``: there is a path that
-    limits it."""
+    """A clock domain, with its target frequency and the frequency that it reaches. ``has_path`` is
+    False if no path limits the clock."""
 
     domain: str
     target_hz: float
@@ -59,7 +59,7 @@ class Route:
     """A placed and routed chip.
 
     used
-        (used, all) by the names of ``RESOURCES``.
+        (used, available) by the names of ``RESOURCES``.
     path
         The critical path of the worst clock.
     """
@@ -98,8 +98,8 @@ def parse_route(
 ) -> Route:
     """Return the route that nextpnr's ``--report`` describes.
 
-    ``clocks`` are the targets, by every name that the clock's net may have. ``sources``: see ``source_lines``. A 12F
-    counts as a 25F here, as it does in nextpnr.
+    ``clocks`` are the targets, by every name that the clock's net may have. ``sources`` are from
+    ``source_lines``. A 12F counts as a 25F here, as in nextpnr.
     """
     try:
         report: dict[str, Any] = json.loads(text)
@@ -124,7 +124,7 @@ def parse_route(
 def critical_path(
     report: dict[str, Any], domain: str, domains: Mapping[str, str], sources: Mapping[str, str]
 ) -> tuple[Hop, ...]:
-    """Return the critical path inside a domain. nextpnr names it by its clock's edge and net.
+    """Return the critical path inside a domain. nextpnr names a path by the edge and net of its clock.
 
     ``domains`` has the domain of each net.
     """
@@ -142,7 +142,7 @@ def critical_path(
 def source_lines(rtlil_text: str) -> dict[str, str]:
     """Return the line of our Python for each hierarchical name of a signal or module in RTLIL.
 
-    Lines of libraries are left out, so everything in a library's module counts as the line that made this module.
+    Lines of libraries are left out, so all signals in a library's module count as the line that made this module.
     """
     found: dict[str, str] = {}
     source, module = "", ""

@@ -1,9 +1,9 @@
 """Describes how nextpnr places and routes each machine, as data.
 
-Large machines have a sixth less wire with the static placer than with the default one, and router2 finishes. Their
-block RAMs of trits are placed beforehand (``block_rams.py``), and registers at the outputs of block RAMs are moved into
-these (``output_registers.py``). Smaller machines reach higher clocks with nextpnr's defaults.
-docs/decisions/001-narrow-ways.md has the figures.
+With the static placer, large machines have a sixth less wire than with the default placer, and nextpnr's router2 can
+finish. The block RAMs of their trits are placed beforehand (``block_rams.py``), and registers at the outputs of block
+RAMs are moved into the block RAMs (``output_registers.py``). Smaller machines reach higher clocks with nextpnr's
+defaults. docs/decisions/001-narrow-ways.md has the figures.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lutern.hw.config import HwConfig
 LARGE_LANES = 512
 """Least number of lanes of a large machine."""
 PRESSURE = 1.1
-"""nextpnr is asked for clocks that are faster by this factor, so that it does not stop before there is a margin."""
+"""The target clocks of nextpnr are faster by this factor, so that nextpnr does not stop before there is a margin."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Routing:
     """How a machine is placed and routed.
 
     placer, router
-        nextpnr's, or its defaults if they are empty.
+        Names of nextpnr's placer and router. An empty name selects the default.
     settings
-        More settings by nextpnr's names, such as ``router2/currCongWeightMult``.
+        Further settings by their names in nextpnr, such as ``router2/currCongWeightMult``.
     prepared
-        Block RAMs are placed, and registers are moved into them.
+        Whether block RAMs are placed, and registers are moved into them.
     pressure
-        Factor by which nextpnr is asked for faster clocks.
+        Factor by which the target clocks of nextpnr are faster.
     """
 
     placer: str = ""
@@ -85,12 +85,12 @@ ROUTED = frozenset(
         ("ddr3-x16-25f", "LFE5U-25F"),
     }
 )
-"""Presets and parts that were placed and routed, with every clock reached: the table of bitstreams in
+"""Presets and FPGAs for which place and route reached every clock: the table of bitstreams in
 docs/measuring.md, and tiny, which tests/boards/test_build.py routes."""
 
 
 def was_routed(config: HwConfig, fpga: Fpga) -> bool:
-    """Return whether a machine is one of ``ROUTED``. A changed machine is not, because it has another name."""
+    """Return whether a machine is one of ``ROUTED``. A changed machine is not, because its name is different."""
     return (config.name, fpga.name) in ROUTED
 
 

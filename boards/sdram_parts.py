@@ -1,7 +1,7 @@
-"""The memory parts of the supported boards: their data sheets as data.
+"""The SDRAM parts of the supported boards, with the values of their data sheets.
 
-Numbers are those of the commercial temperature range. If editions of a data sheet or makers of a part differ, the
-slower value is used. To add a part, copy the entry that is most like it, and name data sheet and table.
+The values are for the commercial temperature range. If editions of a data sheet or makers of a part differ, the slower
+value is used. To add a part, copy the most similar entry, and name data sheet and table.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MT48LC16M16A2_7E = SdramPart(
     wr_ns=14.0,
     power_up_us=100.0,
 )
-# Boards carry both grades; CL 2 of -6A ends at 100 MHz.
+# There are boards with either grade. With CL 2, -6A reaches only 100 MHz.
 MT48LC16M16A2_6A = replace(
     MT48LC16M16A2_7E,
     name="MT48LC16M16A2-6A",
@@ -121,7 +121,7 @@ IS42S16160_7 = replace(
     rfc_ns=63.0,
     wr_ns=14.0,
 )
-# Colorlight's 8 MB. M12L64322A and other makers' parts are on some of these boards; tRFC and tRRD suit all.
+# The 8 MB of Colorlight. Some of these boards have an M12L64322A or another part. tRFC and tRRD suit all of them.
 EM638325_6 = SdramPart(
     "EM638325-6",
     "Etron EM638325 2M x 32, Electrical Characteristics and Recommended A.C. Operating Conditions, "
@@ -152,7 +152,7 @@ SDRAM_PARTS = {
 
 
 def sdram_part(name: str) -> SdramPart:
-    """Return the part of that name."""
+    """Return the part with this name."""
     if name not in SDRAM_PARTS:
         raise LuternError(f"there is no memory part {name}; choose one of {', '.join(SDRAM_PARTS)}.")
     return SDRAM_PARTS[name]

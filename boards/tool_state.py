@@ -1,10 +1,10 @@
-"""Finds the present step of a long tool at the end of its log, while it runs.
+"""Finds the present step of a long tool at the end of its log, while the tool runs.
 
 yosys     "3.12. Executing OPT pass."                  ─► "3.12. OPT pass"
 nextpnr   "Info:  at iteration #20, ... wirelen = 93"  ─► "at iteration #20, ... wirelen = 93"
 
-The static placer of nextpnr can run without end: with some seeds block RAMs stay where others are fixed. ``stuck_on``
-finds this in the log.
+With some seeds, the static placer of nextpnr runs without end, because block RAMs stay where others are fixed.
+``stuck_on`` detects this in the log.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from pathlib import Path
 _TAIL_BYTES = 4096
 _OVERLAP_BYTES = 1 << 18
 STUCK_ITERATIONS = 500
-"""A placer that ends needs some 600 iterations, and the overlap of a kind of cells is equal in at most 120 in a row."""
+"""A placer that ends needs some 600 iterations, and the overlap of a kind of cells is equal in at most 120 successive
+ones.
+"""
 _OVERLAP = re.compile(r"^Info: overlap: .*\bRAM=([\d.]+)%, MUL=([\d.]+)%", re.MULTILINE)
 _LONGEST = 48
 _YOSYS = re.compile(r"^(\d+(?:\.\d+)*\.) Executing (.+?)\.?( \(.*)?$")
@@ -23,7 +25,7 @@ _NEXTPNR = re.compile(r"^Info: +(.+)$")
 
 
 def state_of(log: Path) -> str:
-    """Return the last words of a log that name the tool's present step; empty if there are none yet."""
+    """Return the tool's present step, as the log names it last; empty if the log does not name a step yet."""
     for line in reversed(_tail(log, _TAIL_BYTES).splitlines()):
         if found := _YOSYS.match(line):
             return f"{found[1]} {found[2]}"[:_LONGEST]
@@ -35,8 +37,8 @@ def state_of(log: Path) -> str:
 def stuck_on(log: Path) -> str:
     """Return the cells that nextpnr's static placer cannot place, with their overlap; empty if it does not hang.
 
-    It hangs if the overlap of block RAMs or of multipliers is above 0 and the same in the last ``STUCK_ITERATIONS``
-    iterations.
+    The placer hangs if the overlap of block RAMs or of multipliers is above 0 and has not changed in the last
+    ``STUCK_ITERATIONS`` iterations.
     """
     overlaps = _OVERLAP.findall(_tail(log, _OVERLAP_BYTES))[-STUCK_ITERATIONS:]
     if len(overlaps) == STUCK_ITERATIONS:

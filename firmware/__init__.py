@@ -1,1 +1,1 @@
-"""This package is the host side: it brings weights and tokens to the chip."""
+"""This package is the host side, which sends weights and tokens to the chip."""

@@ -1,9 +1,9 @@
-"""The link of a machine with AXI4-Lite control (hw/link/axi_lite.py): frames byte by byte through its registers.
+"""The link of a machine with AXI4-Lite control: it moves each byte through the registers of hw/link/axi_lite.py.
 
     Client ─► AxiLink.write ─► DATA ─► gateware ─► DATA ─► AxiLink.read ─► Client
-                                 ▲ STATUS: room and bytes that wait ▲
+                                 ▲ STATUS: free room, waiting bytes ▲
 
-``Registers`` is a page of a processor's memory (``MappedRegisters``: a UIO device of Linux), or a simulated bus.
+A ``Registers`` gives access to the registers: a ``MappedRegisters`` through a UIO device of Linux, or a simulated bus.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from lutern.model_ref.errors import LuternError
 POLL_S = 20e-6
 """Seconds between two reads of STATUS."""
 WRITE_TIMEOUT_S = 20.0
-"""A machine that takes no byte for this time counts as stopped."""
+"""Seconds without a byte sent or received, after which ``write`` treats the machine as stopped."""
 _ROOM_BITS = 16
 
 
 class Registers(Protocol):
-    """Gives access to 32-bit registers by byte offset."""
+    """Access to 32-bit registers by byte offset."""
 
     def peek(self, offset: int) -> int:
-        """Return a register."""
+        """Return the value of the register at ``offset``."""
 
     def poke(self, offset: int, value: int) -> None:
-        """Write a register."""
+        """Write ``value`` to the register at ``offset``."""
 
     def wait(self, seconds: float) -> None:
-        """Let time pass."""
+        """Wait for a number of seconds."""
 
     def seconds(self) -> float:
         """Return the time of the clock that measures time-outs."""
@@ -61,7 +61,8 @@ class Registers(Protocol):
 class MappedRegisters:
     """The registers of a UIO device (``/dev/uio0``), whose first map is the page of the AXI4-Lite slave.
 
-    An access is one load or store of 32 bits, as of a NumPy array. Byte accesses would each be a transaction.
+    Each access is one load or store of 32 bits, because the page is a NumPy array of 32-bit words. Access byte by byte
+    would need one bus transaction for each byte.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -104,30 +105,30 @@ class MappedRegisters:
 class AxiLink:
     """A ``Link`` through ``registers``.
 
-    A ``LuternError`` is raised if no machine answers, or if the parameters cannot be right; nothing is written then.
+    If no machine answers, or if the parameters cannot be right, no register is written and ``LuternError`` is raised.
 
     Parameters
     ----------
     registers
         The registers of the AXI4-Lite slave.
     bases
-        Bus addresses at which the words of each AXI4 port begin.
+        For each AXI4 port, the bus address at which its words begin.
     port_bytes
-        Bytes of memory that each port has there.
+        For each AXI4 port, the bytes of memory from this bus address on.
     needed_bytes
-        Bytes that an image takes of each port's memory.
+        Bytes of each port's memory that an image needs.
     """
 
     def __init__(
         self, registers: Registers, bases: Sequence[int], port_bytes: Sequence[int] | None = None, needed_bytes: int = 0
     ) -> None:
         self.registers = registers
-        self._heard = bytearray()  # bytes that came while ``write`` waited
+        self._heard = bytearray()  # bytes that arrived while ``write`` waited
         name = registers.peek(NAME_AT)
         if name != NAME:
             raise LuternError(
-                f"register 0 is {name:#010x}, but that of a Lutern machine is {NAME:#010x}; give the address of "
-                "its AXI4-Lite slave."
+                f"register 0 is {name:#010x}, but register 0 of a Lutern machine is {NAME:#010x}; give the "
+                "address of its AXI4-Lite slave."
             )
         self._places = registers.peek(PORTS_AT), bases, port_bytes
         self.require(needed_bytes)
@@ -136,7 +137,7 @@ class AxiLink:
             registers.poke(BASE_AT + 8 * index + 4, base >> 32)
 
     def require(self, needed_bytes: int) -> None:
-        """Raise ``LuternError`` if a port has too few bytes of memory, according to the parameters."""
+        """Raise ``LuternError`` if the ports that the constructor got have no room for ``needed_bytes`` bytes each."""
         _check_ports(*self._places, needed_bytes)
 
     @property
@@ -147,7 +148,8 @@ class AxiLink:
     def write(self, data: bytes) -> None:
         """See ``Link``.
 
-        Bytes that arrive in the meantime are kept, because a machine whose answers are not taken accepts no commands.
+        While the machine has no room, bytes that arrive are kept for ``read``, because a machine whose answers are not
+        read accepts no commands.
         """
         at, moved = 0, self.registers.seconds()
         while at < len(data):
@@ -186,7 +188,7 @@ class AxiLink:
 
 
 def _check_ports(ports: int, bases: Sequence[int], port_bytes: Sequence[int] | None, needed_bytes: int) -> None:
-    """Refuse places at which a machine with this number of AXI4 ports cannot have its words."""
+    """Raise ``LuternError`` if a machine with this number of AXI4 ports cannot store its words at these bases."""
     for what, given in (("bases", bases), ("sizes of memory", port_bytes)):
         if given is not None and len(given) != ports:
             raise LuternError(
@@ -207,8 +209,8 @@ def _check_ports(ports: int, bases: Sequence[int], port_bytes: Sequence[int] | N
     for (base, index), (next_base, other) in pairwise(sorted(zip(bases, range(len(bases)), strict=True))):
         if base + max(needed_bytes, 1) > next_base:
             raise LuternError(
-                f"the words of port {index} begin at {base:#x}, those of port {other} at {next_base:#x}, and each "
-                f"takes {needed_bytes:,} bytes; give places that do not overlap."
+                f"the words of port {index} begin at {base:#x}, the words of port {other} at {next_base:#x}, and each "
+                f"port needs {needed_bytes:,} bytes; give bases whose words do not overlap."
             )
 
 

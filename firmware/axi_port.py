@@ -1,10 +1,10 @@
-"""A machine with AXI4 next to the processor that runs this program: its link, and direct access to its memory.
+"""The link to a machine with AXI4 next to the processor that runs this program, and direct access to its memory.
 
     axi:/dev/uio0@0x70000000,0x74000000+0x4000000 ─► AxiPlace ─► AxiPort ─► registers of /dev/uio0
         device    base of port 0, base and bytes of port 1          │
                                                                     └─► reach ─► MappedWords ─► /dev/mem at the bases
 
-If each port has p bytes of every word, byte b of word w is at port b // p, at the address base + p w + b % p.
+If each port stores p bytes of every word, byte b of word w is at port b // p, at the address base + p w + b % p.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _NUMBER = "(?:0x[0-9a-f]{1,16}|[0-9]{1,20})"
 _RANGE = f"{_NUMBER}(?:[+]{_NUMBER})?"
 _PLACE = re.compile(f"{SCHEME}(.+)@({_RANGE}(?:,{_RANGE})*)", re.IGNORECASE | re.ASCII)
 _ACCESS = np.dtype(np.uint64)
-"""Bytes of one load or store. Memory that is not cached may refuse unaligned accesses, and accesses of single bytes are
-slow.
+"""The type of one load or store. Memory that is not cached may refuse unaligned accesses, and accesses to single bytes
+are slow.
 """
 
 
@@ -43,11 +43,11 @@ class AxiPlace:
     """The place of a machine.
 
     device
-        The device of its registers.
+        The UIO device of the registers.
     bases
-        Base of its words at each AXI4 port.
+        For each AXI4 port, the bus address at which its words begin.
     port_bytes
-        Bytes of memory at each base; if the place does not give them, all that the bus can address.
+        Bytes of memory at each base. A base without bytes counts as all bytes that the bus can address.
     """
 
     device: str
@@ -56,8 +56,8 @@ class AxiPlace:
 
 
 def axi_place(text: str) -> AxiPlace:
-    """Return the place that the text ``axi:DEVICE@BASE,...`` describes. A base may be followed by its bytes,
-    BASE+BYTES."""
+    """Return the place that the text ``axi:DEVICE@BASE,...`` describes. BASE+BYTES also
+    gives the bytes of memory at a base."""
     found = _PLACE.fullmatch(text)
     if found is None:
         raise LuternError(
@@ -77,9 +77,9 @@ def _number(text: str) -> int:
 
 
 class MappedWords:
-    """The back door: words [count, word_bytes] in a file that maps the memory, as /dev/mem does.
+    """The back door to words [count, word_bytes] in a file that maps the memory, such as /dev/mem.
 
-    ``share_bytes`` of each word are at each base. See ``loader.BackDoor``.
+    Each base has ``share_bytes`` bytes of each word. See ``loader.BackDoor``.
     """
 
     def __init__(self, path: Path, descriptor: int, bases: Sequence[int], share_bytes: int, words: int) -> None:
@@ -113,8 +113,8 @@ def _mapped(path: Path, descriptor: int, base: int, share_bytes: int, words: int
 class AxiPort(AxiLink):
     """The link of a machine at ``place``.
 
-    ``memory`` is a file that maps its memory. ``record`` is a file to which all bytes are recorded. A ``LuternError``
-    is raised if there is no such machine, or if the parameters cannot be right.
+    ``memory`` is a file that maps the machine's memory. ``record`` is a file that records all bytes of the link. A
+    ``LuternError`` is raised if there is no such machine, or if the parameters cannot be right.
     """
 
     def __init__(self, place: AxiPlace, memory: Path | None = None, record: TextIO | None = None) -> None:
@@ -137,13 +137,13 @@ class AxiPort(AxiLink):
         return data
 
     def require_words(self, config: HwConfig, words: int) -> None:
-        """Raise ``LuternError`` if a port has no room for this number of words."""
+        """Raise ``LuternError`` if the memory of a port has no room for its bytes of this number of words."""
         self.require(words * (config.word_bytes // config.memory_ports))
 
     def reach(self, program: Program) -> MappedWords | None:
-        """Return the back door to all words that a program uses, if there is one.
+        """Return the back door to all words that a program uses, or None if the link has no ``memory``.
 
-        A ``LuternError`` is raised if the words have no room.
+        Raise ``LuternError`` if the ports have no room for the words.
         """
         config = program.hw_config
         words = program.sizes.words
@@ -157,7 +157,7 @@ class AxiPort(AxiLink):
         return MappedWords(self._path, self._descriptor, self._bases, share_bytes, words)
 
     def close(self) -> None:
-        """Close the memory's file."""
+        """Close the file that maps the memory."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -1,11 +1,11 @@
-"""Conversations join and leave while a machine runs; all that are in flight share the passes of the weights.
+"""A batch of conversations that join and leave while a machine runs, and that share its passes of the weights.
 
-    add ─► waiting ─► a slot is free ─► its prompt, a block a round ─► a token a round ─► ended: the slot is free
-                                        drop: at any time between two rounds ─────────┘
+    add ─► waiting ─► a slot is free ─► one block of the prompt per round ─► one token per round ─► ended: slot free
+                                        drop: at any time between two rounds ───────────────────┘
 
-A round is one block of one prompt, then one token for every conversation whose prompt is read. The chip has one
-temperature a run, so conversations of equal temperature share a pass. A conversation gets the same tokens as it would
-get alone, see ``conversations.py``.
+In each round the machine reads one block of one prompt, and chooses one token for every conversation whose prompt was
+complete before the round. The chip uses one temperature for a whole run, so only conversations of equal temperature
+share a pass. A conversation gets the same tokens as it would get alone, see ``conversations.py``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Batch:
     Members
     -------
     capacity : int
-        Conversations that are in flight at once; more wait.
+        The largest number of conversations in flight. Further conversations wait.
     waiting : deque of Conversation
         Conversations that have no slot yet.
     """
@@ -41,24 +41,24 @@ class Batch:
         return len(self.waiting) + len(self._active)
 
     def add(self, one: Conversation) -> None:
-        """Take a conversation, which begins when a slot is free. No other conversation may have the same ``which``."""
+        """Add a conversation. It begins when a slot is free. No other conversation may have the same ``which``."""
         self.waiting.append(one)
 
     def drop(self, one: Conversation) -> None:
-        """Give up a conversation, whether it waits or is in flight; nothing happens if it has ended."""
+        """Remove a conversation that waits or is in flight. Do nothing if the conversation has ended."""
         if one in self.waiting:
             self.waiting.remove(one)
         elif one in self._active:
             self._leave(one)
 
     def clear(self) -> None:
-        """Give up all conversations."""
+        """Remove all conversations."""
         self.waiting.clear()
         for one in list(self._active):
             self._leave(one)
 
     def round(self) -> Iterator[Piece]:
-        """Run the machine for one block of a prompt and one token of every other conversation."""
+        """Run the machine for one block of a prompt, and one token of every conversation whose prompt is complete."""
         while self.waiting and self._free:
             self._join(self.waiting.popleft())
         going = [one for one in self._active if one not in self._reading]
@@ -79,7 +79,7 @@ class Batch:
         self._read[one] = 0
 
     def _read_on(self, one: Conversation) -> Iterator[Piece]:
-        """Feed one block of a prompt; the last block gives the first token."""
+        """Feed one block of a prompt. The last block also chooses the first token."""
         run = next(self._reading[one])
         self._read[one] += len(run.tokens[0])
         if self._read[one] == len(one.prompt):

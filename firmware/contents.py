@@ -1,4 +1,4 @@
-"""Lists the parts of a checkpoint or an image, for the tables of `lutern inspect`."""
+"""Lists the tensors of a checkpoint or an image, for the tables of `lutern inspect`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BFLOAT16_BITS = 16
 class Tensor:
     """One tensor, or ``count`` tensors of the same kind.
 
-    ``zeros`` counts elements that are 0; for a matrix these are its trits.
+    ``zeros`` is the number of elements that are 0. In a ternary matrix it is the number of trits that are 0.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Tensor:
 
     @property
     def bits(self) -> float:
-        """Bits of an element."""
+        """Bits per element."""
         return 8 * self.byte_count / max(1, self.elements)
 
 
 def parts_of(model: OpenImage | Checkpoint, advance: Advance) -> list[Tensor]:
-    """Return every tensor of an image or a checkpoint folder. All of them are read once."""
+    """Return every tensor of an image or a checkpoint folder, and read each tensor once."""
     if isinstance(model, OpenImage):
         parts = _parts_of_image(model)
         total = len(model.file.entries)
@@ -87,7 +87,7 @@ def _parts_of_checkpoint(checkpoint: Checkpoint) -> Iterable[Tensor]:
 
 
 def grouped(parts: list[Tensor]) -> list[Tensor]:
-    """Return tensors that differ only in their layer's number as one line each, in order of appearance."""
+    """Return one ``Tensor`` for all tensors that differ only in the number of their layer, in order of appearance."""
     groups: dict[tuple[str, tuple[int, ...], str], Tensor] = {}
     for part in parts:
         name = re.sub(r"\.layers\.\d+\.", ".layers.*.", part.name)
@@ -107,14 +107,14 @@ def grouped(parts: list[Tensor]) -> list[Tensor]:
 
 
 def image_bytes(config: ModelConfig, embedding_bits: int = WIDE_BITS) -> tuple[int, int]:
-    """Return the bytes of an image without header and tokenizer, and those of its ternary part."""
+    """Return the bytes of an image without header and tokenizer, and the bytes of its ternary matrices."""
     shapes = image_shapes(config, 0, embedding_bits)
     sizes = {name: Entry(dtype, shape, 0).byte_count for name, (dtype, shape) in shapes.items()}
     return sum(sizes.values()), sum(sizes[f"{name}.weight"] for name in config.projections)
 
 
 def bfloat16_bytes(config: ModelConfig) -> int:
-    """Return the bytes of the tensors of a checkpoint as released."""
+    """Return the bytes of the tensors of a released checkpoint, whose elements are bfloat16."""
     return sum(math.prod(shape) for shape in config.tensor_shapes.values()) * BFLOAT16_BITS // 8
 
 

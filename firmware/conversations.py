@@ -1,11 +1,11 @@
-"""Conversations: prompts in, text out, several of them in flight on one machine.
+"""Conversations on one machine: each continues a prompt, and several are in flight together.
 
-    prompt ─► prefill: blocks of T tokens, one pass of the weights each ─┐
-    prompt ─► prefill ───────────────────────────────────────────────────┼─► steps: a token for each, in the same pass
+    prompt ─► prefill: blocks of T tokens, one pass for each block ──────┐
+    prompt ─► prefill ───────────────────────────────────────────────────┼─► steps: one token for each, in one pass
     waiting prompts join as soon as a slot is free ──────────────────────┘
 
 A conversation gets the same tokens whichever conversations share its passes, and however its prompt was cut into
-blocks. It ends after a given number of tokens, or with the token for which ``finished`` returns True.
+blocks. A conversation ends after a given number of tokens, or with the token for which ``finished`` returns True.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from lutern.model_ref.sampling import JUMP_LOG2, advance, stream_seeds
 from lutern.model_ref.tokenizer import EMPTY_PROMPT
 
 Finished = Callable[[int, int], bool]
-"""Called with (conversation, token) for every token in order; True ends that conversation with that token."""
+"""A function that is called with (conversation, token) for every token in order. If it returns True, the conversation
+ends with this token.
+"""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Conversation:
     """One prompt in progress: its slot, the state of its random generator, and the number of tokens that are still to
     come.
 
-    Its seed is ``sampling``'s seed + ``which``. ``left``: tokens that it may still be given; 0 once it has ended.
+    Its seed is ``sampling.seed`` + ``which``. ``left`` is the number of tokens that may still be chosen, and is 0 after
+    the conversation has ended.
     """
 
     def __init__(self, which: int, prompt: Sequence[int], count: int, sampling: Sampling) -> None:
@@ -52,12 +55,12 @@ class Conversation:
         self.seen = set(prompt)
 
     def feed(self) -> Feed:
-        """Return the feed of its next step."""
+        """Return the feed of the conversation's next step."""
         return Feed(self.token, self.slot, seed=self.generator)
 
     def take(self, tokens: list[int], logits: Logits | None, finished: Finished) -> list[int]:
-        """Return the tokens that a run chose for it, up to the one that ends it. With logits, the host chooses the
-        token instead."""
+        """Return the tokens that a run chose for this conversation, up to the token that ends it. If ``logits`` are
+        given, choose one token from them instead."""
         if logits is not None:
             tokens = [sample(logits, self.sampling, self.random, self.seen)]
         self.left -= len(tokens)
@@ -82,8 +85,8 @@ def never(which: int, token: int) -> bool:
 def prefill(
     machine: Machine, tokens: Sequence[int], slot: int, *, seed: int = 1, temperature: float = 0.0, fresh: bool = True
 ) -> Run:
-    """Feed a prompt, from a zero state if ``fresh``, else from the state in the slot. Return the last run; the last
-    stream of it has the prompt's last token."""
+    """Feed a prompt, from a zero state if ``fresh``, else from the state in the slot. Return the last run,
+    whose last stream has the prompt's last token."""
     *_, run = prefill_blocks(machine, tokens, slot, seed=seed, temperature=temperature, fresh=fresh)
     return run
 
@@ -106,10 +109,10 @@ def converse(
     burst: int = 1,
     finished: Finished = never,
 ) -> Iterator[Piece]:
-    """Continue every prompt by at most ``count`` tokens, and yield the tokens in the order in which they come;
-    conversation i uses seed + i.
+    """Continue every prompt by at most ``count`` tokens, and yield the tokens in the order in which they are chosen.
 
-    ``burst``: tokens that a run may choose before the host sees them (1 where the host samples).
+    Conversation i uses ``sampling.seed`` + i. ``burst`` is the largest number of tokens that one run chooses for a
+    conversation. Where the host samples, the number is 1.
     """
     if not all(prompts):
         raise LuternError(EMPTY_PROMPT)
@@ -140,17 +143,17 @@ def converse(
 
 
 class Dialogue:
-    """One conversation of several turns, whose state stays in slot 0 of the machine between them."""
+    """One conversation of several turns, whose state stays in slot 0 of the machine between the turns."""
 
     def __init__(self, machine: Machine, sampling: Sampling) -> None:
         self._machine = machine
         self._one = Conversation(0, [], 0, sampling)
         self._fresh = True
         self.pending: int | None = None
-        """The last token, which was chosen and is not in the state yet."""
+        """The last chosen token. It has not been fed, so the state does not include it yet."""
 
     def restart(self) -> None:
-        """Forget all turns: the next turn begins from a zero state."""
+        """Forget all turns, so that the next turn begins from a zero state."""
         self._fresh, self.pending = True, None
         self._one.seen.clear()
 
@@ -177,7 +180,7 @@ class Dialogue:
 def generate(
     machine: Machine, prompt: Sequence[int], count: int, sampling: Sampling, burst: int = 1
 ) -> Iterator[tuple[int, Run]]:
-    """Yield one conversation's tokens, each with the run that it came from."""
+    """Yield the tokens of one conversation, each with the run that chose it."""
     for piece in converse(machine, [prompt], count, sampling, burst):
         for token in piece.tokens:
             yield token, piece.run

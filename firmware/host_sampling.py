@@ -1,9 +1,10 @@
-"""Chooses the next token: the chip chooses it, or the host from the logits that it fetches.
+"""Sampling of the next token, by the chip or by the host, which fetches the logits.
 
     logits ─► repetition penalty ─► / temperature ─► top-k ─► top-p ─► min-p ─► softmax ─► token
 
-The chip takes the likeliest token, or samples from all by Gumbel noise. The host does everything else, in the order of
-the published code. For every token written, it fetches 4 bytes for each token of the vocabulary over the link.
+The chip can choose the likeliest token, or sample from all tokens by Gumbel noise. For every other choice, the host
+applies the steps above to the logits, in the order of the published code. For each chosen token, the host then fetches
+4 bytes for each token of the vocabulary over the link.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from lutern.model_ref.errors import LuternError
 
 LOGIT_BYTES = 4
 PENALTIES = 1e-3, 1e3
-"""Range of the penalty in which a logit that is multiplied or divided stays finite."""
+"""Lowest and highest repetition penalty. In this range, a logit that the penalty multiplies or divides stays finite."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,16 @@ class Sampling:
     """How a token is chosen.
 
     temperature
-        0 takes the likeliest token.
+        With 0, the likeliest token is chosen.
     top_k
-        Above 0: keep the k likeliest tokens.
+        If above 0, only the k likeliest tokens are kept.
     top_p
-        Below 1: keep the likeliest tokens that together have this probability.
+        If below 1, only the likeliest tokens that together have this probability are kept.
     min_p
-        Above 0: keep the tokens with at least this share of the likeliest token's probability.
+        If above 0, only tokens with at least this fraction of the likeliest token's probability are kept.
     repetition_penalty
-        Other than 1: the positive logits of every token that occurred before are divided by it, and the negative ones
-        multiplied.
+        If not 1: of each token that occurred before, a positive logit is divided by this number, and a negative
+        logit is multiplied by it.
     """
 
     temperature: float = 0.0
@@ -75,22 +76,22 @@ class Sampling:
 
     @property
     def on_chip(self) -> float:
-        """The temperature that the chip chooses with."""
+        """The temperature with which the chip chooses: 0 if the host needs the logits."""
         return 0.0 if self.on_host else self.temperature
 
     def check_kept(self, kept: int) -> None:
-        """Refuse sampling that a chip with only its ``kept`` best logits (0: all) cannot serve."""
+        """Raise ``LuternError`` if this sampling needs all logits, but the chip keeps its ``kept`` best (0: all)."""
         if kept and self.repetition_penalty != 1:
             raise LuternError(
-                f"a repetition penalty needs all logits, but this machine keeps its {kept} best; leave it out, or "
-                "choose a preset that keeps all."
+                f"a repetition penalty needs all logits, but this machine keeps its {kept} best; give no "
+                "penalty, or choose a preset that keeps all."
             )
 
 
 def sample(logits: Logits, sampling: Sampling, random: np.random.Generator, seen: Collection[int] = ()) -> int:
-    """Return the host's choice among ``logits``.
+    """Return the token that the host chooses from ``logits``.
 
-    ``seen`` are the tokens that occurred before. The lowest token wins a tie.
+    ``seen`` are the tokens that occurred before. Of tokens with equal logits, the lowest number is preferred.
     """
     real = logits.real()
     if sampling.repetition_penalty != 1 and seen:

@@ -1,9 +1,9 @@
-"""Sends the weights for every token from the host: the other end of hw/memory/host.py.
+"""The frames by which the host sends the weights for every token to hw/memory/host.py.
 
     WANT ─► HostWeights.take ─► ROW frames, if a row is wanted ─► RECORDS frames, as many as there is room for
 
-The record stream repeats the program's words endlessly, and runs ahead of the token. Its offset counts from SETUP on,
-so the chip's words are ``words[offset % record_words]``.
+The record stream repeats the words of the program for every token, and the host sends it ahead of the computation. An
+offset in the record stream counts words from SETUP on, so the word at ``offset`` is ``words[offset % record_words]``.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ LINE_BITS = 10
 
 
 def line_tokens_per_s(program: Program, baud: int) -> float:
-    """Return the tokens a second of a serial line that carries nothing but weights.
+    """Return the tokens/s of a serial line that carries only weights.
 
-    It is the upper bound for a machine without weights of its own.
+    This speed is the upper bound for a machine that receives all weights from the host.
     """
     return baud / LINE_BITS / program.bytes_per_token
 
 
 class HostWeights:
-    """Decides which frames are sent next, from the counts that the chip reports. It returns frames and sends nothing
-    itself.
+    """Chooses the next frames to send, from the counts that the chip reports. Its methods return the frames, and the
+    caller sends them.
 
-    Half of the room is used while the chip takes words, so that a row, which must follow the words in flight on the
-    line, arrives soon. All of it is used while a row is awaited, so that the line is also busy after the row.
+    A row can arrive only after the words that are in flight on the line. To let a row arrive soon, the host fills only
+    half of the chip's room while the chip waits for no row. While the chip waits for a row, the host fills all of the
+    room, so that the line stays busy after the row.
 
     Parameters
     ----------
     program
         The program whose words are sent.
     room_words
-        Words that the chip can hold.
+        Words that the chip can store.
     """
 
     def __init__(self, program: Program, room_words: int) -> None:
@@ -52,11 +53,11 @@ class HostWeights:
         self.begin()
 
     def begin(self) -> None:
-        """Start again: the chip was set up and waits for the first word."""
-        self.sent = self.offset = self.taken = 0  # numbers of words that were sent, arrived, and were taken
+        """Start again after a SETUP, when the chip waits for the first word."""
+        self.sent = self.offset = self.taken = 0  # sent, arrived, and taken words
         self._most_sent = 0  # largest value that ``sent`` had so far
-        self.row = self.token = 0  # number of the row that is wanted, or was wanted last, and number of its token
-        self.place = self.row_words  # words of the row that arrived
+        self.row = self.token = 0  # number of the last row that the chip requested, and the row's token
+        self.place = self.row_words  # words of the row that have arrived
         self.row_sent = self.row_words
         self._sequence = 0
         # sent, row and row_sent after each frame, by its sequence number
@@ -67,13 +68,13 @@ class HostWeights:
         return frame.opcode == Opcode.RECORDS | RESPONSE and len(frame.payload) == WANT.byte_count
 
     def take(self, frame: Frame) -> tuple[bytes, bool]:
-        """Return the frames to be sent after a WANT, and whether it reports progress."""
+        """Return the frames to be sent after a WANT, and whether the WANT reports progress."""
         want = WANT.unpack(frame.payload)
         before = self.offset, self.taken, self.row, self.place
         offset, taken = _unwrapped(want["offset"], self.offset), _unwrapped(want["taken"], self.taken)
         self._most_sent = max(self._most_sent, self.sent)
         if not 0 <= taken <= offset <= self._most_sent or want["place"] > self.row_words:
-            return b"", False  # impossible counts: from a chip that was set up since, or noise
+            return b"", False  # impossible counts: sent before the last SETUP, or damaged
         self.offset, self.taken = offset, taken
         if want["row"] != self.row:
             self.row, self.token, self.row_sent = want["row"], want["token"], 0
@@ -88,9 +89,10 @@ class HostWeights:
         return self.frames(), (self.offset, self.taken, self.row, self.place) != before
 
     def nudge(self) -> bytes:
-        """Return the frames to be sent after a silence.
+        """Return the frames to send after a time in which the chip has sent nothing.
 
-        They bring the words that the chip may lack, or words that make it answer.
+        These frames repeat the words that may not have arrived. If all words have arrived, one frame repeats old words,
+        so that the chip answers.
         """
         self._go_back()
         frames = self.frames()
@@ -101,7 +103,7 @@ class HostWeights:
         return frames
 
     def frames(self) -> bytes:
-        """Return all frames that there is room for now."""
+        """Return all frames for which the chip has room now."""
         found = []
         while self.row_sent < self.row_words:
             found.append(self._row_frame())
@@ -138,7 +140,7 @@ class HostWeights:
 
 
 def _unwrapped(number: int, before: int) -> int:
-    """Return a number from its value modulo 2^32. It has grown since ``before``, or shrunk a little."""
+    """Return the count whose value modulo 2^32 is ``number``, and which is nearest to the earlier count ``before``."""
     change = (number - before) % OFFSET_SPAN
     return before + (change if change < OFFSET_SPAN // 2 else change - OFFSET_SPAN)
 

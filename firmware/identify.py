@@ -1,7 +1,7 @@
-"""Identifies the machine of a chip: the preset whose digest the chip answers with.
+"""Identifies the machine of a chip by the digest that the chip reports.
 
-A board's build changes a preset in some points: how lanes are built, taps, counters, clock, depth of its memory. The
-first three are tried, and the others are in the INFO record.
+The build for a board changes some parameters of a preset. The clock and the sizes in ``LIMITS`` are in the INFO record.
+The build of the lanes, the taps and the counters are not, so every combination of these three is tried.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LIMITS = ("memory_words", "trit_beats", "max_width", "max_state", "max_vocab", "
 
 
 def identify(info: dict[str, Any], among: Iterable[HwConfig] = PRESETS.values()) -> HwConfig:
-    """Return the machine that INFO's record describes; raise ``LuternError`` if no known machine matches."""
+    """Return the machine that the INFO record describes; raise ``LuternError`` if no known machine matches."""
     known = list(among)
     for config in known:
         if any(getattr(config, name) != info[name] for name in SHAPE):
@@ -31,7 +31,7 @@ def identify(info: dict[str, Any], among: Iterable[HwConfig] = PRESETS.values())
                     cells=cells, debug_tap=debug_tap, counters=counters, **{name: info[name] for name in LIMITS}
                 )
             except LuternError:
-                continue  # the limits are those of another machine
+                continue  # the limits belong to another machine
             if bytes.fromhex(built.digest)[:DIGEST_BYTES] == info["hw_digest"]:
                 return built
     names = ", ".join(config.name for config in known)

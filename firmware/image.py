@@ -3,34 +3,36 @@
     safetensors ─┬─ metadata "lutern": format, version, source, conventions, config, constants, calibrated,
                  │            activations, embedding_bits, digests, digest
                  └─ tensors, named as in the checkpoint:
-                      model.lower_bounds       uint16 [L, d]  1 - LB, an item each (model_ref/items.py)
-                      *norm.weight             uint16 [n]     gains, items; those of a matrix include the outer norm's
-                      model.embeddings.weight  uint16 [V, d]  items; of 12 bits uint8 [V, 1.5 d], two in three bytes
-                      *_proj.weight, lm_head.weight  uint8    trits, five in a byte (packing.pack_canonical)
-                      tokenizer.json           uint8          deflated; its digest is that of the text
+                      model.lower_bounds       uint16 [L, d]  1 - LB, one item each (model_ref/items.py)
+                      *norm.weight             uint16 [n]     items; the gains of a matrix include the outer norm's
+                      model.embeddings.weight  uint16 [V, d]  items; 12-bit items: uint8 [V, 1.5 d], two in three bytes
+                      *_proj.weight, lm_head.weight  uint8    trits, five per byte (packing.pack_canonical)
+                      tokenizer.json           uint8          deflated; its digest is computed from the text
 
-A ternary weight takes about 1.6 bits, an embedding 16 or 12. ``program.py`` lays an image out for one ``HwConfig``.
-There is a digest of every tensor and one of the metadata, so a damaged file is refused before anything is computed with
-it. Shapes are compared with the config's before a tensor is read, so the reader never allocates more than the size of
-the file, even if its config is false. Images of version 3, whose embeddings have 16 bits, can be read, too.
+A ternary weight takes about 1.6 bits, an element of an embedding 16 or 12. ``program.py`` lays an image out for one
+``HwConfig``. The file has a digest of every tensor and a digest of the metadata, so a damaged file raises an error
+before anything is computed with its values. The shapes of the tensors are compared with the config before a tensor is
+read, so the reader never allocates more than the size of the file, even if the config is wrong. Images of version 3,
+whose embeddings have 16 bits, can also be read.
 
 There are two ways to read an image:
 
 ``read_image(path)``
-    ``Image`` with ``weights``, an ``IntegerWeights``: two bits a trit, three bytes an embedding, 0.2 GB for a 370M.
+    An ``Image`` whose ``weights`` are an ``IntegerWeights`` in memory. They take two bits per trit and three bytes per
+    element of an embedding, 0.2 GB for a 370M.
 ``open_image(path)``
-    ``OpenImage``, of which only the metadata are in memory. Everything else is memory-mapped. It is compared with its
-    digest when it is first used, and decoded then::
+    An ``OpenImage``, which keeps only the metadata in memory. The tensors are memory-mapped. A tensor is compared with
+    its digest when it is first used, and is decoded only when it is used::
 
         image.config, image.h_frac_bits, image.source, image.synthetic, image.conventions, image.digest
-        image.embedding_bits                        16 or 12, of an element of the embedding table
-        image.notes                                 what was read in an unexpected way, a sentence each
-        image.calibrated                            matrices, and h, whose ranges come from calibration
+        image.embedding_bits                        16 or 12, bits of an element of the embedding table
+        image.notes                                 sentences about what was read in an unexpected way
+        image.calibrated                            the matrices (and h) whose ranges come from calibration
         image.activations                           largest and RMS of h, i, gate in calibration; or empty
         image.matrix("model.layers.0.attn.f_proj")  PackedMatrix: packed (bytes, five trits each), rows, columns,
                                                     frac_bits, scale, calibrated; blocks() gives trits int8, a few
                                                     rows at a time; build() the whole Matrix, with its cut
-        image.gains("model.layers.0.attn_norm")     Gains; those of a matrix are called like its norm, f_proj.norm
+        image.gains("model.layers.0.attn_norm")     Gains; the gains of a matrix are named like its norm, f_proj.norm
         image.lower_bounds(layer)                   1 - LB of a layer [d], int64, 17 fraction bits
         image.embedding_rows(ids)                   EmbeddingTable of some rows
         image.weights()                             everything, as IntegerWeights
@@ -88,7 +90,7 @@ BLOCK_TRITS = 1 << 22
 
 @dataclass(frozen=True)
 class Image:
-    """The content of an image file. ``digest`` names the image: it covers every byte that matters."""
+    """The content of an image file. ``digest`` identifies the image, because it covers every byte that matters."""
 
     weights: IntegerWeights
     tokenizer_json: str
@@ -112,7 +114,7 @@ class PackedMatrix:
     where: str
 
     def blocks(self, trits: int = BLOCK_TRITS) -> Iterator[tuple[int, NDArray[np.int8]]]:
-        """Yield (first row, trits of some rows), about ``trits`` of them at a time."""
+        """Yield (first row, trits of some rows), with about ``trits`` trits in each block."""
         step = max(TRITS_PER_BYTE, trits // self.columns // TRITS_PER_BYTE * TRITS_PER_BYTE)  # whole bytes
         for row in range(0, self.rows, step):
             count = min(step, self.rows - row)
@@ -132,7 +134,7 @@ class PackedMatrix:
 
 
 class OpenImage:
-    """An image file; only the parts that are used are read, see the module's description."""
+    """An image file, of which only the tensors that are used are read; see the module's description."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = path = Path(path)
@@ -166,7 +168,7 @@ class OpenImage:
         self.activations = self._activations()
 
     def _embedding_bits(self) -> int:
-        """Return bits of an element of the embedding table."""
+        """Return the bits of an element of the embedding table."""
         if self.body["version"] == WIDE_ONLY_VERSION:
             return WIDE_BITS
         bits = self._integer(self.body, "embedding_bits", min(EMBEDDING_BITS), max(EMBEDDING_BITS))
@@ -180,7 +182,7 @@ class OpenImage:
         return tuple(notes)
 
     def _activations(self) -> dict[str, Activation]:
-        """Return the activations of every tensor with a binary point of its own; empty if the image is not
+        """Return the activations of every tensor that has its own binary point; empty if the image is not
         calibrated."""
         if "activations" not in self.body:
             return {}
@@ -193,7 +195,7 @@ class OpenImage:
         return {name: Activation(*stored[name]) for name in names}
 
     def _check_shapes(self) -> None:
-        """Refuse a file in which a tensor is missing or has another type or shape than the config says."""
+        """Raise ``LuternError`` if a tensor is missing, or has another type or shape than follows from the config."""
         entries = self.file.entries
         length = sum(entries[TOKENIZER].shape) if TOKENIZER in entries else 0
         wanted = image_shapes(self.config, min(length, MAX_TOKENIZER_BYTES), self.embedding_bits)
@@ -210,7 +212,7 @@ class OpenImage:
                 )
 
     def tensor(self, name: str) -> NDArray[Any]:
-        """Return a tensor as stored, memory-mapped; it is refused if its digest is wrong."""
+        """Return a tensor as stored, memory-mapped; raise ``LuternError`` if its digest is wrong."""
         tensor = self.file.map(name)
         if name not in self._known:
             if digest_of(tensor) != self.digests.get(name):
@@ -262,17 +264,17 @@ class OpenImage:
         return bounds
 
     def embedding_rows(self, rows: Any = slice(None)) -> EmbeddingTable:
-        """Return the embedding table, or the rows of it that an index array or a slice names."""
+        """Return the embedding table, or only the rows that an index array or a slice selects."""
         codes, width = self.tensor(EMBEDDINGS)[rows], self.config.hidden_size
         if self.embedding_bits != WIDE_BITS:
-            self._check(width % 2 == 0 or not (codes[..., -1] >> 4).any(), EMBEDDINGS)  # half a byte is left
+            self._check(width % 2 == 0 or not (codes[..., -1] >> 4).any(), EMBEDDINGS)  # the last half byte is unused
             codes = unpack_narrow(codes, width)
         table = EmbeddingTable.from_codes(codes, self.embeddings_base, self.embedding_bits)
         self._check(int(table.mantissa.min(initial=0)) >= -ITEM_MANTISSA_MAX, EMBEDDINGS)
         return table
 
     def weights(self) -> IntegerWeights:
-        """Return everything, in memory."""
+        """Return all weights, decoded and in memory."""
         return assemble(
             self.config,
             self.embedding_rows(),
@@ -310,7 +312,7 @@ class OpenImage:
 
 
 def open_image(path: str | Path) -> OpenImage:
-    """Open an image. A file that is damaged, foreign or too new is refused in one sentence."""
+    """Open an image. Raise ``LuternError`` if the file is damaged, foreign or too new."""
     return OpenImage(path)
 
 

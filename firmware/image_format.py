@@ -21,7 +21,9 @@ from lutern.model_ref.errors import LuternError, quoted
 
 FORMAT, VERSION = "lutern-image", 4
 WIDE_ONLY_VERSION = 3
-"""The previous version, which has no ``embedding_bits``: its embeddings always have 16. It is read, but not written."""
+"""The previous version. It has no ``embedding_bits``, because its embeddings always have 16 bits. Images of this
+version are read, but not written.
+"""
 METADATA_KEY = "lutern"
 EMBEDDINGS, LOWER_BOUNDS, TOKENIZER = "model.embeddings.weight", "model.lower_bounds", "tokenizer.json"
 MAX_METADATA_BYTES = 1 << 22  # 256 layers need 0.4 MB
@@ -30,7 +32,7 @@ BASE_RANGE = -2048, 2047  # exponents of gain vectors and of the embedding table
 
 
 def activation_names(config: ModelConfig) -> list[str]:
-    """Return the tensors with a binary point of their own, whose activations a calibrated image keeps."""
+    """Return the tensors that have their own binary point. A calibrated image stores their activations."""
     return ["h", *(name for name in config.projections if name.endswith(("i_proj", "gate_proj")))]
 
 
@@ -65,12 +67,12 @@ def digest_of(tensor: NDArray[Any]) -> str:
 
 
 def seal(body: Mapping[str, Any]) -> str:
-    """Return metadata as canonical JSON, with the digest of everything else in it."""
+    """Return metadata as canonical JSON, with a digest of all other entries."""
     return json.dumps({"digest": hashlib.sha256(_canonical(body)).hexdigest(), **body}, sort_keys=True)
 
 
 def unseal(text: str, path: Path) -> tuple[dict[str, Any], str]:
-    """Return metadata and their digest; refuses bytes that ``seal`` did not write."""
+    """Return metadata and their digest; raise ``LuternError`` for a text that ``seal`` did not write."""
     foreign = LuternError(f"{path} is no Lutern image; give a file that Lutern wrote from a checkpoint.")
     try:
         body = json.loads(text) if len(text) <= MAX_METADATA_BYTES else None

@@ -2,8 +2,8 @@
 
     checkpoint ─► weight of one matrix ─► trits ─► five in a byte ─► file      facts of every matrix ─► metadata
 
-Both ways give the same bytes. ``convert`` holds one tensor in float32 and a few chunks. A matrix costs about 15 ns a
-weight, nearly all of it for passes over chunks in float64 (``quantise.ternarise``).
+Both ways write the same bytes. ``convert`` keeps only one tensor in float32 and a few chunks in memory. A matrix takes
+about 15 ns per weight, nearly all of this time for operations on chunks in float64 (``quantise.ternarise``).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ from lutern.model_ref.ranges import Activation
 from lutern.model_ref.tokenizer import MAX_TOKENIZER_BYTES
 
 Advance = Callable[[int, int, str], None]
-"""Called with (done, total, name of the tensor that comes next)."""
+"""A function that is called with (tensors done, all tensors, name of the next tensor)."""
 ROWS = 128
 """Rows of the embedding table that are coded at a time."""
 
@@ -85,10 +85,10 @@ class Conversion:
 
 LARGEST_EMBEDDING_ERROR = 2.0**-8
 LARGEST_NARROW_ERROR = 2.0**-7
-"""Above this error a table is not written in 12 bits.
+"""A table with a larger error is not written in 12 bits.
 
-No element that the 4 bits of the exponent reach has a larger error. So a larger one means that too many elements are
-too small compared with the largest. Bfloat16 tables have half of this error.
+No element within the range of the 4-bit exponent has a larger error. So a larger error of a table means that too many
+of its elements are too small compared with the largest element. Bfloat16 tables have half of this error.
 """
 LONGEST_ACTIVATION = Activation(9.99e15, 9.99e15)  # 18 characters each; from 1e16 on Python writes exponents
 
@@ -106,7 +106,7 @@ class _Origin:
 
 
 class _ImageWriter:
-    """Writes tensors as they come, their digests, and the metadata at the end."""
+    """Writes tensors one by one, and computes the digests for the metadata."""
 
     def __init__(self, file: ContainerWriter) -> None:
         self.file = file
@@ -135,9 +135,9 @@ class _ImageWriter:
 def _layout(
     config: ModelConfig, tokenizer: bytes, origin: _Origin
 ) -> tuple[bytes, dict[str, tuple[str, tuple[int, ...]]], dict[str, str]]:
-    """Return the tokenizer as it is stored, every tensor's type and shape, and metadata of the greatest length."""
+    """Return the tokenizer as stored, every tensor's type and shape, and metadata of the greatest possible length."""
     if len(tokenizer) > MAX_TOKENIZER_BYTES:
-        raise LuternError(f"the tokenizer is larger than {MAX_TOKENIZER_BYTES} bytes; give that of the checkpoint.")
+        raise LuternError(f"the tokenizer is larger than {MAX_TOKENIZER_BYTES} bytes; give the checkpoint's tokenizer.")
     packed = zlib.compress(tokenizer, 9)
     shapes = image_shapes(config, len(packed), origin.embedding_bits)
     largest = seal(_body(config, origin, _widest(config), BASE_RANGE[0], dict.fromkeys(shapes, "0" * 64)))
@@ -207,7 +207,7 @@ def _body(config: ModelConfig, origin: _Origin, found: Constants, base: int, dig
 
 
 def _widest(config: ModelConfig) -> Constants:
-    """Return constants whose metadata are at least as long as those of any image of this shape."""
+    """Return constants whose metadata are at least as long as the metadata of any image of this shape."""
     low = FRAC_BITS_RANGE[0]
     scalar = MANTISSA_MAX, -(1 << (SCALAR_EXPONENT_BITS - 1))
     nothing = np.zeros(0, np.int64)
@@ -233,7 +233,7 @@ def write_image(
 ) -> str:
     """Write an image, and return its digest.
 
-    The file appears complete or not at all. Equal inputs give equal files.
+    If writing fails, no file appears. Equal inputs produce equal files.
     """
     text = tokenizer_json.encode() if isinstance(tokenizer_json, str) else tokenizer_json
     origin = _Origin(source, synthetic, (), conventions or Conventions(), weights.embeddings.bits)
@@ -265,9 +265,9 @@ def convert(
     conventions: Conventions | None = None,
     embedding_bits: int = WIDE_BITS,
 ) -> Conversion:
-    """Write the image of a checkpoint, one tensor at a time; it is the same file that ``write_image`` writes.
+    """Write the image of a checkpoint, one tensor at a time. ``write_image`` would write the same file.
 
-    An embedding table that loses too much accuracy in 12 bits is refused.
+    Raise ``LuternError`` if the embedding table loses too much accuracy in 12 bits.
     """
     config, tensors = checkpoint.config, checkpoint.tensors
     check_width(config)
@@ -294,7 +294,7 @@ def convert(
 def _write_embeddings(
     writer: _ImageWriter, values: NDArray[np.float32], gains: NDArray[np.float32], bits: int
 ) -> tuple[int, float, float]:
-    """Return the base of the coded table, its largest magnitude and the relative RMS error of table times gains."""
+    """Write the table. Return its base, its largest magnitude and the relative RMS error of table times gains."""
     top, base, largest = embedding_top(values), 0, 0.0
     squares, errors = 0.0, 0.0
     for start in range(0, len(values), ROWS):

@@ -1,16 +1,18 @@
 """Finds when the words of a DDR3 part must be sampled: read leveling of each byte of its data pins, by march tests.
 
-    for each delay and slip: LEVEL (all bytes alike) ─► MEMORY_TEST ─► bytes that were wrong │
-                                                        LEVEL ─► bytes whose strobe was seen ├─► a map of each byte
-    the longest run of delays that pass with some slip ─► its middle ─► LEVEL ─► a longer march
+    for each delay and slip: LEVEL of each byte ─► MEMORY_TEST ─► which bytes were wrong ┐
+                                                   LEVEL ─► which bytes' strobe was seen ┴─► map of settings per byte
+    for each byte: longest run of delays that pass with any slip ─► middle of the run ─► LEVEL ─► longer march
 
-A setting passes for a byte if all of its words came back and the strobe of a read was seen. In a trial all bytes get
-the same setting and are judged one by one, so 32 trials are enough for any number of bytes. DDR3 keeps its words while
-settings change, except the words of the march test. These are the last LEVEL_WORDS of the memory, which images seldom
-use. A reset clears the settings of the chip, so each session begins with leveling.
+A setting passes for a byte of the data pins if the byte was right in all words of the march, and if the strobe of a
+read was seen. In a trial, all bytes get the same setting, and each byte is judged separately. So 32 trials test all
+settings for any number of bytes. One more trial is the longer march with the chosen settings. The march overwrites the
+last LEVEL_WORDS of the memory, which images seldom use. DDR3 keeps all other words while the settings change. A reset
+clears the settings of the chip, so each session begins with leveling.
 
-Cost: 4 commands a trial with two bytes, 132 in all, one after the other. They take 0.2 s if a bridge takes 1 ms for
-each, and 2 s if it takes 16 ms. The marches take 50,000 cycles of the memory.
+Cost: with two bytes, each of the 33 trials takes 4 commands, one after the other, 132 in total. The commands take
+0.2 s if a USB bridge needs 1 ms for each command, and 2 s if it needs 16 ms. The marches take 50,000 cycles of the
+memory.
 """
 
 from __future__ import annotations
@@ -27,12 +29,14 @@ TRIAL_WORDS = 64
 LEVEL_WORDS = 1024
 """Words of the march with the chosen settings."""
 TRIES = 8
-"""Largest number of attempts at one trial. A LEVEL that is sent again reports no reads."""
+"""Largest number of attempts for one trial. A LEVEL that is sent again does not report the strobes that were seen, so a
+trial with a lost frame is repeated.
+"""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting: ``delay`` in quarters of a clock of the part, ``slip`` in beats."""
+    """When a byte is sampled: ``delay`` is in quarters of a clock cycle of the part, ``slip`` in beats of a read."""
 
     delay: int
     slip: int
@@ -43,13 +47,13 @@ SETTINGS = tuple(Setting(delay, slip) for slip in range(LEVEL_SLIPS) for delay i
 
 @dataclass(frozen=True)
 class ByteLevel:
-    """The result of one byte of the data pins: the settings that ``passed``, and the one that was ``chosen``."""
+    """The result for one byte of the data pins: the settings that ``passed``, and the setting that was ``chosen``."""
 
     passed: frozenset[Setting]
     chosen: Setting
 
     def text(self) -> str:
-        """Return the slips with a setting that passed, each with its delays from 0 on, and the chosen setting."""
+        """Return a text with the chosen setting, and the ``delay_map`` of every slip with which a delay passed."""
         maps = ", ".join(
             f"slip {slip} {delay_map(self.passed, slip)}"
             for slip in range(LEVEL_SLIPS)
@@ -60,7 +64,7 @@ class ByteLevel:
 
 @dataclass(frozen=True)
 class Leveling:
-    """The result of each byte of the data pins; ``words`` is the length of the march that they passed."""
+    """The results for all bytes of the data pins. ``words`` is the length of the longer march that they passed."""
 
     of_bytes: tuple[ByteLevel, ...]
     words: int
@@ -72,7 +76,7 @@ class Leveling:
 
 
 def delay_map(passed: frozenset[Setting], slip: int) -> str:
-    """Return a digit for each delay from 0 on: 1 if it passed."""
+    """Return one digit for each delay from 0 on: 1 if the delay passed with ``slip``, otherwise 0."""
     return "".join(str(int(Setting(delay, slip) in passed)) for delay in range(LEVEL_DELAYS))
 
 
@@ -89,16 +93,18 @@ def longest_run(delays: list[int]) -> list[int]:
 def has_strobe(bursts: set[Setting]) -> bool:
     """Return whether a byte has a strobe.
 
-    There is a strobe if at least one delay shows it for every slip. Noise shows only for some slips.
+    There is a strobe if, with at least one delay, it was seen with every slip. Noise is seen with some slips only.
     """
     return any(all(Setting(delay, slip) in bursts for slip in range(LEVEL_SLIPS)) for delay in range(LEVEL_DELAYS))
 
 
 def choose(passed: frozenset[Setting]) -> Setting:
-    """Return the setting of a byte. Its delay is the middle of the longest run of delays that pass with some slip. If
-    several slips pass with this delay, its slip is the one that passes with the most delays.
+    """Choose the setting of a byte among the settings that ``passed``. The delay is the middle of the longest run of
+    delays that pass with any slip. Of the slips that pass with this delay, the slip that passes with the most delays is
+    chosen.
 
-    A delay moves the gate of the strobe, which has one window. From some delay on, the same window needs another slip.
+    A delay moves the gate of the strobe. The delays that pass form one window, but from some delay on, the window needs
+    another slip.
     """
     run = longest_run(sorted({setting.delay for setting in passed}))
     delay = run[(len(run) - 1) // 2]
@@ -107,9 +113,9 @@ def choose(passed: frozenset[Setting]) -> Setting:
 
 
 def level_reads(client: Client, config: HwConfig) -> Leveling:
-    """Find and set the settings of each byte. The words that it marches over are lost.
+    """Find the setting of each byte, and send it to the chip. The march overwrites its words.
 
-    A ``LuternError`` is raised if a byte has no setting that passes, or if the part does not answer at all.
+    Raise ``LuternError`` if no setting passes for a byte, or if the part does not answer at all.
     """
     byte_count = level_bytes(config)
     passed: list[set[Setting]] = [set() for _ in range(byte_count)]
@@ -124,14 +130,14 @@ def level_reads(client: Client, config: HwConfig) -> Leveling:
     tried = f"{len(SETTINGS)} settings were tried, delays 0 to {LEVEL_DELAYS - 1} with slips 0 to {LEVEL_SLIPS - 1}"
     if not any(passed) and not any(has_strobe(seen) for seen in bursts):
         raise LuternError(
-            f"the DDR3 part does not answer: {tried}, and no byte's strobe was seen in any; check the supply of the "
-            "part, its clock and reset, and that the bitstream is for this board."
+            f"the DDR3 part does not answer: {tried}, and no setting showed the strobe of any byte; check the supply "
+            "of the part, its clock and reset, and that the bitstream is for this board."
         )
     for byte, settings in enumerate(passed):
         if not settings:
             strobe = "was seen" if has_strobe(bursts[byte]) else "was never seen"
             raise LuternError(
-                f"byte {byte} of the DDR3's data pins is read right with no setting: {tried}, and its strobe {strobe}; "
+                f"no setting reads byte {byte} of the DDR3's data pins correctly: {tried}, and its strobe {strobe}; "
                 f"check DQ{8 * byte} to DQ{8 * byte + 7}, DQS{byte} and VREF, or build with a lower memory clock."
             )
     levels = tuple(ByteLevel(frozenset(settings), choose(frozenset(settings))) for settings in passed)
@@ -149,7 +155,8 @@ def level_reads(client: Client, config: HwConfig) -> Leveling:
 def _trial(client: Client, config: HwConfig, settings: list[Setting], words: int) -> tuple[int, int]:
     """March with ``settings``.
 
-    Return the bytes of the data pins that were wrong, and those whose strobe was seen.
+    Return two numbers with a bit for each byte of the data pins: whether the byte was wrong, and whether its strobe was
+    seen.
     """
     byte_count = len(settings)
     for _ in range(TRIES):
@@ -169,7 +176,7 @@ def _trial(client: Client, config: HwConfig, settings: list[Setting], words: int
 
 
 def _set_level(client: Client, byte: int, setting: Setting) -> int:
-    """Set a byte, and return the bytes whose strobe was seen since the setting before."""
+    """Send the setting of one byte, and return a bit for each byte whose strobe was seen since the previous LEVEL."""
     command = LEVEL.pack(byte=byte, delay=setting.delay, slip=setting.slip)
     try:
         answer = client.transact(Opcode.LEVEL, command)
@@ -187,7 +194,7 @@ def _lanes(byte: int, byte_count: int) -> int:
 
 
 def level_range(config: HwConfig, words: int) -> tuple[int, int]:
-    """Return first word and count of a march, at the end of the memory."""
+    """Return the first word and the number of words of a march over the last words of the memory."""
     count = min(words, config.memory_words)
     return config.memory_words - count, count
 

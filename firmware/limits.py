@@ -1,8 +1,8 @@
 """Finds the limits of a machine that a model exceeds. Memory comes first, since a board's memory is fixed.
 
     ModelConfig, HwConfig ─► sizes_of ─► memory_bytes    of the record stream, the embedding table, the state
-                         └─► lacks ──┬─► check_fit       one sentence: the first of them, and the others by number
-                                     └─► reason_against  the first of them alone, for tables
+                         └─► lacks ──┬─► check_fit       an error with the first lack in full, the others in brief
+                                     └─► reason_against  the first lack alone, for tables
 
 measure/fits.py has the limits of one chip, block RAM and LUT.
 """
@@ -24,20 +24,20 @@ from lutern.model_ref.errors import LuternError
 STATE_BYTES = STATE_BITS // 8
 """Bytes of an element of state."""
 MOST_SLOTS = 64
-"""Largest number of conversations whose states a memory holds; a host needs no more for one machine."""
+"""Largest number of conversations whose states are stored in memory. A host needs no more for one machine."""
 DEEPEST_FIFO = 1 << 16
-"""Words of a gain FIFO that is long enough for every machine. The size of a program is computed with it if the
-machine's own FIFO is too short.
+"""Words of a gain FIFO that is long enough for every machine. If the FIFO of a machine is too short, the
+size of a program is computed with this length.
 """
 MORE_TO_SAY = 2.0
-"""Up to this share of a memory the text gives the missing bytes, above it the factor that is needed."""
+"""Up to this ratio of needed bytes to memory, a text gives the missing bytes. Above it, the text gives the ratio."""
 
 
 @dataclass(frozen=True)
 class Lack:
-    """Something of which a machine has less than a model needs.
+    """A limit of a machine that a model exceeds: the model needs ``needed``, and the machine has only ``held``.
 
-    ``text`` is a clause with both numbers. ``brief`` is used if another lack comes first.
+    ``text`` is a clause with both numbers. ``brief`` is used if another lack comes before this one.
     """
 
     what: str
@@ -54,7 +54,7 @@ def state_elements(model_config: ModelConfig) -> int:
 
 @lru_cache(maxsize=256)
 def sizes_of(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> Sizes:
-    """Return ``program_sizes``, even for a machine whose FIFO is too short for gains: that lack is found separately."""
+    """Return ``program_sizes``, even if the machine's FIFO is too short for gains, which ``lacks`` reports."""
     try:
         return program_sizes(model_config, hw_config, embedding_bits)
     except LuternError:
@@ -68,9 +68,9 @@ def state_words(model_config: ModelConfig, hw_config: HwConfig) -> int:
 
 
 def memory_bytes(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> int:
-    """Return the bytes of a machine's memories that a shape takes.
+    """Return the bytes that a model of this shape needs in the memories of a machine.
 
-    They include the state of one stream if that is in memory.
+    These bytes include the state of one stream if the state is in the memory of words.
     """
     sizes = sizes_of(model_config, hw_config, embedding_bits)
     words = sizes.words + state_words(model_config, hw_config)
@@ -116,7 +116,7 @@ def _memory_lacks(model_config: ModelConfig, hw_config: HwConfig, embedding_bits
 def _memory_lack(what: str, field: str, needed: int, held: int, narrow: int, hw_config: HwConfig, state: int) -> Lack:
     """Return the lack of a memory that is too small.
 
-    It says whether the model would fit with the narrowest elements of the embedding table.
+    Its text says whether the model would fit with the narrowest elements of the embedding table.
     """
     text = (
         f"the model needs {needed:,} bytes of {what}, {hw_config.name} has {held:,} ({field}): {excess(needed, held)}"
@@ -152,8 +152,8 @@ def _limit_lacks(model_config: ModelConfig, hw_config: HwConfig) -> Iterator[Lac
 
 
 def _layout_lacks(model_config: ModelConfig, hw_config: HwConfig) -> Iterator[Lack]:
-    """Return sizes that are no multiple of the results a cycle, and records that cannot be laid out, such as gains for
-    which a FIFO is too short.
+    """Yield a lack if a size is not a multiple of the results per cycle, or if the records cannot be laid out, for
+    example because a FIFO is too short for the gains.
     """
     results = hw_config.results_per_cycle
     for what, value in (
@@ -162,8 +162,8 @@ def _layout_lacks(model_config: ModelConfig, hw_config: HwConfig) -> Iterator[La
     ):
         if value % results:
             text = (
-                f"the model's {what} is {value}, no multiple of the {results} results a cycle of {hw_config.name}; "
-                "choose a preset with fewer results a cycle"
+                f"the model's {what} is {value}, not a multiple of the {results} results per cycle of "
+                f"{hw_config.name}; choose a preset with fewer results per cycle"
             )
             yield Lack(what, value, results, text, f"{what} {value} (no multiple of {results})")
             return
@@ -174,7 +174,7 @@ def _layout_lacks(model_config: ModelConfig, hw_config: HwConfig) -> Iterator[La
 
 
 def check_fit(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> None:
-    """Refuse a shape that the machine cannot hold, with names and numbers."""
+    """Raise ``LuternError`` if a model of this shape does not fit the machine."""
     found = lacks(model_config, hw_config, embedding_bits)
     if found:
         larger = preset_for(model_config, embedding_bits)
@@ -184,12 +184,12 @@ def check_fit(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: in
 
 
 def preset_for(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> str | None:
-    """Return the first preset that holds a shape; None if there is none."""
+    """Return the first preset that a model of this shape fits; None if it fits no preset."""
     return next((name for name, of in PRESETS.items() if not lacks(model_config, of, embedding_bits)), None)
 
 
 def reasons(found: Sequence[Lack], numbers: bool = True) -> str:
-    """Return a clause: the first lack, then the others, in brief if ``numbers``, else only their names."""
+    """Return a clause with the first lack in full, and the other lacks in brief if ``numbers``, else only by name."""
     first, *others = found
     if not others:
         return first.text
@@ -204,7 +204,7 @@ def reason_against(model_config: ModelConfig, hw_config: HwConfig, embedding_bit
 
 
 def state_slots(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> int:
-    """Return how many conversations' states a machine holds.
+    """Return the number of conversations whose states a machine can store.
 
     The number is at most the streams of the machine, or ``MOST_SLOTS`` if S is in memory.
     """

@@ -1,13 +1,14 @@
-"""Measures the line of the link: frames answered and lost, and the error rate that follows from them.
+"""Measures the line of the link: it counts answered and lost frames, and computes the error rate from these counts.
 
     lost frames ─┐
-    bytes ───────┴─► errors a byte p ─► length of frames: the L that carries most, L / (L + 12) · (1 - p)^(L + 24)
-                                    └─► patience: number of frames that are all lost only once in 10^9 times
+    bytes ───────┴─► errors per byte p ─► chunk_bytes: the L with the largest L / (L + 12) · (1 - p)^(L + 24)
+                                      └─► frames_enough: number of frames that are all lost only once in 10^9 times
 
-A lost frame had an error somewhere in its bytes, on average after half of them. So p is the number of lost frames,
-divided by the bytes of answered frames and half the bytes of lost ones. Older frames count half as much every 256 KiB.
-Frames without an answer so far count for the length, which is therefore shortened at once. They do not count for the
-patience, because a dead board must not look like a bad line.
+L is the number of bytes of words in a WRITE. A lost frame had an error somewhere in its bytes, on average after half of
+them. So p is the number of lost frames, divided by the sum of all bytes of answered frames and half the bytes of lost
+frames. Whenever the bytes exceed 256 KiB, both counts are halved, so that older frames count less. Frames without an
+answer so far count for ``chunk_bytes``, so the next frames are shorter immediately. They do not count for
+``frames_enough``, because a dead board must not look like a bad line.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ import math
 from lutern.hw.protocol import CHUNK_BYTES, CRC_BYTES, HEADER_BYTES, WRITE
 
 OVERHEAD_BYTES = WRITE.byte_count + HEADER_BYTES + CRC_BYTES + 2
-"""Bytes of a WRITE in addition to its words; its answer has as many."""
+"""Bytes of a WRITE in addition to its words. The answer to a WRITE has the same number of bytes."""
 CHUNKS = tuple(CHUNK_BYTES >> shift for shift in range(5))
 SPAN_BYTES = 1 << 18
 PRIOR_BYTES = 1 << 14
-"""Bytes that count as free of errors at the start, so that the first lost frame does not shorten the next ones."""
+"""Bytes that count as free of errors at the start, so that the first lost frame does not shorten the next frames."""
 ALL_LOST = 1e-9
 MOST_FRAMES = 64
-"""After this number of frames without an answer, the host gives up on any line."""
+"""After this number of frames without an answer, the host gives up, however bad the line is."""
 NOTED_ERRORS = 4.0
 """A lower number of errors is not reported to the user."""
 
@@ -32,7 +33,8 @@ NOTED_ERRORS = 4.0
 class LineQuality:
     """Counts frames and bytes, and computes the error rate.
 
-    ``answered_count`` and ``lost_count`` count frames. A frame that is lost and sent again may count in both.
+    ``answered_count`` and ``lost_count`` count frames. A frame that is lost and
+    then sent again may count once in each of the two.
     """
 
     def __init__(self) -> None:
@@ -52,7 +54,7 @@ class LineQuality:
     def lost(self, byte_count: int, *, is_certain: bool) -> None:
         """Note that a frame of ``byte_count`` bytes, or its answer, was lost.
 
-        ``is_certain``: a later frame was answered.
+        ``is_certain`` is True if a later frame was answered.
         """
         self.lost_count += 1
         if is_certain:
@@ -62,11 +64,11 @@ class LineQuality:
 
     @property
     def error_rate(self) -> float:
-        """Errors a byte, measured up to the last answer."""
+        """Errors per byte, measured up to the last answer."""
         return self._errors / self._bytes if self._errors else 0.0
 
     def chunk_bytes(self) -> int:
-        """Return the number of bytes of words in a WRITE with which the line carries most data."""
+        """Return the number of bytes of words in a WRITE with which the line transfers the most data."""
         rate = (self._errors + self._open_errors) / (PRIOR_BYTES + self._bytes + self._open_bytes)
         if rate == 0:
             return CHUNK_BYTES
@@ -77,9 +79,9 @@ class LineQuality:
         return max(CHUNKS, key=brought)
 
     def frames_enough(self, byte_count: int) -> int:
-        """Return a number of frames of which at least one survives the errors of this line.
+        """Return a number of frames of which at least one is answered, except once in 10^9 times.
 
-        Each frame has ``byte_count`` bytes with its answer.
+        A frame and its answer have ``byte_count`` bytes together.
         """
         loss = 1 - math.exp(-self.error_rate * byte_count)
         if loss <= ALL_LOST:
@@ -87,7 +89,7 @@ class LineQuality:
         return min(MOST_FRAMES, math.ceil(math.log(ALL_LOST) / math.log(loss))) if loss < 1 else MOST_FRAMES
 
     def note(self) -> str:
-        """Return the error rate in words; nothing for a good line."""
+        """Return a text with the error rate; an empty text for a good line."""
         if self._errors < NOTED_ERRORS or self.error_rate == 0:
             return ""
         digits = round(1 / self.error_rate)

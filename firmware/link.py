@@ -1,18 +1,18 @@
-"""The host's end of the link: it sends commands, and sends them again until their answers come.
+"""The host's end of the link, which sends each command again until its answer arrives.
 
-    transact(opcode, payload) ─► frame ─► Link.write ═► gateware ═► Link.read ─► the frame with our number
+    transact(opcode, payload) ─► frame ─► Link.write ═► gateware ═► Link.read ─► the answer with the command's number
                                    ▲                                    │
-                                   └──── again, as line_quality says ◄──┘ none in time
+                                   └─────────── send again ◄────────────┘ no answer in time
 
-    transact_all(opcode, payloads): up to WINDOW of them in flight at once, so that the line never waits for an answer
+    transact_all(opcode, payloads): up to WINDOW commands in flight, so that the line never waits for an answer
 
-The receiver drops a damaged frame, so any damage looks like silence. After a silence the command is sent again, which
-is safe (see hw/protocol.py). The gateware answers in order. So when the answer to a command comes, all
-earlier commands that have no answer are lost, and are sent again at once.
+The receiver drops a damaged frame, so the host sees any damage as a missing answer. If no answer arrives in time, the
+host sends the command again, which is safe (see hw/protocol.py). The gateware answers in order. So when the answer to a
+command arrives, all earlier commands without an answer are lost, and the host sends them again immediately.
 
-The host gives up when two conditions hold. No answer came in ``TRIES`` successive tries, and in this time the host has
-sent so many frames that the line, at its measured error rate, cannot have lost all of them. Then it sends INFO, to
-find out whether the board is silent or only this command is not answered.
+The host gives up when two conditions hold: no answer arrived in ``TRIES`` successive tries, and the line, at its
+measured error rate, cannot have lost all frames that the host sent in these tries. Then the host sends INFO, to find
+out whether the board answers nothing at all, or only does not answer this command.
 """
 
 from collections import deque
@@ -28,59 +28,59 @@ from lutern.hw.protocol import CHECKSUM, ERROR, FRAME_BYTES, INFO, PAYLOAD_BYTES
 
 TRIES = 4
 HEARD_TRIES, NEW_HEARD_TRIES = 4, 2
-"""If only damaged bytes come, the number of tries is multiplied by the first value for a board that has answered
-before, and by the second for a board that has not."""
+"""If only damaged bytes arrive, the number of tries is multiplied by ``HEARD_TRIES`` for a board that has answered
+before, and by ``NEW_HEARD_TRIES`` for a board that has never answered."""
 WINDOW = 64
-"""Commands in flight at once.
+"""Largest number of commands in flight.
 
-A USB bridge may hold an answer back for 16 ms. In this time a line of 12 Mbaud carries 19 KB. The commands of a full
-window have 34 KB, so the line is not idle meanwhile. There are many more sequence numbers, so a late answer is never
-mistaken for the answer to another command.
+A USB bridge may delay an answer by 16 ms. In this time a line of 12 Mbaud transfers 19 KB. The commands of a full
+window have 34 KB, so the line is not idle while the host waits. The number of sequence numbers is four times as large,
+so a late answer is never mistaken for the answer to another command.
 """
-BABBLE_BYTES = 16 * FRAME_BYTES  # a line that sends nonsense without end is as bad as a silent one
+BABBLE_BYTES = 16 * FRAME_BYTES  # after this many bytes without an answer, a try ends as after a time-out
 TIMEOUT_S = 1.0
 TOKEN_TIMEOUT_S = 1.0  # further seconds for each token of a RUN
 SILENCE_S = 0.5  # for a RUN whose words the host sends; a working chip asks for the next words much earlier
 CHECKSUM_BYTES_PER_S = 200_000
-"""The slowest rate at which bytes are summed. The slowest is a simulated board, where one second of a time limit is
-2 million cycles. A chip sums a byte a cycle, and sometimes waits for its memory.
+"""The lowest number of bytes that any board sums per second. A simulated board has this speed, because one second of a
+time limit is 2 million cycles there. A chip sums one byte per cycle, and sometimes waits for its memory.
 """
 LONG_ANSWERS = (Opcode.RUN, Opcode.LOGITS, Opcode.COUNTERS)
 ANSWER_BYTES = 64
-"""Largest number of bytes in the frame of any other answer."""
+"""Largest number of bytes in the frame of an answer that is not in ``LONG_ANSWERS``."""
 PROBES, MOST_PROBES = 2, 8
-"""Number of INFOs that are sent after a silence, and largest number of INFOs in flight."""
+"""After a time without an answer, ``PROBES`` INFOs are sent, but at most ``MOST_PROBES`` are in flight."""
 
 
 class Server(Protocol):
-    """Sends the words that a chip without weights requests during a RUN; ``host_weights.HostWeights`` does so."""
+    """Provides the words that a chip without weights requests during a RUN, as ``host_weights.HostWeights`` does."""
 
     def takes(self, frame: Frame) -> bool:
         """Return whether a frame is for the server."""
 
     def take(self, frame: Frame) -> tuple[bytes, bool]:
-        """Return the bytes to be sent in response to a frame, and whether it reports progress."""
+        """Return the bytes to be sent in response to a frame, and whether the frame reports progress."""
 
     def frames(self) -> bytes:
-        """Return the bytes that can be sent at once."""
+        """Return the bytes that can be sent now."""
 
     def nudge(self) -> bytes:
-        """Return the bytes to be sent after a silence."""
+        """Return the bytes to be sent after a time in which the chip sent nothing."""
 
 
 class Link(Protocol):
-    """A way to a board: a simulated one, or a serial port."""
+    """A connection to a board, for example a serial port or a simulated board."""
 
     def write(self, data: bytes) -> None:
         """Send all of `data`."""
 
     def read(self, limit: int, timeout_s: float) -> bytes:
-        """Return at most `limit` bytes, as soon as there are any; none when `timeout_s` has passed."""
+        """Return at most `limit` bytes as soon as at least one has arrived, or no bytes after `timeout_s`."""
 
 
 Split = Callable[[bytes, int], Iterable[bytes]]
-"""Splits a payload. The arguments are the payload and the largest number of bytes of words that a part should have; the
-result is payloads that together do the same as the one payload."""
+"""A function that splits a payload. Its arguments are the payload and the largest number of bytes of words that a part
+should have. It returns payloads that together have the same effect as the given payload."""
 
 
 @dataclass
@@ -89,7 +89,7 @@ class _Sent:
 
     payload: bytes
     frame: bytes
-    is_probe: bool = False  # an INFO, whose answer only shows what was lost before it
+    is_probe: bool = False  # an INFO, whose answer shows that the commands before it are lost
 
 
 class Client:
@@ -98,12 +98,12 @@ class Client:
     quality
         The quality of the line, as measured.
     server
-        Answers a chip that stores no weights, during its runs.
+        Provides the words for a chip that stores no weights, during its runs.
     token_cycles
-        Largest number of cycles of a token, if it is known.
+        Largest number of cycles per token; 0 if it is not known.
 
-    If ``link`` is a simulated board, its attribute ``cycles_per_second`` says how many cycles count as one second of a
-    time limit.
+    If ``link`` is a simulated board, its attribute ``cycles_per_second`` is the number of cycles that count as one
+    second of a time limit.
     """
 
     def __init__(
@@ -130,10 +130,10 @@ class Client:
     def transact(self, opcode: Opcode, payload: bytes = b"", *, timeout_s: float | None = None) -> bytes:
         """Return the payload of the answer to one command.
 
-        It raises RefusedError if the gateware refuses, and LinkError if no answer comes. The first command
-        is always INFO: if it was not sent yet, it is sent before this command. INFO shows that the other end speaks
-        this version. It also protects the first RUN. An earlier program may have sent an equal RUN with the same
-        sequence number, and without a command in between the gateware would take the new one for a resend of that RUN.
+        Raise RefusedError if the gateware refuses the command, and LinkError if no answer arrives. Before the first
+        command, the client sends INFO, which shows that the other end uses this version of the protocol. INFO also
+        protects the first RUN: an earlier program may have sent an equal RUN with the same sequence number. Without a
+        command between the two RUNs, the gateware would treat the new RUN as a repetition of the earlier RUN.
         """
         if len(payload) > PAYLOAD_BYTES:
             raise LinkError(
@@ -147,16 +147,16 @@ class Client:
     def transact_all(
         self, opcode: Opcode, payloads: Iterable[bytes], split: Split | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Send commands of one kind, ``WINDOW`` of them in flight; yield (payload, payload of the answer) as they come.
+        """Send commands of one kind, ``WINDOW`` of them in flight; yield (payload, payload of the answer) for each.
 
-        It is only for commands that may be executed twice and in any order. A payload that is lost on a bad line is
-        ``split``, and its parts take its place. It raises as ``transact`` does.
+        The commands must be such that they may be executed twice and in any order. If a bad line loses a payload,
+        ``split`` divides it, and the parts are sent instead. The errors are the same as in ``transact``.
         """
         if not self._is_greeted:
             self._greet()
         source = iter(payloads)
         parts: deque[bytes] = deque()  # parts of payloads that were split
-        under_way: dict[int, _Sent] = {}  # by sequence number, in the order in which they were sent last
+        under_way: dict[int, _Sent] = {}  # by sequence number, ordered by when each was last sent
         while True:
             while len(under_way) < WINDOW and self._has_numbers(under_way, 1 + MOST_PROBES):
                 payload = parts.popleft() if parts else next(source, None)
@@ -193,14 +193,14 @@ class Client:
         self._send(frame)
 
     def _has_numbers(self, under_way: dict[int, _Sent], count: int) -> bool:
-        """Return whether none of the next sequence numbers is in flight."""
+        """Return whether none of the next ``count`` sequence numbers is in flight."""
         return not any((self._sequence + step) & 0xFF in under_way for step in range(1, count + 1))
 
     def _probe(self, under_way: dict[int, _Sent]) -> None:
-        """Ask for INFO after a silence; its answer shows that all commands before it are lost.
+        """Send INFO after a time without an answer. Its answer shows that all commands before the INFO are lost.
 
-        If all commands in flight were sent again, a slow line would be busy for longer than the time limit of a
-        silence.
+        If all commands in flight were sent again instead, a slow line would be busy for longer than the time limit of
+        an answer.
         """
         probes = [number for number, sent in under_way.items() if sent.is_probe]
         for number in probes[: max(0, len(probes) + PROBES - MOST_PROBES)]:
@@ -212,7 +212,7 @@ class Client:
     def _send_again(
         self, opcode: Opcode, under_way: dict[int, _Sent], lost: list[int], parts: deque[bytes], split: Split | None
     ) -> None:
-        """Send lost commands again, or put their parts into ``parts``, which are sent later."""
+        """Send lost commands again, or append their parts to ``parts``, to be sent later."""
         for number in lost:
             self.quality.lost(len(under_way[number].frame), is_certain=True)
         most = self.quality.chunk_bytes()
@@ -242,7 +242,7 @@ class Client:
             self._silence = Silence()
 
     def _refuse(self, opcode: Opcode, answer: Frame) -> None:
-        """Raise the error that an answer with our number contains."""
+        """Raise ``RefusedError`` if the answer to this command is an ERROR."""
         if answer.opcode == Opcode.ERROR and len(answer.payload) == ERROR.byte_count:
             self._silence = Silence()
             raise RefusedError(opcode, answer.payload[0])
@@ -282,6 +282,7 @@ class Client:
         self._word_bytes, self._clock_hz, self._is_greeted = info["word_bytes"], info["clock_hz"], True
 
     def _patience(self, opcode: Opcode, payload: bytes) -> float:
+        """Return how many seconds to wait for the answer to a command."""
         if opcode == Opcode.RUN and len(payload) >= RUN.byte_count:
             run = RUN.unpack(payload)
             hz = getattr(self.link, "cycles_per_second", None) or self._clock_hz
@@ -292,10 +293,10 @@ class Client:
         return self.timeout_s
 
     def _exchange(self, opcode: Opcode, payload: bytes, patience_s: float) -> bytes:
-        """Exchange one command and its answer.
+        """Send one command until its answer arrives, and return the answer's payload.
 
-        A RUN is sent again every ``timeout_s`` while it may still run. This costs nothing, and a lost RUN costs only
-        ``timeout_s``.
+        A RUN is sent again every ``timeout_s`` while the machine may still execute it. Sending a RUN again costs
+        nothing, and so a lost RUN costs only ``timeout_s``.
         """
         self._sequence = (self._sequence + 1) & 0xFF
         frame = encode_frame(opcode, self._sequence, payload)
@@ -324,7 +325,7 @@ class Client:
             more = b"" if server is None else server.nudge()
 
     def _wait(self, opcode: Opcode, timeout_s: float, server: Server | None) -> Frame | None:
-        """Return the answer to the command that was sent last, or None after a silence."""
+        """Return the answer to the command that was sent last, or None if none arrives in time."""
         budget_bytes = BABBLE_BYTES
         while budget_bytes > 0 and (data := self._read(timeout_s)):
             budget_bytes -= len(data)

@@ -1,7 +1,7 @@
-"""Checks the length of an answer, since a frame with a correct CRC may still come from other gateware.
+"""Checks the length of an answer, because a frame with a correct CRC may still come from other gateware.
 
-    command ─► length of its answer ─► as long ─► its reader, which then finds every field
-                                    └─► another length ─► LinkError
+    command ─► length of its answer ─► equal ─► the reader of the answer finds every field
+                                    └─► different ─► LinkError
 
 check_version compares the version of the protocol.
 """
@@ -40,7 +40,7 @@ def answer_bytes(opcode: Opcode, command: bytes) -> int:
 
 
 def check_answer(opcode: Opcode, command: bytes, answer: bytes) -> bytes:
-    """Return the payload of an answer, if it has the length that the command asks for."""
+    """Return the payload of an answer; raise ``LinkError`` if its length is not the length for this command."""
     wanted = answer_bytes(opcode, command)
     if len(answer) != wanted:
         raise LinkError(
@@ -51,12 +51,12 @@ def check_answer(opcode: Opcode, command: bytes, answer: bytes) -> bytes:
 
 
 def check_version(info: bytes) -> None:
-    """Refuse a chip of another version by the first field of its INFO, without reading the others."""
+    """Raise ``LinkError`` if the first field of an INFO is another version. The other fields are not read."""
     version = int.from_bytes(info[:2], "little")
     if version != protocol.PROTOCOL_VERSION:
         raise LinkError(
-            f"The board speaks protocol version {version}, but this program version {protocol.PROTOCOL_VERSION}; "
-            "use gateware and program of the same release."
+            f"The board speaks protocol version {version}, but this program speaks version "
+            f"{protocol.PROTOCOL_VERSION}; use gateware and program of the same release."
         )
 
 

@@ -1,8 +1,8 @@
-"""Reads recorded sessions of the link, by docs/protocol.md alone: it is a second implementation.
+"""Decodes recorded sessions of the link: a second implementation, written from docs/protocol.md alone.
 
-    recording ─► lines of bytes ─► frames, one direction and the other ─► a sentence for each, then a summary
+    recording ─► lines of bytes ─► frames of each direction ─► one line for each frame, then a summary
 
-It imports nothing of the host's or the chip's end, so both can be compared with it.
+This module imports nothing from the host's or the chip's end of the link, so either end can be compared with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lutern.model_ref.errors import LuternError
 HEAD = "lutern link record 1"
 DIRECTIONS = ("<", ">", "=")
 MOST_OF_LINE = 10**9
-"""Limit of the seconds and bauds of a recording: 31 years."""
+"""Limit of the seconds (31 years) and of the baud rates in a recording."""
 END, ESCAPE = 0xC0, 0xDB
 ESCAPED = {0xDC: 0xC0, 0xDD: 0xDB}
 FEWEST, MOST = 6, 526
@@ -27,8 +27,8 @@ CODES = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "i16": "h", "16 bytes": 
 
 @dataclass(frozen=True)
 class Shape:
-    """The shape of a payload: fields of fixed length, written as in the document, then ``rest``: (name of an item,
-    bytes of an item)."""
+    """The shape of a payload: ``fields`` of fixed length, written as in docs/protocol.md, and then any number of
+    items. ``rest`` is (name of the items, bytes per item)."""
 
     fields: str = ""
     rest: tuple[str, int] | None = None
@@ -112,7 +112,7 @@ ERRORS = {
 
 
 def crc32c(data: bytes) -> int:
-    """Return CRC-32C, from a table of bytes that is made bit by bit."""
+    """Return CRC-32C of ``data``, by a table with one entry for each value of a byte."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = crc >> 8 ^ _TABLE[(crc ^ byte) & 0xFF]
@@ -130,16 +130,16 @@ _TABLE = [_entry(byte) for byte in range(256)]
 
 @dataclass
 class Deframer:
-    """Splits the bytes of one direction into bodies between ENDs, and says why a body is damaged."""
+    """Splits the bytes of one direction into bodies between ENDs, and reports why a body is damaged."""
 
     _body: bytearray = field(default_factory=bytearray)
     _is_escaped: bool = False
     _fault: str = ""
 
     def feed(self, data: bytes) -> Iterator[tuple[bytes, str]]:
-        """Yield (opcode, sequence number and payload, "") of each frame that ends here.
+        """Yield (body, "") for each frame that ends in ``data``. The body is opcode, sequence number and payload.
 
-        A damaged frame gives (b"", what is wrong with it).
+        For a damaged frame, yield (b"", what is wrong with the frame).
         """
         for byte in data:
             if byte == END:
@@ -171,7 +171,7 @@ class Deframer:
 
 
 def describe(body: bytes, to_board: bool) -> str:
-    """Return one frame in words."""
+    """Return a text that describes one frame."""
     opcode, sequence, payload = body[0], body[1], body[2:]
     if to_board:
         shapes, number, name = COMMANDS, opcode, NAMES.get(opcode)
@@ -204,7 +204,7 @@ def _fields(shape: Shape, payload: bytes) -> str:
 
 
 def pieces(lines: Iterable[str]) -> Iterator[tuple[float, str, str]]:
-    """Yield (seconds, direction, the rest) of each line of a recording."""
+    """Yield (seconds, direction, bytes or baud rate) of each line of a recording."""
     source = iter(lines)
     head = next(source, "").rstrip("\n")
     if head != HEAD:
@@ -222,13 +222,13 @@ def pieces(lines: Iterable[str]) -> Iterator[tuple[float, str, str]]:
         except (ValueError, IndexError):
             raise LuternError(
                 f"line {number} is {line[:40].rstrip()!r}, but it must be seconds, one of < > = and bytes in "
-                "hexadecimal or a rate; give a file of --record."
+                "hexadecimal or a baud rate; give a file of --record."
             ) from None
         yield seconds, direction, rest
 
 
 def dump(lines: Iterable[str]) -> Iterator[str]:
-    """Yield a line for each frame of a recording and each change of the rate, then a summary."""
+    """Yield a line for each frame of a recording and each change of the baud rate, then a summary."""
     deframers = {">": Deframer(), "<": Deframer()}
     counts: Counter[tuple[str, bool]] = Counter()
     again_count = 0
@@ -249,8 +249,8 @@ def dump(lines: Iterable[str]) -> Iterator[str]:
                 asked[body[1]] = body
             yield f"{seconds:12.6f} {direction} {describe(body, direction == '>')}{again}"
     yield (
-        f"to the board: {counts['>', True]:,} frames, {again_count:,} of them again, "
-        f"{counts['>', False]:,} damaged; from it: {counts['<', True]:,} frames, {counts['<', False]:,} damaged"
+        f"to the board: {counts['>', True]:,} frames, {again_count:,} of them sent again, "
+        f"{counts['>', False]:,} damaged; from the board: {counts['<', True]:,} frames, {counts['<', False]:,} damaged"
     )
 
 

@@ -1,4 +1,4 @@
-"""Errors of the link, one sentence each: a sentence has measured facts, and no guesses."""
+"""The errors of the link. Each message is one sentence, which reports measured facts and no guesses."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ REASONS: dict[int, str] = {
     ErrorCode.MEMORY_REFUSED: "the bus refused a read or a write of its memory (SLVERR or DECERR); check the addresses "
     "at which the words of its ports begin, and the memory there, and reset the board",
     ErrorCode.BAD_SETUP: "the model's addresses or its vocabulary do not fit; lay it out for this configuration",
-    ErrorCode.RUN_TOO_LONG: "its watchdog ended the run, which took longer than the program can take; load the model "
-    "again, and run lutern selftest if it stays so",
+    ErrorCode.RUN_TOO_LONG: "its watchdog ended the run, because a step took more cycles than the limit that "
+    "SETUP gave; load the model again, and run lutern selftest if it stays so",
     ErrorCode.WEIGHTS_DAMAGED: "weights in its memory are not those that were loaded; load the model again, and run "
     "lutern selftest if it stays so",
 }
@@ -35,7 +35,7 @@ class LinkError(LuternError):
 
 
 class SilenceError(LinkError):
-    """The other end did not answer; ``heard_bytes`` came since it was asked."""
+    """The other end did not answer. After the command, only ``heard_bytes`` bytes arrived."""
 
     def __init__(self, sentence: str, heard_bytes: int = 0) -> None:
         super().__init__(sentence)
@@ -65,8 +65,10 @@ class Silence:
         Frames that were sent.
     seconds
         Seconds in which no byte came.
-    bytes, others
-        Number of bytes that came, and of complete frames among them that answer another command.
+    bytes
+        Number of bytes that came.
+    others
+        Number of complete frames that came as answers to other commands.
     """
 
     rounds: int = 0
@@ -86,14 +88,14 @@ class Silence:
         return f"The board did not answer {opcode.name}: {frames} sent, {self.seconds:.3g} s passed in silence, {heard}"
 
     def from_the_start(self, opcode: Opcode) -> SilenceError:
-        """Return the error if nothing was ever answered."""
+        """Return the error of a board that has never answered."""
         mend = "give the port of a board that has power and a bitstream of Lutern"
         if self.bytes:
             mend = "give the rate of its gateware with --baud, or program a bitstream of Lutern"
         return SilenceError(f"{self._measured(opcode)}; {mend}.", self.bytes)
 
     def after_answers(self, opcode: Opcode, before: str) -> SilenceError:
-        """Return the error of a board that has answered before; ``before`` describes the measurements until then."""
+        """Return the error of a board that has answered before; ``before`` describes the line up to the last answer."""
         return SilenceError(
             f"{self._measured(opcode)}; before, {before}; reset the board or plug it in again, and repeat the command: "
             "data that its memory holds already are not sent again."
@@ -102,7 +104,7 @@ class Silence:
     def of_one_command(self, opcode: Opcode, before: str, token_cycles: int) -> UnansweredError:
         """Return the error of a board that still answers INFO.
 
-        ``token_cycles`` bounds the cycles of a token; 0 if it is not known.
+        ``token_cycles`` is the largest number of cycles per token, or 0 if it is not known.
         """
         if opcode == Opcode.RUN:
             bound = f", though a token takes {token_cycles:,} cycles at most" if token_cycles else ""

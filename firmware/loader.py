@@ -1,20 +1,20 @@
-"""Loads a laid-out program into a machine's memory, and verifies it.
+"""Loads a laid-out program into a machine's memory, and verifies the memory.
 
-    over the link       spans that are right already, by CHECKSUM ─► skipped
-                        all others ─► WRITE of up to 512 bytes, many in flight at once
-                        every block by CHECKSUM, read back ─► equal, or refused
-    by the back door    of a memory that the host reaches: words that differ ─► poke ─► peek ─► equal, or refused
-                        the ends of every section by CHECKSUM: the chip reads the same
+    over the link       spans whose CHECKSUM is right already ─► skipped
+                        all other spans ─► WRITEs of up to 512 bytes, many in flight
+                        then the CHECKSUM of every block ─► equal, or an error
+    by the back door    words that differ ─► poke ─► peek ─► equal, or an error
+                        then the CHECKSUM of both ends of every section, as the chip reads them ─► equal, or an error
 
-Writes go in order. So if a host was killed during a load, the next host continues the load, and an image that is in the
-memory already is not sent again. A span whose first chunk is wrong counts as wrong. After a wrong block only the first
-chunk of the next block is summed, so an empty memory costs 512 cycles a block instead of 65,536. A block that is wrong,
-but begins right, is halved until its wrong part is known to ``SPAN_BYTES``.
+The words are written in order. So if a host was killed during a load, the next host continues the load, and an image
+that is in the memory already is not sent again. A span whose first chunk is wrong counts as wrong. After a wrong block,
+the chip sums only the first chunk of the next block, so an empty memory costs 512 cycles per block instead of 65,536. A
+wrong block whose first chunk is right is halved until the wrong part has at most ``SPAN_BYTES``.
 
 On a bad line the frames are shorter (``line_quality.py``), and the progress shows the measured error rate.
 
-A CHECKSUM takes a cycle a byte: 1.6 s for 118 MB at 75 MHz, but minutes if the chip is simulated. So a simulated board
-gets its image by the back door, and the host compares it.
+A CHECKSUM takes one cycle per byte, which is 1.6 s for 118 MB at 75 MHz, but minutes if the chip is simulated. So the
+image of a simulated board is written by the back door, and the host compares it.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from lutern.model_ref.errors import LuternError
 Words = NDArray[np.uint8]
 """Words as an array [count, word_bytes]."""
 Progress = Callable[[str, int, int], None]
-"""Called with the present action and its bytes: (COMPARING, done, total).
+"""A function that is called with the present action, the bytes done and all bytes: (COMPARING, done, total).
 
-On a bad line the error rate follows in brackets: "sending (1 byte in 980 is damaged)".
+On a bad line the error rate follows the action in brackets: "sending (1 byte in 980 is damaged)".
 """
 COMPARING, SENDING, VERIFYING, COPYING = "comparing", "sending", "verifying", "copying"
 BLOCK_BYTES = 128 * CHUNK_BYTES
-"""Bytes of one CHECKSUM: to send them takes a fifth of a second at 3 Mbaud, to sum them takes the chip a millisecond.
+"""Bytes of one CHECKSUM. The link sends them in a fifth of a second at 3 Mbaud. The chip sums them in a millisecond.
 """
 SPAN_BYTES = 4 * CHUNK_BYTES
-"""A wrong part of a block is located to this size: sending it takes as long as a CHECKSUM through a bridge."""
+"""The wrong part of a block is located to this size. To send it takes as long as a CHECKSUM through a USB bridge."""
 COPIED_BYTES = 1 << 20
 """Bytes that the back door compares and copies at a time."""
 END_BYTES = 1 << 9
-"""Bytes that the chip sums at each end of a section that came by the back door."""
+"""Bytes that the chip sums at each end of a section that was written by the back door."""
 
 
 class Section(NamedTuple):
@@ -57,13 +57,13 @@ class Section(NamedTuple):
 
 
 class BackDoor(Protocol):
-    """A memory that the host reaches without the chip: of a simulated board, or next to a processor."""
+    """A memory that the host reaches without the chip, because the board is simulated or is next to a processor."""
 
     def poke(self, address: int, words: Words) -> None:
-        """Write words."""
+        """Write words from ``address`` on."""
 
     def peek(self, address: int, count: int) -> Words:
-        """Return words."""
+        """Return ``count`` words from ``address`` on."""
 
 
 def load_sections(
@@ -73,15 +73,16 @@ def load_sections(
     progress: Progress | None = None,
     door: BackDoor | None = None,
 ) -> None:
-    """Write every section where the memory differs from it, then compare all sections; through ``door`` if it is given.
+    """Write every section where the memory differs from it, then compare all sections. Use ``door`` if it is given.
 
-    ``program.check_fit`` checks that a program fits the machine. The board refuses an address that it does not have.
+    ``program.check_fit`` checks that a program fits the machine. The board refuses an address that its memory does not
+    have.
     """
     known_bytes = INFO.unpack(client.transact(Opcode.INFO))["word_bytes"]
     for _, words in sections:
         if words.shape[1] != known_bytes:
             raise LuternError(
-                f"Words of {words.shape[1]} bytes were laid out, but this board's have {known_bytes}; "
+                f"Words of {words.shape[1]} bytes were laid out, but this board's words have {known_bytes}; "
                 "lay the model out for this board's configuration."
             )
     wanted = [Section(address, np.ascontiguousarray(words)) for address, words in sections]
@@ -109,7 +110,7 @@ def load_sections(
 def put_sections(
     client: Client, door: BackDoor, sections: Sequence[tuple[int, Words]], progress: Progress | None = None
 ) -> None:
-    """Write every section through ``door`` and read all of it back there.
+    """Write every section through ``door`` where the memory differs from it, and read the written words back.
 
     Then the chip sums the first and the last words of each section. This CHECKSUM stops the machine as a WRITE would.
     """
@@ -133,7 +134,7 @@ def put_sections(
 
 
 def write_words(client: Client, sections: Sequence[Section], advance: Callable[[int], None]) -> None:
-    """Write words, many frames in flight at once, and compare nothing.
+    """Write words, with many frames in flight, and compare nothing.
 
     `advance` is called with the number of bytes that are confirmed.
     """
@@ -160,13 +161,13 @@ def write_words(client: Client, sections: Sequence[Section], advance: Callable[[
 
 
 def _written(command: bytes, word_bytes: int) -> Section:
-    """Return the words of a WRITE."""
+    """Return the address and the words of a WRITE."""
     words = np.frombuffer(command, np.uint8, offset=WRITE.byte_count).reshape(-1, word_bytes)
     return Section(int(WRITE.unpack(command)["address"]), words)
 
 
 def _split(word_bytes: int, command: bytes, byte_count: int) -> Iterator[bytes]:
-    """Return WRITEs that replace this one, each with at most ``byte_count`` bytes of words, but at least a word."""
+    """Return WRITEs that replace this WRITE, each with at most ``byte_count`` bytes of words, but at least one word."""
     for part in _parts(_written(command, word_bytes), byte_count):
         yield WRITE.pack(address=part.address) + part.words.tobytes()
 
@@ -178,17 +179,17 @@ def checksum(client: Client, address: int, count: int) -> int:
 
 
 def _words_in(byte_count: int, section: Section) -> int:
-    """Return the words of a part of at most ``byte_count`` bytes, at least one."""
+    """Return the number of words in a part of at most ``byte_count`` bytes, but at least 1."""
     return max(1, byte_count // int(section.words.shape[1]))
 
 
 def _cut(section: Section, count: int) -> tuple[Section, Section]:
-    """Return the first ``count`` words of a section, and the rest."""
+    """Return the first ``count`` words of a section, and the remaining words."""
     return Section(section.address, section.words[:count]), Section(section.address + count, section.words[count:])
 
 
 def _parts(section: Section, byte_count: int) -> Iterator[Section]:
-    """Yield a section in parts of at most ``byte_count`` bytes, but at least a word."""
+    """Yield a section in parts of at most ``byte_count`` bytes, but at least one word."""
     while len(section.words):
         part, section = _cut(section, _words_in(byte_count, section))
         yield part
@@ -212,7 +213,7 @@ def _wrong_spans(client: Client, blocks: Sequence[Section], report: Progress) ->
 
 
 def _narrowed(client: Client, span: Section, *, begins_right: bool) -> Iterator[Section]:
-    """Yield the wrong parts of a wrong span. ``begins_right``: its first chunk is known to be right."""
+    """Yield the wrong parts of a wrong span. If ``begins_right``, its first chunk is known to be right."""
     if span.words.size <= SPAN_BYTES or not (begins_right or _is_there(client, next(_parts(span, CHUNK_BYTES)))):
         yield span
         return

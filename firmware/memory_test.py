@@ -1,7 +1,7 @@
-"""Lets the chip run march tests of its DRAM, range by range. It also finds its size, and the phase of an SDRAM's clock.
+"""Tests the DRAM by marches that the chip runs, finds the size of the DRAM, and sets the phase of an SDRAM's clock.
 
-    range ─► MEMORY_TEST of up to 256 K words ─► errors, and the first of them ─► Result, the sum
-    WRITE 2^k, ..., 4, 2, 1, 0 ─► CHECKSUM each ─► those that are word 0: the part repeats there
+    range ─► MEMORY_TESTs of up to 256 K words ─► errors, and the first wrong word ─► Result for the whole range
+    WRITE 2^k, ..., 4, 2, 1, 0 ─► CHECKSUM of each ─► addresses that read word 0: the part repeats there
     PHASE +1, test, PHASE +1, test, ... fails ─► back, PHASE -1, test, ... fails ─► the middle
 
 A test overwrites its range, so test before a model is loaded.
@@ -23,16 +23,17 @@ from lutern.model_ref.errors import LuternError
 STEP_WORDS = 1 << 18
 SWEEP_WORDS = 4096
 SWEEP_STEPS = 64
-"""Largest number of steps in each direction: a period of 10 ns has 32 to 64."""
+"""Largest number of steps in each direction: a period of 10 ns has 32 to 64 steps."""
 WORDS_PER_S = 10_000
-"""The slowest rate of a march, that of a simulated board; a real one is about 500 times as fast."""
+"""The lowest speed of a march, on a simulated board. A real board is about 500 times as fast."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """``errors`` words of ``words`` were wrong, the first of them at ``address``: ``wanted`` and ``got``.
+    """The result of a march over ``words`` words: ``errors`` reads were wrong. The first wrong word is at ``address``:
+    ``wanted`` was written, and ``got`` was read.
 
-    ``wrong_bytes``: a bit for each byte of the words, modulo ``WRONG_BYTES``, that was wrong in any of them.
+    ``wrong_bytes`` has a bit for each byte of the words, modulo ``WRONG_BYTES``, that was wrong in any word.
     """
 
     words: int
@@ -44,7 +45,7 @@ class Result:
     wrong_bytes: int = 0
 
     def text(self, word_bytes: int) -> str:
-        """Return one sentence, with the bits that were wrong at the first address."""
+        """Return a sentence about the result, with the wrong bits of the first wrong word."""
         if not self.errors:
             return f"memory: {self.words:,} words, no error, {self.cycles:,} cycles"
         wrong = self.wanted ^ self.got
@@ -64,9 +65,9 @@ def march(
     count: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
-    """March over ``count`` words from ``first`` on, by default over all of the memory.
+    """March over ``count`` words from ``first`` on, by default up to the end of the memory.
 
-    ``progress`` is called with numbers of words.
+    ``progress`` is called with (words done, all words).
     """
     total = config.memory_words - first if count is None else count
     errors = cycles = done = wrong_bytes = 0
@@ -91,10 +92,10 @@ def march(
 
 
 def check_size(client: Client, config: HwConfig) -> None:
-    """Refuse a part that is smaller than the machine's memory.
+    """Raise ``LuternError`` if the memory part is smaller than the machine's memory.
 
     Such a part ignores the highest bits of an address, so a higher address reads the word of a lower one. The check
-    overwrites a word at each power of two, and word 0.
+    overwrites the word at each power of two, and word 0.
     """
     words = {1 << bit: np.full((1, config.word_bytes), bit, np.uint8) for bit in range(config.address_bits)}
     words = {address: word for address, word in words.items() if address < config.memory_words}
@@ -117,9 +118,9 @@ def check_size(client: Client, config: HwConfig) -> None:
 
 @dataclass(frozen=True)
 class Window:
-    """Steps of the clock's phase at which the memory passes, relative to its initial phase.
+    """The range of steps of the clock's phase at which the memory passes, relative to the initial phase.
 
-    The phase is left at ``middle``.
+    After the search, the phase is ``middle``.
     """
 
     first: int
@@ -131,8 +132,8 @@ class Window:
 
 
 def centre_phase(client: Client, config: HwConfig, words: int = SWEEP_WORDS, most: int = SWEEP_STEPS) -> Window:
-    """Find the phases of the SDRAM's clock at which the memory passes, around the present one, and move it to their
-    middle.
+    """Find the phases of the SDRAM's clock, around the present phase, at which the memory passes. Move the phase to the
+    middle of these phases.
 
     The memory must pass at the present phase. Only the last test in each direction can run at a phase at which the
     part misreads commands.

@@ -1,4 +1,4 @@
-"""Identifies the machine at the other end of a link, and loads it.
+"""Identifies the machine at the other end of a link, and loads a model into it.
 
 INFO ─► identify ─► HwConfig ─► lay_out ─► DDR3: reads leveled ─► Session, which loads the program
 """
@@ -19,18 +19,18 @@ from lutern.model_ref.quantise import IntegerWeights
 
 
 def machine_of(client: Client, *among: HwConfig) -> HwConfig:
-    """Return the machine of a chip. It must be one of ``among``, or one of the presets if ``among`` is empty; else
-    ``LuternError`` is raised."""
+    """Return the machine of a chip. It must be one of ``among``, or one of the presets if ``among`` is empty;
+    otherwise ``LuternError`` is raised."""
     return identify(INFO.unpack(client.transact(Opcode.INFO)), among or PRESETS.values())
 
 
 def open_session(
     client: Client, weights: IntegerWeights, machine: str | HwConfig | None = None, progress: Progress | None = None
 ) -> Session:
-    """Open a session with the chip at the other end; with ``machine``, refuse a chip that is another machine.
+    """Open a session with the chip at the other end. If ``machine`` is given, refuse any other machine.
 
-    Reads of DDR3 are leveled first, because the chip loses these settings in a reset. Leveling overwrites a few words.
-    After that, the host loads only the words that the memory does not hold, including the overwritten words. The memory
+    The reads of DDR3 are leveled first, because a reset clears their settings. Leveling overwrites a few words. After
+    that, the host loads only the words that the memory does not contain, including the overwritten words. The memory
     of a machine with AXI4 must have room for all words. If the port can reach this memory, the host writes the words
     into it directly, otherwise over the link.
     """

@@ -1,4 +1,4 @@
-"""Packs trits and items to bytes: in the order of one machine, and in the canonical order of the image file.
+"""Packs trits and items into bytes: in the order of one machine, and in the canonical order of the image file.
 
     trits [rows, n] ─┬─► pack_trits      row groups of R rows, in each the beats of C columns, five trits in a byte
                      └─► pack_canonical  all rows in order, five trits in a byte
@@ -6,10 +6,10 @@
     items [elements, T] ──► pack_groups  P elements with their T items are a group; groups are aligned to words
 
     items [.., n] ───────┬─► pack_narrow      without their low 4 bits, which are 0: two items in three bytes
-    (of 12 bits)         └─► pack_narrow_row  as groups, every fourth word in the low bits of the three before it
+    (of 12 bits)         └─► pack_narrow_row  as groups, every fourth word in the low bits of the three words before it
 
-``layouts.decode_byte`` is the byte code of five trits. Thirteen bytes are not codes and are refused. A trit takes 1.6
-bits. Packing makes more than 50 MB of packed bytes a second.
+``layouts.decode_byte`` defines the byte code of five trits. Thirteen bytes are not codes, and raise an error. A trit
+takes 1.6 bits. Packing produces more than 50 MB/s of packed bytes.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ SPARE_MASK = np.uint16((1 << SPARE_BITS) - 1)
 def _tables() -> tuple[NDArray[np.uint8], NDArray[np.int8], NDArray[np.bool_]]:
     """Return three tables.
 
-    They are the byte of a number in balanced base 3 modulo 256, the trits of a byte [256, 5], and which bytes are codes
-    [256].
+    - the byte for a number in balanced base 3, modulo 256 [256]
+    - the trits of a byte [256, 5]
+    - whether a byte is a code [256]
     """
     encode, decode, known = np.zeros(256, np.uint8), np.zeros((256, TRITS_PER_BYTE), np.int8), np.zeros(256, bool)
     for byte in range(256):
@@ -55,7 +56,7 @@ _BYTE_OF_NUMBER, _TRITS_OF_BYTE, _IS_CODE = _tables()
 
 
 def _encode(trits: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Convert trits [..., 5 k] to bytes [..., k]. Balanced base 3 stays within int8: five trits are -121 to 121."""
+    """Convert trits [..., 5 k] to bytes [..., k]. In balanced base 3, five trits are -121 to 121, within int8."""
     number = trits[..., 0::TRITS_PER_BYTE].copy()
     for place in range(1, TRITS_PER_BYTE):
         number *= 3
@@ -64,7 +65,7 @@ def _encode(trits: NDArray[np.int8]) -> NDArray[np.uint8]:
 
 
 def _decode(data: NDArray[np.uint8], what: str) -> NDArray[np.int8]:
-    """Convert bytes [..., k] to trits [..., 5 k]; a byte that is no code raises ``LuternError``."""
+    """Convert bytes [..., k] to trits [..., 5 k]; raise ``LuternError`` for a byte that is not a code."""
     known = _IS_CODE[data]
     if not known.all():
         place = int(np.argmin(known.ravel()))
@@ -87,7 +88,7 @@ def pack_trits(trits: NDArray[np.int8], config: HwConfig) -> NDArray[np.uint8]:
 
 
 def unpack_trits(packed: NDArray[np.uint8], rows: int, columns: int, config: HwConfig) -> NDArray[np.int8]:
-    """Convert beats ``[beats, beat_bytes]`` to trits [rows, columns]; the inverse of ``pack_trits``."""
+    """Convert beats ``[beats, beat_bytes]`` to trits [rows, columns]. This inverts ``pack_trits``."""
     groups, beats = -(-rows // config.rows), -(-columns // config.columns)
     if packed.shape != (groups * beats, config.beat_bytes):
         raise LuternError(
@@ -110,7 +111,7 @@ def canonical_bytes(rows: int, columns: int) -> int:
 
 
 def pack_canonical(trits: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Convert trits [rows, n], row by row, to bytes of five; the last byte is padded with zeros."""
+    """Convert trits [rows, n], row by row, to bytes of five trits. The last byte is padded with zeros."""
     flat = trits.reshape(-1)
     packed = np.empty(canonical_bytes(*trits.shape), np.uint8)
     whole = flat.size // TRITS_PER_BYTE
@@ -176,7 +177,7 @@ def narrow_bytes(count: int) -> int:
 def pack_narrow(items: NDArray[np.uint16]) -> NDArray[np.uint8]:
     """Convert items [.., n] whose low 4 bits are 0 to bytes [.., narrow_bytes(n)].
 
-    An item takes 12 bits, and the first is lowest.
+    An item takes 12 bits. The first item is in the lowest bits.
     """
     assert not (items & ((1 << SPARE_BITS) - 1)).any()
     count, pairs = items.shape[-1], -(-items.shape[-1] // 2)
@@ -203,9 +204,9 @@ def pack_narrow_row(items: NDArray[np.uint16], config: HwConfig) -> NDArray[np.u
     """Convert a row of items of 12 bits [elements] to words ``[words, word_bytes]``, three words for every four words
     of ``pack_groups``.
 
-    The first three of four words are kept, and their items take up the fourth word. In ``pack_groups`` the low 4 bits
-    of every item are 0. Here these bits of an item in the k-th word hold digit k of the item at the same place of the
-    fourth word. So the row widener needs almost no logic.
+    In ``pack_groups`` the low 4 bits of every item are 0. Here, the first three of every four words are kept, and these
+    low bits store the fourth word: the bits of an item in the k-th word are digit k of the item at the same place of
+    the fourth word. So the row widener needs almost no logic.
     """
     groups = pack_groups(items[:, None], config)
     whole = len(groups) // (NARROW_WORDS + 1) * (NARROW_WORDS + 1)
@@ -241,7 +242,7 @@ def unpack_narrow_row(words: NDArray[np.uint8], elements: int, config: HwConfig)
 
 
 def _lanes(words: NDArray[np.uint8], lanes: int) -> NDArray[np.uint16]:
-    """Return all items that words [n, word_bytes] have room for: [n, lanes]."""
+    """Return words [n, word_bytes] as items [n, lanes]: all items for which a word has room."""
     return np.ascontiguousarray(words[:, : 2 * lanes]).view("<u2").astype(np.uint16)
 
 

@@ -1,16 +1,16 @@
-"""The program: an image laid out for one HwConfig, as its memories hold it.
+"""The program: an image laid out for one HwConfig, as the memories of the machine contain it.
 
     record stream   operations, gains and trits of a token, as ``schedule.records`` lists them, in blocks with a check
-    table           a row of the embedding table for every token: its check, then its words, no header
+    table           a row of the embedding table for every token: its check, then its words, without a header
 
 The machine reads the record stream again and again, and one row of the table for each token. Source "streamed": one
 memory of words holds both, first the record stream, then the table. Source "resident": the record stream has no trits.
 A memory of beats holds the trits, matrix after matrix, and then the table in the full parts of beats.
 
-The image file does not depend on the machine: the same image is laid out for every machine. docs/engine.md has the
-records.
+The image file does not depend on the machine: the same image is laid out for every machine. docs/engine.md
+describes the records.
 
-Memory: the weights (two bits a trit), the program, and one record in addition: 1.1 GiB for a 1.3B model.
+``lay_out`` needs memory for the weights (two bits per trit), the program and one record: 1.1 GiB for a 1.3B model.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from lutern.model_ref.signature import Signature, WordSignatures
 
 VectorGains = tuple[Gains | None, list[Gains]]
 PATIENCE = 16
-"""A step may take this many times as long as its words and beats take one after the other."""
+"""A step may take this many times the cycles that its words and beats take one after the other."""
 TABLE_ROWS = 256
 """Rows of the embedding table that are packed at a time."""
 
@@ -60,7 +60,7 @@ class Program:
     embedding_bits
         Bits of an element of the model's embedding table.
     image
-        32 bits that name the weights in every check.
+        The image number: 32 bits that identify the weights in every check.
     trit_state
         The last state of the signature of the beats of trits, if they are resident.
     """
@@ -75,24 +75,24 @@ class Program:
 
     @cached_property
     def sizes(self) -> Sizes:
-        """Where the spans of a token are in the memories."""
+        """The sizes of the program in the memories of the machine."""
         return program_sizes(self.model_config, self.hw_config, self.embedding_bits)
 
     @property
     def vocab(self) -> int:
-        """Tokens of the model."""
+        """Number of tokens that the model has."""
         return self.model_config.vocab_size
 
     @property
     def trits(self) -> int:
-        """Trits of the model, without padding."""
+        """Number of trits of the model, without padding."""
         return self.model_config.trits
 
     @property
     def state_stride(self) -> int:
-        """Distance from slot to slot.
+        """Distance from one slot to the next.
 
-        It is in beats of P elements in the memory of states, or in words if S is in memory.
+        The unit is a beat of P elements in the memory of states, or a word if S is in the memory of words.
         """
         if self.hw_config.state == "memory":
             return self.sizes.layers * self.sizes.state_words
@@ -120,10 +120,10 @@ class Program:
 
     @property
     def step_limit(self) -> int:
-        """Cycles between two tokens of a run after which the machine counts as hung, in units of ``STEP_LIMIT_CYCLES``.
+        """Cycles between two tokens of a run after which the machine ends the run, in units of ``STEP_LIMIT_CYCLES``.
 
-        The limit is many times the cycles that a step needs. 0 means no limit, for a machine whose words the host
-        sends.
+        The limit is ``PATIENCE`` times the cycles that a step needs. For a machine whose words the host sends, the
+        limit is 0, which means no limit.
         """
         config = self.hw_config
         if config.memory == "host":
@@ -133,7 +133,7 @@ class Program:
 
     @cached_property
     def blocks(self) -> list[tuple[int, int]]:
-        """First word of each block of the record stream, and its words."""
+        """The first word and the number of words of each block of the record stream."""
         found, first, at = [], 0, 0
         for record in records(self.model_config, self.hw_config):
             at += header_words(self.hw_config) + record.words
@@ -146,7 +146,7 @@ class Program:
     def sections(self) -> list[tuple[int, NDArray[np.uint8]]]:
         """Return the sections that the host writes: (address, words [n, word_bytes]).
 
-        Beats are padded to whole parts, whose number is a power of two.
+        Each beat is padded to a number of whole parts that is a power of two.
         """
         config = self.hw_config
         found = [(0, self.words)]
@@ -158,7 +158,7 @@ class Program:
 
     @property
     def bytes_per_token(self) -> int:
-        """Bytes that are moved for a token: record stream, row, beats, state."""
+        """Bytes that are moved per token: record stream, row, beats, state."""
         return self.bytes_per_pass(1)
 
     def bytes_per_pass(self, streams: int) -> int:
@@ -171,8 +171,8 @@ class Program:
 class Values:
     """The values of a model that an operation needs.
 
-    ``fields``: the fields of the operation that do not follow from shapes. ``trits`` [rows, columns]: None for EMBED.
-    ``items`` [rows, T]: None without gains.
+    ``fields`` are the fields of the operation that do not follow from shapes. ``trits`` [rows, columns] is None for
+    EMBED. ``items`` [rows, T] is None for an operation without gains.
     """
 
     fields: dict[str, object]
@@ -181,7 +181,7 @@ class Values:
 
 
 def lay_out(weights: IntegerWeights, hw_config: HwConfig) -> Program:
-    """Lay a model out for a machine; a ``LuternError`` is raised if it does not fit."""
+    """Lay a model out for a machine; raise ``LuternError`` if the model does not fit."""
     model_config, table = weights.config, weights.embeddings
     check_fit(model_config, hw_config, table.bits)
     sizes, values = program_sizes(model_config, hw_config, table.bits), _values(weights)
@@ -238,7 +238,7 @@ def _joined(count: int, width: int, sources: Iterable[Iterable[NDArray[np.uint8]
 def _records(
     values: dict[tuple[int | None, str], Values], model_config: ModelConfig, hw_config: HwConfig, image: int
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield headers and contents of the record stream, in order, a block at a time."""
+    """Yield headers and contents of the record stream, in order, one block after the other."""
     signatures = WordSignatures(hw_config.word_bytes)
     block: list[NDArray[np.uint8]] = []
     place = 0
@@ -335,8 +335,8 @@ def _matrix_values(
 ) -> Values:
     """Return the values of the operation of a matrix.
 
-    ``trits`` are those of the matrix or a half of it. ``frac`` is the fraction bits of the scaled value, if they are
-    not those of the matrix.
+    ``trits`` are the trits of the matrix or of one half of it. ``frac`` is the number of fraction bits of the scaled
+    value, if it differs from the number in ``matrix``.
     """
     scale = matrix.scale
     scalars = {
@@ -347,7 +347,7 @@ def _matrix_values(
 
 
 def _items(vector: VectorGains) -> NDArray[np.uint16]:
-    """Return items [elements, T]: w1 first, if there is one."""
+    """Return the gains of a vector as items [elements, T]. The outer gains come first, if there are any."""
     outer, inner = vector
     return np.stack([gains.items for gains in ([outer] if outer else []) + inner], axis=1)
 
@@ -365,7 +365,7 @@ def _bound_items(bounds: Int) -> NDArray[np.uint16]:
 
 
 def _check_fields(fields: dict[str, Any]) -> None:
-    """Refuse a number that its field of the operation cannot hold, so that it does not wrap."""
+    """Raise ``LuternError`` if a number does not fit its field of the operation, because it would wrap there."""
     for name, value in fields.items():
         parts = value.items() if isinstance(value, dict) else [("", value)]
         for part, number in parts:
@@ -373,8 +373,8 @@ def _check_fields(fields: dict[str, Any]) -> None:
             low, high = (-1 << shape.width - 1, 1 << shape.width - 1) if shape.signed else (0, 1 << shape.width)
             if not low <= number < high:
                 raise LuternError(
-                    f"the model needs {number} for {name} {part} in an operation, which holds {low} to {high - 1}; "
-                    "choose a wider machine or a smaller model."
+                    f"the model needs {number} for {name} {part} of an operation, but the field can be {low} to "
+                    f"{high - 1}; choose a wider machine or a smaller model."
                 )
 
 

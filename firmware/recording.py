@@ -1,4 +1,4 @@
-"""Records the bytes at a port, in the form that docs/protocol.md describes; `lutern link dump` reads it."""
+"""Records the bytes at a port, in the form that docs/protocol.md describes and `lutern link dump` reads."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from lutern.firmware.serial_port import BAUD, SerialPort
 
 
 class Recording:
-    """A recording in ``file``, written piece by piece."""
+    """A recording in ``file``, written line by line."""
 
     def __init__(self, file: TextIO) -> None:
         self._file, self._begin = file, time.monotonic()
         file.write(f"{HEAD}\n")
 
     def note(self, direction: str, what: str) -> None:
-        """Write a line, unless it would be empty."""
+        """Write a line, unless ``what`` is empty."""
         if what:
             self._file.write(f"{time.monotonic() - self._begin:.6f} {direction} {what}\n")
 
 
 class RecordedPort(SerialPort):
-    """A serial port that is recorded."""
+    """A serial port that records all bytes."""
 
     def __init__(self, port: str, baud: int, file: TextIO) -> None:
         self._recording = Recording(file)
@@ -48,7 +48,7 @@ class RecordedPort(SerialPort):
 
 
 def open_serial(port: str, baud: int = BAUD, record: TextIO | None = None) -> SerialPort:
-    """Open a port, and record it if there is a file for that."""
+    """Open a port, and record its bytes in ``record``, if given."""
     return SerialPort(port, baud) if record is None else RecordedPort(port, baud, record)
 
 

@@ -1,17 +1,17 @@
 """The schedule: the operations of a token and the records that carry them, from the shapes of model and machine.
 
     ModelConfig, HwConfig ─► operations ─► records ─► sizes
-                                  │           └────► firmware.program.lay_out fills them with a model's values
-                                  └────────────────► the cycle model, the counters' phases, the estimate read them
+                                  │           └────► firmware.program.lay_out fills the records with a model's values
+                                  └────────────────► the cycle model, the counters' phases, the estimate read these
 
-A layer is f, i, g, o, gate, up, down. The embedding's row comes before the layers, lm_head after them. In the record
-stream, an operation comes ``LOOKAHEAD`` matrices before its own trits:
+The matrices of a layer are f, i, g, o, gate, up, down. The embedding's row comes before all layers, lm_head after all
+layers. In the record stream, an operation comes ``LOOKAHEAD`` matrices before its own trits:
 
     OP(embed) OP(f) OP(i)  gains of the embedding's vector
     then for each matrix: OP(the matrix after the next)  [gains of some rows, trits of those rows] ...
 
-A CHECK comes when a block has at least ``block_words`` words, and at the end of a layer of at least ``block_words``
-words.
+A CHECK comes when a block has at least ``block_words`` words, and at the end of a layer that has at least
+``block_words`` words.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.quantise import VectorNames, vectors_of
 
 LOOKAHEAD = 2
-"""Operations that are sent ahead of their trits, so that their codes are made while earlier rows are computed."""
+"""Number of matrices by which an OP precedes its trits, so that its codes are made while earlier rows are computed."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Operation:
     rows, columns
         Shape of the matrix; EMBED has ``rows`` elements.
     from beats to state_base
-        Fields of ``hw.layouts.OPERATION``: all except those that depend on the values of the weights.
+        Fields of ``hw.layouts.OPERATION``: all except the fields that depend on the values of the weights.
     """
 
     name: str
@@ -87,18 +87,18 @@ class Operation:
     def items(self) -> int:
         """Number of items for a row in the records of gains.
 
-        They are lower bounds (F), gains of the vector that the results make, or none.
+        The items are lower bounds (F), gains of the vector that the results make, or none.
         """
         return 1 if self.op == Op.F else self.outer + self.matrices
 
     @property
     def fields(self) -> dict[str, int]:
-        """The fields of ``hw.layouts.OPERATION`` that shapes decide."""
+        """The fields of ``hw.layouts.OPERATION`` that follow from shapes."""
         return {name: int(getattr(self, name)) for name in OPERATION.members if hasattr(self, name)}
 
 
 class _Matrix(NamedTuple):
-    """A matrix of every layer; ``rows`` and ``columns`` name fields of ModelConfig, ``flags`` those of Operation."""
+    """A matrix of every layer; ``rows`` and ``columns`` name fields of ModelConfig, ``flags`` fields of Operation."""
 
     name: str
     op: Op
@@ -152,13 +152,13 @@ def operations(model_config: ModelConfig, hw_config: HwConfig) -> list[Operation
 
 
 def _vector_flags(vector: VectorNames) -> dict[str, Any]:
-    """Return the flags of the operation whose results make a vector: they say which gains its elements have."""
+    """Return the flags of the operation whose results make a vector. They say which gains the elements have."""
     outer, inner = vector
     return {"makes_vector": True, "outer": outer is not None, "matrices": len(inner)}
 
 
 def phase_names(layer_count: int) -> list[tuple[str, str]]:
-    """Return part and name of every phase of a token, in order: the embedding's row, every matrix, the choice."""
+    """Return (section, name) of every phase of a token, in order: the embedding's row, every matrix, the choice."""
     layers = [(f"layer {layer}", matrix.name) for layer in range(layer_count) for matrix in LAYER]
     return [("embeddings", "row"), *layers, ("head", HEAD.name), ("head", "choice")]
 
@@ -167,8 +167,8 @@ def phase_names(layer_count: int) -> list[tuple[str, str]]:
 class Record:
     """A record of the record stream.
 
-    ``words`` follow its header. An OP holds ``operation`` itself. A CHECK holds the check of the block that it ends.
-    Any other record holds the gains or trits of ``count`` rows of ``operation``, from row ``start`` on.
+    ``words`` words follow the header. An OP contains ``operation`` itself. A CHECK contains the check of the block that
+    it ends. Any other record contains the gains or trits of ``count`` rows of ``operation``, from row ``start`` on.
     """
 
     kind: RecordKind
@@ -233,11 +233,12 @@ def _plain_records(model_config: ModelConfig, hw_config: HwConfig) -> list[Recor
 
 
 def chunk_rows(rows: int, columns: int, items: int, hw_config: HwConfig) -> int:
-    """Return the rows of a matrix whose trits are in one record, if a row has ``items`` items in the record of gains
-    before it.
+    """Return the number of rows of a matrix whose trits follow one record of gains. A row has ``items`` items in this
+    record.
 
-    They are the largest number of whole row groups that a block may have. Their gains fill at most half of the gain
-    FIFO, in whole words. If trits are resident, they are all rows, because nothing comes between the gains then.
+    The number is the largest number of whole row groups whose trits fit in one record, and whose gains fill whole words
+    and at most half of the gain FIFO. If trits are resident, the number is ``rows``, because nothing comes between the
+    gains then.
     """
     if hw_config.source == "resident":
         return rows
@@ -273,15 +274,24 @@ def trit_records(rows: int, columns: int, hw_config: HwConfig) -> list[tuple[Rec
 class Sizes:
     """The sizes of a program in a machine's memories, which depend on the shape of the model but not on its weights.
 
-    record_words, trit_beats
-        Words and beats that every token reads; ``trit_beats`` is 0 if trits are in the record stream.
-    row_item_bits, row_words, stride
-        A row of the embedding table: bits of an element; words, with those of its check, which come first; distance
-        from row to row, in beats (resident) or words.
-    words, beats
-        Everything in the memory of words, and in the memory of beats.
-    state_words, layers
-        Words of one layer's S of one stream if that is in the memory of words, otherwise 0; layers of the model.
+    record_words
+        Words of the record stream, which every token reads.
+    trit_beats
+        Beats of trits that every token reads; 0 if trits are in the record stream.
+    row_item_bits
+        Bits of an element of the embedding table.
+    row_words
+        Words of a row of the embedding table. The words of its check come first.
+    stride
+        Distance from one row of the embedding table to the next, in beats (resident) or words.
+    words
+        All words in the memory of words.
+    beats
+        All beats in the memory of beats.
+    state_words
+        Words of one layer's S of one stream if S is in the memory of words, otherwise 0.
+    layers
+        Layers of the model.
     """
 
     record_words: int
@@ -297,7 +307,7 @@ class Sizes:
     def pass_words(self, streams: int = 1, *, chained: bool = False) -> int:
         """Return the words that a pass of ``streams`` streams moves.
 
-        They are records, rows, and S of every layer there and back.
+        They are the records, a row for each stream, and S of every layer, which is read and written.
         """
         state = 2 * self.layers * self.state_words * (1 if chained else streams)
         return self.record_words + streams * self.row_words + state
@@ -307,8 +317,8 @@ class Sizes:
 def program_sizes(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> Sizes:
     """Return the sizes of the program of a shape: its records, and a row of the embedding table for every token.
 
-    ``embedding_bits`` are those of an element of the model's table. A machine that does not take 12 bits stores the
-    table in 16.
+    ``embedding_bits`` are the bits of an element of the model's table. A machine that does not support 12 bits stores
+    the table with 16.
     """
     found, vocab = records(model_config, hw_config), model_config.vocab_size
     layers = model_config.num_hidden_layers

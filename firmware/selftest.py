@@ -54,7 +54,7 @@ def _bases(config: HwConfig) -> list[int]:
 
 
 def _pattern(config: HwConfig, base: int, most_words: int, seed: int) -> tuple[int, Words, Words]:
-    """Return the address, random words, and which of their bits exist: the last part of a beat has only some."""
+    """Return the address, random words, and a mask of the bits that exist: the last part of a beat has only some."""
     if base == 0:
         exist = np.full((min(most_words, config.memory_words), config.word_bytes), 0xFF, np.uint8)
     else:
@@ -93,7 +93,7 @@ def _flipped(word: bytes, bit: int) -> bytes:
 
 
 def check_decode(session: Session, golden: GoldenSession, count: int) -> str:
-    """Choose ``count`` tokens from token 0, the likeliest each time, and compare them with the integer model.
+    """Choose the likeliest token ``count`` times, beginning with token 0, and compare with the integer model each time.
 
     A ``LuternError`` is raised if the chip differs, or if its memory has damaged the weights in the meantime.
     """

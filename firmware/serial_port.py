@@ -1,14 +1,15 @@
 """A serial port as a ``Link``: the board's USB bridge, or the pseudo-terminal of a simulated board.
 
 The port is opened exclusively, with a lock that every program using pyserial respects. Each error of a port has
-its own sentence.
+its own message.
 
-A simulated board counts its cycles in the size of the pseudo-terminal's window, which a serial line does not use:
+A simulated board writes its cycle count to the window size of the pseudo-terminal, which a serial line does not use:
 
-    rows: SIMULATED, or IDLE │ columns, x, y: cycles, 48 bits, highest first
+    rows: SIMULATED or IDLE │ columns, x, y: the cycle count, 16 bits in each, the highest bits first
 
-On such a port a second of patience is ``CYCLES_PER_SECOND`` cycles, however long this computer takes to simulate them.
-The board is idle if nothing has come for a long time. An END byte, which is an empty frame, shows that a host waits.
+On such a port, one second of a time limit is ``CYCLES_PER_SECOND`` cycles, however long this computer simulates them. A
+board that has received nothing for a long time is idle and counts no cycles. A host that waits for an idle board sends
+it an END byte, which is an empty frame.
 """
 
 from __future__ import annotations
@@ -28,15 +29,17 @@ from lutern.hw.protocol import END
 
 BAUD = 3_000_000
 WRITE_TIMEOUT_S = 20.0
-"""If a port accepts nothing for this time, the other end is gone."""
+"""Seconds after which a port that accepts no bytes is treated as broken."""
 CYCLES_PER_SECOND = 2_000_000
-"""A simulated board's cycles in a second of patience: about what a small design simulates in a second."""
+"""Cycles of a simulated board that count as one second of a time limit. A small design simulates about as many in a
+second.
+"""
 SIMULATED, IDLE = 0x4C54, 0x4C49
-"""Rows of the window of a simulated board's port: "LT" while it simulates, else "LI"."""
+"""Rows of the window of a simulated board's port: "LT" while the board simulates, else "LI"."""
 LOOK_S = 0.1
 """Seconds between two reads of a simulated board's clock."""
 STOPPED_S = 120.0
-"""A simulated board whose clock does not move for this time has stopped."""
+"""Seconds after which a simulated board whose cycle count does not change is treated as stopped."""
 
 
 class PortError(LinkError):
@@ -44,7 +47,7 @@ class PortError(LinkError):
 
 
 class SerialPort:
-    """A port with 8N1 and no flow control. ``baud`` must be the gateware's, and can be changed."""
+    """A port with 8N1 and no flow control. ``baud`` must be the baud rate of the gateware, and can be changed."""
 
     def __init__(self, port: str, baud: int = BAUD) -> None:
         self.port, self.baud = port, baud
@@ -60,7 +63,7 @@ class SerialPort:
         self.is_simulated = simulated_cycles(self._serial.fileno()) is not None
 
     def set_baud(self, baud: int) -> None:
-        """Change the rate. Bytes that wait to be read were sent at the old one, and are dropped."""
+        """Change the baud rate. Bytes that wait to be read were sent at the old baud rate, and are dropped."""
         try:
             self._serial.baudrate = baud
             self._serial.reset_input_buffer()
@@ -81,7 +84,7 @@ class SerialPort:
             raise self._gone() from None
 
     def read(self, limit: int, timeout_s: float) -> bytes:
-        """Return at most `limit` bytes, as soon as there are any; none when `timeout_s` has passed."""
+        """Return at most `limit` bytes as soon as at least one has arrived, or no bytes after `timeout_s`."""
         try:
             return self._read_simulated(limit, timeout_s) if self.is_simulated else self._read(limit, timeout_s)
         except (OSError, TypeError):  # pyserial raises a TypeError if a port vanishes between two of its own lines
@@ -93,7 +96,7 @@ class SerialPort:
         return first + self._serial.read(min(limit - 1, self._serial.in_waiting)) if first else b""
 
     def _read_simulated(self, limit: int, timeout_s: float) -> bytes:
-        """Read as `_read` does, in the board's own time."""
+        """Read as `_read` does, but measure `timeout_s` in cycles of the board."""
         begin = before = self._cycles()
         stopped_at = time.monotonic() + STOPPED_S
         while True:
@@ -111,7 +114,7 @@ class SerialPort:
 
     @property
     def cycles_per_second(self) -> int | None:
-        """Cycles of a simulated board in a second of patience; None for a real board."""
+        """Cycles of a simulated board that count as one second of a time limit; None for a real board."""
         return CYCLES_PER_SECOND if self.is_simulated else None
 
     def close(self) -> None:
@@ -133,13 +136,13 @@ class SerialPort:
 
 
 def show_cycles(handle: int, cycles: int, *, is_idle: bool = False) -> None:
-    """Show a simulated board's cycles in the window of its pseudo-terminal, from either end."""
+    """Write a simulated board's cycle count to the window size of its pseudo-terminal. Either end may be ``handle``."""
     window = (IDLE if is_idle else SIMULATED, *(cycles >> shift & 0xFFFF for shift in (32, 16, 0)))
     fcntl.ioctl(handle, termios.TIOCSWINSZ, struct.pack("4H", *window))
 
 
 def simulated_cycles(handle: int) -> int | None:
-    """Return the cycles of the simulated board at this port; None for a real line."""
+    """Return the cycle count of the simulated board at this port; None for a real line."""
     rows, *parts = _window(handle)
     return parts[0] << 32 | parts[1] << 16 | parts[2] if rows in (SIMULATED, IDLE) else None
 

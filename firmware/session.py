@@ -1,11 +1,11 @@
 """A session: one model on one machine, and its runs.
 
-    feeds (token, slot, seed) ─► run ─► chosen tokens, one a stream and step; logits where the host wants them
+    feeds (token, slot, seed) ─► run ─► chosen tokens, one per stream and step; logits if the host requests them
 
-``Session`` drives anything that answers the protocol at the other end of a ``Link``: the simulated board or a serial
-port. It repairs weights that the chip's memory has damaged: a run that the chip ended is repeated, see ``Session.run``.
-``GoldenSession`` answers the same calls from the integer model. Neither of them deals with text; ``conversations.py``
-does.
+``Session`` uses the machine at the other end of a ``Link``: a simulated board, or a board at a serial port. If the
+chip ends a run because its memory has damaged weights, ``Session.run`` repairs the weights and repeats the run.
+``GoldenSession`` has the same methods, and computes with the integer model. Neither class handles prompts;
+``conversations.py`` does.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from lutern.model_ref.quantise import IntegerWeights
 from lutern.model_ref.sampling import TEMPERATURE_BITS, TEMPERATURE_FRAC_BITS, Gumbel, scores
 
 MOST_REPAIRS = 3
-"""Largest number of repairs in a run. A memory that is damaged again each time cannot hold weights."""
+"""Largest number of repairs in a run. A memory that is damaged again after each repair cannot store weights."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class Feed:
     slot
         Place of the conversation's state.
     fresh
-        The state counts as zero.
+        Whether the run starts from a zero state.
     seed
-        State of the stream's random generator; it is not used at temperature 0.
+        State of the stream's random generator, which is not used at temperature 0.
     """
 
     token: int
@@ -85,11 +85,15 @@ class Run:
 
     tokens
         ``tokens[step][stream]``.
-    cycles, beats, words
-        Cycles, beats of the ternary unit and words of memory of its last step.
+    cycles
+        Cycles of the last step.
+    beats
+        Beats of the ternary unit in the last step.
+    words
+        Words of memory in the last step.
     saturations
-        Beats of the elementwise path in which a value of h, i or gate was clipped (the integer model counts values). It
-        is 0 for a model whose ranges are proved.
+        Number of beats of the elementwise path in which a value of h, i or gate was clipped (the integer model counts
+        values). The number is 0 for a model whose ranges are proved.
     """
 
     tokens: list[list[int]]
@@ -108,7 +112,7 @@ class Logits:
     scale: tuple[int, int]
 
     def real(self) -> NDArray[np.float64]:
-        """Return the logits as numbers."""
+        """Return the logits as real numbers."""
         scale = np.array([self.scale[0]]), np.array([self.scale[1]])
         return np.asarray(head.logits(self.sums[None], scale)[0])
 
@@ -116,21 +120,21 @@ class Logits:
 class Machine(Protocol):
     """The interface through which conversations use a machine.
 
-    ``streams``: feeds that one run takes; ``slots``: conversations whose state fits.
+    ``streams`` is the largest number of feeds in a run. ``slots`` is the number of conversations whose state fits.
     """
 
     streams: int
     slots: int
 
     def run(self, feeds: Sequence[Feed], count: int = 1, *, temperature: float = 0.0, chained: bool = False) -> Run:
-        """Choose ``count`` tokens for every feed. ``chained``: the feeds are one conversation's next tokens."""
+        """Choose ``count`` tokens for every feed. If ``chained``, the feeds are the next tokens of one conversation."""
 
     def logits(self, stream: int = 0) -> Logits:
         """Return the raw logits of a stream's last token."""
 
 
 def temperature_word(temperature: float) -> int:
-    """Return u4.12 of a temperature, and refuse one that does not fit."""
+    """Return a temperature in the format u4.12; raise ``LuternError`` if it does not fit."""
     word = round(temperature * (1 << TEMPERATURE_FRAC_BITS)) if math.isfinite(temperature) else -1
     if not 0 <= word < 1 << TEMPERATURE_BITS:
         highest = (1 << TEMPERATURE_BITS - TEMPERATURE_FRAC_BITS) - 1
@@ -153,7 +157,7 @@ class Session:
     door
         The chip's memory, if the host reaches it without the chip; see ``loader.load_sections``.
     is_loaded
-        The model is in the memory already; then the memory is not compared.
+        Whether the model is in the memory already. The memory is then not compared.
 
     Attributes
     ----------
@@ -195,17 +199,18 @@ class Session:
         self.set_up()
 
     def set_up(self) -> None:
-        """Send SETUP: where the model's spans are in the chip's memory. A reset clears SETUP, but not the memory."""
+        """Send SETUP, which contains the addresses and sizes of the model in the chip's memory. A reset
+        clears SETUP, but not the memory."""
         self.client.transact(Opcode.SETUP, SETUP.pack(**self.program.setup))
         if self.weights is not None:
             self.weights.begin()
 
     def run(self, feeds: Sequence[Feed], count: int = 1, *, temperature: float = 0.0, chained: bool = False) -> Run:
-        """See ``Machine``. A run is one transaction: the chip itself feeds each chosen token to the next step.
+        """See ``Machine``. A run is one transaction, because the chip itself feeds each chosen token to the next step.
 
-        If the chip ends a run because weights are damaged or a step takes too long, the run gives no tokens. Then the
-        memory is compared with the program and repaired. The states of the conversations are made again (a pass for
-        each of their tokens), and the run is repeated. After ``MOST_REPAIRS`` repairs the error is raised.
+        If the chip ends a run because weights are damaged or a step takes too long, the run returns no tokens. The
+        memory is then compared with the program and repaired. All tokens of the conversations are fed again, which
+        restores their states, and the run is repeated. After ``MOST_REPAIRS`` repairs the error is raised.
         """
         if not 0 < len(feeds) <= self.streams or not 0 < count * len(feeds) <= RUN_TOKENS:
             raise LuternError(
@@ -259,7 +264,7 @@ class Session:
         return f"A token took too long, and no weights were found damaged; {done}."
 
     def _replay(self, feeds: Sequence[Feed]) -> None:
-        """Make the states of these conversations again."""
+        """Feed the tokens of these conversations again, which restores their states."""
         for slot in {feed.slot: feed for feed in feeds if not feed.fresh}:
             tokens = self._history.get(slot, [])
             for first in range(0, len(tokens), self.streams):
@@ -291,7 +296,7 @@ class Session:
         )
 
     def _check_tokens(self, tokens: NDArray[np.int64]) -> None:
-        """Refuse tokens that the model does not have. No later code checks them."""
+        """Raise ``LinkError`` for tokens that the model does not have, because no later code checks the tokens."""
         wrong = (tokens < 0) | (tokens >= self.program.vocab)
         if wrong.any():
             raise LinkError(
@@ -300,7 +305,7 @@ class Session:
             )
 
     def logits(self, stream: int = 0) -> Logits:
-        """See ``Machine``; the logits are those on the chip."""
+        """See ``Machine``. The logits are read from the chip."""
         vocab, best = self.program.vocab, self.config.top_k
         items = 2 * min(best, vocab) if best else vocab
         parts = []
@@ -317,7 +322,7 @@ class Session:
     def counters(self) -> NDArray[np.int64]:
         """Return the cycles of the last token, phase by phase: [phases, ``COUNTER_NAMES``].
 
-        ``schedule.phase_names`` has the phases. The phase of a matrix ends with its last beat of trits.
+        ``schedule.phase_names`` lists the phases. The phase of a matrix ends with its last beat of trits.
         """
         phases, room = len(phase_names(self.program.model_config.num_hidden_layers)), self.config.counted_phases
         if not room:
@@ -340,12 +345,13 @@ class Session:
 
 
 class GoldenSession:
-    """The integer model, with the calls of ``Session``. Its cycles, beats and words are 0.
+    """The integer model, with the methods of ``Session``. In a ``Run`` of this class, cycles, beats and words are 0.
 
     model
-        The class that computes; both classes of models give the same numbers.
+        The class of the model. Both classes of models compute the same numbers.
     trace
-        Called as ``model_ref.model.Trace`` is, but with one more first argument: the streams of the values.
+        A function that is called like ``model_ref.model.Trace``, but with the streams of the values as an additional
+        first argument.
     state
         S of all conversations, [layers, slots, d].
     """

@@ -1,7 +1,7 @@
-"""Frames as the host sees them: the same bytes that hw/link/slip.py makes and takes.
+"""Encodes and decodes frames for the host, as hw/link/slip.py does in the gateware.
 
-`encode_frame` makes a frame. `FrameDecoder` finds frames in a stream of bytes, which may come in any pieces, and drops
-damaged ones. hw/protocol.py has the formats.
+`encode_frame` makes a frame. `FrameDecoder` finds frames in a stream of bytes, which may be cut anywhere, and drops
+damaged frames. hw/protocol.py has the formats.
 
 Reference: RFC 1055.
 """
@@ -30,7 +30,7 @@ def encode_frame(opcode: int, sequence: int, payload: bytes = b"") -> bytes:
 
 
 def decode_body(body: bytes) -> Frame | None:
-    """Return the frame in the bytes between two END bytes; None if anything is wrong with it."""
+    """Return the frame in the bytes between two END bytes; None if anything is wrong with them."""
     raw = body
     if _ESC in body:
         if any(part[:1] not in (b"\xdc", b"\xdd") for part in body.split(_ESC)[1:]):
@@ -44,7 +44,7 @@ def decode_body(body: bytes) -> Frame | None:
 
 
 class FrameDecoder:
-    """Splits a byte stream into frames. `dropped_count` counts the damaged ones."""
+    """Splits a byte stream into frames. `dropped_count` counts the damaged frames."""
 
     def __init__(self) -> None:
         self.dropped_count = 0

@@ -1,15 +1,15 @@
-"""The released models on the machines with AXI4: tokens a second, by clock and by the share of the memory's peak rate.
+"""Tokens/s of the released models on the machines with AXI4, by clock and by the fraction of the memory's peak rate.
 
     PUBLISHED, preset, streams ─► machine() ─► cycle model ─► axi_cycles.json      python -m lutern.measure.axi_rates
-    cycles, words of a row ─► max(cycles, words / share) ─► tokens a second at any clock
+    cycles, words of a row ─► max(cycles, words / share) ─► tokens/s at any clock
 
-``share`` is the mean number of words that the memory gives in one cycle of the machine's clock. With 1.0 a row has the
-cycle model's cycles. With less, the longer of cycles and words / share counts, because the FIFOs hold the words that
-arrive during a barrier (``word_rate.py``). No share of a DDR4 or an HBM2 was measured, and no such machine was placed
-and routed.
+``share`` is the mean number of words that the memory returns per cycle of the machine's clock. With 1.0, a row has the
+cycles of the cycle model. With less, a row has the larger of cycles and words / share, because the FIFOs store the
+words that arrive during a barrier (``word_rate.py``). The ``share`` of a DDR4 or an HBM2 was not measured, and no
+machine with these memories was placed and routed.
 
-Its time is that of the cycle model: 1 to 40 s a row, minutes for all. So the rows are kept in a file; a test computes
-some of them again.
+The cycle model takes 1 to 40 s per row, and minutes for all rows. So the rows are kept in a file, and a test computes
+some of the rows again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class AxiRow:
     words: int
 
     def rate(self, clock_hz: float, share: float = 1.0) -> float:
-        """Return tokens a second of all streams together, if the memory gives ``share`` words a cycle."""
+        """Return the tokens/s of all streams together, if the memory returns ``share`` words per cycle."""
         return self.streams * clock_hz / max(self.cycles, math.ceil(self.words / share))
 
     @property
@@ -55,7 +55,7 @@ class AxiRow:
 
 
 def machine(name: str, model: str, streams: int) -> tuple[HwConfig, tuple[str, ...]]:
-    """Return the machine of a row, and its changes to the preset; there are none if the preset is large enough."""
+    """Return the machine of a row, and its changes to the preset, which are empty if the preset needs none."""
     base, model_config = preset(name), PUBLISHED[model]
     width, state = max(model_config.hidden_size, model_config.intermediate_size), model_config.num_hidden_layers
     changes: dict[str, int | str] = {}
@@ -76,7 +76,7 @@ def make(name: str, model: str, streams: int) -> AxiRow:
 
 @lru_cache(maxsize=1)
 def rows() -> tuple[AxiRow, ...]:
-    """Return the rows that the file holds."""
+    """Return the rows that the file contains."""
     return tuple(AxiRow(**row) for row in json.loads(FILE.read_text()))
 
 

@@ -1,16 +1,19 @@
-"""Measures a machine with a model on the simulated board: cycles, use of lanes and memory, and tokens a second.
+"""Measures a machine with a model on the simulated board: cycles, use of lanes and memory, and tokens/s.
 
-    preset, model ─► program ─► simulated board ─► RUN of three steps: the last one's counters ─► Row
-                                              └──► prefill of a prompt                       ─► Row
-    builds of ``lutern build`` ─► newest of the machine ─► the clock that it reached
+    preset, model ─► program ─► simulated board ─► RUN of three steps: counters of the last step ─► Row
+                                              └──► prefill of a prompt                        ─► Row
+    builds of ``lutern build`` ─► newest build of the machine ─► the clock that this build reached
 
-Definitions, used throughout Lutern: *lane use* = trits of the model / (lanes x cycles of a pass); *stream idle* = share
-of a pass's cycles in which the memory gave no word (source "streamed"); *trit share* = trits of the model / (5 x bytes
-read a pass); *bound* = tokens a second if the lanes took trits (source "resident") or the memory gave words in every
-cycle. A pass reads the weights once and advances ``streams`` tokens. Only ``golden_tokens_per_second`` depends on the
-speed of this computer.
+Definitions, used throughout Lutern:
 
-Cost: a pass of the demo is 3 thousand (resident-1024) to 200 thousand (stream-x16) cycles of the simulated board.
+- *lane use* = trits of the model / (lanes x cycles of a pass)
+- *stream idle* = fraction of the cycles of a pass in which the memory returned no word (source "streamed")
+- *trit share* = trits of the model / (5 x bytes read in a pass)
+- *bound* = tokens/s if, in every cycle, the lanes took trits (source "resident") or the memory returned words
+
+A pass reads the weights once and advances ``streams`` tokens. Only ``golden_tokens_per_second`` depends on the speed of
+this computer. A pass of the demo takes 3 thousand (resident-1024) to 200 thousand (stream-x16) cycles of the simulated
+board.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ from lutern.model_ref.quantise import IntegerWeights
 from lutern.sim.board import SimulatedBoard, simulated
 
 STEPS = 3
-"""Steps of a measured run: from its second step on, the readers are as far ahead as in every later step."""
+"""Steps of a measured run. From the second step on, the readers are equally far ahead in each step."""
 PREFILL_TOKENS = 64
 LARGE = ModelConfig(vocab_size=256, hidden_size=1024, num_hidden_layers=2, intermediate_size=1024)
 """A model with random weights, for widths and depths beyond those of the demo."""
@@ -60,16 +63,16 @@ LARGE_MEMORY: dict[str, dict[str, object]] = {
     },
     "stream-x16": {"name": "stream-x16, larger memory", "memory_words": 1 << 21},
 }
-"""The same machines with larger memories than their boards have."""
+"""Changes to these presets, which give the machines larger memories than their boards have."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement: ``cycles`` for ``tokens`` tokens of ``what`` with ``streams`` a pass.
+    """One measurement: ``cycles`` for ``tokens`` tokens of ``what`` with ``streams`` streams per pass.
 
-    ``cycles`` is the mean over prompts, ``deviation`` their deviation. ``clock`` names the source of ``clock_hz``: a
-    build, or the preset. ``line``: the host sends the weights, at the link's pace. ``words_per_cycle``: most words that
-    the memory gives in a cycle of the machine.
+    ``cycles`` is the mean over the prompts, and ``deviation`` the standard deviation. ``clock`` names the source of
+    ``clock_hz``: a build, or the preset. If ``line``, the host sends the weights, and the link limits the speed.
+    ``words_per_cycle`` is the largest number of words that the memory returns per cycle of the machine.
     """
 
     preset: str
@@ -96,28 +99,29 @@ class Row:
 
     @property
     def lane_use(self) -> float:
-        """Share of the cycles of all lanes in which a lane takes a trit of the model."""
+        """Fraction of the cycles of all lanes in which a lane takes a trit of the model."""
         return self.trits * self.passes / (self.lanes * self.cycles)
 
     @property
     def stream_idle(self) -> float | None:
-        """Share of cycles in which the memory of words gave no word; None if trits are resident."""
+        """Fraction of the cycles in which the memory of words returned no word; None if trits are resident."""
         return None if self.resident else 1 - self.words * self.passes / self.cycles
 
     @property
     def trit_share(self) -> float:
-        """Share of the bytes read that hold trits of the model."""
+        """Fraction of the read bytes that contain trits of the model."""
         return self.trits / (TRITS_PER_BYTE * self.bytes_read)
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens a second of all streams at ``clock_hz``."""
+        """Tokens/s of all streams at ``clock_hz``."""
         return self.tokens * self.clock_hz / self.cycles
 
     @property
     def bound(self) -> float | None:
-        """Tokens a second that lanes or memory allow; None if the link sets the pace, because that is no limit of the
-        chip.
+        """Tokens/s that the lanes or the memory allow.
+
+        None if the link limits the speed, because the link is no limit of the chip.
         """
         if self.line:
             return None
@@ -126,12 +130,12 @@ class Row:
 
     @property
     def share(self) -> float | None:
-        """``tokens_per_second`` as a share of the bound; None if there is no bound."""
+        """``tokens_per_second`` divided by the bound; None if there is no bound."""
         return None if self.bound is None else self.tokens_per_second / self.bound
 
 
 def measure(config: HwConfig, weights: IntegerWeights, prompts: int = 1) -> Iterator[Row]:
-    """Measure, on the simulated board: one stream, all streams, and a prompt in blocks.
+    """Measure one stream, all streams, and a prompt in blocks, each on the simulated board.
 
     Decoding is measured after each of ``prompts`` first tokens.
     """
@@ -139,9 +143,10 @@ def measure(config: HwConfig, weights: IntegerWeights, prompts: int = 1) -> Iter
 
 
 def measure_by(crew: Workers, config: HwConfig, weights: IntegerWeights, prompts: int) -> list[Row]:
-    """Return the same rows, measured by workers, each of which takes one prompt at a time.
+    """Return the rows of ``measure``, measured by workers. Each job measures one prompt.
 
-    With a DRAM the cycles of a prompt depend a little on when the memory refreshes, so the mean may differ.
+    With a DRAM the cycles of a prompt depend a little on when the memory refreshes, so the mean may differ from the
+    mean of ``measure``.
     """
     about = cache.digest(config.digest, weights.config.digest, weights_digest(weights))
     shared = crew.share(f"weights-{about}", weights)
@@ -151,7 +156,7 @@ def measure_by(crew: Workers, config: HwConfig, weights: IntegerWeights, prompts
 
 
 def measure_prompt(config: HwConfig, weights: IntegerWeights, prompt: int) -> list[Row]:
-    """Return the rows of one prompt, at a worker; only the first prompt has the row of a prompt in blocks."""
+    """Return the rows of one prompt, as a job of a worker. Only prompt 0 has the row of a prompt in blocks."""
     return list(_measure(config, weights, range(prompt, prompt + 1), has_prefill=prompt == 0))
 
 
@@ -161,7 +166,7 @@ def _together(rows: list[Row]) -> Row:
 
 
 def weights_digest(weights: IntegerWeights) -> str:
-    """Return a digest of all values."""
+    """Return a digest of all values of the weights."""
     return hashlib.sha256(pickle.dumps(weights)).hexdigest()
 
 
@@ -205,19 +210,19 @@ def measure_decode(session: Session, streams: int, first_tokens: Sequence[int] =
 
 
 def measure_prefill(session: Session, tokens: int, streams: int) -> Row:
-    """Measure a prompt of ``tokens`` tokens, ``streams`` a pass: the cycles of a later pass times the number of passes.
+    """Measure a prompt of ``tokens`` tokens, ``streams`` per pass: cycles of the last pass times number of passes.
 
     Raises ``LuternError`` if ``tokens`` is no multiple of ``streams``.
     """
     if tokens % streams:
-        raise LuternError(f"a prompt of {tokens} tokens is no multiple of {streams} streams; choose one that is.")
+        raise LuternError(f"a prompt of {tokens} tokens is not a multiple of {streams} streams; choose a multiple.")
     vocab = session.program.vocab
     run = prefill(_Narrow(session, streams), [place % vocab for place in range(tokens)], slot=0)
     return _row(session, "prefill", streams, tokens, run.cycles * tokens // streams, run.words, None, 0.0)
 
 
 def golden_tokens_per_second(weights: IntegerWeights, tokens: int) -> float:
-    """Return tokens a second of the integer model on this computer, with one stream."""
+    """Return the tokens/s of the integer model on this computer, with one stream."""
     model = FastModel(weights)
     state = model.initial_state(1)
     ids = np.zeros(1, dtype=np.int64)
@@ -237,7 +242,7 @@ class BuiltClock:
 
 
 def built_clock(config: HwConfig, board: str = "") -> BuiltClock | None:
-    """Return the newest build of a machine (on a board); the build may have other taps, cells and clocks."""
+    """Return the clock of the newest build of a machine (on ``board``, if given). Taps, cells and clocks may differ."""
     clocks = (_clock_of(path, config, board) for path in cache.newest("builds", f"*/{MANIFEST}"))
     return next((clock for clock in clocks if clock is not None), None)
 

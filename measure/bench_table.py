@@ -1,4 +1,4 @@
-"""The table of the bench: the machines that it shows, and the texts of a row."""
+"""The table of `lutern bench`: the machines that it shows, and the texts of a row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHOWN = (
     ("resident-1024", "random"),
     ("stream-x16", "random"),
 )
-"""Machine and model of each line without options; "random" is ``measure.bench.LARGE``."""
+"""Machine and model of each line that is printed without options; "random" is ``measure.bench.LARGE``."""
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "what": lambda row: row.what,
     "streams": lambda row: str(row.streams),
@@ -33,7 +33,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "of bound": lambda row: "" if row.share is None else f"{row.share:.1%}",
     "times": lambda row: "",
 }
-"""Headings and texts of a row. "bytes" are those of a pass; "times" is the speed relative to the first row."""
+"""Headings and texts of a row. "bytes" are the bytes of a pass; "times" is the speed relative to the first row."""
 
 
 def cells(model: str, row: Row, first: Row) -> list[str]:

@@ -1,10 +1,10 @@
-"""Coefficients that turn counted activity into watts: the file that holds them, and their fit to readings.
+"""Coefficients that convert counted activity into watts: the file with the coefficients, and their fit to readings.
 
-    watts = static + sum(coefficient * activity a second)           Coefficient: value, low, high, in joules an event
+    watts = static + sum(coefficient * activity per second)         Coefficient: value, low, high, in joules per event
 
-A file names its part, source and date. Lutern's own calibration for ECP5 is not measured: no coefficients are
-published, so it holds bounds, and names their sources. ``fit`` makes a file from a user's readings of designs whose
-activity is known: least squares, with intervals of 95 % from resampled readings.
+A file names its part, source and date. Lutern's own calibration for ECP5 is not measured. It contains bounds and their
+sources, because no coefficients are published. ``fit`` computes a calibration from a user's readings of designs whose
+activity is known, by least squares. The intervals of 95 % come from resampled residuals.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ EVENTS = {
     "ddr4_byte": "a byte is read from DDR4, or written to it",
     "hbm2_byte": "a byte is read from HBM2, or written to it",
 }
-"""Events that a coefficient can be for. If a file leaves out the bytes of a memory, measure/dram.py has them."""
+"""Events that can have a coefficient. For the bytes of a memory, measure/dram.py has the default."""
 STATIC = "static_watts"
 SAMPLES = 2000
 SEED = 1
 MOST_CONDITION = 1e6
-"""Largest condition number, with columns scaled to 1: above it, two of the activities cannot be told apart."""
+"""Largest condition number, with columns scaled to 1. Above it, two of the activities cannot be distinguished."""
 
 
 MAX_BYTES = 1 << 20
@@ -45,13 +45,13 @@ LARGEST = 1e6
 """Largest coefficient, in joules or watts."""
 MOST_EVENTS = 1e18
 MOST_READINGS = 10_000
-"""Largest number of readings of a file: the fit is repeated for many resamples, and all of them are in memory."""
+"""Largest number of readings in a file, because the fit is repeated for many resamples, which are all in memory."""
 _MENDED = "make one: lutern power calibrate READINGS.csv"
 
 
 @dataclass(frozen=True)
 class Coefficient:
-    """Joules of an event (watts for ``static_watts``), with the interval from ``low`` to ``high``."""
+    """Joules per event (watts for ``static_watts``), with the interval from ``low`` to ``high``."""
 
     value: float
     low: float
@@ -68,7 +68,7 @@ class Calibration:
     coefficients: dict[str, Coefficient]
 
     def require(self, part: str) -> None:
-        """Raise ``LuternError`` if this is a file for another part; a file for the part "ECP5" is for all parts."""
+        """Raise ``LuternError`` if this file is for another part. A file for the part "ECP5" is for all parts."""
         if self.part not in (part, "ECP5"):
             raise LuternError(f"the calibration is of {self.part}, but the chip is {part}; give a file for that part.")
 
@@ -78,7 +78,7 @@ class Calibration:
 
 
 def load(path: str | Path = SHIPPED) -> Calibration:
-    """Read a calibration file; raises ``LuternError`` if it is none."""
+    """Read a calibration file; raise ``LuternError`` if the file is not a calibration."""
     path = Path(path)
     try:
         values = read_json(path, MAX_BYTES, "calibration file")
@@ -103,7 +103,7 @@ def load(path: str | Path = SHIPPED) -> Calibration:
 
 
 def _check(path: Path, name: str, item: Coefficient) -> None:
-    """Refuse a coefficient that no chip has; the interval of a coefficient near 0 may begin below 0."""
+    """Refuse a coefficient that no chip can have. The interval of a coefficient near 0 may begin below 0."""
     if name not in (*EVENTS, STATIC) or not item.low <= item.value <= item.high:
         raise LuternError(f"{path}: the coefficient {named(name)} is unknown or not within its interval; {_MENDED}")
     if item.value < 0 or max(-item.low, item.high) > LARGEST:
@@ -115,7 +115,7 @@ def _check(path: Path, name: str, item: Coefficient) -> None:
 
 @dataclass(frozen=True)
 class Reading:
-    """Measured watts of a design whose activity (events a second) is known."""
+    """Measured watts of a design whose activity (events per second) is known."""
 
     design: str
     activity: dict[str, float]
@@ -123,7 +123,7 @@ class Reading:
 
 
 def read_readings(path: str | Path) -> list[Reading]:
-    """Read a CSV with one reading a row: ``design``, ``watts``, and events a second in a column for each event.
+    """Read a CSV with one reading per row: ``design``, ``watts``, and for each event a column of events per second.
 
     Events that do not occur need no column. Raises ``LuternError`` for any other content.
     """
@@ -134,7 +134,7 @@ def read_readings(path: str | Path) -> list[Reading]:
         missing = [name for name in ("design", "watts") if name not in places]
         if missing:
             raise LuternError(
-                f"{path} has no column {missing[0]}; give design, watts and those of {', '.join(EVENTS)}."
+                f"{path} has no column {missing[0]}; give design, watts and columns of {', '.join(EVENTS)}."
             )
     found = []
     for count, row in enumerate(rows, 1):
@@ -145,7 +145,7 @@ def read_readings(path: str | Path) -> list[Reading]:
         if len(found) > MOST_READINGS:
             raise LuternError(f"{path} holds more than {MOST_READINGS} readings; give the mean of each run.")
     if not found:
-        raise LuternError(f"{path} holds no readings; give a row a reading, with columns design, watts and events.")
+        raise LuternError(f"{path} holds no readings; give one row per reading, with columns design, watts and events.")
     return found
 
 
@@ -166,7 +166,7 @@ def fit(part: str, readings: list[Reading], source: str, date: str) -> Calibrati
     if np.linalg.cond(columns / scale) > MOST_CONDITION:
         raise LuternError(
             "two activities rise and fall together in all readings, so their coefficients cannot be told "
-            "apart; measure a design that has one without the other."
+            "apart; measure a design that has only one of them."
         )
     found = _solve(columns / scale, watts)
     residuals = watts - columns / scale @ found

@@ -1,9 +1,9 @@
 """Finds the boards whose memory holds the weights of a model: `lutern estimate --memories`.
 
-    ModelConfig, width of a word, bits of an embedding ─► bytes ─┬─► share of every size of memory that a board has
+    ModelConfig, width of a word, bits of an embedding ─► bytes ─┬─► fraction of every size of memory that a board has
     Board.memories ─► sizes of memory, and their boards ─────────┘
 
-The bytes are those of ``program_sizes``. Whether the chip has room for the machine is not considered.
+The bytes come from ``program_sizes``. Whether the chip has room for the machine is not checked.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lutern.model_ref.embedding import EMBEDDING_BITS, WIDE_BITS
 from lutern.model_ref.synthetic import PUBLISHED
 
 WORD_BITS = (64, 128)
-"""Widths of a word: DDR3 of 16 bits gives 64 bits a cycle, or 128 every two cycles."""
+"""Widths of a word. DDR3 of 16 bits transfers 64 bits per cycle, or 128 bits in two cycles."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Need:
 
 
 def machine_of_width(word_bits: int) -> HwConfig:
-    """Return a machine that takes the trits of one word a cycle; no other field of it changes the bytes."""
+    """Return a machine that takes the trits of one word per cycle. Its other fields do not change the bytes."""
     return HwConfig(
         f"{word_bits}-bit words",
         rows=5,
@@ -66,10 +66,10 @@ def memories() -> dict[int, dict[str, list[Board]]]:
 
 
 def would_hold(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> str:
-    """Return a clause that names the memories that would hold a model's weights.
+    """Return a clause that names the memories in which a model's weights would fit.
 
-    Its embeddings may be converted to fewer bits. Use it for a model that no preset of these boards holds, because of
-    its width or of the chip's size.
+    For this, the model's embeddings may be converted to fewer bits. Use the clause for a model that fits no preset of
+    these boards because of the model's width or the chip's size.
     """
     texts: list[str] = []
     choices = [bits for bits in EMBEDDING_BITS if bits <= embedding_bits]

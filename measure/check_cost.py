@@ -4,8 +4,8 @@ a token.
     machine ─► `weight_check` alone, synthesised ─► LUT4, FF, block RAM
             └► program's sizes for the largest model that fits ─► words of a token, and how many of them are checks
 
-The fields of SETUP, the answer to DAMAGE and the watchdog are not part of the block; their cells are in the row of
-`top`. Cost: a few seconds of yosys a machine; results are kept.
+The fields of SETUP, the answer to DAMAGE and the watchdog are not part of the block. Their cells are in the row of
+`top`. For each machine yosys takes a few seconds, and the results are kept.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ BLOCK = "weight_check"
 class CheckCost:
     """Cells of the block, and the words that it adds to a token of ``model``.
 
-    A token reads ``words`` words, of which ``added`` are checks with their headers: a ``share`` of all bytes that the
-    token would read without them.
+    A token reads ``words`` words, of which ``added`` are checks with their headers. ``share`` is the bytes of
+    these checks divided by all bytes that the token would read without them.
     """
 
     cost: Cost
@@ -45,8 +45,8 @@ def added_words(model_config: ModelConfig, hw_config: HwConfig) -> int:
 
 
 def added_share(model_config: ModelConfig, hw_config: HwConfig) -> float:
-    """Return the bytes of these words as a share of all bytes, resident trits included, that a token would read without
-    checks.
+    """Return the bytes of ``added_words`` divided by the bytes, including resident trits, that a token would read
+    without checks.
     """
     sizes, added = program_sizes(model_config, hw_config), added_words(model_config, hw_config) * hw_config.word_bytes
     read = sizes.pass_words() * hw_config.word_bytes + sizes.trit_beats * hw_config.beat_bytes
@@ -54,7 +54,7 @@ def added_share(model_config: ModelConfig, hw_config: HwConfig) -> float:
 
 
 def measure_check(hw_config: HwConfig, models: Mapping[str, ModelConfig]) -> CheckCost | None:
-    """Return the cost with the first of ``models`` that the machine holds; None if it holds none."""
+    """Return the cost with the first of ``models`` that fits the machine; None if no model fits."""
     for name, model_config in models.items():
         if reason_against(model_config, hw_config) is None:
             return CheckCost(

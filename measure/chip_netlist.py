@@ -1,13 +1,13 @@
 # amaranth: UnusedElaboratable=no
 # A component is made only to ask for its ports.
-"""Simulates the netlist of a whole board, which is placed and routed, from the pins of the serial line.
+"""Simulates the netlist of a whole chip, which a build places and routes, through the pins of the serial line.
 
     Plan ─► kept netlist ─► Verilog of cells ─► module `chip` ─┐
                                 sim/chip_cells.v: pads, PLL ───┼─► Verilator ─► SimulatedBoard
                      measure/netlist.py: cells of the fabric ──┘
 
-The model of the PLL passes its input on, so a cycle of the simulation is a cycle of the machine. Cost: that of
-`netlist.py`; a byte over the line takes the cycles of 10 bits.
+In the model of the PLL, the output clock is the input clock, so a cycle of the simulation is a cycle of the machine.
+The simulation is as slow as `netlist.py` says. A byte over the line takes the cycles of 10 bits.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
           ├─ several ─────────► processes of this computer      a process that is lost is started again
           └─ --scheduler ─────► workers of other computers      `dask scheduler`, `dask worker ADDRESS`
 
-A job is a function with its arguments. Its key is the digest of what it computes, so two jobs with the same key are
-computed once. If a worker is lost, its job runs again on another one. A worker with another version of Lutern is
-refused. No call waits without end for a lost scheduler or for lost workers.
+A job is a function with its arguments. The key of a job is the digest of what the job computes, so of several jobs with
+the same key only one runs. If a worker is lost, its job runs again on another worker. A worker with another version of
+Lutern is refused. No call waits without end for a lost scheduler or for lost workers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from lutern.model_ref.extras import install_command
 
 CONNECT_SECONDS = 5.0
 ALONE_SECONDS = 60.0
-"""Jobs wait this long for a worker if the cluster has none."""
+"""Seconds for which jobs wait for a worker if the cluster has no workers."""
 WATCH_SECONDS = 0.5
 LOSSES = 3
 """A job is given up after it has lost this number of workers."""
@@ -41,7 +41,7 @@ _FOLDERS = ("boards", "firmware", "hw", "measure", "model_ref", "sim")
 
 @dataclass(frozen=True)
 class Job:
-    """A call ``run(*arguments)``; ``key`` names its result. A worker must be able to import the function."""
+    """A call ``run(*arguments)``; ``key`` identifies the result. A worker must be able to import the function."""
 
     key: str
     run: Callable[..., Any]
@@ -50,7 +50,7 @@ class Job:
 
 @cache
 def stamp() -> tuple[str, str]:
-    """Return the version of Lutern and the digest of its sources: equal stamps compute equal results."""
+    """Return the version of Lutern and the digest of its sources. Equal stamps mean that results are equal."""
     root, found = Path(__file__).resolve().parents[1], hashlib.sha256()
     for folder in _FOLDERS:
         for path in sorted((root / folder).rglob("*")):
@@ -68,11 +68,11 @@ class Workers:
         return 1
 
     def share(self, key: str, value: Any) -> Any:
-        """Return a reference to a value, for the arguments of jobs: the value is sent to each worker once."""
+        """Return a reference to a value, for the arguments of jobs. The value is sent to each worker only once."""
         return value
 
     def each(self, jobs: Sequence[Job]) -> Iterator[tuple[str, Any]]:
-        """Yield each key and what its job returns, or the ``LuternError`` that it raises, in any order."""
+        """Yield (key, result) of each job, in any order. The result may be a ``LuternError`` that the job raised."""
         for key, job in {job.key: job for job in jobs}.items():
             yield key, _outcome(job.run, job.arguments)
 
@@ -86,7 +86,7 @@ class Workers:
         return [found[job.key] for job in jobs]
 
     def run_whole(self, jobs: Sequence[Job], told: Callable[[int], None] = lambda done: None) -> list[Any]:
-        """Return the results as ``run`` does. Raises the first ``LuternError`` among them."""
+        """Return the results as ``run`` does. Raise the first ``LuternError`` among the results."""
         results = self.run(jobs, told)
         for result in results:
             if isinstance(result, LuternError):
@@ -133,7 +133,7 @@ class Cluster(Workers):
                     self._client.cancel([futures[key] for key in left], force=True)
 
     def _watch(self, seen: float) -> float:
-        """Return the last time at which there was a worker. Raises ``LuternError`` for a cluster that has gone."""
+        """Return the last time at which there was a worker. Raise ``LuternError`` if the cluster is lost."""
         if self._client.status != "running":
             raise LuternError(f"{_GONE}; the same command continues where this one ended.")
         if self.count:
@@ -198,7 +198,7 @@ def _same(value: Any) -> Any:
 
 
 def _checked(wanted: tuple[str, str], run: Callable[..., Any], *arguments: Any) -> Any:
-    """Run a job at a worker, unless its version of Lutern is another one."""
+    """Run a job on a worker, unless the worker has another version of Lutern."""
     return _outcome(run, arguments) if stamp() == wanted else _Other(_shown(stamp()))
 
 
@@ -215,11 +215,11 @@ def _require() -> Any:
 
 @contextlib.contextmanager
 def workers(count: int = 1, scheduler: str = "", processes: bool = True) -> Iterator[Workers]:
-    """Give workers until the block ends.
+    """Yield workers, and close them when the block ends.
 
-    ``scheduler`` is the address of a Dask scheduler, whose workers are used. Without it there are ``count`` processes
-    of this computer, or threads if ``processes`` is false; a single worker is this process. Raises ``LuternError`` for
-    a scheduler that does not answer or has no workers.
+    ``scheduler`` is the address of a Dask scheduler, whose workers are used. Without it, the workers are ``count``
+    processes of this computer, or threads if ``processes`` is false. A single worker is this process. Raises
+    ``LuternError`` for a scheduler that does not answer or has no workers.
     """
     if not scheduler and count == 1:
         yield Workers()
@@ -234,7 +234,7 @@ def workers(count: int = 1, scheduler: str = "", processes: bool = True) -> Iter
         "distributed.admin.system-monitor.disk": False,
     }
     for name in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
-        logging.getLogger(name).handlers = [logging.NullHandler()]  # Lutern reports errors in its own sentences
+        logging.getLogger(name).handlers = [logging.NullHandler()]  # Lutern reports errors with its own messages
     with dask.config.set(settings), warnings.catch_warnings(), contextlib.ExitStack() as stack:
         warnings.simplefilter("ignore")  # warnings about ports and memory, for users of Dask
         if scheduler:

@@ -1,8 +1,8 @@
-"""For the cycle model: when codes of a vector are written, and when their scales show.
+"""Computes for the cycle model when the codes of a vector are written, and when their scales show.
 
     norm ─► scalars (R = 127 / largest, scale) ─► code pass of each stream ─► code memory, two banks ─► lanes
 
-All times are cycles. Cost: constant time a beat of codes.
+All times are cycles. The computation takes constant time per beat of codes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from lutern.measure.timing import ReaderAhead
 class CodeTimes:
     """Scalars, quantiser and code memory.
 
-    ``column_ready``: for each column beat of the last operation, the cycle from which its codes can be read.
-    ``scale_shows``: for each stream, the cycle from which its scale shows. ``reader`` reads codes for the lanes.
+    ``column_ready`` has, for each column beat of the last operation, the cycle from which its codes can be read.
+    ``scale_shows`` has, for each stream, the cycle from which its scale shows. ``reader`` reads codes for the lanes.
     """
 
     def __init__(self, config: HwConfig, streams: int) -> None:
@@ -38,9 +38,10 @@ class CodeTimes:
         self._bank = 0
 
     def quantise(self, op: Operation, shows: int, vector_end: int) -> int:
-        """Compute scalars and code passes of an operation; returns the cycle in which it was accepted.
+        """Compute scalars and code passes of an operation; return the cycle in which the operation was accepted.
 
-        The operation shows from ``shows`` on, and the last beat of its vector enters the norm in ``vector_end``.
+        The operation shows from cycle ``shows`` on, and the last beat of its vector enters the norm in cycle
+        ``vector_end``.
         """
         taken = accepted = max(shows, self._scalar_idle)
         eps, new_vector = op.eps, op.new_vector
@@ -66,18 +67,18 @@ class CodeTimes:
         return taken
 
     def reuse(self, op: Operation) -> None:
-        """Use the codes of the previous operation for this one, too."""
+        """Use the codes of the previous operation also for ``op``."""
         self.column_ready = [0] * op.column_beats
 
     def free_bank(self) -> None:
-        """Free the bank whose codes no later operation needs, after its last code was read; the next codes go to the
-        other bank.
+        """Free the bank whose codes no later operation needs, after its last code was read. The next codes are written
+        to the other bank.
         """
         self._bank_free[self._bank] = self.reader.read + CodeMemory.bank_latency
         self._bank = 1 - self._bank
 
     def visit(self, visitor: Visitor) -> None:
-        """Show its state to ``visitor``."""
+        """Show the state of this object to ``visitor``."""
         self.reader.visit(visitor)
         self._bank_free = [visitor.time(when) for when in self._bank_free]
         self._scalar_idle, self._last_read = visitor.time(self._scalar_idle), visitor.time(self._last_read)

@@ -1,12 +1,13 @@
 """Compares the errors of two networks against float32: the integer network, and a float16 run of the same checkpoint.
 
     tokens ─┬─► float32 ─────────────────► logits ─┐
-            ├─► integer (what the chip computes) ──┼─► relative RMS error, and its share of the float16 run's
+            ├─► integer (what the chip computes) ──┼─► relative RMS error, and its ratio to the float16 run's
             └─► float16 (measure/float16.py) ──────┘
 
-This is a gate, not a justification: the integer network's error must stay below 0.8 of the float16 run's. One code that
-flips to its neighbour flips others downstream, so the error of logits is a plateau; ``word_lengths.py`` justifies word
-lengths stage by stage. Cost: three networks over 48 tokens; V = 32000 with d 1024 takes half a minute.
+This comparison is a gate: the integer network's error must be at most 0.8 times the float16 run's error. It does not
+justify word lengths, because one code that flips to its neighbour flips later codes, so the error of logits is a
+plateau. ``word_lengths.py`` justifies word lengths stage by stage. The comparison runs three networks over 48 tokens.
+With a vocabulary V of 32000 and a width d of 1024, it takes half a minute.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from lutern.model_ref.quantise import integer_weights
 
 SEED, TOKENS, STREAMS = 1, 24, 2
 GATE = 0.8
-"""Largest allowed share of the float16 run's error."""
+"""Largest allowed error of the integer network, divided by the float16 run's error."""
 REFERENCE = Path(__file__).parents[1] / "tests" / "data" / "tiny"
-"""Checkpoint and logits of the published implementation; a clone has them, an installed wheel does not."""
+"""Checkpoint and logits of the published implementation. A clone contains them, an installed wheel does not."""
 SHAPES = {
     "odd width": ModelConfig(vocab_size=64, hidden_size=97, num_hidden_layers=3, intermediate_size=255),
     "no lower bound": ModelConfig(
@@ -41,7 +42,7 @@ SHAPES = {
     "no power of two": ModelConfig(vocab_size=256, hidden_size=320, num_hidden_layers=6, intermediate_size=896),
 }
 DEVIATIONS = (("norm", (1.05, 0.26)), ("embeddings", (0.0, 0.6)), ("lower_bounds", (0.0, 0.5)), ("", (0.0, 0.02)))
-"""Mean and standard deviation of the reference's tensors, by a part of the name; the first match counts."""
+"""Mean and standard deviation of the reference's tensors, by a part of the name. The first match is used."""
 LARGE = {"V 32000": ModelConfig(vocab_size=32000, hidden_size=1024, num_hidden_layers=4, intermediate_size=2816)}
 
 
@@ -57,7 +58,7 @@ class Comparison:
 
     @property
     def share(self) -> float:
-        """The integer network's error as a share of the float16 run's; 0 if the float16 run overflows."""
+        """The integer network's error divided by the float16 run's error; 0 if the float16 run overflows."""
         return self.integer / self.float16 if np.isfinite(self.float16) else 0.0
 
     @property
@@ -66,7 +67,7 @@ class Comparison:
 
 
 def compare(name: str, checkpoint: Checkpoint, expected: tuple[NDArray, NDArray] | None = None) -> Comparison:
-    """Compare on seeded tokens; or on ``expected``: ids [T] and the published float32 logits [T, V]."""
+    """Compare on seeded tokens, or on ``expected``: ids [T] and the published float32 logits [T, V]."""
     if expected is None:
         random = np.random.default_rng(SEED)
         ids = random.integers(0, checkpoint.config.vocab_size, (TOKENS, STREAMS))
@@ -82,7 +83,7 @@ def compare(name: str, checkpoint: Checkpoint, expected: tuple[NDArray, NDArray]
 def synthetic(config: ModelConfig, bfloat16: bool = False, seed: int = SEED) -> Checkpoint:
     """Return a random checkpoint with the deviations of the reference's tensors, in float32 or rounded to bfloat16.
 
-    The releases are stored in bfloat16; such weights survive a conversion to float16 with fewer flipped trits.
+    The releases are stored in bfloat16. A conversion of such weights to float16 flips fewer trits.
     """
     random = np.random.default_rng(seed)
     tensors = {}
@@ -94,7 +95,7 @@ def synthetic(config: ModelConfig, bfloat16: bool = False, seed: int = SEED) -> 
 
 
 def reference() -> Comparison | None:
-    """Compare on the published network's own vectors; None if they are not installed."""
+    """Compare on the vectors of the published network; None if they are not installed."""
     if not REFERENCE.is_dir():
         return None
     expected = np.load(REFERENCE / "expected.npz")

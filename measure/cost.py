@@ -1,4 +1,4 @@
-"""Finds the cost of a block on ECP5: the block alone through yosys, or inside a wrapper through nextpnr.
+"""Measures the cost of a block on ECP5: the block alone through yosys, or inside a wrapper through nextpnr.
 
     config ─► component ─► RTLIL ─► yosys ─► stat.json ─► Cost
                                           └─► top.json ─► nextpnr, packing only ─► report.json ─► Packed
@@ -8,8 +8,8 @@ Blocks are measured as a board uses them: without debug taps, with lanes of CCU2
 `boards/synthesis.py`. A block alone keeps logic that the whole design may share or remove, so the rows do not add up to
 `top` exactly.
 
-Results are kept by content under LUTERN_CACHE. Cost of a measurement: 1 to 60 seconds of yosys, and minutes of nextpnr
-for the large blocks; the first run of either tool compiles WebAssembly for another minute.
+Results are kept under LUTERN_CACHE by the digest of their inputs. A measurement takes 1 to 60 seconds of yosys, and
+minutes of nextpnr for the large blocks. The first run of either tool takes another minute to compile WebAssembly.
 """
 
 from __future__ import annotations
@@ -53,19 +53,19 @@ from lutern.model_ref.errors import LuternError
 from lutern.sim.convert import convert_rtlil, digest
 
 BAUD = 3_000_000
-"""Baud of the serial line of `chip`."""
+"""Baud rate of the serial line of `chip`."""
 
 
 def _state_in_memory(config: HwConfig) -> HwConfig:
-    """Return the machine with its state in the memory of words, or a similar machine if this one cannot do so."""
+    """Return the machine with its state in the memory of words, or a similar machine if it cannot be there."""
     if config.source == "resident" or config.memory == "host":
         config = config.with_(source="streamed", memory="block", rows=20 * config.results_per_cycle, word_bytes=4)
     return config.with_(state="memory")
 
 
 def _with_axi(config: HwConfig) -> HwConfig:
-    """Return the machine if it has AXI4; else a similar one whose words are on an AXI4 bus of 64 bits. There a beat of
-    trits fills a word.
+    """Return the machine if it has AXI4; else a similar machine whose words are on an AXI4 bus of 64 bits. In that
+    machine a beat of trits fills a word.
     """
     if config.memory == "axi":
         return config
@@ -117,7 +117,9 @@ wrapper. `axi_top` is `top` in a system with a processor: its buses end at the r
 DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
 TARGET_HZ = 150_000_000
 CHIP_TARGET_HZ = 80_000_000
-"""A frequency above those that blocks and chips reach, so that the placer does not stop before its best result."""
+"""These targets are above the frequencies that blocks and chips reach, so that the placer does not stop before its best
+result.
+"""
 _KEPT_RESULTS = 400
 
 
@@ -135,13 +137,13 @@ class Cost:
 
     @property
     def comb(self) -> int:
-        """Places of logic: a CCU2C takes two; a distributed RAM (16 x 4 bits) takes six: four, and two blocked."""
+        """Places of logic. A CCU2C takes two. A distributed RAM (16 x 4 bits) takes six: four used, two blocked."""
         return self.lut4 + 2 * self.ccu2c + 6 * self.distributed_rams
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Places of logic and flip-flops as nextpnr packs them, which is what a build reports.
+    """Places of logic and flip-flops as nextpnr packs them. A build reports these numbers.
 
     They include the cells at the ends of carry chains.
     """
@@ -152,9 +154,9 @@ class Packed:
 
 @dataclass(frozen=True)
 class Placement:
-    """A wrapped block after place and route; `comb` and `ff` include those of the wrapper.
+    """A wrapped block after place and route; `comb` and `ff` include the cells of the wrapper.
 
-    ``path`` is the slowest path, which limits the clock; its signals are those of `block` or of the wrapper.
+    ``path`` is the slowest path, which limits the clock. Its signals belong to `block` or to the wrapper.
     """
 
     block: str
@@ -170,14 +172,14 @@ _DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, Recu
 
 
 def _counts(cells: dict[str, Any]) -> dict[str, int]:
-    """Return numbers of cells by type."""
+    """Return the numbers of cells by type, if all are integers."""
     if not all(type(count) is int for count in cells.values()):
         raise ValueError("a count is no number")
     return cells
 
 
 def parse_stat(block: str, text: str) -> Cost:
-    """Return the cost from the output of yosys' `stat -json`; raises ``LuternError`` if it is not there."""
+    """Return the cost from the output of yosys' `stat -json`; raise ``LuternError`` if the output has no cost."""
     try:
         cells = _counts(json.loads(text)["design"]["num_cells_by_type"])
     except _DAMAGED:
@@ -198,7 +200,7 @@ def _utilization(report: dict[str, Any]) -> dict[str, int]:
 
 
 def parse_report(block: str, text: str, seed: int) -> Placement:
-    """Return the placement from nextpnr's `--report`; raises ``LuternError`` if it is not there."""
+    """Return the placement from nextpnr's `--report`; raise ``LuternError`` if the report has none."""
     try:
         report: dict[str, Any] = json.loads(text)
         used = _utilization(report)
@@ -211,7 +213,7 @@ def parse_report(block: str, text: str, seed: int) -> Placement:
 
 
 def parse_packed(block: str, text: str) -> Packed:
-    """Return utilisation from nextpnr's `--report`; raises ``LuternError`` if it is not there."""
+    """Return the utilisation from nextpnr's `--report`; raise ``LuternError`` if the report has none."""
     try:
         used = _utilization(json.loads(text))
         return Packed(used["TRELLIS_COMB"], used["TRELLIS_FF"])
@@ -305,8 +307,8 @@ def _component(block: str, config: HwConfig) -> wiring.Component:
 
 
 def _result(block: str, wanted: tuple[str, ...], inputs: tuple[str, ...], run: Callable[[Path], None]) -> Path:
-    """Return the folder that holds the files `wanted`; if it does not exist, `run` makes the files in a folder of its
-    own."""
+    """Return the folder with the files `wanted`. If the folder does not exist, `run` makes the files in a temporary
+    folder."""
     versions = [synthesis.require_package(package) for package in synthesis.PACKAGES]
     folder = cache.cache_folder("cost") / f"cost-{digest(*inputs, *versions)[:32]}"
     cache.kept_result(folder, wanted, run, f"The cost of {block} is not known", f"failed-{block}.log")

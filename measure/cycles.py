@@ -1,4 +1,4 @@
-"""The cycle model: when everything in a pass happens, computed from shapes and the latencies of the blocks.
+"""The cycle model: computes when everything in a pass happens, from the shapes and the latencies of the blocks.
 
     words ─► router ─┬► trit FIFO ─► beats ─► ternary unit ─► sums ─► scale ─► mlgru, glu, residual ─┐
     beats (resident) ┘                            ▲                                                  │
@@ -6,13 +6,15 @@
     row ─► (its FIFO)► groups ────────────────────┼─► scale                                          │
                                             codes ◄── quantiser ◄── R = 127 / largest ◄──── norm ◄───┘
 
-The only rules are "a cycle later than", "when both are there" and "one a cycle", so every time is a maximum of sums. A
-pass is computed in the order of its operations; words are read when something made from them is needed. The readers run
-ahead into the next pass, so several passes are computed, and the figures are those of the last one. Beats, row groups
-and layers that repeat are jumped over (``steady.py``). docs/engine.md describes the same in words. Tests compare the
-RTL with it, cycle by cycle. It assumes on-chip memory (a word a cycle) and a host that takes tokens at once.
+The only rules are "a cycle later than", "when both are there" and "one per cycle", so every time is a maximum of sums.
+The operations of a pass are computed in order, and words are read when something that is made from them is needed. The
+readers run ahead into the next pass, so several passes are computed, and the figures are from the last pass. Beats, row
+groups and layers that repeat are jumped over (``steady.py``). docs/engine.md describes the same cycles in words. Tests
+compare the RTL with the model, cycle by cycle. The model assumes on-chip memory, which returns one word per cycle, and
+a host that takes each token immediately.
 
-Times are cycles from the start of the first pass. Cost: see ``token_cycles``.
+A value "shows" in the cycle in which its reader can see it. Times are cycles from the start of the first pass. The
+model takes a fifth of a second for the demo, and seconds for the released models.
 """
 
 from __future__ import annotations
@@ -39,17 +41,17 @@ from lutern.model_ref.errors import LuternError
 PAUSE = 100_000
 """Cycles before a pass that the host starts; in this time the readers read as far ahead as they can."""
 PASSES = 32
-"""Largest number of passes to compute until the readers are equally far ahead after each pass; usually three are
-enough.
+"""Largest number of passes to compute until the readers are equally far ahead after two successive passes. Usually
+three are enough.
 """
 SHORT_GROUP = 48
-"""Up to this number of beats of a row group, computing each beat is faster than jumping."""
+"""Up to this number of beats per row group, computing each beat is faster than jumping."""
 _LOOKS = {start + place for start in (4, 16, 64, 256, 1024) for place in range(3)}  # a jump needs three states
 
 
 @dataclass
 class TokenCycles:
-    """``cycles`` from one token to the next, ``beats`` of the ternary unit, and ``words`` that the memory gave."""
+    """``cycles`` from one token to the next, ``beats`` of the ternary unit, and ``words`` that the memory returned."""
 
     cycles: int
     beats: int
@@ -58,17 +60,17 @@ class TokenCycles:
 
 @dataclass
 class PhaseCycles:
-    """``cycles`` and ``beats`` of one phase of a pass; the phases are those of ``hw/counters.py``."""
+    """``cycles`` and ``beats`` of one phase of a pass, as ``hw/counters.py`` counts them."""
 
     cycles: int
     beats: int
 
 
 class PassModel:
-    """Passes of a model on a machine; each takes ``streams`` tokens.
+    """Passes of a model on a machine, with ``streams`` tokens per pass.
 
-    ``chained``: the streams are tokens of one prompt, and each pass is a run. ``embedding_bits``: bits of an element of
-    the model's embedding table.
+    If ``chained``, the streams are tokens of one prompt, and each pass is a run. ``embedding_bits`` is the number of
+    bits of an element of the model's embedding table.
     """
 
     def __init__(
@@ -107,7 +109,7 @@ class PassModel:
         self.phases: list[PhaseCycles] = []  # phases of the last pass
 
     def run(self) -> TokenCycles:
-        """Compute passes until two successive ones have equal figures and equally advanced readers; return the figures.
+        """Compute passes until two successive ones have equal figures and equally advanced readers. Return the figures.
 
         Raises ``LuternError`` if no two passes are equal.
         """
@@ -127,7 +129,7 @@ class PassModel:
                 return found
         raise LuternError(
             f"no two of {PASSES} passes of this model leave the readers of {self.config.name} equally far ahead, so "
-            "its cycles a token are not one number; choose another gain_fifo_words."
+            "its cycles per token are not one number; choose another gain_fifo_words."
         )
 
     def _pass(self, chosen: list[int]) -> list[int]:
@@ -196,7 +198,7 @@ class PassModel:
         self.results.end(self.row_used)
 
     def _asked(self, chosen: int) -> int:
-        """Return the cycle in which a token's row is requested; by then the row before it was fetched and used."""
+        """Return the cycle in which a token's row is requested, after the previous row was fetched and used."""
         return max(chosen + 1, self.row_used + 1, self.fetcher_idle)
 
     def _close_port(self, asked: int) -> None:
@@ -221,7 +223,7 @@ class PassModel:
     # ------------------------------------------------------------------------------------------ matrices
 
     def _matrix(self) -> list[int]:
-        """Compute the rows of the next operation; for HEAD, returns the cycles in which tokens are chosen."""
+        """Compute the rows of the next operation. For HEAD, return the cycles in which tokens are chosen."""
         stream, codes, results = self.stream, self.codes, self.results
         shows = stream.next_op("engine")
         op = stream.ops.popleft()
@@ -255,7 +257,7 @@ class PassModel:
         return done
 
     def _group(self, op: Operation, shows: int, first: bool, beat_words: int) -> None:
-        """Compute the beats of a row group; those of the first group wait for their codes."""
+        """Compute the beats of a row group. The beats of the first group wait for their codes."""
         codes, steady = self.codes.reader, Steady(self._visit, lambda: self.beat)
         column = 0
         while column < op.column_beats:
@@ -278,9 +280,10 @@ def token_cycles(
     chained: bool = False,
     embedding_bits: int = WIDE_BITS,
 ) -> TokenCycles:
-    """Return cycles, beats and words of a pass in the middle of a run; they are the same for every pass of a program.
+    """Return cycles, beats and words of a pass in the middle of a run. They are equal for every pass of a program.
 
-    ``chained``: the streams are tokens of one prompt, and each pass is a run. Raises ``LuternError`` if passes differ.
+    If ``chained``, the streams are tokens of one prompt, and each pass is a run. Raises ``LuternError`` if the
+    passes differ.
     """
     return PassModel(model_config, hw_config, streams, chained=chained, embedding_bits=embedding_bits).run()
 
@@ -293,8 +296,8 @@ def token_phases(
     chained: bool = False,
     embedding_bits: int = WIDE_BITS,
 ) -> list[PhaseCycles]:
-    """Return the phases of the same pass: the embedding's row, each matrix, the choice. Their cycles add up to the
-    pass's."""
+    """Return the phases of the pass of ``token_cycles``: the embedding's row, each matrix, the choice. Their cycles add
+    up to the cycles of the pass."""
     passes = PassModel(model_config, hw_config, streams, chained=chained, embedding_bits=embedding_bits)
     passes.run()
     return passes.phases

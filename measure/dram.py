@@ -1,10 +1,11 @@
-"""Kinds of memory next to a chip: joules of a bit that is read, watts in standby, and the source of the figures.
+"""Kinds of memory next to a chip: joules per bit that is read, watts in standby, and the source of the figures.
 
-    joules a token = bits x (core + interface) + standby x parts x seconds
+    joules per token = bits x (core + interface) + standby x parts x seconds
 
-``core``: array and data path of the part. ``interface``: pins, lines, termination and, if a figure includes it, the PHY
-of the controller. ``standby``: watts of one part that is clocked and refreshed but not read; the joules of a bit do not
-include it. Every figure is an interval, and none has been compared with a meter.
+``core`` is the energy in the array and the data path of the part. ``interface`` is the energy in pins, lines,
+termination and, if a figure includes it, the PHY of the controller. ``standby`` is the watts of one part that is
+clocked and refreshed but not read, which the joules per bit do not include. Every figure is an interval, and no figure
+has been compared with a meter.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from lutern.model_ref.errors import LuternError
 
 @dataclass(frozen=True)
 class Dram:
-    """A kind of memory; joules of a bit or byte, watts of a part.
+    """A kind of memory, with joules per bit and watts per part.
 
-    ``event``: name of its bytes in a calibration file. ``peak``: bytes a second of one part.
+    ``event`` is the name of its bytes in a calibration file. ``peak`` is the largest number of bytes/s of one part.
     """
 
     name: str
@@ -39,17 +40,17 @@ class Dram:
 
     @property
     def byte(self) -> Coefficient:
-        """Joules of a byte that is read."""
+        """Joules per byte that is read."""
         return Coefficient(
             *(8 * (getattr(self.core, name) + getattr(self.interface, name)) for name in ("value", "low", "high"))
         )
 
     def parts(self, config: HwConfig) -> int:
-        """Return the number of parts that give all words that a machine can take."""
+        """Return the number of parts that are needed to supply all words that a machine can take."""
         return math.ceil(peak_word_hz(config) * config.word_bytes / self.peak - 1e-9)
 
     def standby_watts(self, config: HwConfig) -> Coefficient:
-        """Return standby watts of all parts of a machine."""
+        """Return the standby watts of all parts of a machine together."""
         return Coefficient(*(self.parts(config) * getattr(self.standby, name) for name in ("value", "low", "high")))
 
 
@@ -122,10 +123,10 @@ CHOOSES = ("port", "axi")
 
 
 def dram_of(config: HwConfig, name: str = "") -> Dram | None:
-    """Return the kind of a machine's memory; None if it has none next to the chip.
+    """Return the kind of a machine's memory; None if the machine has no memory next to the chip.
 
-    ``name`` chooses the kind where the machine leaves it open. Raises ``LuternError`` if it is missing there, is
-    unknown, or contradicts the machine's kind.
+    ``name`` selects the kind if the machine does not define it. Raises ``LuternError`` if ``name`` is missing in this
+    case, is unknown, or contradicts the machine.
     """
     if name and name not in DRAMS:
         raise LuternError(f"there is no kind of memory {name}; choose one of {', '.join(DRAMS)}.")
@@ -140,14 +141,14 @@ def dram_of(config: HwConfig, name: str = "") -> Dram | None:
     if name and (own is None or own.name != name):
         has = own.title if own is not None else "no DRAM"
         raise LuternError(
-            f"--dram {name} is for a machine with a port for memory, {config.name} has {has}; leave it out."
+            f"--dram {name} is for a machine with a port for memory, but {config.name} has {has}; leave --dram out."
         )
     return own
 
 
 @dataclass(frozen=True)
 class Joules:
-    """Joules of a token: ``transport`` of the bits that are read, ``standby`` of the parts while the token is
+    """Joules per token: ``transport`` of the bits that are read, and ``standby`` of the parts while the token is
     computed."""
 
     byte_count: float
@@ -159,7 +160,7 @@ class Joules:
 def joules(
     model_config: ModelConfig, config: HwConfig, memory: Dram, tokens_per_second: float, streams: int = 1
 ) -> Joules:
-    """Return joules of one token of a pass of ``streams`` tokens, at ``tokens_per_second`` of all streams together."""
+    """Return the joules per token of a pass of ``streams`` tokens, at ``tokens_per_second`` of all streams together."""
     byte_count = sizes_of(model_config, config).pass_words(streams) * config.word_bytes / streams
     transport, watts = memory.byte, memory.standby_watts(config)
     return Joules(

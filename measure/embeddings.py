@@ -1,11 +1,11 @@
-"""Compares embeddings of 12 bits with those of 16: bytes of the image, error of the logits.
+"""Compares embeddings of 12 bits with embeddings of 16 bits: bytes of the image, error of the logits.
 
     tokens ─┬─► float32 ───────────────────► logits ─┐
             ├─► integer, embeddings of 16 bits ──────┼─► relative RMS error against float32, and of 12 bits against 16
-            └─► integer, embeddings of 12 bits ──────┘   share of tokens whose largest logit is the same
+            └─► integer, embeddings of 12 bits ──────┘   fraction of tokens whose largest logit is the same
 
-Weights are bfloat16, as in the releases: 16 bits hold their embeddings exactly, and 12 bits drop one of the 8 bits of
-the mantissa. Cost: three networks over 256 tokens; half a minute for all shapes.
+Weights are bfloat16, as in the releases. So 16 bits store their embeddings exactly, and 12 bits lose one of the 8 bits
+of the mantissa. Three networks run over 256 tokens, which takes half a minute for all shapes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ VOCAB, LAYERS = 4096, 4
 class Cost:
     """Figures of one checkpoint; dictionaries are keyed by the bits of an embedding.
 
-    ``between``: error of 12 bits relative to 16. ``same``: share of tokens for which both have the same largest logit.
+    ``between`` is the error with 12 bits relative to 16 bits. ``same`` is the fraction of tokens for which the largest
+    logit is the same with both.
     """
 
     name: str

@@ -1,12 +1,12 @@
-"""Estimates joules of a token: static power of the part, plus counted activity times a calibration's coefficients.
+"""Estimates joules per token: static power of the part, plus counted activity times a calibration's coefficients.
 
-    toggles, cycles, flip-flops, block RAMs, bytes ─► events a token ─┐
-    calibration file ─► joules an event, low and high ────────────────┴─► joules a token, low to high
+    toggles, cycles, flip-flops, block RAMs, bytes ─► events per token ─┐
+    calibration file ─► joules per event, low and high ─────────────────┴─► joules per token, low to high
 
-Static power: typical supply currents of the ECP5 and ECP5-5G Family Data Sheet (FPGA-DS-02012, "ECP5 Supply Current
-(Standby)") times their voltages, at 25 degrees. The upper end is twice that, since leakage doubles in about 30 degrees.
-Static power is listed on its own: the joules of an event do not include it. The same holds for the standby of a memory
-next to the chip (dram.py).
+The static power is the typical supply currents of the ECP5 and ECP5-5G Family Data Sheet (FPGA-DS-02012, "ECP5 Supply
+Current (Standby)") times their voltages, at 25 degrees. Its upper end is twice this value, because leakage doubles in
+about 30 degrees. Static power is listed separately, and the joules of an event do not include it. They also do
+not include the standby power of a memory next to the chip (dram.py).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NO_WATTS = Coefficient(0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class Term:
-    """Events of one kind: their number a token, and their joules."""
+    """Events of one kind: their number per token, and their joules."""
 
     name: str
     events: float
@@ -42,8 +42,8 @@ class Term:
 class Estimate:
     """Power and energy of a token.
 
-    ``static`` and ``standby``: watts of the chip and of the memory next to it. ``dynamic``: joules of a token without
-    them. ``joules``: with both.
+    ``static`` is the watts of the chip, and ``standby`` the watts of the memory next to the chip. ``dynamic`` is the
+    joules per token without these two, and ``joules`` includes both.
     """
 
     part: str
@@ -55,12 +55,12 @@ class Estimate:
 
     @property
     def dynamic(self) -> Coefficient:
-        """Joules that all events of a token take together."""
+        """Joules of all events of a token together."""
         return Coefficient(*(sum(getattr(term, name) for term in self.terms) for name in ("joules", "low", "high")))
 
     @property
     def joules(self) -> Coefficient:
-        """Joules a token, with static and standby power during its time."""
+        """Joules per token, with static and standby power during the time of the token."""
         return Coefficient(
             *(
                 getattr(self.dynamic, name) + (getattr(self.static, name) + getattr(self.standby, name)) * self.seconds
@@ -75,9 +75,9 @@ class Estimate:
 
 
 def static_watts(part: str, calibration: Calibration) -> Coefficient:
-    """Return the static power of a part: measured, if the calibration has it, else the data sheet's.
+    """Return the static power of a part: the measured power if the calibration has it, else the data sheet's.
 
-    Raises ``LuternError`` for a part of which neither has a figure.
+    Raises ``LuternError`` if neither of them has a figure for the part.
     """
     if STATIC in calibration.coefficients:
         return calibration.coefficients[STATIC]
@@ -91,8 +91,8 @@ def static_watts(part: str, calibration: Calibration) -> Coefficient:
 
 
 def estimate(part: str, calibration: Calibration, events: Mapping[str, float], seconds: float) -> Estimate:
-    """Return joules of a token that has these events and takes ``seconds``; ``LuternError`` if a coefficient is
-    missing."""
+    """Return the joules of a token that has these events and takes ``seconds``. Raise ``LuternError`` if a coefficient
+    is missing."""
     calibration.require(part)
     terms = []
     for name, count in events.items():
@@ -125,8 +125,8 @@ def without_nets(
 ) -> Estimate:
     """Estimate a token of a machine that was not simulated, from its memory, clock and block RAM; nets are left out.
 
-    Joules and seconds are a token's share of a pass. ``dram_name``: the kind of memory, for a machine whose
-    configuration does not name one.
+    Joules and seconds are the values of a pass divided by its tokens. ``dram_name`` is the kind of memory, for a
+    machine whose configuration does not define it.
     """
     memory = dram_of(config, dram_name)
     cycles = config.clock_hz / found.tokens_per_second
@@ -146,7 +146,7 @@ def of_windows(
     block_rams: int,
     clock_hz: float,
 ) -> dict[str, Coefficient]:
-    """Return dynamic joules of each window of a token; ``toggles`` has toggles and cycles by the name of the window."""
+    """Return the dynamic joules of each window of a token. ``toggles`` has (toggles, cycles) by the window's name."""
     return {
         name: estimate(
             part,

@@ -1,4 +1,4 @@
-"""Estimates a machine with a model without simulation or synthesis: cycles, bytes, tokens a second, resources.
+"""Estimates a machine with a model without simulation or synthesis: cycles, bytes, tokens/s, resources.
 
     ModelConfig, HwConfig ─► cycle model ───────────────────► cycles          equal to the RTL's; DRAM: word_rate.py
                          ├─► sizes of the program ──────────► bytes, bound    exact
@@ -7,7 +7,7 @@
 
     ModelConfig, Device ──► max(bytes / bandwidth, trits / (lanes x clock)) + barriers      any memory and any lanes
 
-Its time is the cycle model's: a fifth of a second for the demo, seconds for the released models.
+The estimate takes as long as the cycle model: a fifth of a second for the demo, seconds for the released models.
 """
 
 from __future__ import annotations
@@ -27,24 +27,25 @@ from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.quantise import vectors_of
 
 BARRIER_CYCLES = 60
-"""Cycles from the last beat of a vector to the first of the next, at 1,024 lanes (docs/engine.md, "Cycles")."""
+"""Cycles from the last beat of a vector to the first beat of the next, at 1,024 lanes (docs/engine.md, "Cycles")."""
 TRIT_SHARE = 0.98
-"""Share of trits in the bytes read, for widths from 1,024 on: `lutern bench`, random model."""
+"""Fraction of the read bytes that contain trits, for widths from 1,024 on: `lutern bench`, random model."""
 
 NO_GAIN = 0.0005
-"""Up to this gain, more lanes count as no gain: it would be shown as 0.0 %."""
+"""A gain of more lanes below this value is reported as no gain, because it would be printed as 0.0 %."""
 MEMORY_BOUND = 0.95
-"""If a machine takes a smaller share of the words that its memory gives, it waits for something other than the memory.
+"""If a machine takes a smaller fraction of the words that its memory can return, it waits for something other than the
+memory.
 """
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A pass of ``streams`` tokens; rates are tokens a second of all streams together.
+    """The estimate of a pass of ``streams`` tokens. All speeds are tokens/s of all streams together.
 
-    ``cycles``: None if the link sets the pace. ``bound``: the rate that the source of trits allows: the lanes if
-    weights are resident, else the bytes of memory or line. ``refreshed``: the bound of a DRAM minus the slots that
-    refreshes take.
+    ``cycles`` is None if the link limits the speed. ``bound`` is the speed that the lanes allow if trits are resident,
+    else the speed that the bytes of the memory or of the line allow. ``refreshed`` is the bound of a DRAM without the
+    slots that refreshes take.
     """
 
     cycles: int | None
@@ -58,7 +59,7 @@ class Estimate:
 
     @property
     def share(self) -> float:
-        """``tokens_per_second`` as a share of the bound."""
+        """``tokens_per_second`` divided by the bound."""
         return self.tokens_per_second / self.bound
 
 
@@ -73,9 +74,9 @@ def estimate(
 ) -> Estimate:
     """Estimate a model on a machine.
 
-    ``baud``: baud of the link, which sets the pace if the host sends the weights. ``share``: words that a memory at a
-    port gives in a cycle, on average. Raises ``LuternError``, with name and number, for a model that the machine does
-    not hold.
+    ``baud`` is the baud rate of the link, which limits the speed if the host sends the weights. ``share`` is the mean
+    number of words that a memory at a port returns per cycle. Raises ``LuternError`` if the model does not fit the
+    machine.
     """
     check_fit(model_config, hw_config, embedding_bits)
     sizes = program_sizes(model_config, hw_config, embedding_bits)
@@ -96,12 +97,12 @@ def estimate(
 
 
 def lane_use(hw_config: HwConfig, found: Estimate) -> float:
-    """Return the share of the time in which the lanes of a machine work on trits."""
+    """Return the fraction of the time in which the lanes of a machine work on trits."""
     return found.trits * found.tokens_per_second / found.streams / (hw_config.lanes * hw_config.clock_hz)
 
 
 def limit_sentence(model_config: ModelConfig, hw_config: HwConfig, found: Estimate) -> str:
-    """Return a sentence that says what limits a machine, its share of the time, and the gain of more lanes."""
+    """Return a sentence that says what limits a machine, in what fraction of the time, and the gain of more lanes."""
     used = f"{lane_use(hw_config, found):.1%}"
     if hw_config.source == "resident":
         return f"The lanes are the limit: they work in {used} of the cycles; in the others they wait for codes."
@@ -127,8 +128,8 @@ def _other_limit(model_config: ModelConfig, hw_config: HwConfig, found: Estimate
     takes = f"words are taken in {found.share:.1%} of the cycles"
     if leave > beats:
         return (
-            f"The sums are the limit: those of a row group leave in {leave} cycles at results_per_cycle "
-            f"{hw_config.results_per_cycle}, but the trits of the shortest one take {beats} beats, so {takes}"
+            f"The sums are the limit: the sums of a row group leave in {leave} cycles at results_per_cycle "
+            f"{hw_config.results_per_cycle}, but the trits of the shortest row group take {beats} beats, so {takes}"
         )
     return f"Barriers are the limit: the lanes wait for codes of new vectors, so {takes}"
 
@@ -141,9 +142,10 @@ def _words(model_config: ModelConfig, hw_config: HwConfig, streams: int) -> int:
 
 @dataclass(frozen=True)
 class Device:
-    """A chip for which no machine has been built: bandwidth of its memory in bytes a second, lanes, clock, source.
+    """A chip for which no machine has been built, with the ``bandwidth`` of its memory in bytes/s.
 
-    ``lanes``: as many as the memory feeds at 1.6 bits a trit and that clock; they take a fraction of the chip.
+    ``lanes`` is the number of lanes that the memory can feed at 1.6 bits per trit and ``clock_hz``. They take only a
+    fraction of the chip.
     """
 
     name: str
@@ -162,7 +164,7 @@ DEVICES = (
 
 
 def device_tokens_per_second(model_config: ModelConfig, device: Device) -> float:
-    """Estimate one stream, with o_proj, channel mixer and lm_head: memory and lanes overlap, barriers add to them."""
+    """Estimate the tokens/s of one stream. The times of memory and lanes overlap, and barriers add to them."""
     bytes_read = model_config.trits / TRITS_PER_BYTE / TRIT_SHARE
     barriers = len(vectors_of(model_config)) + 1  # one wait for each vector, one for the choice of the token
     seconds = max(bytes_read / device.bandwidth, model_config.trits / (device.lanes * device.clock_hz))

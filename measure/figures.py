@@ -1,8 +1,8 @@
-"""Figures as files: each is drawn as SVG, PDF or PNG, with its data as CSV beside it.
+"""Writes figures as files: each as SVG, PDF or PNG, with its data as CSV in the same folder.
 
     Token, roofs, bars ─► Drawing: picture, headings, rows ─► NAME.svg │ .pdf │ .png, and NAME.csv
 
-The numbers of a CSV are those that are drawn, without units and separators. The metadata of a picture hold its origin
+A CSV contains the numbers that are drawn, without units and separators. The metadata of a picture contain its origin
 (provenance.py).
 """
 
@@ -53,7 +53,7 @@ class Drawing:
         return text.getvalue()
 
     def picture(self, kind: str, facts: Facts) -> bytes:
-        """Return the picture as a file of one of ``FORMATS``; the same numbers and facts give the same bytes."""
+        """Return the picture as a file of one of ``FORMATS``. Equal numbers and facts give equal bytes."""
         matplotlib = pictures.require_matplotlib()
         says = "; ".join(f"{name}: {value}" for name, value in facts)
         metadata: dict[str, dict[str, Any]] = {
@@ -79,7 +79,7 @@ def timeline(token: Token) -> Drawing:
 
 
 def layers(token: Token) -> Drawing:
-    """Return cycles of each layer by cause."""
+    """Return the cycles of each layer by cause."""
     rows: list[tuple[Cell, ...]] = [
         (part, *(counts[name] for name in COUNTER_NAMES)) for part, counts in token.parts.items()
     ]
@@ -87,7 +87,7 @@ def layers(token: Token) -> Drawing:
 
 
 def energy(name: str, bars: Sequence[Bar], label: str) -> Drawing:
-    """Return a bar a layer; ``label`` says the unit."""
+    """Return a picture with one bar per layer. ``label`` contains the unit."""
     rows = [(bar.name, bar.value, bar.low, bar.high) for bar in bars]
     headings = ("part", label.partition(",")[0], "low", "high")
     return Drawing(name, lambda: pictures.energy(bars, label), headings, tuple(rows))
@@ -104,7 +104,7 @@ def roofline(roofs: Sequence[Roof]) -> Drawing:
 
 
 def write_drawing(drawing: Drawing, path: Path, facts: Facts) -> list[Path]:
-    """Write a picture, in the format that its name ends in, and its data beside it; return the files."""
+    """Write a picture in the format that the ending of ``path`` names, and its data as CSV. Return both paths."""
     data = path.with_suffix(".csv")
     write_whole(path, drawing.picture(path.suffix[1:], facts))
     write_whole(data, drawing.csv())

@@ -1,10 +1,10 @@
-"""Finds the board that runs a model fastest, and what another board lacks for it, in one sentence.
+"""Finds the board that runs a model fastest, and what another board lacks for this model, in one sentence.
 
-    ModelConfig ─► every board, every machine of it ─► the fastest that holds it ─► "fits B with P at N tokens/s"
-                                                   ├─► the first board that does not ─► what its machine lacks
-                                                   └─► boards whose memory would hold it
+    ModelConfig ─► every machine of every board ─┬─► the fastest that holds it ─► "fits B with P at N tokens/s"
+                                                 ├─► the first board that does not hold it ─► what its machine lacks
+                                                 └─► boards whose memory would hold it
 
-Cost: the cycle model of one machine, as in ``estimate.py``.
+The search takes the time of the cycle model of one machine, as ``estimate.py`` does.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lutern.model_ref.errors import LuternError
 
 @dataclass(frozen=True)
 class Fit:
-    """A board, its machine, and tokens a second; ``host``: the host sends the weights for every token."""
+    """A board, its machine, and the tokens/s. If ``host``, the host sends the weights for every token."""
 
     board: str
     preset: str
@@ -36,8 +36,8 @@ class Fit:
 
 
 def fastest_fit(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> Fit | None:
-    """Return the board that runs a model with most lanes and the fastest clock; boards to which the host sends the
-    weights come last.
+    """Return the board that holds a model and has the largest product of lanes and clock. Boards to which the host
+    sends the weights come last.
     """
     found = []
     for board in BOARDS.values():
@@ -59,7 +59,7 @@ def fastest_fit(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> F
 def chip_lacks(hw_config: HwConfig, board: Board) -> tuple[Lack, ...]:
     """Return the resources of which a board's chip has too few for a machine.
 
-    LUTs count only if the error of their estimate leaves no doubt.
+    LUTs are reported only if there are too few even for an estimate that is too high by its error.
     """
     found, fpga = resources(hw_config), board.fpga
     lacking = []
@@ -74,7 +74,7 @@ def chip_lacks(hw_config: HwConfig, board: Board) -> tuple[Lack, ...]:
 
 
 def largest_machine(board: Board) -> HwConfig:
-    """Return the machine of a board whose own memory is largest."""
+    """Return the machine of a board with the largest memory of its own."""
     return max((board.config(name) for name in board.presets), key=_own_bytes)
 
 
@@ -91,8 +91,8 @@ def _holds(model_config: ModelConfig, board: Board, name: str, embedding_bits: i
 
 
 def lack_of(model_config: ModelConfig, board: Board, embedding_bits: int = WIDE_BITS) -> tuple[str, str] | None:
-    """Return the board's machine with the most memory, and the first thing that it lacks; None if the board holds the
-    model.
+    """Return the board's machine with the most memory, and the first thing that this machine lacks; None if the board
+    holds the model.
     """
     own = [name for name in board.presets if board.config(name).memory != "host"]
     if any(_holds(model_config, board, name, embedding_bits) for name in own):
@@ -105,8 +105,8 @@ def lack_of(model_config: ModelConfig, board: Board, embedding_bits: int = WIDE_
 def presets_that_hold(
     model_config: ModelConfig, embedding_bits: int = WIDE_BITS, *, memory: str = ""
 ) -> dict[str, str]:
-    """Return the first preset of each board that holds a model, by the board's name; with ``memory``, if that is
-    given."""
+    """Return the first preset of each board that holds a model, by the board's name. If ``memory`` is given, only
+    presets with this kind of memory are considered."""
     found = {
         board.name: next(
             (
@@ -122,7 +122,7 @@ def presets_that_hold(
 
 
 def check_chip(hw_config: HwConfig, board: Board) -> None:
-    """Refuse a machine that the chip of a board surely has no room for, by the estimate: before any synthesis."""
+    """Refuse a machine for which the chip of a board surely has no room, by the estimate and before any synthesis."""
     found = chip_lacks(hw_config, board)
     if found:
         others = [name for name in board.presets if not chip_lacks(board.config(name), board)]
@@ -149,7 +149,7 @@ def check_model(
 
 
 def where_it_fits(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> str:
-    """Return a clause that names the presets of boards that hold a model, and the memories that would."""
+    """Return a clause that names the presets of boards that hold a model, and the memories that would hold it."""
     by_preset: dict[str, list[str]] = {}
     own = False
     for board, name in presets_that_hold(model_config, embedding_bits).items():
@@ -163,8 +163,8 @@ def where_it_fits(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) ->
 
 
 def sentence(model_config: ModelConfig, board: Board | None = None, embedding_bits: int = WIDE_BITS) -> str:
-    """Return a sentence: where a model fits, how fast it is, and what ``board`` (by default the first that fails)
-    lacks."""
+    """Return a sentence that says where a model fits, how fast it is, and what ``board`` (by default the first board
+    that does not hold it) lacks."""
     fit = fastest_fit(model_config, embedding_bits)
     text = "fits no board"
     if fit is not None:

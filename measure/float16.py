@@ -1,11 +1,13 @@
-"""The float network as a float16 run of the published code computes it; the integer network is compared with it.
+"""The float network as a float16 run of the published code computes it, for comparison with the integer network.
 
     weights ─► float16 ─► trits and scale in float16     (`weight_quant` works in the type of the weights)
-    BL(x) : norm and codes in float32 inside the kernel, q / factor ─► float16, T s in float16, sums ─► float16
+    BL(x): norm and codes in float32 inside the kernel, q a / 127 ─► float16, T s in float16, sums ─► float16
     every other operation: operands float16, computed in float32, result ─► float16; the state S stays float32
 
-float16 values are kept in float32 arrays and rounded by `half`. The order of BLAS additions is not that of a GPU, which
-changes the error by a tenth. Its time is that of the float network, plus about 20 roundings for each element of h.
+BL is a ternary layer. q, a, T and s are defined in model_ref/float_model.py: q are the codes of the input and a its
+largest magnitude, T are the trits and s is their scale. float16 values are stored in float32 arrays and rounded by
+`half`. BLAS adds in another order than a GPU, which changes the error of this run by a tenth of its value. The run
+takes as long as the float network, plus about 20 roundings for each element of h.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ def half(x: Any) -> Floats:
 
 @dataclass(frozen=True)
 class HalfLinear:
-    """One ternary projection; ``weight`` is T s rounded to float16, transposed: [columns, rows]."""
+    """One ternary projection. ``weight`` is T s (see above) rounded to float16 and transposed: [columns, rows]."""
 
     gain: Floats
     weight: Floats

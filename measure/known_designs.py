@@ -1,12 +1,12 @@
 """Designs of known activity, for fitting energy coefficients to a meter's readings: `lutern power calibrate`.
 
-    idle                a clock that reaches nothing
+    idle                a clock that drives nothing
     registers n         n flip-flops that are clocked and never change
-    nets n              n flip-flops in a ring of alternating bits: each net changes every cycle, and has no other load
-    block_rams n        n block RAMs that read a word every cycle; all words are equal, so no net changes
+    nets n              n flip-flops in a ring of alternating bits; each net changes in every cycle, without other load
+    block_rams n        n block RAMs that read a word in every cycle; all words are equal, so no net changes
 
-Each design has one output, so that nothing is optimised away, and runs at ``CLOCK_HZ``. Its activity a second follows
-from n.
+Each design has one output, so that nothing is optimised away, and runs at ``CLOCK_HZ``. Its activity per second
+follows from n.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lutern.model_ref.output_files import write_whole
 from lutern.sim.convert import convert_rtlil, convert_verilog
 
 CLOCK_HZ = 25_000_000
-"""Oscillator of the board; for another one, scale the columns of activity."""
+"""Frequency of the board's oscillator. For another oscillator, scale the columns of activity."""
 RAM_WORDS, RAM_BITS = 512, 36
 
 
@@ -38,12 +38,12 @@ class Design:
 
     @property
     def name(self) -> str:
-        """Name of its file, without ending."""
+        """Name of the file of the design, without ending."""
         return f"{self.kind}_{self.count}"
 
     @property
     def activity(self) -> dict[str, float]:
-        """Events a second."""
+        """Events per second."""
         found = dict.fromkeys(EVENTS, 0.0)
         registers = {"registers": self.count, "nets": self.count, "block_rams": 1}
         found["register_clock"] = float(CLOCK_HZ * registers.get(self.kind, 0))
@@ -61,7 +61,9 @@ DESIGNS = (
     Design("block_rams", 16),
     Design("block_rams", 48),
 )
-"""They fit an LFE5U-12F. The coefficients of the memory come from readings of a board that decodes, idle and loaded."""
+"""These designs fit an LFE5U-12F. The coefficients of the memory come from readings of a board that decodes, idle and
+loaded.
+"""
 
 
 class KnownDesign(wiring.Component):

@@ -1,17 +1,18 @@
-"""Lists the memories of a chip from its description, and the block RAMs that the synthesis makes of each.
+"""Lists the memories of a chip from its description, and the block RAMs that the synthesis uses for each.
 
     HwConfig ─► chip_memories ─► words x bits, reads ─► the cheapest of yosys' ways ─► block RAMs
                                                         logic │ distributed │ DP16KD │ PDPW16KD
 
-Yosys (`memory_libmap` with the library of `synth_ecp5`) gives each way a cost and takes the least:
+Yosys (`memory_libmap` with the library of `synth_ecp5`) computes the cost of each way, and chooses the cheapest:
 
     block RAM    128 each, (words / deep) x bits / wide blocks, in the cheapest shape of ``Block``
     distributed  4 for each DPR16X4, 16 words of 4 bits
-    logic        1 a bit; 1/16 a bit of a table
-    added        1/2 for each bit that a multiplexer selects among blocks, 1/2 for each enable ahead of them, 2 a read
-                 port, and 12 for a read port that must see the old word while it is written
+    logic        1 per bit; 1/16 per bit of a table
+    added        1/2 for each bit that a multiplexer selects among blocks, 1/2 for each enable ahead of them, 2 per
+                 read port, and 12 for a read port that must see the old word while it is written
 
-Memories of at most ``SMALL_BITS`` bits are not listed: they never become block RAMs. Cost: less than a millisecond.
+Memories of at most ``SMALL_BITS`` bits are not listed, because they never become block RAMs. The list takes
+less than a millisecond.
 """
 
 from __future__ import annotations
@@ -57,10 +58,10 @@ SMALL_BITS = 512
 class ChipMemory:
     """``copies`` memories of ``words`` x ``bits``, each with ``reads`` read ports and one write port.
 
-    ``unused_bits`` of each word are always 0, and are removed. ``style``: the style that the memory's attribute asks
-    for, or "". ``checked``: a read of the word that is being written must give the old word. ``chunk_bits``: number of
-    bits that are written separately from the others, by a port that shares one of the read ports; 0: a separate port
-    writes all bits.
+    ``unused_bits`` of each word are always 0, and are removed. ``style`` is the style that the memory's attribute
+    requests, or "". If ``checked``, a read of the word that is being written must return the old word. ``chunk_bits``
+    is the number of bits that are written separately from the other bits, by a port that shares one of the read ports.
+    0 means that a separate port writes all bits.
     """
 
     name: str
@@ -103,9 +104,9 @@ class ChipMemory:
 class Block:
     """A kind of block RAM.
 
-    ``widths``: bits of a word; entry k is 2^k times the narrowest width, plus parity bits from width 9 on.
-    ``shared_ports``: ports that can each read or write; 0 if reading and writing have ports of their own.
-    ``narrowest_log2``: index of the narrowest width that can be written.
+    ``widths`` are the possible bits of a word. Entry k is 2^k times the narrowest width, plus parity bits from width 9
+    on. ``shared_ports`` is the number of ports that can each read or write, or 0 if reading and writing have separate
+    ports. ``narrowest_log2`` is the index of the narrowest width that can be written.
     """
 
     widths: tuple[int, ...]
@@ -114,7 +115,7 @@ class Block:
 
 
 BLOCKS = (Block((1, 2, 4, 9, 18), 2, 0), Block((1, 2, 4, 9, 18, 36), 0, 3))
-"""DP16KD has two ports that read and write. PDPW16KD has a port that reads, and one that writes bytes of 36 bits."""
+"""DP16KD has two ports that read and write. PDPW16KD has a port that reads, and a port that writes bytes of 36 bits."""
 BLOCK_WORDS_LOG2 = 14
 BYTE_BITS = 9
 BLOCK_COST, DISTRIBUTED_COST, TABLE_BITS = 128, 4, 16
@@ -123,8 +124,8 @@ DISTRIBUTED_WORDS, DISTRIBUTED_BITS = 16, 4
 
 @dataclass(frozen=True)
 class Way:
-    """One way to build a copy: ``style`` is "logic", "distributed" or "block"; ``cells`` of that kind; ``cost`` as
-    yosys counts it.
+    """One way to build a copy: ``kind`` is "logic", "distributed" or "block", ``cells`` is the number of cells of this
+    kind, and ``cost`` is the cost as yosys computes it.
     """
 
     kind: str
@@ -174,7 +175,7 @@ def _of_block(memory: ChipMemory, bits: int, block: Block) -> Way:
 
 
 def _around(memory: ChipMemory, deep: int, bits: int, checked: bool) -> float:
-    """Cost of the logic around a memory that is ``deep`` blocks deep."""
+    """Return the cost of the logic around a memory that is ``deep`` blocks deep."""
     choice = (deep - 1) * bits * memory.reads
     enables = deep if deep > 1 and not memory.constant else 0
     return (choice + enables) / 2 + 2 * memory.reads + (6 + 6 * memory.reads if checked else 0)
@@ -300,7 +301,7 @@ def _norm(config: HwConfig) -> Iterator[ChipMemory]:
 
 
 def _fifos(config: HwConfig) -> Iterator[ChipMemory]:
-    """Yield memories of FIFOs: a FIFO's last word is in a register, except in those at the ends of pipelines."""
+    """Yield memories of FIFOs. The last word of a FIFO is in a register, except in FIFOs at the ends of pipelines."""
     group_bits = config.results_per_cycle * TUPLE_GAINS * ITEM_BITS
     yield ChipMemory("gains", config.gain_fifo_words - 1, config.word_bits, checked=True)
     for first in range(0, group_bits, GROUP_PART_BITS):

@@ -1,13 +1,13 @@
-"""Reads a power meter, and computes the joules of a token from its readings.
+"""Reads a power meter, and computes the joules per token from its readings.
 
     hwmon (ina2xx driver) ─┐
     I2C (INA219, INA226) ──┼─► Log(seconds, watts) ─► idle, loaded ─► (W loaded - W idle) * seconds / tokens ± interval
     any CSV ───────────────┘
 
-INA219 and INA226 are read without their calibration register: power = bus voltage x shunt voltage / shunt resistance.
+INA219 and INA226 are read without their calibration register, as bus voltage x shunt voltage / shunt resistance.
 Data sheets: SBOS448 (INA219: bus 4 mV in bits 15..3, shunt 10 uV), SBOS547 (INA226: bus 1.25 mV, shunt 2.5 uV).
 
-Intervals of 95 % are bootstrapped, with a seed, over blocks of readings, since neighbouring readings are alike.
+Intervals of 95 % are bootstrapped, with a seed, over blocks of readings, because neighbouring readings are similar.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class Interval:
 
 @dataclass(frozen=True)
 class Measured:
-    """Watts idle and loaded, and joules a token: ``joules`` above idle, ``joules_total`` of all that the meter sees."""
+    """Watts of the idle and the loaded board, and joules per token: ``joules`` above idle, ``joules_total`` of all that
+    the meter measures."""
 
     idle: Interval
     loaded: Interval
@@ -73,7 +74,7 @@ class Measured:
 
 
 def checked(name: str, seconds: NDArray[np.float64], watts: NDArray[np.float64]) -> Log:
-    """Make a log; raises ``LuternError`` if it has too few readings or they are not in order of time."""
+    """Return a log; raise ``LuternError`` if it has too few readings, or if they are not in order of time."""
     if len(seconds) < FEWEST:
         raise LuternError(
             f"{name} has {len(seconds)} readings, but an interval needs at least {FEWEST}; measure longer."
@@ -86,7 +87,7 @@ def checked(name: str, seconds: NDArray[np.float64], watts: NDArray[np.float64])
 
 
 def read_csv(path: str | Path) -> Log:
-    """Read a log with columns for time (seconds) and watts; others are ignored.
+    """Read a log with columns for time (seconds) and watts. Other columns are ignored.
 
     Raises ``LuternError`` if a column is missing or a field is no number.
     """
@@ -111,8 +112,8 @@ def read_csv(path: str | Path) -> Log:
 
 
 def hwmon_reader(root: Path = HWMON) -> Callable[[], float]:
-    """Return a function that reads watts from the first INA219 or INA226 that Linux knows; ``LuternError`` without
-    one."""
+    """Return a function that reads watts from the first INA219 or INA226 that Linux lists. Raise ``LuternError`` if
+    there is none."""
     for folder in sorted(root.glob("hwmon*")):
         name = folder / "name"
         if name.exists() and name.read_text().strip() in CHIPS and (folder / "power1_input").exists():
@@ -123,7 +124,7 @@ def hwmon_reader(root: Path = HWMON) -> Callable[[], float]:
 
 
 def ina_watts(chip: str, bus: int, shunt: int, ohm: float) -> float:
-    """Return watts from the two registers of a chip, which are 16-bit words; ``ohm`` is the shunt's resistance."""
+    """Return the watts from the two 16-bit registers of a chip; ``ohm`` is the shunt's resistance."""
     bus_step, unused, shunt_step = CHIPS[chip]
     signed = shunt - 0x10000 if shunt & 0x8000 else shunt
     return (bus >> unused) * bus_step * signed * shunt_step / ohm
@@ -161,7 +162,7 @@ def i2c_reader(text: str) -> Callable[[], float]:
 
 
 def open_meter(text: str) -> Callable[[], float]:
-    """Return a function that reads watts from ``hwmon`` or ``i2c:BUS:ADDRESS:CHIP:OHM``; ``LuternError`` for others."""
+    """Return a function that reads watts from ``hwmon`` or ``i2c:BUS:ADDRESS:CHIP:OHM``; else raise ``LuternError``."""
     if text == "hwmon":
         return hwmon_reader()
     if text.startswith("i2c:"):
@@ -170,7 +171,7 @@ def open_meter(text: str) -> Callable[[], float]:
 
 
 def sample(read: Callable[[], float], rate_hz: float, busy: Callable[[], bool]) -> Iterator[tuple[float, float]]:
-    """Yield (seconds, watts) while ``busy``; raises ``LuternError`` if the meter stops answering."""
+    """Yield (seconds, watts) while ``busy``; raise ``LuternError`` if the meter stops answering."""
     start = time.monotonic()
     count = 0
     while busy():
@@ -198,12 +199,12 @@ def _interval(value: float, resampled: NDArray[np.float64]) -> Interval:
 
 
 def joules_per_token(idle: Log, loaded: Log, tokens: int) -> Measured:
-    """Return joules of a token, from a log of the idle board and one of the run that made ``tokens`` tokens.
+    """Return the joules per token, from a log of the idle board and a log of the run that chose ``tokens`` tokens.
 
-    Raises ``LuternError`` if the run made no token.
+    Raises ``LuternError`` if the run chose no token.
     """
     if tokens < 1:
-        raise LuternError(f"the run made {tokens} tokens, so there are no joules a token; let it run longer.")
+        raise LuternError(f"the run made {tokens} tokens, so there are no joules per token; let it run longer.")
     random = np.random.default_rng(SEED)
     idles, loads = _means(idle.watts, random), _means(loaded.watts, random)
     idle_watts, loaded_watts = float(idle.watts.mean()), float(loaded.watts.mean())

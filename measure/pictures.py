@@ -1,7 +1,7 @@
 """Draws measurements as SVG: timeline of a token, cycles and energy by layer, rooflines, scaling laws.
 
-Matplotlib draws them (extra ``report``). Text stays text, nothing is loaded from the net, and equal data give equal
-bytes. The colours are those of Okabe and Ito, which people with any colour vision can tell apart.
+Matplotlib draws the pictures (extra ``report``). Text in an SVG stays text, nothing is loaded from the net, and equal
+data give equal bytes. The colours are from Okabe and Ito. People with any colour vision can distinguish them.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **opti
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """Return the picture as an SVG element; ``name`` keeps its ids different from those of other pictures on the
-    page."""
+    """Return the picture as an SVG element; ``name`` makes its ids different from the ids of other pictures on
+    the page."""
     matplotlib = require_matplotlib()
     settings = {
         "svg.fonttype": "none",
@@ -197,7 +197,7 @@ def energy(bars: Sequence[Bar], label: str) -> Figure:
 
 @dataclass(frozen=True)
 class Roof:
-    """A machine: the trits a byte and trits a second that it reached, and the bounds of its lanes and its memory."""
+    """A machine: the trits/byte and trits/s that it reached, and the bounds of its lanes and its memory."""
 
     name: str
     trits_per_byte: float
@@ -207,7 +207,7 @@ class Roof:
 
 
 def roofline(roofs: Sequence[Roof]) -> Figure:
-    """Return trits a second over trits a byte, with each machine's point below its own roof."""
+    """Return a plot of trits/s over trits/byte, with the point of each machine below the roof of this machine."""
     figure, axes = _figure(8, 4.4 + 0.2 * len(roofs))
     knees = [roof.lanes_per_second / roof.bytes_per_second for roof in roofs]
     low = min([roof.trits_per_byte for roof in roofs] + knees) / 4
@@ -274,7 +274,7 @@ def _log_ticks(axis: Any, unit: str = "") -> None:
 
 @dataclass(frozen=True)
 class Searched:
-    """A machine of a search: ``low`` and ``high`` are joules a token, ``routed`` has its LUT and tokens a second."""
+    """A machine of a search: ``low`` and ``high`` are joules per token, ``routed`` has its LUTs and tokens/s."""
 
     name: str
     kind: str
@@ -288,9 +288,9 @@ class Searched:
 
 
 def pareto(machines: Sequence[Searched], limits: tuple[int, int]) -> Figure:
-    """Return tokens a second of searched machines over LUT, block RAMs and joules a token, with the front in colour.
+    """Return plots of the tokens/s of machines over LUT, block RAMs and joules per token, with a coloured front.
 
-    ``limits`` are LUT and block RAMs of the chip."""
+    ``limits`` are the LUTs and block RAMs of the chip."""
     figure, panels = _figure(10, 4.4, 1, 3, sharey=True)
     rest = [one for one in machines if not one.on_front]
     front = [one for one in machines if one.on_front]

@@ -1,4 +1,4 @@
-"""Where figures come from: version, commit, command, date, computer, and digests of what was measured."""
+"""Describes where figures come from: version, commit, command, date, computer, and digests of what was measured."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from lutern.model_ref.config import ModelConfig
 Facts = list[tuple[str, str]]
 """(name, value), in the order in which they are shown."""
 SECONDS = 10
-"""Longest time to wait for git, which answers at once unless its files are on a slow network."""
+"""Longest time to wait for git, which answers immediately unless its files are on a slow network."""
 _BLOCK_BYTES = 1 << 20
 
 
 def provenance(
     models: Iterable[tuple[str, ModelConfig, Iterable[Path]]] = (), machines: Iterable[HwConfig] = ()
 ) -> Facts:
-    """Return the origin of a measurement: version, commit, command, date, computer. ``models``: name, config and files
-    of each."""
+    """Return the origin of a measurement: version, commit, command, date, computer. ``models`` has the name,
+    config and files of each model."""
     facts = [
         ("version", f"lutern {metadata.version('lutern')}"),
         ("commit", commit()),
@@ -42,7 +42,7 @@ def provenance(
 
 
 def commit() -> str:
-    """Return the commit of the checkout that this package is, and whether files of it were changed since."""
+    """Return the commit of the checkout that contains this package, and whether its files were changed since."""
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return "none: installed without its repository"
@@ -75,7 +75,7 @@ def computer() -> str:
 
 
 def digest_of(files: Iterable[Path]) -> str:
-    """Return SHA-256 over the content of files in the order of their names; "none" without any."""
+    """Return SHA-256 over the content of files in the order of their names; "none" if there are no files."""
     found, count = hashlib.sha256(), 0
     for path in sorted(files, key=lambda path: path.name):
         count += 1

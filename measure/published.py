@@ -1,9 +1,9 @@
-"""Results that others report about ternary language models on hardware: tokens a second, joules a token, and their
+"""Results that others report about ternary language models on hardware: tokens/s, joules per token, and their
 grade.
 
 Grades: "measured" on hardware by its author; "simulated" by synthesis and simulation; "projected" by its author from
-something smaller; "published", if the source does not say how. Rate and joules may have different grades. A figure has
-the worst grade of the figures that it is made of.
+something smaller; "published", if the source does not say how. Tokens/s and joules may have different grades. A figure
+has the worst grade of the figures from which it is computed.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""For the cycle model: when the words of the record stream become operations, groups of gains and beats of trits.
+"""Computes for the cycle model when words of the record stream become operations, groups of gains and beats of trits.
 
     words ─► router ─┬► operations ─► a queue for each stage
                      ├► gain FIFO ──► groups
                      └► trit FIFO ──► beats of trits        (resident trits come from their own memory)
 
-Words are read when something made from them is needed. All times are cycles. Cost: constant time a word.
+A word is read when something that is made from it is needed. All times are cycles. Each word takes constant time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STAGES = ("quantise", "engine", "results", "supply", "gains")
 class RecordTimes:
     """The reader of words, the router and the FIFOs and queues that it fills.
 
-    ``ops`` holds the operations in the queues of all stages except the supply; ``popped`` is the cycle in which each
+    ``ops`` holds the operations in the queues of all stages except the supply. ``popped`` has the cycle in which each
     stage took its last operation.
     """
 
@@ -57,9 +57,9 @@ class RecordTimes:
         return self.queues[name].shows(self.popped[name])
 
     def trits_show(self, beat: int, words: int) -> int:
-        """Return the cycle from which the trits of the next beat show at the ternary unit; they fill ``words`` words.
+        """Return the cycle from which the trits of the next beat show at the ternary unit.
 
-        ``beat`` is the cycle in which the beat before was taken.
+        These trits fill ``words`` words. ``beat`` is the cycle in which the previous beat was taken.
         """
         if self.resident:
             return self.trit_reader.shows(beat)
@@ -89,7 +89,7 @@ class RecordTimes:
             self.place = visitor.count(self.place)
 
     def _read_word(self) -> None:
-        """Move the next word through the router; the first word follows the last."""
+        """Move the next word through the router. After the last word, the first word follows again."""
         item = self.records[self.record]
         is_header = self.place < self.header_words
         self.place += 1
@@ -107,7 +107,7 @@ class RecordTimes:
             self.taken = (self.gains.words if item.kind == RecordKind.GAINS else self.trits).write(when)
 
     def _deal(self, op: Operation, when: int) -> int:
-        """Put an operation into the queues as soon as all have room; returns the cycle in which it was accepted."""
+        """Put an operation into the queues as soon as all have room; return the cycle in which it was accepted."""
         for queue in self.queues.values():
             when = queue.room(when)
         embed = op.op == Op.EMBED

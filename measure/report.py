@@ -1,8 +1,8 @@
-"""Writes one HTML file with everything measured; it opens offline, in wide and narrow windows.
+"""Writes one HTML file with everything measured, which can be read offline, in wide and narrow windows.
 
     Section(title, parts) ─► render ─► page: style, tables and SVG are inside, no script, nothing is loaded
 
-It also finds the newest builds; the page shows their resources, clocks, floorplan and manifest.
+The module also finds the newest builds, and the page shows their resources, clocks, floorplan and manifest.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def newest_builds(most: int = 3) -> list[BuildFound]:
                 build = BuildFound(folder, manifest, best, floorplan)
                 found.setdefault((manifest["board"], manifest["preset"]), build)
         except (KeyError, TypeError):
-            continue  # it is damaged, or made by another release
+            continue  # the build is damaged, or made by another release
     return list(found.values())[:most]
 
 
@@ -145,7 +145,7 @@ def build_parts(build: BuildFound) -> list[str]:
 
 
 def roof(row: Row, model: str, config: HwConfig) -> Roof:
-    """Return the two bounds of a machine, and the trits and bytes a second that a row of the bench reached."""
+    """Return the two bounds of a machine, and the trits/byte and trits/s that a row of the bench reached."""
     per_cycle = config.word_bytes * row.words_per_cycle + (config.beat_bytes if config.source == "resident" else 0)
     return Roof(
         f"{row.preset}, {model}, {row.what} of {row.streams}",

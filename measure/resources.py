@@ -1,14 +1,14 @@
 """Estimates the resources of a machine on an ECP5 from its description.
 
     block RAM   = sum over its memories (memories.py)                 exact
-    multipliers = 13 P + Q + 2, one less if the host sends weights; the 13: scale 1, glu 2, mlgru 3, sigmoid 1,
+    multipliers = 13 P + Q + 2, one less if the host sends weights. The 13 P: scale 1, glu 2, mlgru 3, sigmoid 1,
                   norm 5, head 1
     LUT, FF     = sum of coefficient * term                           terms of ``TERMS``, fitted to synthesised machines
     LUT placed  = LUT * ``packing()``                                 what a build reports
 
 LUTs are places of logic before placement (`comb` of `lutern cost chip`). The coefficients minimise the relative squared
-error over those rows of ``resources.json`` that are presets or samples for the fit; ``errors`` compares with the other
-rows. Cost: milliseconds.
+error over the rows of ``resources.json`` that are presets or samples for the fit. ``errors`` compares with the rows of
+each use. An estimate takes milliseconds.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TERMS: dict[str, Callable[[HwConfig], float]] = {
 
 @dataclass(frozen=True)
 class Resources:
-    """LUT, FF, block RAM and multipliers of a chip with a serial line; ``placed_luts``: LUT as a build reports them."""
+    """LUT, FF, block RAM and multipliers of a chip with a serial line. ``placed_luts`` is LUT as a build reports it."""
 
     luts: float
     placed_luts: float
@@ -58,7 +58,8 @@ class Resources:
 class Errors:
     """Largest relative errors over ``machines`` machines.
 
-    ``luts`` and ``ff`` are those after synthesis; ``placed_luts`` are LUT after packing, known for ``packed`` machines.
+    ``luts`` and ``ff`` are the errors after synthesis. ``placed_luts`` is the error of LUT after packing, which is
+    known for ``packed`` machines.
     """
 
     machines: int
@@ -77,7 +78,7 @@ def _solve(terms: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[n
 
 
 def fit(rows: list[samples.Row]) -> dict[str, NDArray[np.float64]]:
-    """Return coefficients of LUT and FF, by relative least squares."""
+    """Return the coefficients of LUT and FF, by relative least squares."""
     logic = np.array([_logic(row.config) for row in rows], float)
     return {
         "luts": _solve(logic, np.array([row.comb for row in rows], float)),
@@ -86,20 +87,20 @@ def fit(rows: list[samples.Row]) -> dict[str, NDArray[np.float64]]:
 
 
 def predict(fitted: NDArray[np.float64], config: HwConfig) -> float:
-    """Sum of coefficients times terms."""
+    """Return the sum of coefficients times terms."""
     return float(np.dot(_logic(config), fitted))
 
 
 @cache
 def coefficients() -> dict[str, NDArray[np.float64]]:
-    """Return coefficients of LUT and FF, fitted to the rows that are not reserved for checks."""
+    """Return the coefficients of LUT and FF, fitted to the rows that are not reserved for checks."""
     return fit([row for row in samples.read() if row.use != "check"])
 
 
 @cache
 def packing() -> float:
-    """Return the ratio of LUT after packing by nextpnr to LUT after synthesis: the median over the rows that have
-    both."""
+    """Return the ratio of LUT after packing by nextpnr to LUT after synthesis: the median over the rows that
+    have both figures."""
     return float(np.median([row.placed / row.comb for row in samples.read() if row.placed]))
 
 

@@ -1,9 +1,9 @@
-"""For the cycle model: when sums of a row group leave the ternary unit, and when results enter the norm.
+"""Computes for the cycle model when sums of a row group leave the ternary unit, and when results enter the norm.
 
     sums ─► drain ─► scale ─┬► f, i, gate: written in mlgru or glu
                             └► mlgru (G), glu (UP), residual ─► join with gains ─► norm
 
-P values move together as a beat. All times are cycles. Cost: constant time a beat.
+P values move together as a beat. All times are cycles. Each beat takes constant time.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from lutern.measure.state_cycles import StateTimes
 from lutern.measure.steady import Visitor
 from lutern.measure.timing import Pipe
 
-I_AFTER_F = 3  # cycles between the last beat of F and the first of I, so that its z is written
-G_AFTER_FEW = WRITTEN + 1  # cycles between the last beat of I and the first of a G of few beats, so that S is written
+I_AFTER_F = 3  # cycles between the last beat of F and the first beat of I, so that z is written
+G_AFTER_FEW = (
+    WRITTEN + 1
+)  # cycles from the last beat of I to the first beat of a G with few beats, so that S is written
 I_AFTER_I = WRITTEN - S_READ + 1  # cycles between two chained beats of the same index, so that S is written
 UP_AFTER_GATE = GATE_WRITTEN + 1  # from a beat of GATE in glu to the beat of UP in scale, so that the gate is written
 BLOCKS = {Op.G: "mlgru", Op.UP: "glu", Op.EMBED: "residual", Op.RESIDUAL: "residual"}
@@ -45,8 +47,8 @@ _TIMES = (
 class ResultTimes:
     """Drain, scale, mlgru, glu, residual and the join with gains.
 
-    ``loaded``: the cycle from which the sums of another row group may be complete. ``vector_end``: the last beat of a
-    vector enters the norm. ``result_end``: the last beat of an operation enters the scale.
+    ``loaded`` is the cycle from which the sums of another row group may be complete. In cycle ``vector_end`` the last
+    beat of a vector enters the norm. In cycle ``result_end`` the last beat of an operation enters the scale.
     """
 
     def __init__(self, config: HwConfig, streams: int, chained: bool, stream: RecordTimes, state: StateTimes) -> None:
@@ -83,10 +85,9 @@ class ResultTimes:
     def drain(
         self, op: Operation, beat: int, results: int, base: int, starts: list[int], last_group: bool
     ) -> list[int]:
-        """Pass on the sums of a row group, stream after stream, P at a time; return the cycle in which each stream is
-        done.
+        """Pass on the sums of a row group, stream after stream, P per beat; return when each stream is done.
 
-        ``beat`` is the cycle of the group's last beat of trits; a stream has ``results`` beats of sums, from index
+        ``beat`` is the cycle of the group's last beat of trits. A stream has ``results`` beats of sums, from index
         ``base`` on.
         """
         moved = self.loaded = max(beat + self.ternary_latency - 1, self._drain_shown)
@@ -113,8 +114,8 @@ class ResultTimes:
         return done
 
     def enter(self, op: Operation, stream: int, index: int, when: int) -> int:
-        """Return the first cycle from ``when`` on in which a beat can enter the scale because there is room after
-        it."""
+        """Return the first cycle from ``when`` on in which a beat can enter the scale, because there is room behind
+        the scale."""
         if op.op in (Op.EMBED, Op.RESIDUAL):
             return self.blocks["residual"].enter(when)
         if op.op == Op.UP:
@@ -124,7 +125,7 @@ class ResultTimes:
         return self.scale.enter(when)
 
     def result(self, op: Operation, stream: int, index: int, entered: int, last: bool, first: bool) -> int:
-        """Move a beat of P values through the scale, its block and into the norm; returns when it leaves the scale."""
+        """Move a beat of P values through the scale, its block and into the norm. Return when it leaves the scale."""
         name = BLOCKS.get(op.op)
         shown = self.scale.arrive(entered) if name in (None, "mlgru") else entered
         if name is None:
@@ -154,7 +155,7 @@ class ResultTimes:
         return op.groups * self.streams < SumScale.latency + UP_AFTER_GATE
 
     def visit(self, visitor: Visitor) -> None:
-        """Show its state to ``visitor``."""
+        """Show the state of this object to ``visitor``."""
         for pipe in (self.scale, *self.blocks.values()):
             pipe.visit(visitor)
         self.state.visit(visitor)
@@ -162,7 +163,7 @@ class ResultTimes:
             setattr(self, name, visitor.time(getattr(self, name)))
 
     def _written(self, op: Operation, stream: int, index: int, shown: int, last: bool) -> int:
-        """Move a beat that does not enter the norm out of the scale, in which it shows; returns when it leaves."""
+        """Move a beat that does not enter the norm out of the scale, and return the cycle in which the beat leaves."""
         wanted = max(self._last_f + I_AFTER_F, self.state.loaded) if op.op == Op.I else 0
         if op.op == Op.I and self.chained:
             wanted = max(wanted, self._i_entered.get(index, -I_AFTER_I) + I_AFTER_I)

@@ -2,10 +2,11 @@
 
     machines() ─► lutern cost's `chip` ─► Row ─► resources.json        python -m lutern.measure.samples [NAME]...
 
-There are three kinds: the presets, machines for the fit of the formula of ``resources.py``, and machines that only
-check it. The last two are drawn from one seeded distribution, so neither kind is easier than the other.
+There are three kinds of machines: the presets, machines for the fit of the formula of ``resources.py``, and machines
+that only check this formula. Except for ``OF_DDR3`` and ``IN_LUTS``, the machines for the fit and for the check are
+drawn from one seeded distribution, so neither kind is easier than the other.
 
-Its time is one to five minutes of yosys a machine, once; results are kept in the same cache as those of ``lutern
+Each machine takes one to five minutes of yosys once. The results are kept in the same cache as the results of ``lutern
 cost``.
 """
 
@@ -34,7 +35,7 @@ COMMAND = "python -m lutern.measure.samples"
 SEED = 6
 DRAWN = 32
 CHECKED = (2, 4)
-"""Of every five drawn machines, those at these places are for checks."""
+"""Of every five drawn machines, the machines at these places are for checks."""
 MOST_LANES = 128
 MOST_PRODUCTS = 160
 """Largest product of lanes and streams; with it, a synthesis takes one to two minutes."""
@@ -51,8 +52,8 @@ IN_LUTS = preset("tiny").with_(name="tiny-in-luts", lut_ram_depth=704)
 class Row:
     """Resources of a machine after synthesis; ``use`` is "preset", "fit" or "check".
 
-    ``placed``: places of logic as nextpnr packs them, which a build reports; 0 if they were not asked for. ``made``:
-    date, tool and commit that made the row.
+    ``placed`` is the number of places of logic after nextpnr's packing, which a build reports, or 0 if it was not
+    measured. ``made`` is the date, tool and commit with which the row was made.
     """
 
     use: str
@@ -66,8 +67,8 @@ class Row:
 
 
 def machines() -> list[tuple[str, HwConfig]]:
-    """Return (use, machine): the presets except those with a user's memory, more machines with DDR3, then the drawn
-    ones."""
+    """Return (use, machine): the presets except presets with a user's memory, ``OF_DDR3``, ``IN_LUTS``, and the
+    drawn machines."""
     drawn = random.Random(SEED)
     found = [("preset", config) for config in PRESETS.values() if config.memory not in CHOOSES]
     found += [("fit", preset("ddr3-x16").with_(**changes)) for changes in OF_DDR3]
@@ -141,7 +142,7 @@ def read() -> list[Row]:
 
 
 def main(names: list[str]) -> None:
-    """Make the rows of the named machines (or of all) again; each is saved as soon as it is made."""
+    """Make the rows of the named machines (or of all) again. Each row is saved as soon as it is made."""
     commit = subprocess.run(
         ("git", "describe", "--always", "--dirty"), cwd=FILE.parent, capture_output=True, text=True, check=True
     ).stdout.strip()

@@ -1,13 +1,13 @@
 """Fits a power law, with an interval, to runs of several sizes for each kind of network, and reports sizes for which
 the text is too short.
 
-    loss = a * weights^-exponent      a line in logarithms, by least squares through a loss of every size
+    loss = a * weights^-exponent      a line in logarithms, by least squares through one loss per size
 
-The losses are those on the validation text at the last step that all runs have reached, so that all have read the same
-tokens.  For each kind and size, the run with the learning rate of lowest loss is used.  The interval holds 95 % of the
-fits to resampled residuals (seeded). It shows how well the sizes lie on one line.  It does not include the effect of
-another seed of the training.  At that step compute (6 operations a weight and token) is proportional to weights, so the
-exponent is the same for both.
+The losses are measured on the validation text at the last step that all runs have reached, so that all runs have read
+the same tokens. For each kind and size, the run with the lowest loss of all learning rates is used. The interval
+contains 95 % of the fits to resampled residuals (seeded). It shows how well the sizes are on one line, but does not
+include the effect of another seed of the training. At one step, compute (6 operations per weight and token) is
+proportional to the number of weights, so the exponent is the same for compute and for weights.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lutern.train.scaling import KINDS, Result
 NAMES = dict(zip(KINDS, ("MatMul-free", "Transformer"), strict=True))
 REFITS = 10_000
 TOKENS_A_WEIGHT = 20
-"""Tokens a weight with which training makes the best use of its compute (Hoffmann et al. 2022, arXiv 2203.15556)."""
+"""Tokens per weight with which training makes the best use of its compute (Hoffmann et al. 2022, arXiv 2203.15556)."""
 COLUMNS = ("kind", "size", "weights", "learning_rate", "training_bits", "validation_bits", "exponent")
 CSV_COLUMNS = (
     *("kind", "size", "weights", "learning_rate", "step", "tokens", "operations", "training_bits", "validation_bits"),
@@ -38,7 +38,7 @@ CSV_COLUMNS = (
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """Loss in bits a character as a function of weights; the exponent with its interval of 95 %."""
+    """Loss in bits per character as a function of weights. ``low`` to ``high`` is the 95 % interval of the exponent."""
 
     coefficient: float
     exponent: float
@@ -51,7 +51,7 @@ class PowerLaw:
 
 
 def fit_power_law(weights: Sequence[float], losses: Sequence[float], seed: int = 1) -> PowerLaw:
-    """Return the law through points, at least three of different weights."""
+    """Return the law through points, which must have at least three different numbers of weights."""
     x, y = np.log(np.array(weights, float)), np.log(np.array(losses, float))
     if len(set(weights)) < 3:
         raise LuternError(f"a power law needs at least 3 sizes, but {len(set(weights))} were given; give more.")
@@ -82,18 +82,18 @@ def common_step(results: Sequence[Result]) -> int:
 
 
 def until(results: Sequence[Result], step: int) -> list[Result]:
-    """Return the runs up to a step, which is then their last record."""
+    """Return the runs up to a step. The record of this step is then their last record."""
     return [replace(one, record=[row for row in one.record if row["step"] <= step]) for one in results]
 
 
 def last_bits(result: Result) -> float:
-    """Return bits a character on the validation text at the end of a record."""
+    """Return the bits per character on the validation text at the end of a record."""
     return result.record[-1]["validation_bits"]
 
 
 def best_of(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """Return for each kind, in the order of size, the run of the best learning rate, until the last step of all
-    runs."""
+    """Return for each kind, in the order of size, the run of the best learning rate, up to the last common step of
+    all runs."""
     found: dict[tuple[str, str], Result] = {}
     for result in until(results, common_step(results)):
         before = found.get((result.kind, result.size))
@@ -113,7 +113,7 @@ def laws_of(results: Sequence[Result], seed: int = 1) -> dict[str, PowerLaw]:
 
 
 def rows(results: Sequence[Result]) -> list[list[Any]]:
-    """Return the values below COLUMNS; the exponent is the slope from a size to the next, so the last size has none."""
+    """Return the values below COLUMNS; the exponent is the slope from one size to the next, None for the last."""
     found = []
     for kind, best in best_of(results).items():
         for index, one in enumerate(best):
@@ -127,7 +127,7 @@ def rows(results: Sequence[Result]) -> list[list[Any]]:
 
 
 def to_csv(results: Sequence[Result]) -> str:
-    """Return a line for every validation of every run; ``counts`` is 1 for those to which the laws are fitted."""
+    """Return a line for every validation of every run; ``counts`` is 1 if the laws are fitted to it."""
     counting = {
         (one.kind, one.size, one.learning_rate, one.record[-1]["step"])
         for best in best_of(results).values()
@@ -157,18 +157,18 @@ def sentences(results: Sequence[Result], seed: int = 1) -> list[str]:
     tokens = step * one.batch_tokens
     enough, passes = one.training_tokens // TOKENS_A_WEIGHT, tokens / one.training_tokens
     found.append(
-        f"Each run had read {tokens:,} tokens, {passes:.1f} times the {one.training_tokens:,} of the text; at "
-        f"{TOKENS_A_WEIGHT} a weight the text is enough for {enough:,} weights."
+        f"Each run had read {tokens:,} tokens, {passes:.1f} times the {one.training_tokens:,} tokens of the text; "
+        f"at {TOKENS_A_WEIGHT} tokens per weight the text is enough for {enough:,} weights."
     )
     if step < one.steps:
         found.append(
-            f"The runs are compared at step {step:,} of {one.steps:,}, before the learning rate has fallen to nothing: "
+            f"The runs are compared at step {step:,} of {one.steps:,}, before the learning rate has fallen to 0, so "
             "complete runs end at a lower loss."
         )
     for kind, ordered in best.items():
         gaps = [last_bits(one) - one.record[-1]["loss_bits"] for one in (ordered[0], ordered[-1])]
         found.append(
-            f"{NAMES[kind]}: on the validation text the loss differs from that on the training text by "
+            f"{NAMES[kind]}: the loss on the validation text differs from the loss on the training text by "
             f"{gaps[0]:+.3f} bits at "
             f"{ordered[0].weights:,} weights, {gaps[1]:+.3f} at {ordered[-1].weights:,}."
         )
@@ -176,7 +176,7 @@ def sentences(results: Sequence[Result], seed: int = 1) -> list[str]:
         if turned:
             found.append(
                 f"{NAMES[kind]}: from {turned[0].weights:,} weights on, the loss on the validation text was lower at "
-                f"an earlier step: the text is learned by heart."
+                f"an earlier step, because the network has memorized the training text."
             )
     return found
 

@@ -1,6 +1,6 @@
 """Places and routes seeds of a build on the workers of a cluster, which need not share files with this computer.
 
-netlist ─► its files ─► each worker, once ─► nextpnr ─► files of the route ─► kept here as if routed here
+netlist ─► its files ─► each worker, once ─► nextpnr ─► files of the route ─► kept as if routed on this computer
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def spread_seeds(crew: Workers) -> Spread:
 
 
 def route_seed(plan: Plan, files: Files, seed: int) -> Files:
-    """Place and route a seed, at a worker."""
+    """Place and route a seed. This runs on a worker."""
     for package, version in plan.versions.items():
         if require_package(package) != version:
             raise LuternError(

@@ -1,10 +1,11 @@
-"""For the cycle model: when S of a layer is in the window. Models ``hw/state_dma.py`` with a memory of a word a cycle.
+"""Computes for the cycle model when S of a layer is in the window: ``hw/state_dma.py`` with one word per cycle.
 
-    last beat of I ─► written ─► save: B + K + 1 a unit ─┐
-    last beat of G ─► used ──────────────────────────────┴► load: latency, then B + K a unit ─► loaded ─► I of the next
+    last beat of I ─► written ─► save: B + K + 1 per unit ─┐
+    last beat of G ─► used ────────────────────────────────┴► load: latency, then B + K per unit ─► loaded ─► next I
 
-The words of S take the port from the record stream. In the model a whole save, or a stream's whole load, takes it
-without a gap from the first request on; in the machine the words are spread. So the cycles are close, but not exact.
+A unit has B places and K words (``unit_shape``). The words of S take the port of the memory from the record stream. In
+the model a whole save, or the whole load of a stream, takes the port without a gap from the first request on, but in
+the machine the words are spread. So the cycles are close, but not exact.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ LATENCY = 16
 ROW_LATENCY = StreamedMemory.row_latency + 8
 """Cycles from a token to the first word of its row: ``WordMemory`` answers later than ``StreamedMemory`` does."""
 SAVE_AHEAD, LOAD_AHEAD = 2, 2
-"""Cycles of a stream before its first unit when it is saved, and before its request when it is loaded."""
+"""Cycles before the first unit when a stream is saved, and before the request when a stream is loaded."""
 
 
 class StateTimes:
@@ -64,7 +65,7 @@ class StateTimes:
             self.load(max(self.saved, last_g + 1) + 1)
 
     def visit(self, visitor: Visitor) -> None:
-        """Show its state to ``visitor``."""
+        """Show the state of this object to ``visitor``."""
         self.saved, self.loaded = visitor.time(self.saved), visitor.time(self.loaded)
 
 

@@ -4,11 +4,11 @@
     period ─► state ─┼─► equal steps? ─► state + k * step ─► the period after the next k
     period ─► state ─┘
 
-The cycle model knows only "a cycle later than", "when both are there" and "one a cycle": maxima of sums. Take three
-states at equal distances that differ by equal steps: each time moves by the length of the period, or not at all. Then
-every later state differs by the same steps. A time that moves depends only on times that move at the same rate, and a
-time that does not move can never become the maximum again. Counts (words left of a record, groups that wait) move by
-their own steps; a jump ends before any of them reaches zero.
+The cycle model uses only "a cycle later than", "when both are there" and "one per cycle", so every time is a maximum of
+sums. Take three states at equal distances that differ by equal steps, in which each time moves by the length of the
+period, or not at all. Then every later state differs by the same steps, because a time that moves depends only on times
+that move at the same rate, and a time that does not move can never become the maximum again. Counts (words left of a
+record, groups that wait) move by their own steps. A jump ends before any count reaches zero.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 
 class Visitor:
-    """Records a state, part by part, always in the same order; ``before`` is the record of the period before."""
+    """Records a state, part by part, always in the same order; ``before`` is the record of the previous period."""
 
     def __init__(self, clock: int = 0, before: Visitor | None = None) -> None:
         self.clock, self.before = clock, before
@@ -34,8 +34,8 @@ class Visitor:
         return value
 
     def waited(self, value: int) -> int:
-        """Record the cycle in which the oldest item of a queue came, and return it after the jump; each removal of an
-        item changes it.
+        """Record the cycle in which the oldest item of a queue came, and return it after the jump. Each removal of an
+        item changes this cycle.
         """
         self.waiting.append(value)
         return value
@@ -108,7 +108,7 @@ class _Mover(Visitor):
 
 
 class Times:
-    """A queue of cycles, stored as runs [first, step, count]; beyond ``most`` cycles, the oldest are dropped."""
+    """A queue of cycles, stored as runs [first, step, count]. Beyond ``most`` cycles, the oldest are dropped."""
 
     def __init__(self, times: Iterable[int] = (), most: int | None = None) -> None:
         self.most = most
@@ -146,7 +146,7 @@ class Times:
         return when
 
     def forget(self, when: int) -> None:
-        """Remove cycles before ``when``, but keep the newest."""
+        """Remove cycles before ``when``, but keep the newest cycle."""
         while self._count > 1 and self._runs[0][0] < when:
             self.pop()
 
@@ -170,7 +170,7 @@ class Times:
 
 
 class Steady:
-    """Watches a state at the ends of periods; ``visit`` shows the state, every period moves the time ``clock``."""
+    """Watches a state at the ends of periods. ``visit`` shows the state. Every period advances the time ``clock``."""
 
     def __init__(self, visit: Callable[[Visitor], None], clock: Callable[[], int]) -> None:
         self.visit, self.clock = visit, clock
@@ -178,7 +178,9 @@ class Steady:
         self._steps: tuple[int, list[list[int]]] | None = None
 
     def jump(self, most: int) -> int:
-        """Call at the end of a period, before at least ``most`` similar ones; returns how many were jumped over."""
+        """Jump over up to ``most`` periods, and return how many. Call this at the end of a period, if at least ``most``
+        similar periods follow.
+        """
         if most <= 0:
             return 0
         before, steps = self._before, self._steps

@@ -1,7 +1,7 @@
-"""Reads CSV tables of measurements line by line, so that a line bounds the memory and not the whole file.
+"""Reads CSV tables of measurements line by line, so that only one line of the file is in memory.
 
 design,watts,net_toggle     headings, in any order; other columns are ignored
-nets,0.412,2.1e9            one row a line: a field in quotation marks must end on its line
+nets,0.412,2.1e9            one row per line: a field in quotation marks must end on its line
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def read_table(path: Path, what: str) -> Iterator[list[str]]:
 
 
 def number(text: str, where: str, least: float, most: float) -> float:
-    """Return a field as a number from ``least`` to ``most``; a ``LuternError`` names ``where``: file and row."""
+    """Return a field as a number from ``least`` to ``most``; else raise ``LuternError``. ``where`` is file and row."""
     try:
         value = float(text)
     except ValueError:
@@ -51,7 +51,7 @@ def number(text: str, where: str, least: float, most: float) -> float:
 
 
 def listed(headings: Sequence[str]) -> str:
-    """Return headings of a file, as an error sentence shows them."""
+    """Return headings of a file, as an error message shows them."""
     shown = ", ".join(name if len(name) <= 20 and name.isprintable() else quoted(name, 20) for name in headings[:8])
     return f"{shown} and {len(headings) - 8} more" if len(headings) > 8 else shown
 

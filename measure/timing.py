@@ -1,10 +1,10 @@
-"""Parts of the cycle model: when an item passes a pipeline, a skid buffer, a FIFO or an unpacker.
+"""Building blocks of the cycle model, which compute when an item passes a pipeline, skid buffer, FIFO or unpacker.
 
     enter(when) ─► first cycle in which it can enter; leave(.., when) ─► the cycle in which it leaves
 
-Each part mirrors one kind of block in ``hw/`` and knows nothing of the network; ``cycles.py`` joins them. All times are
-cycles. ``visit`` shows a part's state to ``steady.py``, which jumps over periods that repeat. Cost: constant time an
-item.
+Each class models one kind of block in ``hw/`` and does not depend on the network. ``cycles.py`` joins these classes. An
+item "shows" in the cycles in which its reader can see it. All times are cycles. ``visit`` shows the state of an object
+to ``steady.py``, which jumps over periods that repeat. Each item takes constant time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Pipe:
         self._leaves = Times(most=CREDITS)
 
     def enter(self, when: int) -> int:
-        """Return the first cycle from ``when`` on in which an item can enter; call it after earlier items have left."""
+        """Return the first cycle from ``when`` on in which an item can enter. Earlier items must have left."""
         when = max(when, self._entered + 1)
         if len(self._leaves) == CREDITS:
             when = max(when, self._leaves.back(CREDITS) + ROOM)
@@ -36,18 +36,18 @@ class Pipe:
         return when
 
     def arrive(self, entered: int) -> int:
-        """Return the cycle in which an item that entered in cycle ``entered`` shows at the end; this is after the
-        previous item."""
+        """Return the cycle in which an item that entered in cycle ``entered`` shows at the end, which is after
+        the previous item."""
         return max(entered + self.latency, self._left + 1)
 
     def leave(self, arrival: int, when: int) -> int:
-        """Let the item at the end leave in cycle ``when`` or later, and return the cycle."""
+        """Let the item at the end leave in cycle ``when`` or later, and return the cycle in which it leaves."""
         self._left = max(arrival, when)
         self._leaves.append(self._left)
         return self._left
 
     def visit(self, visitor: Visitor) -> None:
-        """Show its state to ``visitor``."""
+        """Show the state of this object to ``visitor``."""
         self._entered, self._left = visitor.time(self._entered), visitor.time(self._left)
         self._leaves.visit(visitor)
 
@@ -64,13 +64,13 @@ class Slot:
         return max(when, self._left + 1) if self._held else when
 
     def leave(self, entered: int, when: int) -> int:
-        """Let the item leave in cycle ``when`` or later, and return the cycle."""
+        """Let the item leave in cycle ``when`` or later, and return the cycle in which it leaves."""
         self._left = max(entered, when)
         self._held = self._left > entered
         return self._left
 
     def visit(self, visitor: Visitor) -> None:
-        """Show its state to ``visitor``."""
+        """Show the state of this object to ``visitor``."""
         self._left = visitor.time(self._left)
         visitor.same(self._held)
 
@@ -95,7 +95,7 @@ class Fifo:
         return max(when, self._moved.back(spare) + 1) if spare <= len(self._moved) else when
 
     def write(self, when: int) -> int:
-        """Write a word in cycle ``when`` or as soon as there is room; returns the cycle."""
+        """Write a word in cycle ``when`` or as soon as there is room; return the cycle in which it is written."""
         when = self.room(when)
         self._written.append(when)
         self._writes += 1
@@ -103,7 +103,7 @@ class Fifo:
         return when
 
     def shows(self, popped_before: int) -> int:
-        """Return the cycle from which the next word shows; the word before it was taken in cycle ``popped_before``."""
+        """Return the cycle from which the next word shows. The previous word was taken in cycle ``popped_before``."""
         while self.fill is not None and not self._written:
             self.fill()
         when = max(self._written.pop() + 1, popped_before, self._moved.back(1) + 1)
@@ -112,14 +112,14 @@ class Fifo:
         return when + 1
 
     def visit(self, visitor: Visitor) -> None:
-        """Show its state to ``visitor``."""
+        """Show the state of this object to ``visitor``."""
         self._written.visit(visitor)
         self._moves = visitor.moved(self._moved, self._writes, self._moves)
 
 
 class Reader:
-    """readers.Repeater: it has a register at the memory's port and one more after that; ``close`` gives the port to
-    another reader.
+    """readers.Repeater, which has a register at the memory's port and a second register after it. ``close`` gives the
+    port to another reader.
     """
 
     def __init__(self) -> None:
@@ -140,7 +140,7 @@ class Reader:
         return when
 
     def shows(self, popped_before: int) -> int:
-        """Return the cycle from which the next item shows; the item before it was taken in cycle ``popped_before``."""
+        """Return the cycle from which the next item shows. The previous item was taken in cycle ``popped_before``."""
         self._taken = popped_before
         read = self._granted(max(self._moved, self._read + 1))
         moved = max(read + 1, self._taken)
@@ -152,7 +152,7 @@ class Reader:
         return moved + 1
 
     def visit(self, visitor: Visitor) -> None:
-        """Show its state to ``visitor``."""
+        """Show the state of this object to ``visitor``."""
         self._read, self._moved = visitor.time(self._read), visitor.time(self._moved)
         self._taken = visitor.time(self._taken)
         self._closed = _visit_closed(visitor, self._closed, self._read)
@@ -161,7 +161,8 @@ class Reader:
 class ReaderAhead:
     """readers.ReaderAhead, or Fetcher: items from a port, up to ``depth`` ahead, which show ``latency`` cycles later.
 
-    ``room``: cycles from taking an item to reading another in its place; ``steps``: cycles that reading an item takes.
+    ``room`` is the number of cycles from taking an item to reading another item in its place. ``steps`` is the number
+    of cycles that reading an item takes.
     """
 
     def __init__(self, depth: int, latency: int, room: int = ROOM, steps: int = 1) -> None:
@@ -180,7 +181,7 @@ class ReaderAhead:
         self._closed.append((start, stop))
 
     def shows(self, popped_before: int) -> int:
-        """Return the cycle from which the next item shows; the item before it was taken in cycle ``popped_before``."""
+        """Return the cycle from which the next item shows. The previous item was taken in cycle ``popped_before``."""
         self._taken.append(popped_before)
         read = self.read + 1
         if len(self._taken) == self.depth:
@@ -192,7 +193,7 @@ class ReaderAhead:
         return self.read + self.latency
 
     def visit(self, visitor: Visitor) -> None:
-        """Show its state to ``visitor``."""
+        """Show the state of this object to ``visitor``."""
         self.read = visitor.time(self.read)
         self._taken.visit(visitor)
         self._closed = _visit_closed(visitor, self._closed, self.read)
@@ -212,14 +213,14 @@ class Checked:
         self.left = self.count
 
     def shows(self, popped_before: int) -> int:
-        """Return the cycle from which the next item shows; the item before it was taken in cycle ``popped_before``."""
+        """Return the cycle from which the next item shows. The previous item was taken in cycle ``popped_before``."""
         while self.left:
             self.left -= 1
             popped_before = max(self.source.shows(popped_before), popped_before + 1)
         return self.source.shows(popped_before)
 
     def visit(self, visitor: Visitor) -> None:
-        """Show its state to ``visitor``."""
+        """Show the state of this object to ``visitor``."""
         self.source.visit(visitor)
 
 
@@ -234,10 +235,10 @@ def _visit_closed(visitor: Visitor, closed: list[tuple[int, int]], read: int) ->
 
 
 class Supply:
-    """gains.GainSupply and the skid buffer after it: groups of operations, read before they are wanted.
+    """gains.GainSupply and the skid buffer after it: groups of operations, read before they are needed.
 
-    ``next_operation`` returns three numbers: the cycle from which the next operation shows, its items a group, and its
-    groups.
+    ``next_operation`` returns three numbers: the cycle from which the next operation shows, its items per group, and
+    its groups.
     """
 
     def __init__(
@@ -277,7 +278,7 @@ class Supply:
         self._shows = None
 
     def visit(self, visitor: Visitor) -> None:
-        """Show its state to ``visitor``."""
+        """Show the state of this object to ``visitor``."""
         self.groups.visit(visitor)
         self.fifo.visit(visitor)
         self.slot.visit(visitor)
@@ -290,8 +291,8 @@ class Supply:
 
 
 class Widened:
-    """row_widener.RowWidener after a FIFO: after every three words of the FIFO it gives a fourth one, which it has
-    collected from them.
+    """row_widener.RowWidener after a FIFO: after every three words of the FIFO it outputs a fourth word, which it
+    has collected from these three.
     """
 
     def __init__(self, words: Fifo) -> None:
@@ -300,7 +301,7 @@ class Widened:
         self._popped = -1  # when the last word of the FIFO was taken
 
     def shows(self, popped_before: int) -> int:
-        """Return the cycle from which the next word shows; the word before it was taken in cycle ``popped_before``."""
+        """Return the cycle from which the next word shows. The previous word was taken in cycle ``popped_before``."""
         if self._count:
             self._popped = popped_before
         if self._count == NARROW_WORDS:
@@ -314,7 +315,7 @@ class Widened:
         self._count = 0
 
     def visit(self, visitor: Visitor) -> None:
-        """Show its state to ``visitor``."""
+        """Show the state of this object to ``visitor``."""
         self.words.visit(visitor)
         visitor.same(self._count)
         self._popped = visitor.time(self._popped)
@@ -348,8 +349,8 @@ class Groups:
         return self._shows
 
     def take(self, when: int, last: bool) -> None:
-        """Take the group in cycle ``when``; after the ``last`` group of an operation the rest of the word is
-        dropped."""
+        """Take the group in cycle ``when``; after the ``last`` group of an operation the remaining groups of the
+        word are dropped."""
         self._left -= 1
         self._shows = when + 1
         if last:
@@ -361,7 +362,7 @@ class Groups:
             self._refill = when
 
     def visit(self, visitor: Visitor) -> None:
-        """Show its state to ``visitor``."""
+        """Show the state of this object to ``visitor``."""
         self.words.visit(visitor)
         self._left = visitor.count(self._left)
         self._loaded, self._refill = visitor.time(self._loaded), visitor.time(self._refill)

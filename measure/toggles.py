@@ -5,12 +5,12 @@
     prompt ─► run with taps: when the layers end ─► the same run with windows ─► SAIF of each layer ─► Activity
 
 A net that changes from 0 to 1 or back toggles once. Values are taken at the two edges of each clock cycle, so glitches
-within a cycle are not seen; the clock itself is counted separately. Each net is counted once: a net that enters a block
-through a port counts where it is driven, and a net that is an alias of another counts as the other. The debug taps are
-left out. Toggles are counted in the gateware (``Top``) or in the netlist of ECP5 cells that is synthesised from it
-(``measure.netlist``), whose nets are those of a chip.
+within a cycle are not seen. The clock itself is counted separately. Each net is counted once: a net that enters a block
+through a port is counted in the block that drives it, and a net that is an alias of another net is not counted again.
+The debug taps are left out. Toggles are counted in the gateware (``Top``) or in the netlist of ECP5 cells that is
+synthesised from the gateware (``measure.netlist``). The nets of this netlist are the nets of a chip.
 
-Cost: one to five minutes of C++ a machine, once; then about a thousand cycles a second.
+Each machine takes one to five minutes of C++ once. After that, about a thousand cycles/s are simulated.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _LINE = re.compile(r"\s*\((?:INSTANCE (\S+)|(\S+) \(T0 .*\(TC (\d+)\)\))|\s*\((D
 
 @dataclass(frozen=True)
 class Activity:
-    """The toggles of ``cycles`` cycles: toggles of the nets of each block, and the number of nets of each."""
+    """The toggles in ``cycles`` cycles. ``toggles`` has the toggles of the nets of each block, ``nets`` the nets."""
 
     name: str
     cycles: int
@@ -70,7 +70,7 @@ class Token:
 
     @property
     def cycles(self) -> int:
-        """Cycles from the first element of the embedding's row to that of the next token."""
+        """Cycles from the first element of the embedding's row to the first element of the next token's row."""
         return sum(window.cycles for window in self.windows)
 
     @property
@@ -88,15 +88,15 @@ class Token:
 
 
 def ports(verilog_text: str) -> dict[str, set[str]]:
-    """Return names of the ports of every module in a Verilog text."""
+    """Return the names of the ports of every module in a Verilog text."""
     return {name: {port.strip() for port in names.split(",")} for name, names in _MODULE.findall(verilog_text)}
 
 
 def parse_saif(text: str, known_ports: dict[str, set[str]]) -> tuple[Counter[str], Counter[str]]:
     """Return toggles and number of nets by instance path (``decoder.norm``) below the top module.
 
-    Only ports of the top module count: any other port is a net of the module around it. Raises ``LuternError`` without
-    nets.
+    Of all ports, only the ports of the top module count, because any other port is a net of the module around it.
+    Raises ``LuternError`` if there are no nets.
     """
     toggles: Counter[str] = Counter()
     nets: Counter[str] = Counter()
@@ -145,7 +145,7 @@ def _grouped(counts: Counter[str]) -> dict[str, int]:
 
 
 def _run(session: Session, prompt: Sequence[int]) -> None:
-    """Run the prompt, all but its last token, into a state that starts at zero."""
+    """Run all tokens of the prompt except the last one. The state starts at zero."""
     for place, token in enumerate(prompt[:-1]):
         session.run([Feed(token, fresh=place == 0)], 1)
 
@@ -153,7 +153,7 @@ def _run(session: Session, prompt: Sequence[int]) -> None:
 def layer_edges(program: Program, h_cycles: NDArray[np.uint64]) -> list[int]:
     """Return the first cycles of the parts of a run's second token (row, each layer, head), and the end.
 
-    ``h_cycles`` are the cycles in which h was written. Raises ``LuternError`` if their number is wrong.
+    ``h_cycles`` are the cycles in which h was written. Raises ``LuternError`` if there are too few.
     """
     model, results = program.model_config, program.hw_config.results_per_cycle
     beats = model.hidden_size // results
@@ -184,7 +184,7 @@ def _edges(program: Program, prompt: Sequence[int]) -> list[int]:
 def count_toggles(
     program: Program, prompts: Mapping[str, Sequence[int]], *, netlist: Path | None = None
 ) -> list[Token]:
-    """Count toggles of the second token after each prompt; ``netlist``: count them in this simulation of cells.
+    """Count toggles of the second token after each prompt. If ``netlist`` is given, count in this simulation of cells.
 
     Raises ``LuternError`` if there is no prompt, or if the run ends too early.
     """
@@ -233,8 +233,8 @@ def _activity(
 
 
 def aliases(verilog: str) -> set[str]:
-    """Return the nets of a netlist's module `top` that an `assign` makes aliases of other nets; a bit of a net is
-    ``name[3]``."""
+    """Return the nets of a netlist's module `top` that an `assign` makes aliases of other nets. A bit of a net is
+    written as ``name[3]``."""
     body = verilog.partition(f"module {TOP}(")[2].partition("endmodule")[0]
     found = set()
     for line in body.splitlines():
@@ -250,10 +250,11 @@ def aliases(verilog: str) -> set[str]:
 
 
 def parse_flat(text: str, same: Set[str] = frozenset()) -> tuple[Counter[str], Counter[str]]:
-    """Return toggles and nets of a flattened netlist, by the path in the nets' names; nets inside cells belong to the
-    cells.
+    """Return toggles and nets of a flattened netlist, by the path in the nets' names. Nets inside cells are not
+    counted.
 
-    ``same``: nets that are aliases (``aliases``), and count as the other net. Raises ``LuternError`` without nets.
+    ``same`` are the nets that are aliases of other nets (``aliases``), and are not counted again. Raises
+    ``LuternError`` if there are no nets.
     """
     toggles: Counter[str] = Counter()
     nets: Counter[str] = Counter()
@@ -284,5 +285,5 @@ def parse_flat(text: str, same: Set[str] = frozenset()) -> tuple[Counter[str], C
 
 
 def zero_share(trits: Sequence[NDArray[np.int8]]) -> float:
-    """Return the share of zeros among the trits of matrices."""
+    """Return the fraction of zeros among the trits of matrices."""
     return sum(int((matrix == 0).sum()) for matrix in trits) / sum(matrix.size for matrix in trits)

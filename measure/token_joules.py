@@ -1,11 +1,11 @@
-"""Joules a token of the released models by kind of memory (`lutern power table`): bytes, standby, an idle chip.
+"""Joules per token of the released models by kind of memory (`lutern power table`): bytes, standby, an idle chip.
 
     PUBLISHED, kind of memory, streams ─► machine ─► bytes, tokens/s ─► dram.joules ─┬─► Row
-    idle watts of a chip or board ─► x seconds a token ──────────────────────────────┘
+    idle watts of a chip or board ─► x seconds per token ────────────────────────────┘
 
-The machine's logic, clocks and block RAM are not included: the large machines were neither routed nor measured. Rates
-with SDR and DDR3 assume that only refreshes make the machine wait for memory, and that the lanes keep up. Rates with
-DDR4 and HBM2 are the cycle model's, with an assumed share of the peak.
+The machine's logic, clocks and block RAM are not included, because the large machines were neither routed nor measured.
+Tokens/s with SDR and DDR3 assume that only refreshes make the machine wait for memory, and that the lanes keep up.
+Tokens/s with DDR4 and HBM2 are from the cycle model, with an assumed fraction of the peak.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lutern.measure.word_rate import mean_word_hz
 from lutern.model_ref.synthetic import PUBLISHED
 
 SHARE = 0.9
-"""Assumed share of the peak of a DDR4 or HBM2."""
+"""Assumed fraction of the peak of a DDR4 or HBM2."""
 AXI_HZ = 300e6
 STREAMS = axi_rates.STREAMS
 
@@ -63,8 +63,8 @@ MACHINES = {
 
 @dataclass(frozen=True)
 class Row:
-    """A token of a pass of ``streams`` with one kind of memory; ``idle``: static joules of the chip or board in the
-    token's time."""
+    """A token of a pass of ``streams`` with one kind of memory; ``idle`` is the static joules of the chip or board
+    in the time of the token."""
 
     model: str
     streams: int
@@ -81,7 +81,7 @@ class Row:
 
 
 def _machine(kind: str, model: str, streams: int) -> tuple[HwConfig, float]:
-    """Return a machine as wide as the model, and its tokens a second over all streams."""
+    """Return a machine as wide as the model, and its tokens/s of all streams together."""
     name = MACHINES[kind][0]
     if preset(name).memory == "axi":
         row = axi_rates.find(name, model, streams)

@@ -1,10 +1,10 @@
-"""One token as a timing diagram, drawn from the cycle model: nothing is simulated.
+"""Draws one token as a timing diagram, from the cycle model and without a simulation.
 
-    token ─► phases of the cycle model ─► bar 1: all of them in a row        ░ lanes wait  █ trits are taken
-                                      └─► bar 2: one layer, a line a matrix
+    token ─► phases of the cycle model ─► bar 1: all phases in order         ░ lanes wait  █ trits are taken
+                                      └─► bar 2: one layer, one line per matrix
 
-`make docs` draws the picture anew each time, so it shows the present gateware. The picture
-is SVG without scripts or fonts of its own, and the same phases give the same bytes.
+`make docs` draws the picture again each time, so the picture shows the present gateware. It is SVG without scripts or
+embedded fonts, and equal phases give equal bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lutern.model_ref.embedding import WIDE_BITS
 WIDTH, LEFT, RIGHT = 1000, 110, 30
 ROW, BAR = 30, 20
 LAYER = "layer 1"
-"""The layer in the lower part of the picture: the first one that comes after another layer."""
+"""The layer in the lower part of the picture: the first layer that comes after another layer."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def spans(model_config: ModelConfig, hw_config: HwConfig) -> list[Span]:
 
 
 def token_picture(model_config: ModelConfig, hw_config: HwConfig) -> str:
-    """Return the picture, as the text of an SVG file; ``LuternError`` for a model that the machine does not hold."""
+    """Return the picture, as the text of an SVG file. Raise ``LuternError`` if the model does not fit the machine."""
     check_fit(model_config, hw_config, WIDE_BITS)
     token = spans(model_config, hw_config)
     layer = [span for span in token if span.part == (LAYER if model_config.num_hidden_layers > 1 else "layer 0")]
@@ -84,7 +84,7 @@ def _title(token: Sequence[Span], hw_config: HwConfig) -> str:
 
 
 def _scale(chosen: Sequence[Span]) -> tuple[int, float]:
-    """Return the first cycle, and pixels a cycle."""
+    """Return the first cycle, and the pixels per cycle."""
     return chosen[0].start, (WIDTH - LEFT - RIGHT) / (chosen[-1].end - chosen[0].start)
 
 
@@ -118,7 +118,7 @@ def _bar(chosen: Sequence[Span], y: float, scale: tuple[int, float]) -> Iterator
 
 
 def _parts(token: Sequence[Span], y: float, scale: tuple[int, float]) -> Iterator[str]:
-    """Yield names of the layers below a bar, and a line where each begins."""
+    """Yield names of the layers below a bar, and a line where each layer begins."""
     yield _text(LEFT - 10, y + 15, "token", anchor="end")
     for part in dict.fromkeys(span.part for span in token):
         of_part = [span for span in token if span.part == part]
@@ -129,7 +129,7 @@ def _parts(token: Sequence[Span], y: float, scale: tuple[int, float]) -> Iterato
 
 
 def _rows(layer: Sequence[Span], top: float) -> Iterator[str]:
-    """Yield a line a matrix, with the cycle at which its phase begins and how long its lanes wait."""
+    """Yield one line per matrix, with the numbers of cycles in which its lanes wait and take trits."""
     scale = _scale(layer)
     for index, span in enumerate(layer):
         y = top + ROW * index

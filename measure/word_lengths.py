@@ -1,15 +1,16 @@
-"""Measures the error from each word length, stage by stage: a stage gets the exact float64 input, and one word is
-shortened.
+"""Measures the error that each word length causes, stage by stage. A stage gets the exact float64 input, and one word
+of the stage is shortened.
 
     float64 network ─► inputs of a stage ─► stage with a word of b bits ─► norm ─► 127 u / max|u|   against exact codes
 
-Each cell has two figures: the RMS error of ``127 u / max|u|`` in steps of the int8 code, and the share of codes that
-differ after rounding. Both grow only with the word's own error. They have no plateau, unlike the error of logits, where
-one flipped code flips others downstream. With every 2 bits more the error falls to a quarter, until the next stage no
-longer sees it. An error of 0.01 steps flips about 0.5 % of the codes; more codes than that differ between two
-float32 runs of the network. The last rows run the integer stages of ``model_ref`` as built.
+Each cell has two figures: the RMS error of ``127 u / max|u|`` in steps of the int8 code, and the fraction of codes
+that differ after rounding. Both figures depend only on the error of this word. They have no plateau, unlike the error
+of logits, where one flipped code flips later codes. With every 2 more bits the error falls to a quarter, until it has
+no more effect on the next stage. An error of 0.01 steps flips about 0.5 % of the codes. More codes than that differ
+between two float32 runs of the network. The last rows run the integer stages of ``model_ref`` as built.
 
-Cost: seconds for d = 128: a float64 pass over T x B tokens, and a state of 2,000 steps for every width of the guard.
+For a width d of 128 this takes seconds: a float64 pass over T x B tokens, and a state of 2,000 steps for every number
+of guard bits.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ LONG_Z = 2.0**-11
 
 @dataclass(frozen=True)
 class Cell:
-    """Bits of a word, error in steps of the code (None if only codes are known), share of codes that differ."""
+    """Bits of a word, error in steps of the code (None if only codes are known), fraction of codes that differ."""
 
     bits: int
     steps: float | None
@@ -126,7 +127,7 @@ def exact_layers(checkpoint: Checkpoint, ids: Int) -> list[Exact]:
 def _exact_layer(
     checkpoint: Checkpoint, tensors: dict[str, Real], index: int, keep: Real, h: Real
 ) -> tuple[Exact, Real]:
-    """Run one layer over all tokens; returns its stages and its output [T, B, d]. ``keep`` is 1 - LB."""
+    """Run one layer over all tokens; return its stages and its output [T, B, d]. ``keep`` is 1 - LB."""
     prefix = f"model.layers.{index}."
     scale: dict[str, Real] = {}
     sums: dict[str, Real] = {}
@@ -168,7 +169,7 @@ def _exact_layer(
 
 
 def recurrence(z: Real, silu: Real, frac_bits: int | None = None) -> Real:
-    """Return states of all tokens [T, B, d]; rounded to ``frac_bits`` after every step, or not at all if None."""
+    """Return the states of all tokens [T, B, d], rounded to ``frac_bits`` after every step, or not rounded if None."""
     state, states = np.zeros(z.shape[1:]), np.empty_like(z)
     for step in range(len(z)):
         state = state + z[step] * (silu[step] - state)
@@ -210,15 +211,15 @@ class _Sweep:
 
     @staticmethod
     def row(word: str, built: int, codes_of: str, widths: Widths, f: Callable[[int], Real], exact: Real) -> Row:
-        """Return a row of one word at all widths; ``f(bits)`` computes with that width."""
+        """Return a row of one word at all widths; ``f(bits)`` computes with the width ``bits``."""
         return Row(word, built, codes_of, [cell(bits, positions(f(bits)), positions(exact)) for bits in widths])
 
     def mixed(self, state: Real, swish: Callable[[Real], Real] | None = None) -> Real:
-        """Return the vector ahead of o_proj."""
+        """Return the vector that enters o_proj."""
         return self.e.sums["g"] * (swish or _silu)(state) * self.e.o_gain
 
     def gated(self, a: Real) -> Real:
-        """Return the vector ahead of down_proj."""
+        """Return the vector that enters down_proj."""
         return _silu(a) * self.e.a["up"] * self.e.down_gain
 
     def norm_path(self, bits: int) -> Real:
@@ -228,7 +229,7 @@ class _Sweep:
         return short * rounded_mantissa(CODE_MAX / largest, bits)
 
     def forget(self, z: Real) -> Real:
-        """Return the vector ahead of o_proj if the forget gates, before the lower bound, are ``1 - z``."""
+        """Return the vector that enters o_proj if the forget gates, before the lower bound, are ``1 - z``."""
         return self.mixed(recurrence(z * self.e.keep, self.silu_i))
 
     def long_state(self, guard: int) -> Real:
@@ -368,7 +369,7 @@ class _Sweep:
 
 
 def _block(x: Real, bits: int) -> Real:
-    """Return magnitudes with ``bits`` bits below the largest of the vector: all elements share one exponent."""
+    """Return magnitudes with ``bits`` bits below the largest of the vector. All elements share one exponent."""
     unit = np.exp2(np.ceil(np.log2(np.abs(x).max(axis=-1, keepdims=True))) - bits)
     return np.rint(x / unit) * unit
 
@@ -380,7 +381,7 @@ def sweep(checkpoint: Checkpoint) -> list[Row]:
 
 
 def as_built(e: Exact, weights: IntegerWeights) -> list[Row]:
-    """Run the integer stages of the last layer on float64 inputs, and return the share of codes that differ."""
+    """Run the integer stages of the last layer on float64 inputs, and return the fraction of codes that differ."""
     layer, streams = weights.layers[-1], e.h.shape[1]
     d, m = weights.config.hidden_size, weights.config.intermediate_size
 
@@ -420,7 +421,7 @@ def _silu(a: Real) -> Real:
 
 
 def _long(x: Real) -> Real:
-    """Repeat a whole sequence until it has at least LONG_STEPS tokens; it ends with one whole sequence."""
+    """Repeat a whole sequence until there are at least LONG_STEPS tokens. The result ends with one whole sequence."""
     repeats = -(-LONG_STEPS // len(x))
     return np.concatenate([x] * repeats)
 

@@ -1,13 +1,13 @@
-"""Words a second that a memory gives a machine, and the resulting cycles of a pass.
+"""Words/s that a memory supplies to a machine, and the resulting cycles of a pass.
 
-    peak_word_hz   a word in every slot (SDR: the part's clock, DDR3: half its controller's), at most clock_hz
+    peak_word_hz   a word in every slot (SDR: the part's clock, DDR3: half its controller's clock), at most clock_hz
     mean_word_hz   words in sequence, with refreshes, at most clock_hz
-    pass_cycles    max(cycle model with a word a cycle, words / mean_word_hz x clock_hz)
+    pass_cycles    max(cycle model with one word per cycle, words / mean_word_hz x clock_hz)
 
-The FIFOs of trits and gains hold the words that arrive during a barrier, so words and lanes work at the same time, and
-the longer of the two times counts. The cycles are within 0.1 % of the RTL's on the simulated board for two layers of
-370M (tests/measure/test_word_rate.py), and within 1 % for the demo, whose token takes only about ten groups of
-refreshes.
+The FIFOs of trits and gains store the words that arrive during a barrier, so memory and lanes work at the same time,
+and a pass takes the longer of their two times. The cycles are within 0.1 % of the RTL's on the
+simulated board for two layers of 370M (tests/measure/test_word_rate.py), and within 1 % for the demo, whose token takes
+only about ten groups of refreshes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lutern.hw.memory import Ddr3Timings, timings_for
 
 
 def _word_hz(hw_config: HwConfig) -> tuple[float, float]:
-    """Return peak and mean words a second of a machine's memory, without the limit of the machine."""
+    """Return peak and mean words/s of a machine's memory, without the limit of the machine."""
     timings = timings_for(hw_config)
     if timings is None:
         return (float(hw_config.clock_hz),) * 2
@@ -28,17 +28,17 @@ def _word_hz(hw_config: HwConfig) -> tuple[float, float]:
 
 
 def peak_word_hz(hw_config: HwConfig) -> float:
-    """Return words a second of the memory without refreshes, at most the machine's clock."""
+    """Return the words/s of the memory without refreshes, at most the machine's clock."""
     return min(_word_hz(hw_config)[0], hw_config.clock_hz)
 
 
 def mean_word_hz(hw_config: HwConfig, share: float = 1.0) -> float:
-    """Return words a second of a long sequential read, at most the machine's clock, times ``share``."""
+    """Return the words/s of a long sequential read, at most the machine's clock, times ``share``."""
     return share * min(_word_hz(hw_config)[1], hw_config.clock_hz)
 
 
 def pass_cycles(hw_config: HwConfig, model_cycles: int, words: int, share: float = 1.0) -> int:
-    """Return cycles of a pass in the machine's clock, from those with a word a cycle and from the words of the pass."""
+    """Return the cycles of a pass, from the cycles with one word per cycle and from the number of words of the pass."""
     return max(model_cycles, math.ceil(words * hw_config.clock_hz / mean_word_hz(hw_config, share)))
 
 

@@ -1,8 +1,9 @@
 """Puts a block between registers on four pins, so that its paths are timed and nothing is optimised away.
 
-    i ─► shift chain (one register an input bit) ─► block ─► registers ─► XOR of 16 each ─► registers ─► XOR ─► o
+    i ─► shift chain (one register per input bit) ─► block ─► registers ─► XOR of 16 each ─► registers ─► XOR ─► o
 
-Cost: a flip-flop an input bit, a flip-flop and a third of a LUT4 an output bit; `Wrapper.ff` and `Wrapper.lut4`.
+The wrapper costs one flip-flop per input bit, and one flip-flop and a third of a LUT4 per output bit (`Wrapper.ff` and
+`Wrapper.lut4`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ GROUP_BITS = 16
 
 
 def _widths(outputs: int) -> list[int]:
-    """Return numbers of registers: of the outputs, then of each level of XORs after them."""
+    """Return the numbers of registers: of the outputs, then of each level of XORs after them."""
     return [outputs, *(_widths(-(-outputs // GROUP_BITS)) if outputs > 1 else ())]
 
 

@@ -5,6 +5,6 @@ space.py     the fields that are searched, and the machine of a choice
 judge.py     the estimate of a machine
 study.py     Optuna's study in an SQLite file: it proposes machines and stores their results
 route.py     machines placed and routed
-search.py    all of it together
+search.py    the whole search
 figures.py   the front as a table, a picture and files
 """

@@ -25,7 +25,7 @@ _ROUTED = ("achieved_hz", "met", "luts", "ff", "block_rams", "multipliers", "tok
 
 
 def records(found: Found) -> list[dict[str, Any]]:
-    """Return the machines of the front, with the measured figures of routed ones."""
+    """Return the machines of the front, with the measured figures of routed machines."""
     routed = {one.digest: one for one in found.routed}
     rows = []
     for one in found.front:

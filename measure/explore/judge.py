@@ -1,10 +1,10 @@
-"""Judges a machine with a model by the estimate. Each machine is computed once, and its result is kept by digest.
+"""Judges a machine with a model by an estimate. Each machine is estimated once, and the result is kept by digest.
 
-    machine ─► lacks? ─► limits? ─► cycles ─► tokens a second, joules ─► Judged
+    machine ─► lacks? ─► limits? ─► cycles ─► tokens/s, joules ─► Judged
                  └─ no room ─┴─ pruned before anything is computed
 
-Joules are an interval, from the same events as `lutern power estimate` has without toggles. The search minimises the
-upper end, because it is a bound.
+The joules are an interval, from the events that `lutern power estimate` uses without toggles. The search minimises the
+upper end of the interval, because this end is a bound.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Judged:
-    """The estimate of a machine: ``luts`` as placed, tokens a second of all streams, joules a token."""
+    """The estimate of a machine, with ``luts`` as placed, tokens/s of all streams together, and joules per token."""
 
     name: str
     digest: str
@@ -85,10 +85,10 @@ OBJECTIVES = {"tokens_per_second": "maximize", "luts": "minimize", "block_rams":
 
 
 def reason_against(question: Question, config: HwConfig) -> str | None:
-    """Return why a machine is pruned: it does not hold the model, or the chip has no room for it. None if the machine
-    fits.
+    """Return why a machine is pruned: the model does not fit the machine, or the chip has no room for the machine. None
+    if both fit.
 
-    Cost: milliseconds.
+    This takes milliseconds.
     """
     if found := lacks(question.model_config, config, question.embedding_bits):
         return found[0].text
@@ -104,7 +104,7 @@ def reason_against(question: Question, config: HwConfig) -> str | None:
 
 
 def job_of(question: Question, choice: Mapping[str, Any]) -> tuple[Job, HwConfig] | str:
-    """Return the job that judges the machine of a choice, and the machine; or why the machine is pruned."""
+    """Return the job that judges the machine of a choice, and the machine; or the reason why the machine is pruned."""
     try:
         _, config = machine_of(choice, question.target, question.model_config, question.embedding_bits)
         if reason := reason_against(question, config):

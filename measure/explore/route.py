@@ -1,6 +1,6 @@
 """Places and routes machines of the front, to measure their resources and clocks.
 
-    front ─► K of it, evenly spaced ─► synthesis ─► place and route, one seed ─► Routed        kept by digest
+    front ─► K machines, evenly spaced ─► synthesis ─► place and route, one seed ─► Routed        kept by digest
 
 Netlists, placements and bitstreams are kept where `lutern build` finds them.
 """
@@ -30,8 +30,8 @@ ROUTED = "routed.json"
 class Routed:
     """A machine as nextpnr placed and routed it.
 
-    ``tokens_per_second`` is the rate at the clock that it reached, or at its target if that is lower. ``failed``
-    says why there is no route.
+    ``tokens_per_second`` is the speed at the clock that the machine reached, or at its target clock if the target is
+    lower. ``failed`` says why there is no route.
     """
 
     name: str
@@ -66,7 +66,7 @@ def job_of(board: str, config: HwConfig, judged: Judged) -> Job:
 
 
 def route(key: str, board: str, config: HwConfig, judged: Judged) -> Routed:
-    """Build a machine, unless its result is kept under the key. A failed build is a result, too."""
+    """Build a machine, unless its result is kept under the key. A failed build is also a result, but is not kept."""
     folder = cache_folder("estimates") / key
     if cache.is_whole(folder, (ROUTED,)):
         return Routed(**json.loads((folder / ROUTED).read_text()))

@@ -1,10 +1,11 @@
 """Searches machines: workers judge batches of a study, then some machines of the front are placed and routed.
 
-    study ─► batch ─► out of limits: pruned here
-      ▲               in: jobs ─► workers ─► Judged
-      └───────────────────────────────────────┘            ─► front ─► K routes ─► the chosen machine
+    study ─► batch ─► outside the limits: pruned here
+      ▲               within: jobs ─► workers ─► Judged
+      └───────────────────────────────────────────┘        ─► front ─► K routes ─► the chosen machine
 
-The same trials, seed and question give the same front. Neither the number of workers nor a lost worker changes it.
+The same trials, seed and question give the same front. Neither the number of workers nor a lost worker changes
+the front.
 """
 
 from __future__ import annotations
@@ -47,13 +48,14 @@ class Found:
     reasons: Counter[str]
     routed: list[Routed]
     machines: dict[str, tuple[Machine, HwConfig]]
-    """Machines of the front by digest: as a file describes them, and as the target has them."""
+    """Machines of the front by digest: each as a file describes it, and as it is built for the target."""
 
     def chosen(self, by: str) -> tuple[Judged, Machine]:
-        """Return the best machine of the front. If machines were routed, the choice is among them. Machines that met
-        their clock come first; a machine that missed its clock gets the clock that it reached. ``by`` is a key of
-        ``CHOICES``, or the name of any machine of the front. Raises ``LuternError`` for another name, or if the front
-        is empty.
+        """Return the best machine of the front.
+
+        If machines were routed, one of them is chosen, and machines that met their clock are preferred. A chosen
+        machine that missed its clock gets the clock that it reached. ``by`` is a key of ``CHOICES``, or the name of any
+        machine of the front. Raises ``LuternError`` for another name, or if the front is empty.
         """
         if not self.front:
             raise LuternError(

@@ -1,12 +1,12 @@
 """Lists the fields of a machine that are searched, and makes the machine of a choice.
 
-    results, rows, columns, codes: P, R = P x rows, C = P x columns, Q = P x codes, at most C   powers of two but rows
-    memory, word, state, streams, tables, groups                                                choices
-    depths: as many as the model needs                                                          derived
-    clock: by the lanes                                                                         derived
+    results, rows, columns, codes: P, R = P x rows, C = P x columns, Q = P x codes, at most C  powers of 2, except rows
+    memory, word, state, streams, tables, groups                                               choices
+    depths: as many as the model needs                                                         derived
+    clock: by the lanes                                                                        derived
 
-Every choice gives a machine whose counts divide each other. Depths are multiples of 512, the depth of a block RAM at
-its widest, since less saves nothing.
+In the machine of every choice, the counts divide each other. Depths are multiples of 512, the depth of a block RAM with
+its widest words, because a smaller depth saves nothing.
 """
 
 from __future__ import annotations
@@ -26,25 +26,27 @@ from lutern.model_ref.config import ModelConfig
 from lutern.model_ref.errors import LuternError
 
 ROWS = (1, 2, 4, 5, 8, 10, 16, 20, 32, 40)
-"""Rows of a beat for each sum that leaves in a cycle; multiples of 5 fill bytes of five trits."""
+"""Rows of a beat for each sum that leaves in a cycle. Multiples of 5 fill the bytes, which have five trits."""
 TABLES = (64, 256, 704)
-"""A resident machine has memories of up to this depth in LUTs; at 704 all its tables are in LUTs."""
+"""In a resident machine, memories of up to this depth are in LUTs. At 704, all its tables are in LUTs."""
 GROUPS = (4, 16, 48)
 BASES = {"block": "resident-25f", "ddr3": "ddr3-x16", "host": "host", "port": "stream-x64"}
-"""The preset that a machine is derived from, by its memory. With SDR SDRAM it depends on the word, too."""
+"""The preset from which a machine is derived, by its memory. With SDR SDRAM the preset also depends on the word."""
 DEPTH = 512
 MULTIPLIERS, MULTIPLIERS_A_RESULT = 2, 14
-"""Multipliers that every machine has, and those for each result a cycle, if Q equals P (measure/resources.py)."""
+"""Multipliers of every machine, and the additional ones for each result per cycle, if Q equals P
+(measure/resources.py).
+"""
 LEAST_LUTS_A_LANE = 10
 """Smallest number of LUTs that a lane can have."""
 DEEPEST_GAINS = 1 << 12
 FOLLOWERS = ("trit_beats", "memory_words", "max_state", "codes_per_cycle")
-"""Fields that hw/machines.py derives from others unless they are given."""
+"""Fields that hw/machines.py derives from other fields unless a machine gives them."""
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """A field to choose: it has one of ``choices``. If they are ``ordered``, neighbours are alike."""
+    """A field that is searched, with its ``choices``. If they are ``ordered``, neighbouring choices are similar."""
 
     name: str
     choices: tuple[Any, ...]
@@ -52,7 +54,7 @@ class Dimension:
 
 
 def dimensions(target: Target, most_streams: int) -> tuple[Dimension, ...]:
-    """Return the fields to choose for a target, without choices that its multipliers or LUT rule out."""
+    """Return the fields to choose for a target, without choices that the multipliers or LUTs of the target exclude."""
     most_results = max(1, (target.multipliers - MULTIPLIERS) // MULTIPLIERS_A_RESULT)
     most_lanes = max(1, target.luts // LEAST_LUTS_A_LANE)
     words = max(len(sizes) for _, sizes in target.words)
@@ -80,9 +82,9 @@ def _upto(choices: tuple[int, ...], most: int) -> tuple[int, ...]:
 def machine_of(
     choice: Mapping[str, Any], target: Target, model_config: ModelConfig, embedding_bits: int
 ) -> tuple[Machine, HwConfig]:
-    """Return the machine of a choice, as a file names it and as the target has it.
+    """Return the machine of a choice, as a file describes it and as it is built for the target.
 
-    Raises ``LuternError`` for a choice that is no machine.
+    Raises ``LuternError`` for a choice that is no valid machine.
     """
     memory = choice.get("memory", target.memories[0])
     words = dict(target.words)[memory]
@@ -111,8 +113,8 @@ def machine_of(
     if memory == "block":
         changes |= {"lut_ram_depth": choice.get("tables", TABLES[0])}
     else:
-        changes |= {"trit_beats": DEPTH}  # there is no such memory
-    if memory != "ddr3":  # a machine whose clock is that of the board
+        changes |= {"trit_beats": DEPTH}  # this machine has no memory of trits
+    if memory != "ddr3":  # with DDR3, the machine has the clock of the board
         changes |= {"clock_hz": target.clock_for(rows * columns)}
     config = _deep_enough(base.with_(**changes), model_config, embedding_bits)
     fitted = target.fitted(config)

@@ -1,10 +1,11 @@
-"""Keeps Optuna's study of machines in an SQLite file, with which a later command continues.
+"""Keeps Optuna's study of machines in an SQLite file, so that a later command can continue the study.
 
     ask ─► choices ─► (judged elsewhere) ─► tell         a batch of trials at a time
 
-The sampler works on a copy in memory, which has the trials before the batch, and each batch has its own seed. So a
-batch has the same machines after an interruption, and with any number of workers. The first batch is drawn evenly.
-Later ones are NSGA-II's children of the best machines so far.
+The sampler works on a copy of the study in memory. The copy has only the trials before the present batch, and each
+batch has its own seed. So a batch has the same machines after an interruption, and with any number of workers. The
+machines of the first batch are drawn evenly. The machines of a later batch are NSGA-II's children of the best machines
+so far.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def require_optuna() -> Any:
 
 
 class Study:
-    """A study in a file, which is locked while it is open.
+    """A study in a file. The file is locked while the study is open.
 
     Raises ``LuternError`` for a file that is no study, belongs to another question or version, or is in use.
     """
@@ -179,7 +180,7 @@ class Study:
 
 
 def _connection(place: Path) -> sqlite3.Connection:
-    """Return the connection to a file; a URL could not hold every character of its name."""
+    """Return the connection to a file. A URL is not used, because it cannot contain every character of a name."""
     found = sqlite3.connect(place, timeout=SECONDS, check_same_thread=False)
     found.execute("PRAGMA synchronous = NORMAL")  # a power failure may lose the last trials, and damages nothing
     return found

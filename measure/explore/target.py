@@ -1,9 +1,9 @@
-"""Describes the chip that machines are searched for: the chip of a board, or a device given by its limits.
+"""Describes the chip for which machines are searched: the chip of a board, or a device given by its limits.
 
     board ──────────────────► Target: limits, kinds of memory, the clock and line of the board
     LUT, block RAMs, ... ───► Target: limits, kinds of memory
 
-The clock is not searched, since a faster clock is better in every objective. The target clock of a machine depends on
+The clock is not searched, because a faster clock is better in every objective. The target clock of a machine depends on
 its lanes, as in the presets that were routed. A route shows the clock that is reached.
 """
 
@@ -25,7 +25,7 @@ from lutern.measure.dram import DRAMS
 from lutern.model_ref.errors import LuternError
 
 MEMORIES = ("block", "sdram", "ddr3", "host", "port")
-"""Kinds of memory for the words. "block": trits and words are in block RAM."""
+"""Kinds of memory for the words. With "block", trits and words are in block RAM."""
 CLOCKS = tuple(
     (preset(name).lanes, preset(name).clock_hz) for name in ("resident-25f", "resident-85f", "resident-1024")
 )
@@ -37,9 +37,9 @@ WORDS = {"block": (2, 4, 8, 9, 16, 18), "sdram": (2, 4), "ddr3": (16,), "host": 
 
 @dataclass(frozen=True)
 class Target:
-    """A chip.
+    """A chip for which machines are searched.
 
-    ``board`` is the name of a board, or empty. ``part`` is the ECP5 whose static power is counted. ``words`` lists
+    ``board`` is the name of a board, or empty. ``part`` is the ECP5 whose static power is used. ``words`` lists
     bytes of a word by kind of memory. ``clock_hz`` is the clock of every machine, or 0 if it depends on the lanes.
     ``dram`` is the kind of memory at a port.
     """
@@ -64,8 +64,8 @@ class Target:
         return self.clock_hz or clock_of(lanes)
 
     def fitted(self, config: HwConfig) -> HwConfig:
-        """Return the machine as the board has it; raises ``LuternError`` if the board lacks its memory, or cannot make
-        its clocks.
+        """Return the machine as it is built for the board; raise ``LuternError`` if the board lacks the machine's
+        memory, or cannot make its clocks.
         """
         if not self.board:
             return config.with_(debug_tap=False, cells="ecp5")
@@ -75,7 +75,7 @@ class Target:
         return found
 
     def baud(self, config: HwConfig) -> int:
-        """Return the rate of the link."""
+        """Return the baud rate of the link."""
         return find_board(self.board).baud(config) if self.board else BAUD
 
 
@@ -98,8 +98,8 @@ def board_target(
 ) -> Target:
     """Return the target of a board.
 
-    ``memories`` chooses among its kinds of memory; default: all except the host's. ``limits`` are the most LUT, block
-    RAMs and multipliers of a machine, or None for all that the chip has.
+    ``memories`` selects kinds of memory of the board, by default all except the host's. ``limits`` are the largest
+    numbers of LUTs, block RAMs and multipliers of a machine; None means all that the chip has.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def board_target(
     for option, limit, count in zip(("--lut", "--block-rams", "--multipliers"), limits, counts, strict=True):
         if limit is not None and limit > count:
             raise LuternError(
-                f"{option} is {limit:,}, but the {fpga.name} of {board.name} has {count:,}; give at most that."
+                f"{option} is {limit:,}, but the {fpga.name} of {board.name} has {count:,}; give at most this number."
             )
     luts, block_rams, multipliers = (
         count if limit is None else limit for limit, count in zip(limits, counts, strict=True)
@@ -134,7 +134,8 @@ def device_target(
 ) -> Target:
     """Return the target of a device with these limits.
 
-    Its static power is that of the smallest ECP5 that is as large, and so are its multipliers if 0 is given.
+    Its static power is the power of the smallest ECP5 that is at least as large. If ``multipliers`` is 0, the device
+    has as many multipliers as this ECP5.
     """
     for kind in memories:
         if kind not in MEMORIES:

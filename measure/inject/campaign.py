@@ -1,12 +1,12 @@
-"""A campaign: the faults 0, 1, 2, ... of one kind of place, and the outcome of each.
+"""A campaign injects the faults 0, 1, 2, ... in one kind of place, and finds the outcome of each fault.
 
     campaign, seed, index ─► draw ─► fault ─► a fresh, working board that is struck ─► outcome
 
 A fault and its outcome depend only on campaign, seed, index, machine and model. Every fault has its own board, in the
-state after power-up, so it does not matter which faults came before it, or which process computes it.
+state after power-up, so neither earlier faults nor the process matter.
 
-    masked     the same tokens and logits, nothing reported
-    corrected  the same tokens and logits, after the host reported and corrected a fault
+    masked     the correct tokens and logits, and nothing was reported
+    corrected  the correct tokens and logits, after the host reported and corrected a fault
     detected   an error instead of an answer
     silent     a wrong token or logit
     hung       no answer until the host gave up
@@ -40,7 +40,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a fault. ``result`` is one of ``RESULTS``; ``note`` says where it was and what was reported."""
+    """The outcome of a fault. ``result`` is one of ``RESULTS``. ``note`` is the place of the fault and the reports."""
 
     index: int
     kind: str
@@ -49,14 +49,14 @@ class Outcome:
 
 
 class Campaign(ABC):
-    """A kind of campaign. ``kinds`` are its kinds of faults, the rows of the table; ``needs_upsets``: the simulation of
-    the board must be able to change bits of the chip.
+    """A kind of campaign. ``kinds`` are its kinds of faults, which are the rows of the table. If ``needs_upsets``, the
+    simulation of the board must be able to change bits of the chip.
     """
 
     kinds: tuple[str, ...]
     needs_upsets = False
     fault_count: int | None = None
-    """Number of faults; None if there is no end."""
+    """Number of faults; None if it is not limited."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -65,7 +65,7 @@ class Campaign(ABC):
 
     @classmethod
     def check_machine(cls, config: HwConfig) -> None:
-        """Raise ``LuternError`` for a machine that has no place for these faults."""
+        """Raise ``LuternError`` for a machine in which these faults cannot be injected."""
         return
 
     @property
@@ -88,7 +88,7 @@ class Campaign(ABC):
 
     @abstractmethod
     def strike(self, kind: str, draw: random.Random, index: int) -> tuple[str, str]:
-        """Inject a fault of this kind; returns its result and its note."""
+        """Inject a fault of this kind; return its result and its note."""
 
 
 __all__ = ["RESULTS", "Campaign", "Outcome", "Settings"]

@@ -31,7 +31,7 @@ SMALL_MODEL = ModelConfig(vocab_size=20, hidden_size=32, num_hidden_layers=3, in
 
 
 def campaign_of(name: str, config: HwConfig) -> type[Campaign]:
-    """Return the campaign of that name for a machine; raises ``LuternError`` if there is none."""
+    """Return the campaign with this name for a machine; raise ``LuternError`` if there is none."""
     if name not in CAMPAIGNS:
         raise LuternError(f"there is no campaign {name}; choose one of {', '.join(CAMPAIGNS)}.")
     is_resident = name == "weights" and config.source == "resident"
@@ -39,7 +39,7 @@ def campaign_of(name: str, config: HwConfig) -> type[Campaign]:
 
 
 def open_campaign(settings: Settings) -> Campaign:
-    """Return a campaign that can be asked for outcomes."""
+    """Return a campaign whose outcomes can be computed."""
     return campaign_of(settings.campaign, settings.config)(settings)
 
 

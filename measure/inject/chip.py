@@ -4,9 +4,9 @@
     codes     the memory of codes, which the ternary unit multiplies
     control   all registers of the chip, by the block that they are in
     setup     the register that SETUP filled, by field; or a second, equal SETUP during a run
-    weights   of a machine with weights in block RAM: 1, 2 or 3 bits of its words, its trits or a row
+    weights   if they are in block RAM: 1, 2 or 3 bits of the words, the trits or a row
 
-The run chooses two tokens and continues a conversation, so an upset during the first can show in the second.
+The run chooses two tokens and continues a conversation, so an upset during the first token can change the second token.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class State(ChipCampaign):
     kinds = ("S", "h")
 
     def strike(self, kind: str, draw: random.Random, index: int) -> tuple[str, str]:
-        """See ``Campaign``. Only words that hold a value are struck."""
+        """See ``Campaign``. Only words that contain a value are struck."""
         model, config = self.program.model_config, self.settings.config
         if kind == "S" and config.state == "memory":
             return self._in_words(draw)
@@ -91,7 +91,7 @@ class State(ChipCampaign):
 class ResidentWeights(ChipCampaign):
     """Bits of the block RAM of weights, among those that the run reads.
 
-    Half of the faults happen before the run, the others during it.
+    Half of the faults happen before the run, the other half during the run.
     """
 
     kinds = ("1 bit", "2 bits", "3 bits")
@@ -132,7 +132,7 @@ class ResidentWeights(ChipCampaign):
         return result, f"{where} {places}, cycle {cycles}. {note}".rstrip()
 
     def _in_beat(self, beat: int, bit: int) -> tuple[ChipMemory, int, int]:
-        """Return the memory, word and bit that hold a bit of a beat."""
+        """Return the memory, word and bit that store a bit of a beat."""
         part, at = divmod(bit, self.settings.config.word_bits)
         beats = self._parts[0, part].words
         return self._parts[beat // beats, part], beat % beats, at
@@ -149,7 +149,7 @@ class Codes(ChipCampaign):
 
 
 class Control(ChipCampaign):
-    """Upsets of registers: all bits of the chip are equally likely."""
+    """Upsets of registers. All bits of registers of the chip are equally likely."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -189,7 +189,7 @@ class Setup(ChipCampaign):
 
 
 def block_of(register: Register) -> str:
-    """Return the block that a register is in: a part of the machine, or of the decoder."""
+    """Return the block that contains a register: a block of the machine, or of the decoder."""
     return ".".join(part.partition("$")[0] for part in register.path.split(".")[1:3]) or "top"
 
 
@@ -199,7 +199,7 @@ def bits(registers: list[Register]) -> int:
 
 
 def used(memory: ChipMemory, words: int) -> ChipMemory:
-    """Return the memory cut to its first ``words`` words, the only ones that hold a value."""
+    """Return the memory cut to its first ``words`` words. Only these words contain a value."""
     return ChipMemory(memory.number, min(words, memory.words), memory.bits, memory.path, memory.name)
 
 

@@ -1,7 +1,7 @@
 """Faults of the line between host and board and of the host itself, in a session that loads, runs and reads logits.
 
 host ─► bytes ─► FaultyByte ─► board          one byte of the session, in either direction, is struck
-host ─► frames ─► Killed ─► board             the host ends after some bytes; another host begins anew
+host ─► frames ─► Killed ─► board             the host ends after some bytes; another host begins a session
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SCENARIO = Scenario(has_past=True, count=2)
 
 
 class Line:
-    """A link that counts bytes: ``sent`` to the board, ``received``, and in ``frames`` those sent before each frame."""
+    """A link that counts the bytes ``sent`` and ``received``. ``frames`` has the bytes sent before each frame."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -43,7 +43,7 @@ class Line:
 
 
 class FaultyByte(Line):
-    """Applies ``fault`` once to byte ``at``, to the board or from it."""
+    """Applies ``fault`` once to byte ``at`` of the bytes to the board, or of the bytes from the board."""
 
     def __init__(self, link: Link, fault: str, at: int, draw: random.Random, *, to_board: bool) -> None:
         super().__init__(link)
@@ -105,7 +105,7 @@ class LinkCampaign(Campaign):
         return line
 
     def compared(self, board: StruckBoard, result: str, note: str) -> tuple[str, str]:
-        """Return the result, but "silent" in place of a good one if the board's memory can be read and is wrong."""
+        """Return the result; "silent" instead of a good result if the board's memory can be read and is wrong."""
         if result in ("masked", "corrected") and board.has_back_door:
             for address, words in self.program.sections:
                 if not np.array_equal(board.peek(address, len(words)), words):
@@ -130,7 +130,7 @@ class Bytes(LinkCampaign):
 
 
 class Kill(LinkCampaign):
-    """The host is killed after a frame or inside one, while it loads or later; another host begins anew."""
+    """The host is killed after or inside a frame, during loading or later. Another host then begins a session."""
 
     kinds = ("after a frame", "in a frame")
 

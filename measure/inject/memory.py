@@ -1,7 +1,7 @@
 """Faults of a memory next to the chip: weights that change after loading, before or while they are read.
 
     1, 2, 3 bits   anywhere in a block of records or in a row of the embedding table
-    burst          up to 64 bits in a row, the first and the last of them wrong
+    burst          up to 64 successive bits, of which the first and the last are wrong
     page           another page of the memory instead of this one
     swap           two blocks, or two rows, exchanged
     stale          a block or a row of another model of the same shape
@@ -34,7 +34,7 @@ WRONG_ADDRESS_WORDS = 16
 PAGE_BYTES = 1024
 """Bytes of a page: a row of the SDRAM parts on the boards, 512 columns of 16 bits."""
 PAST_SHARE = 0.25
-"""Share of the runs that continue a conversation."""
+"""Fraction of the runs that continue a conversation."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ class MemoryCampaign(Campaign):
         ]
 
     def of_words(self, draw: random.Random, scenario: Scenario) -> Span:
-        """Draw one of the words that the run reads, and return the block or row that holds it."""
+        """Draw one of the words that the run reads, and return the block or row that contains this word."""
         spans = [*self.blocks, *self.rows(scenario)]
         return draw.choices(spans, [span.count for span in spans])[0]
 
     def with_words(self, scenario: Scenario, changed: Words, cycles: int, where: str) -> tuple[str, str]:
-        """Return the result if the memory holds ``changed`` from cycle ``cycles`` of the run on."""
+        """Return the result if the memory contains ``changed`` from cycle ``cycles`` of the run on."""
         different = np.flatnonzero((changed != self.program.words).any(axis=1))
         first, last = int(different[0]), int(different[-1])
 
@@ -93,13 +93,13 @@ class DrawnCampaign(MemoryCampaign):
     """A campaign that draws words for each fault."""
 
     def strike(self, kind: str, draw: random.Random, index: int) -> tuple[str, str]:
-        """See ``Campaign``. Half of the faults happen before the run, the others during it."""
+        """See ``Campaign``. Half of the faults happen before the run, the other half during the run."""
         scenario = Scenario(draw.random() < PAST_SHARE, 1)
         cycles = draw.choice((0, draw.randrange(self.bench.sound(scenario).cycles)))
         return self.strike_at(cycles, kind, draw, index, scenario)
 
     def strike_at(self, cycles: int, kind: str, draw: random.Random, index: int, scenario: Scenario) -> tuple[str, str]:
-        """Call ``strike`` at a given cycle of the run; 0 means before the run."""
+        """Inject a fault as ``strike`` does, but at a given cycle of the run; 0 means before the run."""
         words = self.program.words
         where, changed = "", words
         while np.array_equal(changed, words):
@@ -108,7 +108,7 @@ class DrawnCampaign(MemoryCampaign):
 
     @abstractmethod
     def change(self, kind: str, draw: random.Random, index: int, scenario: Scenario) -> tuple[str, Words]:
-        """Return where the fault is, and all words with the fault; by chance they may be unchanged."""
+        """Return where the fault is, and all words with the fault. By chance, the words may be unchanged."""
 
 
 class Weights(DrawnCampaign):
@@ -160,7 +160,7 @@ class Weights(DrawnCampaign):
         return f"words {first} to {first + count - 1} hold the words from {source} on", words
 
     def _swapped(self, words: Words, draw: random.Random, scenario: Scenario, span: Span) -> tuple[str, Words]:
-        """Exchange this span with another one, up to the length of the shorter."""
+        """Exchange ``span`` with another span, up to the length of the shorter one."""
         setup = self.program.setup
         others = self.blocks
         if span not in others or len(others) == 1:
@@ -211,7 +211,7 @@ class Row(DrawnCampaign):
 class Refresh(DrawnCampaign):
     """Stops refreshing for a time: some of the cells lose their charge, and at least one of them is read.
 
-    A cell without charge reads 0 in every other page, and 1 in the pages between.
+    A cell without charge is read as 0 in pages with an even number, and as 1 in pages with an odd number.
     """
 
     kinds = ("1e-6", "1e-5", "1e-4", "1e-3", "1e-2", "1e-1", "1")

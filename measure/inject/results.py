@@ -1,9 +1,9 @@
-"""Keeps outcomes in a file from which a campaign can continue, and makes the table of them.
+"""Keeps outcomes in a file from which a campaign can continue, and makes the table of these outcomes.
 
     first line    {"campaign", "seed", "machine", "board", "image"}    what the outcomes belong to
-    other lines   {"index", "kind", "result", "note"}                  in any order; a line cut off is made again
+    other lines   {"index", "kind", "result", "note"}                  in any order; a cut line is computed again
 
-Shares have intervals of 95 % by Wilson, which are valid for a share of 0 too.
+The fractions of outcomes have Wilson intervals of 95 %, which are also valid for a fraction of 0.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from lutern.model_ref.input_files import open_plain
 from lutern.model_ref.output_files import output_file, refused_output
 
 Z95 = 1.959963984540054
-"""95 % of a normal distribution lie within this many deviations."""
+"""95 % of a normal distribution lie within this many standard deviations."""
 WANTED = "file of outcomes"
 LONGEST_LINE = 1 << 16
 
 
 def wilson(hits: int, trials: int) -> tuple[float, float]:
-    """Return the interval of 95 % for a share that was ``hits`` of ``trials``.
+    """Return the interval of 95 % for the fraction ``hits`` / ``trials``.
 
     Reference: Wilson 1927, without continuity correction.
     """
@@ -47,7 +47,7 @@ def wilson(hits: int, trials: int) -> tuple[float, float]:
 
 
 class ResultsFile:
-    """The outcomes of one campaign by index, in ``outcomes`` and in a file; without a path only in memory.
+    """The outcomes of one campaign by index, in ``outcomes`` and in a file. Without a path they are only in memory.
 
     ``about`` is the first line, which names the campaign. Raises ``LuternError`` for a file with other contents.
     """
@@ -74,7 +74,7 @@ class ResultsFile:
             self._write(about)
 
     def _read(self, place: Path, about: dict[str, Any]) -> int:
-        """Read the outcomes of the file; returns the position after its last whole line."""
+        """Read the outcomes of the file; return the position after its last whole line."""
         end, number = 0, 0
         with open_plain(place, WANTED) as file:
             while (line := file.readline(LONGEST_LINE)).endswith(b"\n"):
@@ -139,7 +139,7 @@ def _short(value: object) -> str:
 
 KEYS = ("kind", "injected", *RESULTS)
 INTERVALS = ("silent", "hung")
-"""Results whose shares have intervals in the table."""
+"""Results whose fractions have intervals in the table."""
 
 
 def rows(outcomes: Iterable[Outcome]) -> list[list[Any]]:
@@ -159,7 +159,7 @@ def _row(kind: str, count: Counter[str]) -> list[Any]:
 
 
 def percent(share: float) -> str:
-    """Return a share in per cent with two significant digits."""
+    """Return a fraction in percent with two significant digits."""
     return np.format_float_positional(100 * share, precision=2, unique=False, fractional=False, trim="-")
 
 

@@ -1,4 +1,4 @@
-"""Strikes faults of a campaign on the workers of a cluster. Each worker opens the campaign once.
+"""Injects faults of a campaign on the workers of a cluster. Each worker opens the campaign once.
 
 settings, indices ─► jobs of some faults ─► outcomes, in any order
 """
@@ -17,14 +17,15 @@ from lutern.sim.board import simulated
 from lutern.sim.verilate import verilate
 
 JOBS_A_WORKER = 8
-"""Number of jobs for each worker: with several, a lost worker loses little, and all workers end at about the same time.
+"""Number of jobs for each worker. With several jobs, a lost worker loses little work, and all workers end at about the
+same time.
 """
 MOST_FAULTS = 64
 _opened = threading.local()
 
 
 def spread_faults(settings: Settings, about: str, indices: Sequence[int], crew: Workers) -> Iterator[Outcome]:
-    """Yield the outcomes of faults. ``about`` is the digest of all that they depend on."""
+    """Yield the outcomes of faults. ``about`` is the digest of everything on which they depend."""
     size = max(1, min(MOST_FAULTS, len(indices) // (JOBS_A_WORKER * max(1, crew.count))))
     shared = crew.share(f"campaign-{about}", settings)
     parts = [tuple(indices[first : first + size]) for first in range(0, len(indices), size)]
@@ -36,7 +37,7 @@ def spread_faults(settings: Settings, about: str, indices: Sequence[int], crew: 
 
 
 def strike(about: str, settings: Settings, indices: Sequence[int]) -> list[Outcome]:
-    """Return the outcomes of some faults, at a worker."""
+    """Return the outcomes of some faults. This runs on a worker."""
     campaign = _campaign(about, settings)
     return [campaign.outcome(index) for index in indices]
 

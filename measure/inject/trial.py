@@ -1,4 +1,4 @@
-"""One trial: a fresh board with the program, a fault while it works, and a judgement of its answer.
+"""One trial: a fresh board with the program, a fault while the board works, and a judgement of its answer.
 
     fresh board ─► (a token of an earlier conversation) ─► run ─► logits
                                                             └─ strike: a change after some cycles
@@ -26,8 +26,8 @@ from lutern.model_ref.quantise import IntegerWeights
 from lutern.sim.board import SimulatedBoard, simulated
 
 CYCLES_PER_SECOND = 50_000
-"""Simulated cycles that the host takes for a second. The number is small, because a hung board never answers and the
-host waits until its time-out."""
+"""Simulated cycles that count as one second of the host's time limits. The number is small, because a hung board never
+answers, and the host then waits for the whole time limit."""
 FIRST, SECOND = 3, 1
 """Tokens that are fed: one to the earlier conversation, one to the run that is struck."""
 
@@ -35,7 +35,7 @@ FIRST, SECOND = 3, 1
 class ShortLimits(Program):
     """A program whose watchdog waits an eighth of the usual cycles, which is still twice the time of a token.
 
-    Hung machines take most of the time of a campaign.
+    The wait is short, because waiting for hung machines takes most of the time of a campaign.
     """
 
     @property
@@ -51,7 +51,7 @@ class ShortLimits(Program):
 
 @dataclass(frozen=True)
 class Scenario:
-    """``has_past``: the run continues a conversation of one token. ``count``: tokens that it chooses."""
+    """If ``has_past``, the run continues a conversation of one token. The run chooses ``count`` tokens."""
 
     has_past: bool
     count: int
@@ -59,7 +59,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of a run: tokens, its logits as bytes, and the ``cycles`` that it took."""
+    """The answer of a run: its tokens, its logits as bytes, and the ``cycles`` of its last step."""
 
     tokens: list[list[int]]
     logits: bytes
@@ -93,7 +93,7 @@ class StruckBoard(SimulatedBoard):
         return super().run(0) or super().run(max(0, end - self.cycles))
 
     def _check_memory(self) -> None:
-        """Check nothing: a struck machine may break the rules of its memory, which shows no error of the design."""
+        """Check nothing, because a struck machine that breaks the rules of its memory shows no error of the design."""
 
 
 class Bench:
@@ -105,7 +105,7 @@ class Bench:
         self._sound: dict[Scenario, Answer] = {}
 
     def board(self, *, is_loaded: bool = True) -> StruckBoard:
-        """Return a board as after power-up; if its memory has a back door, the program is loaded."""
+        """Return a board in the state after power-up. If its memory has a back door, the program is loaded."""
         board = StruckBoard(self.component, library=self.library, cycles_per_second=CYCLES_PER_SECOND)
         if board.has_back_door and is_loaded:
             for address, words in self.program.sections:
@@ -119,7 +119,7 @@ class Bench:
         return Session(client, self.program, door=board if has_door else None, is_loaded=has_door)
 
     def sound(self, scenario: Scenario) -> Answer:
-        """Return the answer of a working board; raises ``LuternError`` if it is not that of the integer model."""
+        """Return the answer of a working board; raise ``LuternError`` if the integer model chooses other tokens."""
         if scenario not in self._sound:
             with self.board() as board:
                 answer = play(self.session(board), scenario)
@@ -134,7 +134,8 @@ class Bench:
     def judge(
         self, board: StruckBoard, scenario: Scenario, begin: Callable[[Session], None], link: Link | None = None
     ) -> tuple[str, str]:
-        """Return the result and the note of a session in which ``begin`` strikes the board before the run."""
+        """Return the result and the note of a session. ``begin`` is called before the run. It changes the board at
+        once, or arranges a strike at a later cycle."""
         sound = self.sound(scenario)
         try:
             session = self.session(board, link)
@@ -151,7 +152,7 @@ class Bench:
         return ("corrected" if reports else "masked"), " ".join(reports)
 
     def _after_reset(self, board: StruckBoard, scenario: Scenario) -> str:
-        """Return a sentence that says whether a reset helps."""
+        """Return a sentence that says whether the board works again after a reset."""
         board.reset()
         try:
             helps = play(self.session(board), scenario).is_same(self.sound(scenario))
@@ -161,7 +162,7 @@ class Bench:
 
 
 def play(session: Any, scenario: Scenario, begin: Callable[[Any], None] | None = None) -> Answer:
-    """Play a scenario in a session and return its answer; ``begin`` is called before the run."""
+    """Run a scenario in a session and return the answer. ``begin`` is called before the run."""
     if scenario.has_past:
         session.run([Feed(FIRST, fresh=True)])
     if begin is not None:

@@ -1,9 +1,10 @@
-"""The only module that starts processes for a campaign: faults go in, outcomes come out, in any order.
+"""Computes the outcomes of faults in several processes. No other module starts processes for a campaign.
 
-    settings, indices ─► map_faults ─► outcomes
+    settings, indices ─► map_faults ─► outcomes, in any order
 
-Another engine can replace it. It must open a campaign once in each process (``open_campaign``) and call
-``outcome(index)`` for each index. A process ends when its pipe is closed, so no process is left if this one is killed.
+Another engine can replace this module. It must open a campaign once in each process (``open_campaign``) and call
+``outcome(index)`` for each index. A process ends when its pipe is closed, so no process is left if the process that
+started it is killed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from lutern.model_ref.errors import LuternError
 
 
 def map_faults(settings: Settings, indices: Iterable[int], workers: int) -> Iterator[Outcome]:
-    """Yield the outcomes of the faults with these indices, in any order; with a single worker, this process computes
+    """Yield the outcomes of the faults with these indices, in any order. With a single worker, this process computes
     them itself."""
     if workers == 1:
         campaign = open_campaign(settings)
@@ -50,7 +51,7 @@ def map_faults(settings: Settings, indices: Iterable[int], workers: int) -> Iter
 
 
 def _start(settings: Settings) -> tuple[Connection, BaseProcess]:
-    """Start a process that waits for indices. From its first moment on, it ignores Ctrl-C, which its parent handles."""
+    """Start a process that waits for indices. It ignores Ctrl-C from its start on, because its parent handles it."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -64,7 +65,7 @@ def _start(settings: Settings) -> tuple[Connection, BaseProcess]:
 
 
 def _give(connection: Connection, left: Iterator[int]) -> bool:
-    """Send the next index to a process; returns whether there was one."""
+    """Send the next index to a process; return whether there was a next index."""
     index = next(left, None)
     if index is not None:
         with suppress(OSError):  # a process that has ended is noticed when its answer is read
@@ -89,7 +90,7 @@ def _taken(connection: Connection, process: BaseProcess) -> Outcome:
 
 
 def _serve(connection: Connection, settings: Settings) -> None:
-    """Answer indices until the pipe is closed."""
+    """Send the outcome of each received index until the pipe is closed."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         campaign = open_campaign(settings)

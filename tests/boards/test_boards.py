@@ -301,8 +301,8 @@ def test_clock_without_a_baud_rate() -> None:
         with pytest.raises(LuternError) as error:
             link.rate_at(clock_hz)
         assert str(error.value) == (
-            f"a clock of {clock_hz / 1e6:g} MHz makes no rate of this board's link within 2% at 8 cycles or more a "
-            "bit; choose a frequency near a multiple of 1 MHz, from 8 MHz on."
+            f"no baud rate of this board's link can be made from a clock of {clock_hz / 1e6:g} MHz within 2% and with "
+            "8 or more cycles per bit; choose a frequency near a multiple of 1 MHz, from 8 MHz on."
         )
 
 

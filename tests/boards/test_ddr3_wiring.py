@@ -232,7 +232,7 @@ def test_clock_out_of_range(memory_hz: int) -> None:
         BOARDS["ecpix5-85f"].config("ddr3-x16", memory_hz=memory_hz)
     assert str(error.value) == (
         f"a memory clock of {memory_hz / 1e6:g} MHz is asked for, but the DDR3 interface of ECP5 takes 48 to 200 MHz "
-        "(half of the part's); choose a --memory-frequency in that range."
+        "(half of the part's clock); choose a --memory-frequency in that range."
     )
     check_memory_clock(LOWEST_HZ)
     check_memory_clock(HIGHEST_HZ)

@@ -67,7 +67,7 @@ def test_out_of_range(fields: tuple[int, int, int, int, tuple[int, ...]], text: 
 
 
 def test_frequencies_that_the_pll_cannot_generate() -> None:
-    with pytest.raises(LuternError, match=r"^PLL: no dividers make 500 MHz of 25 MHz to 0\.5%; choose other"):
+    with pytest.raises(LuternError, match=r"^PLL: no dividers make 500 MHz from 25 MHz within 0\.5%; choose other"):
         plan_pll(25 * MHZ, 500 * MHZ)
     with pytest.raises(LuternError, match=r"^PLL: the input is at 5 MHz, but ECP5 takes 8 to 400\.$"):
         plan_pll(5 * MHZ, 75 * MHZ)

@@ -194,6 +194,7 @@ def test_no_machine() -> None:
         command("selftest", "--on", "axi:/dev/uio999@0x1000")
     done = lutern("selftest", "--on", "axi:/dev/zero@0x1000")
     sentence = (
-        "register 0 is 0x00000000, but that of a Lutern machine is 0x4e52544c; give the address of its AXI4-Lite slave."
+        "register 0 is 0x00000000, but register 0 of a Lutern machine is 0x4e52544c; give the address of its "
+        "AXI4-Lite slave."
     )
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"lutern: {sentence}\n")

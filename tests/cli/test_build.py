@@ -49,10 +49,10 @@ def run(*arguments: str) -> Finished:
             ("--board", "ulx3s-25f", "--preset", "tiny", "--memory-frequency", "75"),
             "a memory clock of 75 MHz is given, but preset tiny has no DDR3; leave --memory-frequency out.",
         ),
-        (("--board", "ulx3s-25f", "--preset", "tiny", "--frequency", "500"), "PLL: no dividers make 500 MHz of "),
+        (("--board", "ulx3s-25f", "--preset", "tiny", "--frequency", "500"), "PLL: no dividers make 500 MHz from "),
         (
             ("--board", "icesugar-pro", "--preset", "tiny", "--frequency", "6"),
-            "a clock of 6 MHz makes no rate of this ",
+            "no baud rate of this board's link can be made from a clock of 6 MHz ",
         ),
     ],
 )

@@ -72,7 +72,7 @@ def test_a_search(tmp_path: Path) -> None:
         ),
         (
             ("--board", "ulx3s-25f", "--lut", "24289"),
-            "--lut is 24,289, but the LFE5U-25F of ulx3s-25f has 24,288; give at most that.",
+            "--lut is 24,289, but the LFE5U-25F of ulx3s-25f has 24,288; give at most this number.",
         ),
         (("--board", "ulx3s-25f", "--shape", "32,1"), "--shape is '32,1', but hidden size, layers, intermediate size"),
         (("--board", "ulx3s-25f", "--size", "9b"), "there is no size 9b; choose one of "),

@@ -123,8 +123,8 @@ def test_bases_and_errors() -> None:
             [2 * MIB, MIB],
             [4 * MIB, 4 * MIB],
             MIB + 1,
-            "the words of port 1 begin at 0x100000, those of port 0 at 0x200000, and each takes 1,048,577 bytes; give "
-            "places that do not overlap.",
+            "the words of port 1 begin at 0x100000, the words of port 0 at 0x200000, and each port needs 1,048,577 "
+            "bytes; give bases whose words do not overlap.",
         ),
     ],
 )
@@ -139,7 +139,7 @@ def test_another_device() -> None:
     machine = Machine()
     machine.others[NAME_AT] = 0xFFFFFFFF
     with pytest.raises(
-        LuternError, match=r"^register 0 is 0xffffffff, but that of a Lutern machine is 0x4e52544c; give the "
+        LuternError, match=r"^register 0 is 0xffffffff, but register 0 of a Lutern machine is 0x4e52544c; give the "
     ):
         link(machine)
     assert not machine.poked

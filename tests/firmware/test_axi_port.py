@@ -146,7 +146,7 @@ def test_the_file_must_have_room_for_the_program(monkeypatch: pytest.MonkeyPatch
     for text, sentence in (
         (
             "0x1000,0x2000",
-            f"the words of port 0 begin at 0x1000, those of port 1 at 0x2000, and each takes {needed:,} bytes",
+            f"the words of port 0 begin at 0x1000, the words of port 1 at 0x2000, and each port needs {needed:,} bytes",
         ),
         (
             "0x1000,0x9000+4096",
@@ -172,6 +172,6 @@ def test_room_for_states(monkeypatch: pytest.MonkeyPatch) -> None:
     words = 16 * program.sizes.words
     pages = -(-words // 4096) * 4096
     with pytest.raises(
-        LuternError, match=r"^the words of port 0 begin at 0x0, those of port 1 at .* do not overlap\.$"
+        LuternError, match=r"^the words of port 0 begin at 0x0, the words of port 1 at .* do not overlap\.$"
     ):
         port(monkeypatch, f"0,{pages}").reach(program)

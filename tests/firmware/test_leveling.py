@@ -129,7 +129,7 @@ def test_a_trial_with_a_resent_frame_is_made_again() -> None:
 def test_no_window() -> None:
     with pytest.raises(
         LuternError,
-        match=r"^byte 1 of the DDR3's data pins is read right with no setting: 32 settings were tried, delays 0 to 7 "
+        match=r"^no setting reads byte 1 of the DDR3's data pins correctly: 32 settings were tried, delays 0 to 7 "
         r"with slips 0 to 3, and its strobe was seen; check DQ8 to DQ15, DQS1 and VREF, or build with a lower mem",
     ):
         level(Part((window(0, [1, 2]), NONE), (window(0, [1, 2]), EVERY)))
@@ -140,8 +140,8 @@ def test_no_window() -> None:
 def test_a_part_that_does_not_answer() -> None:
     with pytest.raises(
         LuternError,
-        match=r"^the DDR3 part does not answer: 32 settings were tried, delays 0 to 7 with slips 0 to 3, and no byte's "
-        r"strobe was seen in any; check the supply of the part, its clock and reset, and that the bitstream is for thi",
+        match=r"^the DDR3 part does not answer: 32 settings were tried, delays 0 to 7 with slips 0 to 3, and no "
+        r"setting showed the strobe of any byte; check the supply of the part, its clock and reset, and that the bitst",
     ):
         level(Part((NONE, NONE)))
     noise = window(1, [2]) | window(3, range(8))

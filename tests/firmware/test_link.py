@@ -316,8 +316,8 @@ def test_a_lost_run_costs_a_second() -> None:
 
 def test_error_of_the_watchdog() -> None:
     assert str(RefusedError(Opcode.RUN, 12)) == (
-        "The board refused RUN: its watchdog ended the run, which took longer than the program can take; load the "
-        "model again, and run lutern selftest if it stays so."
+        "The board refused RUN: its watchdog ended the run, because a step took more cycles than the limit that "
+        "SETUP gave; load the model again, and run lutern selftest if it stays so."
     )
     assert "with error code 99, unknown here; update this program" in str(RefusedError(Opcode.RUN, 99))
 

@@ -63,5 +63,5 @@ def test_many_commands_at_once() -> None:
 
 @pytest.mark.parametrize("info", [b"", b"\x05", b"\x05\x00", b"\x05\x00" + bytes(100)])
 def test_another_version_is_reported_for_any_length(info: bytes) -> None:
-    with pytest.raises(LinkError, match=rf"speaks protocol version {5 if info else 0}, but this program version"):
+    with pytest.raises(LinkError, match=rf"speaks protocol version {5 if info else 0}, but this program speaks v"):
         check_version(info)

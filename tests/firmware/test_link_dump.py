@@ -118,14 +118,14 @@ def test_dump_of_a_recording() -> None:
         "    3.000000 >   4 RUN of a wrong length, 5 bytes",
         "    3.000100 <   4 unknown opcode 0xA0, 5 bytes",
     ]
-    assert summary == "to the board: 4 frames, 0 of them again, 1 damaged; from it: 4 frames, 0 damaged"
+    assert summary == "to the board: 4 frames, 0 of them sent again, 1 damaged; from the board: 4 frames, 0 damaged"
 
 
 def test_a_resend_is_named() -> None:
     frame = encode_frame(Opcode.WRITE, 7, bytes(4 + 512)).hex()
     said = list(dump([HEAD, f"0 > {frame}", f"1 > {frame}"]))
     assert said[1] == "    1.000000 >   7 WRITE address=0 + 512 bytes of words (again)"
-    assert said[2].startswith("to the board: 2 frames, 1 of them again, 0 damaged;")
+    assert said[2].startswith("to the board: 2 frames, 1 of them sent again, 0 damaged;")
 
 
 @pytest.mark.parametrize(

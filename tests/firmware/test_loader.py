@@ -294,7 +294,7 @@ def test_words_of_another_length() -> None:
     board = MemoryBoard()
     assert INFO.unpack(capability(CONFIG))["word_bytes"] == 4
     for door in (None, board):
-        with pytest.raises(LuternError, match="Words of 5 bytes were laid out, but this board's have 4;"):
+        with pytest.raises(LuternError, match="Words of 5 bytes were laid out, but this board's words have 4;"):
             load_sections(Client(board), [(0, np.zeros((2, 5), np.uint8))], door=door)
 
 

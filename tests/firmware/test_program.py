@@ -315,8 +315,8 @@ LARGER = "choose a preset that holds it, such as tiny, or a smaller model."
         (
             NINE,
             {"rows": 32, "results_per_cycle": 32, "columns": 64, "codes_per_cycle": 64},
-            "the model's intermediate size is 48, no multiple of the 32 results a cycle of small; "
-            "choose a preset with fewer results a cycle.",
+            "the model's intermediate size is 48, not a multiple of the 32 results per cycle of small; "
+            "choose a preset with fewer results per cycle.",
         ),
     ],
     ids=["width", "state", "vocabulary", "words", "resident words", "beats", "parts", "gains", "results"],

@@ -128,5 +128,7 @@ def test_a_prompt_in_blocks_is_faster(several: Session) -> None:
 
 
 def test_a_prompt_of_half_a_block_is_refused(several: Session) -> None:
-    with pytest.raises(LuternError, match=r"^a prompt of 6 tokens is no multiple of 4 streams; choose one that is\.$"):
+    with pytest.raises(
+        LuternError, match=r"^a prompt of 6 tokens is not a multiple of 4 streams; choose a multiple\.$"
+    ):
         measure_prefill(several, 6, 4)

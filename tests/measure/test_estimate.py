@@ -155,10 +155,10 @@ def test_limit_of_sums_that_leave_slowly() -> None:
     found = estimate(DEMO, machine, streams=8, baud=BAUD)
     text = limit_sentence(DEMO, machine, found)
     assert text.startswith(
-        "The sums are the limit: those of a row group leave in 40 cycles at results_per_cycle 2, but "
+        "The sums are the limit: the sums of a row group leave in 40 cycles at results_per_cycle 2, but "
     )
     words = f"words are taken in {found.share:.1%} of the cycles; the lanes work in "
-    assert f"the trits of the shortest one take 8 beats, so {words}" in text
+    assert f"the trits of the shortest row group take 8 beats, so {words}" in text
 
 
 @pytest.mark.parametrize("vocab", [45, 2000])

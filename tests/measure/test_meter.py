@@ -93,7 +93,7 @@ def test_missing_log(tmp_path: Path) -> None:
 
 
 def test_a_run_without_tokens() -> None:
-    with pytest.raises(LuternError, match=r"^the run made 0 tokens, so there are no joules a token; let it run longer"):
+    with pytest.raises(LuternError, match=r"^the run made 0 tokens, so there are no joules per token; let it run l"):
         joules_per_token(log(1, 0), log(2, 0), 0)
 
 

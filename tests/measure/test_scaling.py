@@ -84,7 +84,7 @@ def test_runs_are_compared_at_the_last_step_that_all_have_reached() -> None:
     assert [scaling.last_bits(one) for one in best] == [bits(one.weights, 0.09, 200) for one in best]
     said = scaling.sentences(results)
     assert any("compared at step 200 of 300" in text for text in said)
-    assert any("had read 200,000 tokens, 1.3 times the 150,000 of the text" in text for text in said)
+    assert any("had read 200,000 tokens, 1.3 times the 150,000 tokens of the text" in text for text in said)
     results[1].record.clear()
     with pytest.raises(LuternError, match="no step in common"):
         scaling.common_step(results)
@@ -97,7 +97,7 @@ def test_table_and_sentences() -> None:
     assert [row[-1] and round(row[-1], 3) for row in table] == [0.12] * 3 + [None] + [0.09] * 3 + [None]
     said = "\n".join(scaling.sentences(results))
     assert "MatMul-free: loss in proportion to weights^-0.120 (95 %: 0.120 to 0.120)." in said
-    assert "compared at step" not in said and "by heart" not in said
+    assert "compared at step" not in said and "memorized" not in said
     results[-1].record[1]["validation_bits"] = 0.5
     assert "Transformer: from 4,000,000 weights on" in "\n".join(scaling.sentences(results))
 

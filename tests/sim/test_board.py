@@ -395,8 +395,8 @@ def test_another_version_is_refused() -> None:
     with pytest.raises(LinkError) as error:
         Client(Newer()).transact(Opcode.RUN)
     assert str(error.value) == (
-        f"The board speaks protocol version {PROTOCOL_VERSION + 1}, but this program version {PROTOCOL_VERSION}; "
-        "use gateware and program of the same release."
+        f"The board speaks protocol version {PROTOCOL_VERSION + 1}, but this program speaks version "
+        f"{PROTOCOL_VERSION}; use gateware and program of the same release."
     )
 
 
@@ -411,7 +411,8 @@ def test_load_refusals(board: SimulatedBoard) -> None:
     with pytest.raises(LuternError) as error:
         load_sections(client, [(0, np.zeros((2, 5), np.uint8))])
     assert str(error.value) == (
-        "Words of 5 bytes were laid out, but this board's have 4; lay the model out for this board's configuration."
+        "Words of 5 bytes were laid out, but this board's words have 4; lay the model out for this board's "
+        "configuration."
     )
 
 

@@ -119,7 +119,7 @@ def test_error_of_the_host(board: SimulatedBoard, weights: IntegerWeights) -> No
     session.set_up()
     with pytest.raises(RefusedError) as error:
         session.run([Feed(3, fresh=True)])
-    assert str(error.value).startswith("The board refused RUN: its watchdog ended the run, which took longer than the")
+    assert str(error.value).startswith("The board refused RUN: its watchdog ended the run, because a step took")
     assert len(session.repairs) == MOST_REPAIRS
     assert all(text.startswith("A token took too long, and no weights were found damaged") for text in session.repairs)
     assert Session(client, program).run([Feed(3, fresh=True)]).tokens
