@@ -1,4 +1,4 @@
-"""Lists the commands of `lutern`, and turns every error into one sentence."""
+"""Lists the commands of `lutern`, and prints every error that a user can correct as one sentence."""
 
 import errno
 import os
@@ -86,25 +86,25 @@ _UsageError: Any = typer.BadParameter.__base__
 
 
 def defaults(arguments: list[str]) -> dict[str, Any]:
-    """Return defaults of the options of the command in ``arguments``, from the environment and the configuration
-    file."""
+    """Return the defaults for the options of the command in ``arguments``. They come from the environment and the
+    configuration file."""
     name = next((word for word in arguments if not word.startswith("-")), None)
     return default_map(typer.main.get_command(app), name)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """Let a signal end the process as an error does: ports are closed, and temporary files removed."""
+    """End the process on a signal as on an error, so that ports are closed and temporary files are removed."""
     sys.exit(128 + number)
 
 
 def run() -> int:
     """Run the command line, and return the exit status.
 
-    An error that a user can correct ends with one sentence and status 1. Ctrl-C ends it in silence with status 130,
-    SIGTERM with 143, and the end of its terminal with 129.
+    For an error that a user can correct, one sentence is printed, and the status is 1. Ctrl-C ends the process without
+    a message and with status 130, SIGTERM with status 143, and the end of its terminal with status 129.
     """
     signal.signal(signal.SIGTERM, _end)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores the signal, and so does Lutern
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # under nohup the signal stays ignored
         signal.signal(signal.SIGHUP, _end)
     try:
         open_streams()
@@ -134,8 +134,8 @@ def run() -> int:
 
 
 def _sentence(error: OSError) -> LuternError:
-    """Return the sentence for an error of the system that a user can mend; any other error is a defect of Lutern, and
-    is raised again."""
+    """Return the sentence for a system error that a user can correct. Any other error is a defect of Lutern and is
+    raised again."""
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     if error.errno == errno.ENAMETOOLONG:
         return LuternError(f"the name {name[:40]}... is too long for a file; give another.")
@@ -147,5 +147,5 @@ def _sentence(error: OSError) -> LuternError:
 
 
 def _asked(message: str, command: str) -> str:
-    """Return a refusal of the command line's parser as one sentence that says what to do."""
+    """Return an error message of the command line's parser as one sentence that says what to do."""
     return f"{' '.join(message.split()).replace('. Did', '; did').rstrip('.?')}; see {command} --help."

@@ -15,7 +15,7 @@ RENAMED = {
 
 
 def renamed(command: str, option: str) -> str | None:
-    """Return the end of the refusal of an option that a command had in an earlier version; None if it never had it."""
+    """Return the end of the error message for an option of an earlier version. None: the option never existed."""
     return RENAMED.get((command.removeprefix("lutern "), option))
 
 
