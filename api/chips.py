@@ -86,7 +86,7 @@ def estimate(
     if not 0 < share <= 1:
         raise LuternError(f"the share is {share}; give a number above 0 and at most 1.")
     if share != 1 and (config.memory not in CHOOSES or config.source != "streamed"):
-        raise LuternError(f"a share is for a machine with a port for memory, {config.name} has none; leave it out.")
+        raise LuternError(f"a share is for a machine with a port for memory, {config.name} has none; leave out share.")
     baud = found_board.baud(config) if found_board else BAUD
     return estimate_machine(model_config, config, streams=streams, baud=baud, embedding_bits=bits, share=share)
 

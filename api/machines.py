@@ -214,8 +214,8 @@ class Machine:
 
         Each of ``token.phases`` has a part, a name, its cycles, the cycles of the cycle model, and the counts of
         waiting cycles by cause, which add up to the cycles exactly. ``token.total(name)`` is the sum of a count over
-        all phases. Conversations in the machine are lost. Raises LuternError if the machine was simulated or built
-        without counters; in this case use ``counters=True``.
+        all phases. Conversations in the machine are lost. Raises LuternError if the machine was not simulated or built
+        with ``counters=True``.
         """
         if self._board is not None:
             check_countable(self.config)

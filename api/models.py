@@ -1,5 +1,5 @@
-"""Opens a model by its name (a shipped one, a checkpoint folder, or an image file), and computes with it without a
-chip.
+"""Opens a model by its name (a shipped model, a checkpoint folder, or an image file), and computes with the model
+without a chip.
 
     load("demo") ─► Model ─┬─► weights ─► generate, logits      by the integer model, exactly as on every chip
                            ├─► simulate ─► Machine              by the compiled gateware
@@ -142,7 +142,8 @@ class Model:
         Raises
         ------
         LuternError
-        A token number is outside the vocabulary, or "float" is asked of an image, which holds no float weights.
+            A token number is outside the vocabulary, or ``numerics`` is "float" for an image, which has no float
+            weights.
         """
         return np.stack([logits for logits, _ in self.rows(tokens, numerics)])
 

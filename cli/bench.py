@@ -104,7 +104,7 @@ def bench(
     scheduler: SchedulerOption = "",
     form: FormatOption = "text",
 ) -> None:
-    """Count cycles of machines and models; without options, print the table of the presets."""
+    """Count cycles of machines and models. Without options, print the table of the presets."""
     machines = machines_of(presets, settings, machine_file, find_board(board).preset if board else DEFAULT)
     if board:
         known = find_board(board)

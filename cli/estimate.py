@@ -193,12 +193,16 @@ def estimate_machine(
     model = model or default_model(hw_config)
     name, model_config = find_shape(model, size)
     if embedding_bits and not size:
-        raise LuternError(f"--embedding-bits is for a --size; {model} has its own, leave it out.")
+        raise LuternError(
+            f"--embedding-bits is only for --size, since {model} defines its own; leave out --embedding-bits."
+        )
     bits = (embedding_bits or WIDE_BITS) if size else open_model(model).embedding_bits
     if board:
         check_model(model_config, name, board, chosen.config if chosen else "", bits)
     if share != 1 and (hw_config.memory not in CHOOSES or hw_config.source != "streamed"):
-        raise LuternError(f"--share is for a machine with a port for memory, {hw_config.name} has none; leave it out.")
+        raise LuternError(
+            f"--share is for a machine with a port for memory, {hw_config.name} has none; leave out --share."
+        )
     baud = board.baud(hw_config) if board else BAUD
     found = estimate(model_config, hw_config, streams=streams, baud=baud, embedding_bits=bits, share=share)
     with printing(form) as printer:

@@ -106,7 +106,7 @@ def target_of(
 
 
 def folder_of(out: Path | None, question: Question) -> Path:
-    """Return the folder of the study and the files. If it does not exist, make it."""
+    """Return the folder of the study and the files. Make the folder if it does not exist."""
     if out is None:
         names = (question.model, question.target.board or "device")
         plain = "".join(each if each.isalnum() or each in ".-" else "-" for each in "-".join(names))

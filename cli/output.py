@@ -184,7 +184,7 @@ def plain_console(stderr: bool = False, **options: Any) -> Console:
 
 
 def given_text(text: str | None) -> str | None:
-    """Return a text of the command line, read as UTF-8 in every locale; refuse characters that the output lacks."""
+    """Return a text of the command line, read as UTF-8 in every locale. Refuse characters that the output lacks."""
     if text is None:
         return None
     try:

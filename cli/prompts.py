@@ -24,7 +24,9 @@ def collect_prompts(prompt: str | None, prompts: list[str], files: list[Path], p
     """
     given = [*([] if prompt is None else [prompt]), *prompts, *map(str, files)]
     if given.count(STANDARD_INPUT) > 1:
-        raise LuternError("standard input (-) was given twice, but can be read once; give one of them another way.")
+        raise LuternError(
+            "standard input (-) was given twice, but can be read only once; give the second text in another way."
+        )
     texts = [_of_standard_input() if text == STANDARD_INPUT else text for text in given[: len(given) - len(files)]]
     for file in files:
         text = _of_standard_input() if str(file) == STANDARD_INPUT else read_text(file)

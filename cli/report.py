@@ -1,4 +1,4 @@
-"""`lutern report`: writes the measurements as one HTML file, which opens offline."""
+"""`lutern report`: writes the measurements as one HTML file, which can be read offline."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LINES = [line for line in SHOWN if line[1] != "random"]
 
 
 def shown(drawings: list[Drawing], drawing: Drawing, caption: str, kind: str = "") -> str:
-    """Return a drawing for the page, and keep it so that it can also be written as a file."""
+    """Return a drawing for the page, and append it to ``drawings``, which can also be written as files."""
     drawings.append(drawing)
     return report.figure(drawing.svg(), caption, kind)
 
@@ -230,7 +230,8 @@ def write_report(
     for config, of_line in lines:
         if config.memory == "host":
             raise LuternError(
-                f"{config.name} waits for words from the host, so its cycles depend on the line; leave it out."
+                f"{config.name} waits for words from the host, so its cycles depend on the line; leave out this "
+                "machine."
             )
         network = open_model(of_line)
         check_fit(network.config, config, network.embedding_bits)  # this fails before anything is measured

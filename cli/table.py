@@ -51,7 +51,7 @@ FormatOption = Annotated[
 
 
 class Printer:
-    """Prints the tables and sentences of one command; see ``printing``."""
+    """Prints the tables and sentences of one command. ``printing`` yields a printer."""
 
     def __init__(self, form: str = "text") -> None:
         self.form = _known(form)

@@ -22,7 +22,7 @@ TraceOption = Annotated[
 CyclesOption = Annotated[
     str,
     typer.Option(
-        "--cycles", metavar="A:B", help="With --trace: clock cycles A to B - 1, counted from the beginning of run 1."
+        "--cycles", metavar="A:B", help="With --trace: clock cycles A to B - 1, counted from the first run's start."
     ),
 ]
 SignalOption = Annotated[

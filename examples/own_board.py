@@ -1,6 +1,6 @@
 """Describes a board of your own: pins in the style of amaranth-boards, and all that Lutern needs to make a netlist.
 
-    .venv/bin/python examples/own_board.py [PRESET]    default: tiny; the preset "host" fits every board
+    .venv/bin/python examples/own_board.py [PRESET]    default: tiny (the preset "host" fits every board)
 
     platform (pins) ─┐
                      ├─► Board ─► make_plan ─► design for synthesis, and constraints ─► synthesise ─► netlist

@@ -3,9 +3,9 @@
     |a| < 16, 17 fraction bits:   index (9 bits) | remainder (12 bits)
     sigma(-|a|) = base[index] - slope[index] * remainder / 2^12              17 fraction bits
 
-The straight segments would lie on one side of sigma. Therefore each node is lowered by ``h^2 f'' / 16`` (h: width of a
-segment, f'': second derivative), which halves the largest error. The largest error is 2^-16.3 (table and rounding
-together, over all 2^21 arguments). The table has 512 x 28 bits, and each value needs one 11 x 12 bit product.
+The chords of sigma(-|a|) are above the curve. Therefore each node of the segments is lowered by ``h^2 f'' / 16`` (h:
+width of a segment, f'': second derivative), which halves the largest error. The largest error is 2^-16.3 (table and
+rounding together, over all 2^21 arguments). The table has 512 x 28 bits, and each value needs one 11 x 12 bit product.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Renders chats with the tokenizer's template, and encodes the part of a chat that the model has not read yet.
 
-messages ─► template (sandboxed jinja2) ─► text ─┬─ beginning that the model has read: its state contains this text
-                                                 └─ new text ─► tokens of the next turn
+messages ─► template (sandboxed jinja2) ─► text ─┬─ beginning of the text, which the model has read: not sent again
+                                                 └─ rest of the text ─► tokens of the next turn
 """
 
 from __future__ import annotations
@@ -67,11 +67,13 @@ def render(tokenizer: Tokenizer, messages: list[Message], *, answer: bool = True
         raise LuternError(f"the chat template refuses this chat: {reason_of(error)}.") from error
     except (TooMuch, MemoryError) as error:
         raise LuternError(
-            f"the chat template takes more than {SECONDS:g} s or {MEMORY_BYTES >> 20} MiB for one chat; leave --chat "
-            "out, or correct it."
+            f"the chat template takes more than {SECONDS:g} s or {MEMORY_BYTES >> 20} MiB for one chat; leave out "
+            "--chat, or correct the template."
         ) from error
     except Exception as error:  # a template can raise anything that Python's operators raise
-        raise LuternError(f"the chat template fails ({reason_of(error)}); leave --chat out, or correct it.") from error
+        raise LuternError(
+            f"the chat template fails ({reason_of(error)}); leave out --chat, or correct the template."
+        ) from error
     if len(text) > MAX_CHAT_CHARACTERS:
         raise LuternError(f"the chat template makes more than {MAX_CHAT_CHARACTERS} characters; correct it.")
     return text
@@ -103,8 +105,8 @@ class Chat:
         render(self._tokenizer, [{"role": "user", "content": "?"}])
 
     def ask(self, question: str) -> tuple[list[int], bool]:
-        """Return the tokens of the next turn, and whether they continue from the model's state. If not, the tokens are
-        those of the whole chat."""
+        """Return the tokens of the next turn, and whether they continue from the model's state. If they do not, the
+        tokens of the whole chat are returned."""
         self.messages.append({"role": "user", "content": question})
         text = render(self._tokenizer, self.messages)
         read = next((read for read in self._read if text.startswith(read) and len(text) > len(read)), "")

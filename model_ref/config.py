@@ -60,7 +60,7 @@ class ModelConfig:
         ):
             value = getattr(self, name)
             if not _is_int(value) or not 1 <= value <= largest:
-                raise LuternError(f"config: {name} is {quoted(value)}, but wants an integer from 1 to {largest}.")
+                raise LuternError(f"config: {name} is {quoted(value)}, but must be an integer from 1 to {largest}.")
         if not isinstance(self.use_lower_bound, bool):
             raise LuternError(f"config: use_lower_bound is {quoted(self.use_lower_bound)}, but must be true or false.")
         eps_of({"rms_norm_eps": self.rms_norm_eps}, NORM_EPS)
@@ -178,7 +178,7 @@ def _default_intermediate_size(hidden_size: Any, hidden_ratio: Any) -> int:
     ratio = 4 if hidden_ratio is None else hidden_ratio
     if not _is_int(hidden_size) or not 1 <= hidden_size <= MAX_HIDDEN_SIZE:
         raise LuternError(
-            f"config: hidden_size is {quoted(hidden_size)}, but wants an integer from 1 to {MAX_HIDDEN_SIZE}."
+            f"config: hidden_size is {quoted(hidden_size)}, but must be an integer from 1 to {MAX_HIDDEN_SIZE}."
         )
     if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 64:
         raise LuternError(f"config: hidden_ratio is {quoted(ratio)}, but must be a number above 0 and at most 64.")

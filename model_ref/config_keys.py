@@ -114,10 +114,10 @@ def eps_of(values: Mapping[str, Any], default: float) -> float:
     low, high = EPS_RANGE
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise LuternError(f"config: {name} is {quoted(value)}, but wants a number from {low:g} to {high:g}.")
+            raise LuternError(f"config: {name} is {quoted(value)}, but must be a number from {low:g} to {high:g}.")
     if len(set(given.values())) > 1:
         both = " and ".join(f"{name} {quoted(value)}" for name, value in given.items())
-        raise LuternError(f"config: {both} are two names of one constant; leave the one that was trained with.")
+        raise LuternError(f"config: {both} are two names of one constant; keep the value that was used in training.")
     return float(next(iter(given.values()), default))
 
 

@@ -176,7 +176,7 @@ class FloatModel:
         ids = np.asarray(ids)
         vocab_size = self.config.vocab_size
         if ids.ndim != 1 or ids.dtype.kind not in "iu" or ((ids < 0) | (ids >= vocab_size)).any():
-            raise LuternError(f"step wants one token number below {vocab_size} for each stream, but was given {ids!r}.")
+            raise LuternError(f"step needs one token number below {vocab_size} for each stream, but was given {ids!r}.")
         next_state = np.empty_like(state)
         h = self.embeddings[ids]  # [B, d]
         if hidden is not None:

@@ -36,7 +36,7 @@ def require_plain(path: Path, wanted: str) -> None:
     except OSError:
         if path.is_symlink():
             raise LuternError(
-                f"{path} is a link that leads to no file; fetch the {wanted} itself, or mend the link."
+                f"{path} is a link that leads to no file; fetch the {wanted} itself, or correct the link."
             ) from None
         return
     _require_plain(mode, path, wanted)

@@ -36,7 +36,7 @@ _MEMORY = "/dev/shm/"
 def refused_output(path: Path, error: OSError) -> LuternError:
     """Return the ``LuternError`` for an output that cannot be written."""
     if error.errno == errno.ENAMETOOLONG:
-        return LuternError(f"the name {path.name[:40]}... is too long for a file; give another.")
+        return LuternError(f"the name {path.name[:40]}... is too long for a file; give another name.")
     return LuternError(
         f"{path} cannot be written ({error.strerror or error}); choose a folder that exists and has room."
     )

@@ -71,8 +71,8 @@ class RandomTensors(Mapping[str, NDArray[np.float32]]):
 
 
 def large_checkpoint(config: ModelConfig, seed: int) -> Checkpoint:
-    """Return a random checkpoint whose tensors are not kept in memory. Its values differ from those of
-    ``random_checkpoint``."""
+    """Return a random checkpoint whose tensors are not kept in memory. ``random_checkpoint`` has other values for the
+    same seed."""
     return Checkpoint(config, RandomTensors(config, seed), Path("synthetic"), f"random numbers, seed {seed}")
 
 
@@ -116,8 +116,8 @@ def write_random_checkpoint(
 ) -> None:
     """Write a random checkpoint in bfloat16. A file has at most ``shard_bytes``, unless one tensor is larger.
 
-    ``mark`` says how the checkpoint was made, and is stored in the metadata. The values differ from those of
-    ``random_checkpoint``. Raises ``LuternError`` if the folder is not empty or cannot be written.
+    ``mark`` says how the checkpoint was made, and is stored in the metadata. ``random_checkpoint`` has other values for
+    the same seed. Raises ``LuternError`` if the folder is not empty or cannot be written.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -114,7 +114,7 @@ def _prefix(names: Mapping[str, str], wanted: list[str], where: str) -> str:
     whole = [text for text in candidates if counts[text] == len(wanted)]
     if len(whole) > 1:
         listed = " and ".join(named(text) or "no prefix" for text in whole[:2])
-        raise LuternError(f"{where} has the whole model twice, under {listed}; keep the one that is meant.")
+        raise LuternError(f"{where} has the whole model twice, under {listed}; keep only one.")
     return max(candidates, key=lambda text: counts[text])
 
 
@@ -129,8 +129,7 @@ def _without_wrappers(names: list[str], where: str) -> dict[str, str]:
         short = ".".join(part for part in _parts(name) if part not in WRAPPERS)
         if short in found:
             raise LuternError(
-                f"{where} has {named(short)} twice, as {named(found[short])} and {named(name)}; keep the one that is "
-                "meant."
+                f"{where} has {named(short)} twice, as {named(found[short])} and {named(name)}; keep only one."
             )
         found[short] = name
     return found

@@ -1,6 +1,6 @@
 """Turns a conversation's tokens into text while they arrive.
 
-    tokens ─► wait for complete runs of bytes ─► DecodeStream ─► wait if a stop text may begin ─► printed text
+    tokens ─► wait until a run of bytes is complete ─► DecodeStream ─► wait while a stop text may begin ─► printed text
 
 A later token never changes text that was printed. All printed parts together are the decoding of the whole sequence up
 to the first stop text.

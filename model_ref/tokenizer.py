@@ -205,7 +205,7 @@ class Tokenizer:
         if self._model_size is not None and token >= self._model_size:
             raise LuternError(
                 f"the tokenizer gives number {token} to {quoted(self.library.id_to_token(token))}, but the model knows "
-                f"{self._model_size} tokens; leave it out, or give the tokenizer that the model was trained with."
+                f"{self._model_size} tokens; leave out that text, or give the tokenizer of the model's training."
             )
 
     def _first_lost(self, text: str, encoding: tokenizers.Encoding) -> int | None:

@@ -168,7 +168,7 @@ def _check_tensor(name: str, shape: tuple[int, ...], file: Container, stored: st
     if entry.shape != shape:
         raise LuternError(
             f"{file.path}: {name} has shape {list(entry.shape)}, but {CONFIG_FILE} asks for {list(shape)}; "
-            "correct the one that is wrong."
+            "correct the config or the file."
         )
     if entry.dtype not in _READABLE:
         raise LuternError(
@@ -215,7 +215,7 @@ def no_weights(folder: Path) -> str:
         )
     for name in files:
         if name.endswith(".safetensors"):
-            return f"{folder} has no {WEIGHTS_FILE} but {named(name)}; rename it so if it holds the whole model."
+            return f"{folder} has no {WEIGHTS_FILE} but {named(name)}; rename the file if it holds the whole model."
     for name in files:
         if name.endswith(".gguf"):
             refuse_foreign(folder / name, f"{WEIGHTS_FILE}")

@@ -81,7 +81,9 @@ def benchmark(
 ) -> Iterator[Row]:
     """Yield each row of the table when it is measured. Raises ``LuternError`` without a GPU."""
     if not torch.cuda.is_available():
-        raise LuternError("the training benchmark wants a GPU, and PyTorch sees none; run it where there is one.")
+        raise LuternError(
+            "the training benchmark needs a GPU, and PyTorch finds none; run it on a computer with a GPU."
+        )
     torch.set_float32_matmul_precision("high")
     for name, batch in cases:
         for what in (*(kinds or CASES[name, batch]), *(["baseline"] if baseline else [])):

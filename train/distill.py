@@ -39,8 +39,8 @@ TEMPERATURES = [round(0.8 + 0.02 * i, 2) for i in range(61)]  # temperatures tha
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Several teachers as one network. With p, the mean of their probabilities, its probabilities are
-    p^(1/temperature), normalised."""
+    """Several teachers that are used as one network. Its probabilities are p^(1/temperature), normalised, where p is
+    the mean of the teachers' probabilities."""
 
     teachers: list[Network]
     temperature: float = 1.0

@@ -115,14 +115,14 @@ class TrainOptions:
             "validate_every",
         ):
             if getattr(self, name) < 1:
-                raise LuternError(f"training: {name} is {getattr(self, name)}, but wants at least 1.")
+                raise LuternError(f"training: {name} is {getattr(self, name)}, but must be at least 1.")
         not_negative = ("weight_decay", "warmup_steps", "teachers", "teacher_weight_decay", "synthetic_tokens")
         for name in (*not_negative, "seed"):
             if getattr(self, name) < 0:
                 raise LuternError(f"training: {name} is {getattr(self, name)}, but must not be negative.")
         for name in ("dropout", "teacher_dropout", "synthetic_share", "label_weight"):
             if not 0 <= getattr(self, name) < 1:
-                raise LuternError(f"training: {name} is {getattr(self, name)}, but wants a share from 0 to below 1.")
+                raise LuternError(f"training: {name} is {getattr(self, name)}, but must be a share from 0 to below 1.")
         for name in ("learning_rate", "teacher_learning_rate", "gradient_clip"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -130,7 +130,7 @@ class TrainOptions:
         for name, choices in (("device", ("cpu", "cuda", "auto")), ("schedule", SCHEDULES), ("parallel", PARALLEL)):
             if getattr(self, name) not in choices:
                 wanted = f"{', '.join(choices[:-1])} or {choices[-1]}"
-                raise LuternError(f"training: {name} is {quoted(getattr(self, name))}, but wants {wanted}.")
+                raise LuternError(f"training: {name} is {quoted(getattr(self, name))}, but must be {wanted}.")
         if self.resume and self.force:
             raise LuternError(
                 "training: resume continues the run that is there, and force replaces it; give one of the two."

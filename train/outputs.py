@@ -52,9 +52,9 @@ def claim(out: Path, options: TrainOptions) -> None:
     Raises ``LuternError`` if the folder contains a model or a run that the options do not allow to replace.
     """
     if out.is_symlink() and not out.exists():
-        raise LuternError(f"{out} is a link that leads nowhere; mend it, or give another --out.")
+        raise LuternError(f"{out} is a link that leads to no folder; correct the link, or give another --out.")
     if out.exists() and not out.is_dir():
-        raise LuternError(f"{out} is a file, but --out wants a folder for the model; give another name.")
+        raise LuternError(f"{out} is a file, but --out must be a folder for the model; give another name.")
     if options.start_from is not None and out.exists() and out.samefile(options.start_from):
         raise LuternError(f"--out and --from are both {out}, and the model there would be lost; give another --out.")
     try:

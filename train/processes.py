@@ -82,7 +82,7 @@ def parse_case(text: str) -> tuple[str, int, str]:
     parts = text.split(":")
     if len(parts) != 3 or parts[0] not in SHAPES or not parts[1].isdigit() or parts[2] not in PARALLEL:
         wanted = f"SHAPE:CROPS:PARALLEL with a shape of {', '.join(SHAPES)} and {' or '.join(PARALLEL)}"
-        raise LuternError(f"{quoted(text)} is no case; {wanted} is wanted, such as 370M:16:ddp.")
+        raise LuternError(f"{quoted(text)} is no case; give {wanted}, such as 370M:16:ddp.")
     return parts[0], int(parts[1]), parts[2]
 
 

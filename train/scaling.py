@@ -168,7 +168,7 @@ class Result:
 def refuse_other_plan(out: Path, plan: Plan) -> None:
     """Refuse a folder with other files, or with runs that cannot be compared with the runs of ``plan``."""
     if out.exists() and not out.is_dir():
-        raise LuternError(f"{out} is a file, but --out wants a folder for the runs; give another name.")
+        raise LuternError(f"{out} is a file, but --out must be a folder for the runs; give another name.")
     before = read_json(out / PLAN_FILE, MAX_BYTES)
     if not before:
         if out.is_dir() and any(path.name != DATA and not path.name.startswith(UNFINISHED) for path in out.iterdir()):
@@ -193,7 +193,7 @@ def read_result(path: Path) -> Result:
     except TypeError:
         whole = False
     if not whole:
-        raise LuternError(f"{path} is not what a run writes; remove {path.parent}, and it is trained anew.")
+        raise LuternError(f"{path} is not what a run writes; remove {path.parent}, and the run is trained again.")
     return result
 
 

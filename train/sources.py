@@ -112,7 +112,7 @@ def _checked(document: Any, file: Path, column: str) -> Document:
     ):
         return document
     raise LuternError(
-        f"{file}: column {named(column)} holds {quoted(document)}, but wants texts or lists of token numbers; "
+        f"{file}: column {named(column)} holds {quoted(document)}, but must contain texts or lists of token numbers; "
         "name another with --set column=NAME."
     )
 
@@ -133,7 +133,7 @@ def _json_lines(file: Path, column: str) -> Iterator[Any]:
                 if not isinstance(row, dict) or column not in row:
                     columns = ", ".join(map(named, itertools.islice(row, 8))) if isinstance(row, dict) else "no columns"
                     raise LuternError(
-                        f"{file}, line {number}: a row with the column {named(column)} is wanted, but it has {columns}"
+                        f"{file}, line {number}: a row must have the column {named(column)}, but this row has {columns}"
                         "; name the column with --set column=NAME."
                     )
                 yield row[column]

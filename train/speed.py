@@ -1,6 +1,6 @@
 """Measures the speed and the bytes of decoding one stream, with PyTorch's matrices and with packed trits.
 
-    packed     trits with 2 or 1.6 bits; a GPU uses kernels, a CPU unpacks one matrix after another
+    packed     trits with 2 or 1.6 bits (a GPU uses kernels, a CPU unpacks one matrix after another)
     float      ternary matrices in float16 (on a CPU in bfloat16), with PyTorch's kernels
 
 "MB in all" is the memory of the device during decoding: matrices, embeddings, gains, states, and the values of one

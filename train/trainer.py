@@ -49,7 +49,7 @@ from lutern.train.saves import whole_network
 UNREAD_TOKENS = 1 << 18  # the largest number of tokens to which the temperatures are fitted
 DEVICE_TOKENS = 1 << 28  # a training part with more tokens is not copied to the device
 
-# Options that a resumed run may change. They do not change the result, or the digest of the data includes their effect.
+# Options that a resumed run may change. An option does not change the result, or it is included in the data's digest.
 _FREE_ON_RESUME = {
     *("device", "compile", "save_every", "validate_every", "resume", "force", "accumulate", "checkpoint_activations"),
     *("lean", "parallel", "tokenizer", "separator", "column", "start_from"),
@@ -191,7 +191,9 @@ def distilled(ensemble: Ensemble, text: Text, options: TrainOptions) -> list[tup
     """Return the corpora from the teachers, each with its share of the crops: the labelled text, and the text that the
     teachers write."""
     if not isinstance(text.read, DeviceCorpus):
-        raise LuternError(f"teachers want a text of at most {DEVICE_TOKENS:,} tokens; give less, or --set teachers=0.")
+        raise LuternError(
+            f"teachers need a text of at most {DEVICE_TOKENS:,} tokens; give a shorter text, or --set teachers=0."
+        )
     ids = text.read.ids[0].long()
     share, top = options.synthetic_share if options.synthetic_tokens else 0.0, options.teacher_top
     text_itself = labelled(ensemble, ids, options.label_weight, top, options.seed, text.ahead)

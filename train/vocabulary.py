@@ -100,12 +100,12 @@ def given(name: str) -> Vocabulary:
         try:
             text = decode_text(content)
         except UnicodeDecodeError as error:
-            raise LuternError(f"{path} is no UTF-8 text, so it is no tokenizer; {WANTED} is wanted.") from error
+            raise LuternError(f"{path} is no UTF-8 text, so it is no tokenizer; give {WANTED}.") from error
         tokenizer = Tokenizer.from_json(text, str(path))
         tokenizer = Tokenizer(tokenizer.library, str(path), read_conventions(path, tokenizer.library))
         files = {TOKENIZER_FILE: content}
     else:
-        raise LuternError(f"--tokenizer is {quoted(name)}, but {WANTED} is wanted.")
+        raise LuternError(f"--tokenizer is {quoted(name)}, but must be {WANTED}.")
     conventions = tokenizer.conventions
     eos = list(conventions.eos)
     return Vocabulary(tokenizer, files, _keys(conventions.bos, eos[0] if len(eos) == 1 else eos or None))

@@ -4,7 +4,7 @@
 
 app.py        defines the routes, checks keys and host names, and sets the status of each error
 requests.py   checks the bodies of requests
-engine.py     runs one machine in one thread; the texts of all requests share its passes; also the waiting queue
+engine.py     runs one machine in one thread, in which all texts share the passes, and keeps the queue of waiting texts
 answers.py    sends the answers, and handles clients that disconnect or do not read
 server.py     opens the socket, and runs the server until it is stopped
 page/         is the page for a browser

@@ -1,15 +1,17 @@
 """Defines the routes, and the status of each error.
 
 /                       returns the page (and its script, its style, the picture of the machine)
-/health                 returns whether the server answers; needs no key
+/health                 returns whether the server answers, and needs no key
 /v1/models[/NAME]       returns the model and the machine
 /v1/completions         continues a text
 /v1/chat/completions    continues a chat, if the model has a template
 
-400 a field is wrong               404 the path does not exist       415 the body is no JSON
-401 the key is missing or wrong    405 the method does not exist     429 the queue is full
-403 the request names a wrong host 408 the body arrives too slowly   500 the server has a defect
-                                   413 the body is too large         503 the machine failed, or the server stops
+400 a field is wrong                  408 the body arrives too slowly
+401 the key is missing or wrong       413 the body is too large
+403 the request names a wrong host    415 the body is no JSON
+404 the path does not exist           429 the queue is full
+405 the method does not exist         500 the server has a defect
+                                      503 the machine failed, or the server is being stopped
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class TextRequest(BaseModel):
         return self.max_tokens
 
     def style(self, tokenizer: Tokenizer, limits: Limits, which: int) -> Style:
-        """Return the style of the text with the number ``which``. Its seed is the seed of the request plus
+        """Return the style of the text with the number ``which``. The seed of this text is the seed of the request plus
         ``which``."""
         tokens = self.most_tokens()
         if tokens is not None and tokens > limits.tokens:

@@ -16,7 +16,7 @@ from lutern.model_ref.errors import LuternError
 
 BACKLOG = 128
 LEAVING_S = 5
-"""Seconds for which unfinished answers are still sent after the server is told to stop."""
+"""Seconds for which unfinished answers are still sent after the server receives a signal to stop."""
 
 
 def bind(host: str, port: int, key: str = "", limits: Limits | None = None) -> socket.socket:

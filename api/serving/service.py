@@ -20,7 +20,7 @@ from lutern.model_ref import chat
 from lutern.model_ref.errors import LuternError
 
 GOLDEN_STREAMS = 16
-"""Number of texts that the integer model computes together. More texts would not make a text faster."""
+"""Number of texts that the integer model computes together. With more texts, the time per text would not be shorter."""
 
 
 class Service:

@@ -78,7 +78,7 @@ def test_tensor_of_the_wrong_shape_or_missing(folder: Path) -> None:
     assert_refused(
         done,
         f"{folder}/model.safetensors: model.lower_bounds has shape [2, 32], but config.json asks for [3, 32]; "
-        "correct the one that is wrong.",
+        "correct the config or the file.",
     )
     path.write_text(json.dumps({**json.loads(path.read_text()), "use_lower_bound": False}))
     assert_refused(

@@ -132,7 +132,7 @@ def test_what_is_refused(text: Path, tmp_path: Path, runs: Runs, monkeypatch: py
     assert not out.exists() and not runs.started
     with pytest.raises(LuternError, match="holds other files, and no scaling runs; give a new folder"):
         scale(text, "--out", tmp_path, *SMALL)
-    with pytest.raises(LuternError, match=r"text.txt is a file, but --out wants a folder"):
+    with pytest.raises(LuternError, match=r"text.txt is a file, but --out must be a folder"):
         scale(text, "--out", text, *SMALL)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from lutern.train.kernels.plain import SMALLEST_ABSMAX, Dropout, Product
 
 NARROW, WIDE = 16, 32  # elements of a row per thread, chosen by measurements on an H200
-PROGRAMS = 528  # four for each multiprocessor of an H200; more programs would only make more partial sums
+PROGRAMS = 528  # four for each multiprocessor of an H200, since more programs would only make more partial sums
 TINY = tl.constexpr(SMALLEST_ABSMAX)
 
 
