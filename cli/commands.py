@@ -22,7 +22,7 @@ COMMANDS = {
     for name, module, attribute, summary in (
         ("doctor", "doctor", "doctor", "Show what is installed, and how to get what is missing."),
         ("generate", "generate", "generate_text", "Let a model write, on simulated gateware or on a board."),
-        ("go", "go", "go", "Build a bitstream, load it, test the board, and let it write."),
+        ("go", "go", "go", "Build and load a bitstream, test the board, and let a model write."),
         ("ports", "ports", "ports", "List the serial ports that --on takes."),
         ("selftest", "selftest", "selftest", "Test a board: its link, its memory, and a known text."),
         ("board", "board", "serve_board", "Serve the simulated board at a port of its own."),
@@ -33,7 +33,7 @@ COMMANDS = {
         ("logits", "logits", "write_logits", "Write logits and hidden states into a file."),
         ("tokenize", "tokenize", "tokenize", "Print the token numbers of a text."),
         ("convert", "convert", "convert", "Quantise a checkpoint into an image, the file for a board."),
-        ("inspect", "inspect", "inspect", "Print what a model has, and which machines hold it."),
+        ("inspect", "inspect", "inspect", "Print the parts of a model, and which machines hold the model."),
         ("new", "new", "new", "Write a checkpoint of random numbers in a published shape."),
         ("train", "train", "train", "Train a model and write its checkpoint."),
         ("scale", "scale", "scale", "Train several sizes, and fit how the loss falls with size."),
@@ -41,17 +41,17 @@ COMMANDS = {
         ("bench", "bench", "bench", "Count cycles of machines and models in simulation."),
         ("cycles", "cycles", "cycles", "Show where a token's cycles go, phase by phase."),
         ("inject", "inject", "inject", "Inject faults into a simulated board, and count their effects."),
-        ("estimate", "estimate", "estimate_machine", "Compute cycles, tokens a second and resources, unsimulated."),
+        ("estimate", "estimate", "estimate_machine", "Compute cycles, tokens/s and resources without simulation."),
         ("explore", "explore", "explore", "Search machines for a model and a chip."),
         ("power", "power", "app", "Count toggles; estimate or measure joules."),
         ("report", "report", "write_report", "Write all figures of a model and a machine into an HTML file."),
         ("build", "build", "build", "Build a bitstream: synthesis, place and route, report."),
         ("program", "program", "program", "Load a bitstream into a board."),
         ("verilog", "verilog", "verilog", "Print the Verilog of a machine."),
-        ("cache", "cache", "app", "Show what is kept on this computer, or remove it."),
+        ("cache", "cache", "app", "Print or remove the results that are kept on this computer."),
     )
 }
-"""Commands by name, in the order of the help text."""
+"""The commands by name, in the order of the help text."""
 
 app = typer.Typer(
     name="lutern",
@@ -59,7 +59,7 @@ app = typer.Typer(
     help="MatMul-free language models as FPGA gateware.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode=None,  # a help text with brackets or colons, such as a path, is shown as it is
+    rich_markup_mode=None,  # a help text with brackets or colons, such as a path, is printed unchanged
     pretty_exceptions_enable=False,  # a defect of Lutern shows Python's own traceback
 )
 

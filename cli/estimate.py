@@ -174,7 +174,7 @@ def estimate_machine(
     ] = False,
     form: FormatOption = "text",
 ) -> None:
-    """Compute cycles, bytes, tokens a second and resources, without simulation or synthesis."""
+    """Compute cycles, bytes, tokens/s and resources, without simulation or synthesis."""
     if table or axi or of_memories:
         with printing(form) as printer:
             (print_released if table else print_axi if axi else print_memories)(printer)

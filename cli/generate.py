@@ -174,7 +174,7 @@ def generate_text(
     talks = interactive or (chat and not given)
     with ExitStack() as stack:
         chip: Machine | None = None
-        if is_port(on) and not model:  # the chip says which model it holds
+        if is_port(on) and not model:  # the machine of the chip determines the default model
             chip = stack.enter_context(open_machine(on, baud=baud, machine=wanted, memory=memory, record=record))
         opened = open_model(model or default_model(chip.config if chip else wanted if on == "sim" else None))
         tokenizer = opened.tokenizer

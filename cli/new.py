@@ -26,7 +26,7 @@ def new(
         int, whole("--shard-bytes", least=1, most=1 << 50, help="Largest size of a file.")
     ] = SHARD_BYTES,
 ) -> None:
-    """Write a checkpoint of random numbers in the published format and shape, marked synthetic."""
+    """Write a checkpoint of random numbers in the published format and shape, and mark it as synthetic."""
     if shape not in PUBLISHED:
         raise LuternError(f"there is no size {shape}; choose one of {', '.join(PUBLISHED)}.")
     config = PUBLISHED[shape]

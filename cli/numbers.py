@@ -17,7 +17,7 @@ import typer
 from lutern.model_ref.errors import LuternError
 
 LARGEST_SEED = (1 << 32) - 1
-"""The generators on the chip have 32 bits."""
+"""The largest seed, since the generators on the chip have 32 bits."""
 LARGEST_COUNT = 1_000_000_000
 """The largest number of tokens, steps, words and other counted things."""
 BAUDS = (300, 100_000_000)

@@ -112,7 +112,7 @@ def _encode(error: UnicodeError) -> tuple[bytes | str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     character = error.object[error.start]
-    if "\udc80" <= character <= "\udcff":  # a byte of a path that is not UTF-8, as Python keeps it
+    if "\udc80" <= character <= "\udcff":  # Python's character for a byte of a path that is not UTF-8
         return bytes([ord(character) - 0xDC00]), error.start + 1
     if character not in SPELLED:
         raise error
@@ -130,7 +130,7 @@ def open_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # else a file that Lutern opens would get this number
+            os.open(os.devnull, os.O_RDWR)  # otherwise a file that Lutern opens later would get this number
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")
     elif isinstance(sys.stderr, io.TextIOWrapper):

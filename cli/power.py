@@ -79,7 +79,7 @@ class PowerGroup(TyperGroup):
         return list(super().parse_args(ctx, args))
 
 
-app = typer.Typer(cls=PowerGroup, help="Toggles counted, joules estimated or measured.", rich_markup_mode=None)
+app = typer.Typer(cls=PowerGroup, help="Count toggles, and estimate or measure joules.", rich_markup_mode=None)
 
 ModelOption = Annotated[
     str, typer.Option("--model", help="demo, demo-small, demo-large, a checkpoint folder or an image.")
@@ -90,7 +90,7 @@ PartOption = Annotated[str, typer.Option("--part", help="Chip.")]
 
 @app.callback()
 def power() -> None:
-    """Toggles counted, joules estimated or measured."""
+    """Count toggles, and estimate or measure joules."""
 
 
 @app.command("count")

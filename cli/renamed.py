@@ -1,4 +1,4 @@
-"""Refuses options of earlier versions with a message that names the new ones."""
+"""Refuses options of earlier versions with a message that names the new options."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def count_token(config: HwConfig, model: str) -> Token:
 
 
 def cycles_section(token: Token, drawings: list[Drawing]) -> Section:
-    """Return the timeline, a bar for each layer, and the values of the counters."""
+    """Return the section of the cycles: the timeline, a bar for each layer, and the values of the counters."""
     rows = [
         [part, f"{sum(counts[name] for name in COUNTER_NAMES[:5]):,}", *(f"{counts[name]:,}" for name in COUNTER_NAMES)]
         for part, counts in token.parts.items()

@@ -98,7 +98,8 @@ def show_summary(place: Place, figures: Figures) -> None:
 
 def summary(place: Place, figures: Figures) -> list[str]:
     """Return lines with the figures of a run: speed on this computer, cycles of a pass, lane use, and the tokens/s at
-    the preset's clock. If the link transfers the weights, the second line has only the most tokens/s of the link.
+    the preset's clock. If the link transfers the weights, the second line has the bytes and the most tokens/s of the
+    link.
     """
     machine, model, opened = place.machine, place.model, session_of(place.machine)
     speed = f"{figures.tokens / figures.seconds:.1f} tokens/s"

@@ -47,7 +47,7 @@ class SquaredRelu(wiring.Component):
 
     Numerics
     --------
-    ``squared_relu``, bit for bit.
+    Equals ``squared_relu`` bit for bit.
 
     Latency
     -------

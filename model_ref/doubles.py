@@ -152,7 +152,8 @@ class Factors:
 
 @dataclass
 class Vector:
-    """The fields of ``norm.Vector``, with ``u_k`` ``[B, n]`` as float64 and ``largest`` as short floats ``[k, B]``."""
+    """The fields of ``norm.Vector``, with each ``u_k`` ``[B, n]`` as float64, and ``largest`` as short floats [J, B],
+    for J matrices."""
 
     u: list[Doubles]
     largest: tuple[Int, Int]
@@ -190,7 +191,7 @@ def _codes(u: Doubles, unit: Doubles, factor: Doubles) -> Doubles:
 
 
 def scales_of(vector: Vector, ss: tuple[Int, Int], k: tuple[Int, Int]) -> tuple[Int, Int]:
-    """Return the scales ``[n, B]`` of the sums of n matrices with constants ``k [n, 1]``. Reference:
+    """Return the scales ``[J, B]`` of the sums of J matrices with constants ``k [J, 1]``. Reference:
     ``norm.scale_of``."""
     scale = multiply_float(multiply_float(vector.largest, k), rsqrt_float(ss))
     zero = (vector.largest[0] == 0) | (ss[0] == 0)

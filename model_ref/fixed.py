@@ -83,7 +83,7 @@ def multiply_float(a: tuple[Int, Int], b: tuple[Int, Int]) -> tuple[Int, Int]:
     product = a[0] * b[0]
     magnitude = np.abs(product)
     high = (magnitude >> 33).astype(np.int64)
-    rounded = np.minimum(((magnitude >> (15 + high)) + 1) >> 1, MANTISSA_MAX)  # rsh by 16 + high
+    rounded = np.minimum(((magnitude >> (15 + high)) + 1) >> 1, MANTISSA_MAX)  # equals rsh by 16 + high
     zero = product == 0
     return np.where(product < 0, -rounded, rounded), np.where(zero, 0, a[1] + b[1] + 16 + high)
 

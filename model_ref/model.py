@@ -90,7 +90,7 @@ class IntegerModel:
         h = embed(weights, np.asarray(ids), count("h", -1))  # [B, d] s32
         emit("h", -1, h)
         for index, layer in enumerate(weights.layers):
-            # token mixer: x = norm(h); f, i, g share it
+            # token mixer: f, i and g read the same x = norm(h)
             x = norm.gather(h, layer.x_gains[0], layer.x_gains[1])
             f_sums, f_scale = project(layer.f_proj, x, 0, index, emit)  # [B, d], [B]
             i_sums, i_scale = project(layer.i_proj, x, 1, index, emit)
@@ -111,7 +111,7 @@ class IntegerModel:
             h = add_residual(h, o_sums, layer.o_proj, o_scale, count("h", index))
             emit("h", index, h)
 
-            # channel mixer: gate and up share codes and scale
+            # channel mixer: gate and up have the same codes and the same scale
             y = norm.gather(h, *layer.y_gains)
             gate_sums, gate_scale = project(layer.gate_proj, y, 0, index, emit)  # [B, 2m]
             m = self.config.intermediate_size

@@ -7,7 +7,7 @@ Only the scale of the sums depends on the root mean square, the codes do not::
 
 ``w1`` are the gains of the outer norm. ``G_k = w1 * w2_k`` are the gains of matrix k, where ``w2_k`` are the gains of
 the norm inside its BitLinear, and ``K_k`` is a constant of matrix k. The matrices i, f and g use the same ``x`` and
-``w1``. With n matrices, each element needs 2 + n products while ``x`` is produced, and one product when its codes are
+``w1``. With J matrices, each element needs 2 + J products while ``x`` is produced, and one product when its codes are
 computed. Each vector needs one reciprocal for each matrix, and one reciprocal square root. The statistics (``ss``,
 largest) do not depend on the order of elements, because squares are added as integers, and short floats are compared as
 integers.

@@ -277,7 +277,7 @@ def _read_library(text: str, where: str) -> tokenizers.Tokenizer:
         raise LuternError(f"{where} is larger than {MAX_TOKENIZER_BYTES} bytes, so it is no tokenizer.")
     try:
         return tokenizers.Tokenizer.from_str(text)
-    except BaseException as error:  # the library raises bare Exception, and panics as BaseException
+    except BaseException as error:  # the library raises bare exceptions, and a panic is a BaseException
         if not isinstance(error, Exception) and not is_panic(error):
             raise
         reason = reason_of(error)

@@ -23,7 +23,7 @@ from lutern.model_ref.errors import quoted
 from lutern.model_ref.tokenizer import Tokenizer
 
 LARGEST_SEED = (1 << 32) - 1
-"""The generators on the chip have 32 bits."""
+"""The largest seed, since the generators on the chip have 32 bits."""
 MOST_STOPS, MOST_STOP_CHARACTERS = 16, 256
 """Largest number and length of stop texts. After every token, the text is searched for each stop text."""
 DRAINED = 8
