@@ -212,9 +212,9 @@ class Machine:
     def count(self, streams: int = 1) -> Token:
         """Return where the cycles of a pass of ``streams`` tokens go, phase by phase, from the counters of the chip.
 
-        Each of ``token.phases`` has a part, a name, its cycles, the cycles of the cycle model, and the counts of
-        waiting cycles by cause, which add up to the cycles exactly. ``token.total(name)`` is the sum of a count over
-        all phases. Conversations in the machine are lost. Raises LuternError if the machine was not simulated or built
+        Each of ``token.phases`` has a part, a name, its cycles, the cycles of the cycle model, and counts of
+        cycles by cause. The counts add up to the cycles exactly. ``token.total(name)`` is the sum of a count over all
+        phases. Conversations in the machine are lost. Raises LuternError if the machine was not simulated or built
         with ``counters=True``.
         """
         if self._board is not None:
@@ -337,7 +337,7 @@ def simulate(
 
 
 def machine_named(machine: str | HwConfig) -> HwConfig:
-    """Return the preset with this name. A machine that is not a name is returned unchanged."""
+    """Return the preset with this name. Any other machine is returned unchanged."""
     return preset(machine) if isinstance(machine, str) else machine
 
 

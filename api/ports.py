@@ -53,11 +53,13 @@ def open_port(
     is_axi = port.startswith(SCHEME)
     if memory is not None and not is_axi:
         raise LuternError(
-            f"a memory file ({memory}) is for a machine with AXI4, but {port} is none; leave out the file, or give a "
-            "port axi:DEVICE@BASE,..."
+            f"a memory file ({memory}) is for a machine with AXI4, but {port} is no such machine; leave out the "
+            "file, or give a port axi:DEVICE@BASE,..."
         )
     if baud is not None and is_axi:
-        raise LuternError(f"a rate of {baud} baud is for a serial port, but {port} is none; leave out the rate.")
+        raise LuternError(
+            f"a rate of {baud} baud is for a serial port, but {port} is no such port; leave out the rate."
+        )
     place = axi_place(port) if is_axi else None
     with ExitStack() as stack:
         file = None if record is None else stack.enter_context(_new_recording(record))

@@ -45,13 +45,13 @@ def check_options(on: str, baud: int | None, record: Path | None, memory: Path |
     if not on.startswith(SCHEME):
         if memory is not None:
             raise LuternError(
-                f"--memory {memory} is for a machine with AXI4, but --on {on} is none; leave out --memory, or give "
-                "--on axi:DEVICE@BASE,..."
+                f"--memory {memory} is for a machine with AXI4, but --on {on} is no such machine; leave out --memory, "
+                "or give --on axi:DEVICE@BASE,..."
             )
         return
     axi_place(on)
     if baud is not None:
-        raise LuternError(f"--baud {baud} is for a serial port, but --on {on} is none; leave out --baud.")
+        raise LuternError(f"--baud {baud} is for a serial port, but --on {on} is no such port; leave out --baud.")
 
 
 def open_port(
