@@ -1,8 +1,8 @@
-"""Estimates a machine, and makes its bitstream or its Verilog; nothing here needs a board.
+"""Estimates a machine, and makes its bitstream or its Verilog. No function in this module needs a connected board.
 
-machine, model ─► estimate ─► Estimate      cycles, bytes, tokens a second, resources
+machine, model ─► estimate ─► Estimate      cycles, bytes, tokens/s, resources
 machine, board ─► build ────► Build         a bitstream, its clocks and its report
-machine ────────► verilog ──► text          one file for any toolchain
+machine ────────► verilog ──► text          one Verilog file for any toolchain
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ def estimate(
     share: float = 1.0,
     embedding_bits: int | None = None,
 ) -> Estimate:
-    """Estimate a machine with a model by computation; nothing is simulated or synthesised.
+    """Estimate a machine with a model by computation. Nothing is simulated or synthesised.
 
     Parameters
     ----------
     model : Model, ModelConfig or str
         A model, a name that ``load`` opens, or a shape, such as ``lutern.PUBLISHED["1.3b"]``.
     machine : str or HwConfig
-        A preset's name, or your own machine; default: the board's, or sim-64 without a board.
+        A preset's name, or your own machine. Default: the board's machine, or sim-64 without a board.
     board : str
-        A board, which gives the machine its clock, memory and link.
+        The name of a board, which determines the clock, memory and link of the machine.
     streams : int
-        Tokens that a pass decodes, 1 to the machine's ``streams``.
+        Number of tokens that a pass decodes, 1 to the machine's ``streams``.
     share : float
-        Words that a memory at a port gives in each cycle, on average: above 0, at most 1.
+        Average number of words per cycle from a memory at a port: above 0, at most 1.
     embedding_bits : int
         Bits of an element of the embedding table, 16 or 12; default: the model's own, or 16 for a shape.
 
@@ -62,13 +62,15 @@ def estimate(
     -------
     Estimate
         ``cycles`` (None if the link sets the pace) and ``bytes_read`` of a pass. ``tokens_per_second`` of all streams
-        at the machine's clock; ``bound``, the most that lanes or memory allow; ``share``, their ratio. ``resources``:
-        LUT, flip-flops, block RAMs, multipliers of an ECP5. docs/measuring.md says which are exact.
+        at the machine's clock. ``bound``: the most tokens/s that lanes or memory allow. ``share``:
+        ``tokens_per_second`` / ``bound``. ``resources``: LUT, flip-flops, block RAMs and multipliers of an ECP5.
+        docs/measuring.md says which figures are exact.
 
     Raises
     ------
     LuternError
-        The machine does not hold the model (the message names each limit), or ``streams`` or ``share`` is out of range.
+        The machine does not hold the model (the message names each limit), or ``streams`` or ``share`` is out of
+        range.
     """
     if isinstance(model, str):
         model = load(model)
@@ -84,7 +86,7 @@ def estimate(
     if not 0 < share <= 1:
         raise LuternError(f"the share is {share}; give a number above 0 and at most 1.")
     if share != 1 and (config.memory not in CHOOSES or config.source != "streamed"):
-        raise LuternError(f"a share is for a machine with a port for memory, {config.name} has none; leave it out.")
+        raise LuternError(f"a share is for a machine with a port for memory, {config.name} has none; leave out share.")
     baud = found_board.baud(config) if found_board else BAUD
     return estimate_machine(model_config, config, streams=streams, baud=baud, embedding_bits=bits, share=share)
 
@@ -114,34 +116,36 @@ def build(
     board : str
         One of ``lutern.BOARDS``.
     machine : str or HwConfig
-        A preset's name, or your own machine; default: the board's.
+        A preset's name, or your own machine. Default: the board's machine.
     seeds : int
-        How many times to place and route; the fastest is kept. Each takes minutes to an hour of a core.
+        Number of seeds with which the design is placed and routed. The fastest result is kept. Each seed takes minutes
+        to an hour of one core.
     model : Model or str
-        A model that the machine must hold; this is checked first.
+        A model that the machine must hold. This is checked before the build.
     counters : bool
         Build the counters that ``Machine.count`` reads.
     clock_hz, memory_clock_hz : int
-        Clock of the machine, and of the DDR3 controller; 0 means the preset's.
+        Clocks of the machine and of the DDR3 controller. 0 means the preset's clock.
     progress : Progress
         Called for each step.
     scheduler : str
-        Address of a Dask scheduler, whose workers place and route the seeds (extra ``explore``); without it the cores
-        of this computer do.
+        Address of a Dask scheduler, whose workers place and route the seeds (extra ``explore``). Without an address,
+        this computer places and routes all seeds.
 
     Returns
     -------
     Build
-        ``bitstream``, the file; ``folder``, which also has report, manifest and floorplan; ``best``, the best route:
-        ``best.met``, whether every clock reaches its target, ``best.clocks`` in Hz, ``best.used``, the cells that it
-        takes; ``seconds`` of each step. Results of an earlier build are used again.
+        ``bitstream``: the file. ``folder``: the folder that also contains report, manifest and floorplan.
+        ``best.met``: whether every clock of the best route reaches its target. ``best.clocks``: its clocks in Hz.
+        ``best.used``: the cells that it uses. ``seconds``: the time of each step. Results of an earlier build are used
+        again.
 
     Raises
     ------
     LuternError
-        There is no such board, the chip has no room for the machine by the estimate, the model does not fit, or a tool
-        is missing or fails (the message names its log). A clock that misses its target is no error: look at
-        ``best.met``.
+        There is no such board, the chip is too small for the estimated machine, the model does not fit, or a tool is
+        missing or fails (the message names the log of the tool). A clock that misses its target raises no error, so
+        check ``best.met``.
     """
     from lutern.boards.build import build as build_plan
     from lutern.boards.build import make_plan
@@ -173,8 +177,8 @@ def verilog(machine: str | HwConfig = "sim-64") -> str:
     """Return the Verilog of a machine as one text: module lutern, with clk, rst, and the bytes of the link (rx, tx).
 
     Machines axi-... and hbm-... have AXI4 masters (m_axi0_...) and, for the link, an AXI4-Lite slave (s_axi_...).
-    A memory for which the text gives no contents starts with zeros, which an FPGA's bitstream loads. Takes seconds to a
-    minute. Raises LuternError if there is no such preset.
+    If the text gives no contents for a memory, the memory starts with zeros, which an FPGA's bitstream loads. The
+    conversion takes seconds to a minute. Raises LuternError if there is no such preset.
     """
     from lutern.hw.top import AxiTop, Top
     from lutern.sim.convert import convert_rtlil, convert_verilog

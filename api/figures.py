@@ -1,4 +1,4 @@
-"""The figures of a text that was written: tokens, time, clock cycles, and use of the lanes."""
+"""Computes the figures of a text that was written: tokens, time, clock cycles, and use of the lanes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ class Figures:
     Members
     -------
     tokens : int
-        Tokens fed and written.
+        Number of tokens of the prompts and of the text.
     seconds : float
-        Time on this computer; it includes that of a simulation.
+        Time on this computer, including the time of a simulation.
     streams : int
-        Tokens of a pass, that is, conversations in flight.
+        The largest number of conversations in a pass.
     cycles : float
-        Mean clock cycles of a pass; 0 for the integer model. The last pass, which has the fewest conversations left, is
-        not counted if there was another.
+        Mean clock cycles of a pass, 0 for the integer model. Only passes with ``streams`` conversations are counted.
+        In a run of several steps, only the last step is counted.
     clock_hz : int
-        Clock of the machine; 0 for the integer model.
+        Clock of the machine, 0 for the integer model.
     lane_use : float
-        Share of the cycles of all lanes in which a lane takes a trit of the model.
+        Number of the model's trits divided by the number of lanes and by ``cycles``.
     saturations : int
-        Beats in which a value was clipped; 0 for a model whose ranges are proved.
+        Number of beats in which a value was clipped, 0 for a model whose ranges are proved.
     """
 
     tokens: int
@@ -41,12 +41,12 @@ class Figures:
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens a second of all streams together: at the machine's clock; for the integer model on this computer."""
+        """The tokens/s of all streams together, at the machine's clock. For the integer model: on this computer."""
         return self.streams * self.clock_hz / self.cycles if self.cycles else self.tokens / self.seconds
 
 
 def figures_of(machine: Machine, runs: Sequence[Run], tokens: int, seconds: float) -> Figures:
-    """Return the figures of runs on a machine, in which ``tokens`` tokens were fed or written in ``seconds``."""
+    """Return the figures of runs on a machine that processed ``tokens`` tokens of prompt and text in ``seconds``."""
     widest = max((len(run.tokens[0]) for run in runs), default=1)
     full = [run for run in runs if len(run.tokens[0]) == widest]
     clipped, session = sum(run.saturations for run in runs), session_of(machine)
@@ -58,8 +58,8 @@ def figures_of(machine: Machine, runs: Sequence[Run], tokens: int, seconds: floa
 
 
 def session_of(machine: Machine) -> Session | None:
-    """Return the session that a machine uses; None for the integer model."""
-    inner = getattr(machine, "session", machine)  # a LockStep has the attribute
+    """Return the session that a machine uses, or None for the integer model."""
+    inner = getattr(machine, "session", machine)  # only a LockStep has the attribute
     return inner if isinstance(inner, Session) else None
 
 

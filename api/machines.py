@@ -1,4 +1,4 @@
-"""A machine that runs a model: the simulated board, or a chip at a port. Both have the same methods.
+"""Runs a model on a machine: the simulated board, or a chip at a port. Both kinds of machine have the same methods.
 
 Model.simulate("sim-64") ─► SimulatedBoard ─┐
 open_machine("/dev/ttyUSB0") ─► port ───────┴─► Client ─► Session ─► Machine: generate, logits, count
@@ -37,22 +37,23 @@ from lutern.sim.lockstep import LockStep
 from lutern.sim.verilate import verilate
 
 SIM_PRESETS = "resident-85f", "sim-64"
-"""Machines to simulate by default: the first that holds the model is used. With more lanes a token simulates faster."""
+"""Machines to simulate by default. The first machine that holds the model is used. A token simulates faster with more
+lanes."""
 
 
 class Machine:
-    """A machine with the model that is loaded into it; ``Model.simulate`` and ``open_machine`` make one.
+    """A machine with the model that is loaded into it. ``Model.simulate`` and ``open_machine`` return a ``Machine``.
 
-    It is a context manager, which closes the port or simulation at its end.
+    A ``Machine`` is a context manager, which closes the port or the simulation at its end.
 
     Members
     -------
     config : HwConfig
         Lanes, memory, clock and limits of the machine.
     where : str
-        "simulated", or its port.
+        "simulated", or the port of the machine.
     model : Model
-        The loaded model; None before ``load``.
+        The loaded model, or None before ``load``.
     """
 
     def __init__(
@@ -77,28 +78,29 @@ class Machine:
         self.close()
 
     def close(self) -> None:
-        """Close the port, or free the simulation; the machine cannot be used after that."""
+        """Close the port, or free the simulation. Afterwards the machine cannot be used."""
         self._session = self._machine = None
         self._stack.close()
 
     def load(
         self, model: Model | str, *, check: bool = False, over_link: bool = False, progress: Progress | None = None
     ) -> Self:
-        """Load a model into the machine's memory; contents that are right already are only compared.
+        """Load a model into the machine's memory. Contents that are already correct are only compared.
 
         Parameters
         ----------
         model : Model or str
             A model, or a name that ``lutern.load`` opens.
         check, over_link : bool
-            Only for a simulated board, see ``Model.simulate``.
+            As in ``Model.simulate``, only for a simulated board.
         progress : Progress
             Called with the bytes that are compared, sent, and verified.
 
         Raises
         ------
         LuternError
-            The machine does not hold the model, its memory does not keep it, or it cannot be checked.
+            The machine does not hold the model, its memory does not keep the model, or ``check`` is given for a machine
+            that is not simulated.
         """
         model = model if isinstance(model, Model) else load(model)
         board = self._board
@@ -117,7 +119,7 @@ class Machine:
 
     @property
     def session(self) -> Session:
-        """The session with the chip, for calls that this class lacks; raises LuternError if no model is loaded."""
+        """The session with the chip, for calls that this class lacks. Raises LuternError if no model is loaded."""
         if self._session is None:
             raise LuternError("no model is loaded into the machine, or it was closed; call load(model) first.")
         return self._session
@@ -129,22 +131,22 @@ class Machine:
 
     @property
     def streams(self) -> int:
-        """Largest number of tokens of a pass, that is, conversations that share each reading of the weights."""
+        """The largest number of conversations that share a pass of the weights."""
         return self.session.streams
 
     @property
     def slots(self) -> int:
-        """Number of conversations whose state the machine holds."""
+        """The number of conversations whose state the machine can store."""
         return self.session.slots
 
     @property
     def repairs(self) -> list[str]:
-        """A sentence for each time that weights were damaged in the machine's memory and were loaded again."""
+        """One sentence for each time that damaged weights in the machine's memory were loaded again."""
         return self.session.repairs
 
     @property
     def checked(self) -> int:
-        """Number of values that were compared with the integer model; 0 without ``check``."""
+        """The number of values that were compared with the integer model, 0 without ``check``."""
         return self._lock_step.checked if self._lock_step is not None else 0
 
     def generate(self, prompt: str, **options: Unpack[Options]) -> Iterator[str]:
@@ -153,30 +155,30 @@ class Machine:
         Parameters
         ----------
         prompt : str
-            The text; an empty one means the beginning-of-text token, if the model has one.
+            The text to continue. An empty text means the beginning-of-text token, if the model has such a token.
         options
-            See ``lutern.api.writing.StyleOptions``.
+            The options of ``lutern.api.writing.Options``.
 
         Returns
         -------
         iterator of str
-            Pieces of the text after the prompt, each as soon as no later token can change it. The machine runs while
-            you iterate, a token at a time; the text ends when you stop.
+            Pieces of the text after the prompt. A piece is yielded as soon as no later token can change it. The machine
+            runs while you iterate, one token at a time. The text ends when you stop.
 
         Raises
         ------
         LuternError
-            At once: for an option out of range, a character without a token, or for an option that needs all logits, if
-            the machine keeps only the best ones. During iteration: if the line breaks, if the memory does not keep the
-            weights, and with ``check`` at the first value that differs from the integer model's.
+            In the call: an option is out of range, a character has no token, or an option needs all logits but the
+            machine keeps only the best logits. During iteration: the line breaks, the memory does not keep the
+            weights, or, with ``check``, a value differs from the integer model's.
         """
         return pieces_of(self._begin([prompt], **options))
 
     def generate_all(self, prompts: Sequence[str], **options: Unpack[Options]) -> Iterator[tuple[int, str]]:
-        """Continue several texts at once, as many in a pass as the machine has ``streams``: yields (prompt, piece).
+        """Continue several texts in parallel, ``streams`` texts in each pass, and yield pairs (prompt, piece).
 
-        ``prompt`` is the prompt's number. Each text is the one that ``generate`` writes with ``seed`` + ``prompt``.
-        Errors are those of ``generate``.
+        ``prompt`` is the number of the prompt. ``generate`` with ``seed`` + ``prompt`` writes the same text. The errors
+        are the same as in ``generate``.
         """
         return all_pieces(self._begin(prompts, **options))
 
@@ -184,7 +186,7 @@ class Machine:
         """Begin a conversation of several turns, whose state stays on the machine.
 
         ``talk.say(text)`` iterates over an answer. ``chat``: use the model's chat template. Raises LuternError if the
-        model has none; other errors are those of ``generate``.
+        model has no template. Other errors are the same as in ``generate``.
         """
         model = self._loaded()
         style, _ = style_of(model.tokenizer, **options)
@@ -192,10 +194,11 @@ class Machine:
         return Talk(self.machine, model.tokenizer, style, chat)
 
     def logits(self, tokens: str | ArrayLike) -> NDArray[np.float64]:
-        """Return logits float64 [T, V] after each of T tokens (a text, or their numbers), computed on the machine.
+        """Return the logits float64 [n, V] after each of n tokens, computed on the machine (V: vocabulary).
 
-        They equal ``Model.logits`` exactly. 4 V bytes come over the link for each token, and the state of the
-        conversation in slot 0 is lost. Raises LuternError for a machine that keeps only the best logits.
+        ``tokens``: a text, or token numbers. The result equals ``Model.logits`` exactly. The link transfers 4 V bytes
+        for each token, and the state of the conversation in slot 0 is lost. Raises LuternError for a machine that keeps
+        only the best logits.
         """
         ids, best = self._loaded().token_numbers(tokens), self.config.top_k
         if best and best < self._loaded().config.vocab_size:
@@ -209,10 +212,10 @@ class Machine:
     def count(self, streams: int = 1) -> Token:
         """Return where the cycles of a pass of ``streams`` tokens go, phase by phase, from the counters of the chip.
 
-        Each of ``token.phases`` has a part, a name, its cycles, the cycles of the cycle model, and counts by cause. The
-        counts (``token.total(name)`` is the sum of one) add up to the cycles exactly. Conversations in the machine are
-        lost. Raises LuternError if the machine has no counters: simulate it with ``counters=True``, or build it with
-        them.
+        Each of ``token.phases`` has a part, a name, its cycles, the cycles of the cycle model, and counts of
+        cycles by cause. The counts add up to the cycles exactly. ``token.total(name)`` is the sum of a count over all
+        phases. Conversations in the machine are lost. Raises LuternError if the machine was not simulated or built
+        with ``counters=True``.
         """
         if self._board is not None:
             check_countable(self.config)
@@ -221,16 +224,16 @@ class Machine:
     def record_waves(
         self, path: str | os.PathLike[str], cycles: tuple[int, int], signals: Sequence[str] | None = None
     ) -> AbstractContextManager[None]:
-        """Record signals while a block runs, once: ``with machine.record_waves("out.vcd", (0, 5000)): ...``.
+        """Record signals while a ``with`` block runs: ``with machine.record_waves("out.vcd", (0, 5000)): ...``.
 
         Parameters
         ----------
         path : path
-            A name in .vcd, or in .fst where GTKWave is installed; a view for GTKWave is written beside it, in .gtkw.
+            The file: NAME.vcd, or NAME.fst if GTKWave is installed. A view for GTKWave is written into NAME.gtkw.
         cycles : (int, int)
-            The first clock cycle to record, counted from the block's beginning, and the one after the last.
+            The first clock cycle to record and the cycle after the last, counted from the beginning of the block.
         signals : sequence of str
-            Names below the top module, such as ``decoder.norm`` or ``decoder.*__valid``; default:
+            Names below the top module, such as ``decoder.norm`` or ``decoder.*__valid``. Default:
             ``sim.waves.DEFAULT``.
 
         Raises
@@ -245,7 +248,7 @@ class Machine:
 
     @property
     def figures(self) -> Figures:
-        """The figures of the last ``generate`` or ``generate_all`` so far; raises LuternError if there was none."""
+        """The figures of the last ``generate`` or ``generate_all``. Raises LuternError if there was no such call."""
         if self._texts is None:
             raise LuternError("the machine has written no text yet; iterate over generate(...) first.")
         return self._texts.figures()
@@ -275,26 +278,26 @@ def open_machine(
     Parameters
     ----------
     port : str
-        A serial port such as /dev/ttyUSB0; or axi:DEVICE@BASE,... for a machine with AXI4 next to this processor:
-        the device of its registers, and the base of its words at each port.
+        A serial port such as /dev/ttyUSB0. For a machine with AXI4 next to this processor: axi:DEVICE@BASE,... with the
+        device of its registers, and the base of its words at each port.
     model : Model or str
-        The model to load; without it, call ``Machine.load``.
+        The model to load. Without a model, call ``Machine.load`` later.
     baud : int
-        Rate of a serial port; by default the first of the known rates at which the chip answers.
+        Rate of a serial port. Default: the first of the known rates at which the chip answers.
     machine : str or HwConfig
-        The machine that the chip must have; default: any preset, or any machine of which a bitstream was built here.
+        The machine that the chip must have. Default: any preset, or any machine whose bitstream was built here.
     memory : path
-        File that maps the memory of a machine with AXI4, such as /dev/mem; the model is written through it.
+        File that maps the memory of a machine with AXI4, such as /dev/mem. The model is written through this file.
     record : path
-        File in which to record the traffic of the port; ``lutern link dump`` reads it.
+        File into which the traffic of the port is recorded. ``lutern link dump`` reads this file.
     progress : Progress
-        Called with the bytes that are loaded.
+        Called with the number of loaded bytes.
 
     Raises
     ------
     LuternError
-        The port cannot be opened; the chip does not answer, is not a machine of this release, or does not hold the
-        model; or its memory does not keep it.
+        The port cannot be opened, the chip does not answer, the chip is not a machine of this release, the machine does
+        not hold the model, or its memory does not keep the model.
     """
     paths = [None if path is None else Path(path) for path in (record, memory)]
     with ExitStack() as stack:
@@ -319,7 +322,7 @@ class LoadOptions(TypedDict, total=False):
 def simulate(
     model: Model, machine: str | HwConfig | None, counters: bool, with_waves: bool, **options: Unpack[LoadOptions]
 ) -> Machine:
-    """See ``Model.simulate``. Whether the model fits is checked before anything is compiled."""
+    """Implement ``Model.simulate``. A model that does not fit is refused before anything is compiled."""
     config = machine_named(machine) if machine is not None else first_that_holds(model.weights)
     config = config.with_(counters=True) if counters else config
     check_held(model, config)
@@ -334,17 +337,18 @@ def simulate(
 
 
 def machine_named(machine: str | HwConfig) -> HwConfig:
-    """Return a preset by its name, or the machine that is given."""
+    """Return the preset with this name. Any other machine is returned unchanged."""
     return preset(machine) if isinstance(machine, str) else machine
 
 
 def largest_shipped(hw_config: HwConfig) -> str | None:
-    """Return the name of the largest shipped model that a machine holds; None where it holds none."""
+    """Return the name of the largest shipped model that a machine holds, or None if no shipped model fits."""
     return next((name for name in SHIPPED if not lacks(open_checkpoint(name).config, hw_config)), None)
 
 
 def check_held(model: Model, hw_config: HwConfig) -> None:
-    """Refuse a model that a machine does not hold; name a shipped model that fits, or a preset that holds this one."""
+    """Refuse a model that a machine does not hold. The message names a shipped model that fits this machine, or a
+    preset that holds this model."""
     found = lacks(model.config, hw_config, model.embedding_bits)
     if found:
         shipped = largest_shipped(hw_config) if model.name in SHIPPED else None
@@ -358,7 +362,7 @@ def check_held(model: Model, hw_config: HwConfig) -> None:
 
 
 def first_that_holds(weights: IntegerWeights) -> HwConfig:
-    """Return the machine that is simulated for a model if none is chosen."""
+    """Return the machine that is simulated for a model if the user chooses no machine."""
     *others, last = map(preset, SIM_PRESETS)
     bits = weights.embeddings.bits
     return next((config for config in others if not lacks(weights.config, config, bits)), last)

@@ -1,12 +1,12 @@
-"""Opens a model by its name (a shipped one, a checkpoint folder, or an image file), and computes with it without a
-chip.
+"""Opens a model by its name (a shipped model, a checkpoint folder, or an image file), and computes with the model
+without a chip.
 
-    load("demo") ─► Model ─┬─► weights ─► generate, logits      the integer model: what every chip computes
-                           ├─► simulate ─► Machine              the gateware, compiled
-                           └─► estimate ─► Estimate             cycles, bytes, tokens a second
+    load("demo") ─► Model ─┬─► weights ─► generate, logits      by the integer model, exactly as on every chip
+                           ├─► simulate ─► Machine              by the compiled gateware
+                           └─► estimate ─► Estimate             cycles, bytes, tokens/s
 
-Everything except the config is read when it is first needed, and kept. Quantising a checkpoint takes seconds for the
-demo and minutes for the released models; an image is quantised already.
+Only the config is read at first. Weights and tokenizer are read when they are first used, and are then kept. Quantising
+a checkpoint takes seconds for the demo and minutes for the released models. An image is already quantised.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from lutern.model_ref.synthetic import PUBLISHED
 from lutern.model_ref.tokenizer import TOKENIZER_FILE, Tokenizer, load_tokenizer
 from lutern.model_ref.weight_files import file_for_folder, not_a_folder
 
-if TYPE_CHECKING:  # these import the descriptions of the gateware, which logits do not need
+if TYPE_CHECKING:  # these modules import the descriptions of the gateware, which logits do not need
     from lutern.api.machines import Machine
     from lutern.api.writing import Options
     from lutern.firmware.image import OpenImage
@@ -42,30 +42,30 @@ if TYPE_CHECKING:  # these import the descriptions of the gateware, which logits
     from lutern.measure.estimate import Estimate
 
 SHIPPED = ("demo", "demo-small")
-"""Shipped checkpoints, the largest first; commands without ``--model`` choose from them."""
+"""The shipped checkpoints, the largest first. Commands without ``--model`` choose one of these checkpoints."""
 LARGE = "demo-large"
-"""This model is shipped as an image, which has a seventh of the checkpoint's size. It is opened only by its name."""
+"""A model that is shipped as an image, which has a seventh of the checkpoint's size. It is opened only by its name."""
 NUMERICS = ("float", "integer")
 Numerics = Literal["float", "integer"]
 
 
 class Model:
-    """A network, its weights and its tokenizer; ``load`` makes one.
+    """A network with its weights and its tokenizer. ``load`` returns a ``Model``.
 
     Members
     -------
     name : str
-        The name or path that it was loaded by.
+        The name or path that was given to ``load``.
     config : ModelConfig
-        Its shape: V ``vocab_size``, d ``hidden_size``, L ``num_hidden_layers``, m ``intermediate_size``.
+        The shape: V is ``vocab_size``, d ``hidden_size``, L ``num_hidden_layers``, m ``intermediate_size``.
     embedding_bits : int
-        Bits of an element of its embedding table in a chip's memory, 16 or 12.
+        Bits of an element of the embedding table in a chip's memory, 16 or 12.
     synthetic : str
-        How random weights were made; empty for trained ones.
+        How random weights were made. Empty for trained weights.
     notes : tuple of str
-        What was read in an unexpected way, one sentence each.
+        One sentence for each thing that was read in an unexpected way.
     source : Checkpoint or OpenImage
-        The checkpoint or image that it is read from.
+        The checkpoint or image from which the model is read.
     """
 
     def __init__(self, name: str, source: Checkpoint | OpenImage) -> None:
@@ -84,22 +84,22 @@ class Model:
 
     @property
     def checkpoint(self) -> Checkpoint | None:
-        """The checkpoint with the float weights; None for an image."""
+        """The checkpoint with the float weights, or None for an image."""
         return self.source if isinstance(self.source, Checkpoint) else None
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that hold the weights."""
+        """The files that contain the weights."""
         return self.source.files if isinstance(self.source, Checkpoint) else (self.source.path,)
 
     @cached_property
     def weights(self) -> IntegerWeights:
-        """The quantised network, which a chip is loaded with."""
+        """The quantised network, which is loaded into a chip."""
         return integer_weights(self.source) if isinstance(self.source, Checkpoint) else self.source.weights()
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer; raises LuternError for a checkpoint folder without one."""
+        """The tokenizer. Raises LuternError for a checkpoint folder without a tokenizer."""
         if isinstance(self.source, Checkpoint):
             found = load_tokenizer(self.source.folder)
         else:
@@ -108,21 +108,21 @@ class Model:
         return found.limit_to(self.config.vocab_size)
 
     def encode(self, text: str, *, begin: bool = True) -> list[int]:
-        """Return token numbers of a text, as the published code gives them.
+        """Return the token numbers of a text, which are the same as in the published code.
 
-        ``begin``: with the tokens that the tokenizer puts ahead of a text. Raises LuternError, with the position, for a
-        character that has no token, and if there are no tokens.
+        ``begin``: include the tokens that the tokenizer puts before a text. Raises LuternError for a character that has
+        no token (the message gives its position), and for a text without tokens.
         """
         return self.tokenizer.encode_prompt(text, begin=begin)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of token numbers, without special tokens."""
+        """Return the text of token numbers. Special tokens are left out."""
         return self.tokenizer.text_of(tokens)
 
     def generate(self, prompt: str, **options: Unpack[Options]) -> Iterator[str]:
         """Continue a text with the integer model, which needs no chip and gives the same tokens as every chip.
 
-        See ``Machine.generate``, which takes the same options and raises the same errors.
+        Options and errors are the same as in ``Machine.generate``.
         """
         from lutern.api.writing import generate
         from lutern.firmware.session import GoldenSession
@@ -130,29 +130,30 @@ class Model:
         return generate(GoldenSession(self.weights), self.tokenizer, prompt, **options)
 
     def logits(self, tokens: str | ArrayLike, numerics: Numerics = "integer") -> NDArray[Any]:
-        """Return logits [T, V] after each of T tokens, from a zero state.
+        """Return the logits [n, V] after each of n tokens, from a zero state (V: vocabulary).
 
         Parameters
         ----------
         tokens : str or array of int
-            A text, or its token numbers [T].
+            A text, or its token numbers [n].
         numerics : str
-            "integer": the numbers of the gateware as float64, exact. "float": the float32 network of the checkpoint.
+            "integer": exactly the numbers of the gateware, as float64. "float": the float32 network of the checkpoint.
 
         Raises
         ------
         LuternError
-        A token number is outside the vocabulary, or "float" is asked of an image, which holds no float weights.
+            A token number is outside the vocabulary, or ``numerics`` is "float" for an image, which has no float
+            weights.
         """
         return np.stack([logits for logits, _ in self.rows(tokens, numerics)])
 
     def rows(
         self, tokens: str | ArrayLike, numerics: Numerics = "integer"
     ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        """Yield logits [V] and hidden [L + 1, d] after each token; ``hidden`` is the embedding, then every layer's
-        output.
+        """Yield ``logits`` [V] and ``hidden`` [L + 1, d] after each token. ``hidden`` is the embedding, then the output
+        of each layer.
 
-        Parameters and errors are those of ``logits``; only one token's results are in memory.
+        Parameters and errors are the same as in ``logits``. Only the results of one token are in memory.
         """
         if numerics not in NUMERICS:
             raise LuternError(f"there are no {numerics} numerics; give one of {', '.join(NUMERICS)}.")
@@ -166,8 +167,8 @@ class Model:
         return rows_of(FloatModel(self.checkpoint), ids)
 
     def token_numbers(self, tokens: str | ArrayLike) -> NDArray[np.int64]:
-        """Return token numbers int64 [T] of a text or an array; raises LuternError for numbers that the model does not
-        have."""
+        """Return the token numbers int64 [n] of a text or an array. Raises LuternError for numbers outside the
+        vocabulary."""
         ids = np.array(self.encode(tokens)) if isinstance(tokens, str) else np.asarray(tokens)
         if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu":
             raise LuternError(
@@ -193,30 +194,30 @@ class Model:
         with_waves: bool = False,
         progress: Progress | None = None,
     ) -> Machine:
-        """Return the simulated board with this model loaded: the real top level, compiled, with the same link as a
-        chip.
+        """Return the simulated board with this model loaded. The simulation is the compiled top level of a chip, with
+        the same link.
 
         Parameters
         ----------
         machine : str or HwConfig
-            A preset's name, or your own machine; default: the first of resident-85f and sim-64 that holds the model.
+            A preset's name, or your own machine. Default: the first of resident-85f and sim-64 that holds the model.
         check : bool
-            Compare every h, state, code and logit with the integer model; the first difference raises LuternError.
+            Compare every h, state, code and logit with the integer model. The first difference raises LuternError.
         counters : bool
-            Give the machine the counters that ``Machine.count`` reads.
+            Add the counters that ``Machine.count`` reads to the machine.
         over_link : bool
-            Load over the link, as a real board does, which takes minutes for a large model; else write the simulated
-            memory directly.
+            Load over the link, as a real board is loaded. This takes minutes for a large model. By default the
+            simulated memory is written directly.
         with_waves : bool
-            Compile the simulation so that ``Machine.record_waves`` can record signals, which makes it slower.
+            Compile the simulation so that ``Machine.record_waves`` can record signals. Such a simulation is slower.
         progress : Progress
-            Called with the bytes that are loaded.
+            Called with the number of loaded bytes.
 
         Returns
         -------
         Machine
-            A context manager. A machine that was not simulated before is compiled first, which takes ten seconds to
-            minutes; the result is kept in ``LUTERN_CACHE``.
+            A context manager. The first simulation of a machine compiles the machine, which takes ten seconds to
+            minutes. The result is kept in ``LUTERN_CACHE``.
 
         Raises
         ------
@@ -230,34 +231,35 @@ class Model:
     def estimate(
         self, machine: str | HwConfig = "", *, board: str = "", streams: int = 1, share: float = 1.0
     ) -> Estimate:
-        """Return cycles, bytes, tokens a second and resources of this model on a machine; see ``lutern.estimate``."""
+        """Return cycles, bytes, tokens/s and resources of this model on a machine, as ``lutern.estimate`` does."""
         from lutern.api.chips import estimate
 
         return estimate(self, machine, board=board, streams=streams, share=share)
 
 
 def load(name: str | os.PathLike[str]) -> Model:
-    """Open a model: a shipped one, a checkpoint folder in the published format, or an image file.
+    """Open a shipped model, a checkpoint folder in the published format, or an image file.
 
-    The shipped ones are ``"demo"``, ``"demo-small"`` and ``"demo-large"``. Only headers and the config are read here.
-    Raises LuternError for a path that is no model, is damaged, or needs a feature that is not built.
+    The shipped models are ``"demo"``, ``"demo-small"`` and ``"demo-large"``. Only headers and the config are read here.
+    Raises LuternError for a path that is no model, is damaged, or needs a feature that Lutern does not support.
     """
     name = os.fspath(name)
     return Model(name, open_image_file(name) if is_image(name) else open_checkpoint(name))
 
 
 def is_image(name: str) -> bool:
-    """Return whether a name means an image: a file, or the shipped ``LARGE``."""
+    """Return whether a name means an image, which is a file or the shipped model ``LARGE``."""
     return _path_of(name).is_file()
 
 
 def open_checkpoint(name: str) -> Checkpoint:
-    """Open a shipped model or a folder."""
+    """Open the checkpoint of a shipped model or of a folder."""
     return load_checkpoint(checkpoint_folder(name))
 
 
 def open_image_file(name: str) -> OpenImage:
-    """Open an image, a shipped one by its name; a file of a checkpoint is refused with a hint to its folder."""
+    """Open an image by its path or by the name of a shipped image. A file of a checkpoint is refused, and the message
+    names its folder."""
     from lutern.firmware.image import open_image
 
     path = _path_of(name)
@@ -268,7 +270,7 @@ def open_image_file(name: str) -> OpenImage:
 
 
 def checkpoint_folder(name: str) -> Path:
-    """Return the folder of a shipped model's name or of a path; raises LuternError if there is none."""
+    """Return the checkpoint folder that a name or path means. Raises LuternError if there is no such folder."""
     folder = _path_of(name)
     if not folder.is_dir():
         if folder.is_file() and file_for_folder(folder) is None:
@@ -288,7 +290,8 @@ def checkpoint_folder(name: str) -> Path:
 
 
 def _path_of(name: str) -> Path:
-    """Return the folder or file that a name means. A file or folder named like the shipped image takes its place."""
+    """Return the folder or file that a name means. If a path named like ``LARGE`` exists, it replaces the shipped
+    image."""
     shipped = Path(str(resources.files("lutern.firmware"))) / "models" / name
     if name in SHIPPED:
         return shipped

@@ -1,11 +1,11 @@
-"""The port of a board: a serial port at the rate of its gateware, or the registers of a machine with AXI4.
+"""Opens the port of a board: a serial port at the rate of its gateware, or the registers of a machine with AXI4.
 
-The rate of a serial port is the given one, or the first at which the chip answers:
+The rate of a serial port is the given rate, or the first rate at which the chip answers:
 
-    rates of the bitstreams that were built here, newest first ─────┐
-    rates that boards have with their own machines ─────────────────┴─► INFO at each rate in turn, three rounds
+    1. rates of the bitstreams that were built here, newest first ──┐
+    2. rates of the boards with their own machines ─────────────────┴─► INFO is sent at each rate, in three rounds
 
-At a wrong rate the chip sees damaged frames, which it drops, so asking does no harm.
+At a wrong rate the chip receives damaged frames and drops them, so a wrong rate does no harm.
 """
 
 from __future__ import annotations
@@ -29,34 +29,37 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.output_files import output_file, refused_output
 
 PATIENCES_S = (0.3, 0.3, 1.0)
-"""Seconds to wait for an answer in each round; a chip answers in milliseconds, unless the line damages the answer."""
+"""The waiting time for an answer in each round, in seconds. A chip answers in milliseconds, unless the line damages the
+answer."""
 
 
 class RatedLink(Link, Protocol):
     """A link whose rate can be set."""
 
     def set_baud(self, baud: int) -> None:
-        """Read and write at this rate (bits a second) from now on."""
+        """Read and write at this rate (bits/s) from now on."""
 
 
 @contextmanager
 def open_port(
     port: str, baud: int | None = None, record: Path | None = None, memory: Path | None = None
 ) -> Iterator[SerialPort | AxiPort]:
-    """Give a context in which the port is open.
+    """Open a port, and close the port at the end of the context.
 
-    A serial port has the rate ``baud``, or the one at which its chip answers. ``memory`` is a file that maps the memory
-    of a machine with AXI4. The traffic is written to the file ``record``. Raises LuternError for options that do not
-    belong to the port, PortError if it cannot be opened, and LinkError if no chip answers.
+    A serial port uses the rate ``baud``, or the first rate at which its chip answers. ``memory`` is a file that maps
+    the memory of a machine with AXI4. The traffic is written into the file ``record``. Raises LuternError for options
+    that do not belong to the port, PortError if the port cannot be opened, and LinkError if no chip answers.
     """
     is_axi = port.startswith(SCHEME)
     if memory is not None and not is_axi:
         raise LuternError(
-            f"a memory file ({memory}) is for a machine with AXI4, which {port} is not; leave it out, or give a port "
-            "axi:DEVICE@BASE,..."
+            f"a memory file ({memory}) is for a machine with AXI4, but {port} is no such machine; leave out the "
+            "file, or give a port axi:DEVICE@BASE,..."
         )
     if baud is not None and is_axi:
-        raise LuternError(f"a rate of {baud} baud is for a serial port, which {port} is not; leave it out.")
+        raise LuternError(
+            f"a rate of {baud} baud is for a serial port, but {port} is no such port; leave out the rate."
+        )
     place = axi_place(port) if is_axi else None
     with ExitStack() as stack:
         file = None if record is None else stack.enter_context(_new_recording(record))
@@ -91,7 +94,8 @@ def _new_recording(path: Path) -> TextIO:
 
 
 def find_rate(link: RatedLink, rates: Iterable[int]) -> int:
-    """Set the first rate at which the chip answers, and return it; raises LinkError if it answers at none."""
+    """Set the first rate at which the chip answers, and return this rate. Raises LinkError if the chip answers at no
+    rate."""
     rates = list(rates)
     heard_bytes = asked = 0
     for patience_s in PATIENCES_S:
@@ -117,13 +121,13 @@ def find_rate(link: RatedLink, rates: Iterable[int]) -> int:
 
 
 def known_rates() -> list[int]:
-    """Return rates that a chip may have, likeliest first."""
+    """Return the rates that a chip may use, the likeliest first."""
     of_boards = {board.baud(board.config(name)) for board in BOARDS.values() for name in board.presets}
     return list(dict.fromkeys((*built_rates(), BAUD, *sorted(of_boards))))
 
 
 def built_rates() -> list[int]:
-    """Return rates of the bitstreams that were built here, newest first; damaged files are skipped."""
+    """Return the rates of the bitstreams that were built here, the newest first. Damaged files are skipped."""
     manifests = (kept_json(path) for path in newest("builds", f"*/{MANIFEST}"))
     rates = (manifest.get("baud") for manifest in manifests if isinstance(manifest, dict))
     return list(dict.fromkeys(rate for rate in rates if type(rate) is int and rate > 0))

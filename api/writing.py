@@ -1,9 +1,10 @@
-"""Writes texts on any machine: options, several prompts at once, turns of a conversation, and figures.
+"""Writes texts on any machine: several prompts in parallel, or the turns of a conversation.
 
-    prompts, Style ─► Texts ─► converse ─► (which, text) as it becomes certain ─► Figures
-    turns, Style ───► Talk ──► Dialogue ─► text; the conversation's state stays on the machine
+    prompts, Style ─► Texts ─► converse ─► (which, text) when no later token can change the text ─► Figures
+    turns, Style ───► Talk ──► Dialogue ─► text                                                   ─► Figures
 
-A machine is any object with the interface ``firmware.session.Machine``: integer model, simulated board, chip at a port.
+In a ``Talk``, the conversation's state stays on the machine. A machine is any object with the interface
+``firmware.session.Machine``: the integer model, the simulated board, or a chip at a port.
 """
 
 from __future__ import annotations
@@ -25,18 +26,19 @@ from lutern.model_ref.tokenizer import Tokenizer
 
 TOKENS = 200
 TEMPERATURE = 0.8
-"""Temperature if neither the user nor the model's generation_config.json gives one."""
+"""The temperature if neither the user nor the model's generation_config.json gives a temperature."""
 
 
 class StyleOptions(TypedDict, total=False):
-    """How a text is written.
+    """The options of a text.
 
-    ``tokens``: most tokens to write, 200 by default. ``temperature``: 0 takes the likeliest token. ``top_k``,
-    ``top_p``, ``min_p``, ``repetition_penalty``: see ``firmware.host_sampling.Sampling``; with one of these the host
-    chooses, for which 4 V bytes come over the link for every token (V: size of the vocabulary). Options that are not
-    given come from the model's generation_config.json; without it, the temperature is 0.8. ``seed``: seed of the
-    choice; prompt i has seed + i. ``stop``: texts at which to end; they are not written. ``ignore_eos``: continue after
-    the end-of-text token. ``begin``: feed the tokens that the tokenizer puts ahead of a text.
+    ``tokens``: the most tokens to write, 200 by default. ``temperature``: 0 chooses the likeliest token. ``top_k``,
+    ``top_p``, ``min_p``, ``repetition_penalty``: see ``firmware.host_sampling.Sampling``. With one of these four
+    options the host chooses, and the link transfers 4 V bytes for every token (V: size of the vocabulary). Options that
+    are not given come from the model's generation_config.json. If this file gives no temperature, it is 0.8.
+    ``seed``: seed of the choice; prompt i uses seed + i. ``stop``: texts at which to end; these texts are not written.
+    ``ignore_eos``: continue after the end-of-text token. ``begin``: feed the tokens that the tokenizer puts before a
+    text.
     """
 
     tokens: int
@@ -52,9 +54,9 @@ class StyleOptions(TypedDict, total=False):
 
 
 class Options(StyleOptions, total=False):
-    """The options of ``generate``, ``generate_all`` and ``talk``: those of ``StyleOptions``, and ``chat``.
+    """The options of ``generate`` and ``generate_all``: the options of ``StyleOptions``, and ``chat``.
 
-    ``chat``: a prompt is a message to a chat model, and is put into its template.
+    ``chat``: put each prompt into the template of a chat model as a message.
     """
 
     chat: bool
@@ -64,8 +66,8 @@ class Options(StyleOptions, total=False):
 class Style:
     """The rules by which a text continues: at most ``count`` tokens, each chosen by ``sampling``.
 
-    It ends with a token of ``ends`` or before a text of ``stops``. ``begin``: with the tokens that the tokenizer puts
-    ahead of a text.
+    The text ends with a token of ``ends`` or before a text of ``stops``. ``begin``: feed the tokens that the tokenizer
+    puts before a text.
     """
 
     count: int
@@ -75,16 +77,17 @@ class Style:
     begin: bool = True
 
     def write(self, tokenizer: Tokenizer, prompt: list[int], hidden: bool) -> Writing:
-        """Return a new text that continues a prompt; ``hidden``: without the prompt's own text."""
+        """Return a new text that continues a prompt. ``hidden``: leave out the prompt's own text."""
         return Writing(tokenizer, prompt, self.ends, self.stops, hidden)
 
 
 def choose_sampling(
     conventions: Conventions, seed: int, asked: Mapping[str, float | None]
 ) -> tuple[Sampling, list[str]]:
-    """Return the sampling: the user's options, else those of generation_config.json, else the temperature alone.
+    """Return the sampling, and a text for each option that comes from generation_config.json.
 
-    Also returns the options that come from the file, as texts. Raises LuternError for a number that is out of range.
+    The user's options have priority over generation_config.json. If neither gives a temperature, it is ``TEMPERATURE``.
+    Raises LuternError for a number that is out of range.
     """
     chosen = {name: value for name, value in asked.items() if value is not None}
     of_file = {name: value for name, value in conventions.sampling.items() if name not in chosen}
@@ -113,8 +116,7 @@ def style_of(
     min_p: float | None = None,
     repetition_penalty: float | None = None,
 ) -> tuple[Style, list[str]]:
-    """Return the style that the options mean, and the options that generation_config.json decided; see
-    ``StyleOptions``.
+    """Return the style of the options of ``StyleOptions``, and the options that generation_config.json decided.
 
     Raises LuternError for an option that is out of range.
     """
@@ -137,7 +139,7 @@ def style_of(
 
 
 def encode_prompts(tokenizer: Tokenizer, texts: Sequence[str], chat: bool, begin: bool) -> list[list[int]]:
-    """Return token numbers of every prompt; in a ``chat`` each is a question in the tokenizer's template."""
+    """Return the token numbers of every prompt. With ``chat``, each prompt is a message in the tokenizer's template."""
     if not chat:
         return [tokenizer.encode_prompt(text, begin=begin) for text in texts]
     ids = [Chat(tokenizer).ask(text)[0] for text in texts]
@@ -147,12 +149,12 @@ def encode_prompts(tokenizer: Tokenizer, texts: Sequence[str], chat: bool, begin
 
 
 class Texts:
-    """Texts that continue several prompts, all in flight at once.
+    """Texts that continue several prompts in parallel.
 
     Members
     -------
     texts : list of Writing
-        One for each prompt.
+        One text for each prompt.
     runs : list of Run
         The runs of the machine so far.
     """
@@ -166,7 +168,8 @@ class Texts:
         self._seconds = 0.0
 
     def pieces(self) -> Iterator[tuple[int, str]]:
-        """Yield (prompt, text) as text becomes certain. Prompts that are shown come first. A text may be empty."""
+        """Yield (prompt, text) when no later token can change the text. The prompts come first, unless they are hidden.
+        A text may be empty."""
         for which, text in enumerate(self.texts):
             yield which, text.take()
         begin = time.monotonic()
@@ -176,13 +179,13 @@ class Texts:
             yield piece.which, self.texts[piece.which].take()
 
     def rest(self) -> Iterator[tuple[int, str]]:
-        """Yield for every text the end that was not yielded yet, when no more tokens come."""
+        """Yield the end of every text that ``pieces`` did not yield, after the last token."""
         for which, text in enumerate(self.texts):
             yield which, text.finish()
 
     @property
     def count(self) -> int:
-        """Tokens of all texts, written so far."""
+        """The number of tokens written so far in all texts."""
         return sum(text.count for text in self.texts)
 
     def figures(self) -> Figures:
@@ -197,7 +200,8 @@ class Texts:
 class Talk:
     """A conversation of several turns, whose state stays on the machine.
 
-    Only new text is fed, unless the chat's template writes earlier text differently, or a stop text was cut off.
+    Normally, only new text is fed. All text is fed again if the chat's template writes earlier text differently, if a
+    stop text was cut off, or if an answer was not read to its end.
 
     Members
     -------
@@ -217,10 +221,10 @@ class Talk:
         self._text: Writing | None = None
 
     def say(self, turn: str) -> Iterator[str]:
-        """Feed a turn and continue it: yields pieces of the answer as they become certain.
+        """Feed a turn, and yield pieces of the answer when no later token can change them.
 
-        Raises LuternError for a turn that the tokenizer cannot encode. If a turn is not iterated to its end, its answer
-        is not whole; the next turn then feeds everything again.
+        Raises LuternError for a turn that the tokenizer cannot encode. If you do not iterate to the end of the answer,
+        the answer is incomplete, and the next turn feeds all text again.
         """
         tokens, goes_on = self._tokens(turn)
         dialogue, style = self._dialogue, self._style
@@ -243,21 +247,21 @@ class Talk:
             self._seconds += time.monotonic() - before
             self._steps += len(tokens) + text.count
             self._said += text.text
-            # --stop cuts a text: the state has tokens that the text lacks, so the text is not whole
+            # a stop text cuts the answer, so the machine's state contains tokens that the answer lacks
             self._whole = is_done and not isinstance(text.ended_by, str)
             if self._chat is not None:
                 self._chat.answered(text.text, whole=self._whole)
 
     def rest(self) -> str:
-        """Return the end of the last answer that was not yielded yet, if the answer was broken off."""
+        """Return the part of the last answer that was not yielded, if the answer was broken off."""
         return "" if self._text is None else self._text.finish()
 
     def figures(self) -> Figures | None:
-        """Return the figures of all turns; None if nothing ran yet."""
+        """Return the figures of all turns, or None if nothing ran yet."""
         return figures_of(self._machine, self.runs, self._steps, self._seconds) if self.runs else None
 
     def _tokens(self, turn: str) -> tuple[list[int], bool]:
-        """Return tokens of a turn, and whether they continue from the state that the machine holds."""
+        """Return the tokens of a turn, and whether the turn continues from the state in the machine."""
         if self._chat is not None:
             return self._chat.ask(turn)
         start, self._said = len(self._said), self._said + turn
@@ -267,7 +271,7 @@ class Talk:
 
 
 def kept(pieces: Iterator[Piece], runs: list[Run]) -> Iterator[Piece]:
-    """Yield the pieces, and append to ``runs`` each run from which they come, once."""
+    """Yield the pieces. Append each run from which pieces come to ``runs`` once."""
     for piece in pieces:
         if not runs or runs[-1] is not piece.run:
             runs.append(piece.run)
@@ -282,7 +286,7 @@ def texts_of(
     chat: bool = False,
     **options: Unpack[StyleOptions],
 ) -> Texts:
-    """Return texts that continue prompts; options and prompts are checked at once. See ``Options``."""
+    """Return texts that continue prompts with ``Options``. Options and prompts are checked in this call."""
     style, _ = style_of(tokenizer, **options)
     if (session := session_of(machine)) is not None:
         style.sampling.check_kept(session.config.top_k)
@@ -295,12 +299,12 @@ def generate(machine: Machine, tokenizer: Tokenizer, prompt: str, **options: Unp
 
 
 def pieces_of(texts: Texts) -> Iterator[str]:
-    """Yield the pieces of the first text, without empty ones."""
+    """Yield the pieces of all texts without the numbers of the prompts. Empty pieces are left out."""
     return (text for _, text in all_pieces(texts))
 
 
 def all_pieces(texts: Texts) -> Iterator[tuple[int, str]]:
-    """Yield (prompt, piece) of all texts, without empty pieces."""
+    """Yield (prompt, piece) of all texts. Empty pieces are left out."""
     for which, text in texts.pieces():
         if text:
             yield which, text

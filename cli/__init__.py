@@ -1,1 +1,1 @@
-"""The command `lutern`: parse, call, print."""
+"""Implements the command `lutern`: parses the options, calls the other packages, and prints the results."""

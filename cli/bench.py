@@ -1,4 +1,4 @@
-"""`lutern bench`: cycles, lanes and memory of machines and models, counted on the simulated board."""
+"""`lutern bench`: counts cycles, lane use and memory traffic of machines and models on the simulated board."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GOLDEN_TOKENS = 20
 
 
 def at_built_clock(row: Row, config: HwConfig, board: str) -> Row:
-    """Return the row at the clock that the newest build of the machine reached, if there is one.
+    """Return the row at the clock that the newest build of the machine reached, if the machine was built.
 
     A machine with a DRAM keeps the target clock, because the clock of a DRAM does not scale with the machine's.
     """
@@ -54,13 +54,13 @@ KEYS = {
     "of bound": "share",
     "times": "times",
 }
-"""Headings of the table, and their names for programs."""
+"""The key for programs of each heading in the table."""
 MORE_KEYS = ("lanes", "trits", "words", "deviation", "bound")
-"""Columns that only programs read."""
+"""The columns that only programs read."""
 
 
 def columns(for_programs: bool) -> list[Column]:
-    """Return the columns of the table, and more for programs."""
+    """Return the columns of the table. Programs get ``MORE_KEYS`` in addition."""
     texts = ("what", "clock")
     found = [Column(KEYS[name], name, left=name in texts) for name in COLUMNS]
     found = [Column("preset", left=True), Column("model", left=True), *found]
@@ -68,7 +68,7 @@ def columns(for_programs: bool) -> list[Column]:
 
 
 def row_cells(model: str, row: Row, first: Row, for_programs: bool) -> list[Any]:
-    """Return a row: values for programs, and texts for cells that readers see otherwise."""
+    """Return a row. Each cell has a value for programs and a text for readers."""
     values = {**dataclasses.asdict(row), "times": row.tokens_per_second / first.tokens_per_second}
     texts = cells(model, row, first)
     found = [
@@ -80,7 +80,7 @@ def row_cells(model: str, row: Row, first: Row, for_programs: bool) -> list[Any]
 
 
 def print_baselines(printer: Printer, model: str, weights: IntegerWeights) -> None:
-    """Print the tokens a second of this computer with the model."""
+    """Print the tokens/s at which this computer runs the model."""
     golden = golden_tokens_per_second(weights, GOLDEN_TOKENS)
     printer.say(f"baseline, this computer: {golden:,.1f} tokens/s of {model} by the integer model, one stream")
     if importlib.util.find_spec("torch") is None:
@@ -104,7 +104,7 @@ def bench(
     scheduler: SchedulerOption = "",
     form: FormatOption = "text",
 ) -> None:
-    """Count cycles of machines and models; without options, print the table of the presets."""
+    """Count cycles of machines and models. Without options, print the table of the presets."""
     machines = machines_of(presets, settings, machine_file, find_board(board).preset if board else DEFAULT)
     if board:
         known = find_board(board)
@@ -126,7 +126,7 @@ def bench(
             if board and set(clocks) == {"target"}:
                 printer.say(
                     f"{board} has no build of {', '.join(config.name for config in machines)}, so the rates are "
-                    f"those of the target clock; run: lutern build --board {board}"
+                    f"at the target clock; run: lutern build --board {board}"
                 )
             print_baselines(printer, lines[-1][1], machine_and_weights(*lines[-1])[1])
 
@@ -139,7 +139,7 @@ def _rows(
     clocks: list[str],
     measured: Callable[[HwConfig, IntegerWeights, int], Iterable[Row]],
 ) -> Iterator[list[Any]]:
-    """Yield the rows of each machine and model; ``clocks`` takes the source of each row's clock."""
+    """Yield the rows of each machine and model. The source of each row's clock is appended to ``clocks``."""
     with named_progress_bar("bench") as advance:
         for index, (machine, model_name) in enumerate(lines):
             advance(index, len(lines), f"{machine.name}, {model_name}")

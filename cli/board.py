@@ -1,4 +1,4 @@
-"""`lutern board`: the simulated board at a port, for every program that wants a serial port."""
+"""`lutern board`: serves the simulated board at a port, for every program that uses a serial port."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def serve_board(
     settings: SetOption = None,
     machine_file: MachineOption = None,
     divisor: Annotated[
-        int, whole("--divisor", least=LOWEST_DIVISOR, most=65_535, help="Cycles of a bit on the line.")
+        int, whole("--divisor", least=LOWEST_DIVISOR, most=65_535, help="Clock cycles per bit on the line.")
     ] = LOWEST_DIVISOR,
     tcp: Annotated[
         int | None,
-        whole("--tcp", least=0, most=65_535, help=f"Also serve this TCP port of {HOST}; 0 takes one that is free."),
+        whole("--tcp", least=0, most=65_535, help=f"Also serve this TCP port of {HOST}; 0 chooses a free port."),
     ] = None,
 ) -> None:
-    """Serve the simulated board at a port of its own until Ctrl-C or SIGTERM; `lutern generate --on` takes that port.
+    """Serve the simulated board at a port of its own until Ctrl-C or SIGTERM. `lutern generate --on` takes this port.
 
-    In the background of a script (`lutern board &`) Ctrl-C is ignored; `kill` ends it. The port is the first line of
-    standard output, a TCP port the second. On a terminal the next commands to type follow them.
+    In the background of a script (`lutern board &`) Ctrl-C is ignored, so use `kill`. The first line of standard output
+    is the port, the second line is the TCP port. On a terminal, the commands to type next follow.
     """
     config = machine_or_default(preset_name, settings, machine_file, DEFAULT)
     with ExitStack() as stack:
@@ -48,7 +48,7 @@ def serve_board(
 
 
 def what_is_next(config: HwConfig, port: str, tcp: int | None) -> list[str]:
-    """Return commands to type in another terminal, each on a line that can be copied."""
+    """Return the lines that tell which commands to type in another terminal."""
     model = largest_shipped(config)
     writes = f"lutern generate --on {port}" + ("" if model else " --model MODEL")
     lines = [f"{config.name} is simulated at {port}; in another terminal:", f"  lutern selftest --on {port}"]

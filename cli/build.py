@@ -1,4 +1,4 @@
-"""`lutern build`: a bitstream for a board. The work is done by lutern.boards, this prints it."""
+"""`lutern build`: builds a bitstream for a board with ``lutern.boards``, and prints the report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from lutern.model_ref.errors import LuternError
 from lutern.model_ref.output_files import output_file, refused_output
 
 FOLDER = "build"
-"""Folder for bitstreams, in the folder that the command runs in."""
+"""The folder for bitstreams, below the current folder."""
 
 
 def build(
@@ -43,7 +43,7 @@ def build(
             "--seeds",
             least=1,
             most=1000,
-            help="Number of seeds to place and route, in parallel; the fastest result is kept.",
+            help="Number of seeds with which the design is placed and routed, in parallel. The fastest result is kept.",
         ),
     ] = 1,
     model: Annotated[str, typer.Option(help="Check that this model fits: a name, a folder or an image.")] = "",
@@ -51,11 +51,11 @@ def build(
         bool, typer.Option("--counters", help="Count the waits of lanes and record stream, for lutern cycles.")
     ] = False,
     frequency_mhz: Annotated[
-        float | None, real("--frequency", least=1, most=1000, help="Clock of the machine in MHz, if not the preset's.")
+        float | None, real("--frequency", least=1, most=1000, help="The machine's clock in MHz; default: the preset's.")
     ] = None,
     memory_mhz: Annotated[
         float | None,
-        real("--memory-frequency", least=1, most=1000, help="Clock of DDR3's controller in MHz, half the part's."),
+        real("--memory-frequency", least=1, most=1000, help="Clock of DDR3's controller in MHz, half the chip's."),
     ] = None,
     scheduler: SchedulerOption = "",
     out: Annotated[
@@ -109,7 +109,7 @@ FILE_COLUMNS = (Column("bitstream"), Column("folder"), Column("baud"))
 
 
 def telling(advance: Callable[[int, int, str], None], machine: HwConfig, board: Board) -> Progress:
-    """Return the progress of a build; before its first step, a note says if such a machine was never routed."""
+    """Return the progress of a build. Before the first step it prints a note if such a machine was never routed."""
     said = was_routed(machine, board.fpga)
 
     def report(what: str, done: int, total: int) -> None:
@@ -127,7 +127,7 @@ def telling(advance: Callable[[int, int, str], None], machine: HwConfig, board: 
 
 
 def place_of(out: Path | None, board: str, machine: str) -> Path:
-    """Return the path of the bitstream; a wrong one is refused before anything is built."""
+    """Return the path of the bitstream. A wrong path is refused before anything is built."""
     if out is None:
         Path(FOLDER).mkdir(exist_ok=True)
         out = Path(FOLDER) / f"{board}-{machine}.bit"
@@ -137,7 +137,7 @@ def place_of(out: Path | None, board: str, machine: str) -> Path:
 
 
 def copy_bitstream(built: Build, place: Path) -> None:
-    """Copy the bitstream to where the user wants it, and its manifest to the same folder."""
+    """Copy the bitstream to the path that the user chose, and its manifest into the same folder."""
     try:
         shutil.copyfile(built.bitstream, place)
         shutil.copyfile(built.folder / MANIFEST, place.with_suffix(".json"))
@@ -146,7 +146,7 @@ def copy_bitstream(built: Build, place: Path) -> None:
 
 
 def print_build(printer: Printer, built: Build, place: Path | None = None) -> None:
-    """Print what is used, each clock, the slowest path, the time, and where the bitstream is."""
+    """Print the used resources, each clock, the slowest path, the time, and where the bitstream is."""
     best = built.best
     rows = [(name, used, total, used / total) for name, (used, total) in best.used.items()]
     printer.table("resources", USED_COLUMNS, rows)
@@ -168,7 +168,7 @@ def print_build(printer: Printer, built: Build, place: Path | None = None) -> No
 
 
 def print_clocks(printer: Printer, built: Build) -> None:
-    """Print the frequency that each clock reaches, with the best seed and with every other."""
+    """Print the frequency that each clock reaches, with the best seed and with each seed."""
     columns = (
         Column("clock", left=True),
         Column("achieved_hz", "MHz"),
@@ -190,12 +190,14 @@ def print_clocks(printer: Printer, built: Build) -> None:
 
 
 def reached(clock: Clock) -> Cell:
-    """Return the achieved rate of a clock; "no path" for one that nothing limits, because it drives only I/O cells."""
+    """Return the frequency that a clock reaches, or "no path" if nothing limits the clock because it drives only I/O
+    cells."""
     return Cell(clock.achieved_hz, f"{clock.achieved_hz / 1e6:.2f}") if clock.has_path else Cell(None, "no path")
 
 
 def slowest_path(route: Route) -> list[tuple[str, str, float]]:
-    """Return line, signal and delay of the critical path; all delays of one source line are added up in one row."""
+    """Return source line, signal and delay for each row of the critical path. Consecutive delays of one source line are
+    added up in one row."""
     rows: list[tuple[str, str, float]] = []
     for hop in route.path:
         if rows and rows[-1][0] == hop.source:

@@ -1,4 +1,4 @@
-"""`lutern cache`: shows the folders that are kept from one run to the next, with their sizes, and removes them."""
+"""`lutern cache`: prints the sizes of the folders in which results are kept between runs, and removes the folders."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KINDS = {
     "scapy": "settings of scapy, a package of the tests",
     "wasm": "tools, compiled for this computer",
 }
-"""Folders of the cache, and what is in them."""
+"""The kind of each folder in the cache, and the content of these folders."""
 COLUMNS = (
     Column("kind", left=True),
     Column("entries"),
@@ -29,18 +29,18 @@ COLUMNS = (
     Column("what", folds=True),
 )
 
-app = typer.Typer(help="What is kept under LUTERN_CACHE: its size, and how to remove it.", rich_markup_mode=None)
+app = typer.Typer(help="Print or remove the results that are kept under LUTERN_CACHE.", rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
 def cache(context: typer.Context, form: FormatOption = "text") -> None:
-    """Show what is kept under LUTERN_CACHE, with its size, or remove it."""
+    """Print the sizes of the results that are kept under LUTERN_CACHE, or remove these results."""
     if context.invoked_subcommand is None:
         size(form)
 
 
 def size_of(folder: Path) -> tuple[int, int]:
-    """Return entries of a folder, and bytes of all files in them."""
+    """Return the number of entries in a folder, and the bytes of all files below the folder."""
     if not folder.is_dir():
         return 0, 0
     byte_count = 0
@@ -64,8 +64,11 @@ def size(form: FormatOption = "text") -> None:
 
 
 @app.command("clear")
-def clear(kinds: Annotated[list[str] | None, typer.Argument(help=f"All if none: {', '.join(KINDS)}.")] = None) -> None:
-    """Remove the kept results; a command that needs them makes them again. Bitstreams take minutes to an hour each."""
+def clear(
+    kinds: Annotated[list[str] | None, typer.Argument(help=f"{', '.join(KINDS)}. If none is given: all.")] = None,
+) -> None:
+    """Remove the kept results. A command that needs a result computes it again. A bitstream takes minutes to an
+    hour."""
     chosen = list(dict.fromkeys(kinds or KINDS))
     for kind in chosen:
         if kind not in KINDS:
@@ -76,7 +79,7 @@ def clear(kinds: Annotated[list[str] | None, typer.Argument(help=f"All if none: 
         if entries:
             shutil.rmtree(folder)
             print(f"{folder}: {entries:,} entries, {byte_count / 1e6:,.1f} MB removed")
-    print(f"{cache_folder('')} holds nothing of {', '.join(chosen)} now")
+    print(f"{cache_folder('')} is now empty for {', '.join(chosen)}")
 
 
 __all__ = ["app"]

@@ -1,4 +1,4 @@
-"""Defines the option that names a cluster, for every command that spreads work."""
+"""Defines the option that names a cluster, for every command that spreads work over computers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Describes columns of a table: a key for programs, and for readers a heading and the text of each value."""
+"""Describes a table's columns: a key for programs, and for readers a heading and a function that formats values."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 
 class Cell(NamedTuple):
-    """A value with its own text, for a cell that differs from its column's format."""
+    """A value with its own text, for a cell that does not use its column's format."""
 
     value: Any
     text: str
 
 
 def shown(value: Any) -> str:
-    """Return the text that a reader sees for a value, if its column names no other."""
+    """Return the text that a reader sees for a value whose column has no format of its own."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -25,9 +25,11 @@ def shown(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """A column. ``key``: its name for programs, which never changes; ``heading``: what a reader sees, the key if not
-    given; ``show``: gives the text of a value; ``left``: aligned at the left, as texts are; ``folds``: long texts take
-    several lines.
+    """A column of a table.
+
+    ``key``: the column's name for programs, which never changes. ``heading``: the title that a reader sees, by default
+    the key. ``show``: returns the text of a value. ``left``: the column is aligned at the left, as texts are.
+    ``folds``: long texts take several lines.
     """
 
     key: str
@@ -49,12 +51,12 @@ class Column:
 
 
 def percent(digits: int) -> Callable[[float], str]:
-    """Return a function that shows a share as a percentage."""
+    """Return a function that formats a share (0 to 1) as a percentage."""
     return lambda value: f"{value:.{digits}%}"
 
 
 def fixed(digits: int, unit: float = 1) -> Callable[[float], str]:
-    """Return a function that divides a number by ``unit`` and shows it with this number of digits after the point."""
+    """Return a function that divides a number by ``unit`` and formats it with this number of digits after the point."""
     return lambda value: f"{value / unit:,.{digits}f}"
 
 

@@ -1,4 +1,4 @@
-"""Lists the commands of `lutern`, and turns every error into one sentence."""
+"""Lists the commands of `lutern`, and prints every error that a user can correct as one sentence."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ COMMANDS = {
     for name, module, attribute, summary in (
         ("doctor", "doctor", "doctor", "Show what is installed, and how to get what is missing."),
         ("generate", "generate", "generate_text", "Let a model write, on simulated gateware or on a board."),
-        ("go", "go", "go", "Build a bitstream, load it, test the board, and let it write."),
+        ("go", "go", "go", "Build and load a bitstream, test the board, and let a model write."),
         ("ports", "ports", "ports", "List the serial ports that --on takes."),
         ("selftest", "selftest", "selftest", "Test a board: its link, its memory, and a known text."),
         ("board", "board", "serve_board", "Serve the simulated board at a port of its own."),
@@ -33,7 +33,7 @@ COMMANDS = {
         ("logits", "logits", "write_logits", "Write logits and hidden states into a file."),
         ("tokenize", "tokenize", "tokenize", "Print the token numbers of a text."),
         ("convert", "convert", "convert", "Quantise a checkpoint into an image, the file for a board."),
-        ("inspect", "inspect", "inspect", "Print what a model has, and which machines hold it."),
+        ("inspect", "inspect", "inspect", "Print the parts of a model, and which machines hold the model."),
         ("new", "new", "new", "Write a checkpoint of random numbers in a published shape."),
         ("train", "train", "train", "Train a model and write its checkpoint."),
         ("scale", "scale", "scale", "Train several sizes, and fit how the loss falls with size."),
@@ -41,17 +41,17 @@ COMMANDS = {
         ("bench", "bench", "bench", "Count cycles of machines and models in simulation."),
         ("cycles", "cycles", "cycles", "Show where a token's cycles go, phase by phase."),
         ("inject", "inject", "inject", "Inject faults into a simulated board, and count their effects."),
-        ("estimate", "estimate", "estimate_machine", "Compute cycles, tokens a second and resources, unsimulated."),
+        ("estimate", "estimate", "estimate_machine", "Compute cycles, tokens/s and resources without simulation."),
         ("explore", "explore", "explore", "Search machines for a model and a chip."),
         ("power", "power", "app", "Count toggles; estimate or measure joules."),
         ("report", "report", "write_report", "Write all figures of a model and a machine into an HTML file."),
         ("build", "build", "build", "Build a bitstream: synthesis, place and route, report."),
         ("program", "program", "program", "Load a bitstream into a board."),
         ("verilog", "verilog", "verilog", "Print the Verilog of a machine."),
-        ("cache", "cache", "app", "Show what is kept on this computer, or remove it."),
+        ("cache", "cache", "app", "Print or remove the results that are kept on this computer."),
     )
 }
-"""Commands by name, in the order of the help text."""
+"""The commands by name, in the order of the help text."""
 
 app = typer.Typer(
     name="lutern",
@@ -59,7 +59,7 @@ app = typer.Typer(
     help="MatMul-free language models as FPGA gateware.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode=None,  # a help text with brackets or colons, such as a path, is shown as it is
+    rich_markup_mode=None,  # a help text with brackets or colons, such as a path, is printed unchanged
     pretty_exceptions_enable=False,  # a defect of Lutern shows Python's own traceback
 )
 
@@ -86,25 +86,25 @@ _UsageError: Any = typer.BadParameter.__base__
 
 
 def defaults(arguments: list[str]) -> dict[str, Any]:
-    """Return defaults of the options of the command in ``arguments``, from the environment and the configuration
-    file."""
+    """Return the defaults for the options of the command in ``arguments``. They come from the environment and the
+    configuration file."""
     name = next((word for word in arguments if not word.startswith("-")), None)
     return default_map(typer.main.get_command(app), name)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """Let a signal end the process as an error does: ports are closed, and temporary files removed."""
+    """End the process on a signal as on an error, so that ports are closed and temporary files are removed."""
     sys.exit(128 + number)
 
 
 def run() -> int:
     """Run the command line, and return the exit status.
 
-    An error that a user can correct ends with one sentence and status 1. Ctrl-C ends it in silence with status 130,
-    SIGTERM with 143, and the end of its terminal with 129.
+    For an error that a user can correct, one sentence is printed, and the status is 1. Ctrl-C ends the process without
+    a message and with status 130, SIGTERM with status 143, and the end of its terminal with status 129.
     """
     signal.signal(signal.SIGTERM, _end)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores the signal, and so does Lutern
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # under nohup the signal stays ignored
         signal.signal(signal.SIGHUP, _end)
     try:
         open_streams()
@@ -134,11 +134,11 @@ def run() -> int:
 
 
 def _sentence(error: OSError) -> LuternError:
-    """Return the sentence for an error of the system that a user can mend; any other error is a defect of Lutern, and
-    is raised again."""
+    """Return the sentence for a system error that a user can correct. Any other error is a defect of Lutern and is
+    raised again."""
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     if error.errno == errno.ENAMETOOLONG:
-        return LuternError(f"the name {name[:40]}... is too long for a file; give another.")
+        return LuternError(f"the name {name[:40]}... is too long for a file; give another name.")
     if error.errno in FULL:
         return LuternError(f"nothing more can be written ({error.strerror}); make room.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO) and name:
@@ -147,5 +147,5 @@ def _sentence(error: OSError) -> LuternError:
 
 
 def _asked(message: str, command: str) -> str:
-    """Return a refusal of the command line's parser as one sentence that says what to do."""
+    """Return an error message of the command line's parser as one sentence that says what to do."""
     return f"{' '.join(message.split()).replace('. Did', '; did').rstrip('.?')}; see {command} --help."

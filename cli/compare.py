@@ -1,4 +1,5 @@
-"""`lutern compare`: errors of the integer network and of a float16 run, and the error from each word length."""
+"""`lutern compare`: prints the errors of the integer network and of a float16 run, and the error that each word length
+causes."""
 
 from __future__ import annotations
 
@@ -33,19 +34,19 @@ ERROR_COLUMNS = (
 
 
 def compare(
-    models: Annotated[list[str] | None, typer.Argument(help="Checkpoint folders to compare as well.")] = None,
+    models: Annotated[list[str] | None, typer.Argument(help="Checkpoint folders that are also compared.")] = None,
     large: Annotated[bool, typer.Option("--large", help="Also compare V 32000, d 1024 (half a minute, 3 GB).")] = False,
     bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Store random weights in bfloat16.")] = False,
     word_lengths: Annotated[
-        bool, typer.Option("--word-lengths", help="Print the error from every word length.")
+        bool, typer.Option("--word-lengths", help="Print the error that each word length causes.")
     ] = False,
     embeddings: Annotated[
-        bool, typer.Option("--embeddings", help="Print bytes and error of embeddings of 12 bits.")
+        bool, typer.Option("--embeddings", help="Print the bytes and the error of embeddings of 12 bits.")
     ] = False,
     form: FormatOption = "text",
 ) -> None:
-    """Print the errors of the integer network and of a float16 run against float32; status 1 if their ratio is above
-    0.8, or values were clipped.
+    """Print the errors of the integer network and of a float16 run against float32. The exit status is 1 if the
+    integer error is above 0.8 times the float16 error, or if values were clipped.
     """
     with printing(form) as printer:
         if word_lengths:
@@ -57,7 +58,7 @@ def compare(
 
 
 def _errors(printer: Printer, models: list[str], large: bool, bfloat16: bool) -> bool:
-    """Return the error of each checkpoint, and whether all of them pass."""
+    """Print the errors of each checkpoint, and return whether all checkpoints pass. With ``bfloat16``, return True."""
     opened = [(name, _checkpoint(name)) for name in models]  # a wrong name is refused before anything is computed
     shapes = {**measure.SHAPES, **(measure.LARGE if large else {})}
     reference = measure.reference()
@@ -86,7 +87,7 @@ def _checkpoint(name: str) -> Checkpoint:
 
 
 def _embeddings(printer: Printer, models: list[str]) -> None:
-    """Print one row for each checkpoint: bytes and error with embeddings of 16 and of 12 bits."""
+    """Print one row for each checkpoint: the bytes and the error with embeddings of 16 bits and of 12 bits."""
     wide, narrow = EMBEDDING_BITS
     columns = (
         *SHAPE_COLUMNS,
@@ -115,7 +116,8 @@ def _embeddings(printer: Printer, models: list[str]) -> None:
 
 
 def _word_lengths(printer: Printer, models: list[str]) -> None:
-    """Print one row for each word and width: error in steps of the int8 code, and share of codes that differ."""
+    """Print one row for each word and width: the error in steps of the int8 code, and the share of codes that
+    differ."""
     columns = (
         Column("word", left=True),
         Column("built"),

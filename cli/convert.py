@@ -1,4 +1,4 @@
-"""`lutern convert`: a checkpoint in, an image out, one tensor at a time."""
+"""`lutern convert`: quantises a checkpoint into an image, one tensor at a time."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def convert(
     out: Annotated[Path, typer.Option("-o", "--out", help="Image file to write.")],
     calibrate: Annotated[
         Path | None,
-        typer.Option(help="Text for calibration, plain or .xz: its first 2,048 tokens, in place of random ones."),
+        typer.Option(help="Text for calibration, plain or .xz. Its first 2,048 tokens are used, not random tokens."),
     ] = None,
     embedding_bits: Annotated[
         int,
         one_of(
             "--embedding-bits",
             choices=EMBEDDING_BITS,
-            help="Bits of an embedding; 12 take a quarter less memory and cost some accuracy.",
+            help="Bits of an element of an embedding; 12 bits save a quarter of its memory and cost some accuracy.",
         ),
     ] = WIDE_BITS,
 ) -> None:
-    """Quantise a checkpoint into an image: the file that goes into a board's memory. One image is for all boards."""
+    """Quantise a checkpoint into an image, the file for a board's memory. One image serves all boards."""
     folder = checkpoint_folder(checkpoint)
     opened = open_checkpoint(checkpoint)
     if out.is_file() and file_for_folder(out):
@@ -46,7 +46,7 @@ def convert(
     if calibrate:
         tokens = text_tokens(tokenizer.encode(read_text(calibrate)[:TEXT_CHARACTERS], begin=False), tokenizer.ahead)
         if tokens.shape[0] <= len(tokenizer.ahead):
-            raise LuternError(f"{calibrate} holds no text; give some to calibrate on, 2,048 tokens or more.")
+            raise LuternError(f"{calibrate} contains no text; give a text of 2,048 tokens or more.")
     with named_progress_bar("converting") as advance:
         done = write_converted(
             out,

@@ -1,4 +1,4 @@
-"""`lutern cost`: the cost of each block on ECP5, and of a lane. The work is done by lutern.measure, this prints it."""
+"""`lutern cost`: prints the cost of each block on ECP5, and of a lane. The figures come from ``lutern.measure``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ROUTED_COLUMNS = (
 
 
 def row_values(row: Row) -> list[Any]:
-    """Return the row of a block: synthesised, and placed if that was asked for."""
+    """Return the row of a block: its cells after synthesis, and its placed cells if the block was placed."""
     cost, placement = row
     cells = (cost.lut4, cost.ccu2c, cost.comb, cost.ff, cost.block_rams, cost.distributed_rams, cost.multipliers)
     placed = () if placement is None else (placement.comb, placement.ff, placement.fmax_hz, placement.seed)
@@ -56,8 +56,8 @@ PATH_COLUMNS = (
 
 
 def path_rows(placement: Placement) -> list[list[Any]]:
-    """Return the slowest path of a block, from one flip-flop to another; consecutive steps on nets of one signal are
-    one row.
+    """Return the slowest path of a block from flip-flop to flip-flop. Consecutive steps on nets of one signal are one
+    row.
     """
     return [
         [placement.block, signal, sum(hop.delay_ns for hop in hops)]
@@ -71,19 +71,19 @@ LANE_COLUMNS = (
     Column("lut4_per_lane", "LUT4/lane", fixed(1)),
     Column("ff_per_lane", "FF/lane", fixed(1)),
     Column("fmax_hz", "MHz", fixed(0, 1e6)),
-    Column("stream_lut4_per_lane", "a stream more", fixed(1)),
+    Column("stream_lut4_per_lane", "for a second stream", fixed(1)),
     Column("decoder_lut4_per_trit", "decoder", fixed(1)),
     Column("tree_lut4_per_lane", "tree LUT4/lane", fixed(1)),
     Column("tree_ff_per_lane", "tree FF/lane", fixed(1)),
     Column("tree_fmax_hz", "tree MHz", fixed(0, 1e6)),
     Column("seed"),
 )
-"""``a stream more``: the LUT4 that a second stream adds to each lane. ``decoder``: the LUT4 of the decoder for each
-trit; no other column counts them."""
+"""``for a second stream``: the LUT4 that a second stream adds to each lane. ``decoder``: the LUT4 of the decoder for
+each trit. No other column includes the decoder."""
 
 
 def lane_values(row: LaneRow) -> list[Any]:
-    """Return the row of a lane's cost: folded, and as a tree if that was measured."""
+    """Return the row of a lane's cost: as a folded lane, and as a tree if the tree was measured."""
     folded, tree = row.folded, row.tree
     of_tree = (tree.lut4, tree.ff, tree.fmax_hz) if tree else (None, None, None)
     shape = "{} x {}".format(*SHAPES[folded.lanes])
@@ -99,13 +99,13 @@ CHECK_COLUMNS = (
     Column("check_words", "of checks"),
     Column("share", "share of bytes", percent(3)),
 )
-"""``words``: words that a token reads; ``of checks``: words of checks among them; ``share``: bytes of checks as a share
-of the bytes without checks.
+"""``words``: the words that a token reads. ``of checks``: how many of these words belong to checks. ``share``: the
+bytes of checks, relative to all other bytes.
 """
 
 
 def check_rows(machines: list[HwConfig]) -> Iterator[list[Any]]:
-    """Yield the cost of the check of weights in each of these machines."""
+    """Yield the cost of the weight check in each of these machines."""
     models = {"370m": PUBLISHED["370m"], **{name: open_model(name).config for name in SHIPPED}}
     for config in machines:
         row = measure_check(config, models)
@@ -121,15 +121,15 @@ def cost(
         list[str] | None,
         typer.Argument(
             metavar="[BLOCK]...",
-            help=f"Blocks to measure; without a name, all of them: {', '.join(BLOCKS)}. Give {LANES} alone to place "
-            f"and route folded lanes and an adder tree, and to see the cost of a lane for each number of lanes. "
-            f"Give {CHECK} alone to see the cost of the check of weights, in cells and in words of a token.",
+            help=f"Blocks to measure, default: all of {', '.join(BLOCKS)}. Give {LANES} alone to place and route "
+            f"folded lanes and an adder tree, and to see the cost of a lane for each number of lanes. "
+            f"Give {CHECK} alone to see the cost of the weight check, in cells and in words of a token.",
         ),
     ] = None,
-    preset_name: Annotated[str, preset_option(f"{DEFAULT}; for {CHECK} all that hold a model")] = "",
+    preset_name: Annotated[str, preset_option(f"{DEFAULT}; for {CHECK} all presets that hold a model")] = "",
     settings: SetOption = None,
     machine_file: MachineOption = None,
-    routed: Annotated[bool, typer.Option("--routed", help="Place and route too, on an LFE5U-85F-6.")] = False,
+    routed: Annotated[bool, typer.Option("--routed", help="Also place and route on an LFE5U-85F-6.")] = False,
     seed: Annotated[int, whole("--seed", least=1, most=(1 << 31) - 1, help="Seed of the placer.")] = 1,
     most_lanes: Annotated[
         int,
@@ -142,7 +142,7 @@ def cost(
     ] = max(SHAPES),
     form: FormatOption = "text",
 ) -> None:
-    """Print what blocks cost on ECP5, each synthesised alone; comb is LUT4 + 2 CCU2C + 6 DPR16X4."""
+    """Print the cells of blocks on ECP5. Each block is synthesised alone. comb is LUT4 + 2 CCU2C + 6 DPR16X4."""
     given = given_machine(preset_name, settings, machine_file)
     names = blocks or list(BLOCKS)
     for name in names if blocks not in ([LANES], [CHECK]) else []:
@@ -163,7 +163,7 @@ def cost(
 
 
 def print_blocks(printer: Printer, names: list[str], config: HwConfig, routed: bool, seed: int) -> None:
-    """Print the cost of blocks; with ``routed`` also their slowest paths."""
+    """Print the cost of blocks. With ``routed``, also print their slowest paths."""
     placements: list[Placement] = []
 
     def measured(name: str) -> list[Any]:

@@ -1,4 +1,4 @@
-"""`lutern cycles`: where a token's cycles go, read from the counters of a chip, simulated or at a port."""
+"""`lutern cycles`: prints where a token's cycles go, from the counters of a simulated chip or of a chip at a port."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ COLUMNS = (
 
 
 def print_token(printer: Printer, token: Token) -> None:
-    """Print a line for each phase, and one for all of them."""
+    """Print a line for each phase, and a line with the sums."""
     rows = [
         [phase.part, phase.name, phase.cycles, phase.model_cycles, *(phase.counts[name] for name in COUNTER_NAMES)]
         for phase in token.phases
@@ -58,7 +58,7 @@ def print_token(printer: Printer, token: Token) -> None:
 
 
 def simulated(chosen: ChosenMachine | None, model: str) -> Machine:
-    """Return the simulated board with counters, and a model."""
+    """Return the simulated board, with counters and with a model loaded."""
     config = chosen.config if chosen else preset(DEFAULT)
     network = open_model(model or default_model(config))
     check_held(network, config)
@@ -70,7 +70,7 @@ def simulated(chosen: ChosenMachine | None, model: str) -> Machine:
 def at_port(
     on: str, chosen: ChosenMachine | None, model: str, baud: int | None, memory: Path | None, record: Path | None
 ) -> Machine:
-    """Return the chip at a port, and a model."""
+    """Return the chip at a port, with a model loaded."""
     network = open_model(model) if model else None
     wanted = chosen.config if chosen else None
     machine = open_machine(on, baud=baud, machine=wanted, memory=memory, record=record)
@@ -97,14 +97,14 @@ def cycles(
         typer.Option(
             "-o",
             "--out",
-            help="Draw the timeline into this file, as .svg, .pdf or .png; NAME-layers has a bar for each layer; the "
-            "data of both are written as .csv.",
+            help="Draw the timeline into this file, as .svg, .pdf or .png. NAME-layers has a bar for each layer. The "
+            "data of both drawings are written as .csv.",
         ),
     ] = None,
     form: FormatOption = "text",
 ) -> None:
-    """Show where a token's cycles go, phase by phase: the causes for which lanes and record stream waited, counted on
-    the chip.
+    """Show where a token's cycles go, phase by phase. The chip counts the causes for which its lanes and its record
+    stream wait.
     """
     if on != "sim" and not is_port(on):
         raise LuternError(f"there is nothing called {on} to count on; give sim, {PORTS}.")

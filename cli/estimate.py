@@ -1,4 +1,4 @@
-"""`lutern estimate`: cycles, bytes, tokens a second and resources of a model on a machine, computed, not built."""
+"""`lutern estimate`: computes cycles, bytes, tokens/s and resources of a model on a machine, without a build."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ RESOURCES = (
     ("block RAM", "block_rams", "block_rams"),
     ("multipliers", "multipliers", "multipliers"),
 )
-"""Names, fields of Resources, fields of Part: an ECP5 has as many FF as LUT."""
+"""For each resource: its name in the table, its field in ``Resources``, and its field in the board's ``Fpga``. FF use
+the field ``luts``, because an ECP5 has as many FF as LUT."""
 CYCLES = {
     "block": "Cycles and bytes are exact: tests hold the RTL to them.",
     "sdram": "Bytes are exact; cycles are within 0.1 % of those that the simulated board counts for the demo.",
@@ -47,7 +48,7 @@ CYCLES = {
     "rates of DDR4 and HBM2 were not measured. LUT, FF and block RAM are those of an ECP5.",
     "host": "Bytes are exact; the rate is the most that the line allows; the simulated board reaches 97 % of it.",
 }
-"""Sentences on how exact cycles and bytes are, by kind of memory."""
+"""For each kind of memory, the sentences that say how exact cycles and bytes are."""
 CYCLES_OF_STATE = (
     "Bytes are exact; cycles assume a memory that gives a word in every cycle, and include the words of the state."
 )
@@ -55,7 +56,8 @@ CYCLES_OF_STATE = (
 
 
 def where_state_is(model_config: ModelConfig, config: HwConfig, streams: int, embedding_bits: int) -> str:
-    """Return a sentence that says which memory holds the state, how much of it, and of how many conversations."""
+    """Return a sentence that says which memory stores the state, for how many conversations, and how much of the memory
+    or of its traffic the state needs."""
     slots = state_slots(model_config, config, embedding_bits)
     conversations = f"{slots} conversation{'s' if slots > 1 else ''}"
     if config.state == "block":
@@ -79,7 +81,7 @@ RESOURCE_COLUMNS = (
 ESTIMATE_COLUMNS = tuple(
     map(Column, ("model", "machine", "streams", "cycles", "bytes", "tokens_per_second", "clock_hz", "bound", "share"))
 )
-"""Columns for programs, in place of the sentences."""
+"""The columns that programs get in place of the sentences."""
 
 
 def print_estimate(
@@ -124,7 +126,8 @@ def print_estimate(
 
 
 def resource_rows(found: Estimate, board: Board | None) -> list[list[Any]]:
-    """Return the resources that the machine takes, those of the board's chip, and the error of the estimate."""
+    """Return one row for each resource: the machine's need, the number on the board's chip, the machine's share of this
+    number, and the error of the estimate."""
     presets, others = errors("preset"), errors("check")
     known = {"placed_luts": presets.placed_luts, "luts": others.luts, "ff": others.ff}
     rows: list[list[Any]] = []
@@ -148,27 +151,30 @@ def estimate_machine(
     settings: SetOption = None,
     machine_file: MachineOption = None,
     streams: Annotated[int, whole("--streams", least=1, most=16, help="Number of tokens that a pass decodes.")] = 1,
-    table: Annotated[bool, typer.Option("--table", help="The released models on boards and larger devices.")] = False,
+    table: Annotated[
+        bool, typer.Option("--table", help="Print the rates of the released models on boards and larger devices.")
+    ] = False,
     axi: Annotated[
-        bool, typer.Option("--axi", help="The same on machines with AXI4, by clock and share of the memory's peak.")
+        bool,
+        typer.Option("--axi", help="Print these rates on machines with AXI4, by clock and share of the memory's peak."),
     ] = False,
     share: Annotated[
-        float, real("--share", least=0.01, most=1, help="Words that a memory at a port gives in a cycle, on average.")
+        float, real("--share", least=0.01, most=1, help="Average words per cycle from a memory at a port.")
     ] = 1.0,
     embedding_bits: Annotated[
         int | None,
         one_of(
             "--embedding-bits",
             choices=EMBEDDING_BITS,
-            help="Bits of an element of the embedding table, with --size; a model has its own.",
+            help="Bits of an element of the embedding table. Only with --size, since a model defines these bits.",
         ),
     ] = None,
     of_memories: Annotated[
-        bool, typer.Option("--memories", help="Bytes of the released models, and which memories of boards hold them.")
+        bool, typer.Option("--memories", help="Print the bytes of the released models, and which boards can hold them.")
     ] = False,
     form: FormatOption = "text",
 ) -> None:
-    """Compute cycles, bytes, tokens a second and resources, without simulation or synthesis."""
+    """Compute cycles, bytes, tokens/s and resources, without simulation or synthesis."""
     if table or axi or of_memories:
         with printing(form) as printer:
             (print_released if table else print_axi if axi else print_memories)(printer)
@@ -187,12 +193,16 @@ def estimate_machine(
     model = model or default_model(hw_config)
     name, model_config = find_shape(model, size)
     if embedding_bits and not size:
-        raise LuternError(f"--embedding-bits is for a --size; {model} has its own, leave it out.")
+        raise LuternError(
+            f"--embedding-bits is only for --size, since {model} defines its own; leave out --embedding-bits."
+        )
     bits = (embedding_bits or WIDE_BITS) if size else open_model(model).embedding_bits
     if board:
         check_model(model_config, name, board, chosen.config if chosen else "", bits)
     if share != 1 and (hw_config.memory not in CHOOSES or hw_config.source != "streamed"):
-        raise LuternError(f"--share is for a machine with a port for memory, {hw_config.name} has none; leave it out.")
+        raise LuternError(
+            f"--share is for a machine with a port for memory, {hw_config.name} has none; leave out --share."
+        )
     baud = board.baud(hw_config) if board else BAUD
     found = estimate(model_config, hw_config, streams=streams, baud=baud, embedding_bits=bits, share=share)
     with printing(form) as printer:

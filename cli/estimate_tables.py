@@ -1,4 +1,4 @@
-"""The tables of `lutern estimate`: the released models on boards and devices, at AXI4 ports, and in memories."""
+"""Prints the tables of `lutern estimate`: the released models on boards and devices, at AXI4 ports, and in memories."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COLUMNS = (
 
 
 def _own_rows(size: str, model_config: ModelConfig) -> list[tuple[Any, ...]]:
-    """Return the rates of machines of this project with a model: on boards, at AXI4 ports, on larger devices."""
+    """Return the rates of a model on Lutern's machines: on boards, at AXI4 ports, and on larger devices."""
     found = [
         _row(size, one.tokens_per_second, "estimated", "", ", ".join(one.boards), _machine_text(one))
         for one in on_boards.rows()
@@ -53,7 +53,7 @@ def _own_rows(size: str, model_config: ModelConfig) -> list[tuple[Any, ...]]:
 
 
 def _sent(model_config: ModelConfig) -> dict[tuple[str, int], list[str]]:
-    """Return boards that take a model's weights from the host, by preset and baud."""
+    """Return the boards that receive a model's weights from the host, by preset and baud."""
     sent: dict[tuple[str, int], list[str]] = {}
     for board, name in presets_that_hold(model_config, memory="host").items():
         sent.setdefault((name, BOARDS[board].baud(BOARDS[board].config(name))), []).append(board)
@@ -70,7 +70,8 @@ def _duration(seconds: float) -> str:
 
 
 def print_released(printer: Printer) -> None:
-    """Print the released models on every board that holds them and on larger devices, and what others report."""
+    """Print the rates of the released models on every board that can hold the model and on larger devices. Also print
+    the rates that other projects report."""
     rows: list[tuple[Any, ...]] = []
     unheld: list[str] = []
     for size, model_config in PUBLISHED.items():
@@ -95,7 +96,8 @@ def _published(other: Published) -> tuple[Any, ...]:
 
 
 def print_axi(printer: Printer) -> None:
-    """Print tokens a second of the machines with AXI4, by clock and share of the memory's peak."""
+    """Print the tokens/s of the machines with AXI4, by clock and by the share of cycles in which the memory gives a
+    word."""
     points = [(clock, share) for clock in axi_rates.CLOCKS for share in axi_rates.SHARES]
     rates = [Column(f"{clock / 1e6:.0f}_mhz_{share}", f"{clock / 1e6:.0f}\n{share}", _rate) for clock, share in points]
     columns = (Column("model", left=True), Column("machine", left=True), Column("streams", "T"), *rates)
@@ -121,7 +123,7 @@ def _rate(rate: float) -> str:
 
 
 def _machine_text(found: on_boards.OnBoard) -> str:
-    """Return the machine of a row, as it is typed, and what its memory gives."""
+    """Return the machine of a row as the options of the command line, and the bytes and the bound of its memory."""
     changes = "".join(f" --set {change}" for change in found.changes)
     embedding = "" if found.embedding_bits == WIDE_BITS else f", --embedding-bits {found.embedding_bits}"
     streams = f", {found.config.streams} streams" if found.config.streams > 1 else ""
@@ -132,7 +134,7 @@ def _machine_text(found: on_boards.OnBoard) -> str:
 
 
 def print_memories(printer: Printer) -> None:
-    """Print the bytes of the released models, and their share of every memory that a board has."""
+    """Print the bytes of the released models, and the share of each board's memory that these bytes need."""
     sizes = memories()
     columns = (
         Column("model", left=True),

@@ -1,4 +1,4 @@
-"""`lutern eval`: bits per character and per token of a model on a text, float and integer side by side."""
+"""`lutern eval`: prints bits per character and per token of a model's float and integer network on a text."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from lutern.model_ref.text import read_text
 
 STREAMS = 64
 STREAM_TOKENS = 256
-"""By default a stream has at least this many tokens, since each begins with an empty state."""
+"""By default, a stream has at least this many tokens, since each stream begins with an empty state."""
 FEW_CHARACTERS = 10_000
-"""With fewer characters, the figures of two similar texts differ by tenths of a bit."""
+"""Characters from which the figures count. With fewer, the figures of two similar texts differ by tenths of a bit."""
 COLUMNS = (
     Column("numerics", left=True),
     Column("bits_per_character", show=fixed(5)),
@@ -38,7 +38,7 @@ COLUMNS = (
 def evaluate(
     model: Annotated[str, typer.Argument(help="demo, demo-small, demo-large, a checkpoint folder, or an image.")],
     text: Annotated[
-        Path, typer.Argument(help="Text file, plain or .xz, or - for standard input; its last 5 % are evaluated.")
+        Path, typer.Argument(help="Text file, plain or .xz, or - for standard input. The last 5 % are evaluated.")
     ],
     whole: Annotated[bool, typer.Option("--whole", help="Evaluate the whole text, not its last 5 %.")] = False,
     streams: Annotated[
@@ -47,13 +47,14 @@ def evaluate(
             "--streams",
             least=1,
             most=65_536,
-            help=f"Number of parallel streams to cut the text into; default: {STREAMS}, or fewer, so that each has "
-            f"{STREAM_TOKENS} tokens.",
+            help=f"Number of parallel streams into which the text is divided. Default: {STREAMS}, or fewer if a stream "
+            f"would have less than {STREAM_TOKENS} tokens.",
         ),
     ] = None,
     form: FormatOption = "text",
 ) -> None:
-    """Print bits per character and per token, float and integer, and how many values saturated."""
+    """Print bits per character and per token of the float and the integer network, and the number of saturated
+    values."""
     network = open_model(model)
     tokenizer = network.tokenizer
     ids = np.array(tokenizer.encode(text_of(text), begin=False), dtype=np.int64)
@@ -70,7 +71,7 @@ def text_of(path: Path) -> str:
 
 
 def print_figures(printer: Printer, network: Model, ids: NDArray[np.int64], streams: int) -> None:
-    """Print a line for each numerics as soon as its result is known, then the counts of saturated values."""
+    """Print the result of each numerics when it is computed, then the numbers of saturated values."""
     weights, counts, checkpoint = network.weights, Saturations(), network.checkpoint
     makers: dict[str, Callable[[], SteppedModel]] = {"integer": lambda: FastModel(weights, counts)}
     if checkpoint is not None:
@@ -106,5 +107,5 @@ def print_figures(printer: Printer, network: Model, ids: NDArray[np.int64], stre
     if characters < FEW_CHARACTERS:
         printer.warn(
             f"{characters:,} characters are few: figures of a similar text may differ by tenths of a bit. Give "
-            f"{FEW_CHARACTERS:,} or more; --whole takes all of a text."
+            f"{FEW_CHARACTERS:,} or more; --whole evaluates all of a text."
         )

@@ -1,4 +1,4 @@
-"""`lutern explore`: searches machines for a model and a board, places and routes some of the front, and chooses one."""
+"""`lutern explore`: searches machines for a model and a board, routes some machines of the front, and chooses one."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ SEARCH = tuple(map(Column, ("trials", "judged", "pruned", "front", "chosen", "fo
 
 
 def question_of(model: str, size: str, shape: str, target: Target, streams: int) -> tuple[Question, Model | None]:
-    """Return the question of the search, and the model if one was named."""
+    """Return the question of the search, and the model if ``model`` names one."""
     if bool(model) + bool(size) + bool(shape) != 1:
         raise LuternError("a search is for one model; give one of --model, --size and --shape.")
     if model:
@@ -83,7 +83,7 @@ def shape_of(text: str) -> ModelConfig:
     numbers = text.split(",")
     if len(numbers) != 4 or not all(number.isdecimal() and len(number) < 10 for number in numbers):
         raise LuternError(
-            f"--shape is {quoted(text)}, but hidden size, layers, intermediate size and vocabulary are wanted, such as "
+            f"--shape is {quoted(text)}, but must be hidden size, layers, intermediate size and vocabulary, such as "
             "64,2,96,38."
         )
     hidden, layers, intermediate, vocab = map(int, numbers)
@@ -93,12 +93,12 @@ def shape_of(text: str) -> ModelConfig:
 def target_of(
     board: str, limits: tuple[int | None, int | None, int | None], memories: list[str], clock: float | None, dram: str
 ) -> Target:
-    """Return the target of a board, whole or within limits, or of a device that is given by its limits."""
+    """Return the target: a board, all of it or within limits, or a device that is described by its limits."""
     luts, block_rams, multipliers = limits
     clock_hz = round(clock * 1e6) if clock else 0
     if board:
         if dram:
-            raise LuternError(f"--board {board} has a memory of its own; leave out --dram, or the board.")
+            raise LuternError(f"--board {board} has a memory of its own; leave out --dram or --board.")
         return board_target(find_board(board), memories, clock_hz, limits)
     if luts is None or block_rams is None:
         raise LuternError("a search is for a chip; give --board, or a device's --lut and --block-rams.")
@@ -106,7 +106,7 @@ def target_of(
 
 
 def folder_of(out: Path | None, question: Question) -> Path:
-    """Return the folder of the study and the files; make it if it is not there."""
+    """Return the folder of the study and the files. Make the folder if it does not exist."""
     if out is None:
         names = (question.model, question.target.board or "device")
         plain = "".join(each if each.isalnum() or each in ".-" else "-" for each in "-".join(names))
@@ -114,7 +114,7 @@ def folder_of(out: Path | None, question: Question) -> Path:
     try:
         out.mkdir(parents=out.parent == Path(FOLDER), exist_ok=True)
     except FileExistsError:
-        raise LuternError(f"{out} is a file, but -o wants a folder; give another name.") from None
+        raise LuternError(f"{out} is a file, but -o needs a folder; give another name.") from None
     except OSError as error:
         raise LuternError(f"{out} cannot be made ({error.strerror}); give another folder.") from None
     return out
@@ -133,10 +133,10 @@ def explore(
     ] = "",
     board_name: Annotated[str, board_option("Search machines for its chip, memory and clocks")] = "",
     luts: Annotated[
-        int | None, whole("--lut", least=1, most=MOST, help="Most LUT; without --board, the device's.")
+        int | None, whole("--lut", least=1, most=MOST, help="Most LUT of a machine; without --board: of the device.")
     ] = None,
     block_rams: Annotated[
-        int | None, whole("--block-rams", least=1, most=MOST, help="Most block RAMs, of 18 Kbit each, as --lut.")
+        int | None, whole("--block-rams", least=1, most=MOST, help="Most block RAMs of 18 Kbit each, as for --lut.")
     ] = None,
     multipliers: Annotated[
         int | None,
@@ -144,14 +144,14 @@ def explore(
             "--multipliers",
             least=1,
             most=MOST,
-            help="Most multipliers, as --lut; default without --board: those of an ECP5 of that size.",
+            help="Most multipliers, as for --lut. Default without --board: as many as an ECP5 of that size has.",
         ),
     ] = None,
     memories: Annotated[
         list[str] | None,
         typer.Option(
             "--memory",
-            help=f"Kind of memory for the weights, again for more: {', '.join(MEMORIES)}; default: what the board has.",
+            help=f"Kind of memory for the weights: {', '.join(MEMORIES)}; can be repeated; default: the board's.",
         ),
     ] = None,
     dram: Annotated[str, typer.Option(help=f"Kind of the memory at a port: {', '.join(DRAMS)}.")] = "",
@@ -162,7 +162,7 @@ def explore(
             "--clock",
             least=1,
             most=1000,
-            help="Clock of all machines in MHz; default: one that depends on their lanes.",
+            help="Clock of all machines in MHz; default: a clock that depends on the number of lanes.",
         ),
     ] = None,
     trials: Annotated[
@@ -193,7 +193,7 @@ def explore(
     """
     target = target_of(board_name, (luts, block_rams, multipliers), memories or [], clock, dram)
     if route and not board_name:
-        raise LuternError("--route is for a board, whose pins and package are known; give --board, or leave it out.")
+        raise LuternError("--route needs a board, whose pins and package are known; give --board or no --route.")
     question, opened = question_of(model, size, shape, target, streams)
     require_optuna()
     pictures.require_matplotlib()
@@ -216,9 +216,7 @@ def explore(
             printer.say(f"next: lutern build --board {board_name} --machine {folder / MACHINE}")
             known = {one.digest for one in found.routed if not one.failed}
             if best.digest not in known and not was_routed(machine.config, find_board(board_name).fpga):
-                printer.say(
-                    "The chosen machine was not placed and routed, so its clock is not known; --route K does that."
-                )
+                printer.say("The chosen machine was not placed and routed, so its clock is not known; give --route K.")
 
 
 def _routed(found: Found, crew: Workers, count: int) -> list[Any]:
@@ -227,7 +225,7 @@ def _routed(found: Found, crew: Workers, count: int) -> list[Any]:
 
 
 def _print(printer: Printer, found: Found, chosen: str, folder: Path) -> None:
-    """Print the front, the routed machines and the counts of the trials."""
+    """Print the front, the routed machines and the numbers of trials."""
     rows = records(found)
     printer.table("front", FRONT, [[*(row[one.key] for one in FRONT[:-2]), *_joules(row)] for row in rows])
     estimated = {one.digest: one.luts for one in found.front}

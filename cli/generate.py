@@ -1,4 +1,4 @@
-"""`lutern generate`: text from a board, from the simulated board, or from the integer model, token by token."""
+"""`lutern generate`: writes text, token by token, from a board, the simulated board, or the integer model."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from lutern.model_ref.tokenizer import Tokenizer
 TARGETS = ("sim", "golden")
 PROMPT = "once upon a time"
 CHECK_NEEDS_SIM = (
-    "--check compares the simulated board with the integer model, and --on {on} is not simulated; leave it out."
+    "--check compares the simulated board with the integer model, and --on {on} is not simulated; leave out --check."
 )
 _VOCABULARY = 32_000
 LINK_COST = (
-    f"The host then chooses, and all logits come over the link for every token, {LOGIT_BYTES} bytes each: a "
-    f"vocabulary of {_VOCABULARY:,} takes {LOGIT_BYTES * _VOCABULARY:,} bytes, "
+    f"Then the host chooses, and the link transfers all logits for every token, {LOGIT_BYTES} bytes each. A "
+    f"vocabulary of {_VOCABULARY:,} needs {LOGIT_BYTES * _VOCABULARY:,} bytes, "
     f"{LOGIT_BYTES * _VOCABULARY * LINE_BITS / BAUD:.2f} s at {BAUD:,} baud."
 )
 ON_HOST = "Sampling on the host, which needs all logits"
@@ -48,7 +48,7 @@ ON_HOST = "Sampling on the host, which needs all logits"
 Prompt = Annotated[str | None, typer.Argument(callback=given_text, help="Text to continue; - is standard input.")]
 Prompts = Annotated[
     list[str] | None,
-    typer.Option("--prompt", callback=given_texts, help="A text to continue; again for more, all in flight at once."),
+    typer.Option("--prompt", callback=given_texts, help="A text to continue; can be repeated, texts run in parallel."),
 ]
 PromptFiles = Annotated[
     list[Path] | None, typer.Option("--prompt-file", help="A file with a text to continue, plain or .xz.")
@@ -57,8 +57,8 @@ ChatOption = Annotated[
     bool,
     typer.Option(
         "--chat",
-        help="Prompts are messages to a chat model, and are put into its template; without a prompt, each "
-        "line of input is one.",
+        help="Put each prompt into the template of a chat model as a message. Without a prompt, each line of input "
+        "is a message.",
     ),
 ]
 Interactive = Annotated[
@@ -69,7 +69,7 @@ Temperature = Annotated[
     typer.Option(
         "-t",
         "--temperature",
-        help=f"0: take the likeliest token; above 0: sample; default: the model's, else {TEMPERATURE}.",
+        help=f"0: choose the likeliest token; above 0: sample; default: the model's, else {TEMPERATURE}.",
     ),
 ]
 TopK = Annotated[
@@ -95,21 +95,19 @@ MinP = Annotated[
 Penalty = Annotated[
     float | None,
     typer.Option(
-        "--repetition-penalty", help="Above 1: tokens that occurred before become less likely.", rich_help_panel=ON_HOST
+        "--repetition-penalty", help="Above 1: makes earlier tokens of the text less likely.", rich_help_panel=ON_HOST
     ),
 ]
 Stops = Annotated[
     list[str] | None,
-    typer.Option(
-        "--stop", callback=given_texts, help="End before this text, which is not written; again for more texts."
-    ),
+    typer.Option("--stop", callback=given_texts, help="End before this text, which is not written; can be repeated."),
 ]
 OverLink = Annotated[
     bool,
     typer.Option(
         "--over-link",
-        help="Load the simulated board over its link, as a real one; takes minutes for a large model. Without it the "
-        "image is written directly into a simulated memory outside the chip.",
+        help="Load the simulated board over its link, as a real board; takes minutes for a large model. Without this "
+        "option, the image is written directly into a simulated memory outside the chip.",
     ),
 ]
 
@@ -152,9 +150,9 @@ def generate_text(
     settings: SetOption = None,
     machine_file: MachineOption = None,
 ) -> None:
-    """Let a model write: on a board, on the simulated board, or on the integer model, which gives the same tokens.
+    """Let a model write on a board, on the simulated board, or on the integer model. All three give the same tokens.
 
-    The text ends at the model's end-of-text token. Options of sampling that are not given come from the model's
+    The text ends at the model's end-of-text token. Sampling options that are not given come from the model's
     generation_config.json.
     """
     check_place(on, check)
@@ -176,14 +174,14 @@ def generate_text(
     talks = interactive or (chat and not given)
     with ExitStack() as stack:
         chip: Machine | None = None
-        if is_port(on) and not model:  # the chip says which model it holds
+        if is_port(on) and not model:  # the machine of the chip determines the default model
             chip = stack.enter_context(open_machine(on, baud=baud, machine=wanted, memory=memory, record=record))
         opened = open_model(model or default_model(chip.config if chip else wanted if on == "sim" else None))
         tokenizer = opened.tokenizer
         texts = collect_prompts(prompt, prompts or [], prompt_files or [], piped=not talks)
         if talks and len(texts) > 1:
             raise LuternError(
-                f"{len(texts)} prompts were given, but an interactive conversation begins with one; give one."
+                f"{len(texts)} prompts were given, but an interactive conversation begins with one; give one prompt."
             )
         style, of_file = style_of(
             tokenizer, tokens=tokens, seed=seed, stop=stop or [], ignore_eos=ignore_eos, begin=not no_bos, **asked
@@ -219,7 +217,7 @@ def generate_text(
 def simulated_for(
     opened: Model, wanted: HwConfig | None, sampling: Sampling, check: bool, over_link: bool, with_waves: bool
 ) -> Machine:
-    """Return the simulated board of a machine, or of the first that holds the model."""
+    """Return the simulated board of the machine ``wanted``, or of the first preset that holds the model."""
     hw_config = wanted or first_that_holds(opened.weights)
     sampling.check_kept(hw_config.top_k)
     with load_bar() as advance:
@@ -227,7 +225,7 @@ def simulated_for(
 
 
 def check_place(on: str, check: bool) -> None:
-    """Refuse a name that ``--on`` does not take, and a check of a machine that is not simulated."""
+    """Refuse a name that ``--on`` does not accept, and a check of a machine that is not simulated."""
     if on not in TARGETS and not is_port(on):
         raise LuternError(f"there is nothing called {on} to run on; give one of {', '.join(TARGETS)}, {PORTS}.")
     if check and on != "sim":
@@ -235,7 +233,7 @@ def check_place(on: str, check: bool) -> None:
 
 
 def say_what_is_read(tokenizer: Tokenizer, of_file: list[str]) -> None:
-    """Print which options generation_config.json sets, and which of its options are not built."""
+    """Print which options generation_config.json sets, and which of its options Lutern does not support."""
     console = plain_console(stderr=True)
     if of_file:
         console.print(f"sampling of generation_config.json: {', '.join(of_file)}", style="dim", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`lutern go`: from a board on the desk to a text, in one command.
+"""`lutern go`: runs the four steps from a board on the desk to a text in one command.
 
 build ─► program ─► the board's port ─► selftest ─► generate, with the largest shipped model that the machine holds
 """
@@ -24,17 +24,17 @@ from lutern.cli.writing import say_step
 from lutern.model_ref.errors import LuternError
 
 START_SECONDS = 1.0
-"""Seconds until a chip that was just loaded runs, and its bridge is a port again."""
+"""Seconds from the end of loading until the chip runs and its USB bridge is a port again."""
 
 
 def go(
     board_name: Annotated[str, board_option("Board")],
     prompt: Annotated[str, typer.Argument(help="Text to continue.")] = PROMPT,
-    on: Annotated[str, typer.Option(help="Port of the board; default: the only USB serial port that there is.")] = "",
+    on: Annotated[str, typer.Option(help="Port of the board; default: the only USB serial port.")] = "",
     preset_name: Annotated[str, preset_option("the board's")] = "",
     settings: SetOption = None,
     machine_file: MachineOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands, and run none of them.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands without running them.")] = False,
 ) -> None:
     """Build a bitstream, load it into the board, test the board, and let a model write on it."""
     board = find_board(board_name)
@@ -49,7 +49,7 @@ def go(
         (["generate", prompt, "--on", port], lambda: generate_text(prompt, on=port)),
     )
     if not dry_run and board.loader:
-        find_program()  # raises if no loader is installed, before minutes of work
+        find_program()  # raises an error before minutes of work if no loader is installed
     for words, run in steps:
         say_step(f"lutern {shlex.join(words)}")
         if dry_run:
@@ -60,7 +60,7 @@ def go(
 
 
 def only_port() -> str:
-    """Return the USB serial port of this computer; raises LuternError if there is none, or more than one."""
+    """Return the only USB serial port of this computer. Raise LuternError if there is no port or more than one port."""
     found = sorted(port.device for port in list_ports.comports() if port.vid is not None)
     if len(found) != 1:
         if found:

@@ -43,7 +43,7 @@ COLUMNS = (
 
 
 def machine_and_model(config: HwConfig, model: str | None) -> tuple[HwConfig, IntegerWeights]:
-    """Return the machine and model of a campaign; if no model is chosen, a small one of random weights."""
+    """Return the machine and the weights of a campaign. If no model is chosen, the weights are a small random model."""
     if config.memory == "host":
         raise LuternError(f"{config.name} waits for words from the host; choose a preset with a memory of its own.")
     weights = integer_weights(random_checkpoint(SMALL_MODEL, 1)) if model is None else open_model(model).weights
@@ -59,7 +59,7 @@ def inject(
     model: Annotated[
         str | None,
         typer.Option(
-            help="demo, demo-small, demo-large, a checkpoint folder, or an image; default: a small model of random "
+            help="demo, demo-small, demo-large, a checkpoint folder, or an image; default: a small model with random "
             "weights."
         ),
     ] = None,
@@ -73,15 +73,15 @@ def inject(
         ),
     ] = None,
     seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of the faults.")] = 1,
-    workers: Annotated[int, whole("--workers", least=1, most=MOST_WORKERS, help="Processes.")] = 1,
+    workers: Annotated[int, whole("--workers", least=1, most=MOST_WORKERS, help="Number of processes.")] = 1,
     scheduler: SchedulerOption = "",
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="File for the outcomes; those that are in it already are not computed again."),
+        typer.Option("-o", "--out", help="File for the outcomes. Outcomes that it contains are not computed again."),
     ] = None,
     form: FormatOption = "text",
 ) -> None:
-    """Inject faults into a simulated board, and count the masked, detected, corrected and undetected ones."""
+    """Inject faults into a simulated board, and count masked, detected, corrected and undetected faults."""
     machine = machine_or_default(preset_name, settings, machine_file, SMALL_MACHINE)
     of_campaign = campaign_of(campaign, machine)
     config, weights = machine_and_model(machine, model)
@@ -119,7 +119,7 @@ def inject(
 
 
 def row_values(row: list[Any]) -> list[Any]:
-    """Return a row of the table; both ends of each interval are columns for programs."""
+    """Return a row of the table. For programs, each end of an interval is a column."""
     values = row[: len(KEYS)]
     for low, high in row[len(KEYS) :]:
         values += [Cell(low, f"{percent(low)} to {percent(high)} %"), Cell(high, "")]

@@ -1,4 +1,4 @@
-"""`lutern inspect`: shows the parts of a checkpoint or an image, and which machines hold it."""
+"""`lutern inspect`: prints the parts of a checkpoint or an image, and which machines hold the model."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ MACHINES = (
     Column("fits"),
     Column("reason", folds=True),
 )
-H_BITS, I_BITS = 32, 18  # bits of the words h, and of i and gate
+H_BITS, I_BITS = 32, 18  # bits of the word h, and of the words i and gate
 
 
 def inspect(
@@ -57,7 +57,7 @@ def inspect(
     board_name: Annotated[str, board_option("Print what this board lacks for the model")] = "",
     form: FormatOption = "text",
 ) -> None:
-    """Print the reader's notes, tensors and sizes, the memory that the model needs, and the machines that hold it."""
+    """Print tensors, sizes and notes of a model, the memory that the model needs, and the machines that hold it."""
     board = find_board(board_name) if board_name else None
     opened: OpenImage | Checkpoint
     opened = open_image_file(model) if is_image(model) else open_checkpoint(model)
@@ -91,7 +91,7 @@ def print_text_convention(printer: Printer, model: str, opened: OpenImage | Chec
 
 
 def part_cells(part: Tensor) -> list[Any]:
-    """Return the texts of a tensor's line."""
+    """Return the values of a tensor's line."""
     shape = " x ".join(map(str, part.shape)) or "1"
     share = None if part.kind.endswith("text") else part.zeros / max(1, part.elements)
     return [part.name, shape, part.count, part.kind, share, part.bits, part.byte_count]
@@ -136,7 +136,7 @@ def totals(opened: OpenImage | Checkpoint, parts: list[Tensor]) -> list[str]:
 
 
 def what_was_read(opened: OpenImage | Checkpoint) -> list[str]:
-    """Return the notes: what was read in an unexpected way, and what the files do not say."""
+    """Return notes on what was read in an unexpected way, and on what was assumed because the files do not say it."""
     lines = [f"read: {printable(note)}" for note in opened.notes]
     if isinstance(opened, Checkpoint):
         lines += [f"{CONFIG_FILE}: {printable(text)}" for text in opened.assumed]
@@ -144,8 +144,8 @@ def what_was_read(opened: OpenImage | Checkpoint) -> list[str]:
 
 
 def activation_cells(image: OpenImage, name: str) -> list[Any]:
-    """Return the texts of a line of a calibrated image: the range that a word has, and the range that calibration
-    measured.
+    """Return the values of one line for a calibrated image: the range that a word can hold, and the largest value and
+    the RMS that calibration measured.
     """
     word, frac_bits = (H_BITS, image.h_frac_bits) if name == "h" else (I_BITS, image.matrix(name).frac_bits)
     rests_on = "calibration" if name in image.calibrated else "proof"
@@ -154,7 +154,7 @@ def activation_cells(image: OpenImage, name: str) -> list[Any]:
 
 
 def machine_cells(model_config: ModelConfig, name: str, embedding_bits: int) -> list[Any]:
-    """Return the texts of a preset's line."""
+    """Return the values of a preset's line."""
     hw_config = PRESETS[name]
     memory = memory_bytes(model_config, hw_config, embedding_bits)
     state = state_elements(model_config) * STATE_BYTES

@@ -1,6 +1,6 @@
-"""A group of commands whose modules are imported when they are used: `lutern --version` needs none of them.
+"""Defines a group of commands that imports the module of a command when the command is used.
 
-Cost: a command imports its own modules only; the list of commands imports no module.
+A command imports only its own modules. `lutern --version` and the list of commands import no command's module.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Entry:
 
 @cache
 def load(entry: Entry, name: str) -> Any:
-    """Import a command, and return it as the parser of the command line takes it.
+    """Import a command, and return the object that the command line's parser uses.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def load(entry: Entry, name: str) -> Any:
 
 
 class LazyCommands(Mapping[str, Any]):
-    """Commands by name; each is imported when it is looked up."""
+    """The commands by name. A command is imported when its name is looked up."""
 
     def __init__(self, entries: Mapping[str, Entry]) -> None:
         self.entries = entries

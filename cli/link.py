@@ -15,7 +15,7 @@ from lutern.model_ref.input_files import open_plain
 app = typer.Typer(help="Sessions of the link, recorded with --record FILE.")
 
 LONGEST_LINE = 1 << 22
-"""Characters that are enough for a window of the longest frames twice."""
+"""The most characters of a line: enough for two windows of the longest frames."""
 
 
 @app.callback()
@@ -25,19 +25,19 @@ def link() -> None:
 
 @app.command("dump")
 def dump_recording(
-    file: Annotated[Path, typer.Argument(help="A recording, made with --record of a command that opens a port.")],
+    file: Annotated[Path, typer.Argument(help="A recording: the file of --record of a command that opens a port.")],
 ) -> None:
-    """Print a line for each frame of a recording, damaged ones too, and count them."""
+    """Print a line for each frame of a recording, also for damaged frames, and the number of frames."""
     try:
         raw = open_plain(file, "recording of the link")
     except OSError as error:
-        raise LuternError(f"{file} cannot be read ({error.strerror}); give a file of --record.") from None
+        raise LuternError(f"{file} cannot be read ({error.strerror}); give a file written by --record.") from None
     try:
         with io.TextIOWrapper(raw, "ascii") as lines:
             for line in dump(iter(lambda: lines.readline(LONGEST_LINE), "")):
                 print(line)
     except UnicodeDecodeError:
-        raise LuternError(f"{file} is no recording of the link; give a file of --record.") from None
+        raise LuternError(f"{file} is no recording of the link; give a file written by --record.") from None
 
 
 __all__ = ["app"]

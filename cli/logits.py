@@ -1,4 +1,4 @@
-"""`lutern logits`: writes a model's logits on given tokens as arrays, for comparison with any other implementation."""
+"""`lutern logits`: writes a model's logits for given tokens as arrays, for comparison with any other implementation."""
 
 from __future__ import annotations
 
@@ -36,15 +36,16 @@ def write_logits(
         Path | None, typer.Option("--token-file", help="Token numbers: one integer array saved by numpy.save.")
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write, .npz.")] = None,
-    numerics: Annotated[str, typer.Option(help="float, or integer: what the gateware computes.")] = "integer",
+    numerics: Annotated[str, typer.Option(help="float, or integer as the gateware computes.")] = "integer",
     prompt: Annotated[
-        str | None, typer.Option("--prompt", help="A text, in place of token numbers; its token numbers are printed.")
+        str | None, typer.Option("--prompt", help="A text in place of token numbers. Its token numbers are printed.")
     ] = None,
     prompt_file: Annotated[
-        Path | None, typer.Option("--prompt-file", help="A file with such a text, plain or .xz; -: standard input.")
+        Path | None, typer.Option("--prompt-file", help="A file with the text, plain or .xz. - is standard input.")
     ] = None,
 ) -> None:
-    """Write logits [T, V] and hidden [T, L+1, d] (embedding and every layer's output) of a text's tokens."""
+    """Write arrays for n tokens: logits [n, vocabulary], and hidden [n, layers + 1, hidden size], which has the
+    embedding and the output of each layer."""
     if numerics not in NUMERICS:
         raise LuternError(f"there are no {numerics} numerics; give one of {', '.join(NUMERICS)}.")
     if out is None:
@@ -54,7 +55,7 @@ def write_logits(
     target = output_file(out)
     network = open_model(model)
     if sum(given is not None for given in (prompt, prompt_file, tokens)) != 1:
-        raise LuternError("logits are of one text; give one of --prompt TEXT, --prompt-file FILE, --token-file FILE.")
+        raise LuternError("logits need one text; give one of --prompt TEXT, --prompt-file FILE, --token-file FILE.")
     if tokens is None:
         (prompt,) = collect_prompts(prompt, [], [] if prompt_file is None else [prompt_file], piped=False)
         coded = network.tokenizer.encode_prompt(prompt)
@@ -89,10 +90,10 @@ def write_arrays(
     rows: Iterable[tuple[NDArray[Any], ...]],
     advance: Callable[[int], None],
 ) -> None:
-    """Write an archive as numpy.savez does, from arrays that come row by row.
+    """Write an archive as numpy.savez does, from arrays that arrive row by row.
 
-    Each array goes through a file, since 10,000 tokens of 32,000 logits may not fit into memory. The files are not
-    memory-mapped, since a full disk kills a process that writes into a mapping.
+    Each array is first written into a file, since 10,000 tokens with 32,000 logits each may not fit into memory. The
+    files are not memory-mapped, since a full disk kills a process that writes into a mapping.
     """
     with ExitStack() as stack:
         files = [stack.enter_context((work / name).open("wb")) for name in shapes]
@@ -110,8 +111,8 @@ def write_arrays(
 
 
 def read_ids(path: Path, vocab_size: int) -> NDArray[np.int64]:
-    """Return token numbers [T] of a file that numpy.save wrote; nothing is unpickled, and a header that promises more
-    than the file holds is refused.
+    """Return the token numbers of a file that numpy.save wrote, a one-dimensional array. Nothing is unpickled. A
+    header is refused if it describes more data than the file contains.
     """
     require_plain(path, "file of token numbers")
     try:
@@ -126,7 +127,7 @@ def read_ids(path: Path, vocab_size: int) -> NDArray[np.int64]:
     if ids.dtype.kind not in "iu":
         raise LuternError(f"{path} holds {ids.dtype}, but token numbers are integers; {_MENDED}.")
     if ids.ndim != 1 or not ids.size:
-        raise LuternError(f"{path} has shape {list(ids.shape)}, but must be [T] with at least one token; {_MENDED}.")
+        raise LuternError(f"{path} has shape {list(ids.shape)}, but must be [n] with at least one token; {_MENDED}.")
     wrong = (ids < 0) | (ids >= vocab_size)
     if wrong.any():
         place = int(np.argmax(wrong))

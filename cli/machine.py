@@ -1,4 +1,4 @@
-"""The options that name a machine, the same in every command: --preset, --machine, --set."""
+"""Defines the options that name a machine in every command: --preset, --machine, --set."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from lutern.hw.machines import Machine, choose_machine
 from lutern.hw.presets import PRESETS
 
 DEFAULT = "sim-64"
-"""The default machine of commands in which neither a board nor a model chooses one: the smallest one that holds both
-demo models.
+"""The default machine of commands in which neither a board nor a model determines the machine. It is the smallest
+preset that holds demo and demo-small.
 """
 
 
 def preset_option(default: str, several: bool = False) -> Any:
-    """Return ``--preset``; ``default`` says in words which machine is used without the option."""
-    again = ", again for more" if several else ""
+    """Return the option ``--preset``. ``default`` says in words which machine is used without the option."""
+    again = ", can be repeated" if several else ""
     text = f"Machine{again}: {', '.join(PRESETS)}; default: {default}."
     return typer.Option("--preset", help=text, autocompletion=lambda: list(PRESETS))
 
 
 def board_option(help: str) -> Any:
-    """Return ``--board``; ``help`` states the purpose of the board; the names of all boards are added."""
+    """Return the option ``--board``. ``help`` states the purpose of the board. The names of all boards are added."""
     return typer.Option("--board", help=f"{help}: {', '.join(BOARDS)}.", autocompletion=lambda: list(BOARDS))
 
 
@@ -37,7 +37,7 @@ SetOption = Annotated[
     typer.Option(
         "--set",
         metavar="FIELD=VALUE",
-        help="Change a field of the machine, again for more; depths that depend on it follow (docs/commands.md).",
+        help="Change a field of the machine; can be repeated. Fields that depend on it follow (docs/commands.md).",
     ),
 ]
 MachineOption = Annotated[
@@ -48,7 +48,7 @@ MachineOption = Annotated[
 def given_machine(
     preset_name: str | None, settings: Sequence[str] | None, file: Path | None, default: str | HwConfig = DEFAULT
 ) -> Machine | None:
-    """Return the machine of the three options; None where none of them is given."""
+    """Return the machine of the three options, or None if no option is given."""
     if not (preset_name or settings or file):
         return None
     return choose_machine(preset_name or "", settings or (), file, default)
@@ -64,8 +64,8 @@ def machine_or_default(
 def machines_of(
     presets: Sequence[str] | None, settings: Sequence[str] | None, file: Path | None, default: str = ""
 ) -> list[HwConfig]:
-    """Return the machines of a command that takes several presets; the settings change each of them. None where nothing
-    is given."""
+    """Return the machines of a command that accepts several presets. The settings change each machine. If no preset and
+    no file is given, return ``default`` with the settings, or an empty list without settings."""
     names = list(presets or []) or ([default] if default and settings and file is None else [])
     found = [choose_machine(name, settings or ()).config for name in names]
     return found + ([choose_machine("", settings or (), file).config] if file is not None else [])
@@ -74,7 +74,7 @@ def machines_of(
 def machine_on_board(
     board: Board, preset_name: str | None, settings: Sequence[str] | None, file: Path | None
 ) -> HwConfig:
-    """Return the machine of the three options with the board's clock and link; without options, the board's own
+    """Return the machine of the three options with the board's clock and link. Without options, return the board's own
     machine.
     """
     chosen = given_machine(preset_name, settings, file, board.preset)

@@ -1,10 +1,11 @@
-"""The entry point of `lutern`: from its first moment on, Ctrl-C ends it in silence.
+"""The entry point of `lutern`. From its first moment on, Ctrl-C ends the process without a message.
 
-    start ─► the parser is imported             ─► the command is imported, runs  ─► its end
-             Ctrl-C ends the process, as it does    Ctrl-C raises KeyboardInterrupt    Ctrl-C ends the process
-             one that has no handler for it         so that files are removed
+    1. the parser is imported             Ctrl-C ends the process by the signal's default action
+    2. the command is imported and runs   Ctrl-C raises KeyboardInterrupt, so that temporary files are removed
+    3. the process ends                   Ctrl-C ends the process by the signal's default action
 
-This file imports nothing else at its top, so that the first part is as short as it can be.
+At its top, this file imports only ``signal`` and ``sys``, because until ``main`` runs, Python's own handler prints a
+traceback.
 """
 
 import signal
@@ -12,8 +13,8 @@ import sys
 
 
 def main() -> None:
-    """Run the command line. If the process ignores Ctrl-C, as one that a shell starts in the background does, it
-    continues to ignore it.
+    """Run the command line. If Ctrl-C is ignored at the start, as in a process that a shell starts in the background,
+    Ctrl-C stays ignored.
     """
     heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if heeded:
@@ -24,7 +25,7 @@ def main() -> None:
         if heeded:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         status = run()
-    except KeyboardInterrupt:  # a second Ctrl-C, while the first one's handler removed files
+    except KeyboardInterrupt:  # a second Ctrl-C, while files were removed after the first
         status = INTERRUPTED
     if heeded:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Opens models for commands, and prints the notes of the reader once."""
+"""Opens models for commands, and prints each note of the reader once."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def open_image_file(name: str) -> OpenImage:
 
 
 MODEL_HELP = (
-    f"demo, demo-small, demo-large, a checkpoint folder, or an image; default: {SHIPPED[0]}, or {SHIPPED[1]} where the "
-    f"machine does not hold that."
+    f"demo, demo-small, demo-large, a checkpoint folder, or an image; default: {SHIPPED[0]}, or {SHIPPED[1]} if the "
+    f"machine does not hold {SHIPPED[0]}."
 )
 
 
 def default_model(config: HwConfig | None) -> str:
-    """Return the model that a command takes where none is given: the largest shipped one that the machine holds."""
+    """Return the default model of a command: the largest shipped model that the machine holds."""
     return (largest_shipped(config) if config else None) or SHIPPED[0]
 
 
 def say_notes(name: str, notes: tuple[str, ...]) -> None:
-    """Print the notes: what was read in an unexpected way."""
+    """Print the notes, which say what was read in an unexpected way."""
     for note in notes:
         say(f"{name}: {note}")
 
@@ -64,7 +64,7 @@ def say(note: str) -> None:
 
 
 def find_shape(model: str, size: str) -> tuple[str, ModelConfig]:
-    """Return name and shape of a published size, or of a model."""
+    """Return the name and the shape of a published size or, if ``size`` is empty, of a model."""
     if not size:
         return model, open_model(model).config
     if size.lower() not in PUBLISHED:
@@ -73,7 +73,7 @@ def find_shape(model: str, size: str) -> tuple[str, ModelConfig]:
 
 
 def machine_and_weights(config: HwConfig, model: str) -> tuple[HwConfig, IntegerWeights]:
-    """Return a machine with the weights of a model; a preset with ``random`` weights gets larger memories."""
+    """Return a machine and the weights of a model. For ``random`` weights, the memories of the machine are enlarged."""
     if model != "random":
         return config, open_model(model).weights
     return config.with_(**LARGE_MEMORY.get(config.name, {})), integer_weights(random_checkpoint(LARGE, seed=1))

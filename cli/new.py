@@ -1,4 +1,4 @@
-"""`lutern new`: a random checkpoint of a published shape, so that everything can be tried at full size."""
+"""`lutern new`: writes a random checkpoint in a published shape, for trials at full size without trained weights."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def new(
     shape: Annotated[str, typer.Option("--size", help=f"Shape: {', '.join(PUBLISHED)}.")] = "370m",
     seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of all random numbers.")] = 1,
     layers: Annotated[
-        int | None, whole("--layers", least=1, most=MAX_LAYERS, help="Number of layers, if not that of the shape.")
+        int | None, whole("--layers", least=1, most=MAX_LAYERS, help="Number of layers; default: as in the shape.")
     ] = None,
     shard_bytes: Annotated[
         int, whole("--shard-bytes", least=1, most=1 << 50, help="Largest size of a file.")
     ] = SHARD_BYTES,
 ) -> None:
-    """Write a checkpoint of random numbers in the published format and shape, marked synthetic."""
+    """Write a checkpoint of random numbers in the published format and shape, and mark it as synthetic."""
     if shape not in PUBLISHED:
         raise LuternError(f"there is no size {shape}; choose one of {', '.join(PUBLISHED)}.")
     config = PUBLISHED[shape]

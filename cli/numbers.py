@@ -1,7 +1,7 @@
-"""Makes options that take a number in a range; a number outside it is refused in one sentence before any work.
+"""Defines options that take a number in a range. A number outside the range is refused before any work.
 
     seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of the sampler.")] = 1
-    temperature: Annotated[float, real("-t", least=0, most=16, help="0 takes the likeliest.")] = 0.8
+    temperature: Annotated[float, real("-t", least=0, most=16, help="0 chooses the likeliest.")] = 0.8
 
 NaN and infinity are outside every range.
 """
@@ -17,11 +17,11 @@ import typer
 from lutern.model_ref.errors import LuternError
 
 LARGEST_SEED = (1 << 32) - 1
-"""The generators on the chip have 32 bits."""
+"""The largest seed, since the generators on the chip have 32 bits."""
 LARGEST_COUNT = 1_000_000_000
-"""Largest number of tokens, steps, words and other counted things."""
+"""The largest number of tokens, steps, words and other counted things."""
 BAUDS = (300, 100_000_000)
-"""Lowest and highest rate of a serial port."""
+"""The lowest and the highest baud rate of a serial port."""
 
 
 def check_number(name: str, value: float, least: float, most: float) -> None:
@@ -53,12 +53,12 @@ def one_of(*names: str, help: str, choices: Sequence[int]) -> Any:
 
 
 def baud_option() -> Any:
-    """Return the option ``--baud``; without it, the chip is asked at several rates."""
+    """Return the option ``--baud``. Without the option, the chip is asked at several rates."""
     return whole(
         "--baud",
         least=BAUDS[0],
         most=BAUDS[1],
-        help="Rate of the port in baud; default: the first at which the chip answers.",
+        help="Rate of the port in baud; default: the first rate at which the chip answers.",
     )
 
 

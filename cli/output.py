@@ -1,11 +1,11 @@
-"""Handles standard output and error of every kind: a terminal, a pipe, a full disk, closed, or not UTF-8.
+"""Handles every kind of standard output and standard error: a terminal, a pipe, a full disk, closed, or not UTF-8.
 
-    print, rich ─► Output: what cannot be written is one ``OutputError`` ─► main: one sentence, status 1
-    reader of the pipe has gone (``| head``)                             ─► main: silence, status 141
-    standard error                                                       ─► what cannot be written is lost
+    standard output cannot be written           ─► ``OutputError`` ─► error message, status 1
+    reader of the pipe has ended (``| head``)   ─► ``OutputError`` ─► no message, status 141
+    standard error cannot be written            ─► the text is lost
 
-Characters that Lutern's own texts have and the output's encoding lacks are replaced by ASCII. A path that is not UTF-8
-is written as the bytes that it has. Any other character that the encoding lacks is refused.
+If the output's encoding lacks a character of Lutern's own texts, ASCII replaces this character. If it lacks any other
+character, the text is refused. A path that is not UTF-8 is written with its bytes unchanged.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ BROKEN_PIPE_STATUS = 141
 
 
 class OutputError(LuternError):
-    """Standard output accepts no further text. ``quiet``: the reader of the output has gone, so no message is
-    needed."""
+    """The error that standard output accepts no further text. ``quiet``: the reader of the output has ended, so no
+    message is needed."""
 
     def __init__(self, sentence: str, quiet: bool = False) -> None:
         super().__init__(sentence)
@@ -38,7 +38,7 @@ class OutputError(LuternError):
 
 
 class Output(io.TextIOWrapper):
-    """Standard output. A write that fails raises ``OutputError``, and so does every later use until ``give_up``."""
+    """Standard output. A write that fails raises ``OutputError``. Every later use raises it too, until ``give_up``."""
 
     refusal: OutputError | None = None
 
@@ -82,7 +82,7 @@ class Output(io.TextIOWrapper):
 
 
 class Messages(io.TextIOWrapper):
-    """Standard error. A message that cannot be written is lost, since there is no other place for it."""
+    """Standard error. A message that cannot be written is lost, since there is no other place for a message."""
 
     def write(self, text: str, /) -> int:
         """Write a text."""
@@ -112,7 +112,7 @@ def _encode(error: UnicodeError) -> tuple[bytes | str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     character = error.object[error.start]
-    if "\udc80" <= character <= "\udcff":  # a byte of a path that is not UTF-8, as Python keeps it
+    if "\udc80" <= character <= "\udcff":  # Python's character for a byte of a path that is not UTF-8
         return bytes([ord(character) - 0xDC00]), error.start + 1
     if character not in SPELLED:
         raise error
@@ -123,13 +123,14 @@ codecs.register_error(ERRORS, _encode)
 
 
 def open_streams() -> None:
-    """Make ``Output`` and ``Messages`` the standard output and error; refuse a standard output that is closed."""
+    """Use ``Output`` and ``Messages`` as standard output and standard error. Refuse a standard output that is
+    closed."""
     closed = sys.stdout is None
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # else a file that Lutern opens would get this number
+            os.open(os.devnull, os.O_RDWR)  # otherwise a file that Lutern opens later would get this number
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")
     elif isinstance(sys.stderr, io.TextIOWrapper):
@@ -150,8 +151,8 @@ def _replaced(stream: io.TextIOWrapper, kind: type[Output] | type[Messages], err
 
 
 def printable(text: str) -> str:
-    """Return a sentence without the control and bidirectional characters that a user's text may hold. Newlines stay,
-    and so do the bytes of a path that are no UTF-8."""
+    """Return a sentence in which control and bidirectional characters of a user's text are escaped. Newlines, and
+    bytes of a path that are not UTF-8, stay unchanged."""
     return "".join(character if _is_shown(character) else ascii(character)[1:-1] for character in text)
 
 
@@ -183,7 +184,7 @@ def plain_console(stderr: bool = False, **options: Any) -> Console:
 
 
 def given_text(text: str | None) -> str | None:
-    """Return a text of the command line, read as UTF-8 in every locale; refuse characters that the output lacks."""
+    """Return a text of the command line, read as UTF-8 in every locale. Refuse characters that the output lacks."""
     if text is None:
         return None
     try:
@@ -202,7 +203,7 @@ def given_text(text: str | None) -> str | None:
 
 
 def given_texts(texts: list[str] | None) -> list[str] | None:
-    """Return several texts of the command line, see ``given_text``."""
+    """Return several texts of the command line, each read by ``given_text``."""
     return None if texts is None else [given_text(text) or "" for text in texts]
 
 

@@ -1,4 +1,4 @@
-"""The options of commands that open a port of a board, and which of them exclude one another."""
+"""Defines the options of commands that open a port of a board, and checks which options exclude one another."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ RecordOption = Annotated[
 MemoryOption = Annotated[
     Path | None,
     typer.Option(
-        "--memory", help="With --on axi:...: file that maps the memory, such as /dev/mem; the image is written into it."
+        "--memory", help="With --on axi:...: file that maps the memory, such as /dev/mem. The image is written into it."
     ),
 ]
 PORTS = "a port such as /dev/ttyUSB0, or axi:/dev/uio0@BASE,BASE"
-"""The ports that ``--on`` takes, in words."""
+"""The ports that ``--on`` accepts, in words."""
 
 
 def is_port(on: str) -> bool:
@@ -36,28 +36,28 @@ def is_port(on: str) -> bool:
 
 
 def check_options(on: str, baud: int | None, record: Path | None, memory: Path | None) -> None:
-    """Refuse options that do not belong to the place ``on``, and addresses that no machine with AXI4 can have."""
+    """Refuse options that do not belong to the machine ``on``, and addresses that no machine with AXI4 can have."""
     if record is not None and not is_port(on):
         raise LuternError(
-            f"--record {record} is for the traffic of a port, and --on {on} has none; leave it out, or give the port "
-            "of a board or of lutern board."
+            f"--record {record} records the traffic of a port, but --on {on} has no port; leave out --record, or give "
+            "the port of a board or of lutern board."
         )
     if not on.startswith(SCHEME):
         if memory is not None:
             raise LuternError(
-                f"--memory {memory} is for a machine with AXI4, which --on {on} is not; leave it out, or give --on "
-                "axi:DEVICE@BASE,..."
+                f"--memory {memory} is for a machine with AXI4, but --on {on} is no such machine; leave out --memory, "
+                "or give --on axi:DEVICE@BASE,..."
             )
         return
     axi_place(on)
     if baud is not None:
-        raise LuternError(f"--baud {baud} is for a serial port, which --on {on} is not; leave it out.")
+        raise LuternError(f"--baud {baud} is for a serial port, but --on {on} is no such port; leave out --baud.")
 
 
 def open_port(
     port: str, baud: int | None = None, record: Path | None = None, memory: Path | None = None
 ) -> AbstractContextManager[SerialPort | AxiPort]:
-    """Open a port after its options were checked; see ``api.ports.open_port``."""
+    """Check the options of a port, and open the port with ``api.ports.open_port``."""
     check_options(port, baud, record, memory)
     return ports.open_port(port, baud, record, memory)
 

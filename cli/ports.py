@@ -1,4 +1,4 @@
-"""`lutern ports`: the serial ports of this computer, and, with --ask, the machine at each."""
+"""`lutern ports`: lists the serial ports of this computer and, with --ask, the machine at each port."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NONE = (
 
 def ports(
     ask: Annotated[
-        bool, typer.Option("--ask", help="Also ask the chip at each port which machine it has; takes seconds a port.")
+        bool, typer.Option("--ask", help="Also ask the chip at each port for its machine; takes seconds for each port.")
     ] = False,
     form: FormatOption = "text",
 ) -> None:
@@ -41,17 +41,17 @@ def ports(
         if not found:
             printer.say(NONE)
         elif not ask:
-            printer.say("lutern ports --ask says which of them has a board; lutern generate --on PORT uses it.")
+            printer.say("lutern ports --ask prints which ports have a board; lutern generate --on PORT uses the board.")
 
 
 def row_of(port: Any, ask: bool) -> list[Any]:
-    """Return the system's description of a port, and with ``ask`` the answer of the chip."""
+    """Return the system's description of a port and, with ``ask``, the machine at the port."""
     usb = f"{port.vid:04x}:{port.pid:04x}" if port.vid is not None else ""
     return [port.device, usb, port.description or "", machine_at(port.device) if ask else None]
 
 
 def machine_at(device: str) -> str:
-    """Return the name of the machine at a port, or why there is none."""
+    """Return the name of the machine at a port, or the reason why no machine was found."""
     try:
         with open_port(device) as link:
             return machine_of(Client(link), *known_machines()).name

@@ -1,13 +1,13 @@
 """`lutern power`: counts toggles of a token, estimates joules as intervals, or measures joules with a meter. Counted,
 estimated and measured figures are never mixed.
 
-count       toggles of the gateware, and of ECP5's cells
-estimate    joules: of a machine with memory on the chip from counted toggles, else computed
-table       joules of the released models by kind of memory, and what others report
-log         a meter, read into a file
-measure     joules a token of two such files
-designs     Verilog of known activity, to calibrate with
-calibrate   readings of those designs to coefficients of an estimate
+count       counts toggles of the gateware, and of ECP5's cells
+estimate    estimates joules, for a machine with memory on the chip from counted toggles, else without toggles
+table       prints joules of the released models by kind of memory, and the joules that other projects report
+log         reads a meter into a file
+measure     computes joules per token from two files of ``log``
+designs     writes Verilog with known activity for a calibration
+calibrate   computes the coefficients of an estimate from readings of these designs
 """
 
 from __future__ import annotations
@@ -60,18 +60,18 @@ REPLACED = {
     "--preset": "lutern power count --preset, or lutern power estimate --preset",
     "-o": "lutern power calibrate READINGS.csv -o",
 }
-"""Options that `lutern power` had before it had commands, and the command that replaces each. If several are given, the
-first in this list is reported.
+"""Options of earlier versions of `lutern power`, and the command that replaces each option. If several of these options
+are given, the first in this list is reported.
 """
 
 
 class PowerGroup(TyperGroup):
-    """The commands of `lutern power`; an option without a command is refused, and the message names the command that
-    has the option.
+    """The commands of `lutern power`. An option without a command is refused, and the message names the command of this
+    option.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """See click's ``Command``."""
+        """Parse the arguments as click's ``Command`` does, but refuse an option of ``REPLACED``."""
         given = {arg.partition("=")[0] for arg in args} if args and args[0].startswith("-") else set()
         option = next((option for option in REPLACED if option in given), None)
         if option is not None:
@@ -79,7 +79,7 @@ class PowerGroup(TyperGroup):
         return list(super().parse_args(ctx, args))
 
 
-app = typer.Typer(cls=PowerGroup, help="Toggles counted, joules estimated or measured.", rich_markup_mode=None)
+app = typer.Typer(cls=PowerGroup, help="Count toggles, and estimate or measure joules.", rich_markup_mode=None)
 
 ModelOption = Annotated[
     str, typer.Option("--model", help="demo, demo-small, demo-large, a checkpoint folder or an image.")
@@ -90,7 +90,7 @@ PartOption = Annotated[str, typer.Option("--part", help="Chip.")]
 
 @app.callback()
 def power() -> None:
-    """Toggles counted, joules estimated or measured."""
+    """Count toggles, and estimate or measure joules."""
 
 
 @app.command("count")
@@ -99,13 +99,15 @@ def count(
     preset_name: PresetOption = "",
     settings: SetOption = None,
     machine_file: MachineOption = None,
-    prompts: Annotated[list[str] | None, typer.Option("--prompt", callback=given_texts, help="Again for more.")] = None,
+    prompts: Annotated[
+        list[str] | None, typer.Option("--prompt", callback=given_texts, help="A text; can be repeated.")
+    ] = None,
     netlist: Annotated[
         bool, typer.Option("--netlist", help="Also count toggles of ECP5's cells, for one token.")
     ] = False,
     form: FormatOption = "text",
 ) -> None:
-    """Count toggles of a token: by block, by layer, by prompt."""
+    """Count the toggles of a token by block, by layer and by prompt."""
     config = machine_or_default(preset_name, settings, machine_file)
     check_memory(config)
     program, coded = prepare(model, config, prompts or list(PROMPTS))
@@ -124,23 +126,23 @@ def estimate(
     size: Annotated[
         str,
         typer.Option(
-            help=f"A published shape in place of a model; its joules are computed without "
-            f"toggles: {', '.join(PUBLISHED)}."
+            help=f"A published shape in place of a model: {', '.join(PUBLISHED)}. Its joules are computed without "
+            "toggles."
         ),
     ] = "",
     preset_name: PresetOption = "",
     settings: SetOption = None,
     machine_file: MachineOption = None,
-    prompt: Annotated[str, typer.Option(callback=given_text, help="Text ahead of the counted token.")] = PROMPTS[0],
+    prompt: Annotated[str, typer.Option(callback=given_text, help="Text before the counted token.")] = PROMPTS[0],
     part: PartOption = "LFE5U-85F",
     dram: Annotated[str, typer.Option(help=f"Memory at a machine's ports: {', '.join(DRAMS)}.")] = "",
-    file: Annotated[Path, typer.Option("--calibration", help="Coefficients.")] = calibration.SHIPPED,
+    file: Annotated[Path, typer.Option("--calibration", help="File of the coefficients.")] = calibration.SHIPPED,
     form: FormatOption = "text",
 ) -> None:
-    """Estimate joules of a token, as intervals.
+    """Estimate the joules of a token as intervals.
 
-    With memory on the chip, toggles of ECP5's cells are counted; the first time, minutes go into compiling them. For a
-    published size, or with memory outside the chip, joules are computed without toggles.
+    With memory on the chip, toggles of ECP5's cells are counted. Compiling the cells takes minutes the first time. For
+    a published size, or with memory outside the chip, joules are computed without toggles.
     """
     config, known = machine_or_default(preset_name, settings, machine_file), calibration.load(file)
     if size or config.memory != "block":
@@ -158,7 +160,8 @@ def estimate(
 
 @app.command("table")
 def table(form: FormatOption = "text") -> None:
-    """Show joules a token of the published shapes by kind of memory, and what others report."""
+    """Print the joules per token of the published shapes by kind of memory, and the joules that other projects
+    report."""
     with printing(form) as printer:
         print_released(printer)
 
@@ -166,13 +169,13 @@ def table(form: FormatOption = "text") -> None:
 @app.command("log")
 def log(
     source: Annotated[str, typer.Argument(metavar="METER", help="hwmon, or i2c:BUS:ADDRESS:CHIP:OHM.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="CSV to write.")] = Path("power.csv"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="CSV file to write.")] = Path("power.csv"),
     seconds: Annotated[
         float, real("--seconds", least=1, most=10_000_000, help="Seconds for which the meter is read.")
     ] = 30.0,
-    rate: Annotated[float, real("--rate", least=0.1, most=1000, help="Readings a second.")] = 20.0,
+    rate: Annotated[float, real("--rate", least=0.1, most=1000, help="Readings per second.")] = 20.0,
 ) -> None:
-    """Read a meter for some time into a CSV."""
+    """Read a meter for some time, and write the readings into a CSV file."""
     output_file(out)  # a wrong name is refused before anything is measured
     read = meter.open_meter(source)
     rows: list[tuple[float, float]] = []
@@ -199,14 +202,14 @@ def measure(
     ],
     form: FormatOption = "text",
 ) -> None:
-    """Compute joules of a token of a board, from two logs of a meter."""
+    """Compute the joules per token of a board from two logs of a meter."""
     with printing(form) as printer:
         show_measured(printer, meter.joules_per_token(meter.read_csv(idle), meter.read_csv(loaded), tokens))
 
 
 @app.command("designs")
 def designs(folder: Annotated[Path, typer.Argument(help="Folder to write the designs into.")]) -> None:
-    """Write designs of known activity: build and run each, and read the meter."""
+    """Write designs with known activity. For a calibration, build and run each design, and read the meter."""
     write_designs(folder)
     print(f"{len(DESIGNS)} designs and activity.csv in {folder}; docs/power.md describes the next steps")
 
@@ -236,11 +239,11 @@ def _four_digits(value: float) -> str:
 
 
 def check_memory(config: HwConfig) -> None:
-    """Refuse a machine whose toggles are not counted."""
+    """Refuse a machine whose toggles cannot be counted."""
     if config.memory != "block":
         raise LuternError(
-            f"toggles are counted only of machines with memory on the chip, and {config.name} has none; choose another "
-            f"machine, or lutern power estimate --preset {config.name}."
+            f"toggles are counted only for machines with memory on the chip, and {config.name} has none; choose "
+            f"another machine, or lutern power estimate --preset {config.name}."
         )
 
 
@@ -252,7 +255,7 @@ def prepare(model: str, config: HwConfig, prompts: list[str]) -> tuple[Program, 
 
 
 def count_cells(program: Program, config: HwConfig, coded: dict[str, list[int]]) -> list[Token]:
-    """Return toggles of ECP5's cells, for the token after the first prompt."""
+    """Return the toggles of ECP5's cells for the token after the first prompt."""
     library = verilate_netlist(Top(config.with_(debug_tap=False, cells="ecp5")), toggles=True)
     return count_toggles(program, dict([next(iter(coded.items()))]), netlist=library)
 

@@ -1,4 +1,4 @@
-"""Prints for `lutern power` toggles that were counted, and joules that were estimated or measured."""
+"""Prints counted toggles, and estimated or measured joules, for `lutern power`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def interval(item: calibration.Coefficient | meter.Interval, unit: float, text: 
 def show_counted(
     printer: Printer, tokens: list[Token], cells: list[Token], weights: IntegerWeights, program: Program
 ) -> None:
-    """Print toggles of a token by block, by layer and part, and by prompt."""
+    """Print the toggles of a token by block, and by layer and part of a layer, with one column for each prompt."""
     matrices = [
         matrix.trits
         for layer in weights.layers
@@ -58,7 +58,7 @@ def _one_digit(value: float) -> str:
 
 
 def _ends(heading: str) -> tuple[Column, Column]:
-    """Return two columns, the ends of an interval in joules; readers see both ends in the first column."""
+    """Return a column for each end of an interval in joules. Readers see both ends in the first column."""
     return Column("joules_low", heading), Column("joules_high", f"{heading}, high")
 
 
@@ -67,7 +67,7 @@ def _both(low: float, high: float, unit: float) -> tuple[Cell, Cell]:
 
 
 def show_estimated(printer: Printer, token: Token, config: HwConfig, part: str, known: calibration.Calibration) -> None:
-    """Print joules of a token whose toggles were counted: by kind of event, by layer, and in sum."""
+    """Print the joules of a token whose toggles were counted: by kind of event, by layer, and the sum."""
     cost, cycles = measure_cost("top", config), token.cycles
     printer.say(f"counted: {token.total:,} toggles of ECP5's cells in a token of {cycles:,} cycles")
     events = {
@@ -96,8 +96,8 @@ def show_computed(
     known: calibration.Calibration,
     dram: str,
 ) -> None:
-    """Print joules of a published size, or of a machine with memory outside the chip, for which no toggles are
-    counted."""
+    """Print joules that are computed without counted toggles: for a published size, or for a machine whose memory is
+    outside the chip."""
     memory = dram_of(config, dram)
     computed = estimate(model_config, config, baud=BAUD)
     printer.say(
@@ -114,7 +114,7 @@ def show_computed(
             f"{memory.parts(config)} {memory.part}{'s' if memory.parts(config) > 1 else ''}, "
             f"{interval(memory.standby_watts(config), 1, 'W')}: {interval(token.standby, 1e-3, 'mJ')} a token\n"
             f"{memory.title}: {memory.source}\n"
-            f"The joules of the chip are not estimated: the coefficients are those of an ECP5, which does not reach "
+            f"The joules of the chip are not estimated: the coefficients are for an ECP5, which does not reach "
             f"{config.clock_hz / 1e6:.0f} MHz. lutern power table has the watts of idle boards."
         )
         return
@@ -127,7 +127,7 @@ def show_computed(
 
 
 def show_terms(printer: Printer, found: energy.Estimate, config: HwConfig, known: calibration.Calibration) -> None:
-    """Print events and joules of each kind."""
+    """Print the number of events of each kind, and their joules."""
     printer.say(
         f"\nestimated for {found.part} at {config.clock_hz / 1e6:.0f} MHz; coefficients: {found.source} ({known.date})"
     )
@@ -137,7 +137,7 @@ def show_terms(printer: Printer, found: energy.Estimate, config: HwConfig, known
 
 
 def show_sums(printer: Printer, found: energy.Estimate) -> None:
-    """Print joules of a token, with static power separately."""
+    """Print the dynamic joules and all joules of a token, and the static power."""
     unit = _unit(found)
     standby = f" and of the memory's standby {interval(found.standby, 1, 'W')}" if found.standby.high else ""
     sums = {"dynamic_joules": found.dynamic, "static_watts": found.static, "joules": found.joules, "watts": found.watts}
@@ -150,7 +150,7 @@ def show_sums(printer: Printer, found: energy.Estimate) -> None:
 
 
 def show_measured(printer: Printer, found: meter.Measured) -> None:
-    """Print watts of two logs, and joules of a token."""
+    """Print the watts of the idle and of the loaded board, and the joules of a token."""
     items = {
         "idle_watts": found.idle,
         "loaded_watts": found.loaded,

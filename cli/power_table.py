@@ -1,4 +1,4 @@
-"""`lutern power table`: joules a token of the released models by kind of memory, and what others report."""
+"""`lutern power table`: prints the joules per token of the released models by kind of memory, and of other projects."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ OTHERS = (
 
 
 def print_released(printer: Printer) -> None:
-    """Print joules a token of the released models by kind of memory, and what others report."""
+    """Print the joules per token of the released models by kind of memory, and the joules that other projects
+    report."""
     rows = [
         [
             row.model.upper(),
@@ -94,6 +95,6 @@ def print_released(printer: Printer) -> None:
 
 
 def _rounded(item: Coefficient, unit: float = 1e-3) -> str:
-    """Return an interval without words; one number where both ends are it."""
+    """Return an interval as ``low-high``, or one number if both ends round to the same text."""
     low, high = (round_number(end / unit, 2) for end in (item.low, item.high))
     return low if low == high else f"{low}-{high}"

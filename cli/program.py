@@ -1,4 +1,4 @@
-"""`lutern program`: load a bitstream into a board. The work is done by lutern.boards, this prints it."""
+"""`lutern program`: loads a bitstream into a board with ``lutern.boards``."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from lutern.model_ref.errors import LuternError
 
 def program(
     board_name: Annotated[str, board_option("Board")],
-    file: Annotated[Path | None, typer.Argument(help="Bitstream, if not the newest that was built.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="Bitstream; default: the newest build of the board.")] = None,
     flash: Annotated[
-        bool, typer.Option("--flash", help="Write the board's flash, which keeps the bitstream without power.")
+        bool, typer.Option("--flash", help="Write into the board's flash, which keeps the bitstream without power.")
     ] = False,
 ) -> None:
-    """Load a bitstream into a board, after the IDCODEs of both were compared."""
+    """Compare the IDCODEs of a bitstream and a board, and load the bitstream into the board."""
     board = find_board(board_name)
     path = file or newest_build(board) / BITSTREAM
     check_file(board, path)
     if not board.loader:
         raise LuternError(
-            f"{board.title} is loaded by its own bootloader, which cannot be asked for the part: hold "
-            f"its button while you plug it in, then run: dfu-util --alt 0 --download {path}"
+            f"{board.title} is loaded by its own bootloader, which does not report the chip: hold the board's "
+            f"button while you plug the board in, then run: dfu-util --alt 0 --download {path}"
         )
     loader = find_program()
     check_part(board, detect(loader, board))

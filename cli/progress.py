@@ -1,4 +1,4 @@
-"""Progress of long operations: a bar on a terminal; in a pipe, lines for a step that takes longer than a minute."""
+"""Shows the progress of long operations: a bar on a terminal, or in a pipe a line after 1, 2, 4, ... minutes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from lutern.cli.output import plain_console
 from lutern.sim.elapsed import lines
 
 TRANSFER_BAR_WIDTH = 20
-"""Width with which bytes, rate and time left fit into 80 columns."""
+"""The width of a bar that fits into 80 columns together with bytes, rate and remaining time."""
 
 
 @contextmanager
 def progress_bar(what: str, hidden: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """Give ``advance(done, total)``, which draws a bar on stderr; the bar is removed at the end. With ``hidden``
+    """Yield ``advance(done, total)``, which draws a bar on stderr. The bar is removed at the end. With ``hidden``,
     nothing is drawn."""
     with named_progress_bar(what, hidden) as advance:
         yield lambda done, total: advance(done, total, "")
@@ -34,7 +34,7 @@ def progress_bar(what: str, hidden: bool = False) -> Iterator[Callable[[int, int
 
 @contextmanager
 def named_progress_bar(what: str, hidden: bool = False) -> Iterator[Callable[[int, int, str], None]]:
-    """Give ``advance(done, total, name)``; the name of the present item is shown after the bar."""
+    """Yield ``advance(done, total, name)``. The name of the present item is drawn after the bar."""
     columns = (MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[name]}", markup=False))
     with _bar(what, columns, hidden) as advance:
         yield advance
@@ -42,8 +42,8 @@ def named_progress_bar(what: str, hidden: bool = False) -> Iterator[Callable[[in
 
 @contextmanager
 def step_bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Give ``advance(done, total, name)`` for a few steps of minutes each: the elapsed time is shown in place of the
-    time left."""
+    """Yield ``advance(done, total, name)`` for a few steps that take minutes each. The bar shows the elapsed time in
+    place of the remaining time."""
     columns = (MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[name]}", markup=False))
     with _bar(what, columns, False, bar_width=10) as advance:
         yield advance
@@ -51,15 +51,15 @@ def step_bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
 
 @contextmanager
 def transfer_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Give ``advance(done, total)`` in bytes; rate and time left are shown."""
+    """Yield ``advance(done, total)``, both in bytes. The bar shows the rate and the remaining time."""
     with load_bar("{}") as advance:
         yield lambda done, total: advance(what, done, total)
 
 
 @contextmanager
 def load_bar(text: str = "{} the model") -> Iterator[Callable[[str, int, int], None]]:
-    """Give ``advance(stage, done, total)`` in bytes, as ``firmware.loader.Progress``; each stage has its own rate and
-    time left."""
+    """Yield ``advance(stage, done, total)`` with bytes, as in ``firmware.loader.Progress``. The bar shows the rate and
+    the remaining time of each stage."""
     with ExitStack() as stack:
         draw: Callable[[str, int, int], None] | None = None
 
@@ -114,7 +114,7 @@ def _bar(
 
 @contextmanager
 def _lines(what: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Give ``advance(done, total, name)`` for a pipe, in which a line is printed after 1, 2, 4, ... minutes."""
+    """Yield ``advance(done, total, name)`` for a pipe, into which a line is printed after 1, 2, 4, ... minutes."""
     text = what
 
     def advance(done: int, total: int, name: str) -> None:
@@ -126,7 +126,7 @@ def _lines(what: str) -> Iterator[Callable[[int, int, str], None]]:
 
 
 def _progress(columns: tuple[ProgressColumn, ...], hidden: bool, bar_width: int = 40) -> Progress:
-    """Return a bar with its columns on stderr, which is removed at the end; it is not drawn if stderr is no
+    """Return a bar with its columns on stderr. The bar is removed at the end, and is not drawn if stderr is no
     terminal."""
     console = plain_console(stderr=True)
     return Progress(

@@ -14,16 +14,19 @@ from lutern.model_ref.text import decode_text, read_stream, read_text
 
 STANDARD_INPUT = "-"
 PATIENCE_SECONDS = 2.0
-"""Seconds that a pipe may be silent before the command says that it waits for a prompt on standard input."""
+"""Seconds without data from a pipe after which the command prints that it waits for a prompt on standard input."""
 
 
 def collect_prompts(prompt: str | None, prompts: list[str], files: list[Path], piped: bool) -> list[str]:
-    """Return every prompt in order. ``-`` is standard input. Standard input is also read if no prompt is given and it
-    is a pipe or a file (``piped``). One newline at the end of a file or of standard input is not part of the prompt.
+    """Return every prompt in order. ``-`` is standard input. With ``piped``, standard input is also read if no prompt
+    is given and standard input is a pipe or a file. One newline at the end of a file or of standard input is not part
+    of the prompt.
     """
     given = [*([] if prompt is None else [prompt]), *prompts, *map(str, files)]
     if given.count(STANDARD_INPUT) > 1:
-        raise LuternError("standard input (-) was given twice, but can be read once; give one of them another way.")
+        raise LuternError(
+            "standard input (-) was given twice, but can be read only once; give the second text in another way."
+        )
     texts = [_of_standard_input() if text == STANDARD_INPUT else text for text in given[: len(given) - len(files)]]
     for file in files:
         text = _of_standard_input() if str(file) == STANDARD_INPUT else read_text(file)
@@ -31,7 +34,8 @@ def collect_prompts(prompt: str | None, prompts: list[str], files: list[Path], p
     if not texts and piped and input_is_piped():
         if not select.select([sys.stdin], [], [], PATIENCE_SECONDS)[0]:
             print(
-                "no prompt was given: waiting for one on standard input; add </dev/null to give none.", file=sys.stderr
+                "no prompt was given: waiting for a prompt on standard input; add </dev/null for no prompt.",
+                file=sys.stderr,
             )
         text = _of_standard_input()
         texts = [text] if text else []
@@ -39,7 +43,7 @@ def collect_prompts(prompt: str | None, prompts: list[str], files: list[Path], p
 
 
 def input_is_piped() -> bool:
-    """Return whether standard input is a pipe, a socket or a file: not a terminal, not closed, not /dev/null."""
+    """Return whether standard input is a pipe, a socket or a file. A terminal, /dev/null and a closed input are not."""
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
     except (AttributeError, OSError, ValueError):
@@ -48,7 +52,7 @@ def input_is_piped() -> bool:
 
 
 def turns() -> Iterator[str]:
-    """Yield lines of standard input, without empty ones; a terminal shows a prompt sign for each."""
+    """Yield the lines of standard input that are not empty. A terminal shows a prompt sign before each line."""
     while True:
         if sys.stdin.isatty():
             try:

@@ -1,4 +1,4 @@
-"""Refuses options of earlier versions with a message that names the new ones."""
+"""Refuses options of earlier versions with a message that names the new options."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RENAMED = {
 
 
 def renamed(command: str, option: str) -> str | None:
-    """Return the end of the refusal of an option that a command had in an earlier version; None if it never had it."""
+    """Return the end of the error message for an option of an earlier version. None: the option never existed."""
     return RENAMED.get((command.removeprefix("lutern "), option))
 
 

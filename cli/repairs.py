@@ -1,4 +1,4 @@
-"""Prints, at the end of a run, a sentence on standard error for each time that weights were loaded again."""
+"""At the end of a run, prints one sentence on standard error each time that weights were loaded again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lutern.firmware.session import Machine
 
 @contextmanager
 def repairs_shown(machine: Machine) -> Iterator[None]:
-    """Print each repair that is made in this context once, even if the run fails."""
+    """Print each repair that happens in this context, also if the run fails."""
     session = session_of(machine)
     before = len(session.repairs) if session else 0
     try:

@@ -1,4 +1,4 @@
-"""`lutern report`: writes the measurements as one HTML file, which opens offline."""
+"""`lutern report`: writes the measurements as one HTML file, which can be read offline."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ LINES = [line for line in SHOWN if line[1] != "random"]
 
 
 def shown(drawings: list[Drawing], drawing: Drawing, caption: str, kind: str = "") -> str:
-    """Return a drawing for the page, and keep it so that it can also be written as a file."""
+    """Return a drawing for the page, and append it to ``drawings``, which can also be written as files."""
     drawings.append(drawing)
     return report.figure(drawing.svg(), caption, kind)
 
 
 def bench_section(lines: list[tuple[HwConfig, str]], drawings: list[Drawing]) -> Section:
-    """Return the section of the bench: its rows, and a roofline of them."""
+    """Return the section of the bench: a table of its rows, and a roofline of the rows that decode."""
     rows, roofs = [], []
     with named_progress_bar("bench") as advance:
         for index, (machine, model) in enumerate(lines):
@@ -75,7 +75,7 @@ def bench_section(lines: list[tuple[HwConfig, str]], drawings: list[Drawing]) ->
 
 
 def count_token(config: HwConfig, model: str) -> Token:
-    """Return a token on the simulated board, with the counters of its phases."""
+    """Return a token that the simulated board decoded, with the counters of its phases."""
     with load_bar() as advance:
         machine = open_model(model).simulate(config, counters=True, progress=advance)
     with machine:
@@ -83,7 +83,7 @@ def count_token(config: HwConfig, model: str) -> Token:
 
 
 def cycles_section(token: Token, drawings: list[Drawing]) -> Section:
-    """Return the timeline, a bar for each layer, and the values of the counters."""
+    """Return the section of the cycles: the timeline, a bar for each layer, and the values of the counters."""
     rows = [
         [part, f"{sum(counts[name] for name in COUNTER_NAMES[:5]):,}", *(f"{counts[name]:,}" for name in COUNTER_NAMES)]
         for part, counts in token.parts.items()
@@ -109,7 +109,7 @@ def cycles_section(token: Token, drawings: list[Drawing]) -> Section:
 def energy_section(
     config: HwConfig, model: str, netlist: bool, part: str, file: Path, drawings: list[Drawing]
 ) -> Section:
-    """Return counted toggles by layer; if cells were counted, also estimated joules."""
+    """Return the counted toggles by layer. If toggles of cells were counted, also return the estimated joules."""
     network = open_model(model)
     known = calibration.load(file)
     known.require(part)
@@ -144,7 +144,7 @@ def energy_section(
             ),
             shown(
                 drawings,
-                figures.energy("joules", bars, "uJ, estimated; the interval is that of the calibration"),
+                figures.energy("joules", bars, "uJ, estimated; the interval comes from the calibration"),
                 "Energy by layer, estimated.",
                 "half",
             ),
@@ -155,7 +155,7 @@ def energy_section(
 
 
 def computed_energy(model_config: ModelConfig, config: HwConfig, part: str, known: calibration.Calibration) -> Section:
-    """Return a machine whose memory is outside the chip, as ``lutern power estimate`` computes it: no toggles are
+    """Return the energy of a machine whose memory is outside the chip. As in ``lutern power estimate``, no toggles are
     counted."""
     if config.memory in CHOOSES:
         return Section(
@@ -208,12 +208,12 @@ def write_report(
             "--netlist", help="Also count toggles of ECP5's cells and estimate their joules, by layer: takes minutes."
         ),
     ] = False,
-    part: Annotated[str, typer.Option(help="Chip that energy is estimated for.")] = "LFE5U-85F",
-    file: Annotated[Path, typer.Option("--calibration", help="Coefficients.")] = calibration.SHIPPED,
+    part: Annotated[str, typer.Option(help="Chip for which energy is estimated.")] = "LFE5U-85F",
+    file: Annotated[Path, typer.Option("--calibration", help="File of the coefficients.")] = calibration.SHIPPED,
     folder: Annotated[
         Path | None,
         typer.Option(
-            "--figures", help="Also write each figure into this folder, as .svg, .pdf and .png, and its data as .csv."
+            "--figures", help="Also write each figure into this folder as .svg, .pdf and .png, and its data as .csv."
         ),
     ] = None,
 ) -> None:
@@ -230,7 +230,8 @@ def write_report(
     for config, of_line in lines:
         if config.memory == "host":
             raise LuternError(
-                f"{config.name} waits for words from the host, so its cycles depend on the line; leave it out."
+                f"{config.name} waits for words from the host, so its cycles depend on the line; leave out this "
+                "machine."
             )
         network = open_model(of_line)
         check_fit(network.config, config, network.embedding_bits)  # this fails before anything is measured
@@ -262,7 +263,7 @@ def write_report(
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of the figures, if it is not there."""
+    """Make the folder of the figures if it does not exist."""
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`lutern selftest`: tests whether a board works. It prints a line for each test; the exit status is 1 if one of them
+"""`lutern selftest`: tests whether a board works, and prints a line for each test. The exit status is 1 if a test
 failed."""
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from lutern.model_ref.quantise import IntegerWeights, integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 
 SMALL = ModelConfig(vocab_size=32, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
-"""Random weights of this shape are used where no shipped model fits."""
+"""The shape of the random weights that are used if no shipped model fits."""
 TOKENS = 8
 PATTERN_WORDS = 1 << 15
 
@@ -49,20 +49,20 @@ def selftest(
             "--words",
             least=1,
             most=LARGEST_COUNT,
-            help=f"Words of each memory to test; default: the march tests all words of a DRAM, patterns over the "
-            f"link test {PATTERN_WORDS:,}.",
+            help=f"Words of each memory to test. Default: the march tests all words of a DRAM, the patterns over the "
+            f"link test {PATTERN_WORDS:,} words.",
         ),
     ] = None,
     seed: Annotated[int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of the patterns.")] = 1,
 ) -> None:
-    """Test a board: its link, its memory, and a text that is compared with the integer model. Its memory is
-    overwritten."""
+    """Test a board: its link, its memory, and a text that is compared with the integer model. The test overwrites the
+    memory."""
     console = plain_console()
     failed = 0
 
     @contextmanager
     def step(name: str) -> Iterator[Callable[[str], None]]:
-        """Print one line: the text given to ``done``, or the error. If the port has disappeared, the command ends."""
+        """Print one line: the text given to ``done``, or the error. If the port has disappeared, end the command."""
         nonlocal failed
         text: list[str] = []
         try:
@@ -94,7 +94,7 @@ def selftest(
         if config.memory == "ddr3":
             with step("level") as done:
                 done(level_reads(client, config).text())
-            if failed:  # after this error, the memory gives no correct words to test
+            if failed:  # after this error, no word of the memory is read correctly
                 raise typer.Exit(1)
         if config.memory in ("sdram", "ddr3"):
             with step("march") as done, transfer_bar("march") as advance:
@@ -123,7 +123,8 @@ def selftest(
 
 
 def model_that_fits(config: HwConfig) -> tuple[str, IntegerWeights]:
-    """Return the largest shipped model that a machine holds, else random weights of a small shape."""
+    """Return the largest shipped model that a machine holds. If there is none, return random weights of a small
+    shape."""
     name = largest_shipped(config)
     if name is None:
         return "random weights", integer_weights(random_checkpoint(SMALL, 1))

@@ -40,7 +40,7 @@ def serve_model(
             "--streams",
             least=1,
             most=16,
-            help="Number of texts that the simulated board continues in one pass; default: that of the preset.",
+            help="Number of texts that the simulated board continues in one pass; default: the preset's.",
         ),
     ] = None,
     baud: Annotated[int | None, baud_option()] = None,
@@ -49,13 +49,13 @@ def serve_model(
     host: Annotated[
         str, typer.Option(help="Address to serve; an address that other computers reach needs a key.")
     ] = "127.0.0.1",
-    port: Annotated[int, whole("--port", least=0, most=65_535, help="Port to serve; 0: a free one.")] = 8000,
+    port: Annotated[int, whole("--port", least=0, most=65_535, help="Port to serve; 0: a free port.")] = 8000,
     key_file: Annotated[
         Path | None,
         typer.Option("--key-file", help=f"A file with the key that clients must send; default: the key in {KEY}."),
     ] = None,
     name: Annotated[
-        str, typer.Option(help="Name of the model in the API; default: that of the model, or of its folder.")
+        str, typer.Option(help="Name of the model in the API; default: the name of the model or of its folder.")
     ] = "",
     most_tokens: Annotated[
         int, whole("--most-tokens", least=1, most=LARGEST_COUNT, help="Largest number of tokens of a text.")
@@ -69,7 +69,7 @@ def serve_model(
     queue: Annotated[
         int,
         whole(
-            "--queue", least=0, most=100_000, help="Number of texts that may wait; more are refused with status 429."
+            "--queue", least=0, most=100_000, help="Number of texts that may wait; others are refused with status 429."
         ),
     ] = 64,
     patience: Annotated[
@@ -78,13 +78,13 @@ def serve_model(
             "--patience",
             least=0.1,
             most=3600,
-            help="Seconds that a client has to send a request, or to take an answer.",
+            help="Waiting time: seconds within which a client must send its request, or receive an answer.",
         ),
     ] = 30.0,
 ) -> None:
     """Serve a model by the OpenAI API: /v1/models, /v1/completions, /v1/chat/completions, and a page at /.
 
-    Simultaneous requests share each pass of the weights. Ends with Ctrl-C or SIGTERM.
+    Simultaneous requests share each pass of the weights. Ctrl-C or SIGTERM ends the server.
     """
     try:
         from lutern.api.serving import Limits, Service, bind, make_app, serve
@@ -124,13 +124,15 @@ def _check(on: str, wanted: HwConfig | None, streams: int | None) -> None:
     if on not in TARGETS and not is_port(on):
         raise LuternError(f"there is nothing called {on} to run on; give one of {', '.join(TARGETS)}, {PORTS}.")
     if on == "golden" and wanted:
-        raise LuternError(f"{wanted.name} is a machine, but --on golden uses none; leave it out, or give --on sim.")
+        raise LuternError(
+            f"{wanted.name} is a machine, but --on golden uses none; leave out the machine, or give --on sim."
+        )
     if on != "sim" and streams:
-        raise LuternError(f"--streams is for the simulated board; leave it out with --on {on}.")
+        raise LuternError(f"--streams is for the simulated board; leave out --streams with --on {on}.")
 
 
 def _key(file: Path | None) -> str:
-    """Return the key of clients: the first line of a file, or of the environment; empty: none."""
+    """Return the key that clients must send: the text of a file, or of the environment. Empty: clients need no key."""
     key = os.environ.get(KEY, "") if file is None else read_text(file).strip()
     if file is not None and not key:
         raise LuternError(f"{file} is empty; write a key into it.")

@@ -1,11 +1,12 @@
-"""Prints the tables of all commands, and the sentences between them, for terminals, pipes and programs.
+"""Prints the tables of all commands, and the sentences between the tables, for terminals, pipes and programs.
 
-    --format     a terminal       a pipe                   md                json, csv
-    tables       drawn            tabs, keys, raw values   Markdown          keys, raw values
-    sentences    wrapped          as they are              as they are       left out
+    --format            text, on a terminal    text, in a pipe              md            json, csv
+    tables are          drawn                  keys, raw values with tabs   Markdown      keys, raw values
+    sentences are       wrapped                not wrapped                  not wrapped   not printed
 
-On a terminal no number is ever cut. A table that is too wide loses its empty columns, then its texts take several
-lines, then its columns are drawn in several blocks, each of which begins with the names of the rows.
+On a terminal no number is ever cut, and empty columns are not drawn. If a table is too wide, its headings take several
+lines. If that is not enough, its texts take several lines. At last, its columns are drawn in several blocks, and each
+block begins with the names of the rows.
 
     with printing(form) as printer:
         printer.table("builds", (Column("board", left=True), Column("clock_hz", "MHz", megahertz)), rows)
@@ -44,24 +45,24 @@ FormatOption = Annotated[
         "--format",
         metavar=f"<{'|'.join(FORMATS)}>",
         callback=_known,
-        help="How tables are printed; csv and json have raw numbers and no sentences (docs/commands.md).",
+        help="Format of the tables; csv and json print raw numbers and no sentences (docs/commands.md).",
     ),
 ]
 
 
 class Printer:
-    """Prints the tables and sentences of one command; see ``printing``."""
+    """Prints the tables and sentences of one command. ``printing`` yields a printer."""
 
     def __init__(self, form: str = "text") -> None:
         self.form = _known(form)
         self.for_programs = form in ("csv", "json")
-        """No sentences."""
+        """True if programs read the output, so that no sentences are printed."""
         self._drawn = form == "text" and sys.stdout.isatty()
         self._data: dict[str, list[dict[str, Any]]] = {}
         self._count = 0
 
     def table(self, name: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], total: bool = False) -> None:
-        """Print a table. ``name`` is the key of the table in JSON; with ``total`` a line is drawn above the last
+        """Print a table. ``name`` is the key of the table in JSON. With ``total`` a line is drawn above the last
         row."""
         kept = [list(row) for row in rows]
         if self._drawn:
@@ -77,8 +78,8 @@ class Printer:
     def table_as_it_comes(
         self, name: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], count: int = 0, stage: str = ""
     ) -> None:
-        """Print a table whose rows take long to compute: in a pipe each row at once, on a terminal all rows at the end.
-        If ``count`` is given, a bar shows how many rows are done."""
+        """Print a table whose rows take long to compute. In a pipe each row is printed when it is computed, on a
+        terminal all rows are drawn at the end. If ``count`` is given, a bar shows how many rows are computed."""
         if not self._drawn:
             self._begin(name, columns)
         kept = []
@@ -92,7 +93,7 @@ class Printer:
             draw_table(columns, kept)
 
     def facts(self, name: str, columns: Sequence[Column], *rows: Sequence[Any]) -> None:
-        """Print a table for programs only; readers find its figures in sentences."""
+        """Print a table for programs only. For readers, sentences print the figures of this table."""
         if self.for_programs:
             self.table(name, columns, rows)
 
@@ -106,14 +107,14 @@ class Printer:
             print(text, flush=True)
 
     def warn(self, text: str) -> None:
-        """Print a warning; it goes to standard error if programs read the output."""
+        """Print a warning, on standard error if programs read the output."""
         if self.for_programs:
             print(f"warning: {text}", file=sys.stderr)
         else:
             self.say(f"warning: {text}")
 
     def close(self) -> None:
-        """Print the tables that were kept for the end: one table of JSON is a list, several are an object of lists."""
+        """With JSON, print all tables: one table is a list, several tables are an object with a list for each."""
         if self.form == "json":
             found = next(iter(self._data.values())) if len(self._data) == 1 else self._data
             print(json.dumps(found, indent=1))
@@ -153,7 +154,7 @@ def _print_markdown(texts: Sequence[str]) -> None:
 
 @contextmanager
 def printing(form: str = "text") -> Iterator[Printer]:
-    """Give the printer of a command; no JSON is printed if the command fails."""
+    """Yield the printer of a command. If the command fails, no JSON is printed."""
     printer = Printer(form)
     yield printer
     printer.close()

@@ -1,4 +1,4 @@
-"""`lutern tokenize`: the token numbers of a text, for comparison with the published code."""
+"""`lutern tokenize`: prints the token numbers of a text, for comparison with the published code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lutern.cli.prompts import collect_prompts
 
 
 def tokenize(
-    text: Annotated[str, typer.Argument(help="Text; - is standard input.")],
+    text: Annotated[str, typer.Argument(help="The text. - is standard input.")],
     model: Annotated[
         str, typer.Option(help="demo, demo-small, demo-large, a checkpoint folder, or an image.")
     ] = "demo",

@@ -1,6 +1,7 @@
-"""`lutern train`: data in, a checkpoint out. The work is done by lutern.train, this reads the options.
+"""`lutern train`: trains a model on data and writes its checkpoint. This module reads the options for ``lutern.train``.
 
-torchrun --no-python --nproc-per-node 2 lutern train ...   every process runs this; only the first one prints
+With `torchrun --no-python --nproc-per-node 2 lutern train ...`, every process runs this module, and only the first
+process prints.
 """
 
 import dataclasses
@@ -17,40 +18,40 @@ from lutern.train import TrainOptions
 from lutern.train.options import DEFAULTS
 
 FLAGS = (*("tokenizer", "start_from", "schedule", "steps", "seed", "device", "parallel"), *("resume", "force"))
-"""Fields of TrainOptions with a flag of their own; --set takes the others."""
+"""The fields of TrainOptions that have their own flag. --set changes all other fields."""
 KINDS = {int: "a whole number", float: "a number"}
 
 
 def list_settings() -> str:
-    """Return the names that --set takes, with the defaults."""
+    """Return the names that --set accepts, with their defaults."""
     fields = [field for field in dataclasses.fields(TrainOptions) if field.name not in FLAGS]
     return ", ".join(f"{field.name}={DEFAULTS.get(field.name, field.default)}" for field in fields)
 
 
 def kind_of(annotation: Any) -> type:
-    """Return the type of a field that may be None."""
+    """Return the type of a field, without None if the field may be None."""
     kinds = [kind for kind in typing.get_args(annotation) or (annotation,) if kind is not type(None)]
     return kinds[0]  # type: ignore[no-any-return]
 
 
 def parse_setting(setting: str) -> tuple[str, Any]:
-    """Return name and value of `name=value`; the value has the type that TrainOptions gives that name."""
+    """Return the name and the value of `name=value`. The value has the type of the field ``name`` in TrainOptions."""
     name, equals, text = setting.partition("=")
     hints = typing.get_type_hints(TrainOptions)
     types = {name: kind_of(hint) for name, hint in hints.items() if name not in FLAGS}
     if not equals or name not in types:
-        raise LuternError(f"--set {setting}: NAME=VALUE is wanted, with a NAME from {', '.join(types)}.")
+        raise LuternError(f"--set {setting}: give NAME=VALUE, with a NAME from {', '.join(types)}.")
     if types[name] is str:
         return name, text
     if types[name] in KINDS:
         try:
             value = types[name](text)
         except ValueError:
-            raise LuternError(f"--set {setting}: {name} wants {KINDS[types[name]]}.") from None
+            raise LuternError(f"--set {setting}: {name} needs {KINDS[types[name]]}.") from None
         check_number(f"--set {name}", value, -LARGEST_COUNT, LARGEST_COUNT)
         return name, value
     if text not in ("true", "false"):
-        raise LuternError(f"--set {setting}: {name} wants true or false.")
+        raise LuternError(f"--set {setting}: {name} needs true or false.")
     return name, text == "true"
 
 
@@ -72,8 +73,7 @@ def train(
         typer.Option(
             metavar="NAME|FILE",
             help="character, bpe:N for N pieces that are found in the text, a tokenizer.json, or its folder; "
-            "default: that of "
-            "--from, else character.",
+            "default: the tokenizer of --from, else character.",
         ),
     ] = None,
     start_from: Annotated[
@@ -87,7 +87,7 @@ def train(
     seed: Annotated[
         int, whole("--seed", least=0, most=LARGEST_SEED, help="Seed of all random numbers.")
     ] = TrainOptions.seed,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto for a GPU where there is one.")] = TrainOptions.device,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto for a GPU if there is one.")] = TrainOptions.device,
     parallel: Annotated[
         str, typer.Option(help="Under torchrun: ddp, or fsdp, which splits the model among the processes.")
     ] = TrainOptions.parallel,
@@ -95,16 +95,16 @@ def train(
     force: Annotated[bool, typer.Option("--force", help="Replace the model or the saves in the folder.")] = False,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help=f"Set any other option, again for more: {list_settings()}."),
+        typer.Option("--set", metavar="NAME=VALUE", help=f"Set another option; can be repeated: {list_settings()}."),
     ] = None,
     benchmark: Annotated[
-        bool, typer.Option("--benchmark", help="Train nothing: measure training and decoding on this computer.")
+        bool, typer.Option("--benchmark", help="Measure training and decoding on this computer, and write no model.")
     ] = False,
     baseline: Annotated[
         str,
         typer.Option(
             metavar="DIR|fla",
-            help="With --benchmark, also measure this: a clone of matmulfreellm, or the package fla-core.",
+            help="With --benchmark, also measure a clone of matmulfreellm in DIR, or the package fla-core.",
         ),
     ] = "",
 ) -> None:

@@ -1,6 +1,6 @@
-"""`lutern verilog`: a machine as one Verilog file, for a tool chain or a board that Lutern does not know.
+"""`lutern verilog`: writes a machine as one Verilog file, for a tool chain or a board that Lutern does not support.
 
-A memory for which the file gives no contents starts with zeros, which an FPGA's bitstream loads.
+If the file gives no contents for a memory, the memory starts with zeros, which an FPGA's bitstream loads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`lutern --version`: the version, and the commit of a clone."""
+"""`lutern --version`: prints the version and, in a clone, the commit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def version_text() -> str:
 
 
 def commit_of(folder: Path) -> str:
-    """Return the commit that a clone is at; empty if the folder is no clone, or git is missing."""
+    """Return the commit that is checked out in a clone. Return "" if the folder is no clone or git is missing."""
     if not (folder / ".git").exists():
         return ""
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]

@@ -1,5 +1,5 @@
-"""Writes text to standard output as a machine makes it, turn by turn or all at once, and prints the figures of the
-run."""
+"""Writes text to standard output while a machine generates it, for prompts or for the turns of a conversation, and
+prints the figures of the run."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Place:
 
 
 def write_texts(place: Place, tokenizer: Tokenizer, prompts: list[list[int]], style: Style, hidden: bool) -> None:
-    """Print one prompt and its text as it comes, or several texts one after the other when all are done; then the
-    figures.
+    """Print one prompt and its text while the text is generated. If there are several prompts, print their texts one
+    after another when all texts are complete. Then print the figures.
     """
     out, alone = sys.stdout, len(prompts) == 1
     texts = Texts(place.machine, tokenizer, prompts, style, hidden)
@@ -67,7 +67,7 @@ def write_texts(place: Place, tokenizer: Tokenizer, prompts: list[list[int]], st
 
 
 def write_turns(place: Place, tokenizer: Tokenizer, turns: Iterable[str], style: Style, chat: bool) -> None:
-    """Answer every turn on a separate line; see ``Talk``."""
+    """Answer every turn with ``Talk``, each answer on a separate line."""
     talk = Talk(place.machine, tokenizer, style, chat)
     for turn in turns:
         pieces = talk.say(turn)
@@ -97,8 +97,9 @@ def show_summary(place: Place, figures: Figures) -> None:
 
 
 def summary(place: Place, figures: Figures) -> list[str]:
-    """Return the figures of a run: speed on this computer, cycles of a pass, lane use, and the tokens a second at the
-    preset's clock, or those that the link allows if it brings the weights.
+    """Return lines with the figures of a run: speed on this computer, cycles of a pass, lane use, and the tokens/s at
+    the preset's clock. If the link transfers the weights, the second line has the bytes and the most tokens/s of the
+    link.
     """
     machine, model, opened = place.machine, place.model, session_of(place.machine)
     speed = f"{figures.tokens / figures.seconds:.1f} tokens/s"
@@ -130,5 +131,5 @@ def summary(place: Place, figures: Figures) -> list[str]:
 
 
 def _synthetic(model: Model) -> list[str]:
-    """Return the line that marks figures of random weights; empty for trained ones."""
+    """Return the line that marks figures of synthetic weights. For trained weights there is no line."""
     return [f"synthetic weights ({model.synthetic})"] if model.synthetic else []

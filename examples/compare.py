@@ -1,9 +1,9 @@
-"""Logits of a text three times: by the float network, by the integer model, and by a simulated chip.
+"""Computes the logits of a text by the float network, by the integer model, and by a simulated chip.
 
-    .venv/bin/python examples/compare.py [MODEL [MACHINE]]    demo-small, and sim-64
+    .venv/bin/python examples/compare.py [MODEL [MACHINE]]    default: demo-small and sim-64
 
-The last two are equal in every bit. The first differs from them by the rounding error. MODEL is a shipped model or a
-checkpoint folder; an image has no float weights.
+The integer model and the chip are equal in every bit. The float network differs from the integer model by the rounding
+error. MODEL is demo, demo-small or a checkpoint folder, since an image has no float weights.
 """
 
 import sys
@@ -14,7 +14,7 @@ import lutern
 
 model = lutern.load(sys.argv[1] if len(sys.argv) > 1 else "demo-small")
 text = "once upon a time"
-exact, rounded = model.logits(text, numerics="float"), model.logits(text)  # [T, V] each
+exact, rounded = model.logits(text, numerics="float"), model.logits(text)  # each [tokens, vocabulary]
 with model.simulate(sys.argv[2] if len(sys.argv) > 2 else "sim-64") as machine:
     chip = machine.logits(text)
 assert np.array_equal(chip, rounded)

@@ -1,9 +1,8 @@
-"""Lutern from Python in ten lines: the simulated board writes a story, and every value is compared with the integer
-model.
+"""Lets the simulated board write a story, and compares every value with the integer model.
 
-    .venv/bin/python examples/generate.py [MODEL [MACHINE]]    demo, and the machine that simulates it fastest
+    .venv/bin/python examples/generate.py [MODEL [MACHINE]]    default: demo, on the machine that simulates it fastest
 
-MODEL is a shipped model, a checkpoint folder or an image; MACHINE is a preset, such as stream-x16.
+MODEL is a shipped model, a checkpoint folder or an image. MACHINE is a preset, such as stream-x16.
 """
 
 import sys

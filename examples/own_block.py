@@ -1,11 +1,11 @@
-"""A complete block of your own: golden function, component, bench, and the call that compares them.
+"""A complete block of your own: golden function, component, bench, and the call that compares the two functions.
 
     .venv/bin/python examples/own_block.py
 
     x, 16 bits signed ─► max(x, 0) █─► square █─► round █─► saturate to 16 bits ─► y
 
-It is the squared ReLU, ``y = max(x, 0)^2 / 2^shift``. docs/tutorial/first-block.md explains every step. In Lutern the
-four parts are files of ``model_ref/``, ``hw/``, ``sim/benches/`` and ``tests/hw/``.
+The block is the squared ReLU, ``y = max(x, 0)^2 / 2^shift``. docs/tutorial/first-block.md explains every step. In
+Lutern, these four pieces are files in ``model_ref/``, ``hw/``, ``sim/benches/`` and ``tests/hw/``.
 """
 
 from typing import Any
@@ -28,30 +28,30 @@ EDGES = (0, 1, -1, LIMIT, -LIMIT, LIMIT - 1, 127, 128, 181, 182)
 
 
 def squared_relu(x: Int, shift: int) -> Int:
-    """Return the golden function: NumPy integers, rounded to nearest with halves up, saturated."""
+    """Compute the golden function with NumPy integers: rounded to nearest with halves up, then saturated."""
     return saturate(rsh(np.maximum(x, 0) ** 2, shift), LIMIT)
 
 
 class SquaredRelu(wiring.Component):
-    """``max(x, 0)^2 / 2^shift``, an element a cycle.
+    """A block that computes ``max(x, 0)^2 / 2^shift``, one element per cycle.
 
     Parameters
     ----------
     shift
-        Bits that are rounded away, 1 to 30.
+        Number of bits that are rounded away, 1 to 30.
 
     Members
     -------
     i, o
-        One element each, 16 bits signed.
+        Input and output: one element, 16 bits signed.
 
     Numerics
     --------
-    ``squared_relu``, bit for bit.
+    Equals ``squared_relu`` bit for bit.
 
     Latency
     -------
-    ``latency`` = 4 cycles, an element a cycle.
+    ``latency`` = 4 cycles, one element per cycle.
     """
 
     latency = 3 + CreditFifo.latency
@@ -61,11 +61,11 @@ class SquaredRelu(wiring.Component):
         super().__init__({"i": In(stream.Signature(signed(BITS))), "o": Out(stream.Signature(signed(BITS)))})
 
     def model(self, x: Int) -> Int:
-        """Return the outputs for ``x``."""
+        """Return the outputs for the inputs ``x``."""
         return squared_relu(x, self.shift)
 
     def elaborate(self, platform: object) -> Elaboratable:
-        """Return three registers without an enable; an element enters only where it has room at the end."""
+        """Return three registers without an enable. An element enters only if the FIFO at the end has room for it."""
         m, half = Module(), 1 << self.shift - 1
         stages = Stages(m)
         m.submodules.sent = sent = CreditFifo(signed(BITS))
@@ -83,7 +83,8 @@ class SquaredRelu(wiring.Component):
 
 @cocotb.test()
 async def edges_then_random(dut: Any) -> None:
-    """Bench: every element that leaves must be the model's. Without pauses it must leave ``latency`` cycles later."""
+    """Check that every element that leaves equals the model's. Without pauses, an element must leave ``latency`` cycles
+    after it entered."""
     given, seed = bench_parameters(), bench_seed()
     block, generator = SquaredRelu(given["shift"]), np.random.default_rng(seed)
     x = np.array([*EDGES, *generator.integers(-LIMIT, LIMIT + 1, given["count"])])
@@ -102,7 +103,7 @@ async def edges_then_random(dut: Any) -> None:
 
 
 def check(shift: int = 15, pause: str = "none", count: int = 500, seed: int = 1) -> None:
-    """Test: compile the component and run the bench on it; an AssertionError names the first difference."""
+    """Compile the component, and run the bench on it. An AssertionError reports the first difference."""
     run_bench(SquaredRelu(shift), "own_block", parameters={"shift": shift, "pause": pause, "count": count}, seed=seed)
 
 

@@ -1,13 +1,13 @@
-"""A board of your own: pins in the style of amaranth-boards, the other facts that Lutern needs, and the netlist.
+"""Describes a board of your own: pins in the style of amaranth-boards, and all that Lutern needs to make a netlist.
 
-    .venv/bin/python examples/own_board.py [PRESET]    tiny; the preset "host" has no weights and suits every board
+    .venv/bin/python examples/own_board.py [PRESET]    default: tiny (the preset "host" fits every board)
 
     platform (pins) ─┐
-                     ├─► Board ─► make_plan ─► Verilog-level design and constraints ─► synthesise ─► netlist
+                     ├─► Board ─► make_plan ─► design for synthesis, and constraints ─► synthesise ─► netlist
     clock, link, ... ┘
 
 The pins are invented. ``lutern.boards.build.build(plan, seeds=[1], progress=...)`` makes a bitstream, which takes
-minutes. A board of Lutern itself is a file of ``boards/`` and a row of ``boards/catalog.py`` (docs/boards.md).
+minutes. A new board in Lutern needs a file in ``boards/`` and a row in ``boards/catalog.py`` (docs/boards.md).
 """
 
 import json
@@ -46,7 +46,7 @@ BOARD = Board(
     name="workbench",
     title="the board on the workbench",
     fpga=FPGAS["LFE5U-25F"],
-    package="CABGA381",  # as nextpnr calls it
+    package="CABGA381",  # nextpnr's name of the package
     speed="6",
     platform=WorkbenchPlatform,
     clock="clk25",

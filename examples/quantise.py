@@ -1,8 +1,8 @@
-"""One matrix, from float32 to what a chip stores and computes with: trits, a scale, and an exact sum of 8-bit codes.
+"""Quantises one matrix as a chip stores it (trits and a scale), and multiplies it by 8-bit codes with exact sums.
 
-    .venv/bin/python examples/quantise.py [ROWS COLUMNS]    256 and 512
+    .venv/bin/python examples/quantise.py [ROWS COLUMNS]    default: 256 and 512
 
-    weight ─► ternarise ─► trits, scale ─► pack_canonical ─► bytes, five trits each
+    weight ─► ternarise ─► trits, scale ─► pack_canonical ─► bytes with five trits each
     x ─────► codes, step ─► ternary_sums (integers, exact) ─► times scale and step ─► y
 
 ROWS and COLUMNS are the shape of the matrix.

@@ -208,7 +208,7 @@ def pieces(lines: Iterable[str]) -> Iterator[tuple[float, str, str]]:
     source = iter(lines)
     head = next(source, "").rstrip("\n")
     if head != HEAD:
-        raise LuternError(f"line 1 is {head[:40]!r}, but a recording begins with {HEAD!r}; give a file of --record.")
+        raise LuternError(f"line 1 is {head[:40]!r}, but a recording begins with {HEAD!r}; give a file written by --record.")
     for number, line in enumerate(source, 2):
         parts = line.split()
         try:
@@ -222,7 +222,7 @@ def pieces(lines: Iterable[str]) -> Iterator[tuple[float, str, str]]:
         except (ValueError, IndexError):
             raise LuternError(
                 f"line {number} is {line[:40].rstrip()!r}, but it must be seconds, one of < > = and bytes in "
-                "hexadecimal or a baud rate; give a file of --record."
+                "hexadecimal or a baud rate; give a file written by --record."
             ) from None
         yield seconds, direction, rest
 

@@ -1,12 +1,12 @@
-"""Lutern from Python: the public names of all other packages.
+"""Defines the public names of Lutern, from all other packages.
 
     import lutern
 
     for piece in lutern.load("demo").generate("once upon a time"):
         print(piece, end="", flush=True)
 
-docs/python.md describes every name. ``import lutern`` imports nothing else: a name is looked up in its package when it
-is first used, so that a program pays only for what it needs.
+docs/python.md describes every name. ``import lutern`` imports no other package of Lutern. A package is imported when
+one of its names is first used, so that a program imports only the packages that it needs.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ __all__ = [*sorted(_HOMES), "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """Look up a public name when it is first used, and keep it."""
+    """Import a public name when it is first used, and store it in this module."""
     if name == "__version__":
         from importlib import metadata
 

@@ -1,1 +1,1 @@
-"""The golden model: the network in NumPy, in float and in integers.  It imports nothing else of Lutern."""
+"""Computes the golden model in NumPy, with float and with integer numbers. It imports no other package of Lutern."""

@@ -1,11 +1,11 @@
-"""Sigmoid from a table of 512 straight segments; silu is that sigmoid times its argument.
+"""Computes sigmoid from a table of 512 straight segments, and silu as the sigmoid times its argument.
 
     |a| < 16, 17 fraction bits:   index (9 bits) | remainder (12 bits)
     sigma(-|a|) = base[index] - slope[index] * remainder / 2^12              17 fraction bits
 
-Each node is lowered by ``h^2 f'' / 16``, which halves the largest error of the chords. Largest error 2^-16.3 (table and
-rounding together, over all 2^21 arguments). It takes one table of 512 x 28 bits, and one 11 x 12 bit product for each
-value.
+The chords of sigma(-|a|) are above the curve. Therefore each node of the segments is lowered by ``h^2 f'' / 16`` (h:
+width of a segment, f'': second derivative), which halves the largest error. The largest error is 2^-16.3 (table and
+rounding together, over all 2^21 arguments). The table has 512 x 28 bits, and each value needs one 11 x 12 bit product.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lutern.model_ref.fixed import MANTISSA_MAX, Int, rsh
 
 ARGUMENT_FRAC_BITS = 17
 ARGUMENT_MAX = (16 << ARGUMENT_FRAC_BITS) - 1
-"""Largest argument: arguments are clamped below 16, where sigma(-a) is 1e-7: less than one unit."""
+"""The largest argument. Larger arguments are clamped, because sigma(-16) is 1e-7, less than one unit of the result."""
 SEGMENT_BITS = 9
 REMAINDER_BITS = ARGUMENT_MAX.bit_length() - SEGMENT_BITS
 SIGMOID_FRAC_BITS = 17
@@ -36,9 +36,10 @@ SEGMENT_BASE, SEGMENT_SLOPE = _segments()
 
 
 def sigmoid(x: Int, frac_bits: Int | int) -> Int:
-    """Return ``sigma(x)`` as integers with 17 fraction bits, at most 2^17 - 1; ``x`` is an integer with ``frac_bits``.
+    """Return ``sigma(x)`` as integers with 17 fraction bits, at most 2^17 - 1. ``x`` has ``frac_bits`` fraction bits.
 
-    The magnitude is brought to 17 fraction bits by dropping bits (no rounding) or appending zeros, then clamped.
+    The magnitude of ``x`` gets 17 fraction bits by dropping bits (without rounding) or appending zeros. Then it is
+    clamped.
     """
     x = np.asarray(x, dtype=np.int64)
     argument = np.minimum((np.abs(x) << ARGUMENT_FRAC_BITS) >> frac_bits, ARGUMENT_MAX)
@@ -49,5 +50,5 @@ def sigmoid(x: Int, frac_bits: Int | int) -> Int:
 
 
 def silu(x: Int, frac_bits: Int | int) -> Int:
-    """Return ``x sigma(x)`` in the format of ``x`` (18 bits), by one 18 x 18 product; ``x`` has ``frac_bits``."""
+    """Return ``x sigma(x)`` in the format of ``x`` (18 bits, ``frac_bits`` fraction bits), by one 18 x 18 product."""
     return rsh(x * sigmoid(x, frac_bits), SIGMOID_FRAC_BITS)

@@ -1,9 +1,11 @@
 """Limits the processor time and the memory of foreign code that runs in this process.
 
-    bounded(seconds, bytes): SIGVTALRM ─► TooMuch        address space: its present size and ``bytes`` ─► MemoryError
+    bounded(seconds, bytes): after ``seconds`` of processor time      SIGVTALRM raises TooMuch
+                             after ``bytes`` of new address space     Python raises MemoryError
 
-A model brings its chat template, and a few characters of a template can double a text forty times. The limit counts
-processor time, so a busy computer changes nothing. Time is bounded in the main thread only, where signals arrive.
+A chat template comes with a model, and a few characters of a template can double a text forty times. The limit counts
+processor time, so other programs on the computer do not change it. Time is limited only in the main thread, because
+only the main thread receives signals.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ from pathlib import Path
 
 
 class TooMuch(Exception):
-    """The code has used up its processor time."""
+    """The error that code has used more than its processor time."""
 
 
 def _address_bytes() -> int | None:
-    """Return the size of this process's address space in bytes; None where the system does not say."""
+    """Return the size of this process's address space in bytes, or None if the system does not report it."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     except (OSError, ValueError, IndexError):
@@ -44,9 +46,9 @@ def _bounded_memory(byte_count: int) -> Iterator[None]:
 
 @contextmanager
 def bounded(seconds: float, byte_count: int) -> Iterator[None]:
-    """Bound the block to ``seconds`` of processor time and ``byte_count`` bytes of memory.
+    """Limit the block to ``seconds`` of processor time and ``byte_count`` bytes of memory.
 
-    Raises ``TooMuch`` or ``MemoryError`` when the block takes more.
+    Raises ``TooMuch`` or ``MemoryError`` if the block needs more.
     """
     with _bounded_memory(byte_count):
         if threading.current_thread() is not threading.main_thread():

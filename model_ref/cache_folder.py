@@ -1,4 +1,4 @@
-"""The folder that keeps results from one run to the next: LUTERN_CACHE if it is set, else ~/.cache/lutern."""
+"""Finds the folder in which results are kept between runs: LUTERN_CACHE if it is set, else ~/.cache/lutern."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from lutern.model_ref.errors import LuternError
 
 
 def cache_folder(kind: str) -> Path:
-    """Return the folder for results of one kind: below LUTERN_CACHE, which may begin with ~, else below
+    """Return the folder for results of one kind, below LUTERN_CACHE (which may begin with ~) or else below
     ~/.cache/lutern."""
     return expanded(os.environ.get("LUTERN_CACHE") or "~/.cache/lutern", "LUTERN_CACHE") / kind
 
 
 def expanded(path: str, variable: str) -> Path:
-    """Return the absolute path that the value of an environment variable means; ~ at its start is a home folder."""
+    """Return the absolute path that the value of an environment variable means. A ~ at its beginning is the home
+    folder."""
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError:  # no user has that name, or this user has no home folder

@@ -1,10 +1,11 @@
-"""Largest values on calibration tokens, for tensors whose proved word would be too wide (``quantise.py``).
+"""Measures the largest values on calibration tokens, for tensors whose proved word would be too wide (``quantise.py``).
 
-    tokens [T, B] ─► embeddings ─► h [T, B, d] ─► layer 0 over all tokens ─► layer 1 ─► ...
-                                                       └─► largest and RMS of i, gate and h
+    tokens [n, B] ─► embeddings ─► h [n, B, d] ─► layer 0 for all tokens ─► layer 1 ─► ...
+                                                       └─► largest magnitude and RMS of i, gate and h
 
-The float network runs layer by layer. A layer's state depends only on its own past, so one layer's weights are in
-memory at a time. Cost: one float step a token, and 4 T B d bytes.
+n is the number of steps, B the number of streams and d the hidden size. Each layer of the float network runs over all
+tokens before the next layer runs. This is possible because a layer's state depends only on the same layer's past. So
+only the weights of one layer are in memory. The cost is one float step per token, and 4 n B d bytes.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ from lutern.model_ref.float_model import Floats, Projection, build_layer, layer_
 from lutern.model_ref.ranges import Activation
 
 TOKENS, STREAMS, SEED = 64, 4, 0
-"""Steps, streams and seed of the random tokens that are drawn where no text is given; all tokens are equally likely."""
+"""Steps, streams and seed of the random tokens that are used if no text is given. All tokens are equally likely."""
 TEXT_TOKENS, TEXT_STREAMS = 2048, 16
-"""Largest number of tokens of a text that are used, and the number of streams that they are cut into."""
+"""The largest number of tokens that are used from a text, and the largest number of streams into which these tokens are
+divided."""
 TEXT_CHARACTERS = 16 * TEXT_TOKENS
-"""How many characters of a text are read; a token of ordinary text has about four characters."""
+"""Number of characters that are read from a text. A token of ordinary text has about four characters."""
 
 
 class _Statistics:
-    """Largest magnitude and root mean square of all values that were added."""
+    """The largest magnitude and the root mean square of all values that were added."""
 
     def __init__(self) -> None:
         self.largest, self.squares, self.count = 0.0, 0.0, 0
@@ -44,7 +46,7 @@ class _Statistics:
 
 
 class _Seen:
-    """A projection that keeps its last output, and the statistics of the first ``rows`` rows of all outputs."""
+    """A projection that stores its last output, and statistics of the first ``rows`` rows of all outputs."""
 
     def __init__(self, inner: Projection, rows: int) -> None:
         self.inner, self.rows = inner, rows
@@ -57,7 +59,8 @@ class _Seen:
 
 
 def text_tokens(ids: list[int], ahead: Sequence[int] = ()) -> Int:
-    """Return calibration tokens ``[T, B]`` from the tokens of a text: the first 2,048, in up to 16 streams.
+    """Return calibration tokens ``[n, B]`` from the tokens of a text. Its first 2,048 tokens are divided into up to 16
+    streams.
 
     Every stream begins with the tokens ``ahead``, as every text of the model does.
     """
@@ -69,11 +72,12 @@ def text_tokens(ids: list[int], ahead: Sequence[int] = ()) -> Int:
 
 
 def observe(checkpoint: Checkpoint, ids: Int | None = None) -> dict[str, Activation]:
-    """Run the float network over tokens ``[T]`` or ``[T, B]`` (B streams); without tokens, over seeded random ones.
+    """Run the float network over tokens ``[n]`` or ``[n, B]`` (B streams). Default: random tokens of a fixed seed.
 
     Returns the largest magnitude and the RMS of h (the embedding, and h after each mixer of each layer) and of the
     pre-activations of i and gate. Keys are ``h`` and the names of the matrices: ``model.layers.0.attn.i_proj``,
-    ``model.layers.0.mlp.gate_proj`` ... Raises ``LuternError`` if there is no token or a token is not the model's.
+    ``model.layers.0.mlp.gate_proj`` ... Raises ``LuternError`` if there is no token, or if a token is outside the
+    vocabulary.
     """
     config = checkpoint.config
     if ids is None:

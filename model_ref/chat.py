@@ -1,7 +1,7 @@
-"""Chats: messages go through the tokenizer's template; a turn sends the part that the model has not read yet.
+"""Renders chats with the tokenizer's template, and encodes the part of a chat that the model has not read yet.
 
-messages ─► template (sandboxed jinja2) ─► text ─┬─ what the model's state holds already
-                                                 └─ the rest ─► tokens of the next turn
+messages ─► template (sandboxed jinja2) ─► text ─┬─ beginning of the text, which the model has read: not sent again
+                                                 └─ rest of the text ─► tokens of the next turn
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from lutern.model_ref.tokenizer import Tokenizer
 Message = dict[str, str]
 MAX_CHAT_CHARACTERS = 1 << 22
 SECONDS, MEMORY_BYTES = 5.0, 1 << 26
-"""Processor time and memory of one rendering; a published template takes a millisecond and less than a megabyte."""
+"""The most processor time and memory of one rendering. A published template needs a millisecond and less than a
+megabyte."""
 NO_TEMPLATE = "the tokenizer of this model has no chat template; leave --chat out; --interactive needs no template."
 _EXTENSIONS: list[type[Extension] | str] = [loopcontrols]
 
 
 class _Refused(Exception):
-    """The refusal that a template raises with ``raise_exception``."""
+    """The error that a template raises with ``raise_exception``."""
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, which also bounds products of texts: a template comes with the model and is not trusted."""
+    """Jinja's sandbox, which also limits products of texts. A template comes with the model and is not trusted."""
 
     intercepted_binops = frozenset(["*", "**", "%"])
 
@@ -44,10 +45,11 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 def render(tokenizer: Tokenizer, messages: list[Message], *, answer: bool = True) -> str:
-    """Return the text of a chat by the tokenizer's template; with ``answer`` it ends where the model's next answer
-    begins.
+    """Return the text of a chat by the tokenizer's template. With ``answer``, the text ends where the model's next
+    answer begins.
 
-    Raises ``LuternError`` if there is no template, or if it fails, refuses the chat or takes too much.
+    Raises ``LuternError`` if there is no template, or if the template fails, refuses the chat, or needs too much time
+    or memory.
     """
     template = tokenizer.conventions.chat_template
     if not template:
@@ -65,11 +67,13 @@ def render(tokenizer: Tokenizer, messages: list[Message], *, answer: bool = True
         raise LuternError(f"the chat template refuses this chat: {reason_of(error)}.") from error
     except (TooMuch, MemoryError) as error:
         raise LuternError(
-            f"the chat template takes more than {SECONDS:g} s or {MEMORY_BYTES >> 20} MiB for one chat; leave --chat "
-            "out, or correct it."
+            f"the chat template takes more than {SECONDS:g} s or {MEMORY_BYTES >> 20} MiB for one chat; leave out "
+            "--chat, or correct the template."
         ) from error
     except Exception as error:  # a template can raise anything that Python's operators raise
-        raise LuternError(f"the chat template fails ({reason_of(error)}); leave --chat out, or correct it.") from error
+        raise LuternError(
+            f"the chat template fails ({reason_of(error)}); leave out --chat, or correct the template."
+        ) from error
     if len(text) > MAX_CHAT_CHARACTERS:
         raise LuternError(f"the chat template makes more than {MAX_CHAT_CHARACTERS} characters; correct it.")
     return text
@@ -84,25 +88,25 @@ def _now(form: str) -> str:
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:
-    """Return JSON as the published templates expect it: letters are not escaped, and there are no HTML escapes."""
+    """Return JSON in the form that the published templates expect: neither letters nor HTML characters are escaped."""
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 class Chat:
-    """The messages of a chat so far, and how much of their text the model's state holds."""
+    """The messages of a chat so far, and the part of their text that the model has read."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.messages: list[Message] = []
-        self._read: tuple[str, ...] = ()  # the turns that the state holds, in a template's form
+        self._read: tuple[str, ...] = ()  # the text that the model has read, in the forms that a template may write
 
     def check(self) -> None:
         """Refuse a tokenizer whose template cannot render a question."""
         render(self._tokenizer, [{"role": "user", "content": "?"}])
 
     def ask(self, question: str) -> tuple[list[int], bool]:
-        """Return tokens of the next turn, and whether they continue from the state; if not, they hold the whole
-        chat."""
+        """Return the tokens of the next turn, and whether they continue from the model's state. If they do not, the
+        tokens of the whole chat are returned."""
         self.messages.append({"role": "user", "content": question})
         text = render(self._tokenizer, self.messages)
         read = next((read for read in self._read if text.startswith(read) and len(text) > len(read)), "")
@@ -110,7 +114,8 @@ class Chat:
         return self._tokenizer.encode_body(text, len(read)), bool(read)
 
     def answered(self, answer: str, *, whole: bool) -> None:
-        """Take the model's answer. If it is not ``whole``, the state holds more, so the next turn starts anew."""
+        """Append the model's answer. If the answer is not ``whole``, the model's state contains other text than the
+        chat, so the next turn sends the whole chat."""
         self.messages.append({"role": "assistant", "content": answer})
         written = [answer, answer.strip(), f" {answer.strip()}"] if whole else []
         self._read = tuple(self._read[0] + text for text in written)

@@ -1,15 +1,16 @@
-"""Checkpoint folders in the published format, in and out.
+"""Reads and writes checkpoint folders in the published format.
 
-    DIR/config.json         shape of the network (config.py)
-    DIR/model.safetensors   every tensor of the published names, float32, float16 or bfloat16
-    DIR/tokenizer.json      what the tokenizers library reads (tokenizer.py)
+    DIR/config.json         the shape of the network (config.py)
+    DIR/model.safetensors   all tensors with their published names, as float32, float16 or bfloat16
+    DIR/tokenizer.json      the tokenizer in the format of the tokenizers library (tokenizer.py)
 
-Large models are stored in shards: ``model.safetensors.index.json`` then says which file of the folder has which tensor
-(weight_files.py).
+Large models are stored in several files (shards). In this case ``model.safetensors.index.json`` says which file of the
+folder contains which tensor (weight_files.py).
 
-Opening a folder first checks the bounds of the config, then compares names, types and shapes of all tensors with it; a
-tensor that the network does not use is refused. Values are read only when a tensor is asked for, one at a time and
-memory-mapped; a tensor with values that are not finite is refused then. Only safetensors is read, never a pickle.
+When a folder is opened, the keys and sizes in the config are checked first. Then names, types and shapes of all tensors
+are compared with the config. A tensor that the network does not use is refused, unless it is a known buffer. The values
+of a tensor are read when the tensor is used, one tensor at a time and memory-mapped. A tensor whose values are not all
+finite is refused when it is read. Only safetensors files are read, never a pickle.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ __all__ = [
 ]
 
 SYNTHETIC = "lutern_synthetic"
-"""Key of a file's metadata that marks random weights; its value says how they were made."""
+"""The key in a file's metadata that marks random weights. Its value says how these weights were made."""
 MAY_BE_ZERO = ("model.lower_bounds",)
 _WRITABLE: dict[str, tuple[str, Any]] = {
     "float32": ("F32", np.float32),
@@ -66,16 +67,18 @@ _WRITABLE: dict[str, tuple[str, Any]] = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model's config, its tensors by published name (float32, not quantised) and the folder they came from.
+    """A model's config, its tensors by published name (float32, not quantised), and its folder.
 
     synthetic
-        how random weights were made; empty for trained ones.
+        Says how random weights were made. Empty for trained weights.
     notes
-        where the reading differs from that of the published code, one sentence each; the commands print them.
+        One sentence for each difference between what Lutern and the published code read. The commands print these
+        sentences.
     assumed
-        what the files leave open, and what they hold that the network does not use; `lutern inspect` prints it.
+        Sentences on values that are missing in the files, and on parts of the files that the network does not use.
+        `lutern inspect` prints these sentences.
     files
-        the files that hold the weights.
+        The files that contain the weights.
     """
 
     config: ModelConfig
@@ -88,10 +91,10 @@ class Checkpoint:
 
 
 class LazyTensors(Mapping[str, NDArray[np.float32]]):
-    """Tensors of a checkpoint by name, float32; each access reads, checks and converts one, and keeps nothing.
+    """The float32 tensors of a checkpoint by name. Each access reads, checks and converts a tensor. No tensor is kept.
 
-    ``places`` gives the file of each tensor and its name there. An access raises ``LuternError`` if the tensor holds
-    NaN, infinity or nothing but zeros.
+    ``places`` contains the file of each tensor, and the tensor's name in this file. An access raises ``LuternError`` if
+    the tensor contains NaN or infinity, or only zeros.
     """
 
     def __init__(self, places: Mapping[str, tuple[Container, str]]) -> None:
@@ -100,7 +103,7 @@ class LazyTensors(Mapping[str, NDArray[np.float32]]):
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         file, _ = self._places[name]
         values = self.stored(name).astype(np.float32)
-        if not np.isfinite([values.min(), values.max()]).all():  # both are NaN if one element is
+        if not np.isfinite([values.min(), values.max()]).all():  # min and max are NaN if an element is NaN
             raise LuternError(f"{file.path}: {name} holds NaN or infinity; give a checkpoint with finite weights.")
         if name not in MAY_BE_ZERO and not values.any():
             raise LuternError(f"{file.path}: {name} holds nothing but zeros; give a trained checkpoint.")
@@ -113,20 +116,20 @@ class LazyTensors(Mapping[str, NDArray[np.float32]]):
         return len(self._places)
 
     def entry(self, name: str) -> Entry:
-        """Return the type and shape of a tensor as stored."""
+        """Return the stored type and shape of a tensor."""
         file, stored = self._places[name]
         return file.entries[stored]
 
     def stored(self, name: str) -> NDArray[Any]:
-        """Return a tensor as stored, memory-mapped and unchecked."""
+        """Return a tensor as it is stored, memory-mapped, without a check of its values."""
         file, stored = self._places[name]
         return file.map(stored)
 
 
 def load_checkpoint(folder: str | Path) -> Checkpoint:
-    """Open a checkpoint folder: check that every tensor is there, and its type and shape. Values are read later.
+    """Open a checkpoint folder, and check the names, types and shapes of all tensors. Values of tensors are read later.
 
-    Raises ``LuternError`` if the folder is not a checkpoint of the config's network.
+    Raises ``LuternError`` if the folder is no checkpoint, or if its tensors do not match its config.
     """
     name, folder = str(folder), Path(folder)
     if not folder.is_dir():
@@ -156,7 +159,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
 
 
 def _no_config(folder: Path) -> str:
-    """Return the reason, as a sentence, why a folder without a config is no checkpoint."""
+    """Return the error message for a folder without a config."""
     refuse_adapter(folder)
     if (folder / WEIGHTS_FILE).exists() or (folder / INDEX_FILE).exists():
         return f"{folder} has no {CONFIG_FILE}; copy it from the folder that the weights come from."
@@ -164,7 +167,8 @@ def _no_config(folder: Path) -> str:
 
 
 def _ternary_note(config: ModelConfig, tensors: LazyTensors) -> list[str]:
-    """Return the note that matrices are ternary already; of the other matrices, only a few elements are read."""
+    """Return a note if matrices are already ternary. Matrices that are not ternary are read only up to their second
+    magnitude, which is usually in the first elements."""
     known = [name for name in config.projections if one_magnitude(tensors.stored(f"{name}.weight")) is not None]
     if not known:
         return []
@@ -177,9 +181,10 @@ def _ternary_note(config: ModelConfig, tensors: LazyTensors) -> list[str]:
 def save_checkpoint(
     folder: str | Path, config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]], dtype: str = "bfloat16"
 ) -> None:
-    """Write config and tensors, rounded to ``dtype`` to nearest even; each file appears whole or not at all.
+    """Write config and tensors. Values are rounded to ``dtype``, to nearest even. Each file appears complete or not at
+    all.
 
-    Raises ``LuternError`` if names or shapes are not the config's, or if a file cannot be written.
+    Raises ``LuternError`` if names or shapes differ from the config, or if a file cannot be written.
     """
     if dtype not in _WRITABLE:
         raise LuternError(f"checkpoints are not written as {dtype}; choose one of {', '.join(_WRITABLE)}.")

@@ -1,9 +1,10 @@
-"""Computes logits and hidden values of given tokens, for comparison with any other implementation.
+"""Computes logits and hidden values for given tokens, for comparison with any other implementation.
 
-    ids [T] ─► model, one token at a time, state zero at the start ─► logits [T, V], hidden [T, L + 1, d]
+    ids [n] ─► model, one token at a time, from a zero state ─► logits [n, V], hidden [n, L + 1, d]
 
-``hidden`` holds the embedding and every layer's output (the residual stream h), as real numbers. The integer model's
-values become float64 exactly: h is an integer times 2^-h_frac_bits, and a logit has 38 bits.
+n is the number of tokens, V the vocabulary, L the number of layers and d the hidden size. ``hidden`` contains the
+embedding and every layer's output (the residual stream h) as real numbers. float64 represents the integer model's
+values exactly, because h is an integer times 2^-h_frac_bits, and a logit has 38 bits.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from lutern.model_ref.model import IntegerModel
 
 
 def rows_of(model: FloatModel | IntegerModel, ids: Int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Return logits ``[V]`` and hidden ``[L + 1, d]`` of each token in turn: float32 from the float network, else
-    float64."""
+    """Return an iterator over logits ``[V]`` and hidden ``[L + 1, d]`` of each token. The float network gives float32,
+    the integer network float64."""
     if isinstance(model, IntegerModel):
         return _integer_rows(model, ids)
     return _float_rows(model, ids)
@@ -46,7 +47,7 @@ def _integer_rows(model: IntegerModel, ids: Int) -> Iterator[tuple[NDArray[Any],
     for token in ids:
         hidden: list[NDArray[np.float64]] = []
         logits, state = model.step(np.array([token]), state, _collector(hidden, unit))
-        yield logits[0], np.stack([hidden[0], *hidden[2::2]])  # after down_proj, not after o_proj
+        yield logits[0], np.stack([hidden[0], *hidden[2::2]])  # the embedding, and h after each down_proj
 
 
 def _collector(hidden: list[NDArray[np.float64]], unit: float) -> Callable[[str, int, Int], None]:

@@ -1,11 +1,11 @@
-"""Compiles and calls ``compiled_model.cpp``: the integer network, one token of every stream in one call.
+"""Compiles and calls ``compiled_model.cpp``, which computes the integer network for one token of every stream per call.
 
     compiled_model.cpp ─► c++ ─► cache/models/<inputs>-<content>.so ─► ctypes
 
-It is compiled once on each kind of processor (about 3 s) and kept under LUTERN_CACHE. The file's name contains the
-digest of everything that it was made from, the compiler's macros included, and of its content. So a damaged file, or
-one for another processor, is never loaded. Without a compiler, or without a place to keep a file, ``library`` gives
-None, and ``fast_model.py`` computes in NumPy.
+The library is compiled once on each kind of processor (about 3 s) and kept under LUTERN_CACHE. Its file name contains
+the digest of all inputs, including the compiler's macros, and the digest of its content. So a damaged file, or a file
+for another processor, is never loaded. If the library cannot be compiled or stored, ``library`` returns None, and
+``fast_model.py`` computes in NumPy.
 """
 
 from __future__ import annotations
@@ -39,19 +39,21 @@ from lutern.model_ref.quantise import IntegerLayer, IntegerWeights, Matrix
 SOURCE = Path(__file__).with_suffix(".cpp")
 _HEADER = SOURCE.with_name("compiled_numbers.h")
 _COMPILER = ("c++", "-std=c++17", "-O3", "-fwrapv", "-fPIC", "-pthread")
-"""``-fwrapv``: integers wrap, as NumPy's do."""
+"""The compiler and its flags. With ``-fwrapv``, integers overflow as in NumPy."""
 _OF_PROCESSOR = (("-march=native",), ())
-"""Flags for this processor, tried in order: not every compiler takes the first."""
+"""Flags for this processor, which are tried in order, because not every compiler accepts -march=native."""
 _KEPT = 4
 _MOST_BYTES = 1 << 24
 _SECONDS = 120
-"""Longest time that a compilation may take."""
+"""The longest time of a compilation, in seconds."""
 THREADED_TRITS = 1 << 23
-"""A step with at least this many trits, over all streams, uses several cores; for fewer, waking them costs more."""
+"""A step with at least this many trits, over all streams, uses several cores. In a smaller step, waking the cores costs
+more time than they save."""
 MOST_THREADS = 8
-"""Largest number of cores that are used: trits come from memory, which a few cores keep busy."""
+"""The largest number of cores that are used. More cores do not help, because reading the trits from memory limits the
+speed."""
 KINDS = ("i", "S", "h", "gate")
-"""Tensors whose clipped values are counted, in the order of ``Counts`` in the source."""
+"""The tensors whose clipped values are counted, in the order of ``Counts`` in the C++ source."""
 
 
 class _Float(Structure):
@@ -90,7 +92,7 @@ class _Network(Structure):
 
 
 class CompiledNetwork:
-    """The weights in the form that the library reads; no weight is copied."""
+    """The weights of a network in the form that the library reads. No trit is copied."""
 
     def __init__(self, library: ctypes.CDLL, weights: IntegerWeights) -> None:
         self._library = library
@@ -112,9 +114,9 @@ class CompiledNetwork:
     def decode(
         self, h: Int, state: Int, traced: bool
     ) -> tuple[Int, tuple[Int, Int], dict[tuple[str, int], int], list[tuple[str, int, Int]]]:
-        """Decode one token of every stream: sums, scale, clipped values by tensor and layer, and the calls of a trace.
+        """Decode one token of every stream. Return sums, scale, clipped values by tensor and layer, and trace calls.
 
-        ``h [B, d]`` and ``state [L, B, d]`` are overwritten. The list of calls is empty unless ``traced``.
+        ``h [B, d]`` and ``state [L, B, d]`` are overwritten. Without ``traced``, the list of trace calls is empty.
         """
         config, streams = self._config, len(h)
         assert h.flags.c_contiguous and state.flags.c_contiguous and h.dtype == state.dtype == np.int64
@@ -174,7 +176,7 @@ class CompiledNetwork:
 
 
 def _stages(config: ModelConfig) -> Iterator[tuple[str, int, int]]:
-    """Yield the stage, layer and width of everything that the library writes into a trace, in its order."""
+    """Yield the stage, layer and width of each item that the library writes into a trace, in the order of the trace."""
     d, m, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     yield "h", -1, d
     for index in range(layers):
@@ -186,7 +188,7 @@ def _stages(config: ModelConfig) -> Iterator[tuple[str, int, int]]:
 
 
 def thread_count() -> int:
-    """Return cores that this process may use, at most ``MOST_THREADS``."""
+    """Return the number of cores that this process may use, at most ``MOST_THREADS``."""
     return min(own_cores(), MOST_THREADS)
 
 
@@ -204,13 +206,13 @@ def library() -> ctypes.CDLL | None:
 
 
 def _library_path() -> Path:
-    """Return the library's file in the cache; it is compiled if it is not there."""
+    """Return the library's file in the cache. If there is no such file, compile the library."""
     folder = cache_folder("models")
     command, macros = _compiler()
     sources = SOURCE.read_bytes() + _HEADER.read_bytes()
     made_from = hashlib.sha256(repr(command).encode() + macros + sources).hexdigest()[:32]
     for path in folder.glob(f"{made_from}-*.so"):
-        with contextlib.suppress(LuternError):  # no plain file
+        with contextlib.suppress(LuternError):  # the path is no plain file
             if path.stem == _name(made_from, read_plain(path, _MOST_BYTES, "library")):
                 os.utime(path)
                 return path
@@ -219,14 +221,15 @@ def _library_path() -> Path:
         made = work / "model.so"
         _run(*command, "-shared", str(SOURCE), "-o", str(made))
         path = made.replace(folder / f"{_name(made_from, made.read_bytes())}.so")
-    with contextlib.suppress(OSError):  # another process removes old files too
+    with contextlib.suppress(OSError):  # another process may remove the same file
         for old in sorted(folder.glob("*.so"), key=lambda item: item.lstat().st_mtime)[:-_KEPT]:
             old.unlink()
     return path
 
 
 def _compiler() -> tuple[tuple[str, ...], bytes]:
-    """Return the compiler's command and its macros, which name its version and the processor's extensions."""
+    """Return the compiler's command and macros. The macros name the compiler's version and the processor's
+    extensions."""
     *others, last = ((*_COMPILER, *flags) for flags in _OF_PROCESSOR)
     macros = ("-dM", "-E", "-x", "c++", os.devnull)
     for command in others:
@@ -240,8 +243,8 @@ def _name(made_from: str, content: bytes) -> str:
 
 
 def _run(*command: str) -> bytes:
-    """Return the output of a program; if an error or a signal ends the wait, the program and its children are ended
-    too."""
+    """Return the output of a program. If an error or a signal ends the wait, the program and its children are also
+    ended."""
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     ) as child:

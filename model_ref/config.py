@@ -1,8 +1,8 @@
-"""The shape of a MatMul-free language model (arXiv 2406.02528, section 3).
+"""Defines the shape of a MatMul-free language model (arXiv 2406.02528, section 3).
 
 ``ModelConfig`` reads and writes the ``config.json`` of the published checkpoints (``model_type`` ``hgrn_bit``). It
-refuses, by name, every option that would change the network in a way that Lutern does not build, and every key that
-``config_keys.py`` does not know.
+refuses every option that would change the network in a way that Lutern does not support, and every key that
+``config_keys.py`` does not contain. The error message names the option or the key.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from lutern.model_ref.errors import LuternError, quoted
 from lutern.model_ref.file_kinds import read_json
 
 NORM_EPS = 1e-6
-"""Eps inside the norms of the BitLinear layers: the published kernel uses 1e-6, although the class has 1e-8. It is the
-default of all other norms."""
+"""The eps of the norms inside the BitLinear layers, and the default of all other norms. The published kernel uses 1e-6,
+although its class states 1e-8."""
 
 # Limits that protect against a hostile config. The largest published model has d 2560, m 6912, L 32, V 32000.
 MAX_VOCAB_SIZE = 1 << 18
@@ -32,16 +32,16 @@ MAX_CONFIG_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of the network.
+    """The shape of the network.
 
     Parameters
     ----------
-    vocab_size: V, tokens the model knows.
-    hidden_size: d, channels of the residual stream and of each layer's recurrent state.
-    num_hidden_layers: L, layers of one token mixer (MLGRU) and one channel mixer (GLU) each.
-    intermediate_size: m, channels inside the channel mixer.
-    use_lower_bound: whether layers above the first raise their forget gate by a learned bound.
-    rms_norm_eps: the constant inside every norm, except those of the BitLinear layers, which have ``NORM_EPS``.
+    vocab_size: V, number of tokens that the model knows.
+    hidden_size: d, number of channels of the residual stream and of each layer's recurrent state.
+    num_hidden_layers: L, number of layers. A layer has one token mixer (MLGRU) and one channel mixer (GLU).
+    intermediate_size: m, number of channels inside the channel mixer.
+    use_lower_bound: whether all layers except the first have a learned lower bound of the forget gate.
+    rms_norm_eps: the eps of every norm, except the norms inside the BitLinear layers, whose eps is ``NORM_EPS``.
     """
 
     vocab_size: int
@@ -60,7 +60,7 @@ class ModelConfig:
         ):
             value = getattr(self, name)
             if not _is_int(value) or not 1 <= value <= largest:
-                raise LuternError(f"config: {name} is {quoted(value)}, but wants an integer from 1 to {largest}.")
+                raise LuternError(f"config: {name} is {quoted(value)}, but must be an integer from 1 to {largest}.")
         if not isinstance(self.use_lower_bound, bool):
             raise LuternError(f"config: use_lower_bound is {quoted(self.use_lower_bound)}, but must be true or false.")
         eps_of({"rms_norm_eps": self.rms_norm_eps}, NORM_EPS)
@@ -72,7 +72,7 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
-        """Build from the published keys; raises ``LuternError`` for every option that would mean another network."""
+        """Return the config of the published keys. Raises ``LuternError`` for every option of a different network."""
         check_keys(values)
         for name in SIZES:
             if name not in values:
@@ -90,11 +90,11 @@ class ModelConfig:
         )
 
     def assumptions(self, values: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the questions that the given keys leave open, one sentence each."""
+        """Return one sentence for each question that the given keys do not answer."""
         return assumptions(values, self.intermediate_size, NORM_EPS)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the published keys, as many as the published implementation needs to load the checkpoint."""
+        """Return the published keys that the published implementation needs to load the checkpoint."""
         return {
             "architectures": ["HGRNBitForCausalLM"],
             "model_type": MODEL_TYPE,
@@ -110,9 +110,9 @@ class ModelConfig:
 
     @property
     def projections(self) -> dict[str, tuple[int, int]]:
-        """Every ternary matrix, layer by layer: tensor name without ``.weight`` to (rows, columns).
+        """The shape (rows, columns) of every ternary matrix, by its tensor name without ``.weight``.
 
-        The order in which a token reads them is ``firmware.schedule.operations``.
+        ``firmware.schedule.operations`` has the order in which a token reads the matrices.
         """
         d, m = self.hidden_size, self.intermediate_size
         shapes: dict[str, tuple[int, int]] = {}
@@ -127,7 +127,7 @@ class ModelConfig:
 
     @property
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every tensor of such a checkpoint, by its published name."""
+        """The shape of every tensor of the checkpoint, by its published name."""
         d, layers = self.hidden_size, self.num_hidden_layers
         shapes: dict[str, tuple[int, ...]] = {"model.embeddings.weight": (self.vocab_size, d)}
         if self.use_lower_bound:
@@ -143,18 +143,18 @@ class ModelConfig:
 
     @property
     def trits(self) -> int:
-        """Number of ternary weights of the whole model, lm_head included; the embedding table is not ternary."""
+        """The number of ternary weights of the whole model, including lm_head. The embedding table is not ternary."""
         return sum(rows * columns for rows, columns in self.projections.values())
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the shape in canonical JSON, in hexadecimal; equal configs and only they have equal digests."""
+        """The SHA-256 of the shape in canonical JSON, in hexadecimal. Different configs have different digests."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def read_values(path: Path) -> dict[str, Any]:
-    """Return the keys of a ``config.json``; raises ``LuternError`` if the file is not a JSON object."""
+    """Return the keys of a ``config.json``. Raises ``LuternError`` if the file is not a JSON object."""
     try:
         values = read_json(path, MAX_CONFIG_BYTES, "model config")
     except OSError as error:
@@ -174,11 +174,11 @@ def _is_int(value: Any) -> bool:
 
 
 def _default_intermediate_size(hidden_size: Any, hidden_ratio: Any) -> int:
-    """Return the published rule: int(d * hidden_ratio * 2 / 3), rounded up to a multiple of 256."""
+    """Return m by the published rule: int(d * hidden_ratio * 2 / 3), rounded up to a multiple of 256."""
     ratio = 4 if hidden_ratio is None else hidden_ratio
     if not _is_int(hidden_size) or not 1 <= hidden_size <= MAX_HIDDEN_SIZE:
         raise LuternError(
-            f"config: hidden_size is {quoted(hidden_size)}, but wants an integer from 1 to {MAX_HIDDEN_SIZE}."
+            f"config: hidden_size is {quoted(hidden_size)}, but must be an integer from 1 to {MAX_HIDDEN_SIZE}."
         )
     if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 64:
         raise LuternError(f"config: hidden_ratio is {quoted(ratio)}, but must be a number above 0 and at most 64.")

@@ -1,12 +1,11 @@
-"""The keys of a ``config.json``: those that are read, those that must have the value that is built, and those that
-change nothing.
+"""Lists the keys of a ``config.json``, and checks that no key describes a network that Lutern does not support.
 
-    key ─┬─ SIZES, EPS_NAMES, use_lower_bound ... ─► ModelConfig
-         ├─ BUILT      ─► refused by name, unless the value means the network that is built
-         ├─ HARMLESS   ─► passes: training, text, bookkeeping
-         └─ any other  ─► refused by name
+    key ─┬─ in _READ     ─► ``ModelConfig`` reads the value
+         ├─ in BUILT     ─► refused, unless the value is a value that Lutern supports
+         ├─ in HARMLESS  ─► ignored: training, text, bookkeeping
+         └─ any other    ─► refused
 
-An unknown key may change what is computed, so none is ignored.
+An unknown key is refused and not ignored, because it may change what is computed. Error messages name the keys.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from lutern.model_ref.errors import LuternError, named, quoted
 
 MODEL_TYPE = "hgrn_bit"
 EPS_NAMES = ("rms_norm_eps", "norm_eps")
-"""Two names of one constant, the older first."""
+"""The two names of the eps of norms, the older name first."""
 EPS_RANGE = 1e-12, 1e-2
 SIZES = ("vocab_size", "hidden_size", "num_hidden_layers")
 _READ = frozenset((*SIZES, *EPS_NAMES, "intermediate_size", "hidden_ratio", "use_lower_bound"))
@@ -50,8 +49,8 @@ BUILT: dict[str, tuple[tuple[Any, ...], Any]] = {
     "cross_attention_hidden_size": ((None,), ABSENT),
     "tie_encoder_decoder": ((False, None), ABSENT),
 }
-"""Options whose other values mean another network. Each has the values that are built, and the value that the
-published code takes if the key is absent (``ABSENT``: the published code does not know the key)."""
+"""Options that may describe a different network. Each option has the values that Lutern supports, and the value that
+the published code uses if the key is absent (``ABSENT``: the published code does not have this key)."""
 
 TRAINING = frozenset(
     """
@@ -59,7 +58,7 @@ TRAINING = frozenset(
     fuse_swiglu use_l2warp max_position_embeddings conv_size share_conv_kernel loss_type
     """.split()
 )
-"""Keys of training, of the convolution (which is not used) and of positions (which a recurrence does not have)."""
+"""Keys for training, for the convolution (which is not used) and for positions (which a recurrence does not need)."""
 TEXT = frozenset(
     """
     bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id cls_token_id mask_token_id decoder_start_token_id
@@ -70,7 +69,7 @@ TEXT = frozenset(
     chat_template
     """.split()
 )
-"""Keys of text and of sampling, which the network does not see."""
+"""Keys for text and sampling, which do not change the network."""
 BOOKKEEPING = frozenset(
     """
     architectures auto_map torch_dtype dtype transformers_version _name_or_path name_or_path _commit_hash
@@ -81,14 +80,14 @@ BOOKKEEPING = frozenset(
     custom_pipelines model_name license unsloth_version unsloth_fixed
     """.split()
 )
-"""Keys that say where the checkpoint comes from, and how the training library returns its results."""
+"""Keys that describe where the checkpoint comes from, and how the training library returns its results."""
 HARMLESS = TRAINING | TEXT | BOOKKEEPING
 
 MOST_NAMED = 4
 
 
 def check_keys(values: Mapping[str, Any]) -> None:
-    """Refuse, by name, every key that means another network and every unknown key."""
+    """Refuse every key that describes a different network, and every unknown key."""
     for name, (built, default) in BUILT.items():
         value = values.get(name, default)
         if value is not ABSENT and not any(_means(value, one) for one in built):
@@ -98,7 +97,7 @@ def check_keys(values: Mapping[str, Any]) -> None:
                 "option."
             )
     unknown = [name for name in values if name not in _READ | HARMLESS and name not in BUILT]
-    if "use_moe" in values:  # some programs write all options of experts, used or not
+    if "use_moe" in values:  # some programs write all options of experts, even if no experts are used
         unknown = [name for name in unknown if not name.startswith("moe_")]
     if unknown:
         listed = ", ".join(f"{named(name)} ({quoted(values[name])})" for name in unknown[:MOST_NAMED])
@@ -110,20 +109,21 @@ def check_keys(values: Mapping[str, Any]) -> None:
 
 
 def eps_of(values: Mapping[str, Any], default: float) -> float:
-    """Return the constant inside the norms, under either of its two names."""
+    """Return the eps of norms, which may have either of two names."""
     given = {name: values[name] for name in EPS_NAMES if values.get(name) is not None}
     low, high = EPS_RANGE
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise LuternError(f"config: {name} is {quoted(value)}, but wants a number from {low:g} to {high:g}.")
+            raise LuternError(f"config: {name} is {quoted(value)}, but must be a number from {low:g} to {high:g}.")
     if len(set(given.values())) > 1:
         both = " and ".join(f"{name} {quoted(value)}" for name, value in given.items())
-        raise LuternError(f"config: {both} are two names of one constant; leave the one that was trained with.")
+        raise LuternError(f"config: {both} are two names of one constant; keep the value that was used in training.")
     return float(next(iter(given.values()), default))
 
 
 def assumptions(values: Mapping[str, Any], intermediate_size: int, default_eps: float) -> tuple[str, ...]:
-    """Return what a config leaves open and how Lutern understands it, and which of its keys change nothing."""
+    """Return sentences that say which values are missing in a config, what Lutern assumes for them, and which keys are
+    ignored."""
     found = []
     if values.get("intermediate_size") is None:
         found.append(f"intermediate_size {intermediate_size}, by the published rule from hidden_size and hidden_ratio")
@@ -142,7 +142,8 @@ def assumptions(values: Mapping[str, Any], intermediate_size: int, default_eps: 
 
 
 def _means(value: Any, built: Any) -> bool:
-    """Return whether a value of the file equals a value that is built: 1.0 is 1, 0 is False, but True is not 1."""
+    """Return whether a value in the file equals a supported value. 1.0 equals 1, and 0 equals False, but True does not
+    equal 1."""
     if isinstance(built, bool):
         return type(value) in (bool, int) and value == built
     if isinstance(built, int):

@@ -1,10 +1,10 @@
-"""The safetensors container: headers read strictly, tensors mapped one at a time, files written part by part.
+"""Reads and writes safetensors files: checks headers strictly, maps one tensor at a time, writes files part by part.
 
-    8 bytes: length of the header ─► JSON: name ─► dtype, shape, data_offsets;  __metadata__ ─► tensors, without gaps
+    length of the header, 8 bytes │ header: JSON with dtype, shape, data_offsets by name, and __metadata__ │ tensors
 
-The cost of a hostile file is bounded. ``MAX_HEADER_BYTES`` bounds the header before it is read. The size of the file
-bounds a tensor, whose shape must exactly fill the range that the header gives it. Numbers are Python's and never wrap.
-A mapped tensor lives as long as its array; a reader needs memory only for the tensors that it holds.
+The cost of a hostile file is bounded. ``MAX_HEADER_BYTES`` limits the header before the header is read. The size of the
+file limits each tensor, because a tensor's shape must exactly fill the range that the header states. Python's integers
+do not overflow. A mapped tensor needs memory only as long as its array exists.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lutern.model_ref.input_files import open_plain
 from lutern.model_ref.output_files import atomic_file
 
 MAX_HEADER_BYTES = 1 << 23
-"""For comparison: the header of a model of 256 layers has 0.7 MB, the header of its image 1.1 MB."""
+"""The largest header. The header of a model with 256 layers has 0.7 MB, and the header of its image has 1.1 MB."""
 LENGTH_BYTES = 8
 METADATA = "__metadata__"
 TYPES: dict[str, Any] = {
@@ -49,12 +49,12 @@ TYPES: dict[str, Any] = {
     "U8": np.uint8,
     "BOOL": np.uint8,
 }
-"""Types of the format and the NumPy types that they are mapped as; 8-bit types that NumPy lacks are mapped as bytes."""
+"""The NumPy type of each type of the format. 8-bit types that NumPy lacks are mapped as bytes."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a file: type, shape, and its first byte, counted from the beginning of the file."""
+    """One tensor of a file: its type, its shape, and the position of its first byte in the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -67,14 +67,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Container:
-    """The header of one file; no data has been read."""
+    """The header of one file. The data of tensors are not read."""
 
     path: Path
     entries: dict[str, Entry]
     metadata: dict[str, str]
 
     def map(self, name: str) -> NDArray[Any]:
-        """Return a tensor as stored, read-only and memory-mapped; raises ``LuternError`` if the file has gone."""
+        """Return a tensor as it is stored, read-only and memory-mapped. Raises ``LuternError`` if the file was removed
+        or shortened."""
         entry = self.entries[name]
         if not entry.byte_count:
             return np.zeros(entry.shape, TYPES[entry.dtype])
@@ -85,7 +86,7 @@ class Container:
 
 
 def open_container(path: str | Path, what: str = "safetensors file") -> Container:
-    """Read and check the header of a file; an error calls the file a ``what``.
+    """Read and check the header of a file. Error messages call the file a ``what``.
 
     Raises ``LuternError`` if the header is not valid, or if the tensors do not exactly fill the file.
     """
@@ -135,7 +136,8 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _checked(name: str, value: Any, data_bytes: int) -> tuple[int, int, str, tuple[int, ...]]:
-    """Return (start, stop, dtype, shape) of an entry of the header; ``ValueError`` if they contradict one another."""
+    """Return (start, stop, dtype, shape) of an entry in the header. Raises ``ValueError`` if these values contradict
+    each other."""
     name = named(name)
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name} is not given as dtype, shape and data_offsets")
@@ -156,9 +158,10 @@ def _checked(name: str, value: Any, data_bytes: int) -> tuple[int, int, str, tup
 
 
 class ContainerWriter:
-    """Writes tensors in any order, each whole or in successive parts; ``metadata`` may change until ``finish``.
+    """Writes tensors in any order, each tensor whole or in successive parts.
 
-    ``largest_metadata`` must be at least as long as the final ``metadata``, because the header's size is fixed first.
+    ``metadata`` may be changed until ``finish`` is called. ``largest_metadata`` must be at least as long as the final
+    ``metadata``, because the size of the header is fixed at the beginning.
     """
 
     def __init__(
@@ -182,7 +185,7 @@ class ContainerWriter:
         return json.dumps(header, separators=(",", ":")).encode()
 
     def write(self, name: str, part: NDArray[Any]) -> None:
-        """Write the next elements of a tensor, in its type."""
+        """Write the next elements of a tensor, which must have the tensor's type."""
         entry = self.entries[name]
         assert part.dtype == np.dtype(TYPES[entry.dtype]).newbyteorder("<"), name
         self.file.seek(LENGTH_BYTES + self.room + entry.start + self.written[name])
@@ -190,9 +193,9 @@ class ContainerWriter:
         self.written[name] += part.nbytes
 
     def finish(self) -> None:
-        """Write the header, once every tensor is whole."""
+        """Write the header. Every tensor must be complete."""
         for name, entry in self.entries.items():
-            assert self.written[name] == entry.byte_count, f"{name}: {self.written[name]} bytes"
+            assert self.written[name] == entry.byte_count, f"{name} is not complete: {self.written[name]} bytes"
         header = self._header()
         assert len(header) <= self.room
         self.file.seek(0)
@@ -209,7 +212,7 @@ def container_bytes(shapes: Mapping[str, tuple[str, tuple[int, ...]]], largest_m
 def write_container(
     path: Path, shapes: Mapping[str, tuple[str, tuple[int, ...]]], largest_metadata: Mapping[str, str]
 ) -> Iterator[ContainerWriter]:
-    """Give a writer for a file that appears whole or not at all."""
+    """Yield a writer. The file appears only after it was written completely."""
     with atomic_file(path) as file:
         writer = ContainerWriter(file, shapes, largest_metadata)
         yield writer

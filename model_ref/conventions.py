@@ -1,11 +1,14 @@
-"""Text conventions of a checkpoint: where its text begins and ends, how it is sampled, how a chat is written.
+"""Reads the text conventions of a checkpoint: how a text begins and ends, how it is sampled, how a chat is written.
 
-    generation_config.json ─► config.json ─► tokenizer_config.json ─► special_tokens_map.json ─► published defaults
-         bos, eos: the first that has a value; sampling and stop texts: generation_config.json alone
-    tokenizer_config.json: names of special tokens, add_bos_token, add_eos_token, chat_template (or chat_template.jinja)
+    bos, eos             the first value in: generation_config.json, config.json, tokenizer_config.json,
+                         special_tokens_map.json, published defaults
+    sampling, stops      generation_config.json
+    special tokens, add_bos_token, add_eos_token    tokenizer_config.json; its names of special tokens have priority
+                                                    over special_tokens_map.json
+    chat template        chat_template.jinja, else chat_template.json, else tokenizer_config.json
 
-The published code reads the same files. An image stores what was read here, and the tokenizer as these files change
-it, so image and checkpoint write the same text.
+The published code reads the same files. An image stores these conventions, and the tokenizer after the changes that
+these files require. So an image writes the same text as its checkpoint.
 """
 
 from __future__ import annotations
@@ -35,12 +38,12 @@ MAX_JSON_BYTES = 1 << 20
 MAX_TOKENIZER_CONFIG_BYTES = 1 << 24  # it may list every added token
 MAX_TEMPLATE_CHARACTERS = 1 << 18
 NAMES = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
-PUBLISHED_BOS, PUBLISHED_EOS = 1, 2  # defaults of the published config class, where config.json lacks these keys
+PUBLISHED_BOS, PUBLISHED_EOS = 1, 2  # defaults of the published config class if config.json lacks these keys
 BOS_NAMES = ("<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>")
 EOS_NAMES = ("</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>")
 LLAMA_CLASSES = ("Llama", "CodeLlama", "Gemma")  # tokenizer classes that write the post-processor themselves
 LARGEST = 1e9
-"""Largest number that generation_config.json may hold."""
+"""The largest number in generation_config.json."""
 
 _SAMPLING: dict[str, tuple[Callable[[float], bool], str]] = {
     "temperature": (lambda value: value >= 0, "a number from 0 to 1e9"),
@@ -53,7 +56,7 @@ _HARMLESS_OPTIONS: dict[str, tuple[Any, ...]] = {
     "clean_up_tokenization_spaces": (False,),
     "split_special_tokens": (False,),
 }
-"""Keys of tokenizer_config.json that change a text and are not built, with the values that change nothing."""
+"""Keys of tokenizer_config.json that Lutern does not support, with the values that do not change a text."""
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     "num_beams": (1,),
     "num_beam_groups": (1,),
@@ -76,16 +79,16 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "guidance_scale": (1,),
     "watermarking_config": (),
 }
-"""Keys of generation_config.json that change the text and are not built, with the values that change nothing."""
+"""Keys of generation_config.json that Lutern does not support, with the values that do not change a text."""
 
 
 @dataclass(frozen=True)
 class Conventions:
-    """How a model's text begins, ends and is sampled.
+    """The conventions of a model's texts.
 
-    ``bos`` begins an empty prompt; ``eos`` and ``stops`` end a text; ``sampling`` holds defaults of the sampler;
-    ``tokens`` names special tokens for ``chat_template``; ``unheeded`` names the options of generation_config.json and
-    tokenizer_config.json that Lutern does not support.
+    ``bos``: the token that replaces an empty prompt. ``eos`` and ``stops``: tokens and texts that end a text.
+    ``sampling``: defaults of the sampler. ``tokens``: names of special tokens for ``chat_template``. ``unheeded``:
+    options of generation_config.json and tokenizer_config.json that Lutern does not support.
     """
 
     bos: int | None = None
@@ -102,7 +105,7 @@ class Conventions:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Conventions:
-        """Build from a dict of ``to_dict``; raises ``ValueError`` for anything else."""
+        """Return the conventions of a dict that ``to_dict`` made. Raises ``ValueError`` for any other dict."""
         if set(values) != set(asdict(cls())):
             raise ValueError("keys")
         bos, eos, template = values["bos"], values["eos"], values["chat_template"]
@@ -123,8 +126,8 @@ class Conventions:
 def read_conventions(folder: Path, library: tokenizers.Tokenizer) -> Conventions:
     """Read the files of a checkpoint folder, and change ``library`` as the published code does.
 
-    Special tokens are marked, and the post-processor follows add_bos_token and add_eos_token. Raises ``LuternError``
-    if a file cannot be read or the value of a key is not allowed.
+    Special tokens are marked as special, and the post-processor is changed as add_bos_token and add_eos_token require.
+    Raises ``LuternError`` if a file cannot be read or the value of a key is not allowed.
     """
     generation = read_json(folder / GENERATION_FILE, MAX_JSON_BYTES)
     config = read_json(folder / "config.json", MAX_JSON_BYTES)
@@ -171,7 +174,7 @@ def read_conventions(folder: Path, library: tokenizers.Tokenizer) -> Conventions
 
 
 def _numbers(folder: Path, generation: dict[str, Any], config: dict[str, Any], name: str) -> list[int]:
-    """Return token numbers from the first file that has the key; its value is a number or a list."""
+    """Return the token numbers from the first file that has the key. The value of the key is a number or a list."""
     for file, values in ((GENERATION_FILE, generation), ("config.json", config)):
         value = values.get(name)
         if value is None or value == []:
@@ -193,12 +196,12 @@ def _default(
     names: tuple[str, ...],
     key: bool,
 ) -> list[int]:
-    """Return the token if no file gives its number: the one that a file names, the published default, or one with a
-    well-known name."""
+    """Return the number of a token whose number no file gives: the token that a file names, else the published default,
+    else a token with a well-known name."""
     number = library.token_to_id(named) if named else None
     if number is not None:
         return [number]
-    if key:  # the key exists and is null: the model has no such token
+    if key:  # the key exists and is null, so the model has no such token
         return []
     if published in special or library.id_to_token(published) in names:
         return [published]
@@ -207,7 +210,7 @@ def _default(
 
 
 def _token_text(values: dict[str, Any], name: str, path: Path) -> str:
-    """Return the text of a special token, which is stored as text or as an object with its ``content``."""
+    """Return the text of a special token, which is stored as a text or as an object with the text in ``content``."""
     value = values.get(name)
     text = value.get("content") if isinstance(value, dict) else value
     if text is None:
@@ -218,7 +221,7 @@ def _token_text(values: dict[str, Any], name: str, path: Path) -> str:
 
 
 def _more_special(values: dict[str, Any]) -> list[str]:
-    """Return special tokens of the lists ``additional_special_tokens`` and ``added_tokens_decoder``."""
+    """Return the special tokens in ``additional_special_tokens`` and ``added_tokens_decoder``."""
     listed = values.get("additional_special_tokens") or []
     items = list(listed) if isinstance(listed, list) else []
     decoder = values.get("added_tokens_decoder") or {}
@@ -229,7 +232,7 @@ def _more_special(values: dict[str, Any]) -> list[str]:
 
 
 def _mark_special(library: tokenizers.Tokenizer, texts: list[str]) -> None:
-    """Mark tokens of the vocabulary as special; decoded text leaves them out."""
+    """Mark tokens of the vocabulary as special. Special tokens are left out of decoded text."""
     known = {token.content for token in library.get_added_tokens_decoder().values() if token.special}
     wanted = [text for text in dict.fromkeys(texts) if text not in known and library.token_to_id(text) is not None]
     if wanted:
@@ -237,7 +240,7 @@ def _mark_special(library: tokenizers.Tokenizer, texts: list[str]) -> None:
 
 
 def _follow_prefix(library: tokenizers.Tokenizer, options: dict[str, Any], path: Path) -> None:
-    """Give a pre-tokenizer ByteLevel the value of add_prefix_space; without the key nothing changes."""
+    """Set add_prefix_space of a ByteLevel pre-tokenizer to the value of the key. Without the key, change nothing."""
     value, pre_tokenizer = options.get("add_prefix_space"), library.pre_tokenizer
     if value is not None and not isinstance(value, bool):
         raise LuternError(f"{path}: add_prefix_space is {quoted(value)}, but must be true or false; correct it.")
@@ -247,7 +250,8 @@ def _follow_prefix(library: tokenizers.Tokenizer, options: dict[str, Any], path:
 
 
 def _follow_options(library: tokenizers.Tokenizer, options: dict[str, Any], tokens: dict[str, str], path: Path) -> None:
-    """Write the post-processor that add_bos_token and add_eos_token ask for; without these keys it is kept."""
+    """Set the post-processor as add_bos_token and add_eos_token require. Without these keys, change nothing, except for
+    tokenizers of ``LLAMA_CLASSES``."""
     of_llama = str(options.get("tokenizer_class", "")).startswith(LLAMA_CLASSES)
     wanted = {}
     for key, name, default in (("add_bos_token", "bos_token", True), ("add_eos_token", "eos_token", False)):
@@ -282,7 +286,7 @@ def _follow_options(library: tokenizers.Tokenizer, options: dict[str, Any], toke
 
 
 def added_around(library: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
-    """Return numbers of the tokens that the post-processor puts before a text and after it."""
+    """Return the numbers of the tokens that the post-processor puts before and after a text."""
     words = (library.id_to_token(number) or "" for number in range(1000))
     for text in itertools.chain(("a", "the", "0", "."), words):
         try:
@@ -297,7 +301,7 @@ def added_around(library: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
 
 
 def _sampling(generation: dict[str, Any], path: Path) -> dict[str, float]:
-    """Return defaults of the sampler; ``do_sample: false`` means temperature 0."""
+    """Return the defaults of the sampler. ``do_sample: false`` means temperature 0."""
     found: dict[str, float] = {}
     for name, (_, wanted) in _SAMPLING.items():
         value = generation.get(name)
@@ -327,7 +331,8 @@ def _stops(generation: dict[str, Any], folder: Path) -> tuple[str, ...]:
 
 
 def _chat_template(folder: Path, options: dict[str, Any]) -> str:
-    """Return the chat template: from its own file, or from tokenizer_config.json, which may hold several by name."""
+    """Return the chat template from its own file, or from tokenizer_config.json. If there are several templates, return
+    the template with the name "default"."""
     path = folder / TEMPLATE_FILE
     if os.path.lexists(path):
         refuse_foreign(path, "chat template")

@@ -1,16 +1,18 @@
-"""The arithmetic of the integer network on float64 arrays: the same integers, faster than with int64.
+"""Computes the arithmetic of the integer network on float64 arrays: the same integers, but faster than with int64.
 
-float64 holds every integer below 2^53, and no product of the network has more than 36 bits. So a right shift with
-rounding is a product with a power of two and a floor, and a short float is a float64 with 17 significant bits. NumPy
-uses vector instructions for these operations. For shifts by a different number per element, for ``where`` and for
-``frexp`` it uses a loop.
+float64 represents every integer below 2^53 exactly, and no product of the network has more than 36 bits. So a right
+shift with rounding is a product with a power of two and a floor. A short float is a float64 with 17 significant bits.
+NumPy uses vector instructions for these operations. For shifts by a different number per element, for ``where`` and for
+``frexp``, NumPy would use a loop.
 
-    fixed.rsh(x, n)          floor(x * 2^-n + 1/2)
-    fixed.to_float(x)        17 leading bits of a float64, rounded as an integer
-    fixed.multiply_float     the same, applied to a product
+    in int64                  here, in float64
+    fixed.rsh(x, n)           floor(x * 2^-n + 1/2)
+    fixed.to_float(x)         the 17 leading bits of a float64, rounded as an integer
+    fixed.multiply_float      the 17 leading bits of a float64 product, rounded as an integer
 
-Every function equals the one that its ``Reference`` line names; tests compare them. Values that are computed once a
-vector instead of once an element (scales, reciprocals) call the reference itself. No function changes its arguments.
+Every function returns the same values as the function that its ``Reference`` names, and tests compare the two. Values
+that are computed once per vector, not once per element (scales, reciprocals), call the reference itself. No function
+changes its arguments.
 """
 
 from __future__ import annotations
@@ -51,17 +53,18 @@ from lutern.model_ref.ternary import scale_shift
 Doubles: TypeAlias = NDArray[np.float64]
 
 FRACTION_BITS = 52
-"""Bits of a float64 below its leading one."""
+"""Number of bits of a float64 below its leading 1."""
 FRACTION = np.uint64((1 << FRACTION_BITS) - 1)
 DROPPED_BITS = FRACTION_BITS + 1 - MANTISSA_BITS
 HALF = np.uint64(1 << (DROPPED_BITS - 1))
 KEPT = ~np.uint64((1 << DROPPED_BITS) - 1)
 HALF_SUM_BITS = 34
-"""Sums of squares run in two parts, because a square has 70 bits; 8192 parts of 36 bits stay below 2^53."""
+"""Number of bits in the lower part of a square. Sums of squares are computed in two parts, because a square has 70
+bits. The sum of 8192 parts of 36 bits stays below 2^53."""
 SLOPE: Doubles = SEGMENT_SLOPE.astype(np.float64) * 2.0**-REMAINDER_BITS
 RISE: Doubles = 2.0 ** (SIGMOID_FRAC_BITS - 1) - SEGMENT_BASE - SEGMENT_SLOPE * np.arange(1 << SEGMENT_BITS)
-"""``RISE[segment] + SLOPE[segment] * argument`` is sigma above 1/2; RISE is the value at argument 0 of the line through
-a segment.
+"""``RISE[segment] + SLOPE[segment] * argument`` is sigma - 1/2. RISE is the value at argument 0 of the straight line
+through a segment.
 """
 
 
@@ -81,10 +84,10 @@ def saturate(x: Doubles, limit: int, clipped: Clipped | None = None) -> Doubles:
 
 
 def short(x: Doubles) -> Doubles:
-    """Return the short float of each value. Reference: ``fixed.to_float``, and of products ``fixed.multiply_float``.
+    """Return the short float of each value. Reference: ``fixed.to_float``, or for products ``fixed.multiply_float``.
 
-    Half of the last kept place is added to the bits of the float64. A carry out of the fraction would double the value;
-    in that case all kept bits become ones instead.
+    Half of the last kept place is added to the bits of the float64. A carry out of the fraction would double the value.
+    In this case all kept bits become 1.
     """
     bits = x.view(np.uint64)
     rounded = bits + HALF
@@ -94,14 +97,14 @@ def short(x: Doubles) -> Doubles:
 
 
 def parts(x: Doubles) -> tuple[Int, Int]:
-    """Return the mantissa and exponent of short floats that are not negative, as the reference holds them."""
+    """Return the mantissa and exponent of short floats >= 0, in the form of ``fixed.py``."""
     fraction, exponent = np.frexp(x)
     mantissa = np.ldexp(fraction, MANTISSA_BITS).astype(np.int64)
     return mantissa, np.where(mantissa == 0, 0, exponent.astype(np.int64) - MANTISSA_BITS)
 
 
 def square_sum(p: Doubles) -> tuple[Int, Int]:
-    """Return the sum ``[B]`` of the squares of ``p [B, n]``, each truncated. Reference: ``norm.square_sum``."""
+    """Return the sum ``[B]`` of the truncated squares of ``p [B, n]``. Reference: ``norm.square_sum``."""
     square = p * p
     np.floor(square, out=square)
     high = square * 2.0**-HALF_SUM_BITS
@@ -111,13 +114,13 @@ def square_sum(p: Doubles) -> tuple[Int, Int]:
     square -= high
     lower = square.sum(axis=-1).astype(np.int64)
     upper += lower >> HALF_SUM_BITS
-    wide = upper >> MANTISSA_BITS != 0  # then the 17 leading bits are all in the upper part
+    wide = upper >> MANTISSA_BITS != 0  # if so, the upper part contains all 17 leading bits
     total = np.where(wide, upper, (upper << HALF_SUM_BITS) + (lower & (1 << HALF_SUM_BITS) - 1))
     return leading(total, np.where(wide, HALF_SUM_BITS, 0))
 
 
 def integer_square_sum(g: Doubles) -> tuple[Int, Int]:
-    """Return the sum of squares ``[B]``, 47 bits, of cut sums ``[B, d]``. Reference: ``model.integer_square_sum``."""
+    """Return the sum of squares ``[B]`` (47 bits) of cut sums ``[B, d]``. Reference: ``model.integer_square_sum``."""
     total = np.einsum("bd,bd->b", g, g).astype(np.int64)
     return leading(total, np.zeros_like(total))
 
@@ -131,14 +134,14 @@ def leading(total: Int, exponent: Int) -> tuple[Int, Int]:
 
 @dataclass
 class Factors:
-    """Gains of one vector as float64: the gains of the outer norm (None if there is none), and of each matrix."""
+    """The gains of one vector as float64: of the outer norm (None without an outer norm), and of each matrix."""
 
     outer: Doubles | None
     inner: list[Doubles]
 
     @classmethod
     def of(cls, outer: Gains | None, inner: list[Gains]) -> Factors:
-        """Build from the fields of ``IntegerLayer`` whose names end in ``_gains``."""
+        """Return the factors of a field of ``IntegerLayer`` whose name ends in ``_gains``."""
 
         def values(gains: Gains) -> Doubles:
             mantissa, exponent = gains.factors()
@@ -149,7 +152,8 @@ class Factors:
 
 @dataclass
 class Vector:
-    """The fields of ``norm.Vector``, with ``u_k`` ``[B, n]`` as float64 and ``largest`` as short floats ``[k, B]``."""
+    """The fields of ``norm.Vector``, with each ``u_k`` ``[B, n]`` as float64, and ``largest`` as short floats [J, B],
+    for J matrices."""
 
     u: list[Doubles]
     largest: tuple[Int, Int]
@@ -157,7 +161,7 @@ class Vector:
 
 
 def gather(x: Doubles, factors: Factors) -> Vector:
-    """Return statistics of ``x [B, n]``. Reference: ``norm.gather``."""
+    """Return the statistics of ``x [B, n]``. Reference: ``norm.gather``."""
     x = short(x)
     u = [short(x * gains) for gains in factors.inner]
     p = x if factors.outer is None else short(x * factors.outer)
@@ -176,7 +180,7 @@ def quantise(vector: Vector) -> list[Doubles]:
 def _codes(u: Doubles, unit: Doubles, factor: Doubles) -> Doubles:
     """Return ``nearest(nearest(|u| unit) factor)`` with the sign of u.
 
-    The reference's clamp at 127 never acts: ``largest * R`` lies within 0.004 of 127.
+    The reference's clamp at 127 is not needed here, because ``largest * R`` differs from 127 by less than 0.004.
     """
     codes = np.abs(u)
     for scale in (unit, factor):
@@ -187,7 +191,7 @@ def _codes(u: Doubles, unit: Doubles, factor: Doubles) -> Doubles:
 
 
 def scales_of(vector: Vector, ss: tuple[Int, Int], k: tuple[Int, Int]) -> tuple[Int, Int]:
-    """Return scales ``[k, B]`` of the sums of all matrices; ``k [k, 1]`` are constants. Reference:
+    """Return the scales ``[J, B]`` of the sums of J matrices with constants ``k [J, 1]``. Reference:
     ``norm.scale_of``."""
     scale = multiply_float(multiply_float(vector.largest, k), rsqrt_float(ss))
     zero = (vector.largest[0] == 0) | (ss[0] == 0)
@@ -195,7 +199,7 @@ def scales_of(vector: Vector, ss: tuple[Int, Int], k: tuple[Int, Int]) -> tuple[
 
 
 def cut_sums(sums: Doubles, cut: int) -> Doubles:
-    """Return sums as an 18-bit operand; if no bits are cut, sums fit as they are. Reference: ``ternary.cut_sums``."""
+    """Return sums as 18-bit operands. If no bits are cut, the sums are not changed. Reference: ``ternary.cut_sums``."""
     return saturate(nearest(sums, cut), S18_MAX) if cut else sums
 
 
@@ -223,13 +227,13 @@ def sigmoid(x: Doubles, frac_bits: int) -> Doubles:
 
 @cache
 def table(function: Callable[[Int, int], Int], frac_bits: int) -> NDArray[np.float32]:
-    """Return all values (18 bits) of a function of 18-bit integers, in the order 0, 1, ..., -2, -1."""
+    """Return all values (18 bits) of a function, for the 18-bit integers in the order 0, 1, ..., -2, -1."""
     x = np.arange(-S18_MAX - 1, S18_MAX + 1)
     return np.roll(function(x, frac_bits), -S18_MAX - 1).astype(np.float32)
 
 
 def looked_up(function: Callable[[Int, int], Int], frac_bits: int, x: Doubles) -> Doubles:
-    """Return a function of 18-bit ``x``, read from its table, which takes 1 MB of the second-level cache."""
+    """Return a function of 18-bit ``x``. The value is read from a table, which needs 1 MB of the second-level cache."""
     return table(function, frac_bits).take(x.astype(np.intp)).astype(np.float64)
 
 
@@ -250,13 +254,13 @@ def update_state(state: Doubles, z: Doubles, i: Doubles, frac_bits: int, clipped
 
 
 def gated_output(g: Doubles, state: Doubles, shift: Int, state_frac_bits: int) -> Doubles:
-    """Return ``v [B, d]`` = g * swish(S); ``shift [B]`` is ``mlgru.state_shift``. Reference: ``mlgru.gated_output``."""
+    """Return ``v [B, d]`` = g * silu(S). ``shift [B]`` is ``mlgru.state_shift``. Reference: ``mlgru.gated_output``."""
     aligned = saturate(nearest(state * np.ldexp(1.0, -shift)[:, None]), S18_MAX)
     return g * nearest(aligned * sigmoid(state, state_frac_bits), SIGMOID_FRAC_BITS)
 
 
 def largest_shift(state: Doubles) -> Int:
-    """Return the right shift ``[B]`` of ``state [B, d]``. Reference: ``mlgru.state_shift``, which is called with the
-    largest magnitude alone.
+    """Return the right shift ``[B]`` of ``state [B, d]``. Reference: ``mlgru.state_shift``, which is called here for
+    only the largest magnitude.
     """
     return state_shift(np.abs(state).max(axis=-1, keepdims=True).astype(np.int64))

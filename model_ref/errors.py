@@ -1,5 +1,5 @@
-"""The one exception that Lutern raises for every fault that a user can correct, and functions that quote a file's
-content in its message."""
+"""Defines the exception that Lutern raises for every error that a user can correct, and functions that quote the
+content of files in error messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class LuternError(Exception):
-    """Its message is one clear sentence: what was given, what is expected, and what to do."""
+    """An error that a user can correct. The message says what was given, what is expected, and what to do."""
 
 
 def quoted(value: Any, most: int = 60) -> str:

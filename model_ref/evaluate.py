@@ -1,11 +1,12 @@
-"""Bits per character of any model on a text: one protocol for the float and integer models and the training report.
+"""Computes bits per token of a model on a text, equally for the float model, the integer model and the training report.
 
-    bits = mean over counted characters of  -log2 softmax(logits)[next character]
+    bits = mean over counted tokens of  -log2 softmax(logits)[next token]
 
-The text is cut into parallel streams of equal length; a remainder at its end is left out. The state is zero at the
-start of every stream and is carried to its end. Every stream begins with the tokens that the tokenizer puts ahead of a
-text, and every character after them is counted; if there are no such tokens, each stream's first character is not
-counted. Cost: one step of the model for each character of a stream.
+With a character tokenizer, a token is a character. The text is divided into parallel streams of equal length. A
+remainder at the end of the text is not used. The state is zero at the beginning of every stream, and continues to the
+end of the stream. Every stream begins with the tokens that the tokenizer puts before a text, and all tokens after these
+are counted. If there are no such tokens, each stream's first token is not counted. The model computes one step for each
+token of a stream.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.tokenizer import Tokenizer
 
-VALIDATION_SHARE = 0.05  # the last part of a text; the part before it is for training
+VALIDATION_SHARE = 0.05  # share of the text at its end that is not used for training
 
 
 class SteppedModel(Protocol):
-    """A model that can be evaluated: a step takes one token of every stream; only the model reads its state."""
+    """A model that can be evaluated. A step decodes one token of every stream. Only the model itself uses the state."""
 
     def initial_state(self, streams: int) -> Any: ...
 
@@ -31,7 +32,7 @@ class SteppedModel(Protocol):
 
 
 def split(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the training part (the first 95 % of the tokens) and validation part (the rest)."""
+    """Return the training part (the first 95 % of the tokens) and the validation part (the last 5 %)."""
     cut = int(len(ids) * (1 - VALIDATION_SHARE))
     return ids[:cut], ids[cut:]
 
@@ -43,7 +44,7 @@ def bits_per_character(
     progress: Callable[[int, int], None] | None = None,
     ahead: Sequence[int] = (),
 ) -> float:
-    """Return bits per character of ``model`` on the token numbers ``ids``; every stream begins with the tokens
+    """Return the bits per token of ``model`` on the token numbers ``ids``. Every stream begins with the tokens
     ``ahead``.
 
     ``progress(done, total)`` is called after every step. Raises ``LuternError`` if the text is too short.
@@ -73,7 +74,7 @@ def bits_per_character(
 def counted(tokenizer: Tokenizer, ids: NDArray[np.int64], streams: int) -> tuple[int, int]:
     """Return the numbers of characters and of tokens that ``bits_per_character`` counts.
 
-    All are counted, except each stream's first token if the tokenizer puts nothing ahead of a text.
+    All tokens are counted, except each stream's first token if the tokenizer puts no tokens before a text.
     """
     length = len(ids) // streams
     left_out = 0 if tokenizer.ahead else 1
@@ -86,7 +87,7 @@ def counted(tokenizer: Tokenizer, ids: NDArray[np.int64], streams: int) -> tuple
 
 
 def _surprise(logits: NDArray[np.float64], wanted: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return -ln softmax(logits)[wanted] of each stream: logits [B, V] and wanted [B] give [B]."""
+    """Return -ln softmax(logits)[wanted] of each stream as [B], from logits [B, V] and wanted [B]."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     partition = np.log(np.exp(shifted).sum(axis=-1))
     return np.asarray(partition - shifted[np.arange(len(wanted)), wanted])

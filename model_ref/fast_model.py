@@ -1,15 +1,16 @@
-"""The integer network for large models and many streams: the same integers as ``model.py``, faster.
+"""Computes the integer network for large models and many streams: the same integers as ``model.py``, but faster.
 
-    compiled_model.py   the whole network in one call, where there is a C++ compiler
-    _decode             in NumPy, where there is none:
+    compiled_model.py   computes the whole network in one call, if there is a C++ compiler
+    _decode             computes the network in NumPy, if there is no C++ compiler
 
-        trits, four a byte ─► some 64 rows as float32, in the cache ─► BLAS product with the codes ─► sums, exact
-        all else ─► ``doubles.py``: integers in float64
+        packed trits ─► block of about 64 rows as float32 ─► BLAS product with the codes ─► exact sums
+        all other operations ─► ``doubles.py``, integers in float64
 
-``model.py`` is the version to read first, and ``_decode`` below follows it line by line. ``model.py`` keeps every trit
-as float32, 1.4 GB for a 370M model; here a trit takes two bits. The NumPy version converts a block to float32, uses it
-and drops it. Converting takes most of the time, about 0.2 s a token for 370M, and several streams share it. Every
-partial sum is an integer below 127 * 8192 < 2^24, so float32 is exact for every order in which BLAS adds.
+``model.py`` is the version to read first. ``_decode`` below follows it line by line. ``model.py`` stores every trit as
+float32, 1.4 GB for a 370M model, but here a trit has two bits. The NumPy version converts one block after another to
+float32, and keeps only one block. The conversion takes most of the time, about 0.2 s per pass for 370M, and a pass
+serves all streams. Every partial sum is an integer below 127 * 8192 < 2^24, so float32 is exact for every order in
+which BLAS adds.
 """
 
 from __future__ import annotations
@@ -30,21 +31,23 @@ from lutern.model_ref.packed_trits import TRITS_PER_BYTE, WIDE_TRITS_OF_BYTE, Pa
 from lutern.model_ref.quantise import IntegerWeights, Matrix
 
 BLOCK_ELEMENTS = 1 << 16
-"""Elements of a block: 256 KiB of float32 stay in the second-level cache between conversion and product."""
+"""Number of elements in a block. A block of 256 KiB of float32 stays in the second-level cache between conversion and
+product."""
 MANY_STREAMS = 8
-"""From this number of streams on, the product costs more than the conversion. A block then has up to UNTHREADED
-multiplications, or 16 times the usual elements if those would be too few rows.
+"""From this number of streams on, the product costs more than the conversion. In this case a block needs up to
+UNTHREADED multiplications. If such a block would have fewer than SMALLEST_BLOCK rows, a block instead has 16 times
+BLOCK_ELEMENTS elements.
 """
 UNTHREADED = 1 << 18
-"""OpenBLAS computes products of fewer multiplications than this on one core. Blocks of this size gain nothing from a
-second core; if other programs use it, waiting for it takes ten times as long.
+"""OpenBLAS uses one core for products with fewer multiplications than this. For blocks of this size, a second core
+would save no time. If other programs use the second core, waiting for it would make the product ten times slower.
 """
 SMALLEST_BLOCK = 16
-"""Smallest number of rows of a block; with fewer rows, the calls would cost too much."""
+"""The smallest number of rows in a block. With fewer rows, the calls would cost too much."""
 
 
 class FastModel(IntegerModel):
-    """``IntegerModel`` in other arithmetic: results, traces and counts are equal bit for bit."""
+    """An ``IntegerModel`` with faster arithmetic. Results, traces and counts are equal bit for bit."""
 
     def __init__(
         self, weights: IntegerWeights, saturations: Saturations | None = None, *, compiled: bool = True
@@ -65,7 +68,7 @@ class FastModel(IntegerModel):
         self._bounds = [layer.one_minus_lower_bound.astype(np.float64) for layer in weights.layers]
 
     def decode(self, ids: Int, state: Int, trace: Trace | None = None) -> tuple[Int, tuple[Int, Int], Int]:
-        """See ``IntegerModel.decode``."""
+        """Decode as ``IntegerModel.decode`` does."""
         if self._compiled is None:
             return self._decode(ids, state, trace)
         h = embed(self.weights, np.asarray(ids), self.saturations.at("h", -1) if self.saturations else None)
@@ -80,7 +83,7 @@ class FastModel(IntegerModel):
         return sums, scale, state
 
     def _decode(self, ids: Int, state: Int, trace: Trace | None) -> tuple[Int, tuple[Int, Int], Int]:
-        """Do the work of ``decode`` in NumPy."""
+        """Decode in NumPy."""
         weights = self.weights
         count = self.saturations.at if self.saturations else (lambda tensor, layer: None)
 
@@ -88,7 +91,7 @@ class FastModel(IntegerModel):
             if trace is not None:
                 trace(stage, layer, values.astype(np.int64))
 
-        project = partial(_project, emit)  # projects a vector through all its matrices
+        project = partial(_project, emit)  # multiplies a vector by all matrices that read it
         new_state = np.empty_like(state)
 
         h = embed(weights, np.asarray(ids), count("h", -1)).astype(np.float64)
@@ -144,7 +147,7 @@ def _project(
     layer: int,
     eps: tuple[Int, Int] | None = None,
 ) -> tuple[list[Doubles], list[tuple[Int, Int]]]:
-    """Return sums ``[B, rows]`` and scale ``[B]`` of every matrix of a vector."""
+    """Return sums ``[B, rows]`` and scale ``[B]`` of every matrix that reads a vector."""
     sums = []
     for codes, matrix in zip(doubles.quantise(vector), matrices, strict=True):
         emit("codes", layer, codes)

@@ -1,10 +1,10 @@
-"""Recognises foreign files by their first bytes, so that one sentence refuses them before any other reader does.
+"""Recognises files of foreign formats by their first bytes, and refuses them with a clear message before they are read.
 
-first bytes ─┬─ "version https://git-lfs..." ─► a Git LFS pointer
-             ├─ "GGUF"                       ─► its architecture and the type of most of its weights
-             ├─ "PK", 0x80                   ─► a pickle, which can run code when it is read
-             ├─ "<html", gzip, HDF5 ...      ─► what that is
-             └─ any other                    ─► None: its reader checks it
+first bytes ─┬─ "version https://git-lfs..." ─► error: a Git LFS pointer
+             ├─ "GGUF"                       ─► error: a GGUF file, with its architecture and the type of most weights
+             ├─ "PK", 0x80                   ─► error: a pickle, which can run code when it is read
+             ├─ "<html", gzip, HDF5 ...      ─► error: the name of the format
+             └─ any other bytes              ─► no error; the reader of the wanted format checks the file
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lutern.model_ref.input_files import open_plain, read_plain
 HEAD_BYTES = 64
 LFS = b"version https://git-lfs"
 MAX_GGUF_BYTES = 1 << 26
-"""Largest number of bytes of a GGUF file's description: a vocabulary of 250,000 tokens needs about 10 MB."""
+"""The largest number of bytes that are read from a GGUF file. A vocabulary of 250,000 tokens needs about 10 MB."""
 MAX_GGUF_ITEMS = 1 << 21
 FETCH = "fetch the file itself, with `git lfs pull` or `hf download`"
 SAFETENSORS = "give the safetensors checkpoint that it was made from"
@@ -55,8 +55,8 @@ _STRING, _ARRAY = 8, 9
 
 
 def refuse_foreign(path: Path, wanted: str) -> None:
-    """Refuse a file of a known other kind than ``wanted``; a file that cannot be read passes, and its reader reports
-    it.
+    """Refuse a file whose format is known and is not ``wanted``. A file that cannot be read is not refused here,
+    because its reader reports the error.
     """
     try:
         with open_plain(path, wanted) as file:
@@ -68,7 +68,7 @@ def refuse_foreign(path: Path, wanted: str) -> None:
 
 
 def _kind(file: IO[bytes]) -> tuple[str, str] | None:
-    """Return the kind of a file and advice; None if the kind is not known."""
+    """Return the kind of a file and an advice, or None if the kind is not known."""
     head = file.read(HEAD_BYTES)
     for magic, what, mend in _MAGICS:
         if head.startswith(magic):
@@ -87,7 +87,7 @@ def _kind(file: IO[bytes]) -> tuple[str, str] | None:
 
 
 class _Gguf:
-    """Reads numbers and texts of a GGUF file, up to ``MAX_GGUF_BYTES``."""
+    """A reader for numbers and texts in the first ``MAX_GGUF_BYTES`` of a GGUF file."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
@@ -107,7 +107,7 @@ class _Gguf:
         return self.take(self.number("Q")).decode("utf-8", "replace")
 
     def value(self, kind: int) -> Any:
-        """Read a value of the metadata; the elements of an array are skipped."""
+        """Read a value of the metadata. The elements of an array are skipped."""
         if kind == _STRING:
             return self.text()
         if kind != _ARRAY:
@@ -124,7 +124,7 @@ class _Gguf:
 
 
 def describe_gguf(file: IO[bytes]) -> str:
-    """Describe a GGUF file by its architecture and the type of most of its weights, as far as both can be read."""
+    """Describe a GGUF file by its architecture and the type of most of its weights, as far as these can be read."""
     architecture, types = "", Counter[str]()
     try:
         reader = _Gguf(file)
@@ -143,7 +143,7 @@ def describe_gguf(file: IO[bytes]) -> str:
             types[_TYPES.get(kind, f"type {kind}")] += math.prod(shape)
             reader.number("Q")
     except (ValueError, KeyError, TypeError, struct.error, RecursionError):
-        pass  # the description has the part that could be read
+        pass  # the description contains what could be read
     details = [f"architecture {architecture[:40]}"] if isinstance(architecture, str) and architecture else []
     details += [f"weights mostly {types.most_common(1)[0][0]}"] if types else []
     listed = ", ".join(details)
@@ -153,14 +153,14 @@ def describe_gguf(file: IO[bytes]) -> str:
 def read_json(path: Path, most_bytes: int, what: str) -> Any:
     """Return the value of a JSON file in UTF-8 or UTF-16, with or without a byte-order mark.
 
-    Raises ``ValueError`` or ``RecursionError`` for what is no JSON, ``OSError`` for what cannot be read.
+    Raises ``ValueError`` or ``RecursionError`` if the content is no JSON, and ``OSError`` if the file cannot be read.
     """
     refuse_foreign(path, what)
     return json.loads(read_plain(path, most_bytes, what), object_pairs_hook=_once)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object in which no key has two values."""
+    """Return the object of these pairs. Raises ``ValueError`` if a key has two values."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found and found[name] != value:

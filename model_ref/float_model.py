@@ -1,4 +1,4 @@
-"""The published network in NumPy float32 (arXiv 2406.02528, sections 3.1 to 3.3, as the released code has it).
+"""Computes the published network in NumPy float32 (arXiv 2406.02528, sections 3.1 to 3.3), as the released code does.
 
     ids ─► embeddings ─► h ─┬─ L times ──────────────────────────────────────────────────┐
                             │  x = rms(h)   i, f, g = BL(x)   S = f S + (1-f) silu(i)    │
@@ -8,9 +8,11 @@
 
     BL(x) : y = rms(x, w);  a = max(max|y|, 1e-5);  q = clamp(round(127 y / a), -128, 127);  out = (T q) s a / 127
 
-A step takes one token of every stream; B below is the number of streams.  The trits are made once; their products with
-int8 codes run in float32 and are exact, because a sum of m <= 65536 codes stays below 2^24.  Cost of a step:
-B * ``config.trits`` multiplications and additions, and about 30 B L d elementwise operations.
+In BL (BitLinear), T and s are the trits and the scale of the matrix, w the gains of its norm, and q the codes. L is the
+number of layers, d the hidden size, m the intermediate size and B the number of streams. A step decodes one token of
+every stream. The trits are computed once. Their products with int8 codes are computed in float32 and are exact, because
+a sum of m <= 65536 codes stays below 2^24. A step needs B * ``config.trits`` multiplications and additions, and about
+30 B L d elementwise operations.
 """
 
 from __future__ import annotations
@@ -51,19 +53,19 @@ def silu(x: Floats) -> Floats:
 
 
 def codes(y: Floats) -> tuple[Floats, Floats]:
-    """Return int8 codes of each vector [..., n], as float32, and the real value of one code step [..., 1]."""
+    """Return the int8 codes of each vector [..., n], as float32, and the real value of a code step [..., 1]."""
     factor = 127 / np.maximum(np.abs(y).max(axis=-1, keepdims=True), SMALLEST_ABSMAX)
     scaled = y * factor
-    # Half away from zero, as the fused kernel rounds; np.rint would round half to even.
+    # The fused kernel rounds halves away from zero. np.rint would round halves to even.
     rounded = np.copysign(np.floor(np.abs(scaled) + np.float32(0.5)), scaled)
     return np.clip(rounded, -128, 127), 1 / factor
 
 
 @dataclass(frozen=True)
 class BitLinear:
-    """One ternary projection with its norm: [B, columns] to [B, rows]."""
+    """One ternary projection with its norm, from [B, columns] to [B, rows]."""
 
-    gain: Floats  # [columns], gains of the norm inside
+    gain: Floats  # [columns], gains of the projection's norm
     trits: Floats  # [columns, rows], transposed for the product
     scale: np.float32
 
@@ -74,12 +76,12 @@ class BitLinear:
 
 
 Projection: TypeAlias = Callable[[Floats], Floats]
-"""A BitLinear, or an object that wraps one and observes its output."""
+"""A BitLinear, or an object that wraps a BitLinear and observes its output."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Parameters of one layer, by the checkpoint's names."""
+    """The parameters of one layer, with the checkpoint's names."""
 
     attn_norm: Floats  # [d]
     i_proj: Projection  # [d, d]
@@ -91,12 +93,12 @@ class Layer:
     mlp_norm: Floats  # [d]
     gate_proj: Projection  # [2m, d], gate rows then up rows
     down_proj: Projection  # [d, m]
-    eps: float  # inside attn_norm, g_norm and mlp_norm
+    eps: float  # eps of attn_norm, g_norm and mlp_norm
 
 
 def lower_bounds(weights: Floats) -> Floats:
-    """Return LB [L, d] (section 3.3.1): softmax over the layers, then the running sum without the first layer's
-    share."""
+    """Return the lower bounds LB [L, d] (section 3.3.1): a softmax over the layers, then the running sum over the
+    layers without the first layer."""
     exponentials = np.exp(weights - weights.max(axis=0))
     shares = exponentials / exponentials.sum(axis=0)
     bounds: Floats = np.cumsum(shares, axis=0, dtype=np.float32) - shares[0]
@@ -132,8 +134,8 @@ def build_layer(checkpoint: Checkpoint, index: int) -> Layer:
 
 
 def layer_step(layer: Layer, h: Floats, state: Floats) -> tuple[Floats, Floats]:
-    """Compute one layer for one token of every stream: ``h`` and ``state`` give the new h and the new state, all ``[B,
-    d]``.
+    """Compute one layer for one token of every stream. Return the new h and the new state, both ``[B, d]`` as ``h`` and
+    ``state``.
     """
     # Token mixer, the MLGRU (section 3.3.1).
     x = rms(h, layer.attn_norm, layer.eps)  # [B, d]
@@ -146,7 +148,7 @@ def layer_step(layer: Layer, h: Floats, state: Floats) -> tuple[Floats, Floats]:
 
 
 class FloatModel:
-    """The float network of one checkpoint; ``step`` decodes one token of every stream."""
+    """The float network of one checkpoint. ``step`` decodes one token of every stream."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.config = checkpoint.config
@@ -164,16 +166,17 @@ class FloatModel:
 
         Parameters
         ----------
-        ids: [B] token numbers.
-        state: [L, B, d], not changed.
-        hidden: if given, receives the embedding and each layer's output, L + 1 arrays [B, d].
+        ids: token numbers [B].
+        state: [L, B, d]. It is not changed.
+        hidden: a list to which the embedding and each layer's output are appended, L + 1 arrays [B, d].
 
-        Returns logits [B, V] and the next state [L, B, d]. Raises ``LuternError`` for other token numbers or shapes.
+        Returns logits [B, V] (V: vocabulary) and the next state [L, B, d]. Raises ``LuternError`` for other token
+        numbers or shapes.
         """
         ids = np.asarray(ids)
         vocab_size = self.config.vocab_size
         if ids.ndim != 1 or ids.dtype.kind not in "iu" or ((ids < 0) | (ids >= vocab_size)).any():
-            raise LuternError(f"step wants one token number below {vocab_size} for each stream, but was given {ids!r}.")
+            raise LuternError(f"step needs one token number below {vocab_size} for each stream, but was given {ids!r}.")
         next_state = np.empty_like(state)
         h = self.embeddings[ids]  # [B, d]
         if hidden is not None:

@@ -1,9 +1,10 @@
-"""GLU: the channel mixer's gate.
+"""Computes the GLU, the gate of the channel mixer.
 
-    gate rows:  gl = silu(gate)                 s18, kept for the up rows
-    up rows:    v  = gl * up                    35 bits, enters the norm ahead of down_proj
+    rows of gate:  gated = silu(gate)           s18, stored until the rows of up arrive
+    rows of up:    v = gated * up               35 bits, the input of the norm of down_proj
 
-Two products an element, besides the interpolation of the sigmoid. ``up`` are cut sums: their scale cancels in the norm.
+Each element needs two products in addition to the interpolation of the sigmoid. ``up`` are cut sums, which need no
+scaling because their scale cancels in the norm.
 
 Paper: section 3.3.2, equation (10).
 """
@@ -15,10 +16,11 @@ from lutern.model_ref.fixed import Int
 
 
 def gate(a: Int, frac_bits: int) -> Int:
-    """Return ``silu`` of gate pre-activations ``[B, m]`` (s18 with ``frac_bits`` fraction bits), in the same format."""
+    """Return ``silu`` of gate pre-activations ``[B, m]`` in their format (s18 with ``frac_bits`` fraction bits)."""
     return silu(a, frac_bits)
 
 
 def mix(gated: Int, up: Int) -> Int:
-    """Return ``v [B, m]``: product of gate (s18) and cut up sums (s18); its exponent is ``cut - frac_bits``."""
+    """Return ``v [B, m]``, the product of the gate (s18) and the cut sums of up (s18). Its exponent is ``cut -
+    frac_bits``."""
     return gated * up

@@ -1,7 +1,8 @@
-"""The head: the largest logit and its token, or the k largest.
+"""Finds the token with the largest logit, or the k tokens with the largest logits.
 
-The scale of lm_head is positive and common to all rows, so argmax works on the raw sums; the lowest index wins a tie.
-A logit is ``sum * mantissa * 2^exponent`` with the token's one scale. ``model_ref.sampling`` chooses at random.
+The scale of lm_head is positive and common to all rows, so argmax is computed from the raw sums. If several sums are
+equal, the lowest index is chosen. A logit is ``sum * mantissa * 2^exponent``. All logits of a token have the same scale
+(mantissa, exponent). ``model_ref.sampling`` chooses tokens at random.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from lutern.model_ref.fixed import Int
 
 
 def argmax(sums: Int) -> Int:
-    """Return token ``[B]`` of the largest of ``sums [B, V]``, the lowest index on a tie."""
+    """Return the tokens ``[B]`` of the largest of ``sums [B, V]``. If sums are equal, return the lowest index."""
     return np.asarray(np.argmax(sums, axis=-1))
 
 
 def top_k(sums: Int, k: int) -> tuple[Int, Int]:
-    """Return tokens and sums ``[B, min(k, V)]`` of the largest of ``sums [B, V]``, largest first; ties by rising
-    index."""
+    """Return the tokens and sums ``[B, min(k, V)]`` of the k largest of ``sums [B, V]``, the largest first. Equal sums
+    are in the order of their indices."""
     tokens = np.argsort(-sums, axis=-1, kind="stable")[..., :k]
     return tokens, np.take_along_axis(sums, tokens, axis=-1)
 
 
 def logits(sums: Int, scale: tuple[Int, Int]) -> np.ndarray:
-    """Return real logits float64 ``[B, V]``; they are exact, since a sum has 21 bits and a mantissa 17."""
+    """Return real logits float64 ``[B, V]``. They are exact, since a sum has 21 bits and a mantissa has 17 bits."""
     return np.ldexp((sums * scale[0][..., None]).astype(np.float64), scale[1][..., None].astype(np.int32))

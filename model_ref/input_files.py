@@ -1,11 +1,12 @@
-"""Opens the files that a user names; a name that is no plain file is refused before the program could wait for it.
+"""Opens the files that a user names, and refuses every path that is no plain file.
 
-    name ─► what is there? ─┬─ a folder, named pipe, socket, device ─► one sentence
-                            ├─ a link that leads to no file         ─► one sentence
-                            └─ a plain file ─► larger than its kind can be? ─► one sentence, else its bytes
+    path ─┬─ a folder, named pipe, socket or device ─► error message
+          ├─ a link that leads to no file           ─► error message
+          ├─ a file that is too large               ─► error message
+          └─ any other plain file                   ─► its bytes
 
-Opening a named pipe without a writer would block for ever, and a device may have no end. The allowed size bounds the
-memory that a reader takes.
+Opening a named pipe without a writer would block forever, and a device may have no end. The largest allowed size limits
+the memory that a reader needs.
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ _KINDS = (
 
 
 def require_plain(path: Path, wanted: str) -> None:
-    """Refuse a path that exists and is no plain file; a path that does not exist passes, and its reader reports it."""
+    """Refuse a path that exists and is no plain file. A path that does not exist is not refused here, because its
+    reader reports it."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
         if path.is_symlink():
             raise LuternError(
-                f"{path} is a link that leads to no file; fetch the {wanted} itself, or mend the link."
+                f"{path} is a link that leads to no file; fetch the {wanted} itself, or correct the link."
             ) from None
         return
     _require_plain(mode, path, wanted)
@@ -49,7 +51,7 @@ def _require_plain(mode: int, path: Path, wanted: str) -> None:
 def open_plain(path: Path, wanted: str) -> BufferedReader:
     """Open a plain file to read its bytes.
 
-    Raises ``OSError`` if that is not possible, and ``LuternError`` if it is no plain file.
+    Raises ``OSError`` if the file cannot be opened, and ``LuternError`` if it is no plain file.
     """
     require_plain(path, wanted)
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # does not block on a pipe
@@ -63,7 +65,7 @@ def open_plain(path: Path, wanted: str) -> BufferedReader:
 
 
 def read_plain(path: Path, most_bytes: int, wanted: str) -> bytes:
-    """Return all bytes of a plain file of at most ``most_bytes``; raises ``OSError`` if it cannot be read."""
+    """Return all bytes of a plain file of at most ``most_bytes``. Raises ``OSError`` if the file cannot be read."""
     too_large = LuternError(f"{path} is larger than {most_bytes} bytes, so it is no {wanted}; give a {wanted}.")
     content = bytearray()
     with open_plain(path, wanted) as file:

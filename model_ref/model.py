@@ -1,8 +1,8 @@
-"""The integer network: exactly what the gateware computes, one token at a time, for a batch of streams.
+"""Computes the integer network exactly as the gateware does, one token at a time, for a batch of streams.
 
-It reads from top to bottom as ``float_model.py`` does. B streams, d channels, m channels of the mixer, L layers and V
-tokens. All arrays are int64, and every rounding is in ``fixed.py``. A ``Trace`` gets the values that the gateware's
-debug tap shows.
+The code has the same order as ``float_model.py``. B is the number of streams, d the hidden size, m the intermediate
+size, L the number of layers and V the vocabulary. All arrays are int64, and every rounding is in ``fixed.py``. A
+``Trace`` receives the values that the gateware's debug tap shows.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from lutern.model_ref.quantise import IntegerLayer, IntegerWeights, Matrix
 from lutern.model_ref.ternary import cut_sums, scale_sums, ternary_sums
 
 Trace = Callable[[str, int, Int], None]
-"""Called with (stage, layer, values [B, n]) in the order in which the gateware produces them.
+"""A function that is called with (stage, layer, values [B, n]) in the order in which the gateware produces the values.
 
-Stages: ``h`` (layer -1: embedding; then after o_proj and after down_proj), ``codes`` (of every matrix, f i g o gate
-down, lm_head with layer L), ``S`` (new state), ``sums`` (of lm_head).
+``h``: the embedding (layer -1), then h after o_proj and after down_proj. ``codes``: the codes of the matrices f, i, g,
+o, gate, down, and of lm_head (layer L). ``S``: the new state. ``sums``: the sums of lm_head.
 """
 
 
@@ -44,18 +44,19 @@ class Saturations:
         return clipped
 
     def of(self, tensor: str) -> int:
-        """Return clipped values of one tensor, summed over all layers."""
+        """Return the number of clipped values of one tensor, summed over all layers."""
         return sum(count for (name, _), count in self.counts.items() if name == tensor)
 
 
 COUNTED = ("h", "i", "S", "gate")
-"""The values that ``Saturations`` counts. f saturates by design and is not counted; sums always fit their words."""
+"""The values that ``Saturations`` counts. f is not counted, because f saturates by design. Sums always fit their
+words."""
 
 
 class IntegerModel:
-    """The golden model. ``step`` has the interface that ``evaluate.bits_per_character`` wants.
+    """The golden model. ``step`` has the interface that ``evaluate.bits_per_character`` needs.
 
-    ``saturations``, if given, counts clipped values; without it, no time is spent on counting.
+    ``saturations``: counts clipped values. Without it, clipped values are not counted, which saves time.
     """
 
     def __init__(self, weights: IntegerWeights, saturations: Saturations | None = None) -> None:
@@ -64,8 +65,8 @@ class IntegerModel:
         self.saturations = saturations
 
     def multiply(self, codes: Int, matrix: Matrix) -> Int:
-        """Return sums ``[B, rows]`` of codes ``[B, columns]``; ``fast_model.py`` computes the same without wide
-        copies."""
+        """Return sums ``[B, rows]`` of codes ``[B, columns]``. ``fast_model.py`` computes the same sums without float32
+        copies of the trits."""
         return ternary_sums(codes, matrix.columns_f32)
 
     def initial_state(self, streams: int) -> Int:
@@ -73,7 +74,8 @@ class IntegerModel:
         return np.zeros((self.config.num_hidden_layers, streams, self.config.hidden_size), dtype=np.int64)
 
     def step(self, ids: Int, state: Int, trace: Trace | None = None) -> tuple[np.ndarray, Int]:
-        """Decode one token of every stream (``ids [B]``): logits float64 ``[B, V]`` and the new state ``[L, B, d]``."""
+        """Decode one token ``ids [B]`` of every stream. Return logits float64 ``[B, V]`` and the new state ``[L, B,
+        d]``."""
         sums, scale, state = self.decode(ids, state, trace)
         return head.logits(sums, scale), state
 
@@ -88,7 +90,7 @@ class IntegerModel:
         h = embed(weights, np.asarray(ids), count("h", -1))  # [B, d] s32
         emit("h", -1, h)
         for index, layer in enumerate(weights.layers):
-            # token mixer: x = norm(h); f, i, g share it
+            # token mixer: f, i and g read the same x = norm(h)
             x = norm.gather(h, layer.x_gains[0], layer.x_gains[1])
             f_sums, f_scale = project(layer.f_proj, x, 0, index, emit)  # [B, d], [B]
             i_sums, i_scale = project(layer.i_proj, x, 1, index, emit)
@@ -109,7 +111,7 @@ class IntegerModel:
             h = add_residual(h, o_sums, layer.o_proj, o_scale, count("h", index))
             emit("h", index, h)
 
-            # channel mixer: gate and up share codes and scale
+            # channel mixer: gate and up have the same codes and the same scale
             y = norm.gather(h, *layer.y_gains)
             gate_sums, gate_scale = project(layer.gate_proj, y, 0, index, emit)  # [B, 2m]
             m = self.config.intermediate_size
@@ -138,7 +140,7 @@ class IntegerModel:
 
 
 def embed(weights: IntegerWeights, ids: Int, clipped: Clipped | None = None) -> Int:
-    """Return h ``[B, d]`` (s32) of tokens ``[B]``, by one shift an element."""
+    """Return h ``[B, d]`` (s32) of tokens ``[B]``. Each element is the mantissa of the table, shifted once."""
     table = weights.embeddings
     shift = table.exponent[ids].astype(np.int64) - table.base - weights.h_frac_bits
     return saturate(rsh(table.mantissa[ids], shift), S32_MAX, clipped)
@@ -153,7 +155,8 @@ def _project(
     emit: Trace,
     eps: tuple[Int, Int] | None = None,
 ) -> tuple[Int, tuple[Int, Int]]:
-    """Return sums ``[B, rows]`` and scale ``[B]`` of the ``which``-th of the matrices that read a vector."""
+    """Return sums ``[B, rows]`` and scale ``[B]`` of the matrix with number ``which`` among the matrices that read a
+    vector."""
     codes = norm.quantise(vector.u[which], vector.largest[which])
     emit("codes", layer, codes)
     ss = add_float(vector.ss, eps) if eps else vector.ss
@@ -162,19 +165,20 @@ def _project(
 
 
 def o_eps(layer: IntegerLayer, g: Int, g_scale: tuple[Int, Int], state: Int) -> tuple[Int, Int]:
-    """Return the eps term of o_proj's norm in units of ss: ``2^(-2 shift) e2 (sum g^2 + e1 / g_scale^2)``, see
-    docs/engine.md."""
+    """Return the eps term of o_proj's norm in units of the square sum ss: ``2^(-2 shift) e2 (sum g^2 + e1 /
+    g_scale^2)``. docs/engine.md explains the symbols."""
     term = norm.eps_term(layer.o_proj.scale, g_scale, integer_square_sum(g))
     return term[0], np.where(term[0] == 0, 0, term[1] - 2 * mlgru.state_shift(state))
 
 
 def integer_square_sum(g: Int) -> tuple[Int, Int]:
-    """Sum of squares ``[B]`` of cut sums ``[B, d]`` (at most 47 bits) as a short float, truncated to 17 bits."""
+    """Return the sum of squares ``[B]`` (at most 47 bits) of cut sums ``[B, d]`` as a short float, truncated to 17
+    bits."""
     return norm.square_sum((g, np.zeros_like(g)))
 
 
 def add_residual(h: Int, sums: Int, matrix: Matrix, scale: tuple[Int, Int], clipped: Clipped | None = None) -> Int:
-    """Return ``h + BL(x)``: s32 with the fraction bits of h."""
+    """Return h plus the scaled sums of a matrix, as s32 with the fraction bits of h."""
     added = scale_sums(sums, matrix.cut, scale, matrix.frac_bits, S32_MAX, clipped)
     return saturate(h + added, S32_MAX, clipped)
 

@@ -1,16 +1,18 @@
-"""RMSNorm and the int8 codes of a BitLinear, without a division per element.
+"""Computes RMSNorm and the int8 codes of a BitLinear, without a division per element.
 
-The codes do not depend on the root mean square; only the scale of the sums does::
+Only the scale of the sums depends on the root mean square, the codes do not::
 
     x ─► X = short float(x) ─┬─► u_k = X * G_k ─► largest |u_k| ─► R = 127 / largest ─► codes_k = round(u_k * R)
                              └─► p = X * w1 ─► ss = sum p^2 ─► y = 1 / sqrt(ss + eps) ─► scale_k = largest_k * K_k * y
 
-``w1`` are the gains of the outer norm, ``G_k = w1 * w2_k`` the product with the norm inside the k-th BitLinear; i, f
-and g share ``x`` and ``w1``. Per element: 2 + k products as ``x`` is produced, one as codes are made. The statistics
-(``ss``, largest) do not depend on the order of elements: squares are added as integers, and short floats compare as
-integers. Per vector: one reciprocal a matrix and one reciprocal square root.
+``w1`` are the gains of the outer norm. ``G_k = w1 * w2_k`` are the gains of matrix k, where ``w2_k`` are the gains of
+the norm inside its BitLinear, and ``K_k`` is a constant of matrix k. The matrices i, f and g use the same ``x`` and
+``w1``. With J matrices, each element needs 2 + J products while ``x`` is produced, and one product when its codes are
+computed. Each vector needs one reciprocal for each matrix, and one reciprocal square root. The statistics (``ss``,
+largest) do not depend on the order of elements, because squares are added as integers, and short floats are compared as
+integers.
 
-Paper: section 3.2 (BitLinear with fused RMSNorm); eps 1e-6 inside every norm, as the released code runs.
+Paper: section 3.2 (BitLinear with fused RMSNorm). The eps of every norm is 1e-6, as in the released code.
 """
 
 from __future__ import annotations
@@ -43,21 +45,22 @@ from lutern.model_ref.items import (
 )
 
 X_BITS = 35
-"""Signed bits of a norm's input: h has 32, the products v of MLGRU and GLU have 35."""
+"""Number of signed bits of a norm's input: h has 32 bits, the products v of MLGRU and GLU have 35 bits."""
 GAIN_MANTISSA_BITS, GAIN_EXPONENT_BITS, GAIN_EXPONENT_MAX = ITEM_MANTISSA_BITS, ITEM_EXPONENT_BITS, ITEM_EXPONENT_MAX
 GAIN_LOW_BITS = MANTISSA_BITS - ITEM_MAGNITUDE_BITS
-"""Number of zeros below an item's mantissa in the arithmetic."""
+"""Number of zeros that are appended to an item's mantissa for the arithmetic."""
 KEY_EXPONENT_BIAS = 33
-"""Exponents of u and p lie in [-32, 17]; with this bias the pair (exponent, magnitude) is a 23-bit unsigned key."""
+"""The bias of exponents in keys. Exponents of u and p are in [-32, 17]. So with this bias, the pair (exponent,
+magnitude) is a 23-bit unsigned key."""
 CODE_MAX = 127
 
 
 @dataclass(frozen=True)
 class Gains:
-    """Gains of one vector: normalised mantissas ``[n]`` (s18), exponents ``[n]`` (0 to 15), one exponent for all.
+    """The gains of one vector: normalised mantissas ``[n]`` (s18), exponents ``[n]`` (0 to 15), one vector exponent.
 
-    real gain = mantissa * 2^-17 * 2^-exponent * 2^vector_exponent; a gain below 2^-15 of the largest is 0. A gain is
-    stored as an item, so the low 6 bits of every mantissa are 0.
+    real gain = mantissa * 2^-17 * 2^-exponent * 2^vector_exponent. A gain below 2^-15 times the largest gain is 0. A
+    gain is stored as an item, so the low 6 bits of every mantissa are 0.
     """
 
     mantissa: Int
@@ -66,7 +69,7 @@ class Gains:
 
     @classmethod
     def from_real(cls, gains: np.ndarray) -> Gains:
-        """Return the nearest coding of real gains ``[n]``. The relative error is at most 2^-11, except of gains that
+        """Return the nearest gains to real numbers ``[n]``. The relative error is at most 2^-11, except for gains that
         become 0."""
         fraction, exponent = np.frexp(significant(gains))
         used = fraction != 0
@@ -78,7 +81,7 @@ class Gains:
 
     @classmethod
     def from_parts(cls, mantissa: NDArray[Any], exponent: NDArray[Any], vector_exponent: int) -> Gains:
-        """Return gains from the parts of items, see ``items.item_parts``."""
+        """Return gains from mantissas and exponents, such as from ``items.item_parts``."""
         return cls(mantissa.astype(np.int64) << GAIN_LOW_BITS, exponent.astype(np.int64), vector_exponent)
 
     @property
@@ -88,7 +91,7 @@ class Gains:
         return items(self.mantissa >> GAIN_LOW_BITS, self.exponent)
 
     def real(self) -> np.ndarray:
-        """Return the coded gains as float64 ``[n]``."""
+        """Return the values of the gains as float64 ``[n]``."""
         return self.mantissa * 2.0 ** (self.vector_exponent - MANTISSA_BITS - self.exponent.astype(np.float64))
 
     def factors(self) -> tuple[Int, Int]:
@@ -98,10 +101,9 @@ class Gains:
 
 @dataclass(frozen=True)
 class ScaleConstants:
-    """Constants of one norm and one matrix, as short floats ``(mantissa, exponent)`` that the image stores.
+    """The constants of one norm and one matrix, as short floats ``(mantissa, exponent)`` that the image stores.
 
-    ``k``: scale = largest * k * y. ``e1``, ``e2``: the eps term is ``e2 * (extra + e1 / producer_scale^2)``, see
-    ``eps_term``.
+    ``k`` is the factor in scale = largest * k * y. ``e1`` and ``e2`` are the factors of ``eps_term``.
     """
 
     k: tuple[int, int]
@@ -116,9 +118,9 @@ def scalar(constant: tuple[int, int]) -> tuple[Int, Int]:
 
 @dataclass
 class Vector:
-    """The values that a norm keeps of a vector: ``u_k`` ``[B, n]``, the largest of each ``[B]`` and ``ss`` ``[B]``.
+    """The values that a norm stores for a vector: ``u_k`` ``[B, n]``, the largest of each ``u_k`` ``[B]``, ``ss [B]``.
 
-    All are short floats, pairs of mantissa and exponent.
+    All values are short floats, which are pairs of mantissa and exponent.
     """
 
     u: list[tuple[Int, Int]]
@@ -127,11 +129,11 @@ class Vector:
 
 
 def square_sum(p: tuple[Int, Int]) -> tuple[Int, Int]:
-    """Sum of squares ``[B]`` of short floats ``[B, n]``, as a short float.
+    """Return the sum of squares ``[B]`` of short floats ``[B, n]`` as a short float.
 
-    Each square (34 bits) is shifted to units of ``x``'s last place and truncated; the 82-bit sum is exact; its 17
-    leading bits are kept (truncated). An int64 is too small for the sum, so it runs in two halves of 17 bits, in which
-    no vector of at most 8192 elements (``quantise.MAX_WIDTH``) overflows.
+    Each square (34 bits) is shifted to units of ``x``'s last place and truncated. The 82-bit sum is exact, and its 17
+    leading bits are kept (truncated). An int64 is too small for the sum. So each square is divided into two halves of
+    17 bits, whose sums do not overflow for a vector of at most 8192 elements (``quantise.MAX_WIDTH``).
     """
     square = p[0] * p[0]
     left = 2 * np.maximum(p[1], 0)
@@ -146,17 +148,18 @@ def square_sum(p: tuple[Int, Int]) -> tuple[Int, Int]:
 
 
 def largest_float(u: tuple[Int, Int]) -> tuple[Int, Int]:
-    """Return the short float of the largest magnitude along the last axis: magnitudes compare as (exponent, mantissa)
-    keys."""
+    """Return the short float with the largest magnitude along the last axis. Magnitudes are compared as keys (exponent,
+    mantissa)."""
     magnitude = np.abs(u[0])
     key = np.where(magnitude == 0, 0, ((u[1] + KEY_EXPONENT_BIAS) << MANTISSA_BITS) + magnitude).max(axis=-1)
     return key & MANTISSA_MAX, np.where(key == 0, 0, (key >> MANTISSA_BITS) - KEY_EXPONENT_BIAS)
 
 
 def gather(x: Int, outer: Gains | None, inner: list[Gains]) -> Vector:
-    """Return statistics of ``x [B, n]`` (35-bit integers), which the gateware gathers while ``x`` is produced.
+    """Return the statistics of ``x [B, n]`` (35-bit integers), which the gateware computes while ``x`` is produced.
 
-    ``outer`` are the gains w1 (None: there is no outer norm, as ahead of down_proj); ``inner`` has one G a matrix.
+    ``outer`` are the gains w1, or None without an outer norm, as for down_proj. ``inner`` has the gains G of each
+    matrix.
     """
     short = to_float(x)
     p = multiply_float(short, outer.factors()) if outer else short
@@ -165,9 +168,10 @@ def gather(x: Int, outer: Gains | None, inner: list[Gains]) -> Vector:
 
 
 def quantise(u: tuple[Int, Int], largest: tuple[Int, Int]) -> Int:
-    """Return int8 codes ``[B, n]`` of ``u [B, n]``: the largest magnitude becomes exactly 127, and -128 never occurs.
+    """Return the int8 codes ``[B, n]`` of ``u [B, n]``. The largest magnitude becomes exactly 127. -128 never occurs.
 
-    Per vector: ``R = 127 / largest``. Per element: one shift, one 17 x 17 product and one rounding.
+    For each vector, ``R = 127 / largest`` is computed. Each element needs one shift, one 17 x 17 product and one
+    rounding.
     """
     factor, shift = code_factor(largest)
     aligned = rsh(np.abs(u[0]), np.where(u[0] == 0, 0, largest[1][..., None] - u[1]))
@@ -181,10 +185,10 @@ def code_factor(largest: tuple[Int, Int]) -> tuple[Int, int]:
 
 
 def eps_term(constants: ScaleConstants, producer_scale: tuple[Int, Int], extra: tuple[Int, Int]) -> tuple[Int, Int]:
-    """Return ``e2 * (extra + e1 / producer_scale^2)``: the eps of the norms ahead of o_proj and down_proj, in units of
-    ``ss``.
+    """Return the eps of the norm of o_proj or down_proj in units of ``ss``: ``e2 * (extra + e1 / producer_scale^2)``.
 
-    ``producer_scale`` is the scale of g (o_proj) or of gate and up (down_proj); ``extra`` is the sum of g^2, or 0.
+    For o_proj, ``producer_scale`` is the scale of g, and ``extra`` is the sum of g^2. For down_proj, ``producer_scale``
+    is the scale of gate and up, and ``extra`` is 0.
     """
     inverse = reciprocal_float(producer_scale)
     term = add_float(extra, multiply_float(multiply_float(inverse, inverse), scalar(constants.e1)))
@@ -192,10 +196,10 @@ def eps_term(constants: ScaleConstants, producer_scale: tuple[Int, Int], extra: 
 
 
 def scale_of(largest: tuple[Int, Int], ss: tuple[Int, Int], constants: ScaleConstants) -> tuple[Int, Int]:
-    """Return the scale of the sums of one matrix: ``largest * k / sqrt(ss)``, a short float ``[B]``; 0 for an all-zero
-    vector.
+    """Return the scale of the sums of one matrix, ``largest * k / sqrt(ss)``, as a short float ``[B]``. The scale of an
+    all-zero vector is 0.
 
-    The product ``largest * k`` comes first, because the root is known last.
+    The product ``largest * k`` is computed first, because the root is available last.
     """
     scale = multiply_float(multiply_float(largest, scalar(constants.k)), rsqrt_float(ss))
     zero = (largest[0] == 0) | (ss[0] == 0)

@@ -1,12 +1,14 @@
-"""Writes files and folders that appear whole or not at all.
+"""Writes files and folders that appear complete or not at all.
 
-    made next to its place, under a name that begins with UNFINISHED, and locked ─► whole ─► renamed to its place
-        │ error, Ctrl-C, SIGTERM: removed                    │ SIGKILL, power failure: the lock ends with the process
-        ▼                                                    ▼
-      nothing is left                     the next output that is begun in that folder removes it
+    1. make a locked folder next to the output, with a name that begins with UNFINISHED
+    2. write the output into this folder
+    3. rename the output to its place, and remove the folder
+       after an error, Ctrl-C or SIGTERM:       this process removes the folder
+       after SIGKILL or a power failure:        the next output in the same place removes the folder, because the lock
+                                                ended with the process
 
-The lock (flock) shows, on this machine and to every user, whether the process that writes is still alive. On a file
-system without locks, nothing that another process left is removed.
+The lock (flock) shows to all users of this computer whether the process that writes is alive. On a file system without
+locks, files of ended processes are not removed.
 """
 
 from __future__ import annotations
@@ -24,9 +26,9 @@ from typing import BinaryIO
 from lutern.model_ref.errors import LuternError
 
 UNFINISHED = ".lutern-"
-"""Names of unfinished files and folders begin with this."""
+"""The beginning of the names of unfinished files and folders."""
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
-"""Errors of the system when nothing more can be written: a full disk, a quota, `ulimit -f`."""
+"""The system errors for a full disk, a quota, and `ulimit -f`."""
 _DEVICES = ("/dev/", "/proc/")
 _MEMORY = "/dev/shm/"
 
@@ -34,7 +36,7 @@ _MEMORY = "/dev/shm/"
 def refused_output(path: Path, error: OSError) -> LuternError:
     """Return the ``LuternError`` for an output that cannot be written."""
     if error.errno == errno.ENAMETOOLONG:
-        return LuternError(f"the name {path.name[:40]}... is too long for a file; give another.")
+        return LuternError(f"the name {path.name[:40]}... is too long for a file; give another name.")
     return LuternError(
         f"{path} cannot be written ({error.strerror or error}); choose a folder that exists and has room."
     )
@@ -43,7 +45,7 @@ def refused_output(path: Path, error: OSError) -> LuternError:
 def output_file(path: Path) -> Path:
     """Return the path that an output will replace: the target of a link, else ``path``.
 
-    Raises ``LuternError`` if something is there that a new file may not replace: a device, a pipe, a folder.
+    Raises ``LuternError`` if the path is a device, a pipe or a folder, which a new file must not replace.
     """
     place, full = Path(os.path.realpath(path)), os.path.abspath(path)
     if full.startswith(_DEVICES) and not full.startswith(_MEMORY):  # /dev/stdout may lead to a plain file
@@ -61,8 +63,8 @@ def output_file(path: Path) -> Path:
 
 
 def _lock(path: str | Path) -> int | None:
-    """Return a descriptor that holds the lock of a file or folder; None if another process has it or there are no
-    locks."""
+    """Lock a file or folder, and return the descriptor of the lock. Return None if another process has the lock, or if
+    the file system has no locks."""
     try:
         number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -95,8 +97,8 @@ def clear_unfinished(folder: Path) -> None:
 
 
 def _begin(place: Path) -> tuple[Path, int | None]:
-    """Return a new unfinished folder and its lock; the folder is made again if another process removed it before it was
-    locked."""
+    """Return a new unfinished folder and its lock. If another process removes the folder before it is locked, make
+    another folder."""
     while True:
         work = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=place))
         number = _lock(work)
@@ -106,7 +108,8 @@ def _begin(place: Path) -> tuple[Path, int | None]:
 
 @contextmanager
 def unfinished_folder(place: Path) -> Iterator[Path]:
-    """Give a new folder inside ``place`` for unfinished work; it is removed at the end unless it was renamed."""
+    """Yield a new folder inside ``place`` for unfinished work. At the end, the folder is removed unless it was
+    renamed."""
     clear_unfinished(place)
     work, number = _begin(place)
     try:
@@ -119,10 +122,10 @@ def unfinished_folder(place: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Give a file that appears whole or not at all: it is written next to ``path``, then renamed, so no reader sees
-    half of it.
+    """Yield a file that appears complete or not at all. It is written next to ``path`` and then renamed, so no reader
+    sees an incomplete file.
 
-    Raises ``LuternError`` if it cannot be written.
+    Raises ``LuternError`` if the file cannot be written.
     """
     target = output_file(path)
     try:
@@ -138,7 +141,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a small file that appears whole or not at all; text is written as UTF-8."""
+    """Write a small file that appears complete or not at all. Text is written as UTF-8."""
     with atomic_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 

@@ -1,9 +1,9 @@
-"""Trits in memory, four in a byte: the form of matrices while the integer network computes.
+"""Packs four trits into a byte, which is the form of matrices in memory while the integer network computes.
 
     byte of columns 4j .. 4j+3      1 + trit in bits 0-1, 2-3, 4-5, 6-7
-    row                             ``row_bytes``, a multiple of 32, so a vector instruction never reads beyond it
+    row                             a multiple of 32 bytes, so that a vector instruction never reads beyond the row
 
-A byte could hold five trits, as in the image. With two bits a trit, only shifts and masks are needed.
+In an image, a byte contains five trits. Here a trit has two bits, so that shifts and masks are enough to unpack trits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 TRITS_PER_BYTE = 4
 ROW_BYTES = 32
-"""The bytes of a row are a multiple of this; trits after the last column are -1, and are multiplied by codes of 0."""
+"""The number of bytes in a row is a multiple of this number. Trits after the last column are -1, and are multiplied by
+codes of 0."""
 
 
 def _bytes_to_trits() -> NDArray[np.int8]:
@@ -29,13 +30,13 @@ WIDE_TRITS_OF_BYTE = TRITS_OF_BYTE.astype(np.float32)
 
 
 def row_bytes(columns: int) -> int:
-    """Return the number of bytes of a packed row."""
+    """Return the number of bytes in a packed row."""
     return -(-columns // (TRITS_PER_BYTE * ROW_BYTES)) * ROW_BYTES
 
 
 @dataclass(frozen=True)
 class PackedTrits:
-    """Trits [rows, columns]; ``packed`` [rows, row_bytes] holds them."""
+    """Trits [rows, columns], packed into bytes ``packed`` [rows, row_bytes]."""
 
     packed: NDArray[np.uint8]
     columns: int
@@ -47,11 +48,11 @@ class PackedTrits:
 
     @property
     def rows(self) -> int:
-        """Number of rows."""
+        """The number of rows."""
         return len(self.packed)
 
     def part(self, start: int, end: int) -> PackedTrits:
-        """Return the rows from ``start`` to ``end``, without a copy."""
+        """Return the rows ``start`` to ``end`` - 1 without a copy."""
         return PackedTrits(self.packed[start:end], self.columns)
 
     def unpack(self) -> NDArray[np.int8]:

@@ -1,24 +1,26 @@
 """Turns stored weights into the numbers of the integer network: trits, scales, gains, codes, binary points.
 
-    s = max(mean|W|, 1e-5)            one scale a matrix
+    s = max(mean|W|, 1e-5)            one scale per matrix
     T = clamp(round_half_even(W / s), -1, 1)
 
-(arXiv 2406.02528, section 3.1; the weight quantiser of BitNet b1.58. A matrix that is ternary already keeps its scale,
-see ``ternarise.py``.) Weights enter as stored, in float32: rounding them to float16 first flips trits.
+(arXiv 2406.02528, section 3.1, the weight quantiser of BitNet b1.58. If a matrix is already ternary, its scale is kept,
+see ``ternarise.py``.) The weights are the stored float32 values, since rounding to float16 would change trits.
 
-Binary points are proved from the weights. A BitLinear's input is ``t * w2`` with ``|t|_2 <= sqrt(n)``, so by Cauchy
-and Schwarz row r of its output is at most ``s sqrt(n) |T_r * w2|_2`` plus the error of rounding the codes. Every
-binary point follows from these bounds, hence no text can make a value saturate.
+Binary points are proved from the weights. A BitLinear's input is ``t * w2``, where w2 are its gains and ``|t|_2 <=
+sqrt(n)``. So by the inequality of Cauchy and Schwarz, row r of its output is at most ``s sqrt(n) |T_r * w2|_2`` plus
+the error of rounding the codes. Every binary point follows from these bounds. Therefore no text can make a value
+saturate.
 
-Where the proved bound is so large that a word would lose the signal, the bound is replaced by 16 times the largest
-value on calibration tokens, if that is smaller. The tensor is then marked ``calibrated``, and ``model.Saturations``
-counts the values that exceed the word.
+If a proved bound is so large that a word would lose the signal, the bound is replaced by 16 times the largest value on
+calibration tokens, provided that this value is smaller. In this case the tensor is marked ``calibrated``, and
+``model.Saturations`` counts the values that exceed the word.
 
-    weights ─► quantise_matrix, one at a time ─┬─► trits
-                                               └─► MatrixFacts ─► constants ─► Constants
+    weights ─► quantise_matrix, one matrix after another ─┬─► trits
+                                                          └─► MatrixFacts ─► constants ─► Constants
 
-Each matrix is read once, on its own; everything else follows from a few numbers of each matrix. So ``integer_weights``,
-which keeps all trits, and the image's writer, which keeps none, compute the same. Large temporaries are made in chunks.
+Each matrix is read once. All constants follow from a few numbers (``MatrixFacts``) of each matrix. So
+``integer_weights``, which keeps all trits, and the image's writer, which keeps no trits, compute the same constants.
+Large temporaries are computed in chunks.
 """
 
 from __future__ import annotations
@@ -52,18 +54,18 @@ from lutern.model_ref.ranges import (
 from lutern.model_ref.ternarise import ternarise
 
 MAX_WIDTH = 8192
-"""Longest vector for which sums of codes fit 21 bits and float32, and sums of squares fit 82 bits."""
+"""The longest vector for which sums of codes fit 21 bits and float32, and sums of squares fit 82 bits."""
 FRAC_BITS_MIN = -64
-"""Least number of fraction bits: operations hold it in 7 signed bits."""
+"""The least number of fraction bits, since operations store this number in 7 signed bits."""
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """One ternary matrix [rows, columns] and the constants of its norm and output.
+    """One ternary matrix [rows, columns], and the constants of its norm and output.
 
-    ``cut``: number of low bits of the sums that are rounded away. ``frac_bits``: fraction bits of the scaled output
-    (i, f, gate: s18; o, down: those of h; g, up and lm_head use sums without a scale). ``calibrated``: whether the
-    output's word comes from calibration instead of a proof.
+    ``cut``: number of low bits of the sums that are rounded away. ``frac_bits``: fraction bits of the scaled output,
+    which is s18 for i, f and gate. o and down have the fraction bits of h. The sums of g, up and lm_head are used
+    without a scale. ``calibrated``: whether the output's word comes from calibration, not from a proof.
     """
 
     packed: PackedTrits
@@ -79,12 +81,12 @@ class Matrix:
 
     @cached_property
     def columns_f32(self) -> NDArray[np.float32]:
-        """The trits as float32 [rows, columns], operand of an exact product."""
+        """The trits as float32 [rows, columns], for exact products."""
         return self.trits.astype(np.float32)
 
 
 def cut_bits(trits: NDArray[np.int8]) -> int:
-    """Return the number of low bits of a matrix's sums that must be rounded away, so that any sum fits 18 signed
+    """Return the number of low bits of a matrix's sums that must be rounded away, so that every sum fits 18 signed
     bits."""
     largest = CODE_MAX * int(np.count_nonzero(trits, axis=1).max())
     return max(0, largest.bit_length() - MANTISSA_BITS)
@@ -92,29 +94,30 @@ def cut_bits(trits: NDArray[np.int8]) -> int:
 
 @dataclass(frozen=True)
 class IntegerLayer:
-    """Weights of one layer; each ``*_gains`` belongs to the vector of its name: w1, then one G a matrix."""
+    """The weights of one layer. Each ``*_gains`` has the gains of the vector in its name: w1, then the G of each matrix
+    that reads the vector (``norm.py`` defines w1 and G)."""
 
-    x_gains: tuple[Gains, list[Gains]]  # attn_norm; times the inner norms of f, i, g
+    x_gains: tuple[Gains, list[Gains]]  # attn_norm; attn_norm times the inner norms of f, i, g
     one_minus_lower_bound: Int  # [d], 0.17, values of ``mlgru.Bounds``
     f_proj: Matrix
     i_proj: Matrix
     g_proj: Matrix
-    v_gains: tuple[Gains, list[Gains]]  # g_norm; times the inner norm of o
+    v_gains: tuple[Gains, list[Gains]]  # g_norm; g_norm times the inner norm of o
     o_proj: Matrix
-    y_gains: tuple[Gains, list[Gains]]  # mlp_norm; times the inner norm of gate
-    gate_proj: Matrix  # rows 0..m-1 gate, then up
-    w_gains: tuple[None, list[Gains]]  # the inner norm of down; no outer norm
+    y_gains: tuple[Gains, list[Gains]]  # mlp_norm; mlp_norm times the inner norm of gate
+    gate_proj: Matrix  # rows 0 to m-1 are gate, rows m to 2m-1 are up
+    w_gains: tuple[None, list[Gains]]  # no outer norm; the inner norm of down
     down_proj: Matrix
 
     @property
     def state_frac_bits(self) -> int:
-        """Fraction bits of S."""
+        """The number of fraction bits of S."""
         return self.i_proj.frac_bits + STATE_GUARD_BITS
 
 
 @dataclass(frozen=True)
 class IntegerWeights:
-    """All numbers of the integer network; an image stores the same ones."""
+    """All numbers of the integer network. An image stores the same numbers."""
 
     config: ModelConfig
     embeddings: EmbeddingTable
@@ -123,11 +126,11 @@ class IntegerWeights:
     final_gains: tuple[Gains, list[Gains]]
     lm_head: Matrix
     h_calibrated: bool = False
-    activations: dict[str, Activation] = field(default_factory=dict)  # see ``Constants.activations``
+    activations: dict[str, Activation] = field(default_factory=dict)  # as ``Constants.activations``
 
     @property
     def calibrated(self) -> list[str]:
-        """Tensors whose words come from calibration, not from a proof: ``h``, ``i of layer 3``, ``gate of layer 0``."""
+        """The tensors whose words come from calibration, not from a proof, such as ``h`` or ``i of layer 3``."""
         found = ["h"] if self.h_calibrated else []
         for index, layer in enumerate(self.layers):
             found += [f"i of layer {index}"] if layer.i_proj.calibrated else []
@@ -136,8 +139,8 @@ class IntegerWeights:
 
 
 def one_minus_lower_bounds(config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]]) -> Int:
-    """Return 1 - LB of every layer [L, d], in the coding of ``mlgru.Bounds``; the largest value of the format if the
-    model has no lower bounds."""
+    """Return 1 - LB of every layer [L, d], rounded to values of ``mlgru.Bounds`` (LB: lower bound). If the model has no
+    lower bounds, return the largest value of the format."""
     shape = (config.num_hidden_layers, config.hidden_size)
     bounds = np.zeros(shape)
     if config.use_lower_bound:
@@ -150,10 +153,10 @@ def one_minus_lower_bounds(config: ModelConfig, tensors: Mapping[str, NDArray[np
 
 @dataclass(frozen=True)
 class MatrixFacts:
-    """The facts of a ternary matrix that are kept in addition to its trits.
+    """The numbers of a ternary matrix that are kept in addition to its trits.
 
-    ``bound`` is the largest magnitude that an output can have; of gate_proj only the gate rows count, since the up rows
-    have no scale.
+    ``bound`` is the largest magnitude that an output can have. For gate_proj, only the gate rows are considered, since
+    the up rows have no scale.
     """
 
     scale: float
@@ -163,15 +166,15 @@ class MatrixFacts:
 
 @dataclass(frozen=True)
 class Constants:
-    """Binary points, scales and gains of a network; the keys are names of matrices and norms without ``.weight``."""
+    """The binary points, scales and gains of a network. Keys are names of matrices and norms without ``.weight``."""
 
     h_frac_bits: int
     frac_bits: dict[str, int]
     scales: dict[str, ScaleConstants]
     gains: dict[str, Gains]
-    calibrated: frozenset[str]  # names whose output's word comes from calibration; "h" is the residual stream
+    calibrated: frozenset[str]  # names of matrices whose output's word comes from calibration, or "h"
     activations: dict[str, Activation] = field(default_factory=dict)
-    """h and the outputs of i_proj and gate_proj on the calibration tokens; empty if there was no calibration."""
+    """The measured h and outputs of i_proj and gate_proj on the calibration tokens. Empty without a calibration."""
 
 
 VectorNames = tuple[str | None, tuple[str, ...]]
@@ -181,13 +184,14 @@ VECTORS: dict[str, VectorNames] = {
     "y_gains": ("mlp_norm", ("mlp.gate_proj",)),
     "w_gains": (None, ("mlp.down_proj",)),
 }
-"""For each field of ``IntegerLayer``: the outer norm of its vector, and the matrices that read it."""
+"""For each ``*_gains`` field of ``IntegerLayer``: the outer norm of its vector, and the matrices that read this
+vector."""
 FINAL_VECTOR: VectorNames = ("model.norm", ("lm_head",))
 NORMS_OF_H = ("attn_norm", "mlp_norm", "norm")
 
 
 def vectors_of(config: ModelConfig) -> list[VectorNames]:
-    """Return every vector of a token in order, with full names of its norm and matrices."""
+    """Return every vector of a token in order, with the full names of its norm and its matrices."""
     found: list[VectorNames] = []
     for index in range(config.num_hidden_layers):
         prefix = f"model.layers.{index}."
@@ -197,7 +201,7 @@ def vectors_of(config: ModelConfig) -> list[VectorNames]:
 
 
 def check_width(config: ModelConfig) -> None:
-    """Raise ``LuternError`` if the model has vectors too long for exact integer arithmetic."""
+    """Raise ``LuternError`` if the model has vectors that are too long for exact integer arithmetic."""
     widest = max(config.hidden_size, config.intermediate_size)
     if widest > MAX_WIDTH:
         raise LuternError(
@@ -209,8 +213,7 @@ def check_width(config: ModelConfig) -> None:
 def quantise_matrix(
     config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]], name: str
 ) -> tuple[NDArray[np.int8], MatrixFacts]:
-    """Return trits int8 [rows, columns] and facts of one matrix; keeps neither its weight nor the weight of its
-    norm."""
+    """Return the trits int8 [rows, columns] and the facts of one matrix. The matrix's float weights are not kept."""
     trits, scale = ternarise(tensors[f"{name}.weight"])
     if not trits.any():
         raise LuternError(
@@ -225,10 +228,10 @@ def quantise_matrix(
 def constants(
     checkpoint: Checkpoint, facts: Mapping[str, MatrixFacts], largest_embedding: float, calibration: Int | None = None
 ) -> Constants:
-    """Return all constants that follow from the facts of all matrices, the gains and the largest coded embedding.
+    """Return all constants, from the facts of all matrices, the gains and the largest quantised embedding.
 
-    The float network runs over the tokens ``calibration`` if they are given. If not, it runs over random tokens, and
-    only if a bound is too loose for its word.
+    If tokens ``calibration`` are given, the float network runs over these tokens. Otherwise the float network runs only
+    if a bound is too loose for its word, and then over random tokens.
     """
     config, tensors = checkpoint.config, checkpoint.tensors
     frac_bits, calibrated, activations = _frac_bits(checkpoint, facts, largest_embedding, calibration)
@@ -241,11 +244,11 @@ def constants(
             gains[outer] = Gains.from_real(tensors[f"{outer}.weight"])
         for name in inner:
             own = gains[f"{name}.norm"] = Gains.from_real(w1 * tensors[f"{name}.norm.weight"].astype(np.float64))
-            # K = s sqrt(n) / 127, the exponents of the gains, and for norms over h the inner eps
+            # K = s sqrt(n) / 127, times a power of two from the gains' exponents, and for norms of h with the inner eps
             k = facts[name].scale * np.sqrt(config.projections[name][1]) / CODE_MAX
             k *= 2.0 ** (own.vector_exponent - (gains[outer].vector_exponent if outer else 0))
             if outer is not None and outer.rsplit(".", 1)[-1] in NORMS_OF_H and gains[outer].mantissa.any():
-                # The eps of the outer norm cancels: the inner norm scales its input again.
+                # The eps of the outer norm cancels, because the inner norm scales its input again.
                 k /= np.sqrt(1 + NORM_EPS / np.mean(gains[outer].real() ** 2))
             scales[name] = scalar_from_real(float(k))
     eps = {name: _eps(config, name, facts, frac_bits, gains) for name in config.projections}
@@ -256,7 +259,7 @@ def constants(
 def _frac_bits(
     checkpoint: Checkpoint, facts: Mapping[str, MatrixFacts], largest_embedding: float, calibration: Int | None
 ) -> tuple[dict[str, int], frozenset[str], dict[str, Activation]]:
-    """Return fraction bits of h and of every matrix's scaled output, which of them are calibrated, and the
+    """Return the fraction bits of h and of every matrix's scaled output, the names of the calibrated ones, and the
     activations."""
     config = checkpoint.config
     adders = [name for name in config.projections if name.endswith(("o_proj", "down_proj"))]
@@ -271,7 +274,7 @@ def _frac_bits(
     h_steps = channel_rms(checkpoint.tensors["model.embeddings.weight"]) * 2.0 ** frac_bits["h"]
     h_loose = 0 < h_steps < LOOSE_H_STEPS
     if calibration is not None or h_loose or any(frac_bits[name] < LOOSE_FRAC_BITS for name in activated):
-        from lutern.model_ref.calibrate import observe  # the float network imports this module
+        from lutern.model_ref.calibrate import observe  # most checkpoints need no calibration
 
         with np.errstate(all="ignore"):  # an overflow is refused below
             observed = observe(checkpoint, calibration)
@@ -301,8 +304,8 @@ def _eps(
     frac_bits: Mapping[str, int],
     gains: Mapping[str, Gains],
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the constants e1 and e2 of a matrix; they are zero unless its input comes from the sums of other
-    matrices."""
+    """Return the constants e1 and e2 of a matrix. They are zero, except for o_proj and down_proj, whose inputs come
+    from unscaled sums of other matrices."""
     block = name.rsplit(".", 1)[0]
     if name.endswith("o_proj"):
         e1 = config.hidden_size * config.rms_norm_eps * 4.0 ** -facts[f"{block}.g_proj"].cut  # the eps of g_norm
@@ -325,7 +328,8 @@ def assemble(
     h_calibrated: bool = False,
     activations: dict[str, Activation] | None = None,
 ) -> IntegerWeights:
-    """Assemble the network from functions that return a part by its name (see ``Constants``), or by its layer."""
+    """Assemble the network. ``gains`` and ``matrix`` return a part by its name in ``Constants``, and ``lower_bounds``
+    returns the bounds of a layer."""
 
     def vector(names: VectorNames, prefix: str = "") -> tuple[Any, list[Gains]]:
         outer, inner = names
@@ -347,10 +351,11 @@ def assemble(
 def integer_weights(
     checkpoint: Checkpoint, calibration: Int | None = None, embedding_bits: int = WIDE_BITS
 ) -> IntegerWeights:
-    """Quantise a checkpoint; ``embedding_bits``: see ``embedding.EMBEDDING_BITS``.
+    """Quantise a checkpoint. ``embedding_bits`` is one of ``embedding.EMBEDDING_BITS``.
 
-    Only the stored weights are needed, unless a bound is too loose for its word or tokens ``calibration`` (``[T]`` or
-    ``[T, B]``) are given. In that case the float network runs over these tokens, or over seeded random ones.
+    If tokens ``calibration`` are given (``[n]`` or ``[n, B]``, for B streams), the float network runs over these
+    tokens. Otherwise the float network runs only if a bound is too loose for its word, and then over random tokens of a
+    fixed seed.
     """
     config, tensors = checkpoint.config, checkpoint.tensors
     check_width(config)

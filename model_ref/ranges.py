@@ -1,9 +1,9 @@
-"""How large a network's numbers can become, and the binary points of the words that hold them.
+"""Computes the bounds of a network's numbers, and the binary points of the words that store these numbers.
 
-    |BL(x)_r| <= s sqrt(n) |T_r * w2|_2 + rounding of the codes            (Cauchy and Schwarz; |t|_2 <= sqrt(n))
+    |BL(x)_r| <= s sqrt(n) |T_r * w2|_2 + rounding of the codes            (``quantise.py`` explains the symbols)
 
-The bounds hold for every text. Where a bound is too loose for its word, the largest ``Activation`` times a margin
-replaces it.
+The bounds are valid for every text. If a bound is too loose for its word, it is replaced by the largest measured value
+(``Activation``) times a margin.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from lutern.model_ref.ternarise import CHUNK
 def row_bounds(trits: NDArray[np.int8], scale: float, gains: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the largest magnitude of each output row [rows] of a BitLinear for any input.
 
-    It adds three parts: Cauchy and Schwarz on ``T_r * w2``, half a code step for each trit that is not zero, and 0.1 %
-    for rounded scalars.
+    The bound has three parts: the inequality of Cauchy and Schwarz for ``T_r * w2``, half a code step for each nonzero
+    trit, and 0.1 % for rounded scalars.
     """
     rows, columns = trits.shape
     w2 = gains.astype(np.float64)
@@ -38,40 +38,42 @@ def row_bounds(trits: NDArray[np.int8], scale: float, gains: NDArray[np.float32]
 
 
 def pre_activation_frac_bits(bound: float) -> int:
-    """Return fraction bits (0..16) with which 18 bits hold a, silu(a) and their difference: |a| <= bound, silu >=
-    -0.2785."""
+    """Return the number of fraction bits (0 to 16) with which 18 bits can represent a, silu(a) and differences of silu
+    values, for |a| <= bound. silu is at least -0.2785."""
     integer_bits = max(0, int(np.ceil(np.log2(bound + 0.29))))
     return int(np.clip(MANTISSA_BITS - integer_bits, 0, 16))
 
 
 CALIBRATION_MARGIN = 16.0
-"""Factor on the largest value of the calibration tokens: four bits of room for other texts."""
+"""The factor on the largest value of the calibration tokens, which leaves four bits for the values of other texts."""
 LOOSE_FRAC_BITS = 8
-"""With fewer fraction bits, steps of i and gate exceed 2^-8 and are visible in the sigmoid: the bound is too loose."""
+"""The least number of fraction bits of i and gate. With fewer bits, the bound is too loose, because steps larger than
+2^-8 change the sigmoid visibly."""
 LOOSE_H_STEPS = 2.0**11
-"""The bound of h is too loose if the deviation of the embedding's median channel is fewer steps of h than this."""
+"""The bound of h is too loose if the RMS of the embedding's median channel is less than this number of steps of h."""
 
 
 @dataclass(frozen=True)
 class Activation:
-    """Largest magnitude and root mean square of one tensor on the calibration tokens."""
+    """The largest magnitude and the root mean square of one tensor on the calibration tokens."""
 
     largest: float
     rms: float
 
     def rounded(self) -> Activation:
-        """Return both values with three digits, as the image keeps them; further digits depend on the order in which a
-        machine adds."""
+        """Return both values with three digits, as the image stores them. Further digits depend on the order of
+        additions on a computer."""
         return Activation(float(f"{self.largest:.3g}"), float(f"{self.rms:.3g}"))
 
 
 def residual_frac_bits(bound: float) -> int:
-    """Return fraction bits (at most 30) with which 32 bits hold h: |h| <= bound."""
+    """Return the number of fraction bits (at most 30) with which 32 bits can represent h, for |h| <= bound."""
     return min(30, 31 - int(np.ceil(np.log2(max(bound, 2.0**-30)))))
 
 
 def calibrated_frac_bits(bound: float, observed: float) -> tuple[int, bool]:
-    """Return fraction bits of i or gate, and whether they are calibrated: only if the proof is too loose."""
+    """Return the number of fraction bits of i or gate, and whether it is calibrated. It is calibrated only if the
+    proved bound is too loose."""
     proved = pre_activation_frac_bits(bound)
     if proved >= LOOSE_FRAC_BITS:
         return proved, False
@@ -80,6 +82,6 @@ def calibrated_frac_bits(bound: float, observed: float) -> tuple[int, bool]:
 
 
 def calibrated_bound(bound: float, observed: float) -> float:
-    """Return the smaller of the bound and the observed value with margin; a tensor that was always 0 keeps its
-    bound."""
+    """Return the smaller of the bound and the observed value times the margin. If all observed values were 0, return
+    the bound."""
     return min(bound, CALIBRATION_MARGIN * observed) if observed > 0 else bound

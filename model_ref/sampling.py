@@ -1,27 +1,31 @@
-"""Sampling by the Gumbel-max trick: one addition and one comparison a logit, without exponential or division.
+"""Samples by the Gumbel-max trick: one addition and one comparison per logit, without exponential or division.
 
     token = argmax over v of  score[v] + round(noise[v] * temperature)      noise: independent standard Gumbel variates
 
-The maximum falls on v with a probability of exactly ``softmax(score / temperature)[v]``. Scores are logits with
-``SCORE_FRAC_BITS`` fraction bits, the temperature is u4.12 (4096 is 1.0), noise has ``NOISE_FRAC_BITS``. The lowest
-index wins a tie. Temperature 0 takes the argmax of the raw sums, and does not advance the generator.
+The probability that token v is chosen is exactly ``softmax(score / temperature)[v]``. Scores are logits with
+``SCORE_FRAC_BITS`` fraction bits, the temperature is u4.12 (4096 is 1.0), and noise has ``NOISE_FRAC_BITS`` fraction
+bits. If several sums are equal, the lowest index is chosen. At temperature 0 the argmax of the raw sums is chosen, and
+the generator does not advance.
 
-A variate is ``g(u) = -ln(-ln(1 - u))`` of a uniform u. The large g decide, and they belong to small u, so the table
-resolves u by octaves. A 32-bit word gives three independent numbers,
+A variate is ``g(u) = -ln(-ln(1 - u))`` with a uniform u. Large values of g decide the choice, and result from small
+values of u. Therefore the table divides u into octaves, and each octave into 32 cells. A 32-bit word contains three
+independent numbers:
 
-    [31 ........ 11] leading zeros z (0 to 21): the octave     [10 .. 6] the cell c in it     [5 .. 0] dither
+    bits 31 to 11: the number z of leading zeros (0 to 21) is the octave
+    bits 10 to 6:  the number c of a cell in the octave
+    bits 5 to 0:   the dither
 
-    u in 2^-(z+1) (1 + [c, c+1) / 32), below 2^-21: 2^-21 [c, c+1) / 32;     noise = TABLE[32 z + c] + dither
+    u is in 2^-(z+1) (1 + [c, c+1) / 32), but for z = 21 in 2^-21 [c, c+1) / 32.      noise = TABLE[32 z + c] + dither
 
-``TABLE`` has 704 words of 18 bits: the mean of g over the cell minus the mean of the dither. The dither fills most of a
-cell (64 to 126 units of noise, except in the first and last octaves). The distribution differs from softmax by less
-than 0.03 % in total variation (`tests/model_ref/test_sampling.py` computes it exactly).
+``TABLE`` has 704 words of 18 bits. A word is the mean of g over the cell minus the mean of the dither. The dither
+covers most of a cell (a cell has 64 to 126 units of noise, except in the first and last octaves). The distribution
+differs from softmax by less than 0.03 % in total variation (`tests/model_ref/test_sampling.py` computes it exactly).
 
-Words come from xorshift32, a linear map M of 32 bits of period 2^32 - 1: logit v uses ``M^v base``. After a token
-``base = J base`` with ``J = M^65536``. So the tokens of a stream share no word in 65,535 tokens, and it does not matter
-how many draws a machine makes ahead, or beyond the vocabulary. A stream begins at ``J seed``; ``SEED_OF_ZERO`` replaces
-the seed 0. As the map is linear, seeds that differ little would make words that differ in a pattern; therefore the
-seeds of streams come from ``stream_seeds``.
+Words come from xorshift32, a linear map M of 32 bits with period 2^32 - 1. Logit v uses ``M^v base``. After each token,
+``base`` becomes ``J base`` with ``J = M^65536``. So within 65,535 tokens, no two tokens of a stream use the same word,
+and a machine may draw any number of words early or beyond the vocabulary. A stream begins at ``J seed``.
+``SEED_OF_ZERO`` replaces the seed 0. As the map is linear, seeds with small differences would produce words with
+regular differences. Therefore ``stream_seeds`` computes the seeds of streams.
 
 Reference: Gumbel, "Statistical theory of extreme values", 1954; Marsaglia, "Xorshift RNGs", 2003 (13, 17, 5).
 """
@@ -49,15 +53,15 @@ CELL_BITS = 5
 OCTAVE_BITS = WORD_BITS - CELL_BITS - DITHER_BITS
 """Number of bits whose leading zeros select the octave."""
 OCTAVES = OCTAVE_BITS + 1
-"""The last octave is everything below ``2^-OCTAVE_BITS``."""
+"""Number of octaves. The last octave contains all u below ``2^-OCTAVE_BITS``."""
 NOISE_BITS = 18
-"""Signed bits of a word of the table and of the noise."""
+"""Number of bits of a word of the table and of the noise, which are signed."""
 SHIFTS = (13, -17, 5)
-"""Shifts of a draw: left, right, left."""
+"""The shifts of a draw. A positive number is a left shift, a negative number is a right shift."""
 JUMP_LOG2 = 16
-"""Log2 of the number of draws between the bases of two tokens, which is more than the largest vocabulary has."""
+"""Log2 of the number of draws between the bases of two tokens. This number is larger than the largest vocabulary."""
 SEED_OF_ZERO = 0x9E3779B9
-"""The seed that replaces 0, because the state 0 has no successor but 0."""
+"""The seed that replaces 0, because only 0 follows the state 0."""
 
 Words = NDArray[np.uint32]
 
@@ -72,7 +76,7 @@ def scores(sums: Int, cut: int, scale: tuple[Int, Int]) -> Int:
 
 
 def cells() -> list[tuple[float, float]]:
-    """Lower end and width of every cell of u, in order of the table."""
+    """Return the lower end and the width of every cell of u, in the order of the table."""
     count = 1 << CELL_BITS
     ends = []
     for octave in range(OCTAVES):
@@ -84,8 +88,7 @@ def cells() -> list[tuple[float, float]]:
 
 
 def _table() -> Int:
-    """Return the mean of g over 16 points of each cell, minus the mean dither: a variate's place in its cell is not
-    known."""
+    """Return the mean of g over 16 points of each cell, minus the mean dither."""
     mean_dither = ((1 << DITHER_BITS) - 1) / 2
     means = [sum(-log(-log1p(-(low + width * (k + 0.5) / 16))) for k in range(16)) / 16 for low, width in cells()]
     return np.rint(np.array(means) * 2.0**NOISE_FRAC_BITS - mean_dither).astype(np.int64)
@@ -106,14 +109,14 @@ def noise(words: Words) -> Int:
 
 
 def step(words: Words) -> Words:
-    """Return the next word of each generator: one application of M."""
+    """Return the next word of each generator, that is, apply M once."""
     for shift in SHIFTS:
         words = words ^ (words << np.uint32(shift) if shift > 0 else words >> np.uint32(-shift))
     return words
 
 
 def _multiply(columns: Words, words: Words) -> Words:
-    """Multiply words of any shape by a matrix over GF(2), which is given by its 32 columns as words."""
+    """Multiply words of any shape by a matrix over GF(2). Each of the 32 ``columns`` is a word."""
     product = np.zeros_like(words)
     for bit in range(WORD_BITS):
         product ^= np.where(words >> np.uint32(bit) & np.uint32(1), columns[bit], np.uint32(0))
@@ -122,7 +125,7 @@ def _multiply(columns: Words, words: Words) -> Words:
 
 @functools.cache
 def power(count: int) -> Words:
-    """Return M^count as 32 words: the unit words after ``count`` draws."""
+    """Return M^count as 32 words. Word i is the unit word 1 << i after ``count`` draws."""
     if count == 0:
         return np.uint32(1) << np.arange(WORD_BITS, dtype=np.uint32)
     if count == 1:
@@ -134,7 +137,7 @@ def power(count: int) -> Words:
 
 @functools.cache
 def _byte_tables(count: int) -> Words:
-    """Return ``[4, 256]``: M^count applied to each value of each byte."""
+    """Return tables ``[4, 256]`` with M^count applied to each value of each byte of a word."""
     values = np.arange(256, dtype=np.uint32) << (8 * np.arange(4, dtype=np.uint32)[:, None])
     return _multiply(power(count), values)
 
@@ -150,7 +153,7 @@ def advance(words: Words, count: int) -> Words:
 
 
 def draws(base: Words, count: int) -> Words:
-    """Return the first ``count`` words ``[B, count]`` from ``base [B]`` on; the first is the base itself."""
+    """Return ``count`` successive words ``[B, count]``. The first word is ``base [B]``."""
     words = base[:, None]
     while words.shape[1] < count:
         words = np.concatenate([words, advance(words, words.shape[1])], axis=1)
@@ -158,8 +161,8 @@ def draws(base: Words, count: int) -> Words:
 
 
 def stream_seeds(seed: int, streams: int) -> Words:
-    """Return independent seeds ``[streams]`` from one number: the finaliser of MurmurHash3 is applied to equal
-    steps."""
+    """Return independent seeds ``[streams]`` from one number. The finaliser of MurmurHash3 is applied to numbers at
+    equal distances."""
     words = np.uint32(seed & 0xFFFFFFFF) + np.arange(1, streams + 1, dtype=np.uint32) * np.uint32(SEED_OF_ZERO)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
         words = (words ^ words >> np.uint32(shift)) * np.uint32(factor)
@@ -167,16 +170,16 @@ def stream_seeds(seed: int, streams: int) -> Words:
 
 
 class Gumbel:
-    """The random generators of B streams, which choose their tokens."""
+    """The random generators of B streams, with which the tokens of these streams are chosen."""
 
     def __init__(self, seeds: ArrayLike) -> None:
         words = np.array(seeds, dtype=np.uint32).reshape(-1)  # [B]
         self.base = advance(np.where(words == 0, np.uint32(SEED_OF_ZERO), words), 1 << JUMP_LOG2)
 
     def choose(self, sums: Int, scores: Int, temperature: int) -> Int:
-        """Choose tokens ``[B]`` from raw sums and scores, both ``[B, V]``; every stream advances by one token.
+        """Choose tokens ``[B]`` from raw sums and scores, both ``[B, V]``. Every generator advances by one token.
 
-        At temperature 0 no stream advances. Raises ``ValueError`` for a temperature that u4.12 does not hold.
+        At temperature 0 no generator advances. Raises ``ValueError`` for a temperature outside the range of u4.12.
         """
         if not 0 <= temperature < 1 << TEMPERATURE_BITS:
             raise ValueError(f"temperature is {temperature}; give 0 to {(1 << TEMPERATURE_BITS) - 1} (4096 is 1.0)")

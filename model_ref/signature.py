@@ -1,27 +1,28 @@
-"""Computes the signature of words that are read in order: 42 bits, whose value after a block's last word is known.
+"""Computes the signature of words that are read in order: a state of 42 bits whose last value in a block is known.
 
-    0 ─► state ─► times x ─► + columns of the word's bits that are 1 ─► state     in GF(2^42), + is exclusive or
-                                             after the last word: the block's image and place?
+    state 0 ─► for each word: state = state * x + columns of the word's bits that are 1     in GF(2^42), + is xor
+            ─► after the last word: state == last_state(image, place)?
 
-Each bit of a word is added to three bits of the state, its *column*; then the state is multiplied by x modulo
-POLYNOMIAL. So a word of any width costs a machine one LUT for each of its bits; a CRC of the same strength costs five.
-A word of records or of a row that has more than WIDE bits is cut into slices of SLICE bits, each with a signature of
-its own (``WordSignatures``). A resident machine with many lanes has beats of more than WIDE bits. They are first made
-narrower (``sums_of``), and they have no check bytes.
+In each step the state is multiplied by x modulo POLYNOMIAL, and each bit of the word is added to three bits of the
+state, which are the *column* of this bit. So a word of any width costs a machine one LUT per bit of the word, but a CRC
+of the same strength costs five LUTs per bit. A word of records or of a row that has more than WIDE bits is divided into
+slices of SLICE bits, and each slice has its own signature (``WordSignatures``). A resident machine with many lanes has
+beats of more than WIDE bits. Such beats are first made narrower (``sums_of``), and have no check bytes.
 
-A block has ``CHECK_BYTES`` that the layout chooses so that the last state is ``last_state(image, place)``. These errors
-are never missed in a block of up to ``LONGEST`` words:
+A block contains ``CHECK_BYTES`` check bytes. The layout chooses these bytes so that the last state is
+``last_state(image, place)``. These errors are always detected in a block of up to ``LONGEST`` words:
 
-- any odd number of wrong bits, because the polynomial has the factor x + 1 and columns have an odd number of ones;
-- two wrong bits, because no two bits of a block have the same syndrome (with the presets that have wide beats: no
-two bits of the beats of a pass);
-- four wrong bits of one word of up to ``FOURS`` bits, because no four columns cancel;
-- a burst of ``BURST`` bits in words of up to 512 bits;
-- a good block of another place or of another image.
+- any odd number of wrong bits, because the polynomial has the factor x + 1 and columns have an odd number of ones
+- two wrong bits, because no two bits of a block have the same syndrome (for the presets that have wide beats: no
+two bits of the beats of a pass)
+- four wrong bits in one word of up to ``FOURS`` bits, because no four columns cancel
+- a burst of ``BURST`` bits in words of up to 512 bits
+- a correct block of another place or of another image
 
-Random words are taken for the block with a probability of 2^-41. A good block whose place and image are both wrong is
-taken for it with a probability of 2^-32. Of all groups of four wrong bits in 1,024 words of 72 bits, a share of 2^-37
-is missed. Nearly all of these are in neighbouring words: of the groups within 49 successive words, the share is 2^-25.
+Random words are accepted as a block with a probability of 2^-41. A correct block whose place and image are both wrong
+is accepted with a probability of 2^-32. Of all groups of four wrong bits in 1,024 words of 72 bits, a share of 2^-37 is
+not detected. Nearly all of these groups are in neighbouring words: of the groups within 49 successive words, a share of
+2^-25 is not detected.
 """
 
 from __future__ import annotations
@@ -36,44 +37,45 @@ from numpy.typing import NDArray
 
 STATE_BITS = 42
 CHECK_BYTES = -(-STATE_BITS // 8)
-"""Bytes at the end of a block that make its last state right."""
+"""Number of check bytes of a block."""
 TAPS = (6, 11, 29, 37)
-"""Exponents of the polynomial between 0 and 42. Without its factor x + 1 it is primitive."""
+"""Exponents of the polynomial between 0 and 42. The polynomial divided by x + 1 is primitive."""
 POLYNOMIAL = 1 | sum(1 << tap for tap in TAPS)
 """The polynomial without x^42."""
 LONGEST = 1 << 16
-"""Largest number of words of a block."""
+"""The largest number of words in a block."""
 FOURS = 256
-"""In words of up to this many bits no four columns cancel."""
+"""The largest number of bits in a word for which no four columns cancel."""
 BURST = 9
-"""The columns of this many neighbouring bits, within one word or two, have no sum that is zero."""
+"""Among the columns of this many neighbouring bits, within one word or two words, no sum is zero."""
 WIDE = 512
-"""Words of more bits have several signatures; beats of more bits are first made narrower, see ``sums_of``."""
+"""The largest number of bits with one signature. Wider words have several signatures, and wider beats are first made
+narrower (``sums_of``)."""
 SLICE = 256
-"""Bits of a slice of a word of more than WIDE bits."""
+"""Number of bits in a slice of a word of more than WIDE bits."""
 GROUP, GROUP_SUMS = 32, 8
 SUM_BITS, SUM_SEED = 5, 5
 PLACE_BITS = 18
-"""Bits of the number of a block, or of the token of a row."""
+"""Number of bits for the number of a block, or for the token of a row."""
 PLACE_SHIFT = 20
 BLOCK_MARK = 1 << 41
-"""Bit that is set in the last state of a block of records."""
+"""The bit that is set in the last state of a block of records."""
 ROW_MARK = 1 << 40
-"""Bit that is set in the last state of a row of the embedding table."""
+"""The bit that is set in the last state of a row of the embedding table."""
 MASK = (1 << STATE_BITS) - 1
 _STRIDE = 977
-"""A prime: it picks the columns of neighbouring bits from distant places in the list of all columns."""
+"""A prime step through the list of all columns, so that neighbouring bits get columns from distant places."""
 
 Words = NDArray[np.uint8]
 States = NDArray[np.uint64]
 
 
 def sums_of(bits: int) -> list[int]:
-    """Return the sums to which each bit of a word contributes, as a mask for each bit; empty for words of up to WIDE
-    bits.
+    """Return for each bit of a word a mask of the sums to which the bit contributes. The list is empty for words of up
+    to WIDE bits.
 
     Each group of GROUP bits has ``GROUP_SUMS`` sums. A bit contributes to one or three sums of its group, and no two
-    bits contribute to the same sums. A machine makes the sums where the bits are, so fewer wires cross it.
+    bits contribute to the same set of sums. A machine computes the sums near the bits, so fewer long wires are needed.
     """
     ones = [1 << place for place in range(GROUP_SUMS)]
     threes = [sum(ones[place] for place in places) for places in combinations(range(GROUP_SUMS), 3)]
@@ -84,8 +86,8 @@ def sums_of(bits: int) -> list[int]:
 
 @lru_cache
 def columns(bits: int) -> tuple[int, ...]:
-    """Return the column of each bit of a word of ``bits``; in a wide word, it is the sum of the columns of the bit's
-    sums.
+    """Return the column of each bit of a word of ``bits`` bits. In a wide word, the column of a bit is the sum of the
+    columns of the bit's sums.
     """
     sums = sums_of(bits)
     if not sums:
@@ -96,9 +98,9 @@ def columns(bits: int) -> tuple[int, ...]:
 
 @lru_cache
 def sum_columns(count: int) -> tuple[int, ...]:
-    """Return the column of each of ``count`` sums of a wide word: five bits of the state.
+    """Return the column of each of ``count`` sums of a wide word. Each column has five bits of the state.
 
-    The seed is chosen so that no two bits of a pass have the same syndrome, with the presets that have such words.
+    The seed is chosen so that no two bits of a pass have the same syndrome in the presets that have wide words.
     """
     draw = random.Random(SUM_SEED)
     found: list[int] = []
@@ -121,16 +123,17 @@ def _added(of_bits: tuple[int, ...], word: int) -> int:
 
 @lru_cache
 def _columns(bits: int) -> tuple[int, ...]:
-    """Return the column of each bit of a word: three bits of the state; five once all triples are used.
+    """Return the column of each bit of a word: three bits of the state, or five bits after all triples are used.
 
-    No two columns have the same distances between their bits, no four cancel in words of up to FOURS bits, and the bits
-    of check words reach every state. Among the places that remain, each column takes one that needs no further LUT4.
+    No two columns have the same distances between their bits, no four columns cancel in words of up to FOURS bits, and
+    the bits of check words reach every state. Among the places that fulfil these rules, each column uses the place with
+    the fewest additional LUT4.
     """
     check_words = -(-STATE_BITS // bits)
     found: list[int] = []
-    later: set[int] = set()  # columns that were found, as they are 0, 1, 2, ... words later
+    later: set[int] = set()  # the values of the found columns after 0, 1, 2, ... more words
     sums: set[int] = set()  # sums of any two columns
-    reached: dict[int, int] = {}  # by highest bit: states that the check words reach
+    reached: dict[int, int] = {}  # states that the check words reach, by highest bit
     load: list[int] = [0] * STATE_BITS
 
     def fits(column: int) -> bool:
@@ -158,7 +161,8 @@ def _columns(bits: int) -> tuple[int, ...]:
 
 
 def _multiples(column: int) -> list[int]:
-    """Return the column after 0, 1, 2, ... words. After more words, columns differ because their shapes differ."""
+    """Return the value of a column after 0, 1, 2, ... more words. Values after still more words differ, because the
+    shapes of the columns differ."""
     found = [column]
     for _ in range(3 * STATE_BITS):
         found.append(step(found[-1]))
@@ -166,7 +170,7 @@ def _multiples(column: int) -> list[int]:
 
 
 def _shapes() -> Iterator[tuple[int, ...]]:
-    """Yield distances of a column's bits from its lowest bit: all triples, then some groups of five."""
+    """Yield the distances of a column's bits from its lowest bit: all triples, then some groups of five."""
     threes = [(0, a, a + b) for a in range(1, STATE_BITS - 1) for b in range(1, STATE_BITS - a)]
     yield from (threes[index * _STRIDE % len(threes)] for index in range(len(threes)))
     for a, b, c, d in product(range(1, 8), range(2, 10), range(1, 8), range(3, 8)):
@@ -174,10 +178,11 @@ def _shapes() -> Iterator[tuple[int, ...]]:
 
 
 def _price(load: list[int], places: tuple[int, ...]) -> tuple[int, list[int]]:
-    """Return how many LUT4 are added if each of these state bits gets one more input, and how many inputs the bits
+    """Return how many LUT4 are added if each of these state bits gets one more input, and how many inputs these bits
     have now.
 
-    The last LUT4 of a bit also takes the gate, the bit before and the tap; every other LUT4 adds three inputs.
+    The last LUT4 of a bit also has the gate, the previous bit of the state and the tap as inputs. Every other LUT4 adds
+    three inputs.
     """
     free = [2 - (place in TAPS) for place in places]
     full = sum(load[place] >= room and (load[place] - room) % 3 == 0 for place, room in zip(places, free, strict=True))
@@ -185,8 +190,8 @@ def _price(load: list[int], places: tuple[int, ...]) -> tuple[int, list[int]]:
 
 
 def _reach(reached: dict[int, int], column: int, check_words: int) -> bool:
-    """Return whether a column reaches a new state in each of ``check_words`` successive words; if so, add them to
-    ``reached``.
+    """Return whether a column reaches a new state in each of ``check_words`` successive words. If so, add these states
+    to ``reached``.
     """
     more = dict(reached)
     for _ in range(check_words):
@@ -212,26 +217,26 @@ def column_of(word: int, bits: int) -> int:
 
 
 def last_state(image: int, place: int, mark: int = BLOCK_MARK) -> int:
-    """Return the state after the last word of block ``place`` of an image, or of the row of token ``place`` with
-    ROW_MARK.
+    """Return the state after the last word of block ``place`` of an image. With ROW_MARK, return the state after the
+    last word of the row of token ``place``.
 
-    Places count modulo 2^PLACE_BITS: blocks whose numbers differ by a multiple of 2^PLACE_BITS have the same last
-    state.
+    Places are counted modulo 2^PLACE_BITS, so blocks whose numbers differ by a multiple of 2^PLACE_BITS have the same
+    last state.
     """
     return mark ^ image ^ (place & (1 << PLACE_BITS) - 1) << PLACE_SHIFT
 
 
 def slices_of(bits: int) -> int:
-    """Return the number of signatures of a word of records or rows: one, or one for each slice
-    of a word of more than WIDE bits."""
+    """Return the number of signatures of a word of records or rows: one, or one for each slice of a word of more than
+    WIDE bits."""
     return 1 if bits <= WIDE else bits // SLICE
 
 
 class WordSignatures:
-    """Checks and makes the words of records and rows, in all slices.
+    """Computes and verifies the check words of records and rows, for all slices.
 
-    Slice k must end in the block's ``last_state`` with k added to its lowest bits by exclusive or, so that exchanged
-    slices are seen.
+    The last state of slice k must be the block's ``last_state``, with k added to its lowest bits by exclusive or. So
+    exchanged slices are detected.
     """
 
     def __init__(self, word_bytes: int) -> None:
@@ -240,20 +245,20 @@ class WordSignatures:
         self.word_bytes, self.check_words = word_bytes, self._signature.check_words
 
     def block_check(self, words: Words, image: int, place: int) -> Words:
-        """Return the words [check_words, word_bytes] that end block ``place`` of an image after words [n,
+        """Return the check words [check_words, word_bytes] of block ``place`` of an image, which follow the words [n,
         word_bytes]."""
         states = self._signature.fold(self._cut(words[None]), np.zeros(self._slices, np.uint64))
         check: Words = self._joined(self._signature.checks(states, self._wanted(image, [place], BLOCK_MARK)))[0]
         return check
 
     def row_checks(self, words: Words, image: int, tokens: Iterable[int]) -> Words:
-        """Return the words [rows, check_words, word_bytes] that begin the rows of ``tokens``; ``words`` [rows, n,
-        word_bytes] follow them."""
+        """Return the check words [rows, check_words, word_bytes] at the beginning of the rows of ``tokens``. ``words``
+        [rows, n, word_bytes] follow the check words."""
         wanted = self._wanted(image, tokens, ROW_MARK)
         return self._joined(self._signature.leading_checks(wanted, self._cut(words)))
 
     def is_right(self, words: Words, image: int, place: int, mark: int = BLOCK_MARK) -> bool:
-        """Return whether words [n, word_bytes], with their check, are block or row ``place``."""
+        """Return whether words [n, word_bytes], including their check words, are block or row ``place``."""
         states = self._signature.fold(self._cut(words[None]), np.zeros(self._slices, np.uint64))
         return bool((states == self._wanted(image, [place], mark)).all())
 
@@ -264,20 +269,20 @@ class WordSignatures:
         )
 
     def _cut(self, words: Words) -> Words:
-        """Cut words [blocks, n, word_bytes] into slices: [blocks x slices, n, bytes of a slice]."""
+        """Divide words [blocks, n, word_bytes] into slices [blocks x slices, n, bytes of a slice]."""
         blocks, count, _ = words.shape
         cut = words.reshape(blocks, count, self._slices, self._signature.word_bytes)
         return np.asarray(cut.swapaxes(1, 2).reshape(blocks * self._slices, count, self._signature.word_bytes))
 
     def _joined(self, words: Words) -> Words:
-        """Return the inverse of ``_cut``."""
+        """Join slices to words, which is the inverse of ``_cut``."""
         blocks, count = len(words) // self._slices, words.shape[1]
         cut = words.reshape(blocks, self._slices, count, self._signature.word_bytes)
         return np.asarray(cut.swapaxes(1, 2).reshape(blocks, count, self.word_bytes))
 
 
 class Signature:
-    """Signatures of words of ``word_bytes`` bytes; only the lowest ``bits`` bits of a word count."""
+    """The signatures of words of ``word_bytes`` bytes, of which only the lowest ``bits`` bits are used."""
 
     def __init__(self, word_bytes: int, bits: int | None = None) -> None:
         self.word_bytes, self.bits = word_bytes, bits or 8 * word_bytes
@@ -287,7 +292,7 @@ class Signature:
         self._powers = [_linear([step(1 << bit) for bit in range(STATE_BITS)])]
 
     def fold(self, words: Words, states: States) -> States:
-        """Return the states [blocks] after words [blocks, n, word_bytes], from the states before them."""
+        """Return the states [blocks] after words [blocks, n, word_bytes]. ``states``: the states before these words."""
         blocks, count, _ = words.shape
         if count == 0:
             return states
@@ -300,21 +305,21 @@ class Signature:
         return found[:, 0] ^ self._advanced(states, count)
 
     def checks(self, states: States, wanted: States) -> Words:
-        """Return the words [blocks, check_words, word_bytes] that lead from ``states`` to ``wanted``."""
+        """Return the check words [blocks, check_words, word_bytes] that change ``states`` to ``wanted``."""
         return self._words_to(self._advanced(states, self.check_words) ^ wanted)
 
     def leading_checks(self, wanted: States, words: Words) -> Words:
-        """Return the check words that lead from state zero to ``wanted`` if words [blocks, n, word_bytes] follow
-        them."""
+        """Return the check words that change state zero to ``wanted`` if words [blocks, n, word_bytes] follow the check
+        words."""
         before = wanted ^ self.fold(words, np.zeros(len(words), np.uint64))
         for _ in range(words.shape[1]):
             before = _halved(before)
         return self._words_to(before)
 
     def _words_to(self, wanted: States) -> Words:
-        """Check words that lead from state zero to ``wanted``."""
+        """Return the check words that change state zero to ``wanted``."""
         numbers = _apply(_inverse_tables(self.bits, self.check_words), wanted)
-        each = STATE_BITS // self.check_words  # used bits of a check word: the lowest ones
+        each = STATE_BITS // self.check_words  # number of used bits of a check word, which are its lowest bits
         raw = np.zeros((len(wanted), self.check_words, self.word_bytes), np.uint8)
         for word in range(self.check_words):
             part = numbers >> np.uint64(word * each) & np.uint64((1 << each) - 1)
@@ -342,7 +347,7 @@ def _units() -> States:
 
 
 def _tables(groups: list[list[int]]) -> list[States]:
-    """Return for each group of eight columns a table of the sum for every value of a byte."""
+    """Return for each group of eight columns a table with the sum of columns for every value of a byte."""
     found = []
     for group in groups:
         table = np.zeros(256, np.uint64)
@@ -353,7 +358,7 @@ def _tables(groups: list[list[int]]) -> list[States]:
 
 
 def _linear(images: list[int]) -> list[States]:
-    """Return the tables of a linear map of states, from the images of the single bits."""
+    """Return the tables of a linear map of states. ``images``: the image of each single bit."""
     return _tables([images[8 * byte : 8 * byte + 8] for byte in range(CHECK_BYTES)])
 
 
@@ -372,7 +377,7 @@ def _halved(states: States) -> States:
 
 @lru_cache
 def _inverse_tables(bits: int, check_words: int) -> list[States]:
-    """Return the tables of a map: it takes a state to the used bits of the check words that lead from zero to it."""
+    """Return the tables of a map from a state to the used bits of the check words that change zero to this state."""
     images = []
     for bit in range(STATE_BITS):
         word, place = divmod(bit, STATE_BITS // check_words)

@@ -1,13 +1,14 @@
-"""Random checkpoints of any shape, for tests that need a shape of which no trained model exists.
+"""Makes random checkpoints of any shape, for shapes without a trained model.
 
-Matrices are normal with a deviation of 0.02 (the published initialisation), gains are near 1, lower bounds are normal:
-every stage sees ordinary values. The seed decides everything.
+The elements of matrices are normally distributed with a deviation of 0.02 (the published initialisation). Gains are
+near 1, and lower bounds are normally distributed. So every stage receives ordinary values. The seed determines all
+values.
 
 - ``random_checkpoint`` makes a checkpoint in memory.
-- ``large_checkpoint`` makes one whose tensors are not kept in memory.
-- ``chain_checkpoint`` makes one that writes a known text.
-- ``write_random_checkpoint`` writes one of any size in the format of the releases, a few rows at a time. It marks every
-  file as synthetic in its metadata.
+- ``large_checkpoint`` makes a checkpoint whose tensors are not kept in memory.
+- ``chain_checkpoint`` makes a checkpoint that writes a known text.
+- ``write_random_checkpoint`` writes a checkpoint of any size in the format of the releases, in small parts. The
+  metadata mark every file as synthetic.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ PUBLISHED = {
     "1.3b": ModelConfig(vocab_size=32000, hidden_size=2048, num_hidden_layers=24, intermediate_size=5632),
     "2.7b": ModelConfig(vocab_size=32000, hidden_size=2560, num_hidden_layers=32, intermediate_size=6912),
 }
-"""Shapes of the released models."""
+"""The shapes of the released models."""
 SHARD_BYTES = 2_000_000_000
 CHUNK_ELEMENTS = 1 << 20
 
 
 def random_checkpoint(config: ModelConfig, seed: int) -> Checkpoint:
-    """Return a checkpoint with random float32 tensors; it has no folder and no tokenizer."""
+    """Return a checkpoint with random float32 tensors, without a folder and a tokenizer."""
     random = np.random.default_rng(seed)
     tensors = {}
     for name, shape in config.tensor_shapes.items():
@@ -52,7 +53,7 @@ def random_checkpoint(config: ModelConfig, seed: int) -> Checkpoint:
 
 
 class RandomTensors(Mapping[str, NDArray[np.float32]]):
-    """Random tensors of a shape, float32; each access makes one, and nothing is kept."""
+    """The random float32 tensors of a model. Each access generates a tensor. No tensor is kept."""
 
     def __init__(self, config: ModelConfig, seed: int) -> None:
         self._shapes, self._seed = config.tensor_shapes, seed
@@ -70,16 +71,18 @@ class RandomTensors(Mapping[str, NDArray[np.float32]]):
 
 
 def large_checkpoint(config: ModelConfig, seed: int) -> Checkpoint:
-    """Return a checkpoint as ``random_checkpoint`` does, with other values, and without a copy of any tensor in
-    memory."""
+    """Return a random checkpoint whose tensors are not kept in memory. ``random_checkpoint`` has other values for the
+    same seed."""
     return Checkpoint(config, RandomTensors(config, seed), Path("synthetic"), f"random numbers, seed {seed}")
 
 
 def chain_checkpoint(config: ModelConfig, follows: Mapping[int, int], seed: int) -> Checkpoint:
-    """Return a checkpoint whose likeliest next token is known: ``follows[token]``, or any token if that has no entry.
+    """Return a checkpoint whose likeliest next token after ``token`` is ``follows[token]``. After a token without an
+    entry, any token may be the likeliest.
 
-    Embeddings are random signs. The head's row of a token is the sum of the embeddings of all tokens that it follows.
-    The layers add next to nothing. About 64 channels are needed to tell the embeddings apart.
+    The elements of embeddings are random signs. The head's row of a token is the sum of the embeddings of all tokens
+    that precede it in ``follows``. The layers add almost nothing. A hidden size of about 64 is needed to distinguish
+    the embeddings.
     """
     random = np.random.default_rng(seed)
     shapes = config.tensor_shapes
@@ -97,7 +100,7 @@ def chain_checkpoint(config: ModelConfig, follows: Mapping[int, int], seed: int)
 
 
 def _distribution(name: str) -> tuple[float, float]:
-    """Return the mean and standard deviation of a tensor's elements."""
+    """Return the mean and the standard deviation of a tensor's elements."""
     if "norm" in name:
         return 1.0, GAIN_RANGE
     return 0.0, 1.0 if name in ("model.embeddings.weight", "model.lower_bounds") else INITIALIZER_RANGE
@@ -111,10 +114,10 @@ def write_random_checkpoint(
     shard_bytes: int = SHARD_BYTES,
     advance: Callable[[int, int, str], None] = lambda done, total, name: None,
 ) -> None:
-    """Write a random checkpoint in bfloat16, in files of at most ``shard_bytes`` unless one tensor is larger.
+    """Write a random checkpoint in bfloat16. A file has at most ``shard_bytes``, unless one tensor is larger.
 
-    ``mark`` says how the checkpoint was made, and is stored in the metadata. The values are not those of
-    ``random_checkpoint``. Raises ``LuternError`` if the folder is not empty or cannot be written.
+    ``mark`` says how the checkpoint was made, and is stored in the metadata. ``random_checkpoint`` has other values for
+    the same seed. Raises ``LuternError`` if the folder is not empty or cannot be written.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -159,7 +162,8 @@ def _values(random: np.random.Generator, name: str, count: int) -> NDArray[np.fl
 
 
 def _shards(config: ModelConfig, shard_bytes: int) -> list[list[str]]:
-    """Return names of the tensors of each file, in order; a file is full when the next tensor would exceed its size."""
+    """Return the names of the tensors in each file, in order. A new file begins if the next tensor would make the file
+    too large."""
     shards: list[list[str]] = []
     room = 0
     for name, shape in config.tensor_shapes.items():
@@ -173,8 +177,8 @@ def _shards(config: ModelConfig, shard_bytes: int) -> list[list[str]]:
 
 
 def synthetic_tokenizer(vocab_size: int) -> Tokenizer:
-    """Return a tokenizer that reads printable ASCII, one token a character; the other tokens are called ``<synthetic
-    95>`` and so on."""
+    """Return a tokenizer that reads newlines and printable ASCII, one token per character. All further tokens have
+    names such as ``<synthetic 96>``."""
     known = ["\n", *map(chr, range(32, 127))][:vocab_size]
     others = [f"<synthetic {token}>" for token in range(len(known), vocab_size)]
     return Tokenizer(character_tokenizer(known + others))

@@ -1,8 +1,9 @@
-"""Finds the model's tensors among the stored ones: removes prefixes of training tools, and refuses tensors that are
-left over.
+"""Finds the model's tensors among the stored tensors, removes prefixes of training tools from the names, and refuses
+tensors that the model does not use.
 
-stored names ─► one prefix of all names ─► wrappers inside a name ─┬─► the model's tensors
-                                                                   └─► the rest: harmless, or refused by name
+stored names ─► remove the common prefix ─► remove wrappers inside names ─┬─► tensors of the model
+                                                                          ├─► harmless tensors, not used
+                                                                          └─► other tensors, refused
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from dataclasses import dataclass
 from lutern.model_ref.errors import LuternError, named
 
 ANCHORS = ("lm_head.weight", "model.embeddings.weight", "model.norm.weight")
-"""Tensors that every model has; the text before their names is the prefix."""
+"""Tensors that every model has. The text before their names is the prefix."""
 SEPARATORS = (".", "/", ":")
 MOST_PREFIXES = 16
 WRAPPERS = frozenset(("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_forward_module", "module"))
-"""Modules that training tools wrap around others, anywhere in a name; no tensor of the model has such a part."""
+"""Modules that training tools wrap around other modules, so that these names may appear anywhere in a tensor's name. No
+name in the published format contains such a part."""
 HARMLESS = re.compile(
     r"(?:.*\.)?(?:rotary_emb\.(?:inv_freq|cos_cached|sin_cached)|inv_freq|position_ids|_extra_state|_float_tensor)"
 )
-"""Constants and buffers that other code computes or keeps for itself; no weight has such a name."""
+"""The names of constants and buffers that other programs compute or store. No weight has such a name."""
 MOST_NAMED = 4
 MERGE = "merge the adapter (PEFT's merge_and_unload) and save the model again"
 _KINDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -44,9 +46,9 @@ _KINDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 class Naming:
     """The stored names of a model's tensors.
 
-    ``places`` maps the name of each tensor of the model that was found to its stored name. ``prefix`` begins every
-    stored name, ``wrappers`` are parts of some. ``harmless`` are stored tensors that nothing uses. ``left_over`` is the
-    sentence that refuses the others; it is empty if there are none.
+    ``places``: the stored name of each tensor of the model that was found. ``prefix``: the beginning of all stored
+    names. ``wrappers``: modules of training tools in stored names. ``harmless``: the names of stored tensors that are
+    not needed. ``left_over``: the error message for all other stored tensors, empty if there are no others.
     """
 
     places: Mapping[str, str]
@@ -57,7 +59,7 @@ class Naming:
 
     @property
     def notes(self) -> list[str]:
-        """Sentences that say which prefixes were removed from the names."""
+        """Sentences that say which prefixes and wrappers were removed from the names."""
         found = []
         if self.prefix:
             found.append(f"all tensor names begin with {named(self.prefix)}, which is taken off")
@@ -67,16 +69,17 @@ class Naming:
 
     @property
     def unused(self) -> list[str]:
-        """At most one sentence, which says which tensors were left out."""
+        """At most one sentence, which says how many buffers are not used."""
         count = len(self.harmless)
         what = "stored tensors are buffers" if count != 1 else "stored tensor is a buffer"
         return [f"{count} {what} that no weight depends on: {named(self.harmless[0])}"] if count else []
 
 
 def find_names(stored: Iterable[str], wanted: Iterable[str], layers: int, where: str) -> Naming:
-    """Match the stored names with the model's. An adapter is refused at once, because it renames the model's tensors.
+    """Match the stored names with the names of the model. An adapter is refused here with ``LuternError``, because it
+    renames the model's tensors.
 
-    ``where`` names the file or folder in a ``LuternError``.
+    ``where`` is the name of the file or folder in error messages.
     """
     names, wanted = list(stored), list(wanted)
     plain = {name: name for name in names}
@@ -111,7 +114,7 @@ def _prefix(names: Mapping[str, str], wanted: list[str], where: str) -> str:
     whole = [text for text in candidates if counts[text] == len(wanted)]
     if len(whole) > 1:
         listed = " and ".join(named(text) or "no prefix" for text in whole[:2])
-        raise LuternError(f"{where} has the whole model twice, under {listed}; keep the one that is meant.")
+        raise LuternError(f"{where} has the whole model twice, under {listed}; keep only one.")
     return max(candidates, key=lambda text: counts[text])
 
 
@@ -120,21 +123,20 @@ def _parts(name: str) -> list[str]:
 
 
 def _without_wrappers(names: list[str], where: str) -> dict[str, str]:
-    """Return a map from names without the wrappers of training tools to the stored names."""
+    """Return the stored names, by their names without the wrappers of training tools."""
     found: dict[str, str] = {}
     for name in names:
         short = ".".join(part for part in _parts(name) if part not in WRAPPERS)
         if short in found:
             raise LuternError(
-                f"{where} has {named(short)} twice, as {named(found[short])} and {named(name)}; keep the one that is "
-                "meant."
+                f"{where} has {named(short)} twice, as {named(found[short])} and {named(name)}; keep only one."
             )
         found[short] = name
     return found
 
 
 def _left_over(names: list[str], layers: int, where: str) -> str:
-    """Return the sentence that refuses stored tensors that the network does not use."""
+    """Return the error message for stored tensors that the network does not use."""
     kinds = [_kind(name, layers) for name in names]
     order = sorted(range(len(names)), key=lambda index: not kinds[index])  # tensors of a known kind come first
     listed = ", ".join(
@@ -150,7 +152,7 @@ def _left_over(names: list[str], layers: int, where: str) -> str:
 
 
 def _kind(name: str, layers: int) -> str:
-    """Return the kind of a tensor that the network does not use; empty if the name does not show the kind."""
+    """Return the kind of a tensor that the network does not use, or "" if the name does not show the kind."""
     for pattern, what in _KINDS:
         if pattern.search(name):
             return what

@@ -1,13 +1,13 @@
-"""Turns weights into trits and one scale a matrix (arXiv 2406.02528, section 3.1; weight quantiser of BitNet b1.58).
+"""Turns the weights W of a matrix into trits T and one scale s (arXiv 2406.02528, section 3.1; as in BitNet b1.58).
 
     s = max(mean|W|, 1e-5)
     T = clamp(round_half_even(W / s), -1, 1)
 
-A matrix that is ternary already (a scale times -1, 0 and 1) keeps its scale; the mean would be smaller, by the share of
-zeros.
+If a matrix is already ternary (a scale times -1, 0 and 1), its scale is kept, because the zeros would make the mean
+smaller than the scale.
 
-Weights enter as stored, in float32: rounding them to float16 first flips trits. Cost: two passes over float64 chunks,
-about 5 ns a weight.
+The weights are the stored float32 values, since rounding to float16 would change trits. The cost is two passes over
+float64 chunks, about 5 ns per weight.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ SMALLEST_SCALE = 1e-5  # from the published code: without it an all-zero matrix 
 
 
 CHUNK = 1 << 16
-"""Elements that a pass over a matrix takes at a time, so that its float64 temporaries stay in the cache."""
+"""Number of elements that are processed together, so that the float64 temporaries stay in the processor's cache."""
 
 
 def _sum_of_magnitudes(flat: NDArray[np.float32]) -> float:
-    """Sum of |w| in float64, added in the order of NumPy's pairwise sum: equal to the sum of the whole array in one
-    call."""
+    """Return the sum of |w| in float64. The order of additions is the order of NumPy's pairwise sum, so the result is
+    equal to the sum of the whole array in one call."""
     if flat.size <= CHUNK:
         return float(np.abs(flat.astype(np.float64)).sum())
     half = flat.size // 2
@@ -37,12 +37,12 @@ def _sum_of_magnitudes(flat: NDArray[np.float32]) -> float:
 
 
 FIRST_LOOK = 256
-"""The first elements that are examined; in most matrices they show already that there are many magnitudes."""
+"""Number of elements that are examined first. In most matrices, these elements already have several magnitudes."""
 
 
 def one_magnitude(weight: NDArray[Any]) -> float | None:
-    """Return the magnitude of all elements other than zero; None if there are several, or if it is below
-    SMALLEST_SCALE."""
+    """Return the magnitude of all nonzero elements. Return None if there are several magnitudes, or if the magnitude is
+    below SMALLEST_SCALE."""
     flat = weight.reshape(-1)
     found: np.floating[Any] | None = None
     start, stop = 0, FIRST_LOOK
@@ -58,10 +58,10 @@ def one_magnitude(weight: NDArray[Any]) -> float | None:
 
 
 def ternarise(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], float]:
-    """Return trits (int8, -1, 0 or 1, shape of ``weight``) and the scale that multiplies them.
+    """Return trits (int8, -1, 0 or 1, with the shape of ``weight``) and their scale.
 
-    Mean and quotient are float64: a float32 mean depends on the order of its additions, and so would a trit whose
-    quotient is close to one half. Raises ``LuternError`` for an empty matrix, NaN or infinity.
+    Mean and quotient are float64, because a float32 mean depends on the order of additions. A trit whose quotient is
+    close to one half would depend on it, too. Raises ``LuternError`` for an empty matrix, NaN or infinity.
     """
     if weight.size == 0:
         raise LuternError("a matrix without elements cannot be ternarised; give a weight with at least one element.")

@@ -1,9 +1,9 @@
-"""The ternary accumulate unit: int8 codes times trits, summed exactly, then multiplied by one scale.
+"""Computes the ternary accumulate unit: exact sums of int8 codes times trits, then multiplied by one scale.
 
-    sums[r] = sum over j of trits[r, j] * codes[j]          exact, 21 bits up to 8192 columns
-    scaled  = round(sums * mantissa * 2^-shift)             one 18 x 18 product a row
+    sums[r] = sum over j of trits[r, j] * codes[j]          exact, 21 bits for up to 8192 columns
+    scaled  = round(sums * mantissa * 2^-shift)             one 18 x 18 product per row
 
-Paper: equation (5), arXiv 2406.02528; sums need no multiplier because a trit is -1, 0 or +1.
+The sums need no multiplier because a trit is -1, 0 or +1. Paper: equation (5), arXiv 2406.02528.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ SUM_BITS = 21
 
 
 def ternary_sums(codes: Int, trits_f32: np.ndarray) -> Int:
-    """Return ``codes [B, n]`` times ``trits [rows, n]``: ``[B, rows]``.
+    """Return ``codes [B, n]`` times ``trits [rows, n]`` as sums ``[B, rows]``.
 
-    The product runs in float32 and is exact: every partial sum is an integer below 127 * 8192 < 2^24.
+    The product is computed in float32 and is exact, because every partial sum is an integer below 127 * 8192 < 2^24.
     """
     return np.asarray(np.rint(codes.astype(np.float32) @ trits_f32.T), np.int64)
 
 
 def cut_sums(sums: Int, cut: int) -> Int:
-    """Return sums as an 18-bit operand: ``cut`` low bits are rounded away (0 if every row has at most 1,032 nonzero
-    trits)."""
+    """Round ``cut`` low bits of the sums away, and return 18-bit operands. ``cut`` is 0 if every row has at most 1,032
+    nonzero trits."""
     return saturate(rsh(sums, cut), S18_MAX)
 
 
@@ -35,15 +35,15 @@ def scale_sums(
     """Return sums times the token's scale ``(mantissa, exponent)``, with ``frac_bits`` fraction bits, saturated at
     ``limit``.
 
-    ``sums [B, rows]``, scale arrays ``[B]``. The shift is ``-(exponent + cut + frac_bits)``; see ``scale_shift``.
+    ``sums`` is ``[B, rows]``, and the arrays of ``scale`` are ``[B]``. ``scale_shift`` returns the shift.
     """
     product = cut_sums(sums, cut) * scale[0][:, None]
     return saturate(rsh(product, scale_shift(scale[1], cut, frac_bits)[:, None]), limit, clipped)
 
 
 SHIFT_MIN, SHIFT_MAX = -15, 40
-"""Shifts that make a difference: a product of a cut sum that is not zero and a mantissa lies in [2^16, 2^34). Shifted
-left by 15 it fills 32 bits and always saturates; shifted right by 40 it is zero."""
+"""The range of shifts. A product of a nonzero cut sum and a mantissa is in [2^16, 2^34). Shifted left by 15, it always
+saturates at 32 bits. Shifted right by 40, it is always zero. So larger shifts would give the same results."""
 
 
 def scale_shift(exponent: Int, cut: int, frac_bits: int) -> Int:

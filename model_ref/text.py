@@ -1,4 +1,4 @@
-"""Reads text and JSON files for every command: byte-order marks and the line ends of all systems are understood."""
+"""Reads text and JSON files for every command, with byte-order marks and the line ends of all systems."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lutern.model_ref.file_kinds import refuse_foreign
 from lutern.model_ref.input_files import open_plain, read_plain
 
 MAX_STREAM_BYTES = 1 << 28
-"""Largest number of bytes of standard input; a plain file needs no bound."""
+"""The largest number of bytes from standard input. A plain file needs no limit."""
 MAX_UNPACKED_BYTES = 1 << 30
-"""Largest number of bytes that an .xz file may hold unpacked."""
+"""The largest number of bytes that an .xz file may have after unpacking."""
 MAX_DICTIONARY_BYTES = 1 << 27
-"""Most memory that unpacking may take; the largest preset of xz needs 65 MB."""
+"""The most bytes of memory that unpacking may use. The largest preset of xz needs 65 MB."""
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # must be before UTF-16, because its mark begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"),  # must be before UTF-16, because it begins with the mark of UTF-16
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
@@ -33,7 +33,7 @@ def _only_zeros(raw: bytes) -> bool:
 
 
 def decode_text(raw: bytes) -> str:
-    """Return the text of bytes in UTF-8, or in the coding of its byte-order mark, which is dropped; CR and CR LF become
+    """Decode bytes in UTF-8, or in the coding of their byte-order mark. The mark is removed, and CR and CR LF become
     newlines.
 
     Raises ``UnicodeDecodeError`` if the bytes are no such text.
@@ -46,7 +46,7 @@ def decode_text(raw: bytes) -> str:
 
 
 def read_stream(file: IO[bytes], name: str) -> bytes:
-    """Return all bytes of a pipe; raises ``LuternError`` after ``MAX_STREAM_BYTES``, since a device may never end."""
+    """Return all bytes of a pipe. Raises ``LuternError`` after ``MAX_STREAM_BYTES``, since a device may never end."""
     raw = file.read(MAX_STREAM_BYTES + 1)
     if len(raw) > MAX_STREAM_BYTES:
         raise LuternError(f"{name} gives more than {MAX_STREAM_BYTES:,} bytes; give a shorter text, or a plain file.")
@@ -54,7 +54,7 @@ def read_stream(file: IO[bytes], name: str) -> bytes:
 
 
 def read_text(path: str | Path) -> str:
-    """Read a text file, plain or .xz (see ``decode_text``); raises ``LuternError`` if that is not possible."""
+    """Read a text file, plain or .xz, with ``decode_text``. Raises ``LuternError`` if this is not possible."""
     path = Path(path)
     try:
         with open_plain(path, "text file") as file:
@@ -68,7 +68,7 @@ def read_text(path: str | Path) -> str:
 
 
 def _unpacked(packed: bytes, path: Path) -> bytes:
-    """Return the content of an .xz file; a small file that would fill the memory is refused."""
+    """Return the content of an .xz file. A small file whose content would fill the memory is refused."""
     parts, room = [], MAX_UNPACKED_BYTES
     while packed.strip(b"\0"):
         stream = lzma.LZMADecompressor(memlimit=MAX_DICTIONARY_BYTES)
@@ -85,9 +85,9 @@ def _unpacked(packed: bytes, path: Path) -> bytes:
 
 
 def read_json(path: Path, largest: int) -> dict[str, Any]:
-    """Return the object in a JSON file of at most ``largest`` bytes; empty if there is no such file.
+    """Return the object in a JSON file of at most ``largest`` bytes. If the file does not exist, the object is empty.
 
-    Raises ``LuternError`` if the file holds anything else.
+    Raises ``LuternError`` if the file contains anything else.
     """
     if not os.path.lexists(path):
         return {}

@@ -1,9 +1,9 @@
 """Turns a conversation's tokens into text while they arrive.
 
-    tokens ─► runs of bytes, held until complete ─► DecodeStream ─► start of a possible stop text, held ─► printed text
+    tokens ─► wait until a run of bytes is complete ─► DecodeStream ─► wait while a stop text may begin ─► printed text
 
-A later token never changes what was printed: all parts together are the decoding of the whole sequence, up to the first
-stop text.
+A later token never changes text that was printed. All printed parts together are the decoding of the whole sequence up
+to the first stop text.
 """
 
 from __future__ import annotations
@@ -16,24 +16,25 @@ from lutern.model_ref.tokenizer import Tokenizer, is_panic
 
 
 class TextStream:
-    """Decodes tokens as they arrive, without special tokens; an unfinished character is held back."""
+    """A decoder for tokens that arrive one after another. Special tokens give no text. An incomplete character waits
+    for its other bytes."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._stream: DecodeStream | None = DecodeStream(skip_special_tokens=True)
         self._tokens: list[int] = []
-        self._held: list[int] = []  # bytes are decoded together, so a run of them is passed on whole
+        self._held: list[int] = []  # a run of byte tokens, which must be decoded together
         self._given = ""
 
     def push(self, tokens: Sequence[int]) -> str:
-        """Return the text that these tokens make certain."""
+        """Add tokens, and return the new text that no later token can change."""
         self._tokens += tokens
         self._held += tokens
         if self._stream is None or not tokens or not self._tokenizer.ends_run(tokens[-1]):
             return ""
         try:
             new = self._stream.step(self._tokenizer.library, self._held) or ""
-        except BaseException as error:  # the decoder changes earlier text: ``finish`` gives the rest
+        except BaseException as error:  # the decoder would change earlier text, so ``finish`` returns the rest
             if not isinstance(error, Exception) and not is_panic(error):
                 raise
             self._stream, new = None, ""
@@ -42,7 +43,7 @@ class TextStream:
         return new
 
     def finish(self) -> str:
-        """Return the rest of the decoding of all tokens."""
+        """Return the part of the decoding of all tokens that ``push`` has not returned."""
         whole = self._tokenizer.text_of(self._tokens)
         new = whole[len(self._given) :]
         self._given += new
@@ -52,7 +53,7 @@ class TextStream:
 class Writing:
     """The text of one conversation, which ends with a token of ``ends`` or before the first text of ``stops``.
 
-    The prompt's text is part of it unless ``hidden``; stop texts are searched for after the prompt.
+    Unless ``hidden``, the printed text begins with the prompt. Stop texts are searched only after the prompt.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Writing:
         self._printed = self._first if hidden else 0
         self.count = 0
         self.ended_by: int | str | None = None
-        """The token or stop text that ended the text; None before that."""
+        """The token or the stop text that ended the text. None: the text has not ended."""
 
     @property
     def text(self) -> str:
@@ -78,7 +79,7 @@ class Writing:
         return self._text[self._first :]
 
     def push(self, token: int) -> bool:
-        """Take the next token; returns whether the text ends with it."""
+        """Add the next token. Return whether the text has ended."""
         self.count += 1
         if token in self._ends:
             self.ended_by = token
@@ -86,11 +87,11 @@ class Writing:
         return self.ended_by is not None
 
     def take(self) -> str:
-        """Return the text that can be printed since the last call."""
+        """Return the new text that can be printed since the last call."""
         return self._print(len(self._text) - self._open())
 
     def finish(self) -> str:
-        """Return all text that is left to print."""
+        """Return all text that has not been printed."""
         if not isinstance(self.ended_by, str):
             self._add(self._stream.finish())
         return self._print(len(self._text))

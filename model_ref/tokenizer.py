@@ -1,9 +1,9 @@
-"""Text to token numbers and back, over a ``tokenizer.json`` of the tokenizers library.
+"""Converts text to token numbers and back with the ``tokenizer.json`` of the tokenizers library.
 
-    text ─► normalizer ─► pre-tokenizer ─► model ─► post-processor (<s> ahead) ─► token numbers ─► decoder ─► text
+    text ─► normalizer ─► pre-tokenizer ─► model ─► post-processor (adds <s>) ─► token numbers ─► decoder ─► text
 
-The demo models read characters: one token a character. ``character_tokenizer`` writes such a file, so that the host
-program, the published implementation and Lutern read the same one.
+The demo models read characters, one token per character. ``character_tokenizer`` makes such a tokenizer. Since it is
+stored as ``tokenizer.json``, the published implementation and Lutern read the same file.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ TOKENIZER_FILE = "tokenizer.json"
 MAX_TOKENIZER_BYTES = 1 << 26  # the largest published tokenizers are some 20 MB
 EMPTY_PROMPT = "the prompt is empty; give at least one character."
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
-_CONTEXT = 16  # the normalizer may join a character with characters before it: at most this many
+_CONTEXT = 16  # the largest number of characters before a character with which the normalizer may join it
 
 
 class Tokenizer:
-    """Encodes and decodes with one tokenizer; never maps a character to the unknown token.
+    """Encodes and decodes with one tokenizer, and never maps a character to the unknown token.
 
-    ``conventions``: what the checkpoint's other files say about its text.
+    ``conventions``: the text conventions from the checkpoint's other files.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Tokenizer:
     ) -> None:
         self.library = library
         self.conventions = Conventions() if conventions is None else conventions
-        # The file may hold padding and truncation from the training. They are for batches, and would change a text.
+        # The file may contain padding and truncation from the training. For one text, both would change the tokens.
         library.no_padding()
         library.no_truncation()
         if isinstance(library.model, models.BPE) and library.model.dropout is not None:
@@ -62,32 +62,32 @@ class Tokenizer:
         falls_back = library.decoder is not None and _decodes_bytes(library)
         self._bytes = {number for token, number in vocabulary.items() if falls_back and _BYTE_TOKEN.fullmatch(token)}
         self.ahead = tuple(added_around(library)[0])
-        """Tokens that the post-processor puts ahead of every text."""
+        """The tokens that the post-processor puts before every text."""
 
     @property
     def vocab_size(self) -> int:
-        """One more than the largest token number."""
+        """The largest token number plus 1."""
         return self._vocab_size
 
     @classmethod
     def from_json(cls, text: str, where: str, conventions: Conventions | None = None) -> Tokenizer:
-        """Read the content of a ``tokenizer.json``; ``where`` names it in the ``LuternError`` that refuses it."""
+        """Read the content of a ``tokenizer.json``. ``where`` is the name of the file in error messages."""
         return cls(_read_library(text, where), where, conventions)
 
     def limit_to(self, vocab_size: int) -> Tokenizer:
-        """Refuse from now on to encode to tokens that a model of ``vocab_size`` tokens does not know."""
+        """From now on, refuse to encode a text with tokens outside the vocabulary of ``vocab_size`` tokens."""
         self._model_size = vocab_size
         return self
 
     def to_json(self) -> str:
-        """Return the content of the ``tokenizer.json`` that ``load_tokenizer`` reads."""
+        """Return the tokenizer as the content of a ``tokenizer.json``."""
         return str(self.library.to_str(pretty=True))
 
     def encode(self, text: str, *, begin: bool = True) -> list[int]:
-        """Return token numbers of ``text`` as the published code gives them, with those of the post-processor.
+        """Return the same token numbers of ``text`` as the published code, including the tokens of the post-processor.
 
-        Without ``begin``, the tokens that the post-processor puts ahead are left out. Raises ``LuternError`` with the
-        position of the first character that the tokenizer lacks.
+        Without ``begin``, the tokens that the post-processor puts before the text are left out. Raises ``LuternError``
+        if the tokenizer lacks a character. The message gives the position of the first such character.
         """
         encoding = self._encode(text, True)
         ids = list(encoding.ids)
@@ -97,10 +97,10 @@ class Tokenizer:
         return ids
 
     def encode_body(self, text: str, start: int = 0) -> list[int]:
-        """Return token numbers of ``text[start:]``, without those of the post-processor.
+        """Return the token numbers of ``text[start:]``, without the tokens of the post-processor.
 
-        If no token of the whole text crosses ``start``, the numbers are those of the whole text from ``start`` on. If
-        one does, ``text[start:]`` is encoded alone.
+        The whole text is encoded. If none of its tokens crosses ``start``, the tokens from ``start`` on are returned.
+        If a token crosses ``start``, ``text[start:]`` is encoded alone.
         """
         encoding = self._encode(text, False)
         if not start:
@@ -111,7 +111,7 @@ class Tokenizer:
         return list(encoding.ids[first:])
 
     def encode_documents(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return token numbers of each text, without those of the post-processor; uses all cores."""
+        """Return the token numbers of each text, without the tokens of the post-processor. All cores are used."""
         encodings = self.library.encode_batch(list(texts), add_special_tokens=False)
         lossless = not self._silent and all(self._unknown_id not in encoding.ids for encoding in encodings)
         for encoding, text in zip(encodings, texts, strict=True):
@@ -121,8 +121,8 @@ class Tokenizer:
         return [list(encoding.ids) for encoding in encodings]
 
     def encode_prompt(self, text: str, *, begin: bool = True) -> list[int]:
-        """Encode as ``encode`` does, but an empty text gives the beginning-of-text token; raises ``LuternError`` if
-        there is none."""
+        """Encode as ``encode`` does, but encode an empty text as the beginning-of-text token. Raises ``LuternError`` if
+        there is no such token."""
         ids = self.encode(text, begin=begin) if text else []
         if not text and begin:
             bos = self.conventions.bos
@@ -133,16 +133,15 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Sequence[int], *, special: bool = True) -> str:
-        """Return the text of token numbers, with special tokens if ``special``; raises ``LuternError`` outside the
-        vocabulary."""
+        """Return the text of token numbers, with special tokens if ``special``. Raises ``LuternError`` for a number
+        outside the vocabulary."""
         for token in ids:
             if not 0 <= token < self.vocab_size:
                 raise LuternError(f"token {token} is outside the vocabulary of {self.vocab_size} tokens.")
         return str(self.library.decode(list(ids), skip_special_tokens=not special))
 
     def text_of(self, ids: Sequence[int]) -> str:
-        """Return the text of any token numbers, without special tokens; numbers that the tokenizer lacks give no
-        text."""
+        """Return the text of any token numbers. Special tokens, and numbers that the tokenizer lacks, give no text."""
         shown = [token for token in ids if token not in self._special]
         try:
             return str(self.library.decode(shown, skip_special_tokens=False)) if shown else ""
@@ -152,14 +151,15 @@ class Tokenizer:
             return ""
 
     def ends_run(self, token: int) -> bool:
-        """Return whether the bytes before a token are complete.
+        """Return whether a token ends a run of byte tokens.
 
-        Bytes are decoded together; special tokens and numbers that the tokenizer lacks give no text.
+        Successive byte tokens are decoded together. Special tokens, and numbers that the tokenizer lacks, give no text,
+        so they do not end a run.
         """
         return token not in self._bytes and token not in self._special and self.library.id_to_token(token) is not None
 
     def describe(self) -> str:
-        """Describe the text conventions in one sentence."""
+        """Return a line that describes the text conventions."""
         conventions = self.conventions
 
         def named(numbers: Sequence[int]) -> str:
@@ -200,20 +200,20 @@ class Tokenizer:
         return encoding
 
     def _check_known(self, ids: Sequence[int]) -> None:
-        """Refuse tokens whose numbers the model does not have."""
+        """Refuse tokens whose numbers are outside the model's vocabulary."""
         token = max(ids, default=0)
         if self._model_size is not None and token >= self._model_size:
             raise LuternError(
                 f"the tokenizer gives number {token} to {quoted(self.library.id_to_token(token))}, but the model knows "
-                f"{self._model_size} tokens; leave it out, or give the tokenizer that the model was trained with."
+                f"{self._model_size} tokens; leave out that text, or give the tokenizer of the model's training."
             )
 
     def _first_lost(self, text: str, encoding: tokenizers.Encoding) -> int | None:
-        """Return the position of the first character that became unknown or was dropped by the model; None if all are
-        kept.
+        """Return the position of the first character that became the unknown token or was dropped by the model. None:
+        all characters are kept.
 
-        Characters that the normalizer or the pre-tokenizer drops or joins are no error: the published code does the
-        same.
+        If the normalizer or the pre-tokenizer drops or joins characters, this is no error, because the published code
+        drops or joins the same characters.
         """
         if self._unknown_id is not None and self._unknown_id in encoding.ids:
             for token, (start, end), added in zip(
@@ -227,8 +227,8 @@ class Tokenizer:
     def _first_dropped(self, text: str, encoding: tokenizers.Encoding) -> int | None:
         """Return the position of the first character that a model without an unknown token leaves out.
 
-        Characters of added tokens are not examined. If the model looks for whole words first, no character of a token
-        is examined.
+        Characters of added tokens are not examined. If the model searches for whole words first (``ignore_merges``), no
+        character that belongs to a token is examined.
         """
         if all(map(self._has_tokens, set(self._normal(text)))):
             return None
@@ -243,8 +243,8 @@ class Tokenizer:
         return position
 
     def _is_dropped(self, text: str, position: int) -> bool:
-        """Return whether the model lacks a token for the normalised form of a character, which the normalizer may have
-        joined with characters before it."""
+        """Return whether the model lacks a token for the normalised form of a character. The normalizer may have joined
+        this character with characters before it."""
         start = max(0, position - _CONTEXT)
         before, after = self._normal(text[start:position]), self._normal(text[start : position + 1])
         same = next((place for place, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]), None)
@@ -255,14 +255,14 @@ class Tokenizer:
         return text if normalizer is None else str(normalizer.normalize_str(text))
 
     def _has_tokens(self, character: str) -> bool:
-        """Return whether the model has tokens for every piece that the pre-tokenizer makes of a character."""
+        """Return whether the model has tokens for all pieces into which the pre-tokenizer divides a character."""
         pre_tokenizer = self.library.pre_tokenizer
         pieces = [(character, (0, 1))] if pre_tokenizer is None else pre_tokenizer.pre_tokenize_str(character)
         return all(self._has_character(part) for piece, _ in pieces for part in piece)
 
     def _has_character(self, character: str) -> bool:
-        """Return whether a byte-pair model has a token for one character, anywhere in a word, or tokens for its
-        bytes."""
+        """Return whether a byte-pair model has a token for a character at any place in a word, or tokens for the bytes
+        of the character."""
         prefixes = ("", self.library.model.continuing_subword_prefix or "")
         suffixes = ("", self.library.model.end_of_word_suffix or "")
         forms = (prefix + character + suffix for prefix in prefixes for suffix in suffixes)
@@ -277,7 +277,7 @@ def _read_library(text: str, where: str) -> tokenizers.Tokenizer:
         raise LuternError(f"{where} is larger than {MAX_TOKENIZER_BYTES} bytes, so it is no tokenizer.")
     try:
         return tokenizers.Tokenizer.from_str(text)
-    except BaseException as error:  # the library raises bare Exception, and panics as BaseException
+    except BaseException as error:  # the library raises bare exceptions, and a panic is a BaseException
         if not isinstance(error, Exception) and not is_panic(error):
             raise
         reason = reason_of(error)
@@ -285,13 +285,14 @@ def _read_library(text: str, where: str) -> tokenizers.Tokenizer:
 
 
 def is_panic(error: BaseException) -> bool:
-    """Return whether the library panicked because of a defect of its own: decoders such as Strip do so on an empty
+    """Return whether the error is a panic, which is a defect of the library. Decoders such as Strip panic on an empty
     text."""
     return type(error).__name__ == "PanicException"
 
 
 def _unknown_token(library: tokenizers.Tokenizer) -> str | None:
-    """Return the text of the unknown token; a Unigram model stores its number, which only the JSON text shows."""
+    """Return the text of the unknown token. A Unigram model stores the number of this token, which only the JSON text
+    contains."""
     if isinstance(library.model, models.Unigram):
         number = json.loads(library.to_str())["model"].get("unk_id")
         return None if number is None else str(library.id_to_token(number))
@@ -307,10 +308,10 @@ def _decodes_bytes(library: tokenizers.Tokenizer) -> bool:
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Read ``tokenizer.json`` of a checkpoint folder, and the files that name the tokens at the beginning and end of
-    its text.
+    """Read ``tokenizer.json`` of a checkpoint folder, and the files that name the tokens at the beginning and end of a
+    text.
 
-    Raises ``LuternError`` if there is no tokenizer or one of the files cannot be read.
+    Raises ``LuternError`` if there is no tokenizer, or if one of these files cannot be read.
     """
     path = Path(folder) / TOKENIZER_FILE
     require_plain(path, "tokenizer")
@@ -325,11 +326,11 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
 
 def character_tokenizer(characters: Sequence[str]) -> tokenizers.Tokenizer:
-    """Return a tokenizer with one token a character, numbered in the given order; without capitals, it lower-cases the
-    text.
+    """Return a tokenizer with one token per character, numbered in the given order. If there are no capitals among the
+    characters, the tokenizer converts a text to lower case.
 
-    A byte-pair model without merges splits into characters and has no unknown token: it leaves out characters outside
-    the vocabulary, which ``Tokenizer.encode`` finds by the offsets.
+    The tokenizer is a byte-pair model without merges, which splits a text into characters. It has no unknown token, and
+    leaves out characters outside the vocabulary. ``Tokenizer.encode`` finds such characters.
     """
     vocabulary = {character: token for token, character in enumerate(characters)}
     library = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[]))

@@ -1,10 +1,10 @@
-"""Finds the files of a checkpoint folder that hold its weights. If no file does, the error names what the folder holds.
+"""Finds the files of a checkpoint folder that contain its weights.
 
-    DIR ─┬─ model.safetensors             read, even if there is an index of shards
-         ├─ model.safetensors.index.json  names the file of each tensor
-         └─ neither                       one sentence says what is there instead
+    model.safetensors exists                      ─► it is read, even if there is an index of shards
+    else model.safetensors.index.json exists      ─► the index is read, which names the file (shard) of each tensor
+    else                                          ─► the error message says what the folder contains
 
-If both are there, the single file is read, as the transformers library does.
+If there are a single file and an index, the transformers library reads the single file, too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ INDEX_FILE = "model.safetensors.index.json"
 CONFIG_FILE = "config.json"
 MAX_INDEX_BYTES = 1 << 22  # 256 layers need 0.4 MB
 IMAGE_KEY = "lutern"
-"""Metadata key of an image (firmware/image_format.py), which is a safetensors file too."""
+"""Metadata key of an image (firmware/image_format.py), which is also a safetensors file."""
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 _READABLE = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -46,10 +46,10 @@ _PART_OF_A_CHECKPOINT = re.compile(
 
 @dataclass(frozen=True)
 class Weights:
-    """The place of each tensor of a model: its file and its name there.
+    """The place of each tensor of a model: its file, and its name in this file.
 
-    ``files`` are the files that were opened. ``notes`` say where the files differ from those that the published reader
-    expects; ``assumed`` says what was left out.
+    ``files`` are the files that were opened. ``notes`` say how the files differ from the files that the published
+    reader expects. ``assumed`` says which tensors are not used.
     """
 
     places: dict[str, tuple[Container, str]]
@@ -59,9 +59,9 @@ class Weights:
 
 
 def find_weights(folder: Path, config: ModelConfig) -> Weights:
-    """Open the weight files of a folder and check them; values of tensors are not read.
+    """Open and check the weight files of a folder. The values of tensors are not read.
 
-    Raises ``LuternError`` if a tensor is missing, is not the model's, or has another type or shape.
+    Raises ``LuternError`` if a tensor is missing, does not belong to the model, or has another type or shape.
     """
     refuse_adapter(folder)
     single, index = folder / WEIGHTS_FILE, folder / INDEX_FILE
@@ -94,7 +94,7 @@ def find_weights(folder: Path, config: ModelConfig) -> Weights:
 
 
 def refuse_adapter(folder: Path) -> None:
-    """Refuse a folder with a LoRA adapter: its weights add to those of the model."""
+    """Refuse a folder with a LoRA adapter, because an adapter's weights must be added to the model's weights."""
     for name in ADAPTER_FILES:
         if (folder / name).exists():
             raise LuternError(
@@ -121,7 +121,7 @@ def _single(path: Path, config: ModelConfig) -> Weights:
 
 
 def _shards(folder: Path, config: ModelConfig) -> Weights:
-    """Return the weights of the files that the index names."""
+    """Return the weights in the files that the index names."""
     index = folder / INDEX_FILE
     table = weight_map(index)
     naming = find_names(table, config.tensor_shapes, config.num_hidden_layers, str(index))
@@ -163,12 +163,12 @@ def _shards(folder: Path, config: ModelConfig) -> Weights:
 
 
 def _check_tensor(name: str, shape: tuple[int, ...], file: Container, stored: str) -> None:
-    """Refuse a tensor whose shape is not the config's, or whose type Lutern does not read."""
+    """Refuse a tensor whose shape differs from the config, or whose type Lutern does not read."""
     entry = file.entries[stored]
     if entry.shape != shape:
         raise LuternError(
             f"{file.path}: {name} has shape {list(entry.shape)}, but {CONFIG_FILE} asks for {list(shape)}; "
-            "correct the one that is wrong."
+            "correct the config or the file."
         )
     if entry.dtype not in _READABLE:
         raise LuternError(
@@ -178,7 +178,7 @@ def _check_tensor(name: str, shape: tuple[int, ...], file: Container, stored: st
 
 
 def weight_map(path: Path) -> dict[str, Any]:
-    """Return the index's table of file names by tensor; raises ``LuternError`` if the file is no such index."""
+    """Return the index's table of file names by tensor. Raises ``LuternError`` if the file is no index of shards."""
     try:
         values = read_json(path, MAX_INDEX_BYTES, "index of shards")
     except OSError as error:
@@ -192,7 +192,8 @@ def weight_map(path: Path) -> dict[str, Any]:
 
 
 def _names_in(index: Path) -> set[Any]:
-    """Return files that an index names; empty if it cannot be read, because it is not used in that case."""
+    """Return the files that an index names. If the index cannot be read, return an empty set, because the index is not
+    needed here."""
     try:
         return {place for place in weight_map(index).values() if isinstance(place, str)}
     except LuternError:
@@ -200,7 +201,7 @@ def _names_in(index: Path) -> set[Any]:
 
 
 def no_weights(folder: Path) -> str:
-    """Return the reason, as a sentence, why a folder has no weights that can be read, and what is there instead."""
+    """Return a sentence that says why no weights can be read from a folder, and what the folder contains."""
     names = sorted(item.name for item in folder.iterdir())
     files = [name for name in names if (folder / name).is_file()]
     inner = _inner_folder(folder, names)
@@ -214,7 +215,7 @@ def no_weights(folder: Path) -> str:
         )
     for name in files:
         if name.endswith(".safetensors"):
-            return f"{folder} has no {WEIGHTS_FILE} but {named(name)}; rename it so if it holds the whole model."
+            return f"{folder} has no {WEIGHTS_FILE} but {named(name)}; rename the file if it holds the whole model."
     for name in files:
         if name.endswith(".gguf"):
             refuse_foreign(folder / name, f"{WEIGHTS_FILE}")
@@ -238,7 +239,8 @@ def no_weights(folder: Path) -> str:
 
 
 def _inner_folder(folder: Path, names: list[str]) -> tuple[Path, str] | None:
-    """Return the folder inside ``folder`` that holds the model, and a description of what was found."""
+    """Return the folder inside ``folder`` that contains the model, and a description of what was found. None: there is
+    no such folder."""
     folders = [name for name in names if (folder / name).is_dir()]
     steps = sorted((int(match[1]), name) for name in folders if (match := _TRAINER_FOLDER.fullmatch(name)))
     if steps:
@@ -253,8 +255,8 @@ def _inner_folder(folder: Path, names: list[str]) -> tuple[Path, str] | None:
 
 
 def not_a_folder(name: str) -> str | None:
-    """Return the sentence for a name that is not a folder: it is a file, or it looks like a name of the hub; else
-    None."""
+    """Return the error message for a name that is not a folder, if the name is a file or looks like a name of the
+    Hugging Face hub. For any other name, return None."""
     path = Path(name)
     if path.exists():
         refuse_foreign(path, "checkpoint folder")
@@ -272,7 +274,8 @@ def not_a_folder(name: str) -> str | None:
 
 
 def file_for_folder(path: Path) -> str | None:
-    """Return the sentence for a file of a checkpoint that was given instead of its folder; None for another file."""
+    """Return the error message for a file of a checkpoint that was given instead of its folder. For any other file,
+    return None."""
     if not _PART_OF_A_CHECKPOINT.fullmatch(path.name):
         return None
     if path.suffix == ".safetensors" and IMAGE_KEY in open_container(path).metadata:

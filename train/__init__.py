@@ -1,6 +1,6 @@
-"""Trains weights in PyTorch (an optional extra), from a text or a data set to a checkpoint folder.
+"""Trains models in PyTorch (an optional extra) on a text or a data set, and writes checkpoint folders.
 
-``TrainOptions`` needs no PyTorch; ``train`` imports it when called.
+``TrainOptions`` does not need PyTorch. ``train`` imports PyTorch when it is called.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ __all__ = ["ProcessError", "TrainOptions", "benchmark", "speaks", "train", "want
 
 
 class ProcessError(LuternError):
-    """An error of one process among several, which that process prints; the first process prints all other errors."""
+    """An error of one of several processes, which this process prints. All other errors are printed by the first
+    process."""
 
 
 def speaks(error: LuternError) -> bool:
-    """Return whether this process prints the error; torchrun numbers the processes."""
+    """Return whether this process prints the error. torchrun gives each process its number."""
     return isinstance(error, ProcessError) or os.environ.get("RANK", "0") == "0"
 
 
 def train(text_path: str | Path, out_dir: str | Path, options: TrainOptions | None = None) -> dict[str, Any]:
     """Train a model on a text, a data set or token numbers (sources.py), and write its checkpoint to ``out_dir``.
 
-    Returns the report; {} in all processes of torchrun but the first. Raises ``LuternError`` without PyTorch, for bad
-    data and for bad options.
+    Returns the report, or {} in all processes of torchrun except the first. Raises ``LuternError`` without PyTorch, and
+    for wrong data or options.
     """
     want_torch()
     from lutern.train import trainer
@@ -39,7 +40,7 @@ def train(text_path: str | Path, out_dir: str | Path, options: TrainOptions | No
 
 
 def benchmark(baseline: str = "") -> Iterator[str]:
-    """Yield lines on the cost of training and decoding here, compared with ``baseline`` (a folder, or "fla")."""
+    """Yield lines with the speed of training and decoding on this computer, and of ``baseline`` (a folder or "fla")."""
     want_torch()
     from lutern.train.benchmark import tables
 

@@ -1,16 +1,16 @@
-"""Measures a training step on this GPU: time, memory and share of its peak, compared with other implementations.
+"""Measures a training step on this GPU: time, memory and share of the GPU's peak rate, for several implementations.
 
     step = forward, backward, gradient clipping, AdamW; parameters, gradients, moments in float32; random token numbers
 
     plain      the network's modules in PyTorch, products in TF32
-    compiled   the same through torch.compile
-    eager      the kernels, launched one by one
+    compiled   the network's modules through torch.compile
+    eager      the kernels, launched one after another
     fused      the kernels as one CUDA graph
-    lean       as fused, but gate and up are computed again in backward
-    baseline   the published code from a folder, or fla-core's FusedBitLinear in the network's modules; both under
-               bfloat16 autocast
+    lean       the kernels as one CUDA graph, with gate and up computed again in backward
+    baseline   the published code from a folder, or fla-core's FusedBitLinear in the network's modules, under bfloat16
+               autocast
 
-Times are medians of single steps by the GPU's own clock; the peak memory is the most that PyTorch allocated.
+Times are medians of single steps, measured by the GPU's clock. The memory is the most that PyTorch allocated.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ CASES = {
     ("1.3B", 2): ("plain", "fused", "lean"),
     ("1.3B", 8): ("fused", "lean"),
 }
-"""The measurements for each shape and batch; sequences have LENGTH tokens."""
+"""The measurements for each shape and batch. Sequences have LENGTH tokens."""
 LENGTH = 2048
 WARM_UP, TIMED = 3, 10
 FLA = "fla"
@@ -55,7 +55,7 @@ FLA = "fla"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. If a step did not run, ``error`` says why, and the line has no figures."""
+    """One line of the table. If a step failed, ``error`` says why, and the line has no figures."""
 
     shape: str
     batch: int
@@ -79,9 +79,11 @@ class Row:
 def benchmark(
     cases: Iterable[tuple[str, int]] = CASES, kinds: tuple[str, ...] = (), baseline: str = "", length: int = LENGTH
 ) -> Iterator[Row]:
-    """Yield the rows of the table, each as soon as it is measured; raises ``LuternError`` without a GPU."""
+    """Yield each row of the table when it is measured. Raises ``LuternError`` without a GPU."""
     if not torch.cuda.is_available():
-        raise LuternError("the training benchmark wants a GPU, and PyTorch sees none; run it where there is one.")
+        raise LuternError(
+            "the training benchmark needs a GPU, and PyTorch finds none; run it on a computer with a GPU."
+        )
     torch.set_float32_matmul_precision("high")
     for name, batch in cases:
         for what in (*(kinds or CASES[name, batch]), *(["baseline"] if baseline else [])):
@@ -94,14 +96,14 @@ def benchmark(
 
 
 def _measure(name: str, batch: int, what: str, baseline: str, length: int) -> Row:
-    config, before = SHAPES[name], torch.cuda.memory_allocated()  # libraries of earlier rows keep memory
+    config, before = SHAPES[name], torch.cuda.memory_allocated()  # libraries keep memory from earlier rows
     torch.manual_seed(1)
     with torch.device("cuda"):
         loss_of, parameters = make(config, what, baseline)
         ids = torch.randint(config.vocab_size, (batch, length + 1))
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
     step_of = step_by(loss_of, parameters, graphed=what in ("fused", "lean"))
-    for parameter in parameters:  # moments first, so that the peak of recording a graph includes them
+    for parameter in parameters:  # allocate the moments, so that the peak of recording a graph includes them
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
@@ -124,7 +126,7 @@ def _measure(name: str, batch: int, what: str, baseline: str, length: int) -> Ro
 
 
 def make(config: ModelConfig, what: str, baseline: str = "") -> tuple[Loss, list[nn.Parameter]]:
-    """Return the loss of inputs and targets [B, T], and the parameters that it trains."""
+    """Return the loss function of inputs and targets [batch, length], and the parameters to train."""
     if what == "baseline" and baseline != FLA:
         return _published(config, Path(baseline))
     network = Network(config, fused=what in ("eager", "fused", "lean"), lean=what == "lean").train()
@@ -155,10 +157,10 @@ def _use_fla(network: Network) -> None:
 
 
 def _published(config: ModelConfig, folder: Path) -> tuple[Loss, list[nn.Parameter]]:
-    """Return the published model, from a clone of its repository."""
+    """Return the loss function and the parameters of the published model in a clone of its repository."""
     import triton.language as tl
 
-    if not hasattr(tl.math, "round"):  # newer Triton has the same function under another name
+    if not hasattr(tl.math, "round"):  # newer versions of Triton have this function under another name
         tl.math.round = importlib.import_module("triton.language.extra.cuda.libdevice").round
     sys.path.insert(0, str(folder))
     try:
@@ -182,7 +184,8 @@ def _published(config: ModelConfig, folder: Path) -> tuple[Loss, list[nn.Paramet
 
 
 def tables(baseline: str = "") -> Iterator[str]:
-    """Yield lines of `lutern train --benchmark`: training and decoding on a GPU, if there is one, and on the CPU."""
+    """Yield the lines of `lutern train --benchmark`: training and decoding on a GPU if there is one, decoding on the
+    CPU."""
     on_gpu = torch.cuda.is_available()
     yield f"{torch.cuda.get_device_name() if on_gpu else 'no GPU'}, PyTorch {torch.__version__}"
     if on_gpu:
@@ -194,7 +197,8 @@ def tables(baseline: str = "") -> Iterator[str]:
 
 
 def main(arguments: list[str]) -> None:
-    """Run `python -m lutern.train.benchmark KIND,... SHAPE:BATCH,... [BASELINE]` (some rows) or `... curves TEXT`."""
+    """Run `python -m lutern.train.benchmark KIND,... SHAPE:BATCH,... [BASELINE]` for some rows, or `... curves
+    TEXT`."""
     if arguments[0] == "curves":
         for line in spread_of_curves(Path(arguments[1])):
             print(line, flush=True)

@@ -1,10 +1,12 @@
 """Rounds latent weights to bfloat16 without changing a trit.
 
-    W ─► nearest bfloat16 ─► trits ─► where one differs from W's, the next bfloat16 in its direction ─► trits ─► ...
+    1. round the weights W to the nearest bfloat16
+    2. ternarise the rounded weights, and compare the trits with the trits of W
+    3. change each weight whose trit differs by one unit in the last place, and repeat from 2
 
-A checkpoint stores the weights as they are before they become ternary, in bfloat16. Many are close to a threshold, half
-the mean magnitude of their matrix, and plain rounding carries some of them across. Each correction moves a weight by
-one unit in the last place, so the mean hardly changes, and a few rounds suffice.
+A checkpoint stores latent weights, which are not yet ternary, in bfloat16. The threshold between trits is half the mean
+magnitude of a matrix. Many weights are close to this threshold, and plain rounding would move some of them across it.
+Each correction changes a weight by one unit in the last place, so the mean hardly changes, and a few rounds are enough.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ from numpy.typing import NDArray
 
 from lutern.model_ref.ternarise import ternarise
 
-ROUNDS = 16  # two or three suffice
+ROUNDS = 16  # two or three are enough
 
 
 def rounded_with_trits_kept(weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return ``weight`` rounded to values of bfloat16, as float32, such that its trits stay the same."""
+    """Return ``weight`` rounded to bfloat16 values (as float32) in such a way that its trits do not change."""
     wanted, _ = ternarise(weight)
-    # As integers, the bits below the sign rise with the magnitude.
+    # The bits below the sign are an integer that increases with the magnitude.
     bits = weight.astype(ml_dtypes.bfloat16).view(np.uint16)
     for _ in range(ROUNDS):
         rounded = bits.view(ml_dtypes.bfloat16).astype(np.float32)

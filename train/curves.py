@@ -1,7 +1,10 @@
-"""Compares the learning of the fused and the plain network on a text: same crops, weights and rates, several seeds.
+"""Compares the losses of the fused and the plain network during training, for several seeds.
 
-spread      largest difference between two seeds of the plain network, of losses averaged over WINDOW steps
-difference  largest difference between the fused and the plain network for one seed, of the same averages
+For one seed, both networks use the same crops, initial weights and learning rates. Losses are averaged over WINDOW
+steps.
+
+spread      the largest difference between two seeds of the plain network
+difference  the largest difference between the fused and the plain network with the same seed
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ BATCH, LENGTH, RATE, WARM_UP = 32, 512, 4e-3, 50
 
 
 def spread_of_curves(text: Path, steps: int = STEPS) -> Iterator[str]:
-    """Yield lines: some losses of each run, then the two figures; d 256, 4 layers, m 256, character tokens."""
+    """Yield a line with some losses of each run, then the spread and the difference. The networks have d 256, 4 layers,
+    m 256 and character tokens."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_float32_matmul_precision("high")
     content = read_text(text)
@@ -47,7 +51,7 @@ def spread_of_curves(text: Path, steps: int = STEPS) -> Iterator[str]:
 
 
 def losses_of(ids: Tensor, config: ModelConfig, fused: bool, seed: int, steps: int) -> Tensor:
-    """Train a network; returns its losses [steps] in nats."""
+    """Train a network, and return its losses [steps] in nats."""
     torch.manual_seed(seed)
     with ids.device:
         network = Network(config, fused=fused).train()

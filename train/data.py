@@ -1,9 +1,10 @@
-"""Cuts token numbers into batches of crops.
+"""Makes batches of crops from token numbers.
 
-    training part ─► crops from any place, begun with ``ahead`` (<s>)     targets: the token that follows each
+    inputs: crops from random places of the training part, whose first tokens are replaced by ``ahead`` (<s>)
+    targets: the token that follows each token of a crop
 
-A batch depends only on the seed and the step's number. So a resumed run reads what an uninterrupted one would read, and
-each process reads its own crops of the batch.
+A batch depends only on the seed and the step's number. So a resumed run reads the same batches as an uninterrupted run.
+Each process reads its own crops of the batch.
 """
 
 from __future__ import annotations
@@ -22,34 +23,35 @@ ALL = slice(0, 1 << 62)
 
 
 class Corpus(Protocol):
-    """Data from which crops are cut."""
+    """Data from which crops are taken."""
 
     def crops(
         self, count: int, length: int, generator: np.random.Generator, part: slice = ALL
     ) -> tuple[Tensor, Tensor]:
         """Return inputs [n, length] of n crops, and targets: token numbers [n, length] or ``SoftTargets.pairs``.
 
-        ``part`` selects the n crops among ``count`` crops. The generator ends in the same state for every ``part``.
+        ``part`` selects the n crops from a batch of ``count`` crops. For every ``part``, the generator has the same
+        state at the end.
         """
         ...
 
 
 @dataclass(frozen=True)
 class SoftTargets:
-    """Targets of each token: K tokens that may follow it, [rows, length, K], with weights that sum to 1."""
+    """The targets of each token: K tokens that may follow, [rows, length, K], with weights whose sum is 1."""
 
     tokens: Tensor
     weights: Tensor
 
     @classmethod
     def of(cls, tokens: Tensor, weights: Tensor, vocab_size: int) -> SoftTargets:
-        """Return targets in the types in which they are stored: 4 bytes for a token and its weight, or 6 if
+        """Return targets in the types in which they are stored. A token and its weight need 4 bytes, or 6 bytes if
         ``vocab_size`` is above 32,768."""
         return cls(tokens.to(_kind(vocab_size)), weights.half())
 
     @classmethod
     def empty(cls, shape: tuple[int, int], count: int, vocab_size: int, device: torch.device) -> SoftTargets:
-        """Return memory for ``count`` pairs a token, without values."""
+        """Return targets with ``count`` pairs for each token, whose values are not set."""
         tokens = torch.empty(*shape, count, dtype=_kind(vocab_size), device=device)
         return cls(tokens, torch.empty(*shape, count, dtype=torch.float16, device=device))
 
@@ -64,10 +66,10 @@ def _kind(vocab_size: int) -> torch.dtype:
 
 @dataclass(frozen=True)
 class DeviceCorpus:
-    """Rows of tokens in the device's memory: ids [rows, length].
+    """Rows of tokens ``ids`` [rows, length] in the device's memory.
 
-    ``targets`` say what follows each token, or are None if the next token itself is the target. ``ahead`` replaces the
-    first tokens of every crop.
+    ``targets`` are the targets of each token. If they are None, the next token in the row is the target. ``ahead``
+    replaces the first tokens of every crop.
     """
 
     ids: Tensor
@@ -77,7 +79,7 @@ class DeviceCorpus:
     def crops(
         self, count: int, length: int, generator: np.random.Generator, part: slice = ALL
     ) -> tuple[Tensor, Tensor]:
-        """See ``Corpus``."""
+        """Return crops as ``Corpus.crops`` does."""
         rows, available = self.ids.shape
         _refuse_short(available, length)
         device = self.ids.device
@@ -93,7 +95,7 @@ class DeviceCorpus:
 
 @dataclass(frozen=True)
 class MappedCorpus:
-    """Token numbers [tokens] in a memory-mapped file; a crop is read when it is cut."""
+    """A memory-mapped file of token numbers. A crop is read from the file when it is needed."""
 
     ids: NDArray[Any]
     device: torch.device
@@ -102,7 +104,7 @@ class MappedCorpus:
     def crops(
         self, count: int, length: int, generator: np.random.Generator, part: slice = ALL
     ) -> tuple[Tensor, Tensor]:
-        """See ``Corpus``; the same crops as ``DeviceCorpus`` cuts from one row."""
+        """Return crops as ``Corpus.crops`` does. They are the same crops that ``DeviceCorpus`` takes from one row."""
         _refuse_short(len(self.ids), length)
         generator.integers(0, 1, (count, 1))
         begins = generator.integers(0, len(self.ids) - length, (count, 1))[part, 0]
@@ -118,7 +120,7 @@ class MappedCorpus:
 def mixed(
     corpora: list[tuple[float, Corpus]], count: int, length: int, generator: np.random.Generator, part: slice = ALL
 ) -> tuple[Tensor, Tensor]:
-    """Return the crops of ``part`` of a batch, in which each corpus has its share, rounded to whole crops."""
+    """Return the crops of ``part`` of a batch. In the batch, each corpus has its share, rounded to whole crops."""
     counts = [round(share * count) for share, _ in corpora]
     counts[0] = count - sum(counts[1:])
     begin, parts = 0, []
@@ -132,13 +134,13 @@ def mixed(
 
 
 def generator_of(seed: int, *path: int) -> np.random.Generator:
-    """Return a random generator that is equal in every run with the same ``seed`` and ``path``. The numbers of ``path``
-    distinguish the purposes and the steps of a run."""
+    """Return a random generator that depends only on ``seed`` and ``path``. The numbers in ``path`` distinguish the
+    purposes and the steps of a run."""
     return np.random.default_rng([seed, *path])
 
 
 def _begin(inputs: Tensor, ahead: tuple[int, ...]) -> None:
-    """Replace the first tokens by those ahead of a text."""
+    """Replace the first tokens of each row by ``ahead``."""
     for position, token in enumerate(ahead[: inputs.shape[1]]):
         inputs[:, position] = token
 

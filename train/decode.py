@@ -1,9 +1,10 @@
-"""Decodes token by token with packed trits or, for comparison, with the same network's float16 matrices in PyTorch.
+"""Decodes token by token with packed trits or, for comparison, with the network's matrices as float16 in PyTorch.
 
     token ─► embedding ─► layers: codes ─► packed product ─► gates ─► ... ─► head ─► next token
 
-Both keep everything on the device and, on a GPU, run a token as one CUDA graph. The packed form computes the same as
-training (8-bit codes, exact sums); the float16 form has no codes, so that PyTorch needs as few kernels as possible.
+Both decoders keep all tensors on the device. On a GPU they run a token as one CUDA graph. The decoder with packed trits
+computes the same network as training (8-bit codes, exact sums). The decoder with float16 matrices uses no codes, so
+that PyTorch needs as few kernels as possible.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def _products(words: Tensor, codes: Tensor, digits: int) -> Tensor:
 
 
 class Decoder(ABC):
-    """The common part of both forms: ``token`` goes in, the next token comes out, and the state is kept."""
+    """The common part of both decoders. ``step`` replaces ``token`` by the next token. ``states`` is the state of each
+    layer."""
 
     def __init__(self, config: ModelConfig, embeddings: Tensor, bounds: Tensor) -> None:
         self.config, self.embeddings, self.bounds = config, embeddings, bounds
@@ -41,11 +43,11 @@ class Decoder(ABC):
 
     @abstractmethod
     def logits(self) -> Tensor:
-        """Return logits [V] after ``token``; advances the states."""
+        """Advance the states by ``token``, and return the logits [V] of the next token (V: vocabulary)."""
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of all tensors that it keeps."""
+        """The number of bytes of all tensors that the decoder keeps."""
 
         def of(value: Any) -> int:
             if isinstance(value, Tensor):
@@ -91,7 +93,7 @@ class PackedDecoder(Decoder):
         self.digits, self.layers = digits, []
 
         def matrices(prefix: str, names: str, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
-            """Return words, scales and gains of matrices of one shape."""
+            """Return the words, scales and gains of several matrices with the same shape."""
             words, scales, gains = [], [], []
             for name in names.split():
                 latent = weight(f"{prefix}{name}.weight", (rows, columns))
@@ -142,13 +144,13 @@ class PackedDecoder(Decoder):
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the ternary matrices alone."""
+        """The number of bytes of the ternary matrices alone."""
         matrices = [self.head] + [part for layer in self.layers for part in layer[:4]]
         return sum(words.numel() * 4 + scales.numel() * 4 for words, scales, _ in matrices)
 
 
 class HalfDecoder(Decoder):
-    """The network with its ternary matrices as float16 (trits times scale), in PyTorch's own kernels."""
+    """The network with its ternary matrices as float16 (trits times scale), computed by PyTorch's own kernels."""
 
     def __init__(self, config: ModelConfig, weight: Parameters, gain: Parameters, dtype: torch.dtype) -> None:
         d, m = config.hidden_size, config.intermediate_size
@@ -193,13 +195,13 @@ class HalfDecoder(Decoder):
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the ternary matrices alone."""
+        """The number of bytes of the ternary matrices alone."""
         matrices = [self.head[0]] + [w for projections, _ in self.layers for w, _ in projections]
         return sum(w.numel() * w.element_size() for w in matrices)
 
 
 def _bounds(config: ModelConfig, gain: Parameters) -> Tensor:
-    """Return LB [L, d], as ``Network._bounds``."""
+    """Return the lower bounds [L, d], as ``Network._bounds`` does (L: layers, d: hidden size)."""
     bounds = gain("model.lower_bounds", (config.num_hidden_layers, config.hidden_size))
     if not config.use_lower_bound:
         return torch.zeros_like(bounds)
@@ -208,13 +210,13 @@ def _bounds(config: ModelConfig, gain: Parameters) -> Tensor:
 
 
 def parameters_of(network: Network) -> Parameters:
-    """Return the parameters of a network."""
+    """Return a function that returns the parameters of a network by name."""
     tensors = network.state_dict()
     return lambda name, shape: tensors[name].detach()
 
 
 def synthetic(device: str) -> tuple[Parameters, Parameters]:
-    """Return random weights, and gains of 1: no speed depends on values."""
+    """Return random weights, and gains of 1. The speed does not depend on the values."""
     generator = torch.Generator(device).manual_seed(1)
 
     def weight(name: str, shape: tuple[int, ...]) -> Tensor:

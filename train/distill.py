@@ -1,15 +1,16 @@
-"""Teachers: larger float networks whose probabilities the model learns (distillation, Hinton et al. 2015).
+"""Trains from teachers: larger float networks whose probabilities the model learns (distillation, Hinton et al. 2015).
 
-    text ─► teachers ─┬─► probabilities on the text itself, mixed with the true next tokens ─────────┐
-                      └─► text that they write, with the probabilities it was drawn from ────────────┴─► crops
+    text ─► teachers ─┬─► the given text; targets: the teachers' probabilities and the true next tokens ─┬─► crops
+                      └─► text that the teachers write; targets: the teachers' probabilities ────────────┘
 
-A network soon knows a few megabytes of text by heart. Teachers with much dropout overfit less, and their average
-overfits even less; the text that they write never repeats. One temperature corrects their overconfidence. It is fitted
-to the end of the training text, which they do not read. Cost: the teachers' training, then one pass of each teacher
-over the text and over the written text.
+A network soon overfits to a few megabytes of text. Teachers with much dropout overfit less, and the average of several
+teachers overfits even less. The text that teachers write never repeats. One temperature corrects the teachers'
+overconfidence. It is fitted to the end of the training text, which the teachers do not read. The cost is the training
+of the teachers, then one evaluation of each teacher on the given text and on the written text.
 
-Of the probabilities of each token the ``top`` largest are kept, and one token drawn from all others, which gets the sum
-of theirs. So the weights of a token sum to 1, and on average the gradient is that of all probabilities.
+For each token, the ``top`` largest probabilities are kept, and one token is drawn from all others. The weight of this
+token is the sum of all other probabilities. So the weights of a token sum to 1, and on average the gradient equals the
+gradient of all probabilities.
 """
 
 from __future__ import annotations
@@ -26,19 +27,20 @@ from lutern.train.fit import half_precision
 from lutern.train.network import Network
 from lutern.train.progress import Progress
 
-LABEL_ROWS = 256  # the text is cut into this many rows, which are labelled together
-LABEL_CHUNK = 512  # tokens a teacher reads at once
-WRITE_STREAMS = 32_768  # texts written at the same time
-WRITE_TOKENS = 2048  # tokens of each text
-PROMPT_TOKENS = 64  # tokens of the given text that are read before writing, so that texts start at any place
-PROMPT_CHUNK = 7  # prompt tokens that all texts read at once; teachers keep their activations in memory
-CALIBRATED_LOGITS = 1 << 26  # largest number of logits of a chunk
+LABEL_ROWS = 256  # number of rows into which the text is divided; the rows are evaluated in parallel
+LABEL_CHUNK = 512  # number of tokens of a row that a teacher reads in one call
+WRITE_STREAMS = 32_768  # number of texts that are written in parallel
+WRITE_TOKENS = 2048  # number of tokens of each text
+PROMPT_TOKENS = 64  # number of tokens from the given text that begin a written text
+PROMPT_CHUNK = 7  # number of prompt tokens of each text in one call; their activations must fit into memory
+CALIBRATED_LOGITS = 1 << 26  # the largest number of logits in a chunk
 TEMPERATURES = [round(0.8 + 0.02 * i, 2) for i in range(61)]  # temperatures that are tried for the ensemble
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Teachers that answer as one: the mean p of their probabilities, as p^(1/temperature), normalised."""
+    """Several teachers that are used as one network. Its probabilities are p^(1/temperature), normalised, where p is
+    the mean of the teachers' probabilities."""
 
     teachers: list[Network]
     temperature: float = 1.0
@@ -51,7 +53,8 @@ class Ensemble:
         return [teacher.initial_state(streams) for teacher in self.teachers]
 
     def __call__(self, ids: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return probabilities [B, T, V] of the token after each of ids [B, T], and the next states."""
+        """Return the probabilities [B, n, V] of the token after each of ``ids`` [B, n], and the next states (B: rows,
+        V: vocabulary)."""
         total, last = torch.zeros((), device=ids.device), []
         for teacher, state in zip(self.teachers, states, strict=True):
             with half_precision(teacher):
@@ -64,7 +67,7 @@ class Ensemble:
 
 @torch.no_grad()
 def calibrated(teachers: list[Network], unread: Tensor) -> Ensemble:
-    """Return the ensemble with the temperature that best predicts the tokens [n] of a text that its teachers have not
+    """Return the ensemble with the temperature that best predicts the tokens [n] of a text that the teachers have not
     read."""
     nats = nats_of(Ensemble(teachers), unread, TEMPERATURES)
     return Ensemble(teachers, TEMPERATURES[int(nats.argmin())])
@@ -72,8 +75,8 @@ def calibrated(teachers: list[Network], unread: Tensor) -> Ensemble:
 
 @torch.no_grad()
 def nats_of(ensemble: Ensemble, text: Tensor, temperatures: list[float]) -> Tensor:
-    """Return the nats a token of a text (tokens [n]), for each of the temperatures, which are multiplied by the
-    ensemble's own.
+    """Return the nats per token of a text (tokens [n]), for each of the temperatures. They are multiplied by the
+    ensemble's own temperature.
     """
     rows = max(1, len(text) // (4 * LABEL_CHUNK))
     table = text[: len(text) // rows * rows].view(rows, -1)
@@ -90,10 +93,10 @@ def nats_of(ensemble: Ensemble, text: Tensor, temperatures: list[float]) -> Tens
 
 
 def kept(probabilities: Tensor, top: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return tokens [..., K] and their weights, from probabilities [..., V]: the ``top`` largest, and one of the
-    rest, drawn at random.
+    """Return tokens [..., K] and their weights, from probabilities [..., V]: the ``top`` likeliest tokens, and one
+    token that is drawn from all others.
 
-    K is top + 1, or V if that is less.
+    K is the smaller of top + 1 and V.
     """
     vocab_size = probabilities.shape[-1]
     weights, tokens = probabilities.topk(min(top, vocab_size))
@@ -107,7 +110,8 @@ def kept(probabilities: Tensor, top: int, generator: torch.Generator) -> tuple[T
 def softened(
     probabilities: Tensor, truth: Tensor, label_weight: float, top: int, generator: torch.Generator
 ) -> SoftTargets:
-    """Return targets: the true next token [...] at ``label_weight``, and for the rest the kept probabilities."""
+    """Return targets: the true next token [...] with ``label_weight``, and the kept probabilities with 1 -
+    ``label_weight``."""
     tokens, weights = kept(probabilities, top, generator)
     weights = torch.cat([(1 - label_weight) * weights, torch.full_like(weights[..., :1], label_weight)], -1)
     return SoftTargets.of(torch.cat([tokens, truth[..., None]], -1), weights, probabilities.shape[-1])
@@ -117,8 +121,8 @@ def softened(
 def labelled(
     ensemble: Ensemble, ids: Tensor, label_weight: float, top: int, seed: int, ahead: tuple[int, ...] = ()
 ) -> DeviceCorpus:
-    """Return the text (tokens [n]) with targets: the true next token at ``label_weight``, the teachers' for the
-    rest."""
+    """Return the text (tokens [n]) with targets: the true next token with ``label_weight``, and the teachers'
+    probabilities with 1 - ``label_weight``."""
     rows = min(LABEL_ROWS, max(1, len(ids) // (2 * LABEL_CHUNK)))
     length = len(ids) // rows
     table = ids[: rows * length].view(rows, length)
@@ -158,7 +162,7 @@ def written(
             probabilities, states = ensemble(token, states)
             table[some, position] = token[:, 0]
             token = torch.multinomial(probabilities[:, 0], 1, generator=generator)
-            # The probabilities alone are the target: they hold more information than the token drawn from them.
+            # Only the probabilities are the target, because they contain more information than the drawn token.
             found = softened(probabilities[:, 0], token[:, 0], 0.0, top, generator)
             targets.tokens[some, position], targets.weights[some, position] = found.tokens, found.weights
             done = first * WRITE_TOKENS + count * (position + 1)

@@ -1,10 +1,11 @@
-"""The processes that train one network together: this process alone, or those that torchrun started.
+"""Describes the processes that train one network together: this process alone, or the processes of torchrun.
 
-    torchrun ─► RANK, WORLD_SIZE ─► Group ─┬─ part: which crops of a batch this process reads
-                                           ├─ first: what one process does for all (files), with its error for all
-                                           └─ spread: DDP, each process has the model; or FSDP2, each has a part of it
+    torchrun ─► RANK, WORLD_SIZE ─► Group ─┬─ part: the crops of a batch that this process reads
+                                           ├─ first: runs a function (on files) in the first process for all processes
+                                           └─ spread: DDP (the whole model in each process) or FSDP2 (a part of it)
 
-PyTorch does the communication. A batch is the same for any number of processes: each reads its share of the crops.
+PyTorch does the communication. A batch is the same for any number of processes, because the processes divide its crops
+among themselves.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ from lutern.train.options import TrainOptions
 Result = TypeVar("Result")
 
 PATIENCE = datetime.timedelta(hours=24)
-"""How long the other processes wait while the first one prepares data or writes files."""
+"""The longest time for which all other processes wait while the first process prepares data or writes files."""
 
 
 class SilentError(LuternError):
-    """An error that another process prints."""
+    """An error that this process does not print, because another process prints it."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """This process, number ``rank`` among ``size``. ``patient`` is the process group that ``first`` uses; None for a
-    single process."""
+    """This process, with the number ``rank`` among ``size`` processes. ``patient`` is the process group, with a long
+    timeout, that ``first`` uses. It is None for a single process."""
 
     device: torch.device
     rank: int = 0
@@ -46,8 +47,8 @@ class Group:
     patient: Any = None
 
     def first(self, work: Callable[[], Result]) -> Result:
-        """Call ``work`` in the first process, and return its result in all processes; a ``LuternError`` in it ends all
-        of them.
+        """Call ``work`` in the first process, and return its result in all processes. If ``work`` raises an error, all
+        processes raise an error.
         """
         if self.size == 1:
             return work()
@@ -74,14 +75,14 @@ class Group:
         return value
 
     def part(self, batch: int, accumulate: int, index: int) -> slice:
-        """Return the crops of a batch that this process reads as its part ``index`` of ``accumulate``."""
+        """Return the crops of a batch that this process reads as part ``index`` of its ``accumulate`` parts."""
         count = batch // (self.size * accumulate)
         begin = (self.rank * accumulate + index) * count
         return slice(begin, begin + count)
 
 
 def refuse_uneven(batch: int, accumulate: int, size: int) -> None:
-    """Raise ``LuternError`` if the processes cannot share a batch equally."""
+    """Raise ``LuternError`` if a batch cannot be divided equally among the processes."""
     if batch % (size * accumulate):
         shares = f"{size} processes" if size > 1 else "1 process"
         raise LuternError(
@@ -92,9 +93,9 @@ def refuse_uneven(batch: int, accumulate: int, size: int) -> None:
 
 @contextmanager
 def opened(name: str) -> Iterator[Group]:
-    """Open the group of the processes of torchrun, or of this one alone; ``name`` is "cpu", "cuda" or "auto".
+    """Open the group of torchrun's processes, or of this process alone. ``name`` is "cpu", "cuda" or "auto".
 
-    Raises ``LuternError`` if a process has no GPU that it should have.
+    Raises ``LuternError`` if there is no GPU for a process.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise LuternError("training: device is cuda, but PyTorch sees no GPU; use cpu or auto.")
@@ -120,12 +121,13 @@ def opened(name: str) -> Iterator[Group]:
 
 
 def pieces(objective: Objective) -> list[nn.Module]:
-    """Return the layers; each is recomputed, compiled and split as one piece."""
+    """Return the layers. Each layer is recomputed, compiled and divided among processes as one piece."""
     return list(objective.network.layers)
 
 
 def spread(objective: Objective, group: Group, options: TrainOptions, compiled: bool) -> nn.Module:
-    """Return the module to call while training. With "fsdp", parts replace the parameters of ``objective``."""
+    """Return the module to call during training. With "fsdp", ``objective`` keeps only this process's part of each
+    parameter."""
     if options.checkpoint_activations:
         for piece in pieces(objective):
             _compute_again(piece)
@@ -148,7 +150,7 @@ def spread(objective: Objective, group: Group, options: TrainOptions, compiled: 
 
 
 def gradients_stay(module: nn.Module, stay: bool) -> Any:
-    """Return a context in which, if ``stay``, gradients add up in each process and are not yet shared."""
+    """Return a context. With ``stay``, gradients in this context are added in each process, but not exchanged."""
     sharded: Any = module
     if hasattr(sharded, "set_requires_gradient_sync"):
         sharded.set_requires_gradient_sync(not stay)
@@ -158,7 +160,8 @@ def gradients_stay(module: nn.Module, stay: bool) -> Any:
 
 
 def _compute_again(module: nn.Module) -> None:
-    """Keep only a module's inputs for the gradient; the names of its parameters stay the same."""
+    """Keep only a module's inputs for the gradient, and compute the module again in backward. The names of its
+    parameters do not change."""
     plain = module.forward
 
     def forward(*inputs: Any) -> Any:

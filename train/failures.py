@@ -1,6 +1,6 @@
-"""Explains in one sentence why a run ended: no memory left, a lost process, a loss that is no number.
+"""Explains why a run ended: no memory is left, a process was lost, or the loss is no number.
 
-In each case the last save is whole, and the sentence says how to continue from it.
+In each case the last save is complete, and the error message says how to continue from this save.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lutern.train.options import TrainOptions
 from lutern.train.outputs import last_save
 
 TERMINATED = 143
-"""Exit status of a process that SIGTERM ended; torchrun ends the other processes with SIGTERM if one is lost."""
+"""The exit status of a process that SIGTERM ended. If a process is lost, torchrun ends all others with SIGTERM."""
 _NO_MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|cudaErrorMemoryAllocation", re.IGNORECASE
 )
@@ -29,7 +29,7 @@ _LOST = re.compile(r"gloo|nccl|connection (closed|reset)|socket|broken pipe|proc
 
 @contextmanager
 def explained(folder: Path, batch: int, options: TrainOptions, group: Group) -> Iterator[None]:
-    """Turn every error that ends the training of ``folder`` (OUT/training) into one sentence."""
+    """Turn errors that end the training of ``folder`` (OUT/training) into error messages of one sentence."""
     try:
         yield
     except SystemExit as error:
@@ -56,7 +56,7 @@ def _is_no_memory(error: BaseException) -> bool:
 
 
 def _no_memory(batch: int, options: TrainOptions, group: Group) -> str:
-    """Return the sentence with the setting to change: the first one that costs nothing but time."""
+    """Return the error message, which names a setting to change. Settings that cost only time are suggested first."""
     crops = batch // (group.size * options.accumulate)
     if group.device.type == "cuda":
         where = f"the GPU's memory ({torch.cuda.get_device_properties(group.device).total_memory / 2**30:.0f} GiB)"

@@ -1,6 +1,6 @@
-"""Turns a trained network into a checkpoint folder, and a checkpoint's weights into a network to train.
+"""Writes a trained network into a checkpoint folder, and reads a checkpoint's weights as the start of a training.
 
-network ─► temperature ─► bfloat16, trits as trained ─► files next to their places ─► moved there ─► measured
+network ─► fit a temperature ─► round to bfloat16, keep the trits ─► write all files ─► move them to OUT ─► measure
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from lutern.train.prepare import VALIDATION_STREAMS, Data
 from lutern.train.progress import Progress
 
 MEASURED_PRODUCTS = 1 << 41
-"""Largest number of products for measuring the checkpoint on the CPU: a large model is measured on less text."""
+"""The largest number of products for measuring a checkpoint on the CPU. So a large model is measured on less text."""
 
 
 def finish(network: Network, data: Data, unread: torch.Tensor, out: Path) -> dict[str, Any]:
-    """Calibrate the network, write checkpoint and tokenizer, and measure the written checkpoint; returns the
+    """Fit the network's temperature, write checkpoint and tokenizer, and measure the written checkpoint. Return the
     figures."""
     temperature = calibrated([network], unread).temperature
     network.divide_logits(temperature)
@@ -61,10 +61,11 @@ def finish(network: Network, data: Data, unread: torch.Tensor, out: Path) -> dic
 
 
 def write_checkpoint(network: Network, out: Path, files: dict[str, bytes], keys: dict[str, Any]) -> None:
-    """Write the network in the published format: bfloat16, with every trit as trained.
+    """Write the network in the published format: bfloat16, without changing a trit.
 
-    ``files`` are the files of its tokenizer, ``keys`` more keys of config.json. All files are first written next to
-    their places. config.json is moved last and marks the folder as finished.
+    ``files`` are the files of its tokenizer, and ``keys`` are additional keys of config.json. All files are first
+    written into an unfinished folder inside ``out``, and then moved to ``out``. config.json is moved last, so it marks
+    the folder as finished.
     """
     tensors = {name: value.detach().float().cpu().numpy() for name, value in network.state_dict().items()}
     for name in network.config.projections:
@@ -85,10 +86,10 @@ def write_checkpoint(network: Network, out: Path, files: dict[str, bytes], keys:
 
 
 def start_weights(folder: str | Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a checkpoint, as the start of training.
+    """Return the tensors of a checkpoint as the start of a training.
 
-    A matrix that is ternary already has its magnitude as its scale; in training the scale is the mean of all
-    magnitudes. So such a matrix is divided by its share of nonzero weights, after which it computes the same.
+    If a matrix is already ternary, its magnitude is its scale, but in training the scale is the mean of all magnitudes.
+    Therefore such a matrix is divided by its share of nonzero weights. After that, its mean is the former magnitude.
     """
     found = {}
     checkpoint = load_checkpoint(folder)

@@ -1,12 +1,12 @@
-"""The training loop: AdamW, warm-up and cosine, clipped gradients, saves for resuming.
+"""Runs the training loop: AdamW, warm-up and cosine, clipped gradients, and saves from which a run can be resumed.
 
     loss = cross-entropy of the next token (or of the teachers' probabilities for it), in nats
 
-    step ─► batch ─► crops of this process, in ``accumulate`` parts ─► gradients, their mean over parts and processes
+    step ─► batch ─► crops of this process, in ``accumulate`` parts ─► gradients ─► their mean over parts and processes
 
-The random state of a step (its crops, its dropout) depends only on the seed and the step's number, so a resumed run
-equals an uninterrupted one. Several processes together read the same batch as a single one. Without dropout, their
-result differs only by the order of sums.
+The random numbers of a step (for crops and dropout) depend only on the seed and the step's number, so a resumed run
+equals an uninterrupted run. Several processes together read the same batch as a single process. Without dropout, the
+result of several processes differs only by the order of sums.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from lutern.train.progress import Progress
 from lutern.train.saves import restore, store
 
 Draw = Callable[[int, slice], tuple[Tensor, Tensor]]
-"""A function of a step and of the crops of its batch to read: it returns inputs [B, T], and targets [B, T] or [B, T, K,
-2].
+"""A function that is called with a step and a slice of crops in its batch. It returns inputs [B, n], and targets [B, n]
+or [B, n, K, 2], for B crops of n tokens and K targets for each token.
 """
 Record = list[dict[str, float]]
 VALIDATION_STREAMS = 64
-VALIDATION_LOGITS = 1 << 26  # largest number of logits of a chunk
+VALIDATION_LOGITS = 1 << 26  # the largest number of logits in a chunk
 LOOK_EVERY = 100
-"""All processes check after this many steps whether the loss is still a number."""
+"""The number of steps between two checks of all processes that the loss is a number."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long one network is trained and with which rates; the fields are as in TrainOptions."""
+    """The length and the learning rates of one training. ``TrainOptions`` describes the fields."""
 
     steps: int
     batch: int
@@ -58,8 +58,8 @@ class Schedule:
     halved: bool = False
 
     def rate(self, step: int) -> float:
-        """Return the learning rate of a step: linear to the top, then half a cosine to zero; ``halved`` from the middle
-        on."""
+        """Return the learning rate of a step. It rises linearly to ``learning_rate``, then follows half a cosine to
+        zero. With ``halved``, it is divided by two in the second half of the steps."""
         factor = 0.5 if self.halved and 2 * step >= self.steps else 1.0
         if step < self.warmup_steps:
             return factor * self.learning_rate * (step + 1) / self.warmup_steps
@@ -71,10 +71,11 @@ class Schedule:
 class Run:
     """One network to train.
 
-    name: its name in the lines of progress.
-    saves: the folder of its saves; they store ``settings``, and can be resumed only with the same.
-    validation: tokens [n]; a character takes ``per_character`` tokens on average.
-    noted: called with the record after every validation.
+    name: the name of the run in the lines of progress.
+    saves: the folder of the saves. A save stores ``settings``, and can be resumed only with equal settings.
+    validation: tokens [n].
+    per_character: the average number of tokens in a character of the validation text.
+    noted: a function that is called with the record after every validation.
     """
 
     network: Trainable
@@ -91,7 +92,7 @@ class Run:
 
 @dataclass
 class _Course:
-    """The progress of a run: steps done, running mean of the loss, validation record."""
+    """The progress of a run: number of steps done, running mean of the loss, validation record."""
 
     done: int
     average: Tensor
@@ -103,12 +104,12 @@ class _Course:
 
 
 def fit(run: Run, group: Group, options: TrainOptions) -> Record:
-    """Train the network of ``run`` in place; returns its validation record, in bits a character.
+    """Train the network of ``run`` in place. Return its validation record, in bits per character.
 
-    Raises ``LuternError`` if the loss is no number, or if a save cannot be resumed from.
+    Raises ``LuternError`` if the loss is no number, or if a save cannot be resumed.
     """
     network, schedule = run.network, run.schedule
-    fused = network.is_fused()  # a network that runs through the kernels leaves torch.compile nothing to do
+    fused = network.is_fused()  # torch.compile cannot speed up a network that runs through the kernels
     compiled = not fused and (group.device.type == "cuda" if options.compile is None else options.compile)
     objective = Objective(network)
     called = spread(objective, group, options, compiled)
@@ -145,7 +146,7 @@ def fit(run: Run, group: Group, options: TrainOptions) -> Record:
 
 
 def _begin(run: Run, optimizer: torch.optim.Optimizer, group: Group, options: TrainOptions) -> _Course:
-    """Start from the last save if ``resume``, else from the beginning; prints where a resumed run starts."""
+    """Begin a run from its last save if ``resume`` is set, else from step 0. Print the step of a resumed run."""
     save = group.first(lambda: last_save(run.saves)) if options.resume else None
     if save is None:
         return _Course(0, torch.zeros((), device=group.device))
@@ -158,7 +159,7 @@ def _begin(run: Run, optimizer: torch.optim.Optimizer, group: Group, options: Tr
 
 
 def graphed_step(called: nn.Module, network: Trainable) -> GraphedStep:
-    """Return a training step of a single process, as one CUDA graph."""
+    """Return the training step of a single process as one CUDA graph."""
 
     def loss_of(inputs: Tensor, targets: Tensor) -> Tensor:
         with half_precision(network):
@@ -171,7 +172,7 @@ def graphed_step(called: nn.Module, network: Trainable) -> GraphedStep:
 def _gradients(
     run: Run, called: nn.Module, step: int, group: Group, options: TrainOptions, graphed: GraphedStep | None
 ) -> Tensor:
-    """Accumulate the gradients of a step's batch; returns its loss, the mean over all processes."""
+    """Accumulate the gradients of a step's batch. Return its loss, which is the mean over all processes."""
     total = torch.zeros((), device=group.device)
     for index in range(options.accumulate):
         torch.manual_seed(run.schedule.seed * 1_000_003 + step + 7_919 * (group.rank * options.accumulate + index))
@@ -187,7 +188,7 @@ def _gradients(
 
 
 class _Meter:
-    """Shows the line of progress: loss, speed, share of the GPU's peak, memory."""
+    """Prints the line of progress: loss, speed, share of the GPU's peak rate, memory."""
 
     def __init__(self, run: Run, group: Group, options: TrainOptions, done: int) -> None:
         self._run, self._group = run, group
@@ -197,7 +198,7 @@ class _Meter:
         self._peak = peak_flops(torch.cuda.get_device_name(group.device)) if group.device.type == "cuda" else None
 
     def show(self, course: _Course, end: bool) -> None:
-        """Show the line if it is due; with ``end``, always."""
+        """Print the line if it is due, or always with ``end``."""
         if self._group.rank or not (end or self._progress.due):
             return
         now = time.monotonic()
@@ -216,7 +217,7 @@ class _Meter:
 
 
 def _memory_bytes(device: torch.device) -> int:
-    """Return the most memory in bytes that this process has used: of the GPU, or of the computer."""
+    """Return the most memory, in bytes, that this process has used on the GPU or else on the computer."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -224,9 +225,10 @@ def _memory_bytes(device: torch.device) -> int:
 
 @contextmanager
 def half_precision(network: Trainable) -> Iterator[None]:
-    """Use bfloat16 products for a float network on a GPU; a ternary network keeps TF32, exact for its integers.
+    """Use bfloat16 products for a float network on a GPU. A ternary network uses TF32, which is exact for its integers.
 
-    No narrowed weight is kept: a step that is recorded as a graph must narrow the weights each time that it runs.
+    The converted weights are not cached, because a step that is recorded as a graph must convert the weights each time
+    that it runs.
     """
     on = network.lm_head.weight.is_cuda and not network.ternary
     with torch.autocast("cuda", torch.bfloat16, enabled=on, cache_enabled=False):
@@ -235,10 +237,10 @@ def half_precision(network: Trainable) -> Iterator[None]:
 
 @torch.no_grad()
 def validation_bits(objective: Objective, ids: Tensor, group: Group, ahead: tuple[int, ...] = ()) -> float:
-    """Return bits a token by the protocol of model_ref/evaluate.py, with all tokens of a chunk at once.
+    """Return bits per token by the method of model_ref/evaluate.py, but with all tokens of a chunk in one call.
 
-    Each process takes some of the streams. The result steers training and appears in its report; the figure of a
-    finished checkpoint comes from model_ref/evaluate.py itself.
+    Each process evaluates some of the streams. The result is used during training and in the training record.
+    model_ref/evaluate.py itself computes the figure of a finished checkpoint.
     """
     network = objective.network
     was_training = network.training
@@ -247,7 +249,7 @@ def validation_bits(objective: Objective, ids: Tensor, group: Group, ahead: tupl
     rows = ids[: length * VALIDATION_STREAMS].view(VALIDATION_STREAMS, length)[group.rank :: group.size]
     begin = torch.tensor(ahead, dtype=rows.dtype, device=rows.device).expand(len(rows), -1)
     inputs = torch.cat([begin, rows], 1)
-    skipped = max(0, len(ahead) - 1)  # among the tokens ahead of a text, only the last one predicts a token of it
+    skipped = max(0, len(ahead) - 1)  # of the tokens ``ahead``, only the last token predicts a token of the text
     state = network.initial_state(len(rows), torch.zeros((), device=group.device))
     nats, counted = torch.zeros((), dtype=torch.float64, device=group.device), 0
     if skipped:
@@ -266,7 +268,7 @@ def validation_bits(objective: Objective, ids: Tensor, group: Group, ahead: tupl
 
 
 def make_optimizer(network: Trainable, weight_decay: float) -> torch.optim.AdamW:
-    """Return AdamW with decay of matrices; gains and bounds, which have a natural size, do not decay."""
+    """Return AdamW with weight decay for matrices. Gains and bounds, which have a natural size, do not decay."""
     matrices = [p for n, p in network.named_parameters() if p.ndim == 2 and not n.endswith("lower_bounds")]
     others = [p for n, p in network.named_parameters() if p.ndim != 2 or n.endswith("lower_bounds")]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

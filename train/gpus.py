@@ -1,10 +1,10 @@
-"""Peak rates of GPUs from their makers' data sheets: dense bfloat16 products with float32 sums."""
+"""Lists peak rates of GPUs from the manufacturers' data sheets, for dense bfloat16 products with float32 sums."""
 
 from __future__ import annotations
 
 import re
 
-# A name is searched as whole words in the driver's name of the GPU; the first that is found counts.
+# Each name is searched as whole words in the driver's name of the GPU. The first name that is found is used.
 PEAK_TFLOPS: tuple[tuple[str, float], ...] = (
     ("GH200", 989),
     ("H200", 989),
@@ -30,14 +30,15 @@ PEAK_TFLOPS: tuple[tuple[str, float], ...] = (
 
 
 def peak_flops(name: str) -> float | None:
-    """Return peak operations a second of a GPU, by its driver's name; None if the table does not have it."""
+    """Return the peak rate of a GPU in operations/s, by the driver's name. Return None if the GPU is not in the
+    table."""
     return next((1e12 * tflops for part, tflops in PEAK_TFLOPS if re.search(rf"\b{part}\b", name)), None)
 
 
 def training_flops(weights: int) -> int:
-    """Return operations that training needs for a token: two a weight forward, four for the gradients.
+    """Return the number of operations per token in training: for each weight two in forward, four in backward.
 
-    Operations that are repeated to save memory do not count.
+    Operations that are repeated to save memory are not counted.
     """
     return 6 * weights
 

@@ -1,10 +1,11 @@
-"""Forward and backward as one CUDA graph. Launching each kernel would take the CPU longer than the GPU takes to run it.
+"""Runs forward and backward as one CUDA graph, since the CPU launches a kernel more slowly than the GPU runs it.
 
-    first call: two ordinary steps, one recorded step ─► every call: copy the inputs in, run the recorded step again
+    first call: run two ordinary steps, record one step
+    every call: copy the inputs, run the recorded step again
 
-Gradients stay where the recording put them, in memory that the activations of the next step use again; so a step needs
-no more memory than without a graph. The optimiser runs outside. Inputs have one shape; there is one GPU, and gradients
-have no hooks.
+The gradients stay in the memory in which they were recorded, and the activations of the next step use this memory
+again. So a step needs no more memory than without a graph. The optimiser is not part of the graph. All inputs must have
+the same shape, there must be one GPU, and gradients must have no hooks.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ WARM_UP = 2  # steps before recording, in which PyTorch and Triton allocate thei
 
 
 class GraphedStep:
-    """``step(inputs, targets)`` sets every parameter's gradient and returns the loss."""
+    """A training step as a graph. A call with (inputs, targets) sets every parameter's gradient and returns the
+    loss."""
 
     def __init__(self, loss_of: Loss, parameters: list[nn.Parameter]) -> None:
         self._loss_of, self._parameters = loss_of, parameters
@@ -59,13 +61,13 @@ class GraphedStep:
 
 
 def step_by(loss_of: Loss, parameters: list[nn.Parameter], graphed: bool) -> Loss:
-    """Return a function that sets every gradient and returns the loss, as a graph or operation by operation."""
+    """Return a function that sets every gradient and returns the loss. With ``graphed``, it runs as a graph."""
     if graphed:
         return GraphedStep(loss_of, parameters)
 
     def step(inputs: Tensor, targets: Tensor) -> Tensor:
         for parameter in parameters:
-            parameter.grad = None  # freed before the activations are allocated
+            parameter.grad = None  # free the gradients before the activations are allocated
         loss = loss_of(inputs, targets)
         loss.backward()
         return loss.detach()

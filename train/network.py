@@ -1,12 +1,12 @@
-"""The network as PyTorch modules whose parameters carry the checkpoint's names (arXiv 2406.02528, sections 3.1 to 3.3).
+"""Defines the network as PyTorch modules, with the checkpoint's parameter names (arXiv 2406.02528, sections 3.1-3.3).
 
-The formulas are those of model_ref/float_model.py, over whole sequences: B streams of T tokens. Gradients pass straight
-through the rounding to codes and trits (section 3.1). With ``ternary=False`` the projections are plain float matrices,
-which makes a teacher.
+The formulas are the same as in model_ref/float_model.py, but for whole sequences: B streams of T tokens, with hidden
+size d, vocabulary V and L layers. In backward, the rounding to codes and trits passes gradients unchanged (section
+3.1). With ``ternary=False`` the projections are plain float matrices, as in a teacher.
 
-On a GPU with Triton a ternary network runs layer by layer through ``kernels/``: it is the same network, but takes less
-time and memory. There, sums of products and their gradients are bfloat16, and all other values float32. The modules
-below are the plain form.
+On a GPU with Triton, a ternary network runs layer by layer through ``kernels/``. The kernels compute the same network
+in less time and memory. In the kernels, sums of products and their gradients are bfloat16, and all other values are
+float32. The modules in this file compute the network without the kernels.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from lutern.train.kernels.head import head_loss
 from lutern.train.kernels.layer import LayerSettings, fused_layer
 from lutern.train.recurrence import recurrence
 
-SMALLEST_ABSMAX = float(float_model.SMALLEST_ABSMAX)  # torch.compile traces no NumPy scalars
+SMALLEST_ABSMAX = float(float_model.SMALLEST_ABSMAX)  # torch.compile does not trace NumPy scalars
 INITIAL_DEVIATION = 0.02  # ``initializer_range`` of the published configs
-VALIDATION_CHUNK = 512  # tokens of a stream that are read at once to validate
+VALIDATION_CHUNK = 512  # number of tokens of a stream in one call during validation
 
 
 class Norm(nn.Module):
-    """Root-mean-square norm over the last axis."""
+    """The root-mean-square norm over the last axis."""
 
     def __init__(self, size: int, eps: float = NORM_EPS) -> None:
         super().__init__()
@@ -42,12 +42,12 @@ class Norm(nn.Module):
 
 
 def wide(x: Tensor) -> Tensor:
-    """Return float32, also if autocast made it narrower."""
+    """Return ``x`` as float32 if autocast made it narrower."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def straight_through(value: Tensor, rounded: Tensor) -> Tensor:
-    """Return ``rounded`` in forward; in backward the gradient goes to ``value``."""
+    """Return ``rounded`` in forward. In backward, pass the gradient to ``value``."""
     return value + (rounded - value).detach()
 
 
@@ -61,9 +61,10 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 class BitLinear(nn.Module):
-    """Ternary projection with its norm, [..., columns] to [..., rows].
+    """A ternary projection with its norm, from [..., columns] to [..., rows].
 
-    The product multiplies codes and trits, small integers that TF32 holds exactly; the scales are applied to the sums.
+    Codes and trits are multiplied first. They are small integers, which TF32 represents exactly. Then the sums are
+    scaled.
     """
 
     def __init__(self, columns: int, rows: int, ternary: bool) -> None:
@@ -78,7 +79,7 @@ class BitLinear(nn.Module):
             return F.linear(y, self.weight)
         factor = wide(127 / y.detach().abs().amax(-1, keepdim=True).clamp(min=SMALLEST_ABSMAX))
         scaled = y * factor
-        # Half away from zero, as the fused kernel of the published code rounds.
+        # The fused kernel of the published code rounds halves away from zero.
         codes = torch.copysign(torch.floor(scaled.abs() + 0.5), scaled).clamp(-128, 127)
         scale = self.weight.detach().abs().mean().clamp(min=SMALLEST_SCALE)
         latent = self.weight / scale
@@ -87,7 +88,7 @@ class BitLinear(nn.Module):
 
 
 class TokenMixer(nn.Module):
-    """The MLGRU; its parameters have the published names."""
+    """The MLGRU, whose parameters have the published names."""
 
     def __init__(self, size: int, ternary: bool, eps: float) -> None:
         super().__init__()
@@ -98,14 +99,14 @@ class TokenMixer(nn.Module):
         self.o_proj = BitLinear(size, size, ternary)
 
     def forward(self, x: Tensor, bound: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-        """x [B, T, d], bound [d] and start [B, d] give the output [B, T, d] and the last state [B, d]."""
+        """Return the output [B, T, d] and the last state [B, d], from x [B, T, d], bound [d] and start [B, d]."""
         f = bound + (1 - bound) * torch.sigmoid(wide(self.f_proj(x)))
         states = recurrence(f, (1 - f) * F.silu(wide(self.i_proj(x))), start)
         return self.o_proj(self.g_norm(self.g_proj(x)) * F.silu(states)), states[:, -1]
 
 
 class ChannelMixer(nn.Module):
-    """The GLU; its parameters have the published names."""
+    """The GLU, whose parameters have the published names."""
 
     def __init__(self, size: int, intermediate_size: int, ternary: bool) -> None:
         super().__init__()
@@ -119,7 +120,7 @@ class ChannelMixer(nn.Module):
 
 
 class Layer(nn.Module):
-    """A token mixer and a channel mixer, each added to the residual stream."""
+    """A token mixer and a channel mixer, whose outputs are added to the residual stream."""
 
     def __init__(self, config: ModelConfig, ternary: bool) -> None:
         super().__init__()
@@ -132,7 +133,8 @@ class Layer(nn.Module):
     def forward(
         self, h: Tensor, bound: Tensor, start: Tensor, dropout: float = 0.0, fused: bool = False, lean: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """h [B, T, d], bound [d], start [B, d] give the next h and the last state; mixers' outputs have ``dropout``."""
+        """Return the next h and the last state, from h [B, T, d], bound [d] and start [B, d]. ``dropout`` applies to
+        the outputs of both mixers."""
         if fused:
             seed = torch.randint(1 << 30, (1,), device=h.device) if dropout else None
             return fused_layer(self, h, bound, start, LayerSettings(self.eps, NORM_EPS, dropout, seed, lean))
@@ -142,7 +144,7 @@ class Layer(nn.Module):
 
 
 class Body(nn.Module):
-    """Everything except the head; it exists so that parameters have the names of the checkpoint."""
+    """All parts of the network except the head. This class gives the parameters the checkpoint's names."""
 
     def __init__(self, config: ModelConfig, ternary: bool) -> None:
         super().__init__()
@@ -155,14 +157,15 @@ class Body(nn.Module):
 
 
 class Network(nn.Module):
-    """The language model over sequences.
+    """The language model for sequences.
 
     Parameters
     ----------
     config: the shape.
-    ternary: compute with codes and trits, as users of the checkpoint do; else with plain floats, as a teacher.
-    dropout: share that is zeroed in training: of the embedding, each mixer's output, and the last hidden vector.
-    fused: run through ``kernels/``; None means wherever they can run: a ternary network on a GPU with Triton.
+    ternary: compute with codes and trits, as a checkpoint is used. Otherwise compute with plain floats, as a teacher.
+    dropout: share of elements that is zeroed in training, in the embedding, each mixer's output, and the last hidden
+        vector.
+    fused: run through ``kernels/``. None means that a ternary network on a GPU with Triton uses the kernels.
     lean: if fused, keep less for backward, and compute one product of each layer again.
     """
 
@@ -183,32 +186,32 @@ class Network(nn.Module):
 
     @property
     def layers(self) -> nn.ModuleList:
-        """The layers, from the first one on."""
+        """The layers, in order."""
         return self.model.layers
 
     @property
     def validation_chunk(self) -> int:
-        """Tokens of a stream that one step of validation reads; the state continues from one chunk to the next."""
+        """The number of tokens of a stream in one call of validation. The state continues in the next call."""
         return VALIDATION_CHUNK
 
     def initial_state(self, streams: int, like: Tensor | None = None) -> Tensor:
-        """Return the state before the first token: zeros [L, B, d]. ``like`` is a tensor of the device, for a network
-        whose parameters are split over processes."""
+        """Return the state before the first token: zeros [L, B, d]. For a network whose parameters are divided among
+        processes, ``like`` is a tensor on the device."""
         weight = self.model.embeddings.weight
         shape = (self.config.num_hidden_layers, streams, self.config.hidden_size)
         return (weight if like is None else like).new_zeros(shape, dtype=weight.dtype)
 
     def is_fused(self) -> bool:
-        """Return whether ``forward`` runs through the kernels; then torch.compile has nothing to do."""
+        """Return whether ``forward`` runs through the kernels. In this case torch.compile is not needed."""
         if self.fused is None:
             return self.ternary and self.lm_head.weight.is_cuda and importlib.util.find_spec("triton") is not None
         return self.fused
 
     def forward(self, ids: Tensor, state: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """ids [B, T] and state [L, B, d] give logits [B, T, V] and the state after the last token.
+        """Return logits [B, T, V] and the state after the last token, from ids [B, T] and state [L, B, d].
 
-        With ``targets`` (token numbers [B, T], or pairs of a token number and its weight [B, T, K, 2]) the first result
-        is instead the mean cross-entropy in nats.
+        With ``targets`` (token numbers [B, T], or pairs of a token number and its weight [B, T, K, 2]), the first
+        result is the mean cross-entropy in nats, not the logits.
         """
         share = self.dropout if self.training else 0.0
         fused = self.is_fused()
@@ -229,11 +232,12 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def divide_logits(self, temperature: float) -> None:
-        """Fold a temperature into the head: logits are linear in the gain of its norm, and codes do not change."""
+        """Divide all logits by a temperature. The gain of the head's norm is divided, because logits are linear in this
+        gain and codes do not depend on it."""
         self.lm_head.norm.weight.div_(temperature)
 
     def _bounds(self) -> Tensor:
-        """Return LB [L, d]: softmax over the layers, then the running sum without the first layer's share."""
+        """Return the lower bounds [L, d]: a softmax over the layers, then the running sum without the first layer."""
         if not self.config.use_lower_bound:
             return torch.zeros_like(self.initial_state(1)[:, 0])
         shares = self.model.lower_bounds.softmax(0)

@@ -1,4 +1,4 @@
-"""The network and its loss as one module; with several processes, every forward pass must go through one module."""
+"""Combines the network and its loss in one module, through which every call must go if there are several processes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from lutern.train.network import Network
 from lutern.train.transformer import Transformer
 
 Trainable = Network | Transformer
-"""The interface of a network to the training loop."""
+"""The networks that the training loop can train."""
 
 
 class Objective(nn.Module):
-    """The mean cross-entropy in nats, over all tokens, of the next token or of weighted tokens in its place."""
+    """The mean cross-entropy in nats over all tokens. The targets are the next tokens, or weighted tokens."""
 
     def __init__(self, network: Trainable) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, inputs: Tensor, targets: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """inputs [B, T], targets [B, T] or [B, T, K, 2] and the network's state give the loss and the last state."""
+        """Return the loss and the last state, from inputs [B, T], targets [B, T] or [B, T, K, 2], and the state."""
         loss, last = self.network(inputs, state, targets)
         return loss, last
 

@@ -1,4 +1,4 @@
-"""The options of a training run; the default of every field trains the demo's shape."""
+"""Defines the options of a training run. The defaults train the demo's shape."""
 
 from __future__ import annotations
 
@@ -10,50 +10,55 @@ from lutern.model_ref.errors import LuternError, quoted
 SCHEDULES = ("cosine", "paper")
 PARALLEL = ("ddp", "fsdp")
 DEFAULTS = {"hidden_size": 256, "num_hidden_layers": 4, "intermediate_size": 256, "learning_rate": 8e-3}
-"""Defaults of fields that are None: of the shape if there is no ``start_from``, of the rate if it is "cosine"."""
+"""Defaults of fields that are None. The shape is used without ``start_from``, the rate with the schedule "cosine"."""
 PAPER_RATES = ((341_049_344, 4e-3), (1_298_661_376, 2.5e-3), (2_619_473_920, 1.5e-3))
-"""Ternary weights of the published 370M, 1.3B and 2.7B, and the learning rates that they were trained with."""
+"""The number of ternary weights of the published 370M, 1.3B and 2.7B, and the learning rate of their training."""
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Options of one training run.
+    """The options of one training run.
 
     Parameters
     ----------
-    hidden_size, num_hidden_layers, intermediate_size: shape of the model; None means that of ``start_from``, else
+    hidden_size, num_hidden_layers, intermediate_size: shape of the model. None: the shape of ``start_from``, else
         ``DEFAULTS``.
-    tokenizer: "character", "bpe:N" for N pieces, or a tokenizer.json or a folder with one; None means that of
-        ``start_from``, else "character".
-    start_from: checkpoint folder that gives the run its first weights, its shape and its tokenizer.
-    separator: text between the documents of a text file.
-    column: column of a data set that holds the text or the token numbers.
-    steps: optimiser steps, the schedule's length.
-    batch: crops a step, over all processes.
-    accumulate: number of parts in which a process reads its share of the batch, one after another.
-    checkpoint_activations: keep only the inputs of the layers, and compute the rest again for the gradient.
-    lean: on a GPU keep less for the gradient, and compute one product of each layer again.
-    parallel: how several processes share the work: "ddp" (each has the whole model) or "fsdp" (each has a part).
-    sequence_length: tokens a crop; the state is zero at its start.
-    schedule: "cosine" to zero; or "paper": the same, halved from the middle on, at the published learning rates.
-    learning_rate: AdamW's, at the top of the schedule; None means the schedule's own.
-    warmup_steps: steps from zero to the top.
-    weight_decay: AdamW's, on matrices only.
-    dropout: share of embedding, mixer outputs and last hidden vector that is zeroed in training; not needed if
-        teachers write enough text.
+    tokenizer: "character", "bpe:N" for N pieces, a tokenizer.json, or a folder that contains a tokenizer.json. None:
+        the tokenizer of ``start_from``, else "character".
+    start_from: checkpoint folder from which the run takes its first weights, its shape and its tokenizer.
+    separator: text between the documents in a text file.
+    column: column of a data set that contains the text or the token numbers.
+    steps: number of optimiser steps, which is the length of the schedule.
+    batch: number of crops per step, over all processes.
+    accumulate: number of parts into which a process divides its crops of a batch. The parts are read one after another.
+    checkpoint_activations: keep only the inputs of the layers, and compute all other values again for the gradient.
+    lean: on a GPU, keep less for the gradient, and compute one product of each layer again.
+    parallel: "ddp" (each process has the whole model) or "fsdp" (each process has a part of the model).
+    sequence_length: number of tokens in a crop. The state is zero at the beginning of a crop.
+    schedule: "cosine" falls to zero. "paper" is the same cosine with the published learning rates, divided by two in
+        the second half of the steps.
+    learning_rate: the highest learning rate of the schedule. None: the default of the schedule.
+    warmup_steps: number of steps in which the learning rate rises from zero.
+    weight_decay: the weight decay of AdamW, which applies only to matrices.
+    dropout: share of elements that is zeroed in training, in the embedding, the outputs of mixers and the last hidden
+        vector. It is not needed if teachers write enough text.
     gradient_clip: largest norm of the gradient.
-    teachers: float networks trained first and distilled into the model; 0 trains on the text alone.
+    teachers: number of float networks that are trained first and distilled into the model. 0: train on the text alone.
     teacher_hidden_size, teacher_num_hidden_layers, teacher_intermediate_size, teacher_steps, teacher_batch,
-    teacher_learning_rate, teacher_weight_decay, teacher_dropout: the same for the teachers.
-    teacher_top: for each token the model learns this many of the teachers' largest probabilities, and one token drawn
-        from all others, which represents these.
-    synthetic_tokens: amount of text that the teachers write for the model. It is stored in the device's memory with the
-    kept probabilities: 76 bytes a token. synthetic_share: share of the crops taken from that text. label_weight: on the
-    given text, the weight of the true next token relative to the teachers' probabilities. seed: seed of everything
-    random. device: "cpu", "cuda", or "auto", which means a GPU if there is one. compile: let torch.compile fuse the
-    network; None means on a GPU only. save_every: steps between two saves of what ``resume`` needs. validate_every:
-    steps between two validations. resume: continue from the last save in the output folder. force: replace the contents
-    of the output folder.
+    teacher_learning_rate, teacher_weight_decay, teacher_dropout: as the fields without teacher_, for the teachers.
+    teacher_top: number of the teachers' largest probabilities that the model learns for each token. In addition, the
+        model learns one token that is drawn from all other tokens and represents them.
+    synthetic_tokens: number of tokens that the teachers write for the model. These tokens and the kept probabilities
+        are stored in the device's memory, 76 bytes per token.
+    synthetic_share: share of crops that are taken from the teachers' text.
+    label_weight: weight of the true next token on the given text. The teachers' probabilities have 1 - label_weight.
+    seed: seed of all random numbers.
+    device: "cpu", "cuda", or "auto", which means a GPU if there is one.
+    compile: let torch.compile fuse the network. None: only on a GPU.
+    save_every: number of steps between two saves, from which ``resume`` can continue.
+    validate_every: number of steps between two validations.
+    resume: continue from the last save in the output folder.
+    force: replace the contents of the output folder.
     """
 
     hidden_size: int | None = None
@@ -110,14 +115,14 @@ class TrainOptions:
             "validate_every",
         ):
             if getattr(self, name) < 1:
-                raise LuternError(f"training: {name} is {getattr(self, name)}, but wants at least 1.")
+                raise LuternError(f"training: {name} is {getattr(self, name)}, but must be at least 1.")
         not_negative = ("weight_decay", "warmup_steps", "teachers", "teacher_weight_decay", "synthetic_tokens")
         for name in (*not_negative, "seed"):
             if getattr(self, name) < 0:
                 raise LuternError(f"training: {name} is {getattr(self, name)}, but must not be negative.")
         for name in ("dropout", "teacher_dropout", "synthetic_share", "label_weight"):
             if not 0 <= getattr(self, name) < 1:
-                raise LuternError(f"training: {name} is {getattr(self, name)}, but wants a share from 0 to below 1.")
+                raise LuternError(f"training: {name} is {getattr(self, name)}, but must be a share from 0 to below 1.")
         for name in ("learning_rate", "teacher_learning_rate", "gradient_clip"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -125,7 +130,7 @@ class TrainOptions:
         for name, choices in (("device", ("cpu", "cuda", "auto")), ("schedule", SCHEDULES), ("parallel", PARALLEL)):
             if getattr(self, name) not in choices:
                 wanted = f"{', '.join(choices[:-1])} or {choices[-1]}"
-                raise LuternError(f"training: {name} is {quoted(getattr(self, name))}, but wants {wanted}.")
+                raise LuternError(f"training: {name} is {quoted(getattr(self, name))}, but must be {wanted}.")
         if self.resume and self.force:
             raise LuternError(
                 "training: resume continues the run that is there, and force replaces it; give one of the two."
@@ -139,8 +144,8 @@ class TrainOptions:
         return int(DEFAULTS[name] if value is None else value)
 
     def rate(self, trits: int) -> float:
-        """Return the learning rate at the top: the given one, or the schedule's own for a model of ``trits`` ternary
-        weights."""
+        """Return the highest learning rate: ``learning_rate``, or the default of the schedule for a model with
+        ``trits`` ternary weights."""
         if self.learning_rate is not None:
             return self.learning_rate
         if self.schedule == "cosine":

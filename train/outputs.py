@@ -1,12 +1,11 @@
-"""The output folder of a run: which runs may begin there, where a run resumes, and which files are kept. Needs no
-PyTorch.
+"""Manages the output folder of a run: checks whether a run may begin there, finds its last save, removes old files.
 
-    OUT/config.json, model.safetensors, tokenizer.json ...   a finished model: kept, unless ``force`` replaces it
-    OUT/training/step-N/, OUT/teacher-I/step-N/              saves: ``resume`` continues from them, ``force`` drops them
+    OUT/config.json, model.safetensors, tokenizer.json ...   a finished model, which only ``force`` replaces
+    OUT/training/step-N/, OUT/teacher-I/step-N/              saves, which ``resume`` continues or ``force`` removes
     OUT/data/                                                the prepared data (prepare.py)
 
-A model's files are written next to their places and moved there at the very end, config.json last: a folder with
-config.json is finished.
+The files of a model are first written into an unfinished folder. At the end they are moved to OUT, config.json last. So
+a folder that contains config.json is finished. This module does not need PyTorch.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from lutern.train.vocabulary import COMPANIONS
 
 TRAINING, TEACHER = "training", "teacher-{}"
 STATE_FILE = "state.json"
-"""File of a save with its options, step and record; it is written last."""
+"""The file of a save with its options, step and record. This file is written last."""
 REPORT_FILE = "training_report.json"
 MAX_STATE_BYTES = 1 << 26
 _STEP = re.compile(r"step-(\d{1,12})")
@@ -37,25 +36,25 @@ _SAVES = re.compile(r"training|teacher-\d{1,4}")
 
 
 def step_folder(step: int) -> str:
-    """Name of the folder of one save."""
+    """Return the name of the folder of one save."""
     return f"step-{step:08d}"
 
 
 def last_save(folder: Path) -> Path | None:
-    """Return the newest whole save in OUT/training or OUT/teacher-I."""
+    """Return the newest complete save in OUT/training or OUT/teacher-I."""
     found = [path for path in folder.glob("step-*") if _STEP.fullmatch(path.name) and (path / STATE_FILE).is_file()]
     return max(found, key=lambda path: int(path.name[5:]), default=None)
 
 
 def claim(out: Path, options: TrainOptions) -> None:
-    """Make the output folder; ``force`` removes the saves of an earlier run.
+    """Make the output folder. With ``force``, remove the saves of an earlier run.
 
-    Raises ``LuternError`` if the folder holds something that the options do not allow to replace.
+    Raises ``LuternError`` if the folder contains a model or a run that the options do not allow to replace.
     """
     if out.is_symlink() and not out.exists():
-        raise LuternError(f"{out} is a link that leads nowhere; mend it, or give another --out.")
+        raise LuternError(f"{out} is a link that leads to no folder; correct the link, or give another --out.")
     if out.exists() and not out.is_dir():
-        raise LuternError(f"{out} is a file, but --out wants a folder for the model; give another name.")
+        raise LuternError(f"{out} is a file, but --out must be a folder for the model; give another name.")
     if options.start_from is not None and out.exists() and out.samefile(options.start_from):
         raise LuternError(f"--out and --from are both {out}, and the model there would be lost; give another --out.")
     try:
@@ -87,7 +86,7 @@ def claim(out: Path, options: TrainOptions) -> None:
 
 
 def release(out: Path, options: TrainOptions) -> None:
-    """Remove the files that a refused run has prepared, and its folder if that is empty then."""
+    """Remove the files that a refused run has prepared. Then remove its folder if the folder is empty."""
     if not options.resume:
         shutil.rmtree(out / DATA, ignore_errors=True)
     with suppress(OSError):
@@ -95,14 +94,14 @@ def release(out: Path, options: TrainOptions) -> None:
 
 
 def clear_stale(out: Path, written: Mapping[str, bytes]) -> None:
-    """Remove files of an earlier model that would change the meaning of the new one."""
+    """Remove files of an earlier model that would change how the new model is read."""
     old = [name for name in (INDEX_FILE, TOKENIZER_FILE, *COMPANIONS) if name not in written]
     for path in [*(out / name for name in old), *out.glob("model-*-of-*.safetensors")]:
         path.unlink(missing_ok=True)
 
 
 def read_state(save: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state file of a save; raises ``LuternError`` if the save was made with other ``settings``."""
+    """Return the state file of a save. Raises ``LuternError`` if the save was made with other ``settings``."""
     state = read_json(save / STATE_FILE, MAX_STATE_BYTES)
     before = state.get("settings")
     if not isinstance(before, dict) or type(state.get("step")) is not int or not isinstance(state.get("record"), list):

@@ -1,13 +1,14 @@
-"""Turns data into token numbers, once for each run: OUT/data, which all its processes map. Needs no PyTorch.
+"""Converts data into token numbers, once for each run. All processes of the run map the files in OUT/data.
 
-    documents ─► vocabulary ─► <s> document </s> ... ─► first 95 % train, last 5 % validate
+    documents ─► vocabulary ─► <s> document </s> ... ─► the first 95 % for training, the last 5 % for validation
 
-    OUT/data/train.npy, validation.npy   token numbers, 16 bits each where that is enough
-    OUT/data/tokenizer.json ...          the tokenizer and the files that go with it
-    OUT/data/data.json their sources, so that a resumed run reads the same
+    OUT/data/train.npy, validation.npy   token numbers, with 16 bits each if 16 bits are enough
+    OUT/data/tokenizer.json ...          the tokenizer and the files that belong to it
+    OUT/data/data.json                   the sources of the data, so that a resumed run reads the same data
 
-A single text is kept as it is, without special tokens; every crop of it begins with the tokens that the tokenizer puts
-ahead of a text (data.py). A token file is not copied: data.json says where it is.
+A single text is stored unchanged, without special tokens. Instead, every crop of it begins with the tokens that the
+tokenizer puts before a text (data.py). A token file is not copied, but data.json contains its path. This module does
+not need PyTorch.
 """
 
 from __future__ import annotations
@@ -39,26 +40,26 @@ from lutern.train.vocabulary import COMPANIONS, Vocabulary, byte_pairs, characte
 
 DATA = "data"
 VALIDATION_TOKENS = 1 << 20
-"""Largest number of tokens for validation; further ones are not read."""
+"""The largest number of tokens for validation. Further tokens are not read."""
 UNREAD_SHARE = 0.02
-"""Share at the end of the training part that no crop is cut from; the temperatures are fitted to it."""
-VALIDATION_STREAMS = 64  # streams of the protocol in model_ref/evaluate.py
+"""The share of the training part at its end that is not used for crops. The temperatures are fitted to it."""
+VALIDATION_STREAMS = 64  # number of streams in model_ref/evaluate.py
 VOCABULARY_CHARACTERS = 200_000_000
-"""Characters of a large data set that are searched for pieces."""
+"""Number of characters of a large data set in which pieces are searched."""
 BATCH_CHARACTERS = 1 << 20
-"""Characters that are encoded at a time."""
+"""Number of characters that are encoded together."""
 PART_CHARACTERS = 1 << 16
 SAMPLE_BYTES = 1 << 24
-"""This many bytes at the start and the end of a token file distinguish it from others of the same length."""
+"""Number of bytes at the beginning and at the end of a token file that identify the file, together with its length."""
 MAX_NOTE_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
 class Data:
-    """The data of a run: token numbers [tokens] of both parts, the tokenizer, and the files that a checkpoint needs
-    with it.
+    """The data of a run: the tokenizer, and the token numbers for training and for validation.
 
-    ``files`` are the tokenizer's files by name, ``keys`` its keys of config.json, ``digest`` that of the data.
+    ``files``: the tokenizer's files by name, which are copied into the checkpoint. ``keys``: the tokenizer's keys in
+    config.json. ``digest``: the digest of the data.
     """
 
     tokenizer: Tokenizer
@@ -70,9 +71,9 @@ class Data:
 
 
 def prepare(path: str | Path, out: Path, options: TrainOptions) -> Data:
-    """Write OUT/data, or check that it is there: a resumed run must have the data that it began with.
+    """Write OUT/data. For a resumed run, use OUT/data if it was made from the same files and options.
 
-    Raises ``LuternError`` if the data cannot be read, or are not those of a resumed run.
+    Raises ``LuternError`` if the data cannot be read, or if a resumed run began with other data.
     """
     source, folder = find_source(path), out / DATA
     key = _key(source, options)
@@ -114,7 +115,7 @@ def load(out: Path) -> Data:
 
 
 def refuse_short(data: Data, path: str | Path, sequence_length: int, unread_share: float) -> None:
-    """Raise ``LuternError`` if no crop or no validation can be cut from the data."""
+    """Raise ``LuternError`` if the data are too short for a crop or for the validation."""
     training, validation = len(data.training), len(data.validation)
     if validation < 2 * VALIDATION_STREAMS or int(training * (1 - unread_share)) <= sequence_length:
         raise LuternError(
@@ -125,7 +126,7 @@ def refuse_short(data: Data, path: str | Path, sequence_length: int, unread_shar
 
 
 def _key(source: Source, options: TrainOptions) -> dict[str, Any]:
-    """Return everything that the content of the prepared files depends on."""
+    """Return all names and options on which the prepared files depend."""
     tokenizer = options.tokenizer or ""
     if Path(tokenizer).exists():
         tokenizer = str(Path(tokenizer).resolve())
@@ -135,7 +136,7 @@ def _key(source: Source, options: TrainOptions) -> dict[str, Any]:
 
 
 def _vocabulary(source: Source, options: TrainOptions) -> Vocabulary:
-    """Return the tokenizer that the options name; it is read, or made from the data."""
+    """Return the tokenizer of the options, which is read from a file or made from the data."""
     if options.start_from is not None:
         return _of_checkpoint(options.start_from, options.tokenizer)
     name = options.tokenizer or "character"
@@ -155,8 +156,8 @@ def _vocabulary(source: Source, options: TrainOptions) -> Vocabulary:
 
 
 def _of_checkpoint(folder: str, name: str | None) -> Vocabulary:
-    """Return the tokenizer of the checkpoint that training begins with, or the named file if the checkpoint has
-    none."""
+    """Return the tokenizer of the file ``name``. Without ``name``, return the tokenizer of the checkpoint from which
+    training begins."""
     config = load_checkpoint(folder).config
     if name is not None and (name == "character" or pieces_of(name)):
         raise LuternError(
@@ -187,7 +188,8 @@ def _text(document: Document, name: str) -> str:
 
 
 def _training_texts(source: Source, options: TrainOptions, several: bool, name: str) -> Iterator[str]:
-    """Yield the texts from which pieces are found: none for validation, and only the beginning of a large data set."""
+    """Yield the texts in which pieces are searched: no text for validation, and only the beginning of a large data
+    set."""
     room = VOCABULARY_CHARACTERS
     for document in _read(source, options):
         text = _text(document, name)
@@ -227,7 +229,7 @@ def _vocabulary_size(chosen: Vocabulary, options: TrainOptions) -> int:
 
 
 def _tokenise(folder: Path, source: Source, chosen: Vocabulary, options: TrainOptions) -> list[NDArray[Any]]:
-    """Write train.npy and validation.npy, and map both."""
+    """Write train.npy and validation.npy, and return the mapped files."""
     size = _vocabulary_size(chosen, options)
     whole = folder / "train.npy"
     _write_tokens(whole, _read(source, options), source, chosen, size)
@@ -241,8 +243,8 @@ def _tokenise(folder: Path, source: Source, chosen: Vocabulary, options: TrainOp
 
 
 def _write_tokens(path: Path, found: Iterator[Document], source: Source, chosen: Vocabulary, size: int) -> None:
-    """Write the token numbers of documents, one after another; if there are several, each gets the tokens of its
-    beginning and end.
+    """Write the token numbers of all documents, one document after another. If there are several documents, the special
+    tokens of beginning and end are added to each document.
     """
     kind = np.dtype("<u2" if size <= 1 << 16 else "<u4")
     first, second = next(found, None), next(found, None)
@@ -263,8 +265,8 @@ def _write_tokens(path: Path, found: Iterator[Document], source: Source, chosen:
 
 
 def _encoded(found: Iterator[Document], chosen: Vocabulary, ahead: list[int], end: list[int]) -> Iterator[list[int]]:
-    """Yield token numbers of each document; many short texts are encoded at once, long ones in parts if that is
-    safe."""
+    """Yield the token numbers of each document. Several short texts are encoded in one call. A long text is encoded in
+    parts if this does not change its tokens."""
     encode = chosen.tokenizer.encode_documents
     waiting: list[str] = []
 
@@ -290,7 +292,7 @@ def _encoded(found: Iterator[Document], chosen: Vocabulary, ahead: list[int], en
 
 
 def _parts(text: str) -> Iterator[str]:
-    """Yield parts of a text that end after a line, each long enough to be worth a call."""
+    """Yield parts of a text of at least ``PART_CHARACTERS`` characters. Each part ends at the end of a line."""
     start = 0
     while start < len(text):
         end = text.find("\n", start + PART_CHARACTERS)
@@ -300,7 +302,7 @@ def _parts(text: str) -> Iterator[str]:
 
 
 def _write_header(file: Any, kind: np.dtype[Any], count: int) -> None:
-    """Write the header of a .npy file; NumPy pads it, so that a longer count takes the same space."""
+    """Write the header of a .npy file. NumPy pads the header, so that its length does not depend on ``count``."""
     npy.write_array_header_1_0(file, {"descr": kind.str, "fortran_order": False, "shape": (count,)})
 
 
@@ -313,7 +315,7 @@ def _shorten(path: Path, count: int) -> None:
 
 
 def _refuse_unknown(tokens: NDArray[Any], size: int, path: Path) -> None:
-    """Raise ``LuternError`` for numbers that the vocabulary lacks; the file is read in parts."""
+    """Raise ``LuternError`` for token numbers outside the vocabulary. The file is read in parts."""
     for start in range(0, len(tokens), SAMPLE_BYTES):
         part = tokens[start : start + SAMPLE_BYTES]
         if part.size and not 0 <= int(part.min()) <= int(part.max()) < size:
@@ -324,9 +326,9 @@ def _refuse_unknown(tokens: NDArray[Any], size: int, path: Path) -> None:
 
 
 def shape_of(options: TrainOptions, vocab_size: int) -> ModelConfig:
-    """Return the config to train: the given shape, or that of the checkpoint that training begins with.
+    """Return the config to train: the given shape, or the shape of the checkpoint from which training begins.
 
-    Raises ``LuternError`` if both are given and differ.
+    Raises ``LuternError`` if the given shape differs from the shape of the checkpoint.
     """
     names = ("hidden_size", "num_hidden_layers", "intermediate_size")
     if options.start_from is None:

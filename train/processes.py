@@ -1,11 +1,11 @@
-"""Measures a training step with several processes: runs the parts of the training loop on random token numbers.
+"""Measures a training step with several processes, by running the parts of the training loop on random token numbers.
 
     python -m lutern.train.processes 370M:16:ddp 1.3B:8:ddp                                one process
-    torchrun --nproc-per-node 2 -m lutern.train.processes 370M:16:ddp 1.3B:8:fsdp          two
+    torchrun --nproc-per-node 2 -m lutern.train.processes 370M:16:ddp 1.3B:8:fsdp          two processes
 
-An argument is SHAPE:CROPS:PARALLEL, with the crops of each process. One process runs a step as one CUDA graph, as
-``fit`` does. Several launch their kernels one by one, so with few crops the GPU waits for the CPU. Times are medians of
-``REPEATS`` times ``STEPS`` steps.
+An argument is SHAPE:CROPS:PARALLEL, with the number of crops in each process. A single process runs a step as one CUDA
+graph, as ``fit`` does. Several processes launch their kernels one after another, so with few crops the GPU waits for
+the CPU. A time is the median of ``REPEATS`` measurements of ``STEPS`` steps.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WARM_UP, REPEATS, STEPS = 4, 3, 5
 
 
 def measure(shape: str, crops: int, parallel: str, group: Group, length: int = LENGTH) -> Row:
-    """Return the row of all processes together: milliseconds a step, memory of this process."""
+    """Return the row of all processes together: the milliseconds per step, and the memory of this process."""
     config = SHAPES[shape]
     torch.manual_seed(1)
     step = _step_of(config, crops, parallel, group, length)
@@ -56,7 +56,7 @@ def measure(shape: str, crops: int, parallel: str, group: Group, length: int = L
 
 
 def _step_of(config: ModelConfig, crops: int, parallel: str, group: Group, length: int) -> Callable[[], None]:
-    """Return a function that runs a step of the training loop on one batch."""
+    """Return a function that runs one step of the training loop, always on the same batch."""
     options = TrainOptions(batch=crops * group.size, parallel=parallel, sequence_length=length, dropout=0.0)
     network = Network(config).to(group.device).train()
     called = spread(Objective(network), group, options, compiled=False)
@@ -78,16 +78,16 @@ def _step_of(config: ModelConfig, crops: int, parallel: str, group: Group, lengt
 
 
 def parse_case(text: str) -> tuple[str, int, str]:
-    """Parse SHAPE:CROPS:PARALLEL; raises ``LuternError`` for any other text."""
+    """Parse SHAPE:CROPS:PARALLEL. Raises ``LuternError`` for any other text."""
     parts = text.split(":")
     if len(parts) != 3 or parts[0] not in SHAPES or not parts[1].isdigit() or parts[2] not in PARALLEL:
         wanted = f"SHAPE:CROPS:PARALLEL with a shape of {', '.join(SHAPES)} and {' or '.join(PARALLEL)}"
-        raise LuternError(f"{quoted(text)} is no case; {wanted} is wanted, such as 370M:16:ddp.")
+        raise LuternError(f"{quoted(text)} is no case; give {wanted}, such as 370M:16:ddp.")
     return parts[0], int(parts[1]), parts[2]
 
 
 def main(arguments: list[str]) -> None:
-    """Measure each case; the first process prints the rows."""
+    """Measure each case. The first process prints the rows."""
     cases = [parse_case(text) for text in arguments]
     torch.set_float32_matmul_precision("high")
     with opened("cuda") as group:

@@ -1,4 +1,4 @@
-"""One line that shows the progress of a long run: rewritten on a terminal, printed anew every 30 s elsewhere."""
+"""Shows the progress of a long run: one line that changes on a terminal, or in a pipe a new line every 30 s."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TextIO
 
 
 class Progress:
-    """Shows a run of ``total`` steps: about twice a second on a terminal, every 30 s in a pipe."""
+    """The progress of a run of ``total`` steps. On a terminal it is shown every 0.5 s, in a pipe every 30 s."""
 
     def __init__(self, name: str, total: int, stream: TextIO | None = None) -> None:
         self._name, self._total = name, total
@@ -19,16 +19,16 @@ class Progress:
 
     @staticmethod
     def say(text: str) -> None:
-        """Print a line of text, besides the progress."""
+        """Print a line of text that is not progress."""
         print(text, file=sys.stderr, flush=True)
 
     @property
     def due(self) -> bool:
-        """Whether a line would be shown now; a caller can ask this before it reads values from a GPU."""
+        """Whether a line would be shown now. A caller can test this before it reads values from a GPU."""
         return time.monotonic() >= self._next_s
 
     def show(self, step: int, text: str, end: bool = False) -> None:
-        """Show ``text`` for this step if a line is due; with ``end``, always."""
+        """Show ``text`` for this step if a line is due, or always with ``end``."""
         if not (end or self.due):
             return
         self._next_s = time.monotonic() + self._every_s

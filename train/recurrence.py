@@ -1,12 +1,13 @@
-"""The recurrence of the MLGRU over a whole sequence (arXiv 2406.02528, section 3.3.1).
+"""Computes the recurrence of the MLGRU for a whole sequence (arXiv 2406.02528, section 3.3.1).
 
-    S[t] = f[t] S[t-1] + x[t]            S[-1] = start
+    forward:    S[t] = f[t] S[t-1] + x[t],  with S[-1] = start
 
-    backward, with G[t] = dS[t] + f[t+1] G[t+1]:   dx = G,  df[t] = G[t] S[t-1],  dstart = f[0] G[0]
+    backward:   dx = G,  df[t] = G[t] S[t-1],  dstart = f[0] G[0],  with G[t] = dS[t] + f[t+1] G[t+1]
 
-It is elementwise over streams and channels, so both directions are one scan each. On a GPU a kernel
-(recurrence_kernel.py) scans chunks of time in parallel; on a CPU the plain loop is fast enough. Cost: 2 operations an
-element, bound by memory.
+All arrays are [B, T, d] (``start`` is [B, d]), for B streams of T tokens and d channels. Streams and channels are
+independent, so forward and backward need one scan over t each. On a GPU, a kernel (recurrence_kernel.py) scans chunks
+of t in parallel. On a CPU, a plain loop is fast enough. A scan needs 2 operations per element, and its speed is limited
+by the memory.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from torch import Tensor
 
 
 def _scan(f: Tensor, x: Tensor, start: Tensor, reverse: bool) -> Tensor:
-    """Return S of the formula above, [B, T, d]; ``reverse`` gives G: it scans from the last time and reads f a step
-    later."""
+    """Return S of the formula above. With ``reverse``, return G: scan from the last t to the first, and read f of the
+    next t."""
     if x.is_cuda:
         from lutern.train.recurrence_kernel import scan_on_gpu
 
@@ -39,7 +40,7 @@ def _scan(f: Tensor, x: Tensor, start: Tensor, reverse: bool) -> Tensor:
 
 @torch.library.custom_op("lutern::recurrence", mutates_args=())
 def recurrence(f: Tensor, x: Tensor, start: Tensor) -> Tensor:
-    """Return all states: f and x [B, T, d] and start [B, d], float32, give S [B, T, d]."""
+    """Return all states S [B, T, d], from f and x [B, T, d] and start [B, d]. All tensors are float32."""
     return _scan(f.contiguous(), x.contiguous(), start.contiguous(), reverse=False)
 
 

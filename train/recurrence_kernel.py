@@ -1,7 +1,8 @@
-"""The scan of recurrence.py as one Triton kernel: a program takes one stream and a block of channels.
+"""Computes the scan of recurrence.py in one Triton kernel. A program processes one stream and a block of channels.
 
-Time is cut into chunks. Inside a chunk an associative scan combines the pairs (f, x); between chunks one row of states
-is carried. Reversed, the same kernel walks time backwards and reads f one step later.
+The sequence is divided into chunks of tokens. Inside a chunk, an associative scan combines the pairs (f, x). From chunk
+to chunk, one row of states is passed on. In reverse, this kernel scans from the last token to the first, and reads f of
+the next token.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-CHUNK = 64  # steps of time that a scan combines at once
-BLOCK = 32  # channels of a program: a row is one memory transaction of 128 bytes
+CHUNK = 64  # number of tokens in one associative scan
+BLOCK = 32  # number of channels of a program, so that a row is one memory transaction of 128 bytes
 
 
 @triton.jit
@@ -40,7 +41,7 @@ def _kernel(  # type: ignore[no-untyped-def]
             f_inside = inside
             f_at = (stream * length + t) * channels + channel
         at = (stream * length + t) * channels + channel
-        # After the end f is 1 and x is 0, so that the last row still carries the state.
+        # After the end, f is 1 and x is 0, so that the last row contains the last state.
         f = tl.load(f_ptr + f_at, mask=f_inside, other=1.0)
         x = tl.load(x_ptr + at, mask=inside, other=0.0)
         decay, states = tl.associative_scan((f, x), 0, _combine)

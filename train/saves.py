@@ -1,10 +1,10 @@
-"""Saves a run in shards, from which any number of processes can resume.
+"""Saves a run in shards, so that any number of processes can resume it.
 
     OUT/training/step-N/.metadata, __R_0.distcp   PyTorch's distributed checkpoint: each process writes its part
-    OUT/training/step-N/state.json                options, step, validation record; written last
+    OUT/training/step-N/state.json                options, step and validation record; this file is written last
 
-A save is written next to its place and renamed when it is whole; then the earlier save is removed. PyTorch stores
-.metadata as a pickle, which can run code: resume only from saves of your own.
+A save is written into an unfinished folder, and renamed when it is complete. Then the earlier save is removed. PyTorch
+stores .metadata as a pickle, which can run code. Therefore resume only from your own saves.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from lutern.train.outputs import STATE_FILE, step_folder
 def store(
     folder: Path, network: Trainable, optimizer: torch.optim.Optimizer, state: dict[str, Any], group: Group
 ) -> None:
-    """Write a save, of the step that ``state`` names, into OUT/training or OUT/teacher-I.
+    """Write a save of the step in ``state`` into OUT/training or OUT/teacher-I.
 
-    Raises ``LuternError`` if it cannot be written.
+    Raises ``LuternError`` if the save cannot be written.
     """
     tensors = _tensors(network, optimizer)
     with ExitStack() as stack:
@@ -63,7 +63,7 @@ def store(
 
 
 def restore(save: Path, network: Trainable, optimizer: torch.optim.Optimizer, group: Group) -> None:
-    """Load a save of ``store``, with any number of processes; raises ``LuternError`` for a damaged save."""
+    """Load a save that ``store`` wrote, with any number of processes. Raises ``LuternError`` for a damaged save."""
     tensors = _tensors(network, optimizer)
     try:
         _quietly(shards.load, tensors, save, group)
@@ -76,7 +76,7 @@ def restore(save: Path, network: Trainable, optimizer: torch.optim.Optimizer, gr
 
 
 def whole_network(network: Trainable, group: Group) -> dict[str, torch.Tensor]:
-    """Return all parameters, gathered in the first process's memory; empty in the other processes."""
+    """Return all parameters, which are gathered in the first process. In all other processes the result is empty."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=group.size > 1)
     found: dict[str, Any] = get_model_state_dict(network, options=options)
     return found
@@ -87,14 +87,14 @@ def _tensors(network: Trainable, optimizer: torch.optim.Optimizer) -> dict[str, 
 
 
 def _quietly(act: Any, tensors: dict[str, Any], folder: Path, group: Group) -> None:
-    """Save or load without PyTorch's warning that a single process does it."""
+    """Save or load without PyTorch's warning about a single process."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         act(tensors, checkpoint_id=folder, no_dist=group.size == 1)
 
 
 def _finish(folder: Path, work: Path, state: dict[str, Any]) -> None:
-    """Write the state file, move the save to its place, and remove older ones."""
+    """Write the state file, move the save to its place, and remove older saves."""
     try:
         (work / STATE_FILE).write_text(json.dumps(state, indent=1) + "\n")
         place = folder / step_folder(state["step"])
@@ -115,7 +115,7 @@ def _refused(folder: Path, error: CheckpointException) -> LuternError:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Return the exception of the first process that failed; PyTorch's exception of a checkpoint contains it."""
+    """Return the exception of the first process that failed. PyTorch's ``CheckpointException`` contains it."""
     if isinstance(error, CheckpointException) and error.failures:
         return next(iter(error.failures.values()))[0]
     return error

@@ -1,17 +1,16 @@
-"""The plan and the results of a scaling law: several sizes of two kinds of network, trained in the same way. Needs no
+"""Defines the plan and the results of a scaling law: several sizes of two kinds of network under equal conditions.
+
+    DATA ─► OUT/data ─► OUT/KIND-SIZE/, such as OUT/matmul-free-64x4/: one folder for every kind, size and learning rate
+
+    OUT/plan.json                    options of all runs; a different plan for the same folder is refused
+    OUT/KIND-SIZE/run.json           the losses of a finished run, which is not trained again
+    OUT/KIND-SIZE/record.json        the losses of an unfinished run, up to its last validation
+    OUT/KIND-SIZE/training           the saves of a run, from which the next call continues
+    OUT/KIND-SIZE/log.txt            the messages of a run
+
+scaling_all.py starts one process (scaling_run.py) for each run, and several processes run in parallel. All runs read
+the same crops in the same order, so the runs differ only by kind, shape and learning rate. This module does not need
 PyTorch.
-
-    DATA ─► OUT/data ─┬─► OUT/matmul-free-64x4/   ─► run.json: loss on the validation text, step by step
-                      ├─► OUT/transformer-64x4/   ─► ...
-                      └─► a folder for every kind, size and learning rate
-
-    OUT/plan.json                    options that all runs have in common; another plan in the same folder is refused
-    OUT/KIND-SIZE/run.json           a finished run: kept, not trained again
-    OUT/KIND-SIZE/record.json        the same for an unfinished run, up to its last validation
-    OUT/KIND-SIZE/training, log.txt  its saves, from which the next call continues, and its messages
-
-scaling_all.py starts a process for each run (scaling_run.py), several of them in parallel.  All read the same
-crops in the same order, so that sizes differ by nothing but their shape and learning rate.
 """
 
 from __future__ import annotations
@@ -31,30 +30,33 @@ from lutern.train.prepare import DATA
 _NOT_KEPT = ("device", "at_once", "minutes")
 KINDS = ("matmul-free", "transformer")
 SIZES = ((64, 4), (96, 5), (160, 5), (256, 5), (384, 6), (512, 9))
-"""Hidden size and layers: 0.2 to 29 million ternary weights with an intermediate size of 2.75 d, as published."""
+"""Hidden size d and number of layers. With the published intermediate size of 2.75 d, these shapes have 0.2 to 29
+million ternary weights."""
 LEAST_SIZES = 3
 WIDTH_STEP = 32
-"""Hidden sizes are multiples of this number: the channels of a Transformer's head."""
+"""Number of channels of a Transformer's head. Hidden sizes must be multiples of this number."""
 RATES = {"matmul-free": (8e-3, 600_000, 0.11), "transformer": (4e-3, 200_000, 0.25)}
-"""Learning rate at a number of weights, and the power of this number by which the rate falls: for the MatMul-free
-network from the demo's to the published 370M's."""
+"""For each kind: a learning rate, the number of weights for which it is used, and the power of the number of weights by
+which the rate falls. For the MatMul-free network, this gives the rates of the demo and of the published 370M."""
 PLAN_FILE, RUN_FILE, RECORD_FILE, LOG_FILE = "plan.json", "run.json", "record.json", "log.txt"
 MAX_BYTES = 1 << 24
 SAVES = 4
-"""Saves of a run, so that a stopped run continues from its last quarter."""
+"""Number of saves in a run. So a stopped run repeats at most a quarter of its steps."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The networks to train. All fields except ``device``, ``at_once`` and ``minutes`` must be the same when a folder
-    is continued.
+    """The networks to train. When a folder is continued, all fields except ``device``, ``at_once`` and ``minutes`` must
+    be equal.
 
     Parameters
     ----------
-    sizes: hidden size and layers of each. factors: of the learning rate of RATES; every size is trained with each.
-    steps, batch, sequence_length, warmup_steps, dropout, tokenizer, seed: as in TrainOptions, the same for all runs.
-    validations: how often each run is measured on the validation text. device: as in TrainOptions. at_once: number of
-    runs in parallel. minutes: time after which all runs are stopped where they are; None lets them finish.
+    sizes: hidden size and number of layers of each network.
+    factors: factors of the learning rate of RATES. Every size is trained with every factor.
+    steps, batch, sequence_length, warmup_steps, dropout, tokenizer, seed, device: as in TrainOptions, for all runs.
+    validations: number of measurements of each run on the validation text.
+    at_once: number of runs in parallel.
+    minutes: time after which all runs are stopped. None: no run is stopped.
     """
 
     sizes: tuple[tuple[int, int], ...] = SIZES
@@ -102,20 +104,20 @@ class Plan:
 
     @property
     def runs(self) -> list[Run]:
-        """Runs of every kind, size and rate, the largest first, so that the last ones to start are short."""
+        """The runs of every kind, size and factor. The largest network is first, so that the last runs are short."""
         cases = [(kind, size, factor) for size in self.sizes for kind in KINDS for factor in self.factors]
         runs = [Run(kind, *size, factor) for kind, size, factor in cases]
         return sorted(runs, key=lambda run: -run.shape(1).trits)
 
     def kept(self) -> dict[str, Any]:
-        """Return the plan as PLAN_FILE holds it."""
+        """Return the plan as it is stored in PLAN_FILE."""
         values = {name: value for name, value in asdict(self).items() if name not in _NOT_KEPT}
         return json.loads(json.dumps(values))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One network to train: its kind, shape and factor of the learning rate."""
+    """One network to train: its kind, its shape, and its factor of the learning rate."""
 
     kind: str
     hidden_size: int
@@ -128,26 +130,28 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The name of its folder."""
+        """The name of the run's folder."""
         rate = "" if self.factor == 1 else f"-rate{self.factor:g}"
         return f"{self.kind}-{self.size}{rate}"
 
     def shape(self, vocab_size: int) -> ModelConfig:
-        """Return the shape of the network; both kinds have as many weights in their matrices as this shape has
-        trits."""
+        """Return the shape of the network. In both kinds, the matrices have as many weights as this shape has trits."""
         width = self.hidden_size
         return ModelConfig(vocab_size, width, self.layers, width * 11 // 4)
 
     def learning_rate(self, weights: int) -> float:
-        """Return the learning rate at the top of the schedule."""
+        """Return the highest learning rate of the schedule."""
         rate, at, power = RATES[self.kind]
         return self.factor * rate * (weights / at) ** -power
 
 
 @dataclass(frozen=True)
 class Result:
-    """A run up to its present step: weights of its matrices, tokens a step, tokens of the training part, steps of the
-    whole run, and its record of step, loss_bits and validation_bits (bits a character)."""
+    """The result of a run up to its present step.
+
+    ``weights``: weights in the matrices. ``batch_tokens``: tokens per step. ``training_tokens``: tokens of the training
+    part. ``steps``: steps of the whole run. ``record``: step, loss_bits and validation_bits (bits per character).
+    """
 
     kind: str
     size: str
@@ -164,7 +168,7 @@ class Result:
 def refuse_other_plan(out: Path, plan: Plan) -> None:
     """Refuse a folder with other files, or with runs that cannot be compared with the runs of ``plan``."""
     if out.exists() and not out.is_dir():
-        raise LuternError(f"{out} is a file, but --out wants a folder for the runs; give another name.")
+        raise LuternError(f"{out} is a file, but --out must be a folder for the runs; give another name.")
     before = read_json(out / PLAN_FILE, MAX_BYTES)
     if not before:
         if out.is_dir() and any(path.name != DATA and not path.name.startswith(UNFINISHED) for path in out.iterdir()):
@@ -179,7 +183,7 @@ def refuse_other_plan(out: Path, plan: Plan) -> None:
 
 
 def read_result(path: Path) -> Result:
-    """Read a run as its process wrote it."""
+    """Read the result that the process of a run wrote."""
     values = read_json(path, MAX_BYTES)
     try:
         result = Result(**values)
@@ -189,12 +193,12 @@ def read_result(path: Path) -> Result:
     except TypeError:
         whole = False
     if not whole:
-        raise LuternError(f"{path} is not what a run writes; remove {path.parent}, and it is trained anew.")
+        raise LuternError(f"{path} is not what a run writes; remove {path.parent}, and the run is trained again.")
     return result
 
 
 def plan_of(out: Path, device: str) -> Plan:
-    """Return the plan of a folder, for the process of one run."""
+    """Return the plan in a folder, for the process of one run."""
     values = read_json(out / PLAN_FILE, MAX_BYTES)
     values |= {"sizes": tuple(map(tuple, values["sizes"])), "factors": tuple(values["factors"])}
     return Plan(**values, device=device)

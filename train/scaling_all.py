@@ -1,9 +1,8 @@
-"""Starts all runs of a scaling law, each as a process of its own, in a new folder or in one that is continued. Needs no
-PyTorch.
+"""Starts one process for each run of a scaling law, in a new folder or in a folder that is continued.
 
-    plan ─► what is not finished ─► data prepared ─► processes, ``at_once`` in parallel ─► results
+    plan ─► unfinished runs ─► prepare the data ─► processes, ``at_once`` in parallel ─► results
 
-scaling.py lists the files.
+scaling.py lists the files. This module does not need PyTorch.
 """
 
 from __future__ import annotations
@@ -37,15 +36,14 @@ from lutern.train.scaling import (
 
 POLL_S = 0.3
 ENDING_S = 10.0
-"""Seconds after which a run that was told to end is killed."""
+"""Seconds after SIGTERM after which a run is killed."""
 
 Advance = Callable[[int, int, str], None]
-"""Called with the steps done, all steps, and the names of the present runs."""
+"""A function that is called with the number of steps done, the number of all steps, and a text on the finished runs."""
 
 
 def train_all(data: str | Path, out: Path, plan: Plan, advance: Advance) -> list[Result]:
-    """Train the runs that are not finished in ``out``, and read all results; a stopped run has the result that it
-    reached."""
+    """Train the unfinished runs in ``out``, and return all results. The result of a stopped run is its last record."""
     refuse_other_plan(out, plan)
     left = [run for run in plan.runs if not (out / run.name / RUN_FILE).is_file()]
     if left:
@@ -66,7 +64,7 @@ def _result_of(out: Path, run: Run) -> Result:
 
 
 def _begin(data: str | Path, out: Path, plan: Plan) -> None:
-    """Prepare the data, or check that data which are there are the same; then write the plan, which shows that all is
+    """Prepare the data, or check the data of a folder that is continued. Then write the plan, which marks the folder as
     ready.
     """
     new = not (out / PLAN_FILE).exists()
@@ -92,8 +90,8 @@ def _remove(out: Path) -> None:
 
 
 def _start_all(out: Path, plan: Plan, left: list[Run], advance: Advance) -> None:
-    """Start each run in a process of its own, ``at_once`` in parallel. If one fails, the others continue; after
-    ``plan.minutes`` all are ended."""
+    """Start one process for each run, ``at_once`` in parallel. If a run fails, all other runs continue. After
+    ``plan.minutes``, all runs are ended."""
     count, total, began_s = len(plan.runs), len(plan.runs) * plan.steps, time.monotonic()
     waiting, failures = list(left), []
     working: dict[Run, subprocess.Popen[bytes]] = {}
@@ -127,20 +125,20 @@ def _start_all(out: Path, plan: Plan, left: list[Run], advance: Advance) -> None
 def _start(out: Path, run: Run, plan: Plan) -> subprocess.Popen[bytes]:
     folder = out / run.name
     folder.mkdir(exist_ok=True)
-    # -P: Python must not take a folder lutern/ of the working folder for the package.
+    # -P: Python must not import a folder lutern/ in the working folder as the package.
     command = [sys.executable, "-P", "-m", "lutern.train.scaling_run", str(out), run.name, plan.device]
     with (folder / LOG_FILE).open("ab") as log:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
 def _steps_of(folder: Path) -> int:
-    """Return how far a run is, as of its last validation."""
+    """Return the step of a run's last validation."""
     record = read_json(folder / RECORD_FILE, MAX_BYTES).get("record") or [{"step": 0}]
     return int(record[-1]["step"])
 
 
 def _failed(out: Path, run: Run, status: int) -> LuternError:
-    """Return the error of a run, with the last line of its log."""
+    """Return the error of a run, which contains the last line of its log."""
     lines = (out / run.name / LOG_FILE).read_text(errors="replace").strip().splitlines()
     reason = lines[-1].removeprefix("lutern: ").rstrip(".") if lines else f"it ended with status {status}"
     return LuternError(

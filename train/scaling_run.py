@@ -1,7 +1,7 @@
-"""One run of a scaling law, as a process: `python -m lutern.train.scaling_run OUT RUN DEVICE`; the plan is in OUT.
+"""Runs one run of a scaling law as a process: `python -m lutern.train.scaling_run OUT RUN DEVICE`. OUT has the plan.
 
-OUT/data ─► Network or Transformer ─► fit ─► OUT/RUN/run.json
-                                       └──► OUT/RUN/record.json after every validation
+OUT/data ─► Network or Transformer ─► fit ─┬─► OUT/RUN/record.json after every validation
+                                           └─► OUT/RUN/run.json at the end
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from lutern.train.trainer import Text, loaded
 
 
 def train_one(out: Path, run: Run, plan: Plan) -> Result:
-    """Train a network from its beginning or its last save, and write its result."""
+    """Train a network from the beginning or from its last save, and write its result."""
     options, folder, began_s = plan.train_options(), out / run.name, time.monotonic()
     torch.set_float32_matmul_precision("high")
     with opened(plan.device) as group, explained(folder / TRAINING, plan.batch, options, group):
@@ -92,7 +92,7 @@ def _network(run: Run, text: Text, plan: Plan) -> Trainable:
 
 
 def main(out: str, name: str, device: str) -> int:
-    """Return the status to end with."""
+    """Train the run ``name``. Return the exit status."""
     plan = plan_of(Path(out), device)
     run = next(run for run in plan.runs if run.name == name)
     try:

@@ -1,11 +1,12 @@
-"""Reads the data of a run: a text, rows with a column of text, or token numbers. Needs no PyTorch.
+"""Reads the data of a run: a text, rows with a column of text, or token numbers. This module does not need PyTorch.
 
-    DATA ─┬─ text file, plain or .xz ────────────────────────────► documents (cut at the separator)
+    DATA ─┬─ text file, plain or .xz ────────────────────────────► documents, divided at the separator
           ├─ .jsonl, .parquet, .arrow, or a folder of one kind ──► documents: text or token numbers of a column
           └─ .npy, .bin ─────────────────────────────────────────► token numbers, mapped from the file
 
-A folder is a Hugging Face data set, as downloaded or as ``save_to_disk`` writes it. Files whose name or folder begins
-with one of ``VALIDATION`` are for validation, those of ``LEFT_OUT`` are not read, all others are for training.
+A folder is a Hugging Face data set, as it is downloaded or as ``save_to_disk`` writes it. The name of a file or of its
+folder determines its use. If the name begins with one of ``VALIDATION``, the file is for validation. If the name begins
+with one of ``LEFT_OUT``, the file is not read. All other files are for training.
 """
 
 from __future__ import annotations
@@ -32,15 +33,16 @@ TOKENS = (".npy", ".bin")
 ROWS = (".jsonl", ".jsonl.gz", ".parquet", ".arrow")
 VALIDATION = ("validation", "valid", "val-", "dev")
 LEFT_OUT = ("test", "cache-")
-"""Other parts of a data set: its test part, and files of the library ``datasets``."""
+"""Files of a data set that are not used: its test part, and cache files of the library ``datasets``."""
 NO_PYARROW = "{path} is read by the package pyarrow, which is not installed; run pip install pyarrow, or give .jsonl."
 ARROW_ROWS = 1024
-"""Rows that are read at a time."""
+"""Number of rows that are read together."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Files of one kind ("text", "rows" or "tokens"); ``validation`` is empty if the data have no such part."""
+    """The files of a run's data, of one kind: "text", "rows" or "tokens". Without a validation part, ``validation`` is
+    empty."""
 
     path: Path
     kind: str
@@ -48,13 +50,13 @@ class Source:
     validation: tuple[Path, ...] = ()
 
     def key(self) -> list[list[Any]]:
-        """Return names, sizes and times of the files, which distinguish them from other files of the same names."""
+        """Return the names, sizes and times of the files, so that a changed file is recognised."""
         files = (*self.training, *self.validation)
         return [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
 def find_source(path: str | Path) -> Source:
-    """Find the files that ``path`` means; raises ``LuternError`` if there is nothing to learn from."""
+    """Find the files that ``path`` means. Raises ``LuternError`` if there are no data for training."""
     path = Path(path)
     if path.is_dir():
         return _find_in_folder(path)
@@ -67,7 +69,7 @@ def find_source(path: str | Path) -> Source:
 
 
 def _find_in_folder(folder: Path) -> Source:
-    """Find the data set's files in a folder; they must be of one kind."""
+    """Find the data set's files in a folder. All files must be of one kind."""
     files = sorted(file for file in folder.rglob("*") if file.name.endswith(ROWS))
     kinds = [kind for kind in ROWS if any(file.name.endswith(kind) for file in files)]
     if not kinds:
@@ -88,13 +90,14 @@ def _find_in_folder(folder: Path) -> Source:
 
 
 def documents(files: tuple[Path, ...], kind: str, separator: str, column: str) -> Iterator[Document]:
-    """Yield the documents of files in order, without empty ones; a text without separators is one document."""
+    """Yield the documents of files in order. Empty documents are left out. A text without separators is one
+    document."""
     for file in files:
         found: Iterator[Any]
         if kind == "text":
             refuse_foreign(file, "text") if file.suffix != ".xz" else None
             text = read_text(file)
-            # A text without separators is kept whole; line ends around separators are dropped.
+            # A text without separators is not changed. Line ends around separators are removed.
             found = (part.strip("\n") for part in text.split(separator)) if separator in text else iter((text,))
         elif file.name.endswith((".jsonl", ".jsonl.gz")):
             found = _json_lines(file, column)
@@ -109,13 +112,13 @@ def _checked(document: Any, file: Path, column: str) -> Document:
     ):
         return document
     raise LuternError(
-        f"{file}: column {named(column)} holds {quoted(document)}, but wants texts or lists of token numbers; "
+        f"{file}: column {named(column)} holds {quoted(document)}, but must contain texts or lists of token numbers; "
         "name another with --set column=NAME."
     )
 
 
 def _json_lines(file: Path, column: str) -> Iterator[Any]:
-    """Yield the column of a file with one JSON object a line."""
+    """Yield the column of a file with one JSON object per line."""
     require_plain(file, "data set")
     try:
         with (
@@ -130,7 +133,7 @@ def _json_lines(file: Path, column: str) -> Iterator[Any]:
                 if not isinstance(row, dict) or column not in row:
                     columns = ", ".join(map(named, itertools.islice(row, 8))) if isinstance(row, dict) else "no columns"
                     raise LuternError(
-                        f"{file}, line {number}: a row with the column {named(column)} is wanted, but it has {columns}"
+                        f"{file}, line {number}: a row must have the column {named(column)}, but this row has {columns}"
                         "; name the column with --set column=NAME."
                     )
                 yield row[column]
@@ -172,7 +175,8 @@ def _arrow_rows(file: Path, column: str) -> Iterator[Any]:
 
 
 def map_tokens(path: Path) -> NDArray[Any]:
-    """Return memory-mapped token numbers [tokens] of a file: one axis of integers (.npy), or 16 bits each (.bin).
+    """Return the memory-mapped token numbers of a file: a one-dimensional array of integers (.npy), or numbers of 16
+    bits (.bin).
 
     Raises ``LuternError`` for any other file.
     """

@@ -1,10 +1,10 @@
-"""Measures the speed and the bytes of decoding one stream with PyTorch and with packed trits: for `lutern bench`, and
-as a table.
+"""Measures the speed and the bytes of decoding one stream, with PyTorch's matrices and with packed trits.
 
-    packed     trits at 2 or 1.6 bits; through kernels on a GPU, unpacked matrix by matrix on a CPU
+    packed     trits with 2 or 1.6 bits (a GPU uses kernels, a CPU unpacks one matrix after another)
     float      ternary matrices in float16 (on a CPU in bfloat16), with PyTorch's kernels
 
-"All" is everything that the device holds while decoding: matrices, embeddings, gains, states, and one token's values.
+"MB in all" is the memory of the device during decoding: matrices, embeddings, gains, states, and the values of one
+token. `lutern bench` and `lutern train --benchmark` print these figures.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from lutern.train.network import Network
 
 @torch.no_grad()
 def torch_tokens_per_second(config: ModelConfig, tokens: int) -> float:
-    """Return tokens a second of the network with random weights, one stream, token by token; no speed depends on the
-    values.
+    """Return the tokens/s of the network for one stream, token by token. The weights are random, since the speed does
+    not depend on the values.
 
-    The weights are made ternary again for every token, as in training.
+    As in training, the weights are made ternary again for every token.
     """
     torch.manual_seed(1)
     network = Network(config).eval()
@@ -43,7 +43,7 @@ def torch_tokens_per_second(config: ModelConfig, tokens: int) -> float:
 
 @dataclass(frozen=True)
 class DecodeRow:
-    """The speed and size of one form of one shape on one device."""
+    """The speed and the size of one decoder for one shape on one device."""
 
     shape: str
     device: str
@@ -60,7 +60,7 @@ class DecodeRow:
 
 
 def decode_rows(shapes: dict[str, ModelConfig], device: str, tokens: int) -> Iterator[DecodeRow]:
-    """Yield the rows of the table, each when it is measured: synthetic weights, batch 1."""
+    """Yield each row of the table when it is measured, with synthetic weights and batch 1."""
     half = torch.float16 if device == "cuda" else torch.bfloat16
     for shape, config in shapes.items():
         for what in ("float", *DIGITS):
@@ -80,7 +80,7 @@ def decode_rows(shapes: dict[str, ModelConfig], device: str, tokens: int) -> Ite
 
 
 def _rate(decoder: Decoder, device: str, tokens: int) -> tuple[float, int]:
-    """Return tokens a second, and bytes held."""
+    """Return the tokens/s, and the bytes of memory that the decoder needs."""
     on_gpu = device == "cuda"
     if on_gpu:
         torch.cuda.empty_cache()

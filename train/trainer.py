@@ -1,17 +1,18 @@
-"""``train``: turns data into a checkpoint folder in the published format.
+"""Trains a model on data, and writes a checkpoint folder in the published format.
 
-    DATA ─► OUT/data: training part ─┬─► read 98 %   ─► teachers ─► corpora ─► network ─┐
-                                     └─► unread 2 %  ─► temperatures ───────────────────┴─► checkpoint
-                      validation part ───────────────► bits per character of the checkpoint as written
+    DATA ─► OUT/data: training part ─┬─► 98 % for crops     ─► teachers ─► corpora ─► network ─┐
+                                     └─► 2 % without crops  ─► temperatures ───────────────────┴─► checkpoint
+                      validation part ──────────────────────► bits per character of the written checkpoint
 
     OUT/config.json, model.safetensors (bfloat16), tokenizer.json ...  the checkpoint
     OUT/training_report.json                                           options, record, bits per character
-    OUT/training/, teacher-*/, data/                                   for resuming; may be deleted afterwards
+    OUT/training/, teacher-*/, data/                                   files for resuming, which may be deleted later
 
-Dropout makes a network overconfident once it is switched off, because its noise took part in every norm. So the logits
-are divided by one temperature, which is fitted to text that no network has read, and folded into a gain of the head.
+A network that was trained with dropout is overconfident without dropout, because the noise of dropout was part of every
+norm in training. Therefore the logits are divided by a temperature. It is fitted to the 2 % of the text that no network
+has read, and stored by dividing a gain of the head.
 
-All processes that torchrun started run this; the first one prepares the data and writes the checkpoint.
+All processes of torchrun run this module. The first process prepares the data and writes the checkpoint.
 """
 
 from __future__ import annotations
@@ -45,22 +46,21 @@ from lutern.train.prepare import UNREAD_SHARE, VALIDATION_STREAMS, Data, load, p
 from lutern.train.progress import Progress
 from lutern.train.saves import whole_network
 
-UNREAD_TOKENS = 1 << 18  # largest number of tokens that the temperatures are fitted to
-DEVICE_TOKENS = 1 << 28  # a larger training part stays in its file
+UNREAD_TOKENS = 1 << 18  # the largest number of tokens to which the temperatures are fitted
+DEVICE_TOKENS = 1 << 28  # a training part with more tokens is not copied to the device
 
-# Options that a resumed run may change: they do not change the result, or, like those of the data, a digest covers
-# them.
+# Options that a resumed run may change. An option does not change the result, or it is included in the data's digest.
 _FREE_ON_RESUME = {
     *("device", "compile", "save_every", "validate_every", "resume", "force", "accumulate", "checkpoint_activations"),
     *("lean", "parallel", "tokenizer", "separator", "column", "start_from"),
 }
-# Options of the model that a teacher depends on, besides its own options.
+# Options of the model on which a teacher depends, in addition to the options teacher_...
 _SHARED_WITH_TEACHERS = {"sequence_length", "warmup_steps", "gradient_clip", "seed"}
 
 
 @dataclass(frozen=True)
 class Text:
-    """The data of a run in this process."""
+    """The data of a run in this process: crops, unread tokens, validation tokens."""
 
     data: Data
     config: ModelConfig
@@ -77,11 +77,11 @@ class Text:
 def train(text_path: str | Path, out_dir: str | Path, options: TrainOptions | None = None) -> dict[str, Any]:
     """Train a model on ``text_path`` (sources.py) and write its checkpoint to ``out_dir``.
 
-    Returns the report; {} in all processes but the first. Raises ``LuternError`` for bad data or options.
+    Returns the report, or {} in all processes except the first. Raises ``LuternError`` for wrong data or options.
     """
     options = TrainOptions() if options is None else options
     out, began_s = Path(out_dir), time.monotonic()
-    torch.set_float32_matmul_precision("high")  # TF32: exact for codes and trits
+    torch.set_float32_matmul_precision("high")  # TF32, which is exact for codes and trits
     with opened(options.device) as group:
         text = load_text(text_path, out, options, group)
         with explained(out / TRAINING, options.batch, options, group):
@@ -114,7 +114,7 @@ def train(text_path: str | Path, out_dir: str | Path, options: TrainOptions | No
 
 
 def load_text(text_path: str | Path, out: Path, options: TrainOptions, group: Group) -> Text:
-    """Prepare the data once and cut them into their parts; bad data and options are refused here, before training."""
+    """Prepare the data once, and divide them into their parts. Wrong data and options are refused before training."""
     refuse_uneven(options.batch, options.accumulate, group.size)
     if options.teachers and group.size > 1:
         raise LuternError("teachers are trained by one process only; start without torchrun, or with --set teachers=0.")
@@ -134,8 +134,8 @@ def load_text(text_path: str | Path, out: Path, options: TrainOptions, group: Gr
 
 
 def loaded(out: Path, shape: Callable[[int], ModelConfig], group: Group) -> Text:
-    """Return the prepared data of a folder, cut into their parts; ``shape`` gives the config for a size of the
-    vocabulary."""
+    """Return the prepared data of a folder, divided into their parts. ``shape`` returns the config for a vocabulary
+    size."""
     data = load(out)
     training = len(data.training)
     cut = max(int(training * (1 - UNREAD_SHARE)), training - UNREAD_TOKENS)
@@ -153,7 +153,7 @@ def loaded(out: Path, shape: Callable[[int], ModelConfig], group: Group) -> Text
 
 
 def train_teacher(index: int, text: Text, out: Path, options: TrainOptions, group: Group) -> tuple[Network, Record]:
-    """Train or restore one float teacher; returns it and its validation record."""
+    """Train or restore one float teacher. Return the teacher and its validation record."""
     config = ModelConfig(
         text.config.vocab_size,
         options.teacher_hidden_size,
@@ -188,10 +188,12 @@ def train_teacher(index: int, text: Text, out: Path, options: TrainOptions, grou
 
 
 def distilled(ensemble: Ensemble, text: Text, options: TrainOptions) -> list[tuple[float, Corpus]]:
-    """Return the two corpora that teachers make, each with its share of the crops: the labelled text, and the text that
-    they write."""
+    """Return the corpora from the teachers, each with its share of the crops: the labelled text, and the text that the
+    teachers write."""
     if not isinstance(text.read, DeviceCorpus):
-        raise LuternError(f"teachers want a text of at most {DEVICE_TOKENS:,} tokens; give less, or --set teachers=0.")
+        raise LuternError(
+            f"teachers need a text of at most {DEVICE_TOKENS:,} tokens; give a shorter text, or --set teachers=0."
+        )
     ids = text.read.ids[0].long()
     share, top = options.synthetic_share if options.synthetic_tokens else 0.0, options.teacher_top
     text_itself = labelled(ensemble, ids, options.label_weight, top, options.seed, text.ahead)
@@ -204,7 +206,7 @@ def distilled(ensemble: Ensemble, text: Text, options: TrainOptions) -> list[tup
 def train_network(
     corpora: list[tuple[float, Corpus]], text: Text, out: Path, options: TrainOptions, group: Group
 ) -> tuple[Network, Record]:
-    """Train or restore the ternary network; returns it and its validation record."""
+    """Train or restore the ternary network. Return the network and its validation record."""
     torch.manual_seed(options.seed)
     network = Network(text.config, dropout=options.dropout, lean=options.lean).to(group.device)
     if options.start_from is not None:

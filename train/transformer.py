@@ -1,15 +1,14 @@
-"""A plain float Transformer decoder with as many weights and the same training loop, to which the MatMul-free network
-is compared.
+"""Defines a float Transformer decoder for comparison with the MatMul-free network of the same number of weights.
 
-    ids ─► embeddings ─► L x [ h + attention(norm(h)),  h + SwiGLU(norm(h)) ] ─► norm ─► head
+    ids ─► embeddings ─► L layers: h = h + attention(norm(h)),  h = h + SwiGLU(norm(h)) ─► norm ─► head
 
-Attention is causal, in heads of ``HEAD`` channels, with rotary positions (arXiv 2104.09864).  A layer has 4 d^2 + 3 d m
-weights, exactly as many as MLGRU and GLU of the same config, and the head has V d.  On a GPU products are bfloat16
-under autocast, all other operations float32.
+Attention is causal, in heads of ``HEAD`` channels, with rotary positions (arXiv 2104.09864). With hidden size d,
+intermediate size m and vocabulary V, a layer has 4 d^2 + 3 d m weights, as many as MLGRU and GLU of the same config.
+The head has V d weights. On a GPU, products are bfloat16 under autocast, and all other operations are float32.
 
-It is trained on crops of ``window`` tokens and knows no later position.  Its state is therefore text: the last half
-window of tokens, which it reads again before the next half.  So in a validation of several chunks, each token after the
-first chunk sees from half a window to a whole window.
+The Transformer is trained on crops of ``window`` tokens and cannot use later positions. Therefore its state is the last
+half window of tokens, which it reads again before the next half window. So in a validation of several chunks, each
+token after the first chunk sees at least half a window and at most a whole window.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from lutern.model_ref.config import ModelConfig
 from lutern.train.network import INITIAL_DEVIATION, Norm, wide
 
 HEAD = 32
-"""Channels of a head; the hidden size is a multiple of it."""
+"""Number of channels of a head. The hidden size must be a multiple of this number."""
 LONGEST_WAVE = 10_000.0
-"""Base of the rotary positions; the fastest channel turns by one radian a token."""
+"""The base of the rotary positions. The fastest channel turns by one radian per token."""
 
 
 def matrix(columns: int, rows: int, deviation: float = INITIAL_DEVIATION) -> nn.Linear:
@@ -37,7 +36,8 @@ def matrix(columns: int, rows: int, deviation: float = INITIAL_DEVIATION) -> nn.
 
 
 def turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Return x [..., T, HEAD] with channel c and c + HEAD/2 as a point, turned by its position's angle [T, HEAD/2]."""
+    """Return x [..., T, HEAD] with rotary positions. The channels c and c + HEAD/2 are a point, which is turned by the
+    angle [T, HEAD/2] of its position."""
     first, second = x.chunk(2, -1)
     return torch.cat([first * cosines - second * sines, second * cosines + first * sines], -1).type_as(x)
 
@@ -59,7 +59,7 @@ class Attention(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """down(swish(gate) * up)."""
+    """A SwiGLU, which computes down(silu(gate) * up)."""
 
     def __init__(self, size: int, intermediate_size: int, deviation: float) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class SwiGLU(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and SwiGLU, each added to the residual stream."""
+    """Attention and SwiGLU, whose outputs are added to the residual stream."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -84,20 +84,21 @@ class Block(nn.Module):
         self.mlp = SwiGLU(config.hidden_size, config.intermediate_size, deviation)
 
     def forward(self, h: Tensor, cosines: Tensor, sines: Tensor, dropout: float) -> Tensor:
-        """Return the next h from h [B, T, d]; ``dropout`` applies to the terms that are added to it."""
+        """Return the next h from h [B, T, d]. ``dropout`` applies to the terms that are added to h."""
         h = h + F.dropout(self.attn(self.attn_norm(h), cosines, sines), dropout)
         return h + F.dropout(self.mlp(self.mlp_norm(h)), dropout)
 
 
 class Transformer(nn.Module):
-    """The language model over sequences; called as ``network.Network`` is.
+    """The language model for sequences, with the same interface as ``network.Network``.
 
     Parameters
     ----------
-    config: its shape.
-    window: tokens of a training crop, the most that it sees at once.
-    dropout: share zeroed while training: of the embedding, of what each layer adds, of the last hidden vector.
-    ahead: tokens in the place of the first ones of every crop, and so of every window.
+    config: the shape.
+    window: number of tokens in a training crop, which is the largest number of tokens in one call.
+    dropout: share of elements that is zeroed in training, in the embedding, the output of each attention and SwiGLU,
+        and the last hidden vector.
+    ahead: tokens that replace the first tokens of every crop, and therefore of every window.
     """
 
     ternary = False
@@ -118,7 +119,8 @@ class Transformer(nn.Module):
 
     @property
     def validation_chunk(self) -> int:
-        """Tokens of a stream that are read at once to validate; as many were read before them."""
+        """The number of tokens of a stream in one call of validation. The same number of earlier tokens is read
+        again."""
         return self.window // 2
 
     def initial_state(self, streams: int, like: Tensor | None = None) -> Tensor:
@@ -126,14 +128,14 @@ class Transformer(nn.Module):
         return (self.lm_head.weight if like is None else like).new_zeros((streams, 0), dtype=torch.long)
 
     def is_fused(self) -> bool:
-        """Return whether a step is recorded as a graph of PyTorch's own kernels, with nothing left for
-        torch.compile."""
+        """Return whether a step is recorded as a graph of PyTorch's own kernels, so that torch.compile is not
+        needed."""
         return bool(self.lm_head.weight.is_cuda)
 
     def forward(self, ids: Tensor, state: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return logits [B, T, V] and the next state, from ids [B, T] that follow the ids of the state [B, P].
 
-        With ``targets``, token numbers [B, T], return the mean cross-entropy in nats and the state.
+        With ``targets``, which are token numbers [B, T], return the mean cross-entropy in nats and the next state.
         """
         share = self.dropout if self.training else 0.0
         read = torch.cat([state, ids], 1)

@@ -1,13 +1,13 @@
-"""The tokenizer of a run: made from its text, or given. Needs no PyTorch.
+"""Makes the tokenizer of a run from its text, or reads a given tokenizer. This module does not need PyTorch.
 
-    --tokenizer character ─► one token a character          ─┐
-    --tokenizer bpe:N     ─► N pieces, found in the text      ├─► tokenizer.json and the files that go with it
-    --tokenizer FILE      ─► tokenizer.json, or its folder   ─┘   bos_token_id, eos_token_id of config.json
+    --tokenizer character ─► one token per character        ─┐
+    --tokenizer bpe:N     ─► N pieces, found in the text     ├─► tokenizer.json and the files that belong to it,
+    --tokenizer FILE      ─► tokenizer.json, or its folder  ─┘   bos_token_id and eos_token_id for config.json
 
-If the tokenizer is made from several documents, tokens 0, 1 and 2 are ``<unk>``, ``<s>`` and ``</s>``, as in the
-releases, and ``<s>`` begins every text. A single text read by characters has none of the three, because its beginning
-needs no mark. With at least ``BYTES_FROM`` pieces, 256 of them are the bytes, so that every text has tokens; a smaller
-vocabulary knows only the characters of its text.
+If a tokenizer is made from several documents or has pieces, tokens 0, 1 and 2 are ``<unk>``, ``<s>`` and ``</s>``, as
+in the releases, and ``<s>`` begins every text. The character tokenizer of a single text does not have these three
+tokens, because the beginning of the text needs no mark. With at least ``BYTES_FROM`` pieces, 256 of the pieces are the
+bytes, so that every text has tokens. A smaller vocabulary contains only the characters of its text.
 """
 
 from __future__ import annotations
@@ -44,20 +44,21 @@ from lutern.model_ref.tokenizer import (
 
 UNKNOWN, BEGIN, END = SPECIAL = ("<unk>", "<s>", "</s>")
 BYTES_FROM = 1024
-"""Number of pieces from which on 256 are used for bytes."""
+"""The least number of pieces with which 256 pieces are used for bytes."""
 BYTES = tuple(f"<0x{value:02X}>" for value in range(256))
 SPACE = "▁"
 WORDS = rf"{SPACE}?\p{{L}}+|\p{{N}}|{SPACE}?[^\s{SPACE}\p{{L}}\p{{N}}]+|{SPACE}|\s"
-"""Units that no piece crosses: a word, a digit or punctuation; words and punctuation include the space before them."""
+"""The units of text that a piece does not cross: a word, a digit, or punctuation. A word or punctuation includes the
+space before it."""
 COMPANIONS = (TOKENIZER_CONFIG_FILE, SPECIAL_FILE, GENERATION_FILE, TEMPLATE_FILE, TEMPLATE_JSON_FILE)
 WANTED = "character, bpe:N with the number of pieces, or a tokenizer.json"
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer, its files in a checkpoint folder (by name) and its keys of config.json.
+    """A tokenizer, its files in a checkpoint folder (by name), and its keys in config.json.
 
-    ``splits_lines``: no token crosses the end of a line, so a text may be encoded in parts.
+    ``splits_lines``: whether no token crosses the end of a line, so that a text may be encoded in parts.
     """
 
     tokenizer: Tokenizer
@@ -67,13 +68,13 @@ class Vocabulary:
 
     @property
     def end(self) -> list[int]:
-        """The token at the end of each of several documents; empty if the tokenizer has none."""
+        """The token that ends each document if there are several documents. Empty: the tokenizer has no such token."""
         eos = self.tokenizer.conventions.eos
         return [eos[0]] if eos and eos[0] >= 0 else []
 
 
 def pieces_of(name: str) -> int | None:
-    """Return N of ``bpe:N``; None for any other name. Raises ``LuternError`` if N is not a number in range."""
+    """Return N of ``bpe:N``, or None for any other name. Raises ``LuternError`` if N is not a number in range."""
     if not name.startswith("bpe:"):
         return None
     if not (name[4:].isascii() and name[4:].isdigit()) or not 1 <= int(name[4:]) <= MAX_VOCAB_SIZE:
@@ -82,9 +83,9 @@ def pieces_of(name: str) -> int | None:
 
 
 def given(name: str) -> Vocabulary:
-    """Return the tokenizer of a folder or of a ``tokenizer.json``, together with the other files of its folder.
+    """Return the tokenizer of a folder or of a ``tokenizer.json``, and the tokenizer's other files in its folder.
 
-    Raises ``LuternError`` if it cannot be read.
+    Raises ``LuternError`` if the tokenizer cannot be read.
     """
     path = Path(name)
     if path.is_file() and path.name == TOKENIZER_FILE:
@@ -99,20 +100,20 @@ def given(name: str) -> Vocabulary:
         try:
             text = decode_text(content)
         except UnicodeDecodeError as error:
-            raise LuternError(f"{path} is no UTF-8 text, so it is no tokenizer; {WANTED} is wanted.") from error
+            raise LuternError(f"{path} is no UTF-8 text, so it is no tokenizer; give {WANTED}.") from error
         tokenizer = Tokenizer.from_json(text, str(path))
         tokenizer = Tokenizer(tokenizer.library, str(path), read_conventions(path, tokenizer.library))
         files = {TOKENIZER_FILE: content}
     else:
-        raise LuternError(f"--tokenizer is {quoted(name)}, but {WANTED} is wanted.")
+        raise LuternError(f"--tokenizer is {quoted(name)}, but must be {WANTED}.")
     conventions = tokenizer.conventions
     eos = list(conventions.eos)
     return Vocabulary(tokenizer, files, _keys(conventions.bos, eos[0] if len(eos) == 1 else eos or None))
 
 
 def characters(texts: Iterable[str], several: bool) -> Vocabulary:
-    """Return a vocabulary with one token for each character, in order of code points; ``several`` documents get marks
-    at beginning and end."""
+    """Return a vocabulary with one token for each character, in the order of code points. For ``several`` documents,
+    the vocabulary also contains the special tokens."""
     found: set[str] = set()
     for text in texts:
         found.update(text)
@@ -129,7 +130,8 @@ def characters(texts: Iterable[str], several: bool) -> Vocabulary:
 
 
 def byte_pairs(texts: Iterable[str], pieces: int) -> Vocabulary:
-    """Return a vocabulary of exactly ``pieces`` pieces; pairs are joined in order of their frequency in the text.
+    """Return a vocabulary of exactly ``pieces`` pieces. Pairs of pieces are joined in the order of their frequency in
+    the text.
 
     Raises ``LuternError`` if the text has too many characters or too few pairs.
     """
@@ -174,7 +176,7 @@ def byte_pairs(texts: Iterable[str], pieces: int) -> Vocabulary:
 
 
 def _made(library: tokenizers.Tokenizer) -> Vocabulary:
-    """Mark the special tokens of a tokenizer made here, put ``<s>`` ahead of every text, and make its files."""
+    """Add the special tokens to a new tokenizer, let ``<s>`` begin every text, and make the tokenizer's files."""
     library.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
     library.post_processor = processors.TemplateProcessing(single=[BEGIN, "$A"], special_tokens=[(BEGIN, 1)])
     names = {"bos_token": BEGIN, "eos_token": END, "unk_token": UNKNOWN}
@@ -187,14 +189,14 @@ def _made(library: tokenizers.Tokenizer) -> Vocabulary:
         SPECIAL_FILE: json.dumps(names, indent=2) + "\n",
         GENERATION_FILE: json.dumps(keys, indent=2) + "\n",
     }
-    # No files are next to a path that does not exist, so only the library's own conventions are read.
+    # This path does not exist, so no other files are read, only the library's own conventions.
     conventions = read_conventions(Path("tokenizer.json/none"), library)
     tokenizer = Tokenizer(library, conventions=conventions)
     return Vocabulary(tokenizer, {name: text.encode() for name, text in files.items()}, keys, True)
 
 
 def _keys(bos: int | None, eos: int | list[int] | None) -> dict[str, Any]:
-    """Return the keys of config.json for the beginning and end of a text; null means that the model has no such
+    """Return the keys of config.json for the beginning and the end of a text. null means that the model has no such
     token."""
     return {"bos_token_id": bos, "eos_token_id": eos}
 

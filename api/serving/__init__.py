@@ -1,15 +1,13 @@
 """Serves a model with the calls of the OpenAI API: completions, chats, streams. Needs the extra ``serve``.
 
-    HTTP ─► app ─► requests ─► engine: one thread, one machine ─► answers ─► JSON, or server-sent events
-             │        what a client may ask for   conversations in flight share a pass
-             └─ key, host names, the page
+    HTTP ─► app ─► requests ─► engine ─► answers ─► JSON, or server-sent events
 
-app.py        routes, keys, which error has which status
-requests.py   bodies of requests, checked
-engine.py     the thread that runs the machine, and the queue ahead of it
-answers.py    what comes back, and clients that go away or do not read
-server.py     the socket, and the server until it is ended
-page/         the page for a browser
+app.py        defines the routes, checks keys and host names, and sets the status of each error
+requests.py   checks the bodies of requests
+engine.py     runs one machine in one thread, in which all texts share the passes, and keeps the queue of waiting texts
+answers.py    sends the answers, and handles clients that disconnect or do not read
+server.py     opens the socket, and runs the server until it is stopped
+page/         is the page for a browser
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""What comes back: one JSON at the end, or server-sent events as the text comes.
+"""Sends the answer to a request: one JSON object at the end, or server-sent events while the text is written.
 
-Update ─► queue of this request ─► Shape: completion or chat ─► JSON │ data: {...} │ data: [DONE]
-the client goes away, or takes nothing for too long ─► its texts are given up
+Update ─► queue of this request ─► Shape: completion or chat ─► one JSON object, or events data: {...}, data: [DONE]
+
+If the client disconnects, or reads nothing for ``Limits.patience_s``, the texts of its request are cancelled.
 """
 
 from __future__ import annotations
@@ -24,21 +25,21 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 
 class Mail:
-    """Updates from the engine's thread to a request's coroutine."""
+    """A queue of updates from the engine's thread to the coroutine of one request."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Update] = asyncio.Queue()
 
     def post(self, update: Update) -> None:
-        """Add an update; any thread may call this."""
+        """Add an update. Any thread may call this function."""
         try:
             self._loop.call_soon_threadsafe(self._queue.put_nowait, update)
         except RuntimeError:  # the server has ended, and no request waits
             return
 
     async def read(self, texts: int) -> AsyncIterator[Update]:
-        """Yield updates up to the last one of ``texts`` texts, or to the first error."""
+        """Yield updates until ``texts`` texts have ended, or up to the first error."""
         while texts:
             update = await self._queue.get()
             yield update
@@ -46,7 +47,7 @@ class Mail:
 
 
 class Shape:
-    """Objects of the API for one request: of completions, or of a chat."""
+    """The API objects of one request, which is a completion or a chat."""
 
     def __init__(self, service: Service, wanted: TextRequest) -> None:
         self._chat = isinstance(wanted, ChatRequest)
@@ -58,7 +59,7 @@ class Shape:
         }
 
     def whole(self, texts: list[str], ends: list[str | None], usage: dict[str, int]) -> dict[str, Any]:
-        """Return the whole answer, at the end."""
+        """Return the whole answer, which is sent at the end."""
         choices = [
             self._choice(which, end, message={"role": "assistant", "content": text, "refusal": None})
             if self._chat
@@ -69,12 +70,12 @@ class Shape:
         return {**self._head, "object": kind, "choices": choices, "usage": usage}
 
     def chunk(self, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-        """Return an event of a stream, a part of the answer."""
+        """Return an event that contains a part of the answer."""
         kind = "chat.completion.chunk" if self._chat else "text_completion"
         return {**self._head, "object": kind, "choices": choices, **more}
 
     def first(self, which: int) -> dict[str, Any] | None:
-        """Return the event ahead of a chat's text; None for a completion."""
+        """Return the event that precedes a chat's text, or None for a completion."""
         role = {"role": "assistant", "content": ""}
         return self.chunk([self._choice(which, None, delta=role)]) if self._chat else None
 
@@ -93,7 +94,8 @@ class Shape:
 
 
 class Answer(Response):
-    """The answer to a request, sent while the machine writes it; it gives up its texts when the client is gone."""
+    """The answer to a request, which is sent while the machine writes. If the client disconnects, its texts are
+    cancelled."""
 
     def __init__(self, service: Service, wanted: TextRequest, mail: Mail) -> None:
         self.status_code = 200
@@ -114,7 +116,7 @@ class Answer(Response):
         return answer
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Send the answer, unless the client goes away first."""
+        """Send the answer. Stop if the client disconnects."""
         sending = asyncio.ensure_future(
             self._events(send) if self._wanted.stream else self._whole(scope, receive, send)
         )
@@ -124,7 +126,7 @@ class Answer(Response):
             if sending.done():
                 sending.result()
         except TimeoutError:
-            pass  # the client took nothing: the connection is closed when this returns
+            pass  # the client read nothing; the connection is closed when this function returns
         finally:
             sending.cancel()
             leaving.cancel()
@@ -181,7 +183,7 @@ class Answer(Response):
 
 
 def error_response(error: ApiError) -> JSONResponse:
-    """Return a refusal as a response."""
+    """Return the response of an error."""
     return JSONResponse(error.body, error.status, headers={**NO_STORE, **error.headers})
 
 
@@ -190,7 +192,7 @@ def _body(content: bytes, more: bool) -> dict[str, Any]:
 
 
 async def _gone(receive: Any) -> None:
-    """Wait until the client has gone."""
+    """Wait until the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

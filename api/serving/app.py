@@ -1,14 +1,17 @@
-"""The routes, and which error has which status.
+"""Defines the routes, and the status of each error.
 
-    /                       the page, its script, its style, the picture of the machine
-    /health                 whether the server answers; no key
-    /v1/models[/NAME]       the model, and the machine
-    /v1/completions         continues a text
-    /v1/chat/completions    continues a chat, if the model has a template
+/                       returns the page (and its script, its style, the picture of the machine)
+/health                 returns whether the server answers, and needs no key
+/v1/models[/NAME]       returns the model and the machine
+/v1/completions         continues a text
+/v1/chat/completions    continues a chat, if the model has a template
 
-400 a field is wrong; 401 the key is missing or wrong; 403 the request names another host; 404, 405 no such path or
-method; 408, 413, 415 the body is too slow, too large, or no JSON; 429 the queue is full; 500 a defect of the server;
-503 the machine failed, or the server is being stopped.
+400 a field is wrong                  408 the body arrives too slowly
+401 the key is missing or wrong       413 the body is too large
+403 the request names a wrong host    415 the body is no JSON
+404 the path does not exist           429 the queue is full
+405 the method does not exist         500 the server has a defect
+                                      503 the machine failed, or the server is being stopped
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ PAGE_HEADERS = {
 
 
 def make_app(service: Service) -> FastAPI:
-    """Return the application of a service; the engine runs as long as it does."""
+    """Return the application of a service. The engine runs as long as the application."""
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
@@ -76,7 +79,7 @@ def make_app(service: Service) -> FastAPI:
         title="lutern",
         lifespan=running,
         dependencies=[Depends(check_host)],
-        docs_url=None,  # FastAPI's page of documents loads its scripts from another server
+        docs_url=None,  # FastAPI's documentation page loads its scripts from another server
         redoc_url=None,
         openapi_url=None,
     )
@@ -138,7 +141,7 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _is_local(header: str) -> bool:
-    """Return whether a request's host, with or without a port, means this computer and no other, as localhost does."""
+    """Return whether a request's host, with or without a port, is a name or address of this computer alone."""
     try:
         host = urlsplit(f"//{header}").hostname or ""
     except ValueError:

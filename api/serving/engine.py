@@ -1,10 +1,10 @@
-"""The thread that runs the machine: texts come from any thread, and are continued together.
+"""Runs the machine in one thread. Any thread may submit texts, and the texts are continued together.
 
-    submit ─► queue ─► Batch: a round at a time ─► Ticket.push ─► Update, to the request
-    cancel ─► looked at between two rounds
+    submit ─► queue ─► Batch runs one round after another ─► Ticket.push ─► Update, to the request
+    cancel ─► the engine's thread cancels the texts between two rounds
 
-A client that goes away costs the machine at most one more round. A failure of the machine ends the texts that are in
-flight or wait, and the next request tries again.
+If a client disconnects, its texts run for at most one more round. If the machine fails, all running and waiting texts
+end, and the next request uses the machine again.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ LOG = logging.getLogger("lutern.serving")
 
 @dataclass(frozen=True)
 class Update:
-    """An update of a text: ``text`` that became certain, ``count`` of its tokens so far, clock ``cycles`` of the pass.
-    ``ended`` is "stop" or "length" in the last update; ``error`` says why the text was broken off.
+    """An update of a text.
+
+    ``text``: new text that no later token can change. ``count``: number of tokens so far. ``cycles``: clock cycles of
+    the pass. ``ended``: "stop" or "length" in the last update. ``error``: why the text was broken off.
     """
 
     which: int
@@ -40,12 +42,12 @@ class Update:
 
     @property
     def is_last(self) -> bool:
-        """Whether no update comes after this one."""
+        """Whether this update is the last of its text."""
         return self.ended is not None or self.error is not None
 
 
 class Ticket:
-    """One text in progress. ``publish`` is called in the engine's thread, and must return at once."""
+    """One text in progress. ``publish`` is called in the engine's thread and must not wait."""
 
     def __init__(
         self, which: int, tokenizer: Tokenizer, prompt: list[int], style: Style, publish: Callable[[Update], None]
@@ -56,7 +58,7 @@ class Ticket:
         self.is_open = True
 
     def push(self, piece: Piece) -> None:
-        """Publish the text that the tokens of a piece made certain."""
+        """Publish the text that no later token can change after the tokens of a piece."""
         writing, ended = self.writing, None
         text = writing.take()
         if not self.conversation.left:
@@ -66,23 +68,23 @@ class Ticket:
         self._publish(Update(self.which, text, writing.count, piece.run.cycles, ended))
 
     def fail(self, error: ApiError) -> None:
-        """Publish why there is no more."""
+        """Publish the error that broke off the text."""
         if self.is_open:
             self.is_open = False
             self._publish(Update(self.which, error=error))
 
 
 class Engine:
-    """A machine, the texts in flight on it, and the texts that wait.
+    """A machine, the texts that it runs, and the texts that wait.
 
     Parameters
     ----------
     machine : Machine
-        Chooses the tokens; only this engine's thread calls it.
+        The machine that chooses the tokens. Only this engine's thread calls the machine.
     queue : int
-        Texts that may wait beside those in flight.
+        Number of texts that may wait in addition to the running texts.
     repairs : list of str
-        A sentence for each run that the machine repeated, added as it does so; each goes to the log.
+        A list to which the machine adds a sentence for each run that it repeats. Each sentence is logged.
     """
 
     def __init__(self, machine: Machine, queue: int, repairs: Sequence[str] = ()) -> None:
@@ -92,7 +94,7 @@ class Engine:
         self._news = threading.Condition()
         self._inbox: list[Ticket] = []
         self._cancelled: list[Ticket] = []
-        self._tickets: dict[int, Ticket] = {}  # keys are the numbers of their conversations
+        self._tickets: dict[int, Ticket] = {}  # the keys are numbers of conversations
         self._number = 0
         self._open = 0
         self._stops = False
@@ -100,16 +102,16 @@ class Engine:
 
     @property
     def capacity(self) -> int:
-        """Texts in flight at once."""
+        """The largest number of texts that run together."""
         return self._batch.capacity
 
     def start(self) -> None:
-        """Begin to run."""
+        """Start the thread."""
         self._thread = threading.Thread(target=self._run, name="machine", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End all texts, and the thread after its present round."""
+        """End the thread after its present round, and end all texts."""
         with self._news:
             self._stops = True
             self._news.notify()
@@ -117,7 +119,8 @@ class Engine:
             self._thread.join()
 
     def submit(self, tickets: Sequence[Ticket]) -> None:
-        """Take the texts of a request, all or none. Raises ``ApiError``: the queue is full, or the server ends."""
+        """Accept all texts of a request. If the queue has too little room, or the server ends, raise ``ApiError`` and
+        accept none of these texts."""
         with self._news:
             if self._stops:
                 raise stopping()
@@ -128,7 +131,7 @@ class Engine:
             self._news.notify()
 
     def cancel(self, tickets: Sequence[Ticket]) -> None:
-        """Cancel texts whose client is gone; finished texts stay unchanged."""
+        """Cancel texts whose client has disconnected. Finished texts stay unchanged."""
         with self._news:
             self._cancelled += tickets
             self._news.notify()
@@ -153,8 +156,8 @@ class Engine:
         self._fail_all(stopping())
 
     def _take_news(self) -> bool:
-        """Wait until there is something to run; take new texts, and remove those that were given up. Return False when
-        it is time to end."""
+        """Wait until there is something to run. Add new texts, and remove cancelled texts. Return False if the thread
+        must end."""
         with self._news:
             self._news.wait_for(lambda: self._stops or self._inbox or self._cancelled or len(self._batch))
             for ticket in self._inbox:

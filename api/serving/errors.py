@@ -1,4 +1,4 @@
-"""Refusals as the OpenAI API writes them: a status, and ``{"error": {"message", "type", "param", "code"}}``."""
+"""Errors in the form of the OpenAI API: a status, and ``{"error": {"message", "type", "param", "code"}}``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class ApiError(Exception):
-    """A request that is refused. ``param``: the field that is wrong; ``code``: one word for a program."""
+    """The error that a request is refused. ``param``: the wrong field. ``code``: a word for programs."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ def _type(status: int) -> str:
 
 
 def full(waiting: int) -> ApiError:
-    """Return the error of a queue that has no room."""
+    """Return the error that the queue is full."""
     return ApiError(
         429,
         f"{waiting} texts wait already, and no more may wait; send the request again in a moment.",
@@ -44,17 +44,17 @@ def full(waiting: int) -> ApiError:
 
 
 def stopping() -> ApiError:
-    """Return the error of a server that is being stopped."""
-    return ApiError(503, "the server is being stopped; send the request to another.", "stopping")
+    """Return the error that the server is being stopped."""
+    return ApiError(503, "the server is being stopped; send the request to another server.", "stopping")
 
 
 def broken(reason: str) -> ApiError:
-    """Return the error of a machine that failed."""
+    """Return the error that the machine failed."""
     return ApiError(503, f"the machine failed: {reason}", "machine_failed")
 
 
 def defect() -> ApiError:
-    """Return the error of a defect of the server, which no client can mend."""
+    """Return the error of a defect in the server, which no client can correct."""
     return ApiError(500, "the server has a defect, which its log describes; tell its administrator.", "defect")
 
 

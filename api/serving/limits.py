@@ -1,4 +1,4 @@
-"""Limits of requests, and of the time for which a client may delay others."""
+"""Defines the limits of requests, and the waiting time for clients."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ class Limits:
     Members
     -------
     tokens : int
-        Largest number of tokens that a text may be asked to have.
+        Largest number of tokens that a request may ask for in each text.
     prompt_tokens : int
-        Largest number of tokens of a prompt.
+        Largest number of tokens in a prompt.
     body_bytes : int
-        Largest number of bytes of a request's body.
+        Largest number of bytes in a request's body.
     queue : int
-        Texts that may wait for a place in the machine.
+        Number of texts that may wait until the machine has a free place.
     texts : int
-        Largest number of texts of one request: prompts times ``n``.
+        Largest number of texts in one request: number of prompts times ``n``.
     patience_s : float
-        Seconds that a client has to send its request, or to read its answer, before the connection is closed.
+        Waiting time: seconds within which a client must send its request, and read each part of its answer.
     """
 
     tokens: int = 1024

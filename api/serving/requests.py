@@ -1,9 +1,9 @@
-"""Reads the bodies of requests whole or refuses them, checks them field by field, and returns the texts that they ask
-for.
+"""Reads the body of a request, checks its fields, and returns the style and the prompts of its texts.
 
-    body ─► JSON ─► without nulls and fields that change nothing ─► CompletionRequest, ChatRequest ─► Style, prompts
+    body ─► JSON ─► remove nulls and fields that change nothing ─► CompletionRequest, ChatRequest ─► Style, prompts
 
-A field that would change the text and is not built is refused by name, as is an unknown field.
+An unknown field is refused, and so is a field that Lutern does not support if its value would change the text. The
+error message contains the name of the field.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from lutern.model_ref.errors import quoted
 from lutern.model_ref.tokenizer import Tokenizer
 
 LARGEST_SEED = (1 << 32) - 1
-"""The generators on the chip have 32 bits."""
+"""The largest seed, since the generators on the chip have 32 bits."""
 MOST_STOPS, MOST_STOP_CHARACTERS = 16, 256
-"""The text is searched for each of them after every token."""
+"""Largest number and length of stop texts. After every token, the text is searched for each stop text."""
 DRAINED = 8
-"""A body of up to this many times the largest size is read to its end, so that the client receives the refusal and not
+"""A body of up to ``DRAINED`` times the largest size is read to its end. In this way the client receives the error, not
 a broken connection."""
 
 _IGNORED = ("metadata", "prompt_cache_key", "safety_identifier", "service_tier", "store", "user", "verbosity")
-"""Fields that do not change the text; they are ignored."""
+"""Fields that are ignored because they do not change the text."""
 _NOT_BUILT: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "echo": (False,),
@@ -49,11 +49,11 @@ _NOT_BUILT: dict[str, tuple[Any, ...]] = {
     "tools": ([],),
     "top_logprobs": (),
 }
-"""Fields of the OpenAI API that are not built, each with the values that change nothing."""
+"""Fields of the OpenAI API that Lutern does not support, each with the values that change nothing."""
 
 
 def _joined(value: Any) -> Any:
-    """Return the text of a message, which may come in parts."""
+    """Return the text of a message. A message may be a list of parts."""
     if not isinstance(value, list):
         return value
     for part in value:
@@ -79,7 +79,7 @@ class StreamOptions(BaseModel):
 
 
 class TextRequest(BaseModel):
-    """The fields that both kinds of requests have. ``figures``: add the figures of each text, see docs/serving.md."""
+    """The fields of both kinds of requests. ``figures``: add the figures of each text (docs/serving.md)."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     model: str | None = None
@@ -98,12 +98,12 @@ class TextRequest(BaseModel):
     figures: bool = False
 
     def most_tokens(self) -> int | None:
-        """Return the number of tokens that is asked for."""
+        """Return the number of tokens that the request asks for."""
         return self.max_tokens
 
     def style(self, tokenizer: Tokenizer, limits: Limits, which: int) -> Style:
-        """Return the style of the text with this number; ``generate`` with this seed writes the same text at this
-        number."""
+        """Return the style of the text with the number ``which``. The seed of this text is the seed of the request plus
+        ``which``."""
         tokens = self.most_tokens()
         if tokens is not None and tokens > limits.tokens:
             raise ApiError(
@@ -130,7 +130,7 @@ class TextRequest(BaseModel):
 
 
 class CompletionRequest(TextRequest):
-    """POST /v1/completions. ``prompt``: a text, several, or token numbers in their place."""
+    """The body of POST /v1/completions. ``prompt``: a text or a list of token numbers, or a list of several."""
 
     prompt: str | list[str] | list[int] | list[list[int]]
 
@@ -144,7 +144,7 @@ class CompletionRequest(TextRequest):
 
 
 class ChatRequest(TextRequest):
-    """POST /v1/chat/completions."""
+    """The body of POST /v1/chat/completions."""
 
     messages: list[Turn] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=1)
@@ -153,7 +153,7 @@ class ChatRequest(TextRequest):
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
     def chat(self) -> list[Message]:
-        """Return the messages as a template takes them."""
+        """Return the messages in the form that a template needs."""
         return [{"role": turn.role, "content": turn.content} for turn in self.messages]
 
 
@@ -161,7 +161,7 @@ Kind = TypeVar("Kind", bound=TextRequest)
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
-    """Return the body of a request. Raises ``ApiError`` for one that is too large, too slow, or of another type."""
+    """Return the body of a request. Raises ``ApiError`` for a body that is too large, too slow, or of another type."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise ApiError(415, "the body must be JSON; send it with Content-Type: application/json.")
     parts, size = [], 0
@@ -205,7 +205,8 @@ def _no_number(text: str) -> None:
 
 
 def _without_nulls(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return a body without its null fields and those of its messages, since clients send back what they received."""
+    """Return a body without the null fields of the body and of its messages. Clients send such fields because they send
+    back the messages that they received."""
     kept = {name: value for name, value in fields.items() if value is not None}
     messages = kept.get("messages")
     if isinstance(messages, list):
@@ -214,7 +215,7 @@ def _without_nulls(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refusal(error: ValidationError) -> ApiError:
-    """Return the first thing that is wrong with the fields, in a sentence."""
+    """Return the error of the first wrong field."""
     first = error.errors(include_url=False)[0]
     place = [str(part) for part in first["loc"] if not (isinstance(part, str) and "[" in part) and part != "str"]
     name = ".".join(place)

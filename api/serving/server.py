@@ -1,4 +1,4 @@
-"""Opens the socket of a server before anything slow happens, then runs the server on it until it is stopped."""
+"""Opens the socket of a server before any slow step, and runs the server on this socket until it is stopped."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lutern.model_ref.errors import LuternError
 
 BACKLOG = 128
 LEAVING_S = 5
-"""Seconds that unfinished answers still have when the server is ended."""
+"""Seconds for which unfinished answers are still sent after the server receives a signal to stop."""
 
 
 def bind(host: str, port: int, key: str = "", limits: Limits | None = None) -> socket.socket:
     """Return a listening socket.
 
-    Raises LuternError for an address that this computer does not have, for a port that is taken or needs rights, and
-    for an address that other computers reach without a key.
+    Raises LuternError for an address that this computer does not have, and for a port that is in use or needs rights.
+    Without a key, it also raises LuternError for an address that other computers can reach.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -49,7 +49,7 @@ def bind(host: str, port: int, key: str = "", limits: Limits | None = None) -> s
 
 
 def is_loopback(address: str) -> bool:
-    """Return whether only this computer reaches an address."""
+    """Return whether only this computer can reach an address."""
     return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
@@ -60,12 +60,12 @@ def address_of(listening: socket.socket) -> str:
 
 
 def serve(app: FastAPI, listening: socket.socket) -> None:
-    """Answer until SIGINT or SIGTERM, finish the present pass, and raise the signal again."""
+    """Answer requests until SIGINT or SIGTERM. Then finish the present pass, and raise the signal again."""
     make_server(app).run(sockets=[listening])
 
 
 class _Server(uvicorn.Server):
-    """A server that ends all texts before it stops, so that their clients are told and their connections close."""
+    """A server that ends all texts before it stops, so that clients receive an error and their connections close."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         engine: Engine = self.config.app.state.engine  # type: ignore[union-attr]
@@ -83,8 +83,8 @@ def make_server(app: FastAPI) -> uvicorn.Server:
 
 
 def _drop_those_that_do_not_read(listening: socket.socket, patience_s: float) -> None:
-    """Let the system end a connection whose client reads nothing for ``seconds``; else its last bytes would wait for
-    ever. Systems without this option keep such connections.
+    """Let the system close a connection whose client reads nothing for ``patience_s`` seconds. Otherwise its last bytes
+    would wait forever. Systems without this option keep such connections.
     """
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     if option is not None:

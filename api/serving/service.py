@@ -1,4 +1,4 @@
-"""A model on a machine, as requests see it: its name, its chat template, and the texts that it begins."""
+"""Defines the service that requests use: a model on a machine, its name, and the texts that a request begins."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lutern.model_ref import chat
 from lutern.model_ref.errors import LuternError
 
 GOLDEN_STREAMS = 16
-"""Number of texts that the integer model computes together; with more, each text takes as long as with these."""
+"""Number of texts that the integer model computes together. With more texts, the time per text would not be shorter."""
 
 
 class Service:
@@ -31,15 +31,16 @@ class Service:
     model : Model
         The model that writes.
     machine : Machine
-        A simulated board or a port, with the model loaded; without it the integer model computes.
+        A simulated board or a chip at a port, with the model loaded. Default: the integer model.
     limits : Limits
         The limits of a request.
     name : str
-        The model's name in the API; default: that of the model, or of its folder.
+        The model's name in the API. Default: the last part of the model's name or path.
     key : str
-        The key that clients must send; empty: none.
+        The key that clients must send. Empty: clients need no key.
     only_local : bool
-        Answer requests to the names of this computer alone, so that no web page of another name reaches it.
+        Answer only requests whose host is a name of this computer, so that web pages of other hosts cannot use the
+        server.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Service:
         return bool(self.tokenizer.conventions.chat_template)
 
     def describe(self) -> dict[str, Any]:
-        """Return the model as an object of the API; ``lutern``: the machine."""
+        """Return the model as an object of the API. Its field ``lutern`` describes the machine."""
         config = self.config
         return {
             "id": self.name,
@@ -96,8 +97,8 @@ class Service:
             )
 
     async def tickets(self, wanted: TextRequest, publish: Callable[[Update], None]) -> list[Ticket]:
-        """Return the texts that a request begins, checked; text i has the request's seed + i, as in
-        ``generate_all``."""
+        """Check a request, and return the texts that it begins. As in ``generate_all``, text i uses the request's
+        seed + i."""
         self.check_model(wanted.model)
         try:
             prompts = await self._prompts(wanted)
@@ -115,11 +116,11 @@ class Service:
         ]
 
     async def _prompts(self, wanted: TextRequest) -> list[list[int]]:
-        """Return token numbers of every prompt of a request."""
+        """Return the token numbers of every prompt of a request."""
         if isinstance(wanted, ChatRequest):
             if not self.has_chat:
                 raise ApiError(400, f"{self.name} has no chat template; use /v1/completions.", "no_chat_template")
-            text = chat.render(self.tokenizer, wanted.chat())  # in the main thread: only there a timer can end it
+            text = chat.render(self.tokenizer, wanted.chat())  # in the main thread, since its timer needs this thread
             encoded = [await asyncio.to_thread(self.tokenizer.encode_body, text)]
         else:
             assert isinstance(wanted, CompletionRequest)

@@ -238,9 +238,9 @@ def test_verilog() -> None:
         ("lutern.open_machine('/dev/none')", "There is no port /dev/none; plug the board in and give its port"),
         (
             "lutern.open_machine('/dev/none', memory='/dev/mem')",
-            r"a memory file \(/dev/mem\) is for a machine with AXI4, which /dev/none is not",
+            r"a memory file \(/dev/mem\) is for a machine with AXI4, but /dev/none is no such machine",
         ),
-        ("lutern.open_machine('axi:/dev/uio0', baud=9600)", "a rate of 9600 baud is for a serial port, which axi:/dev"),
+        ("lutern.open_machine('axi:/dev/uio0', baud=9600)", "a rate of 9600 baud is for a serial port, but axi:/dev"),
         ("machine.count()", "tiny has no counters; build it with them"),
         ("machine.load(lutern.load('demo'))", "demo does not fit tiny: the model needs .* bytes of block RAM"),
     ],

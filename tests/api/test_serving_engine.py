@@ -169,4 +169,4 @@ def test_the_end(weights: IntegerWeights) -> None:
     until(lambda: len(asked[0].heard) > 0)
     engine.stop()
     assert [one.heard[-1].error and one.heard[-1].error.status for one in asked] == [503] * 3
-    assert refusal(engine, Asked()).message == "the server is being stopped; send the request to another."
+    assert refusal(engine, Asked()).message == "the server is being stopped; send the request to another server."

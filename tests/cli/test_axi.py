@@ -157,17 +157,17 @@ def test_selftest_and_cycles(machine: Registers, folder: Path, monkeypatch: pyte
         (
             "generate",
             f"--on {PLACE} --baud 3000000",
-            f"--baud 3000000 is for a serial port, which --on {PLACE} is not; ",
+            f"--baud 3000000 is for a serial port, but --on {PLACE} is no such port; ",
         ),
         (
             "generate",
             "--on sim --memory here",
-            "--memory here is for a machine with AXI4, which --on sim is not; leave",
+            "--memory here is for a machine with AXI4, but --on sim is no such machine; leave",
         ),
         (
             "cycles",
             "--on /dev/ttyUSB9 --memory here",
-            "--memory here is for a machine with AXI4, which --on /dev/ttyUSB9 is not",
+            "--memory here is for a machine with AXI4, but --on /dev/ttyUSB9 is no such machine",
         ),
         (
             "selftest",

@@ -52,7 +52,7 @@ def test_formats(model: Path, no_build: str) -> None:
 def test_a_board_without_a_build(model: Path, no_build: str) -> None:
     done = run("--board", "ulx3s-25f", "--preset", "tiny", "--model", str(model), LUTERN_CACHE=no_build)
     assert done.returncode == 0, done.stderr
-    assert "ulx3s-25f has no build of tiny, so the rates are those of the target clock" in done.stdout
+    assert "ulx3s-25f has no build of tiny, so the rates are at the target clock" in done.stdout
     assert "by the integer model, one stream" in done.stdout
 
 

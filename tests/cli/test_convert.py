@@ -59,7 +59,7 @@ def test_calibrated_on_a_text(folder: Path, tmp_path: Path, packed: bool) -> Non
 
 
 def test_texts_that_cannot_calibrate(folder: Path, tmp_path: Path) -> None:
-    for content, reason in (("", "holds no text"), ("abd", "has no token for 'd'")):
+    for content, reason in (("", "contains no text"), ("abd", "has no token for 'd'")):
         (tmp_path / "text").write_text(content)
         done = run("convert", str(folder), "-o", str(tmp_path / "image"), "--calibrate", str(tmp_path / "text"))
         assert done.returncode == 1 and reason in done.stderr and not (tmp_path / "image").exists()

@@ -151,7 +151,7 @@ def test_limits_of_the_estimate_are_printed(arguments: tuple[str, ...], said: st
         (("--size", "9b"), "there is no size 9b; choose one of 370m, 1.3b, 2.7b."),
         (("--set", "rows=x"), "--set rows=x: rows is 'x'; give a whole number."),
         (("--set", "lines=3"), "--set lines=3 changes no field of a machine;"),
-        (("--share", "0.9"), "--share is for a machine with a port for memory, sim-64 has none; leave it out."),
+        (("--share", "0.9"), "--share is for a machine with a port for memory, sim-64 has none; leave out --share."),
         (("--streams", "2"), "2 streams were asked for, but sim-64 decodes 1 at a time;"),
         (
             ("--size", "370m", "--board", "ulx3s-25f"),
@@ -176,4 +176,6 @@ def test_narrow_embeddings_of_a_size() -> None:
     assert wide.returncode == 1 and f"{more} too many (with `lutern convert --embedding-bits 12`" in wide.stderr
     assert narrow.returncode == 0 and "8.71 tokens/s at 75 MHz" in narrow.stdout
     refused = run("--embedding-bits", "12")
-    assert refused.stderr == "lutern: --embedding-bits is for a --size; demo has its own, leave it out.\n"
+    assert refused.stderr == (
+        "lutern: --embedding-bits is only for --size, since demo defines its own; leave out --embedding-bits.\n"
+    )

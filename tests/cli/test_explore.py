@@ -40,7 +40,7 @@ def test_a_search(tmp_path: Path) -> None:
     )
     assert sentences.startswith("20 trials: ") and f"chosen: {rows[0]['name']}\n" in sentences
     assert f"next: lutern build --board ulx3s-25f --machine {out / 'machine.toml'}\n" in sentences
-    assert sentences.endswith("so its clock is not known; --route K does that.\n")
+    assert sentences.endswith("so its clock is not known; give --route K.\n")
     names = {
         "front.csv",
         "front.json",
@@ -68,20 +68,20 @@ def test_a_search(tmp_path: Path) -> None:
         (("--board", "ulx3s-26f", "--model", "demo"), "there is no board ulx3s-26f; choose one of "),
         (
             ("--board", "ulx3s-25f", "--dram", "ddr4"),
-            "--board ulx3s-25f has a memory of its own; leave out --dram, or the board.",
+            "--board ulx3s-25f has a memory of its own; leave out --dram or --board.",
         ),
         (
             ("--board", "ulx3s-25f", "--lut", "24289"),
             "--lut is 24,289, but the LFE5U-25F of ulx3s-25f has 24,288; give at most this number.",
         ),
-        (("--board", "ulx3s-25f", "--shape", "32,1"), "--shape is '32,1', but hidden size, layers, intermediate size"),
+        (("--board", "ulx3s-25f", "--shape", "32,1"), "--shape is '32,1', but must be hidden size, layers, "),
         (("--board", "ulx3s-25f", "--size", "9b"), "there is no size 9b; choose one of "),
         (("--board", "ulx3s-25f", "--memory", "tape", "--model", "demo"), "--memory is tape, but ulx3s-25f has block"),
-        (("--lut", "9000", "--block-rams", "9", "--route", "1", "--model", "demo"), "--route is for a board, whose "),
+        (("--lut", "9000", "--block-rams", "9", "--route", "1", "--model", "demo"), "--route needs a board, whose "),
         ((*SEARCH, "--route", "0"), "--route is 0; give a whole number from 1 to 1,000."),
         ((*SEARCH, "--trials", "0"), "--trials is 0; give a whole number from 1 to 100,000."),
         ((*SEARCH, "-o", "{folder}/none/found"), "{folder}/none/found cannot be made (No such file or directory); "),
-        ((*SEARCH, "-o", "{folder}/file"), "{folder}/file is a file, but -o wants a folder; give another name."),
+        ((*SEARCH, "-o", "{folder}/file"), "{folder}/file is a file, but -o needs a folder; give another name."),
         ((*SEARCH, "-o", "{folder}/full"), "{folder}/full/study.db is no study that Optuna "),
         ((*SEARCH, "-o", "{folder}", "--scheduler", "tcp://127.0.0.1:9"), "no Dask scheduler answers at tcp://127.0.0"),
     ],

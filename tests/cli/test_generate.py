@@ -78,7 +78,7 @@ def test_tensor_of_the_wrong_shape_or_missing(folder: Path) -> None:
     assert_refused(
         done,
         f"{folder}/model.safetensors: model.lower_bounds has shape [2, 32], but config.json asks for [3, 32]; "
-        "correct the one that is wrong.",
+        "correct the config or the file.",
     )
     path.write_text(json.dumps({**json.loads(path.read_text()), "use_lower_bound": False}))
     assert_refused(
@@ -139,13 +139,13 @@ def test_no_compiler(folder: Path, tmp_path: Path) -> None:
         ),
         (
             ("--on", "golden", "--check"),
-            "--check compares the simulated board with the integer model, and --on golden is not simulated; leave it "
-            "out.",
+            "--check compares the simulated board with the integer model, and --on golden is not simulated; leave "
+            "out --check.",
         ),
         (
             ("--on", "golden", "--record", "kept.txt"),
-            "--record kept.txt is for the traffic of a port, and --on golden has none; leave it out, or give the port "
-            "of a board or of lutern board.",
+            "--record kept.txt records the traffic of a port, but --on golden has no port; leave out --record, or give "
+            "the port of a board or of lutern board.",
         ),
         (("--preset", "huge"), f"there is no preset huge; choose one of {', '.join(PRESETS)}."),
         (("-t", "-1"), "the temperature is -1.0; give 0 (the likeliest) or a positive number."),

@@ -77,8 +77,8 @@ def test_a_token_beyond_the_model_is_refused_when_it_is_used(folder: Path, tmp_p
         assert run("generate", "ab", *common).returncode == 0
         assert (
             run("generate", "a~", *common).stderr
-            == "lutern: the tokenizer gives number 96 to '~', but the model knows 96 tokens; leave it out, or give the "
-            "tokenizer that the model was trained with.\n"
+            == "lutern: the tokenizer gives number 96 to '~', but the model knows 96 tokens; leave out that text, or "
+            "give the tokenizer of the model's training.\n"
         )
 
 

@@ -145,7 +145,7 @@ def test_memory_at_axi_ports() -> None:
         r"\nestimated: [\d.e-]+ to [\d.e-]+ mJ a token to read from DDR4-2400, and standby of 4 x16 parts, ", text
     )
     assert (
-        "The joules of the chip are not estimated: the coefficients are those of an ECP5, which does not reach 300 MHz."
+        "The joules of the chip are not estimated: the coefficients are for an ECP5, which does not reach 300 MHz."
         in text
     )
     with pytest.raises(
@@ -185,7 +185,7 @@ def test_the_table() -> None:
 
 def test_toggles_with_memory_beside_the_chip() -> None:
     assert run("estimate", "--preset", "sdram-x16").startswith("computed: demo-small on sdram-x16, ")
-    with pytest.raises(LuternError, match=r"^toggles are counted only of .*, and ddr3-x16 has none; .* lutern power"):
+    with pytest.raises(LuternError, match=r"^toggles are counted only for .*, and ddr3-x16 has none; .* lutern power"):
         run("count", "--preset", "ddr3-x16")
 
 

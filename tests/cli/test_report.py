@@ -69,7 +69,7 @@ def test_report(folder: Path) -> None:
         (("-o", "nowhere/page.html"), r"^nowhere/page.html cannot be written; give the name of a file in a folder"),
         (("--preset", "moon"), r"^there is no preset moon; choose one of"),
         (("--preset", "tiny"), r"^the model needs [\d,]+ bytes of block RAM for trits and"),
-        (("--preset", "host"), r"^host waits for words from the host, so its cycles depend on the line; leave it"),
+        (("--preset", "host"), r"^host waits for words from the host, so its cycles depend on the line; leave out"),
     ],
 )
 def test_bad_options(arguments: tuple[str, ...], sentence: str) -> None:

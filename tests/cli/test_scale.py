@@ -117,10 +117,10 @@ def test_a_run_that_fails(text: Path, tmp_path: Path, runs: Runs) -> None:
 def test_refused(text: Path, tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     for arguments, message in (
-        (("--sizes", "64"), "--sizes is '64', but hidden sizes and layers are wanted, such as 64x4,96x5,160x5"),
+        (("--sizes", "64"), "--sizes is '64', but must be hidden sizes and layers, such as 64x4,96x5,160x5"),
         (("--sizes", "64x1,96x1"), "2 sizes make no law; give at least 3"),
         (("--sizes", "64x1,96x1,100x1"), "size 100x1: a hidden size that is a multiple of 32"),
-        (("--rates", "fast"), "--rates is 'fast', but factors are wanted"),
+        (("--rates", "fast"), "--rates is 'fast', but must be factors"),
         (("--rates", "0"), "factors of the learning rate must be above 0"),
         (("--tokenizer", "bpe:4000"), "pieces only; ask for at most"),
         (("--length", "9000"), "too few for crops of 9000"),
@@ -133,7 +133,7 @@ def test_refused(text: Path, tmp_path: Path, runs: Runs, monkeypatch: pytest.Mon
     assert not out.exists() and not runs.started
     with pytest.raises(LuternError, match="holds other files, and no scaling runs; give a new folder"):
         scale(text, "--out", tmp_path, *SMALL)
-    with pytest.raises(LuternError, match=r"text.txt is a file, but --out wants a folder"):
+    with pytest.raises(LuternError, match=r"text.txt is a file, but --out must be a folder"):
         scale(text, "--out", text, *SMALL)
 
 

@@ -86,8 +86,11 @@ def test_server_for_other_computers_needs_a_key(tmp_path: Path, monkeypatch: pyt
         ),
         (["--host", "192.0.2.1", "--port", "0"], "this computer does not have the address 192.0.2.1; give one that it"),
         (["--on", "moon"], "there is nothing called moon to run on; give one of sim, golden"),
-        (["--on", "golden", "--preset", "tiny"], "tiny is a machine, but --on golden uses none; leave it out"),
-        (["--on", "golden", "--streams", "2"], "--streams is for the simulated board; leave it out with --on golden"),
+        (["--on", "golden", "--preset", "tiny"], "tiny is a machine, but --on golden uses none; leave out the machine"),
+        (
+            ["--on", "golden", "--streams", "2"],
+            "--streams is for the simulated board; leave out --streams with --on golden",
+        ),
         (["--port", "70000"], "--port is 70000; give a whole number from 0 to 65,535."),
         (["--patience", "nan"], "--patience is nan; give a number from 0.1 to 3,600"),
         (["--model", "nowhere", "--port", "0"], "there is no model nowhere; give one of demo, demo-small"),

@@ -478,6 +478,6 @@ def test_calibration_begins_every_stream_with_the_beginning_of_text(folder: Path
     seen = {name: one.rounded() for name, one in observe(load_checkpoint(folder), tokens).items()}
     assert open_image(image).activations == seen
     (tmp_path / "text.txt").write_text("")
-    assert "holds no text" in refused(
+    assert "contains no text" in refused(
         "convert", str(folder), "-o", str(image), "--calibrate", str(tmp_path / "text.txt")
     )

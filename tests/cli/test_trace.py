@@ -25,18 +25,21 @@ def test_range_of_cycles(tmp_path: Path) -> None:
     [
         (
             ("--cycles", "1:2"),
-            "--cycles and --signal belong to a trace; give its file with --trace, or leave them out.",
+            "--cycles and --signal need --trace; give a file with --trace, or leave out --cycles and --signal.",
         ),
         (
             ("--signal", "clk"),
-            "--cycles and --signal belong to a trace; give its file with --trace, or leave them out.",
+            "--cycles and --signal need --trace; give a file with --trace, or leave out --cycles and --signal.",
         ),
         (
             ("--trace", "out.vcd", "--on", "golden"),
             "--trace records the simulated board, but --on golden is not simulated; ",
         ),
-        (("--trace", "out.vcd", "--cycles", "5"), "--cycles is '5'; give the first cycle and the one after the last, "),
-        (("--trace", "out.vcd", "--cycles", "5:5"), "--cycles 5:5 has no cycle in it; give the smaller number first."),
+        (
+            ("--trace", "out.vcd", "--cycles", "5"),
+            "--cycles is '5'; give the first cycle and the cycle after the last, ",
+        ),
+        (("--trace", "out.vcd", "--cycles", "5:5"), "--cycles 5:5 contains no cycle; give the smaller number first."),
         (("--trace", "out.wav"), "out.wav "),
     ],
 )

@@ -96,12 +96,12 @@ def test_only_the_first_process_prints(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("batch", "NAME=VALUE is wanted"),
+        ("batch", "give NAME=VALUE"),
         ("steps=5", "with a NAME from hidden_size, "),
-        ("force=true", "NAME=VALUE is wanted"),
-        ("batch=ten", "batch wants a whole number"),
-        ("dropout=some", "dropout wants a number"),
-        ("compile=yes", "compile wants true or false"),
+        ("force=true", "give NAME=VALUE"),
+        ("batch=ten", "batch needs a whole number"),
+        ("dropout=some", "dropout needs a number"),
+        ("compile=yes", "compile needs true or false"),
     ],
 )
 def test_settings_that_cannot_be_used(setting: str, message: str) -> None:

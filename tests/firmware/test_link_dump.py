@@ -132,7 +132,7 @@ def test_a_resend_is_named() -> None:
     "line", ["", "x > c0", "0 ! c0", "0 > c", "0 > c0 c0", "0 = x", "0 = -5", "nan > c0", "-1 > c0", "0 >"]
 )
 def test_invalid_recordings(line: str) -> None:
-    with pytest.raises(LuternError, match=r"^line \d is .*; give a file of --record\.$"):
+    with pytest.raises(LuternError, match=r"^line \d is .*; give a file written by --record\.$"):
         list(dump([HEAD, line] if line else ["something else"]))
 
 

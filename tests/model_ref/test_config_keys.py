@@ -68,7 +68,7 @@ def test_both_names_of_the_eps_are_read(name: str) -> None:
     assert ModelConfig.from_dict(config.to_dict()) == config  # as in an image
     assert ModelConfig.from_dict({**RELEASED, name: None}).rms_norm_eps == NORM_EPS
     for wrong in (0, -1e-6, 0.5, "1e-6", float("nan"), [1e-6], True):
-        assert refusal({**RELEASED, name: wrong}).startswith(f"config: {name} is {wrong!r}, but wants a number")
+        assert refusal({**RELEASED, name: wrong}).startswith(f"config: {name} is {wrong!r}, but must be a number")
 
 
 def test_both_names_of_the_eps_must_agree() -> None:

@@ -161,7 +161,7 @@ def test_adapters_beside_or_instead_of_the_weights(folder: Path, name: str) -> N
             ["model-00001-of-00002.safetensors"],
             "only shards such as model-00001-of-00002.safetensors, and no model.safe",
         ),
-        (["weights.safetensors"], "has no model.safetensors but weights.safetensors; rename it so"),
+        (["weights.safetensors"], "has no model.safetensors but weights.safetensors; rename the file"),
         (
             ["checkpoint-9/config.json", "checkpoint-500/config.json"],
             "the last of which is checkpoint-500; give {}/check",

@@ -107,9 +107,9 @@ def test_token_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("[1]", "line 1: a row with the column text is wanted, but it has no columns"),
-        ('{"body": "x"}', "line 1: a row with the column text is wanted, but it has body; name the column"),
-        ('{"text": 5}', "column text holds 5, but wants texts or lists of token numbers"),
+        ("[1]", "line 1: a row must have the column text, but this row has no columns"),
+        ('{"body": "x"}', "line 1: a row must have the column text, but this row has body; name the column"),
+        ('{"text": 5}', "column text holds 5, but must contain texts or lists of token numbers"),
         ("{", "is not JSON with one object a line"),
     ],
 )
@@ -164,7 +164,7 @@ def test_pieces_that_the_text_does_not_support() -> None:
     for name in ("bpe:", "bpe:0", "bpe:-5", "bpe:1e9", "bpe:99999999"):
         with pytest.raises(LuternError, match="N in bpe:N must be from"):
             pieces_of(name)
-    with pytest.raises(LuternError, match="is 'words', but character, bpe:N"):
+    with pytest.raises(LuternError, match="is 'words', but must be character, bpe:N"):
         given("words")
 
 

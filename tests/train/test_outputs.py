@@ -57,10 +57,10 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(LuternError, match="--out and --from are both"):
         claim(tmp_path, TrainOptions(start_from=str(tmp_path), force=True))
     (tmp_path / "file").touch()
-    with pytest.raises(LuternError, match="is a file, but --out wants a folder"):
+    with pytest.raises(LuternError, match="is a file, but --out must be a folder"):
         claim(tmp_path / "file", TrainOptions())
     (tmp_path / "link").symlink_to("nowhere")
-    with pytest.raises(LuternError, match="is a link that leads nowhere"):
+    with pytest.raises(LuternError, match="is a link that leads to no folder"):
         claim(tmp_path / "link", TrainOptions())
     with pytest.raises(LuternError, match="cannot be written"):
         claim(tmp_path / "file" / "out", TrainOptions())
@@ -111,9 +111,9 @@ def test_schedules() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"schedule": "linear"}, "schedule is 'linear', but wants cosine or paper"),
-        ({"parallel": "tp"}, "parallel is 'tp', but wants ddp or fsdp"),
-        ({"device": "tpu"}, "device is 'tpu', but wants cpu, cuda or auto"),
+        ({"schedule": "linear"}, "schedule is 'linear', but must be cosine or paper"),
+        ({"parallel": "tp"}, "parallel is 'tp', but must be ddp or fsdp"),
+        ({"device": "tpu"}, "device is 'tpu', but must be cpu, cuda or auto"),
         ({"accumulate": 0}, "accumulate is 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"learning_rate": math.nan}, "learning_rate is nan"),

@@ -118,5 +118,5 @@ def test_a_lost_process_and_resuming_with_another_number(text: Path, tmp_path: P
 def test_invalid_cases_are_refused(case: str) -> None:
     from lutern.train.processes import parse_case
 
-    with pytest.raises(LuternError, match=r"is no case; SHAPE:CROPS:PARALLEL with a shape of 370M"):
+    with pytest.raises(LuternError, match=r"is no case; give SHAPE:CROPS:PARALLEL with a shape of 370M"):
         parse_case(case)

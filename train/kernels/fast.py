@@ -1,4 +1,4 @@
-"""The kernels for a GPU, under the names of ``plain.py``."""
+"""Collects the kernels for a GPU, with the same names as in ``plain.py``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lutern.train.kernels.scan import gated_scan, gated_scan_backward
 from lutern.train.kernels.weights import ternarise, unpack
 
 INT8_FROM = 2048
-"""From this hidden size on, forward products are faster on int8 tensor cores than on bfloat16's (docs/training.md)."""
+"""The hidden size from which forward products are faster with int8 than with bfloat16 (docs/training.md)."""
 
 __all__ = [
     "INT8_FROM",

@@ -1,6 +1,6 @@
-"""Triton kernels ahead of the output and down projections: gate, product, norm and codes, one row a program.
+"""Triton kernels for the inputs of the output and down projections: gate, product, norm and codes.
 
-Formulas and names: ``plain.py``; layout of the programs: ``rows.py``.
+``plain.py`` has the formulas and explains the names. ``rows.py`` explains how programs process rows.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _swish_codes_backward(  # type: ignore[no-untyped-def]
 def gated_codes(
     g: Product, states: Tensor, norm: Tensor, norm_eps: float, gain: Tensor, eps: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """See ``plain.gated_codes``."""
+    """Compute ``plain.gated_codes`` on a GPU."""
     (rows, d), device = states.shape, states.device
     codes, factors = torch.empty(rows, d, dtype=dtype, device=device), torch.empty(rows, device=device)
     _gated_codes[(rows,)](*g, states, norm, gain, codes, factors, d, norm_eps, eps, **block_of(d))
@@ -163,7 +163,7 @@ def gated_codes_backward(
     dcodes: Tensor,
     out: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See ``plain.gated_codes_backward``."""
+    """Compute ``plain.gated_codes_backward`` on a GPU."""
     rows, d = states.shape
     programs = min(rows, PROGRAMS)
     codes, dstates = torch.empty_like(out), torch.empty_like(states)
@@ -175,7 +175,7 @@ def gated_codes_backward(
 
 
 def swish_codes(p: Product, gain: Tensor, eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """See ``plain.swish_codes``."""
+    """Compute ``plain.swish_codes`` on a GPU."""
     rows, m, device = len(p[0]), len(gain), gain.device
     codes, factors = torch.empty(rows, m, dtype=dtype, device=device), torch.empty(rows, device=device)
     _swish_codes[(rows,)](*p, gain, codes, factors, m, eps, **block_of(m))
@@ -185,7 +185,7 @@ def swish_codes(p: Product, gain: Tensor, eps: float, dtype: torch.dtype) -> tup
 def swish_codes_backward(
     p: Product, gain: Tensor, eps: float, factor: Tensor, scale: Tensor, dcodes: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See ``plain.swish_codes_backward``."""
+    """Compute ``plain.swish_codes_backward`` on a GPU."""
     rows, m = len(p[0]), len(gain)
     programs = min(rows, PROGRAMS)
     codes, dp, parts = torch.empty_like(dcodes), torch.empty_like(p[0]), gain.new_empty(programs, m)

@@ -1,9 +1,10 @@
-"""The head with its loss, in chunks of rows, so that the logits [N, V] are never in memory at once.
+"""Computes the head and its loss in chunks of rows, so that only the logits of one chunk are in memory.
 
-    h ─► norm, codes ─► chunk: codes @ trits^T ─► losses, their gradient ─► dcodes of the chunk, dW += ...
+    h ─► norm, codes ─► for each chunk: logits = codes @ trits^T ─► losses and their gradient ─► dcodes, dW += ...
 
-The gradient is computed in forward, where the chunk's logits exist; backward multiplies it by the gradient of the loss.
-Cost: the three products; memory: one chunk's logits, dcodes (2 d bytes a token) and dW.
+The gradient is computed in forward, because only there the chunk's logits exist. Backward multiplies this gradient by
+the gradient of the loss. The cost is three products. The memory contains the logits of one chunk, dcodes (2 d bytes per
+token) and dW.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from torch import Tensor
 from lutern.train.kernels.layer import forms, narrow
 
 CHUNK_LOGITS = 1 << 25
-"""128 MiB of float32: enough rows for full tiles of every product, and little compared with the rest."""
+"""Number of logits in a chunk, 128 MiB of float32. Such a chunk has enough rows for full tiles of every product, and
+needs little memory compared with all other tensors."""
 
 
 def head_loss(h: Tensor, norm: Tensor, eps: float, head: Any, bit_eps: float, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy in nats of h [B, T, d] for targets [B, T]; ``head`` is a BitLinear, ``norm`` a gain
-    [d]."""
+    """Return the mean cross-entropy in nats of h [B, T, d] for targets [B, T]. ``head`` is a BitLinear, and ``norm`` is
+    a gain [d]."""
     loss: Tensor = _HeadLoss.apply(
         h.reshape(-1, h.shape[-1]), norm, eps, head.weight, head.norm.weight, bit_eps, targets.flatten()
     )
@@ -62,5 +64,5 @@ class _HeadLoss(torch.autograd.Function):
         _, dh, dgain, dnorm = forms(h).norm_codes_backward(
             h, norm, ctx.eps, gain[None], ctx.bit_eps, factor[None], scales * dloss, dcodes[None], None, narrow(h)
         )
-        # In place, so that PyTorch refuses a second backward, which would be wrong.
+        # The multiplication is in place, so that PyTorch refuses a second backward, whose result would be wrong.
         return dh, dnorm, None, dweight.mul_(dloss), dgain[0], None, None

@@ -1,14 +1,15 @@
-"""One layer of the network with its own forward and backward: products, and one kernel between any two of them.
+"""Computes one layer of the network with its own forward and backward: products, and one kernel between two products.
 
-    h ─► norm, codes x3 ─► i f g ─► scan ─► states ─┐
-                               └──► norm(g)·swish ──┴─► codes ─► o ─► h + o ─┐
-    h + o + down ◄─ down ◄─ codes, swish·up ◄─ gate up ◄─ codes, norm ◄──────┘
+    h ─► norm, codes x3 ─► products i, f, g ─► scan ─► states ─┐
+                                        └──► norm(g)·swish ────┴─► codes ─► product o ─► h + o ─┐
+    h + o + down ◄─ product down ◄─ codes, swish·up ◄─ products gate, up ◄─ codes, norm ◄───────┘
 
-Backward keeps, in bytes a token: h (4 d), the sums of i, f, g, o (2 d each) and of gate and up (4 m), a factor a row of
-each product; and the trits, packed in 2 bits. Codes, states, the middle h and all other values are computed again. With
-``lean`` the sums of gate and up are computed again too, at the cost of that product.
+For backward, these tensors are kept, with bytes per token: h (4 d), the sums of i, f, g and o (2 d each), the sums of
+gate and up (4 m), and a factor for each row of each product. The trits are also kept, packed in 2 bits. Codes, states,
+h + o and all other values are computed again. With ``lean`` the sums of gate and up are also computed again, at the
+cost of one more product.
 
-No gradient flows into ``start`` or out of the last state.
+No gradient is computed for ``start``, and no gradient is accepted for the last state.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from lutern.train.kernels import plain
 
 
 def forms(x: Tensor) -> ModuleType:
-    """Return the kernels where they can run, elsewhere their plain forms."""
+    """Return the module of the kernels if they can run, else the module of the plain functions."""
     if x.is_cuda and x.dtype == torch.float32:
         from lutern.train.kernels import fast
 
@@ -33,22 +34,22 @@ def forms(x: Tensor) -> ModuleType:
 
 
 def narrow(x: Tensor) -> torch.dtype:
-    """Return the type of sums, codes and scaled gradients: bfloat16 for float32; float64 stays, so that tests can be
-    exact."""
+    """Return the type of sums, codes and scaled gradients. It is bfloat16 for float32. For float64 it is float64, so
+    that tests can be exact."""
     return torch.bfloat16 if x.dtype == torch.float32 else x.dtype
 
 
 @dataclass(frozen=True)
 class LayerSettings:
-    """Settings of a layer that are no tensors of the network.
+    """The settings of a layer that are not parameters of the network.
 
     Parameters
     ----------
-    eps: inside the norms ahead of the mixers, and of g.
-    bit_eps: inside the norms of BitLinear.
+    eps: eps of the norms before the mixers, and of the norm of g.
+    bit_eps: eps of the norms of BitLinear.
     dropout: share of each mixer's output that is zeroed.
-    seed: seed of this layer's dropout in this step, an integer [1] on the device; None without dropout.
-    lean: keep no sums of gate and up.
+    seed: seed of this layer's dropout in this step, an integer [1] on the device, or None without dropout.
+    lean: do not keep the sums of gate and up.
     """
 
     eps: float
@@ -68,7 +69,7 @@ NORMS = ("attn_norm", "attn.g_norm", "mlp_norm")
 def fused_layer(
     layer: nn.Module, h: Tensor, bound: Tensor, start: Tensor, settings: LayerSettings
 ) -> tuple[Tensor, Tensor]:
-    """h [B, T, d], bound [d] and start [B, d] give the next h and the state after the last token."""
+    """Return the next h and the state after the last token, from h [B, T, d], bound [d] and start [B, d]."""
     modules: list[Any] = [layer.get_submodule(name) for name in MATRICES]
     weights = [module.weight for module in modules]
     gains = [module.norm.weight for module in modules]
@@ -126,7 +127,7 @@ class _Layer(torch.autograd.Function):
         shape, dout = dout.shape, dout.contiguous().view(h.shape)
         middle = k.add_product(h, (o_sums, o_factor, scales[3]), settings.drop(0))
 
-        # The GLU, from its end backwards.
+        # backward of the GLU
         if p_sums is None:
             codes, _ = k.norm_codes(middle, mlp_norm, settings.eps, gains[4][None], settings.bit_eps, thin)
             p_sums = k.product(codes[0], trits[4], thin)
@@ -151,7 +152,7 @@ class _Layer(torch.autograd.Function):
         dgate = k.weight_gradient(dp, codes[0], wide)
         del dp, codes, middle
 
-        # The MLGRU.
+        # backward of the MLGRU
         i, f, g = ((ifg[n], factors[n], scales[n]) for n in range(3))
         states = k.gated_scan(i, f, bound, start)
         d = k.add_product_backward(dmiddle, o_factor, settings.drop(0), thin)
@@ -190,7 +191,7 @@ class _Layer(torch.autograd.Function):
 
 
 def stacked(matrices: list[Tensor]) -> Tensor:
-    """Return equal matrices as one tensor, without a copy if they are consecutive in one buffer."""
+    """Return matrices of the same shape as one tensor, without a copy if they are consecutive in one buffer."""
     first, step = matrices[0], matrices[0].numel()
     begin = first.storage_offset()
     same = all(m.untyped_storage().data_ptr() == first.untyped_storage().data_ptr() for m in matrices)

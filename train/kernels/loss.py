@@ -1,6 +1,6 @@
-"""Cross-entropy of one chunk of logits as a Triton kernel: a program takes a row and reads it twice.
+"""Computes the cross-entropy of one chunk of logits in a Triton kernel. A program reads one row twice.
 
-Formulas and names: ``plain.py``. The second reading finds the row in the cache.
+``plain.py`` has the formulas and explains the names. The second time, the program reads the row from the cache.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def _cross_entropy(  # type: ignore[no-untyped-def]
     factor = tl.load(factors + n)
     times = tl.load(scale) / factor
     token = tl.arange(0, BLOCK)
-    # Each lane has its largest value and its total; they are reduced once, at the end.
+    # Each element of the block has its own largest value and its own total, which are reduced only at the end.
     largest = tl.full((BLOCK,), -float("inf"), tl.float32)
     total = tl.zeros((BLOCK,), tl.float32)
     for begin in range(0, vocab, BLOCK):
@@ -42,7 +42,7 @@ def _cross_entropy(  # type: ignore[no-untyped-def]
 def cross_entropy(
     sums: Tensor, factor: Tensor, scale: Tensor, targets: Tensor, weight: float, narrow: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """See ``plain.cross_entropy``."""
+    """Compute ``plain.cross_entropy`` on a GPU."""
     rows, vocab = sums.shape
     losses, d = torch.empty_like(factor), torch.empty_like(sums, dtype=narrow)
     block = min(4096, triton.next_power_of_2(vocab))

@@ -1,8 +1,8 @@
-"""Packed trits times one vector of codes, as a Triton kernel; ``packed.py`` has the layout and the plain form.
+"""Multiplies packed trits by one vector of codes in a Triton kernel. ``packed.py`` explains the layout of the trits.
 
-A program takes some rows and walks their words: for each digit a mask, a shift and dp4a. The digits are trits plus 1,
-so the sum of the codes, computed in the same way, is subtracted. Cost: 0.25 or 0.2 bytes, and 0.75 or 2.75
-instructions, a trit.
+A program processes some rows, one block of words after another. Each digit needs a mask, a shift and dp4a. The digits
+are trits plus 1, so the sum of the codes is also computed with dp4a, and subtracted. A trit needs 0.25 bytes and 0.75
+instructions with 2 bits per trit, or 0.2 bytes and 2.75 instructions with 1.6 bits per trit.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-TILE_WORDS = 512  # words that a program holds at once
+TILE_WORDS = 512  # number of words in the registers of a program
 NATIVE = os.environ.get("TRITON_INTERPRET") != "1"  # Triton's interpreter cannot run inline instructions
 
 
 @triton.jit
 def _dot4(digits, codes, total, NATIVE: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Return ``total`` plus the products of four unsigned bytes and four signed bytes."""
+    """Return ``total`` plus the four products of unsigned bytes (``digits``) and signed bytes (``codes``)."""
     if NATIVE:
         out = tl.inline_asm_elementwise(
             "dp4a.u32.s32 $0, $1, $2, $3;", "=r,r,r,r", [digits, codes, total], dtype=tl.int32, is_pure=True, pack=1
@@ -68,7 +68,8 @@ def _products(  # type: ignore[no-untyped-def]
 
 
 def products_of(words: Tensor, codes: Tensor, digits: int) -> Tensor:
-    """Return sums float32 [J, rows] of words [J, rows, W] and codes int8 [J, columns]; columns is a multiple of 4."""
+    """Return float32 sums [J, rows] of words [J, rows, W] and int8 codes [J, columns], for J matrices. The number of
+    columns must be a multiple of 4."""
     matrices, rows, width = words.shape
     out = torch.empty(matrices, rows, device=words.device)
     block = min(256, triton.next_power_of_2(width))

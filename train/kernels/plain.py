@@ -1,14 +1,16 @@
-"""The plain PyTorch form of every kernel of ``fast.py``: the same names, arguments and results, on any device.
+"""Computes every kernel of ``fast.py`` in plain PyTorch, with the same names, arguments and results, on any device.
 
-These functions define what the kernels compute, run the fused layer if there is no GPU, and are the reference of the
-tests in float64.
+These functions define what the kernels compute. They also run the fused layer if there is no GPU, and are the reference
+of the tests in float64.
 
-    BitLinear:         value = sums * (scale / factor),   sums = codes @ trits^T, scale of the matrix, factor of the row
+    BitLinear:         value = sums * (scale / factor),   sums = codes @ trits^T
+                       scale: one for each matrix         factor: one for each row of codes
     scaled gradient:   d = dvalue / factor,               dW = d^T @ codes,   dcodes = d @ trits
-    before the codes:  dy = dcodes * scale * factor,      codes = round(y * factor), gradients pass straight through
+    before the codes:  dy = dcodes * scale * factor,      codes = round(y * factor), whose rounding passes gradients
 
-The N rows are the T tokens of B streams. Narrow tensors (sums, codes, scaled gradients) are bfloat16 if the rest is
-float32.
+The N rows are the T tokens of B streams, d is the hidden size (also a scaled gradient), m the intermediate size, and J
+the number of matrices that read a vector. Narrow tensors (sums, codes, scaled gradients) are bfloat16 if all other
+tensors are float32.
 """
 
 from __future__ import annotations
@@ -22,23 +24,23 @@ from lutern.model_ref.ternarise import SMALLEST_SCALE
 
 SMALLEST_ABSMAX = float(float_model.SMALLEST_ABSMAX)
 
-Dropout = tuple[Tensor | None, int, float]  # seed [1] on the device, number of this use, share that is zeroed
+Dropout = tuple[Tensor | None, int, float]  # seed [1] on the device, number of the mixer, share that is zeroed
 Product = tuple[Tensor, Tensor, Tensor]  # sums [..., N, rows], factor [..., N] and scale [...] of a BitLinear
 
 
 def value_of(product: Product) -> Tensor:
-    """Return the output of the BitLinear, in the precision of its factors."""
+    """Return the output of a BitLinear, in the type of its factors."""
     sums, factor, scale = product
     return sums.to(factor.dtype) * (scale / factor).unsqueeze(-1)
 
 
 def rounded(x: Tensor) -> Tensor:
-    """Round to integers of int8, half away from zero."""
+    """Round to integers in the range of int8. Halves are rounded away from zero."""
     return torch.copysign(torch.floor(x.abs() + 0.5), x).clamp(-128, 127)
 
 
 def kept(shape: tuple[int, int], dropout: Dropout, like: Tensor) -> Tensor:
-    """Return the factors of dropout: 0, or 1 / (1 - share)."""
+    """Return the factors of dropout, which are 0 or 1 / (1 - share)."""
     seed, use, share = dropout
     if seed is None or share == 0:
         return torch.ones((), dtype=like.dtype, device=like.device)
@@ -47,14 +49,14 @@ def kept(shape: tuple[int, int], dropout: Dropout, like: Tensor) -> Tensor:
 
 
 def scales_of(weights: list[Tensor]) -> Tensor:
-    """Return the scale of each matrix: its mean magnitude."""
+    """Return the scale of each matrix, which is its mean magnitude."""
     means = torch._foreach_mul(torch._foreach_norm(weights, 1), [1 / weight.numel() for weight in weights])
     return torch.stack(means).clamp(min=SMALLEST_SCALE)
 
 
 def ternarise(weights: list[Tensor], scales: Tensor, dtype: torch.dtype) -> tuple[list[Tensor], Tensor]:
-    """Return trits of each matrix in ``dtype``; and all of them packed, four in a byte, each matrix at a multiple of
-    16."""
+    """Return the trits of each matrix in ``dtype``, and the packed trits of all matrices, four per byte. In the packed
+    trits, each matrix begins at a multiple of 16 trits."""
     trits = [(weight / scale).round().clamp(-1, 1) for weight, scale in zip(weights, scales, strict=True)]
     flat = torch.cat([F.pad(t.flatten(), (0, padded(t.numel()) - t.numel())) for t in trits])
     digits = (flat + 1).to(torch.uint8).view(-1, 4) << torch.arange(0, 8, 2, dtype=torch.uint8, device=flat.device)
@@ -62,18 +64,18 @@ def ternarise(weights: list[Tensor], scales: Tensor, dtype: torch.dtype) -> tupl
 
 
 def unpack(packed: Tensor, shapes: list[torch.Size], dtype: torch.dtype) -> list[Tensor]:
-    """Unpack the trits of all matrices, in ``dtype``."""
+    """Unpack the trits of all matrices into ``dtype``."""
     digits = packed[:, None] >> torch.arange(0, 8, 2, dtype=torch.uint8, device=packed.device) & 3
     return matrices_of((digits.to(dtype) - 1).flatten(), shapes)
 
 
 def padded(elements: int) -> int:
-    """Return elements that a matrix takes in a buffer of several matrices."""
+    """Return the number of elements for a matrix in a buffer of several matrices."""
     return -(-elements // 16) * 16
 
 
 def matrices_of(flat: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
-    """Return views of a buffer as consecutive matrices."""
+    """Return the consecutive matrices in a buffer, as views."""
     out, begin = [], 0
     for shape in shapes:
         out.append(flat[begin : begin + shape.numel()].view(shape))
@@ -82,8 +84,8 @@ def matrices_of(flat: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
 
 
 def product(codes: Tensor, trits: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return sums [..., N, rows] of codes [..., N, columns] and trits [..., rows, columns]; only ``dtype`` rounds
-    them."""
+    """Return sums [..., N, rows] of codes [..., N, columns] and trits [..., rows, columns]. The exact sums are rounded
+    once, to ``dtype``."""
     return (codes @ trits.transpose(-1, -2)).to(dtype)
 
 
@@ -93,7 +95,7 @@ def weight_gradient(d: Tensor, codes: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _unit(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Return x divided by its root mean square, and the factor."""
+    """Return x divided by its root mean square, and the reciprocal of the root mean square."""
     root = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
     return x * root, root
 
@@ -124,8 +126,8 @@ def add_product_backward(dh: Tensor, factor: Tensor, dropout: Dropout, dtype: to
 def norm_codes(
     h: Tensor, outer: Tensor, outer_eps: float, gains: Tensor, eps: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Return codes [J, N, d] and factors [J, N] of h [N, d] after the norm with gain ``outer`` and J norms with
-    ``gains``."""
+    """Return the codes [J, N, d] and the factors [J, N] of h [N, d], after a norm with the gain ``outer`` and then J
+    norms with ``gains``."""
     u, _ = _unit(_unit(h, outer_eps)[0] * outer, eps)
     return _quantised(u * gains[:, None], dtype)
 
@@ -142,8 +144,8 @@ def norm_codes_backward(
     dh: Tensor | None,
     narrow: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the codes again; dh plus the gradient of h; gradients of ``gains`` and ``outer``; scale [J], factor [J,
-    N]."""
+    """Return four tensors: the codes again, ``dh`` plus the gradient of h, the gradient of ``gains``, and the gradient
+    of ``outer``. ``scale`` is [J], and ``factor`` is [J, N]."""
     unit_outer, root_outer = _unit(h, outer_eps)
     u, root = _unit(unit_outer * outer, eps)
     y = u * gains[:, None]
@@ -158,7 +160,7 @@ def norm_codes_backward(
 def gated_codes(
     g: Product, states: Tensor, norm: Tensor, norm_eps: float, gain: Tensor, eps: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Return codes [N, d] and factor [N] of norm(g) * swish(states)."""
+    """Return the codes [N, d] and the factor [N] of norm(g) * swish(states)."""
     z = _unit(value_of(g), norm_eps)[0] * norm * F.silu(states)
     return _quantised(_unit(z, eps)[0] * gain, dtype)
 
@@ -175,8 +177,8 @@ def gated_codes_backward(
     dcodes: Tensor,
     out: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the codes again; gradients of ``states``, ``gain`` and ``norm``. The scaled gradient of g goes to
-    ``out``."""
+    """Return four tensors: the codes again, and the gradients of ``states``, ``gain`` and ``norm``. Write the scaled
+    gradient of g into ``out``."""
     unit_g, root_g = _unit(value_of(g), norm_eps)
     swish = F.silu(states)
     u, root = _unit(unit_g * norm * swish, eps)
@@ -195,7 +197,8 @@ def _swish_slope(x: Tensor) -> Tensor:
 
 
 def swish_codes(p: Product, gain: Tensor, eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return codes [N, m] and factor [N] of swish(gate) * up, where p is [N, 2m]: gate, up."""
+    """Return the codes [N, m] and the factor [N] of swish(gate) * up. p is [N, 2m] with the columns of gate, then of
+    up."""
     gate, up = value_of(p).chunk(2, -1)
     return _quantised(_unit(F.silu(gate) * up, eps)[0] * gain, dtype)
 
@@ -203,7 +206,7 @@ def swish_codes(p: Product, gain: Tensor, eps: float, dtype: torch.dtype) -> tup
 def swish_codes_backward(
     p: Product, gain: Tensor, eps: float, factor: Tensor, scale: Tensor, dcodes: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the codes again; the scaled gradient of p [N, 2m]; the gradient of ``gain``."""
+    """Return three tensors: the codes again, the scaled gradient of p [N, 2m], and the gradient of ``gain``."""
     gate, up = value_of(p).chunk(2, -1)
     swish = F.silu(gate)
     u, root = _unit(swish * up, eps)
@@ -215,14 +218,15 @@ def swish_codes_backward(
 
 
 def _gates(i: Product, f: Product, bound: Tensor, streams: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return candidate, sigmoid and forget gate, each [B, T, d]."""
+    """Return the candidate, the sigmoid of f and the forget gate, each [B, T, d]."""
     shape = (streams, -1, i[0].shape[-1])
     candidate, opened = value_of(i).view(shape), torch.sigmoid(value_of(f)).view(shape)
     return candidate, opened, bound + (1 - bound) * opened
 
 
 def gated_scan(i: Product, f: Product, bound: Tensor, start: Tensor) -> Tensor:
-    """Return states [B, T, d] of S[t] = F[t] S[t-1] + (1 - F[t]) swish(i[t]), F = bound + (1 - bound) sigmoid(f)."""
+    """Return the states [B, T, d]: S[t] = F[t] S[t-1] + (1 - F[t]) swish(i[t]), with F = bound + (1 - bound)
+    sigmoid(f)."""
     candidate, _, forget = _gates(i, f, bound, len(start))
     x, carried, states = (1 - forget) * F.silu(candidate), start, []
     for t in range(x.shape[1]):
@@ -234,7 +238,7 @@ def gated_scan(i: Product, f: Product, bound: Tensor, start: Tensor) -> Tensor:
 def gated_scan_backward(
     i: Product, f: Product, bound: Tensor, start: Tensor, states: Tensor, dstates: Tensor, di: Tensor, df: Tensor
 ) -> Tensor:
-    """Return the gradient of ``bound``; the scaled gradients of i and f go to ``di`` and ``df``, [N, d]."""
+    """Return the gradient of ``bound``. Write the scaled gradients of i and f into ``di`` and ``df`` [N, d]."""
     candidate, opened, forget = _gates(i, f, bound, len(start))
     carried, gradients = torch.zeros_like(start), []
     for t in reversed(range(states.shape[1])):
@@ -254,7 +258,8 @@ def gated_scan_backward(
 def cross_entropy(
     sums: Tensor, factor: Tensor, scale: Tensor, targets: Tensor, weight: float, narrow: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Return losses [C] in nats of logits as sums [C, V], and the scaled gradient of ``weight`` times their sum."""
+    """Return the losses [C] in nats of C rows of logits, which are given as sums [C, V]. Also return the scaled
+    gradient of ``weight`` times the sum of the losses."""
     logits = value_of((sums, factor, scale))
     losses = F.cross_entropy(logits, targets, reduction="none")
     d = logits.softmax(-1)

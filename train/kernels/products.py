@@ -1,6 +1,7 @@
-"""Products of codes and trits on tensor cores, exact until one rounding: bfloat16 by PyTorch, or int8 by Triton.
+"""Multiplies codes and trits on tensor cores, with bfloat16 by PyTorch or with int8 by Triton.
 
-Every partial sum is an integer below 127 * 8192 < 2^24, which float32 holds as exactly as int32.
+Every partial sum is an integer below 127 * 8192 < 2^24, which float32 and int32 represent exactly. So the sums are
+exact, and are rounded once, to the type of the result.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def _int8_product(  # type: ignore[no-untyped-def]
     codes += batch * rows * columns
     trits += batch * width * columns
     out += batch * rows * width
-    # Programs run in groups of GROUP row tiles, so that neighbours share tiles in the L2 cache.
+    # Programs run in groups of GROUP row tiles, so that neighbouring programs share tiles in the L2 cache.
     tiles_m, tiles_n = tl.cdiv(rows, M), tl.cdiv(width, N)
     program = tl.program_id(0)
     first = program // (GROUP * tiles_n) * GROUP
@@ -43,7 +44,7 @@ def _int8_product(  # type: ignore[no-untyped-def]
 
 
 def product(codes: Tensor, trits: Tensor, dtype: torch.dtype) -> Tensor:
-    """Compute ``plain.product``; the type of the codes, int8 or bfloat16, selects the kernel."""
+    """Compute ``plain.product`` on a GPU. The type of the codes, int8 or bfloat16, selects the kernel."""
     if codes.dtype != torch.int8:
         if dtype == codes.dtype:
             return codes @ trits.transpose(-1, -2)
@@ -56,12 +57,12 @@ def product(codes: Tensor, trits: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def weight_gradient(d: Tensor, codes: Tensor, dtype: torch.dtype) -> Tensor:
-    """See ``plain.weight_gradient``."""
+    """Compute ``plain.weight_gradient`` on a GPU."""
     return _wide(d.transpose(-1, -2), codes, dtype)
 
 
 def _wide(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a @ b of narrow operands; sums and result are in ``dtype``."""
+    """Return a @ b of narrow operands. The sums and the result have the type ``dtype``."""
     if not a.is_cuda:  # Triton's interpreter
         return a.to(dtype) @ b.to(dtype)
     return torch.bmm(a, b, out_dtype=dtype) if a.ndim == 3 else torch.mm(a, b, out_dtype=dtype)

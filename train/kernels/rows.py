@@ -1,8 +1,8 @@
-"""Norms, codes and residual sums as Triton kernels; a program takes one row, or in backward every n-th row.
+"""Computes norms, codes and residual sums in Triton kernels. A program processes one row, or in backward several rows.
 
-Formulas and names: ``plain.py``. A row stays in registers between its loads and its stores, so each kernel moves every
-tensor once. Sums over rows (gradients of gains) are kept by each program and added by PyTorch: there are no atomics, so
-the result is the same every time.
+``plain.py`` has the formulas and explains the names. A row stays in registers between its loads and its stores, so each
+kernel reads or writes every tensor once. Each program has its own sums over rows (gradients of gains), which
+``column_sums`` adds afterwards. There are no atomic operations, so the result is the same in every run.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from lutern.train.kernels.plain import SMALLEST_ABSMAX, Dropout, Product
 
-NARROW, WIDE = 16, 32  # elements of a row that a thread holds; measured on an H200
-PROGRAMS = 528  # four for each multiprocessor of an H200; more would only make more partial sums
+NARROW, WIDE = 16, 32  # elements of a row per thread, chosen by measurements on an H200
+PROGRAMS = 528  # four for each multiprocessor of an H200, since more programs would only make more partial sums
 TINY = tl.constexpr(SMALLEST_ABSMAX)
 
 
@@ -99,7 +99,7 @@ def _norm_codes_backward(  # type: ignore[no-untyped-def]
         unit = x * root_outer
         du = root * (t - u * along)
         sum_outer += du * unit
-        # The inner norm leaves almost nothing along the outer one's direction: mean(du * outer * unit), by algebra.
+        # By algebra, mean(du * outer * unit) is along * (1 - square * root^2), which is almost zero.
         dx = root_outer * (du * outer_gain - unit * (along * (1.0 - square * root * root)))
         if ADD:
             dx += tl.load(dh + n * d + column, mask=inside, other=0.0)
@@ -149,15 +149,15 @@ def _add_product_backward(  # type: ignore[no-untyped-def]
 
 
 def block_of(width: int, copies: int = 1) -> dict[str, int]:
-    """Return BLOCK and warps for a row: one short row needs few elements a thread, many long rows more, to save
-    reductions."""
+    """Return BLOCK and the number of warps for a row. A thread has few elements of a short row. If ``copies`` rows are
+    long, a thread has more elements, to save reductions."""
     block = triton.next_power_of_2(width)
     elements = WIDE if copies * block > 2048 else NARROW
     return {"BLOCK": block, "num_warps": max(1, min(16, copies * block // (32 * elements)))}
 
 
 def column_sums(parts: Tensor) -> Tensor:
-    """Sum [programs, columns] to [columns]; PyTorch's own sum takes longer for so few columns."""
+    """Sum [programs, columns] to [columns]. PyTorch's own sum is slower for so few columns."""
     rows, columns = parts.shape
     out = parts.new_empty(columns)
     _column_sums[(triton.cdiv(columns, 32),)](parts, out, rows, columns, ROWS=64, BLOCK=32, num_warps=4)
@@ -167,7 +167,7 @@ def column_sums(parts: Tensor) -> Tensor:
 def norm_codes(
     h: Tensor, outer: Tensor, outer_eps: float, gains: Tensor, eps: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """See ``plain.norm_codes``."""
+    """Compute ``plain.norm_codes`` on a GPU."""
     (rows, d), j = h.shape, len(gains)
     codes = torch.empty(j, rows, d, dtype=dtype, device=h.device)
     factors = torch.empty(j, rows, device=h.device)
@@ -188,7 +188,7 @@ def norm_codes_backward(
     dh: Tensor | None,
     narrow: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See ``plain.norm_codes_backward``."""
+    """Compute ``plain.norm_codes_backward`` on a GPU."""
     (rows, d), j = h.shape, len(gains)
     programs, jp = min(rows, PROGRAMS), triton.next_power_of_2(j)
     codes, dx = torch.empty(j, rows, d, dtype=narrow, device=h.device), torch.empty_like(h)
@@ -201,14 +201,14 @@ def norm_codes_backward(
 
 
 def add_product(h: Tensor, added: Product, dropout: Dropout) -> Tensor:
-    """See ``plain.add_product``."""
+    """Compute ``plain.add_product`` on a GPU."""
     (rows, d), (seed, use, share), out = h.shape, dropout, torch.empty_like(h)
     _add_product[(rows,)](h, *added, out, d, h if seed is None else seed, use, SHARE=share, **block_of(d))
     return out
 
 
 def add_product_backward(dh: Tensor, factor: Tensor, dropout: Dropout, dtype: torch.dtype) -> Tensor:
-    """See ``plain.add_product_backward``."""
+    """Compute ``plain.add_product_backward`` on a GPU."""
     (rows, d), (seed, use, share), out = dh.shape, dropout, torch.empty_like(dh, dtype=dtype)
     _add_product_backward[(rows,)](dh, factor, out, d, dh if seed is None else seed, use, SHARE=share, **block_of(d))
     return out

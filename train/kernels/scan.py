@@ -1,13 +1,14 @@
-"""The recurrence of the MLGRU with its gates, as Triton kernels.
+"""Computes the recurrence of the MLGRU with its gates in Triton kernels.
 
-Formulas and names: ``plain.py``. Time is cut into segments; a program walks one segment of some channels of a stream:
+``plain.py`` has the formulas and explains the names. The sequence is divided into segments of tokens. A program scans
+one segment of a stream, for some channels:
 
-    pass 1: walk each segment from state zero ─► its decay and its last state
-    pass 2: combine the segments before ─► the state it starts from ─► walk again and write
+    launch 1: scan each segment from state zero ─► the decay and the last state of each segment
+    launch 2: combine all earlier segments ─► the first state of the segment ─► scan again, and write the states
 
-so that a few streams fill a GPU too. Backward does the same from the last time to the first. Gates are computed where
-they are used, from the sums of i and f; a thread loads several time steps at once. Cost: i and f are read twice (8
-bytes), the state is written (4 bytes).
+In this way, even a few streams use the whole GPU. Backward does the same from the last token to the first. Each launch
+computes the gates from the sums of i and f. A thread loads several tokens together. For each element, i and f are read
+twice (8 bytes), and the state is written (4 bytes).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from torch import Tensor
 from lutern.train.kernels.plain import Product
 from lutern.train.kernels.rows import column_sums
 
-SEGMENT = 32  # steps of a segment, a multiple of 4
-TILE = {"BLOCK": 128, "num_warps": 2}  # channels of a program, two for each thread
+SEGMENT = 32  # number of tokens in a segment, a multiple of 4
+TILE = {"BLOCK": 128, "num_warps": 2}  # number of channels of a program, two for each thread
 
 
 @triton.jit
@@ -36,7 +37,7 @@ def _pair(decays, ends, at, inside):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _walked(carried, decays, ends, first, segment, channel, channels):  # type: ignore[no-untyped-def]
-    """Return the state after the segments before this one; ``first`` is the first segment of the stream."""
+    """Return the state after all earlier segments. ``first`` is the first segment of the stream."""
     for before in range(0, segment, 4):
         at = (first + before) * channels + channel
         inside = channel < channels
@@ -53,7 +54,7 @@ def _walked(carried, decays, ends, first, segment, channel, channels):  # type: 
 def _step(  # type: ignore[no-untyped-def]
     i_sums, i_factors, i_scale, f_sums, f_factors, f_scale, bound, stream, t, length, channel, channels
 ):
-    """Forget gate and addend at time t; 1 and 0 after the end."""
+    """Return the forget gate and the addend of token t. After the end, return 1 and 0."""
     inside = (channel < channels) & (t < length)
     n = stream * length + t
     forget = bound + (1.0 - bound) * tl.sigmoid(_value(f_sums, f_factors, f_scale, n, channel, channels, inside))
@@ -146,7 +147,8 @@ def _load_back(  # type: ignore[no-untyped-def]
     channels,
     FINAL: tl.constexpr,
 ):
-    """Return sigmoid of f, candidate, the state before and its gradient at time t, for the walk backwards."""
+    """Return the values of token t for backward: the sigmoid of f, the candidate, the previous state, and the gradient
+    of the state."""
     inside = (channel < channels) & (t >= 0)
     n = stream * length + t
     opened = tl.sigmoid(_value(f_sums, f_factors, f_scale, n, channel, channels, inside))
@@ -163,7 +165,7 @@ def _load_back(  # type: ignore[no-untyped-def]
 def _put_back(  # type: ignore[no-untyped-def]
     di, df, i_factors, f_factors, g, opened, candidate, before, first, bound, stream, t, length, channel, channels
 ):
-    """Write the scaled gradients of i and f at time t; returns its contribution to the bound's gradient."""
+    """Write the scaled gradients of i and f for token t. Return the token's contribution to the bound's gradient."""
     inside = (channel < channels) & (t >= 0)
     n = stream * length + t
     s = tl.sigmoid(candidate)
@@ -254,7 +256,7 @@ def _backward(  # type: ignore[no-untyped-def]
 
 
 def gated_scan(i: Product, f: Product, bound: Tensor, start: Tensor, states: Tensor | None = None) -> Tensor:
-    """Compute ``plain.gated_scan``; for a single time, ``states`` may be ``start`` itself."""
+    """Compute ``plain.gated_scan`` on a GPU. For a single token, ``states`` may be ``start`` itself."""
     streams, d = start.shape
     length = len(i[0]) // streams
     segments = triton.cdiv(length, SEGMENT)
@@ -269,7 +271,7 @@ def gated_scan(i: Product, f: Product, bound: Tensor, start: Tensor, states: Ten
 def gated_scan_backward(
     i: Product, f: Product, bound: Tensor, start: Tensor, states: Tensor, dstates: Tensor, di: Tensor, df: Tensor
 ) -> Tensor:
-    """See ``plain.gated_scan_backward``."""
+    """Compute ``plain.gated_scan_backward`` on a GPU."""
     streams, length, d = states.shape
     segments = triton.cdiv(length, SEGMENT)
     pair, dbounds = start.new_empty(2, streams, segments, d), start.new_empty(streams * segments, d)

@@ -1,6 +1,7 @@
-"""Turns latent weights into trits, once a step: in the products' type, and packed in 2 bits for backward.
+"""Converts latent weights into trits once per step: in the type of the products, and packed in 2 bits for backward.
 
-Formulas and names: ``plain.py``. Cost a weight: 4 bytes read, 2.25 written; to unpack, 0.25 read and 2 written.
+``plain.py`` has the formulas and explains the names. For each weight, 4 bytes are read and 2.25 bytes are written. To
+unpack a trit, 0.25 bytes are read and 2 bytes are written.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from lutern.train.kernels.plain import matrices_of, padded
 
-BLOCK = 1024  # bytes of packed trits that a program makes
+BLOCK = 1024  # number of bytes of packed trits that a program writes
 
 
 @triton.jit
@@ -21,7 +22,7 @@ def _ternarise(weight, scale, trits, packed, elements, BLOCK: tl.constexpr):  # 
     digit = tl.arange(0, 4)[None, :]
     at = byte[:, None] * 4 + digit
     latent = tl.div_rn(tl.load(weight + at, mask=at < elements, other=0.0), tl.load(scale))
-    # Half to even, as torch.round does: 0.5 becomes 0; the only other half, 1.5, is clamped to 1.
+    # Halves are rounded to even, as by torch.round: 0.5 becomes 0. Halves from 1.5 on are clamped to 1.
     trit = tl.where(latent > 0.5, 1, 0) - tl.where(latent < -0.5, 1, 0)
     tl.store(trits + at, trit.to(trits.dtype.element_ty), mask=at < elements)
     tl.store(packed + byte, tl.sum((trit + 1) << (2 * digit), axis=1).to(tl.uint8), mask=byte * 4 < elements)
@@ -37,7 +38,7 @@ def _unpack(packed, trits, count, BLOCK: tl.constexpr):  # type: ignore[no-untyp
 
 
 def ternarise(weights: list[Tensor], scales: Tensor, dtype: torch.dtype) -> tuple[list[Tensor], Tensor]:
-    """See ``plain.ternarise``."""
+    """Compute ``plain.ternarise`` on a GPU."""
     total = sum(padded(weight.numel()) for weight in weights)
     trits = torch.empty(total, dtype=dtype, device=scales.device)
     packed = torch.empty(total // 4, dtype=torch.uint8, device=scales.device)
@@ -51,7 +52,7 @@ def ternarise(weights: list[Tensor], scales: Tensor, dtype: torch.dtype) -> tupl
 
 
 def unpack(packed: Tensor, shapes: list[torch.Size], dtype: torch.dtype) -> list[Tensor]:
-    """See ``plain.unpack``."""
+    """Compute ``plain.unpack`` on a GPU."""
     trits = torch.empty(4 * len(packed), dtype=dtype, device=packed.device)
     _unpack[(triton.cdiv(len(packed), BLOCK),)](packed, trits, len(packed), BLOCK=BLOCK)
     return matrices_of(trits, shapes)
