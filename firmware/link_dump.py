@@ -208,7 +208,9 @@ def pieces(lines: Iterable[str]) -> Iterator[tuple[float, str, str]]:
     source = iter(lines)
     head = next(source, "").rstrip("\n")
     if head != HEAD:
-        raise LuternError(f"line 1 is {head[:40]!r}, but a recording begins with {HEAD!r}; give a file written by --record.")
+        raise LuternError(
+            f"line 1 is {head[:40]!r}, but a recording begins with {HEAD!r}; give a file written by --record."
+        )
     for number, line in enumerate(source, 2):
         parts = line.split()
         try:
