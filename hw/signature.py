@@ -1,15 +1,14 @@
 """The check of a signature reads words in order, and reports whether the last state is the wanted state.
 
-    word ─► (sums) ─► register ─► columns (─► register) ─► plus state times x ─► state ─► as wanted? ─► done, bad
+    word ─► (sums) ─► register ─► state times x, plus columns ─► state ─► as wanted after the last word? ─► done, bad
 
 ``model_ref.signature`` defines the signature. Each bit of a word enters three exclusive ors, which are the ones of its
 column. With ``cells`` the LUT4s are instantiated, because the synthesis would use a fifth more LUT4s. A wide word of
 records has one signature for each of its slices. A wide beat of trits is first reduced to sums, with 8 sums for 32
-bits. The sums of a wide beat come from the whole chip. Their columns are therefore added in one cycle, and the state in
-the next cycle.
+bits.
 
 Cost of words of n bits up to 512: n + 50 LUT4 with ``cells``, and n + 48 flip-flops. Cost of wider beats: 1.3 n LUT4
-and n / 4 + 130 flip-flops.
+and n / 4 + 50 flip-flops.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class SignatureCheck(wiring.Component):
     last : 1 bit, input
         ``word`` ends a block. The next word begins the next block.
     wanted : 42 bits, input
-        The wanted last state, ``latency`` - 1 cycles after the last word.
+        The wanted last state, 2 cycles after the last word.
     done : 1 bit, output
         A block has ended.
     bad : 1 bit, output
@@ -63,8 +62,7 @@ class SignatureCheck(wiring.Component):
 
     Latency
     -------
-    ``latency`` = 3 cycles from the last word to ``done``, or 4 with words of more than 512 bits. A word enters in every
-    cycle.
+    ``latency`` = 3 cycles from the last word to ``done``. A word enters in every cycle.
 
     Reference
     ---------
@@ -75,37 +73,38 @@ class SignatureCheck(wiring.Component):
 
     def __init__(self, bits: int, *, cells: bool = False) -> None:
         self.bits, self.cells = bits, cells
-        self.is_wide = bool(sums_of(bits))
-        self.latency = SignatureCheck.latency + self.is_wide
         super().__init__(_members(bits))
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         narrow = self._summed(m)
         word, state = Signal(len(narrow), reset_less=True), Signal(STATE_BITS, reset_less=True)
-        valid: Value = Signal()
-        last: Value = Signal(reset_less=True)
-        ended, first = Signal(), Signal(init=1)
-        m.d.sync += [valid.eq(self.valid), word.eq(narrow), last.eq(self.last)]
-        of_word = sum_columns(len(word)) if self.is_wide else columns(self.bits)
-        before = [_times_x(state, place) for place in range(STATE_BITS)]
-        added = []
+        valid, last, ended = Signal(), Signal(reset_less=True), Signal()
+        first = Signal(init=1)
+        m.d.sync += [
+            valid.eq(self.valid),
+            word.eq(narrow),
+            last.eq(self.last),
+            ended.eq(valid & last),
+            self.done.eq(ended),
+            self.bad.eq(ended & self._differs(m, state)),
+        ]
+        of_word = sum_columns(len(word)) if sums_of(self.bits) else columns(self.bits)
+        following = []
         for place in range(STATE_BITS):
+            before = [state[place - 1]] if place else []
+            before += [state[-1]] if place == 0 or place in TAPS else []
             bits = [bit for bit, column in enumerate(of_word) if column >> place & 1]
-            added.append(self._added(m, word, bits, 3 - len(before[place])))
-        if self.is_wide:
-            valid, last, *added = self._registered(m, valid, last, *added)
-        following = [self._next(m, first, *pair) for pair in zip(before, added, strict=True)]
+            following.append(self._next(m, first, before, word, bits))
         with m.If(valid):
             m.d.sync += [first.eq(last), state.eq(Cat(following))]
-        m.d.sync += [ended.eq(valid & last), self.done.eq(ended), self.bad.eq(ended & self._differs(m, state))]
         return m
 
     def _summed(self, m: Module) -> Value:
         """Return the word, or the sums of its bits if the word is wide."""
-        if not self.is_wide:
-            return self.word
         sums = sums_of(self.bits)
+        if not sums:
+            return self.word
         places = [
             [bit for bit, of_sums in enumerate(sums) if of_sums >> place & 1] for place in range(max(sums).bit_length())
         ]
@@ -122,31 +121,13 @@ class SignatureCheck(wiring.Component):
         found = [lut4(m, pair, lambda values: values[:2] != values[2:]) for pair in pairs]
         return Cat(fewer(m, found, 3, any)).any()  # the last LUT4 has a free input for ``ended``
 
-    def _added(self, m: Module, word: Value, bits: list[int], count: int) -> Value:
-        """Return the exclusive or of some ``bits`` of a word. With ``cells`` the result has up to ``count`` bits, whose
-        exclusive or is the wanted bit."""
+    def _next(self, m: Module, first: Value, before: list[Value], word: Value, bits: list[int]) -> Value:
+        """Return a bit of the next state. It is the exclusive or of some ``bits`` of a word and, except with the
+        ``first`` word, of the bits ``before`` of the previous state."""
         if not self.cells:
-            return _parity_of(word, bits)
-        return Cat(fewer(m, [word[bit] for bit in bits], count, parity))
-
-    def _registered(self, m: Module, valid: Value, *values: Value) -> list[Value]:
-        """Return the values one cycle later. A reset clears only ``valid``."""
-        found = [Signal.like(valid), *(Signal(len(value), reset_less=True) for value in values)]
-        m.d.sync += Cat(found).eq(Cat(valid, *values))
-        return list(found)
-
-    def _next(self, m: Module, first: Value, before: list[Value], added: Value) -> Value:
-        """Return a bit of the next state. It is the exclusive or of ``added`` and, except with the ``first`` word, of
-        the bits ``before`` of the previous state."""
-        if not self.cells:
-            return added.xor() ^ (Cat(before).xor() & ~first)
-        return lut4(m, [first, *before, *added], lambda values: parity(values[1 + values[0] * len(before) :]))
-
-
-def _times_x(state: Value, place: int) -> list[Value]:
-    """Return the bits of the state whose exclusive or is bit ``place`` of the state times x."""
-    shifted = [state[place - 1]] if place else []
-    return [*shifted, state[-1]] if place == 0 or place in TAPS else shifted
+            return _parity_of(word, bits) ^ (Cat(before).xor() & ~first)
+        inputs = [first, *before, *fewer(m, [word[bit] for bit in bits], 3 - len(before), parity)]
+        return lut4(m, inputs, lambda values: parity(values[1 + values[0] * len(before) :]))
 
 
 def _parity_of(word: Value, bits: list[int]) -> Value:
