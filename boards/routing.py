@@ -77,6 +77,7 @@ ROUTED = frozenset(
     {
         ("tiny", "LFE5U-25F"),
         ("resident-85f", "LFE5U-85F"),
+        ("resident-1024", "LFE5U-85F"),
         ("resident-25f", "LFE5U-25F"),
         ("sdram-x16", "LFE5U-85F"),
         ("sdram-x16", "LFE5U-25F"),

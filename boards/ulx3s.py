@@ -41,5 +41,5 @@ BOARDS = (
     _board("12F", "resident-25f"),
     _board("25F", "resident-25f"),
     _board("45F", "resident-25f"),
-    _board("85F", "resident-85f"),
+    _board("85F", "resident-1024"),
 )

@@ -53,7 +53,7 @@ PRESETS = {
             gain_fifo_groups=48,
             clock_hz=65_000_000,
         ),
-        # The largest machine that fits an 85F and that nextpnr's router can route (docs/decisions/012-lanes.md).
+        # The largest machine that fits an 85F and that nextpnr can route (docs/decisions/012-lanes.md).
         HwConfig(
             "resident-1024",
             rows=32,

@@ -251,7 +251,7 @@ def test_ddr3_preset_without_ddr3() -> None:
         BOARDS["ulx3s-85f"].config("ddr3-x16")
     assert str(error.value) == (
         "preset ddr3-x16 reads words of 128 bits from DDR3, but ULX3S 85F has SDR SDRAM x16 of 32 MiB; choose one of "
-        "resident-85f, sdram-x16, host, host-45f, host-85f."
+        "resident-1024, sdram-x16, host, host-45f, host-85f."
     )
 
 

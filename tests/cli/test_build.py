@@ -69,7 +69,7 @@ def test_model_that_fits_elsewhere() -> None:
     text = str(error.value)
     assert "bytes of block RAM for trits and embeddings, resident-25f has 106,496" in text
     assert "other limits are also exceeded: hidden size, intermediate size, state" in text
-    assert "it fits sdram-x16 on ulx3s-12f, ulx3s-25f, " in text and "resident-85f on ulx3s-85f, " in text
+    assert "it fits sdram-x16 on ulx3s-12f, ulx3s-25f, " in text and "resident-1024 on ulx3s-85f, " in text
     assert text.endswith(", ddr3-x16 on ecpix5-45f, logicbone-45f.") and "host on colorlight-i5, " in text
     check_model(wide, "it", BOARDS["ulx3s-85f"], "")
     check_model(wide, "it", BOARDS["ulx3s-25f"], "sdram-x16")

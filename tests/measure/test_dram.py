@@ -69,7 +69,7 @@ def test_which_memory_a_machine_has() -> None:
     ):
         dram_of(preset("axi-x512"), "ddr9")
     for name, has in (("sdram-x16", "SDR SDRAM"), ("sim-64", "no DRAM")):
-        with pytest.raises(LuternError, match=rf"^--dram ddr4 is .*, {name} has {has}; leave it out\.$"):
+        with pytest.raises(LuternError, match=rf"^--dram ddr4 is .*, but {name} has {has}; leave --dram out\.$"):
             dram_of(preset(name), "ddr4")
 
 

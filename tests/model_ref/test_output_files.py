@@ -95,7 +95,7 @@ def test_devices(name: str) -> None:
 
 
 def test_names(tmp_path: Path) -> None:
-    with pytest.raises(LuternError, match=r"^the name x{40}\.\.\. is too long for a file; give another\."):
+    with pytest.raises(LuternError, match=r"^the name x{40}\.\.\. is too long for a file; give another name\."):
         output_file(tmp_path / ("x" * 300))
     with pytest.raises(LuternError, match=r"/none/a cannot be written \(No such file or directory\); choose"):
         write_whole(tmp_path / "none" / "a", "")
