@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from letters import CONFIG, SEED, save_letters
 
 import lutern
+from letters import CONFIG, SEED, save_letters
 from lutern.api.serving import Service, bind, make_app
 from lutern.api.serving.server import address_of, make_server
 from lutern.model_ref.synthetic import chain_checkpoint, random_checkpoint

@@ -109,6 +109,7 @@ def violations(source: str, package: str) -> list[str]:
             "fuzz_targets",
             "hw_components",
             "kernel_cases",
+            "letters",
             "command_tree",
             "processes",
             "proofs",

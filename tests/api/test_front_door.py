@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from letters import CONFIG, SEED, save_letters
 
 import lutern
+from letters import CONFIG, SEED, save_letters
 from lutern.api.writing import Style, Talk
 from lutern.firmware.conversations import Sampling
 from lutern.firmware.session import GoldenSession

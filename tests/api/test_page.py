@@ -9,9 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from letters import save_letters
 
 import lutern
+from letters import save_letters
 from lutern.hw.link import LOWEST_DIVISOR
 from lutern.hw.presets import PRESETS
 from lutern.sim.board import SimulatedBoard, simulated

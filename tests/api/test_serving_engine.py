@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterator, Sequence
 
 import pytest
-from letters import CONFIG, letters_tokenizer
 
+from letters import CONFIG, letters_tokenizer
 from lutern.api.serving.engine import Engine, Ticket, Update
 from lutern.api.serving.errors import ApiError
 from lutern.api.writing import Style

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from letters import LETTERS, save_letters
 from typer.testing import CliRunner, Result
 
+from letters import LETTERS, save_letters
 from lutern.cli import selftest
 from lutern.cli.commands import app
 from lutern.firmware import axi_port

@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from letters import save_letters
 
+from letters import save_letters
 from lutern.firmware.limits import excess
 from lutern.firmware.schedule import program_sizes
 from lutern.hw.presets import PRESETS, preset

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from letters import LETTERS, save_letters
 from tokenizers import processors
 
+from letters import LETTERS, save_letters
 from lutern.api.ports import built_rates, find_rate, known_rates
 from lutern.boards.cache import seal
 from lutern.firmware.conversations import Sampling, generate

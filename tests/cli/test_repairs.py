@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from letters import save_letters
 
+from letters import save_letters
 from lutern.api.writing import Style
 from lutern.cli.models import Model, open_model
 from lutern.cli.repairs import repairs_shown

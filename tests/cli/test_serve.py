@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from letters import save_letters
 
+from letters import save_letters
 from lutern.cli.commands import app
 from lutern.model_ref.errors import LuternError
 from processes import finish, started

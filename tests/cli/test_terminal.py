@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 
 import pytest
-from letters import save_letters
 
+from letters import save_letters
 from processes import lutern, on_terminal
 
 WIDTH = 80

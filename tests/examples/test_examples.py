@@ -9,8 +9,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from letters import save_letters
 
+from letters import save_letters
 from lutern.boards.build import make_plan
 from lutern.hw.presets import preset
 from processes import run

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from letters import save_letters
 
 import lutern
+from letters import save_letters
 from lutern.model_ref.errors import LuternError
 from lutern.sim import waves
 from lutern.sim.waves import Signal, choose, read_header, view
