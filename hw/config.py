@@ -18,8 +18,8 @@ from lutern.model_ref.signature import SLICE, WIDE
 
 TRITS_PER_BYTE = 5
 TRIT_MEMORY = 1 << 23
-"""The first word address of the memory of trits. The host addresses a word of it as ``TRIT_MEMORY | beat << part_bits |
-part``."""
+"""The first word address of the memory of trits. The host addresses a word of this memory as ``TRIT_MEMORY | beat <<
+part_bits | part``."""
 
 
 SOURCES = ("resident", "streamed")
@@ -33,7 +33,7 @@ CELLS = ("generic", "ecp5")
 STATE_BASE_BITS = 20
 """Bits of the field ``state_base`` of an operation. This field names a beat of the memory of states."""
 HOST_CHUNKS = 4
-"""Number of chunks of the link that a chip must be able to store if the host sends the words."""
+"""Number of chunks of ``CHUNK_BYTES`` that a chip must be able to store if the host sends the words."""
 RENAMED = {"tokens": "streams"}
 """The present name of each field that was renamed."""
 RENAMED_SOURCES = {"stream": "streamed"}
@@ -58,7 +58,7 @@ class HwConfig:
     """Describes the shape of a machine.
 
     Letters in other documents: R ``rows``, C ``columns``, T ``streams``, P ``results_per_cycle``, Q
-    ``codes_per_cycle``. C, T, P and Q are powers of two, because an index is split by its bits.
+    ``codes_per_cycle``. C, T, P and Q are powers of two, because the gateware splits an index into fields of bits.
 
     Parameters
     ----------
@@ -94,17 +94,17 @@ class HwConfig:
         Memory "ddr3": clock of the memory controller in Hz, which is half the clock of the DRAM chip. The memory
         supplies one word every two cycles of this clock.
     state : str
-        The memory that stores S. "block": S is in block RAM. "memory": S follows the model in the memory of words. The
-        S of a layer is read before the layer and written after the layer (hw/state_dma.py). State "memory" is not
-        possible with source "resident" or memory "host".
+        The memory that stores S. "block": S is in block RAM. "memory": S is stored after the model in the memory of
+        words. The S of a layer is loaded before the operation I of the layer, and saved after this operation
+        (hw/state_dma.py). State "memory" is not possible with source "resident" or memory "host".
     words_in_flight : int
-        Memory "port" or "axi": largest number of words that are requested and have not arrived yet. This number hides a
-        memory latency of about as many cycles.
+        Memory "port" or "axi": largest number of words that are requested and have not arrived yet. With this number of
+        words in flight, a memory latency of about as many cycles costs no time.
     word_bytes : int
         Bytes of a word of memory. The host writes words, and the record stream consists of words.
     memory_words : int
         Depth of the memory of words. Memory "host": number of words that the chip buffers, which is a power of two
-        times the words of a chunk of the link.
+        times the number of words in ``CHUNK_BYTES``.
     trit_beats : int
         Source "resident": depth of the memory of trits, in beats. This memory stores the embedding table after the
         trits.
@@ -127,7 +127,7 @@ class HwConfig:
         Source "resident": a memory of a vector or a table is built of LUTs if its depth is at most this number, because
         the trits fill the block RAMs.
     top_k : int
-        Number of largest logits that are stored for the host. With 0, all logits are stored.
+        Number of largest logits that are stored for the host. If it is 0, all logits are stored.
     clock_hz : int
         Clock in Hz from which tokens per second are computed. The report of a build states the clock that the bitstream
         reaches.
@@ -267,7 +267,7 @@ class HwConfig:
 
     @property
     def lanes(self) -> int:
-        """Trits that the lanes use per cycle."""
+        """Number of trits that the lanes use per cycle."""
         return self.rows * self.columns
 
     @property
@@ -287,19 +287,19 @@ class HwConfig:
 
     @property
     def address_bits(self) -> int:
-        """Bits of a word address in readers and link. On a resident machine an address names a word of either
-        memory."""
+        """Bits of a word address in readers and link. On a resident machine an address names a word of the memory of
+        words or of the memory of trits."""
         words = 2 * TRIT_MEMORY if self.source == "resident" else self.memory_words
         return max(16, (words - 1).bit_length())
 
     @property
     def parts(self) -> int:
-        """Words in which the host writes a resident beat. The beat may end within the last word."""
+        """Number of words in which the host writes a resident beat. The beat may end within the last word."""
         return -(-self.beat_bytes // self.word_bytes)
 
     @property
     def part_bits(self) -> int:
-        """Low bits of an address in the memory of trits. These bits name the part of a beat."""
+        """Number of low bits of an address in the memory of trits that name the part of a beat."""
         return (self.parts - 1).bit_length()
 
     @property
@@ -334,8 +334,9 @@ class HwConfig:
     def counted_phases(self) -> int:
         """Number of phases of a token that the table of counters can store, or 0 without counters.
 
-        A token has 7 phases for each layer, and 3 more. A table of 512 rows in block RAM is large enough for 72 layers.
-        The table of a resident machine is built of LUTs, and its 128 rows are enough for 17 layers.
+        A token has 7 phases for each layer, and 3 phases for the embedding's row, lm_head and the choice. A table of
+        512 rows in block RAM is large enough for 72 layers. The table of a resident machine is built of LUTs, and its
+        128 rows are enough for 17 layers.
         """
         if not self.counters:
             return 0
@@ -370,7 +371,7 @@ class HwConfig:
         Raises
         ------
         LuternError
-            A name is not the name of a field. For an old name, the message contains the present name.
+            A name is not the name of a field. If the field was renamed, the message contains the present name.
         """
         known = [field.name for field in fields(cls)]
         for name in values:

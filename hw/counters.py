@@ -10,9 +10,9 @@
 The five counts of the lanes in a phase add up to the cycles of the phase, and so do the five counts of the records. The
 cycles of all phases add up to the cycles of the token.
 
-At the end of a phase its ten counts are written to a table that has one row for each phase. They replace the counts of
-the previous token. hw/protocol.py explains each count. Every input ends in a register, so the counters do not lengthen
-the paths of the machine.
+At the end of a phase its ten counts are written to a table that has one row for each phase. These counts replace the
+counts of the previous token. hw/protocol.py explains each count. Every input ends in a register, so the counters do not
+lengthen the paths of the machine.
 
 Cost: ten counters of 32 bits, and a table of ``counted_phases`` rows of 320 bits. Counters and table take 9 block RAMs,
 910 logic cells and 370 flip-flops (`lutern cost counters --preset sdram-x16`). The block RAMs of a resident machine are

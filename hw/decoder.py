@@ -217,7 +217,7 @@ class Decoder(wiring.Component):
         m.submodules.join = GainJoin(config)
         m.submodules.norm = RmsNorm(config)
         m.submodules.gains = GainSupply(config)
-        row_ended = Signal()  # drops unused items of the row's last word; the next row comes some cycles later
+        row_ended = Signal()  # drops unused items of the row's last word before the next row arrives
         m.submodules.row = row = ResetInserter(row_ended)(GroupUnpacker(config, (1,)))
         m.submodules.row_skid = ResetInserter(row_ended)(Skid(row.o.signature.members["payload"].shape))
 
