@@ -9,9 +9,10 @@
     I: S += z * (a * sigma(a) - S)
     G: v = g * (S_m * sigma(S)), and the sum of g^2
 
-f, a and g are the values of the operations F, I and G. mulA is the product with sigma (stage 9), and mulB is the
-product with z or g (stage 11). S_m is S, shifted so that the largest S of the layer has 18 bits. This shift comes as
-late as possible, in stages 7 and 8. I subtracts S together with the rounding constant.
+f, a and g are the values of the operations F, I and G, and hold is a register for the S that was read. mulA is the
+product with sigma (stage 9), and mulB is the product with z or g (stage 11). S_m is S, shifted so that the largest S of
+the layer has 18 bits. This shift comes as late as possible, in stages 7 and 8. I subtracts S together with the rounding
+constant.
 
 With several streams, z, the newest S (which G reads), the largest S and the sum of g^2 are stored for each stream. I
 reads the memory of S as late as possible, in stage 6, because a ``chained`` stream reads the S that the previous stream

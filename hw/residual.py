@@ -50,7 +50,7 @@ class Residual(wiring.Component):
         The place (``stream`` and ``index``) of a beat of RESIDUAL (``adds`` is 1) or EMBED (``adds`` is 0).
     values : P values of 32 bits signed, input
         The values have the fraction bits of h, and arrive ``SumScale.latency`` cycles after their place. RESIDUAL adds
-        the values to h. With EMBED the values are the new h.
+        the values to h. The values of EMBED are the new h.
     o : stream of ``layouts.x_payload``, output
         The new h, sign-extended to 35 bits.
     saturated : 1 bit, output
