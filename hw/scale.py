@@ -38,8 +38,8 @@ EXPONENT_BITS = ITEM_BITS - EMBED_MANTISSA_BITS
 AMOUNT_BITS = (SHIFT_MAX - SHIFT_MIN).bit_length()
 """Bits of the shift of a product. The result of a longer shift is 0."""
 BOUNDED_MIN = -(1 << EXPONENT_BITS)
-"""A smaller shift of an operation acts like this shift. The sum of this shift and an exponent is below 0 for every
-element, and a sum below 0 acts as 0."""
+"""A smaller shift of an operation acts like this shift, because the sum of this shift and the exponent of any element
+is below 0, and a sum below 0 acts as 0."""
 CUT_MAX = 7
 PRODUCT_BITS = 18 + MANTISSA_BITS
 PART_BITS = 64

@@ -6,7 +6,7 @@
                                                                             ├─► engine    (all except EMBED)
                                                                             ├─► results   (all)
                                                                             ├─► supply ┐
-                                                                            └─► gains  ┴  (F, and makers of a vector)
+                                                                            └─► gains  ┴  (F, and ``makes_vector``)
 
 Each queue holds 5 operations. The quantiser can therefore work one matrix ahead of the engine, and the first operations
 of the next token wait in the queues before that token is known. The token loop is closed on the chip, because a chosen
@@ -45,11 +45,11 @@ from lutern.hw.layouts import (
 from lutern.hw.protocol import RUN_LAYOUT, TOKEN_LAYOUT, feed_layout
 
 QUEUE_DEPTH = 5
-"""Four operations, and the register at the output, which holds the next operation."""
+"""Number of operations in a queue: four, and one more in the register at the output."""
 
 
 def step_bits(config: HwConfig) -> tuple[int, int]:
-    """Return the number of bits that count the beats of a step, and the number of bits that count its words.
+    """Return the number of bits that count the beats of a step, and the number of bits that count the words of a step.
 
     For a resident machine these bits count up to twice the contents of its memories. Any other machine uses 32 bits.
     """
@@ -112,7 +112,7 @@ class Sequencer(wiring.Component):
         Number of words to count.
     cycles : 32 bits, output
         Cycles of the present step. The count begins with the run, or after the last token of the previous step is
-        chosen. It ends when the last token of this step is chosen.
+        chosen. The count ends when the last token of this step is chosen.
     beats : 32 bits, output
         Beats of trits of the present step.
     words : 32 bits, output

@@ -2,10 +2,10 @@
 
     word ─► (sums) ─► register ─► state times x, plus columns ─► state ─► as wanted after the last word? ─► done, bad
 
-``model_ref.signature`` defines the signature. Each bit of a word enters three exclusive ors, which are the ones of its
-column. With ``cells`` the LUT4s are instantiated, because the synthesis would use a fifth more LUT4s. A wide word of
-records has one signature for each of its slices. A wide beat of trits is first reduced to sums, with 8 sums for 32
-bits.
+``model_ref.signature`` defines the signature. Each bit of a word is an input of the exclusive ors for three bits of the
+state. The column of the bit names these three bits. If ``cells`` is true, the LUT4s are instantiated, because the
+synthesis would use a fifth more LUT4s. A wide word of records has one signature for each of its slices. A wide beat of
+trits is first reduced to sums, with 8 sums for 32 bits.
 
 Cost of words of n bits up to 512: n + 50 LUT4 with ``cells``, and n + 48 flip-flops. Cost of wider beats: 1.3 n LUT4
 and n / 4 + 50 flip-flops.

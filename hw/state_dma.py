@@ -7,9 +7,9 @@
     begin of a run ─► load layer 0 ─► I writes the window ─► save ─► load layer 1 ─► ...   after the last layer: layer 0
                                           and G reads it ──────────────▲                   of the next step, if any
 
-The window stores one layer. This layer is saved while G runs, and the next layer is loaded from the end of G on. The
-load may take as long as all matrices between G and the next I. If the load takes longer, this I stalls at the input of
-the MLGRU.
+I and G are the operations of i_proj and g_proj (``layouts.Op``). The window stores S of one layer. This S is saved
+while G runs, and S of the next layer is loaded from the end of G on. The load may take as long as all matrices between
+G and the next I. If the load takes longer, this I stalls at the input of the MLGRU.
 
     first word of (stream t, layer l) = state_base + base(t) + l * state_words
 
@@ -102,9 +102,9 @@ class StateDma(wiring.Component):
     state_base : ``address_bits`` bits, input
         First word of all states. ``state_base``, ``state_words`` and ``layers`` are constant during a run.
     state_words : 16 bits, input
-        Words of one layer's S of one stream.
+        Number of words of one layer's S of one stream.
     layers : 16 bits, input
-        Layers of the model.
+        Number of layers of the model.
     bases : T values of ``address_bits`` bits, input
         The start of each stream's state, in words from ``state_base``. ``bases``, ``final_stream`` and ``chained`` are
         constant from the cycle after ``begins`` on.
@@ -165,7 +165,7 @@ class StateDma(wiring.Component):
         state_base, state_words, layers, bases, chained
             As the members of the same names.
         steps
-            Steps of the run.
+            Number of steps of the run.
         """
         streams = range(len(bases))
         loaded, saved = (streams[:1], streams[-1:]) if chained else (streams, streams)

@@ -23,15 +23,15 @@ FPGA the decoder takes 23 LUT4 per byte. In simulation one 64-bit operation deco
 
 Cost on ECP5, routed (`lutern cost lanes`), without the decoder, which takes 3.9 LUT4 per trit: 8 x 32 lanes take 15.1
 LUT4 and 12.2 flip-flops per lane and reach 172 MHz. 16 x 32 lanes take 14.7 LUT4 and 11.2 flip-flops per lane and reach
-148 MHz. Products and a tree take 26.0 LUT4 and 9.6 flip-flops per lane and reach 135 MHz. Each further stream costs as
-much as the first stream without the decoder.
+148 MHz. The form with products and a tree takes 26.0 LUT4 and 9.6 flip-flops per lane and reaches 135 MHz. Each further
+stream costs as much as the first stream without the decoder.
 
 The pipeline never stalls. Its registers, which are spread over the chip, therefore need no clock enable. Back-pressure
 acts only at the input, where the last beat of a row group waits until the sums of the previous row group move from
 ``hold`` to the drain. The drain is one shift register of T x R sums. Sums of unused streams never leave the drain. Row
 groups follow one another without a bubble if each has at least ``latency`` - 1 beats, and at least N R / P beats,
-because the sums of N streams leave in N R / P cycles. If the last row group has fewer than R rows, R / P - ``results``
-idle cycles separate the sums of two streams.
+because the sums of N streams leave in N R / P cycles. If the last row group has fewer than R rows, only ``results``
+beats of sums leave for each stream, and R / P - ``results`` idle cycles separate the sums of two streams.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ Trit = tuple[Value, Value]
 
 
 def _bits(lanes: int) -> int:
-    """Return the bits that hold the sum of ``lanes`` products."""
+    """Return the number of bits that hold the sum of ``lanes`` products."""
     return (lanes * (OFFSET - 1)).bit_length() + 1
 
 
@@ -202,8 +202,8 @@ class TernaryUnit(wiring.Component):
 
     @staticmethod
     def latency_of(config: HwConfig) -> int:
-        """Return the cycles from the last beat of a row group to its first sums, through decoder, chain, tree,
-        accumulator and drain."""
+        """Return the number of cycles from the last beat of a row group to its first sums, through decoder, chain,
+        tree, accumulator and drain."""
         chain = min(CHAIN, config.columns)
         levels = ceil_log2(config.columns // chain)
         return 3 + -(-chain // LANES_PER_STAGE) + -(-levels // LEVELS_PER_STAGE)
@@ -236,8 +236,8 @@ class TernaryUnit(wiring.Component):
         build = self._chains if self._cells else self._tree
         sums = [value for codes in self._codes() for value in build(m, stages, trits, codes)]
 
-        # The stage of the accumulators. `hold` copies the accumulators when a row group has ended, and `waits` until
-        # the drain can load them
+        # The stage of the accumulators. When a row group has ended, `hold` copies the accumulators. Then `waits` is 1
+        # until the drain can load `hold`
         take = stages.valid(accepted, depth)
         ends = stages.valid(accepted & beat.last_column, depth)
         going, next_going, waits = Signal(), Signal(), Signal()  # going: a row group has begun
@@ -448,8 +448,8 @@ class TernaryUnit(wiring.Component):
         return lane
 
     def _choose(self, m: Module, row: int, by: Value, one: Value, other: Value) -> Value:
-        """Return ``one`` where ``by`` is 1, else ``other``. Use spare halves of the row's lanes as long as any are
-        left."""
+        """Return ``one`` where ``by`` is 1, else ``other``. Use spare halves of the row's lanes as long as spare halves
+        are left."""
         chosen: list[Value] = []
         spare = self._choices[row % self.config.rows]
         for a, b in zip(other, one, strict=True):

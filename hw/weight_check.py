@@ -66,7 +66,7 @@ class WeightCheck(wiring.Component):
     i_row : stream of ``word_bits`` bits, input
         Words of rows from the memory.
     o_row : stream of ``word_bits`` bits, output
-        The same words, without the words of the check.
+        The words of ``i_row`` except the words of the check.
     begins : 1 bit, input
         A run begins.
     final_stream : 4 bits, input
@@ -192,7 +192,8 @@ class WeightCheck(wiring.Component):
         return self._count_passes(m, "trit", trits.done & ~trits.bad, spent), trits.bad, Const(0, 1)
 
     def _check_rows(self, m: Module) -> tuple[Value, Value]:
-        """Pass rows on without their check. Return whether a row is bad, and the token of the row."""
+        """Pass the words of rows on, except the words of their check. Return whether a row is bad, and the token of the
+        row."""
         row = self._of_words(m, "row")
         at = Signal(bits_for(most_row_words(self.config)), init=1)
         token = Signal(range(self.config.max_vocab))
