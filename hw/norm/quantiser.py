@@ -3,11 +3,12 @@
     P x 3 elements ─► Q/P banks ─║─ u_k ──║─ e_largest - e ─║─ align ─║─ round ─║─ * R ─║─ round, min, sign ─► Q
                                  1        2                 3         4         5       6
 
-Here s is e_largest - e, R is the factor 127 / largest, and ``rsh`` is the rounding right shift.
+Here e is the exponent of u, e_largest is the exponent of the largest |u| of the vector, s is e_largest - e, R is the
+factor 127 / largest |u|, and ``rsh`` is the rounding right shift. ║ is a register, with its number below.
 
 There is one code pass for each operation and stream. A code pass may begin in the cycle after the last read of the
-previous code pass. R is used only in the last step, so a code pass may begin before R is known, as soon as the exponent
-of the largest is known. A code pass begins only if the code memory has a free bank, so a code pass never stalls.
+previous code pass. R is used only in the last step, so a code pass may begin before R is known, as soon as e_largest is
+known. A code pass begins only if the code memory has a free bank, so a code pass never stalls.
 
 Cost: 1 multiplier for each code per cycle. The memory has 72 bits for each element, which store all three u.
 """

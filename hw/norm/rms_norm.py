@@ -4,18 +4,19 @@
                                         └─ largest, ss ─► NormScalar ─ pass, R ─┘
     i_op ─────────────────────────────────────────────────────┴─────────────────────► o_scale
 
-Each operation has one value of o_scale for each stream.
+u is a vector times its gains, largest is the largest |u|, ss is the sum of squares, and R is the factor 127 / largest.
+Each operation has one code pass and one value of o_scale for each stream.
 
 Cost in time: each element takes 1/P cycle when it arrives and 1/Q cycle when its code is computed. An operation takes 8
 cycles from the largest of its vector to its first codes (``NormScalar.pass_latency`` + ``Quantiser.latency``). The next
-operation on the same vector overlaps with the codes of the previous operation. It loses no cycle if these codes take at
+operation on the same vector overlaps with the codes of the previous operation. No cycle is lost if these codes take at
 least `first_interval` cycles.
 
-Streams share all hardware. An operation has one code pass for each stream, and the scalars of the next code pass are
-computed during the present code pass. Each stream has separate u, running statistics and last scale. `schedule`
-computes the cycles of all code passes. For example, 8 streams of 256 elements at P = 2 and Q = 4 have their last codes
-526 cycles after the last x. The code passes take 512 of these cycles. The scalars of a stream take 26 cycles without an
-eps term, 42 cycles with the eps term of O_PROJ, and 44 cycles with the eps term of DOWN_PROJ.
+Streams share all hardware. The scalars of the next code pass are computed during the present code pass. Each stream has
+separate u, running statistics and last scale. `schedule` computes the cycles of all code passes. For example, 8 streams
+of 256 elements at P = 2 and Q = 4 have their last codes 526 cycles after the last x. The code passes take 512 of these
+cycles. The scalars of a stream take 26 cycles without an eps term, 42 cycles with the eps term of O_PROJ, and 44 cycles
+with the eps term of DOWN_PROJ.
 
 Cost on ECP5 (``lutern cost norm``), with P = 1 and Q = 4:
 
@@ -78,10 +79,10 @@ class RmsNorm(wiring.Component):
     Members
     -------
     i_x : stream of ``layouts.gathered_payload``, input
-        P elements and their gains. Item 0 of a tuple is w1 (ignored unless ``outer``), items 1 to 3 are G_0 to G_2. u_k
-        with k >= ``matrices`` has no meaning. The beats of streams 0 to ``final_stream`` may come in any order, but the
-        ``index`` of each stream counts from 0, and the last beat of ``final_stream`` is the last of all these beats.
-        ``|x| < 2^34``, and the mantissas of gains are symmetric.
+        P elements and their gains. Item 0 of the gains of an element is w1, which is ignored if ``outer`` is 0. Items 1
+        to 3 are G_0 to G_2. u_k with k >= ``matrices`` has no meaning. The beats of streams 0 to ``final_stream`` may
+        come in any order, but the ``index`` of each stream counts from 0, and the last beat of ``final_stream`` is the
+        last of all these beats. ``|x| < 2^34``, and the mantissas of gains are symmetric.
     i_op : stream of ``layouts.QUANTISE_OP``, input
         One operation for each set of codes. An operation applies to every stream. With ``new_vector`` the operation
         uses the next vectors, otherwise the vectors of the previous operation. An operation with an eps term has
@@ -149,11 +150,11 @@ class RmsNorm(wiring.Component):
 
     @property
     def latency(self) -> int:
-        """Cycles from the last beat of x to the first beat of codes."""
+        """Number of cycles from the last beat of x to the first beat of codes."""
         return largest_latency(self.config) + NormScalar.pass_latency + Quantiser.latency
 
     def scale_latency(self, eps: layouts.Eps) -> int:
-        """Return the cycles from the last beat of x to the scale of the vector's first operation.
+        """Return the number of cycles from the last beat of x to the scale of the vector's first operation.
 
         Parameters
         ----------
@@ -199,8 +200,8 @@ class RmsNorm(wiring.Component):
         last_read : int
             The cycle of the last read of the previous code pass.
         """
-        # ahead: from the start to RECIPROCAL, which offers the code pass. after: from RECIPROCAL to PUSH. between: from
-        # PUSH to the start of the next stream.
+        # Numbers of cycles. ahead: from the start to RECIPROCAL, which offers the code pass. after: from RECIPROCAL to
+        # PUSH. between: from PUSH to the start of the next stream.
         ahead, after = cycles_of("IDLE", "VECTOR"), cycles_of("RECIPROCAL", "FACTOR", "SCALE")
         between = PATH["PUSH"]
         if new_vector:
@@ -286,7 +287,7 @@ class RmsNorm(wiring.Component):
 
 
 def pack_gains(outer: Gains | None, inner: Sequence[Gains], element: int) -> int:
-    """Pack the tuple of one element into an integer: w1, then G_k.
+    """Pack the gains of one element into an integer, with w1 in the lowest bits and G_0, G_1 and so on above.
 
     Parameters
     ----------

@@ -8,14 +8,15 @@ The scalars are R = 127 / largest, y = 1 / sqrt(ss + eps), and the scale of the 
                      squares of g ─► LeadingBits ─► + ..  * e2 ─┐
                                ss ─► LeadingBits ───────────────┴─► + ─► ROOT ─► y * (largest * K) ─► o_scale
 
-Only operations with an eps term use the upper row and the additions. O_PROJ adds the squares of g, then multiplies by
-e2. DOWN_PROJ multiplies by e2 directly. Only an operation with a new vector uses ss and ROOT. `LeadingBits` and
-`FloatAdder` run in every cycle. The sum of the term and the squares of g is ready together with R, and ss is ready
-three cycles later.
+K, e1 and e2 are constants of the operation (``model_ref.norm.ScaleConstants``), and producer_scale is the scale of the
+stream's previous operation. Only operations with an eps term use the upper row and the additions. O_PROJ adds the
+squares of g, then multiplies by e2. DOWN_PROJ multiplies by e2 directly. Only an operation with a new vector uses ss
+and ROOT. `LeadingBits` and `FloatAdder` run in every cycle. The sum of the term and the squares of g is ready together
+with R, and ss is ready three cycles later.
 
-The tables of both Newton iterations share a block RAM with an output register. The operands and the product of the
-multiplier are registered, so a product takes three states. The first product of a reciprocal takes only two states,
-because the guess goes to the multiplier directly from the register of the guess.
+The tables of the Newton iterations for reciprocal and root share a block RAM with an output register. The operands and
+the product of the multiplier are registered, so a product takes three states. The first product of a reciprocal takes
+only two states, because the guess goes to the multiplier directly from the register of the guess.
 
 Cost: 1 multiplier and 1 block RAM. With several streams, LUT RAM stores the root and the last scale of each stream.
 """
@@ -41,7 +42,7 @@ from lutern.model_ref.norm import KEY_EXPONENT_BIAS
 
 G_SQUARES_BITS = 48
 ROUND_FACTOR = 1 << 6
-"""Half of the last place of R, in the units of ``127 y``, which has 7 more bits than R."""
+"""Half of the last place of R, in the units of 127 * ``inverse``. This product has 7 more bits than R."""
 RECIPROCAL_EXPONENT = -33
 ROOT_EXPONENT = -25
 
@@ -116,8 +117,8 @@ class NormScalar(wiring.Component):
 
     Latency
     -------
-    ``pass_latency`` = 2 cycles from ``largest_valid`` to ``o_pass.valid``, ``factor_latency`` = 7 to the ``factor``. A
-    vector is taken ``1 + preparation[eps]`` cycles after its operation is accepted, at the earliest.
+    ``pass_latency`` = 2 cycles from ``largest_valid`` to ``o_pass.valid``, ``factor_latency`` = 7 cycles to ``factor``.
+    A vector is taken at the earliest ``1 + preparation[eps]`` cycles after its operation is accepted.
 
     Reference
     ---------
@@ -261,7 +262,7 @@ class NormScalar(wiring.Component):
         self._multiply(m, path, "EPS E2", t.mantissa, op.e2.mantissa, exponent, "VECTOR")
 
     def _vector_state(self, m: Module, path: ScalarPath) -> None:
-        """Wait for the largest of a new vector."""
+        """Wait for the largest |u| of a new vector."""
         op = path.op
         with m.State("VECTOR"):
             m.d.comb += [path.for_largest.eq(1), self.largest_take.eq(self.largest_valid & op.new_vector & path.ending)]
@@ -274,8 +275,8 @@ class NormScalar(wiring.Component):
     def _reciprocal_states(self, m: Module, path: ScalarPath, giving: Signal) -> None:
         """Compute ``fixed.reciprocal``, and the product of largest and K after it.
 
-        The code pass is offered to the quantiser after the previous code pass has left. Until then the table is read in
-        every cycle. R follows after the code pass.
+        The code pass is offered to the quantiser after the previous code pass has left. Until the previous code pass
+        has left, the table is read in every cycle. R follows after the code pass.
         """
         op, largest, a, b, guess, payload = path.op, path.largest, path.a, path.b, path.guess, self.o_pass.payload
         with m.State("RECIPROCAL"):
@@ -315,12 +316,14 @@ class NormScalar(wiring.Component):
     def _factor_state(self, m: Module, path: ScalarPath) -> None:
         """Compute R.
 
-        The previous code pass does not need its R any more, because its last element was read at least 6 cycles ago.
+        The previous code pass does not need its R any more, because the last element of this code pass was read at
+        least 6 cycles ago.
         """
         op, inverse = path.op, path.inverse
         with m.State("FACTOR"):
             m.d.sync += [path.largest_k.mantissa.eq(path.rounded), path.largest_k.exponent.eq(path.rounded_exponent)]
-            # 127 y is computed as 128 y - y, without a multiplier. It is at most 127/128 of 2^17, so nothing saturates.
+            # 127 * inverse is computed as 128 * inverse - inverse, without a multiplier. R is at most 127/128 of 2^17,
+            # so nothing saturates.
             factor = Cat(Const(0, 7), inverse) - inverse + ROUND_FACTOR
             m.d.sync += [path.counting_g.eq(0), self.factor.eq(factor[7:])]
             m.next = "SCALE"

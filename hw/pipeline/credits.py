@@ -22,7 +22,7 @@ from amaranth.lib.wiring import In, Out
 CREDITS = 16
 """Largest number of items in flight and in the FIFO together, which is the depth of a distributed RAM."""
 ROOM = 2
-"""Cycles from the exit of an item to the entry of the item that uses the free credit."""
+"""Number of cycles from the exit of an item to the entry of the item that uses the free credit."""
 FIFO_BITS = 208
 """Largest number of bits of one FIFO. A wider item is divided among several FIFOs, so that each FIFO can be placed near
 its bits."""
