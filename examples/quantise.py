@@ -5,7 +5,7 @@
     weight ─► ternarise ─► trits, scale ─► pack_canonical ─► bytes with five trits each
     x ─────► codes, step ─► ternary_sums (integers, exact) ─► times scale and step ─► y
 
-ROWS and COLUMNS are the shape of the matrix.
+ROWS and COLUMNS are the shape of the matrix. A code times the step is approximately an element of x.
 """
 
 import sys

@@ -66,7 +66,7 @@ def sigmoid_signature(config: HwConfig) -> wiring.Signature:
     arguments : P values of 32 bits signed, output
         Element 0 is in the lowest bits.
     frac : 5 bits, output
-        Fraction bits of the arguments, 0 to 30.
+        Number of fraction bits of the arguments, 0 to 30.
     sigma : P values of 17 bits, input
         The sigmoid of the arguments that were sent ``SIGMOID_STAGES`` cycles earlier.
     """

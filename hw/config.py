@@ -31,7 +31,7 @@ AXI_DATA_BITS = (64, 128, 256, 512)
 STATES = ("block", "memory")
 CELLS = ("generic", "ecp5")
 STATE_BASE_BITS = 20
-"""Bits of the field ``state_base`` of an operation. This field names a beat of the memory of states."""
+"""Number of bits of the field ``state_base`` of an operation. This field names a beat of the memory of states."""
 HOST_CHUNKS = 4
 """Number of chunks of ``CHUNK_BYTES`` that a chip must be able to store if the host sends the words."""
 RENAMED = {"tokens": "streams"}
@@ -65,17 +65,17 @@ class HwConfig:
     name : str
         The name of the machine.
     rows : int
-        Rows of a beat of trits, a multiple of ``results_per_cycle``. The ternary unit uses ``rows * columns`` trits per
-        cycle, one for each lane.
+        Number of rows of a beat of trits, a multiple of ``results_per_cycle``. The ternary unit uses ``rows * columns``
+        trits per cycle, one for each lane.
     columns : int
-        Columns of a beat of trits. Each row of a beat uses this many codes.
+        Number of columns of a beat of trits. Each row of a beat uses this many codes.
     streams : int
-        Activation vectors to which every trit is applied. A run has at most this many streams. One pass computes a
-        token of each stream.
+        Number of activation vectors to which every trit is applied. A run has at most this many streams. One pass
+        computes a token of each stream.
     results_per_cycle : int
-        Sums that leave the ternary unit per cycle. The elementwise path accepts this many elements per cycle.
+        Number of sums that leave the ternary unit per cycle. The elementwise path accepts this many elements per cycle.
     codes_per_cycle : int
-        Codes that the quantiser computes per cycle. This number divides ``columns`` and is a multiple of
+        Number of codes that the quantiser computes per cycle. This number divides ``columns`` and is a multiple of
         ``results_per_cycle``.
     source : str
         "resident": trits are in block RAM, which supplies one beat per cycle. Operations and gains are in a separate
@@ -272,23 +272,23 @@ class HwConfig:
 
     @property
     def beat_bytes(self) -> int:
-        """Bytes of the trits of one beat, with five trits in a byte."""
+        """Number of bytes of the trits of one beat, with five trits in a byte."""
         return -(-self.lanes // TRITS_PER_BYTE)
 
     @property
     def beat_bits(self) -> int:
-        """Bits of the trits of one beat."""
+        """Number of bits of the trits of one beat."""
         return 8 * self.beat_bytes
 
     @property
     def word_bits(self) -> int:
-        """Bits of a memory word."""
+        """Number of bits of a memory word."""
         return 8 * self.word_bytes
 
     @property
     def address_bits(self) -> int:
-        """Bits of a word address in readers and link. On a resident machine an address names a word of the memory of
-        words or of the memory of trits."""
+        """Number of bits of a word address in readers and link. On a resident machine an address names a word of the
+        memory of words or of the memory of trits."""
         words = 2 * TRIT_MEMORY if self.source == "resident" else self.memory_words
         return max(16, (words - 1).bit_length())
 
@@ -304,7 +304,7 @@ class HwConfig:
 
     @property
     def stream_bits(self) -> int:
-        """Bits that name one of ``streams`` streams. A machine of one stream has 1 bit, which is always 0."""
+        """Number of bits that name one of ``streams`` streams. A machine of one stream has 1 bit, which is always 0."""
         return max(1, (self.streams - 1).bit_length())
 
     @property
@@ -314,19 +314,19 @@ class HwConfig:
 
     @property
     def state_bits(self) -> int:
-        """Bits that name one of ``state_beats`` beats. With state "memory" the result is 1, because no operation names
-        a beat."""
+        """Number of bits that name one of ``state_beats`` beats. If the state is "memory", the result is 1, because no
+        operation names a beat."""
         return 1 if self.state == "memory" else max(1, (self.state_beats - 1).bit_length())
 
     @property
     def base_bits(self) -> int:
-        """Bits that name the start of a stream's state, which is a beat of the memory of states, or a word with state
-        "memory"."""
+        """Number of bits that name the start of a stream's state. The start is a beat of the memory of states, or a
+        word if the state is "memory"."""
         return self.address_bits if self.state == "memory" else self.state_bits
 
     @property
     def index_bits(self) -> int:
-        """Bits that name a beat of P elements of a vector (or of logits)."""
+        """Number of bits that name a beat of P elements of a vector (or of logits)."""
         beats = -(-max(self.max_width, self.max_vocab) // self.results_per_cycle)
         return max(1, (beats - 1).bit_length())
 

@@ -7,7 +7,7 @@
 
 At the end of a matrix, P results appear in every cycle, but a group may take several words. Groups are therefore
 unpacked ahead of time into a FIFO. Gains and bounds are read from the record stream once, and are used for all N
-vectors. Only bounds are decoded here (``bound_value``). ``hw/norm/statistics.py`` decodes the gains.
+vectors. This file decodes only the bounds (``bound_value``). ``hw/norm/statistics.py`` decodes the gains.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from lutern.model_ref.norm import GAIN_LOW_BITS
 GROUP = "group"
 GAIN_TUPLES = (1, 2, TUPLE_GAINS)
 PART_BITS = 128
-"""Bits of a group that share one FIFO. A wider group is divided among several FIFOs. Each of these FIFOs has a separate
-fill level and separate enables."""
+"""Number of bits of a group that share one FIFO. A wider group is divided among several FIFOs. Each of these FIFOs has
+a separate fill level and separate enables."""
 
 
 class GainSupply(wiring.Component):
@@ -99,7 +99,8 @@ class GainSupply(wiring.Component):
             self.i_op.ready.eq(taken & last),
             self.o.valid.eq(groups.r_rdy),
         ]
-        # ``last`` is computed one cycle early, except after an operation's last group. In that cycle no group is taken.
+        # ``last`` is computed one cycle early, except in the cycle after an operation's last group. No group is taken
+        # in this cycle.
         m.d.sync += last.eq(Mux(taken, number + 1 == op.groups, number == op.groups))
         with m.If(taken):
             m.d.sync += number.eq(Mux(last, 1, number + 1))

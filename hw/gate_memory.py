@@ -19,7 +19,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.pipeline import Stages, place_bits, read_ahead_of_register, vector_memory
 
 GATE_BITS = 18
-"""Bits of an element. A gate is signed, and z is unsigned."""
+"""Number of bits of an element. A gate is signed, and z is unsigned."""
 
 
 def gates_signature(config: HwConfig) -> wiring.Signature:

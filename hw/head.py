@@ -47,7 +47,7 @@ from lutern.model_ref.sampling import (
 from lutern.model_ref.ternary import SUM_BITS
 
 KEY_BITS = VALUE_BITS + 1
-"""Bits of a score with its noise."""
+"""Number of bits of a score with its noise."""
 LOWEST = -(3 << (KEY_BITS - 3))
 """Value of a padding row. The distances from this value to the lowest score and to the lowest number of ``KEY_BITS``
 bits are both larger than any noise."""
@@ -152,7 +152,7 @@ class Head(wiring.Component):
     temperature : 16 bits, input
         The temperature, u4.12. Constant while beats are in flight.
     o : stream of ``layouts.token_payload``, output
-        The token of each vector, in the order of ``last``.
+        The token of each vector, in the order of the last beats of the vectors.
     logits_stream : ``stream_bits`` bits, input
         The stream of the logit that the host reads.
     address : 16 bits, input
@@ -162,9 +162,9 @@ class Head(wiring.Component):
 
     Numerics
     --------
-    Equal to ``model_ref.sampling.Gumbel``, bit for bit. With temperature 0 the largest raw sum wins, and the generator
-    does not advance. Among equal candidates the lowest token wins. A reset does not change the state of a generator. A
-    generator that was never seeded produces the same noise for all tokens.
+    Equal to ``model_ref.sampling.Gumbel``, bit for bit. If the temperature is 0, the largest raw sum wins, and the
+    generator does not advance. Among equal candidates the lowest token wins. A reset does not change the state of a
+    generator. A generator that was never seeded produces the same noise for all tokens.
 
     Latency
     -------
@@ -194,8 +194,8 @@ class Head(wiring.Component):
 
     @staticmethod
     def latency_of(config: HwConfig) -> int:
-        """Return the cycles from the last beat to the token. The tree that finds the best candidate of a beat has a
-        register at each level."""
+        """Return the number of cycles from the last beat to the token. The tree that finds the best candidate of a beat
+        has a register at each level."""
         return 8 + (config.results_per_cycle - 1).bit_length()
 
     @staticmethod

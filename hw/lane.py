@@ -101,9 +101,9 @@ class Lane(wiring.Component):
     Parameters
     ----------
     total_bits : int
-        Bits of ``total``.
+        Number of bits of ``total``.
     bits : int
-        Bits of the result.
+        Number of bits of the result.
     cells : bool
         Builds the lane of CCU2C cells. Such a lane has a spare half if its width is even. The attribute ``choice`` is
         the ``Choice`` of the spare half, or None without a spare half.
@@ -111,7 +111,7 @@ class Lane(wiring.Component):
     Members
     -------
     total : ``total_bits`` bits signed, input
-        The sum so far.
+        The sum to which the product is added.
     code : 8 bits signed, input
         The code.
     plus : 1 bit, input
@@ -171,9 +171,9 @@ class Adder(wiring.Component):
     Parameters
     ----------
     a_bits, b_bits : int
-        Bits of the operands.
+        Number of bits of the operands.
     bits : int
-        Bits of the result.
+        Number of bits of the result.
     cells : bool
         Builds the adder of CCU2C cells.
 

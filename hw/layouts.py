@@ -22,13 +22,13 @@ from lutern.model_ref.ternary import SUM_BITS
 
 CODE_BITS = CODE_MAX.bit_length() + 1
 ITEM_BITS = GAIN_MANTISSA_BITS + GAIN_EXPONENT_BITS
-"""Bits of an item of a record. An item is a gain, a lower bound (1 - LB) or an element of the embedding table. It
-consists of a signed mantissa (the low 12 bits) and an exponent (4 bits). A larger exponent means a smaller value,
-because an exponent e shifts the mantissa right by e bits."""
+"""Number of bits of an item of a record. An item is a gain, a lower bound (1 - LB) or an element of the embedding
+table. An item consists of a signed mantissa (the low 12 bits) and an exponent (4 bits). A larger exponent means a
+smaller value, because an exponent e shifts the mantissa right by e bits."""
 assert ITEM_BITS == WIDE_BITS
 NARROW_ITEM_BITS = NARROW_BITS
-"""Bits of a narrow element of the embedding table. Its mantissa has 8 bits, because the 4 low bits of the item are 0
-and are not stored."""
+"""Number of bits of a narrow element of the embedding table. Its mantissa has 8 bits, because the 4 low bits of the
+item are 0 and are not stored."""
 SPARE_BITS = ITEM_BITS - NARROW_ITEM_BITS
 """Low bits of an item that a narrow element does not store."""
 NARROW_WORDS = 3
@@ -39,13 +39,13 @@ TUPLE_GAINS = 4
 """The largest number of gains of an element. These are w1 and one gain G for each of the matrices f, i and g
 (hw/norm/statistics.py)."""
 VALUE_BITS = 32
-"""Bits of an element of the elementwise path after the scale. h needs 32 bits, and every other value needs 18 or 21
-bits."""
+"""Number of bits of an element of the elementwise path after the scale. h needs 32 bits, and every other value needs 18
+or 21 bits."""
 STATE_BITS = 32
-"""Bits of an element of the state S."""
+"""Number of bits of an element of the state S."""
 BOUND_BITS = MANTISSA_BITS
-"""Bits of 1 - LB, where LB is the lower bound of the forget gate. 1 - LB has 17 fraction bits and no integer bit
-(format 0.17)."""
+"""Number of bits of 1 - LB, where LB is the lower bound of the forget gate. 1 - LB has 17 fraction bits and no integer
+bit (format 0.17)."""
 HEADER_KIND_BITS = 4
 HEADER_LENGTH_BITS = 20
 BLOCKS_OF_CHECK = 512
@@ -57,7 +57,7 @@ LONGEST_RECORD = 1 << 15
 class RecordKind(IntEnum):
     """Names the kind of a record.
 
-    No kind has the number 0, so a memory of zeros is not a program.
+    No kind has the number 0, so a memory of zeros contains no valid record.
 
     Members
     -------
@@ -171,7 +171,8 @@ GAINS_OP = StructLayout({"bounds": 1, "outer": 1, "matrices": 2})
 """Fields of an operation for the gain join. If ``bounds`` is 1, the groups are bounds for the rows of F, otherwise
 gains of a vector."""
 KEY_BITS = MANTISSA_BITS + 6
-"""Bits of the key of a short float: mantissa (17 bits, low) and biased exponent (6 bits). The key of 0 is 0."""
+"""Number of bits of the key of a short float: mantissa (17 bits, low) and biased exponent (6 bits). The key of 0 is
+0."""
 
 
 SCALE_SHIFT_BITS = SCALAR_EXPONENT_BITS + 1
@@ -235,7 +236,7 @@ def group_shape(config: HwConfig, items: int) -> tuple[int, int]:
     config : HwConfig
         ``word_bits``, ``results_per_cycle`` (P).
     items : int
-        Items of each of the P elements of a group.
+        Number of items of each of the P elements of a group.
     """
     bits = config.results_per_cycle * items * ITEM_BITS
     return max(1, config.word_bits // bits), -(-bits // config.word_bits)
@@ -247,9 +248,9 @@ def group_words(elements: int, per_element: int, config: HwConfig) -> int:
     Parameters
     ----------
     elements : int
-        Elements of the vector.
+        Number of elements of the vector.
     per_element : int
-        Items of an element.
+        Number of items of an element.
     config : HwConfig
         The machine.
     """
@@ -281,7 +282,8 @@ def row_item_bits(config: HwConfig, embedding_bits: int) -> int:
     config : HwConfig
         The machine.
     embedding_bits : int
-        Bits of an element of the model's table. A machine that cannot read this format stores items of 16 bits.
+        Number of bits of an element of the model's table. A machine that cannot read this format stores items of 16
+        bits.
     """
     return embedding_bits if embedding_bits in row_formats(config) else ITEM_BITS
 
@@ -292,7 +294,7 @@ def row_words(width: int, item_bits: int, config: HwConfig) -> int:
     Parameters
     ----------
     width : int
-        Elements of the row.
+        Number of elements of the row.
     item_bits : int
         Bits of an element.
     config : HwConfig
@@ -328,7 +330,7 @@ def short_trits(rows: int, config: HwConfig) -> bool:
     Parameters
     ----------
     rows : int
-        Rows of the last row group.
+        Number of rows of the last row group.
     config : HwConfig
         The machine.
     """

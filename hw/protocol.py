@@ -81,7 +81,7 @@ LANE_COUNTERS = ("beats", "barrier", "codes", "trits", "sums")
 - barrier: no code of the next vector is written yet.
 - codes: the first row group waits for further codes.
 - trits: no trits are available.
-- sums: the sums of the previous row group have not left.
+- sums: the sums of the previous row group are not in the drain yet (hw/ternary.py).
 """
 RECORD_COUNTERS = ("words", "memory", "operations", "gains", "trit_fifo")
 """Causes of the record stream. Each cycle counts for one cause:
@@ -333,7 +333,7 @@ COMMAND_BYTES = {
 # Payloads of the ports between host port, memory and decoder.
 SETUP_LAYOUT = SETUP.layout
 STREAM_BITS = 4
-"""Bits that name a stream of any machine."""
+"""Number of bits that name a stream of any machine."""
 # A run chooses `count` tokens for each of `final_stream` + 1 streams. The feeds of these streams come before the run.
 RUN_LAYOUT = data.StructLayout({"count": 16, "final_stream": STREAM_BITS, "chained": 1, "temperature": 16})
 TOKEN_LAYOUT = data.StructLayout({"token": 16, "last": 1})  # last: the token is the last token of its run

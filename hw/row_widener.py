@@ -75,9 +75,9 @@ class RowWidener(wiring.Component):
         words
             The words of the row.
         count
-            Words to return.
+            Number of words to return.
         word_bits
-            Bits of a word.
+            Number of bits of a word.
         """
         digits = sum((1 << SPARE_BITS) - 1 << place for place in range(0, word_bits - ITEM_BITS + 1, ITEM_BITS))
         found = []

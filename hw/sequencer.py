@@ -111,12 +111,12 @@ class Sequencer(wiring.Component):
     word : 2 bits (state "memory": 3), input
         Number of words to count.
     cycles : 32 bits, output
-        Cycles of the present step. The count begins with the run, or after the last token of the previous step is
-        chosen. The count ends when the last token of this step is chosen.
+        Number of cycles of the present step. The count begins with the run, or after the last token of the previous
+        step is chosen. The count ends when the last token of this step is chosen.
     beats : 32 bits, output
-        Beats of trits of the present step.
+        Number of beats of trits of the present step.
     words : 32 bits, output
-        Words of the present step.
+        Number of words of the present step.
 
     Numerics
     --------

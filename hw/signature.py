@@ -23,7 +23,7 @@ from lutern.hw.pipeline import fewer, lut4, parity
 from lutern.model_ref.signature import STATE_BITS, TAPS, columns, slices_of, sum_columns, sums_of
 
 SIMULATED_BITS = 32
-"""Bits of a wide word that Verilator computes in one operation."""
+"""Number of bits of a wide word that Verilator computes in one operation."""
 
 
 def _members(bits: int) -> dict[str, Any]:
@@ -37,9 +37,9 @@ class SignatureCheck(wiring.Component):
     Parameters
     ----------
     bits : int
-        Bits of a word.
+        Number of bits of a word.
     cells : bool
-        Builds the exclusive ors of ECP5 LUT4s. Without ``cells``, any synthesis can build the exclusive ors.
+        Builds the exclusive ors of ECP5 LUT4s. If ``cells`` is false, any synthesis can build the exclusive ors.
 
     Members
     -------
@@ -54,7 +54,7 @@ class SignatureCheck(wiring.Component):
     done : 1 bit, output
         A block has ended.
     bad : 1 bit, output
-        With ``done``: the last state of the block was not the wanted state.
+        Valid if ``done`` is 1: the last state of the block was not the wanted state.
 
     Numerics
     --------
@@ -131,7 +131,8 @@ class SignatureCheck(wiring.Component):
 
 
 def _parity_of(word: Value, bits: list[int]) -> Value:
-    """Return the exclusive or of some bits of a word. With a mask, a simulation computes many bits in one operation."""
+    """Return the exclusive or of some bits of a word. The function uses a mask, because a simulation then computes many
+    bits in one operation."""
     if not bits:
         return Const(0)
     begin = min(bits) // SIMULATED_BITS * SIMULATED_BITS
@@ -145,9 +146,9 @@ class WordCheck(wiring.Component):
     Parameters
     ----------
     bits : int
-        Bits of a word.
+        Number of bits of a word.
     cells : bool
-        Builds the exclusive ors of ECP5 LUT4s. Without ``cells``, any synthesis can build the exclusive ors.
+        Builds the exclusive ors of ECP5 LUT4s. If ``cells`` is false, any synthesis can build the exclusive ors.
 
     Members
     -------
@@ -163,7 +164,7 @@ class WordCheck(wiring.Component):
     done : 1 bit, output
         A block has ended.
     bad : 1 bit, output
-        With ``done``: the last state of a slice was not the wanted state.
+        Valid if ``done`` is 1: the last state of a slice was not the wanted state.
 
     Numerics
     --------

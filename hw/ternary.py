@@ -55,16 +55,17 @@ from lutern.model_ref.ternary import SUM_BITS
 OFFSET = 1 << (CODE_BITS - 1)
 """This number is added to every product. It therefore represents a product of 0."""
 CHAIN = 4
-"""Folded lanes in a chain. A tree adds the sums of the chains. The first lane of a chain only computes its product."""
+"""Number of folded lanes in a chain. A tree adds the sums of the chains. The first lane of a chain only computes its
+product."""
 LANES_PER_STAGE = 2
 """Number of adders between two registers, in a chain of lanes and in the tree that joins chains."""
 ROWS_TOGETHER = 8
-"""Rows that share registers of codes and controls. Only a few rows share them, because lanes are placed all over the
-chip, near their trits."""
+"""Number of rows that share registers of codes and controls. Only a few rows share registers, because lanes are placed
+all over the chip, near their trits."""
 LEVELS_PER_STAGE = 2
-"""Levels of a tree between two registers."""
+"""Number of levels of a tree between two registers."""
 PLANE_BYTES = 8
-"""Bytes that are decoded together, because Verilator computes 64 bits in one operation."""
+"""Number of bytes that are decoded together, because Verilator computes 64 bits in one operation."""
 
 
 def _pair_tables() -> tuple[int, int, int, int]:

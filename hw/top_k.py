@@ -33,7 +33,7 @@ LOWEST = -(1 << (SUM_BITS - 1))
 """The value that stands for the least entry while a list is not full. It is below every sum, because the magnitude of a
 sum is at most 127 * 8192."""
 WALK_BITS = SUM_BITS
-"""Bits of a sum that are compared in a walk."""
+"""Number of bits of a sum that are compared in a walk."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class TopK(wiring.Component):
     logits_stream : ``stream_bits`` bits, input
         Selects the stream that the host reads.
     address : 16 bits, input
-        2 j selects the sum of entry j, and 2 j + 1 its token.
+        2 j selects the sum of entry j, and 2 j + 1 selects the token of entry j.
     data : 24 bits signed, output
         The sum, sign-extended, or the token, one cycle after ``address``. Undefined while a logit is inserted.
 

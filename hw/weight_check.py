@@ -70,7 +70,7 @@ class WeightCheck(wiring.Component):
     begins : 1 bit, input
         A run begins.
     final_stream : 4 bits, input
-        N - 1 for a run of N streams, with ``begins``.
+        N - 1 for a run of N streams, valid with ``begins``.
     i_token : stream of ``protocol.TOKEN_LAYOUT``, input
         Tokens from the decoder.
     o_token : stream of ``protocol.TOKEN_LAYOUT``, output

@@ -84,9 +84,10 @@ class RmsNorm(wiring.Component):
         come in any order, but the ``index`` of each stream counts from 0, and the last beat of ``final_stream`` is the
         last of all these beats. ``|x| < 2^34``, and the mantissas of gains are symmetric.
     i_op : stream of ``layouts.QUANTISE_OP``, input
-        One operation for each set of codes. An operation applies to every stream. With ``new_vector`` the operation
-        uses the next vectors, otherwise the vectors of the previous operation. An operation with an eps term has
-        ``new_vector`` and is not the first operation. An operation may arrive before, during or after its vectors.
+        One operation for each set of codes. An operation applies to every stream. If ``new_vector`` is 1, the operation
+        uses the next vectors, otherwise the vectors of the previous operation. In an operation with an eps term
+        ``new_vector`` must be 1, and this operation must not be the first operation. An operation may arrive before,
+        during or after its vectors.
     final_stream : ``stream_bits``, input
         Number of the last active stream.
     eps_stream : ``stream_bits``, output
@@ -180,7 +181,8 @@ class RmsNorm(wiring.Component):
     def schedule(
         eps: layouts.Eps, *, begins: int, beats: int, streams: int, new_vector: bool = True, last_read: int = 0
     ) -> tuple[list[tuple[int, int]], int]:
-        """Return the cycles (first read of u, scale at ``o_scale``) of each stream of an operation.
+        """Return for each stream of an operation the cycle of the first read of u and the cycle of the scale at
+        ``o_scale``.
 
         The second result is the first cycle in which the next operation can be accepted. The first codes appear
         ``Quantiser.latency`` cycles after the first read, and a code pass reads one beat per cycle.

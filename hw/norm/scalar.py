@@ -63,8 +63,8 @@ PATH = {
     "SCALE": 3,
     "PUSH": 1,
 }
-"""Cycles of each step of the state machine. Each cycle of a step is a state, such as ``RECIPROCAL`` and ``RECIPROCAL
-PRODUCT``."""
+"""Number of cycles of each step of the state machine. Each cycle of a step is a state, such as ``RECIPROCAL`` and
+``RECIPROCAL PRODUCT``."""
 
 
 def cycles_of(*steps: str) -> int:
@@ -132,14 +132,15 @@ class NormScalar(wiring.Component):
         layouts.Eps.O_PROJ: cycles_of("RECIPROCAL", "EPS SQUARE", "EPS E1"),
         layouts.Eps.DOWN_PROJ: cycles_of("RECIPROCAL", "EPS SQUARE", "EPS E1", "EPS E2"),
     }
-    """Cycles from the acceptance of an operation until the part of its eps term that depends on the previous scale is
-    ready."""
+    """Number of cycles from the acceptance of an operation until the part of its eps term that depends on the previous
+    scale is ready."""
     adding = {
         layouts.Eps.NONE: cycles_of("SUM"),
         layouts.Eps.O_PROJ: cycles_of("EXTRA", "SQUARES", "ADD"),
         layouts.Eps.DOWN_PROJ: cycles_of("SUM", "ADD"),
     }
-    """Cycles between the factor and the root. In these cycles ss becomes ready, and the eps term is added to ss."""
+    """Number of cycles between the factor and the root. In these cycles ss becomes ready, and the eps term is added to
+    ss."""
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config

@@ -35,14 +35,15 @@ from lutern.model_ref.norm import GAIN_LOW_BITS, KEY_EXPONENT_BIAS, X_BITS
 
 U_COUNT = 3
 U_BITS = KEY_BITS + 1
-"""Bits of an element of u. The element consists of its key and, in the top bit, its sign."""
+"""Number of bits of an element of u. The element consists of its key and, in the top bit, its sign."""
 SQUARE_BITS = 68
-"""Bits of a square in units of x's last place. The square has 34 bits and is shifted left by at most 2 * 17 bits."""
+"""Number of bits of a square in units of x's last place. The square has 34 bits and is shifted left by at most 2 * 17
+bits."""
 SQUARES_BITS = 82
 ADDRESS_BITS = 8
-"""Bits of a key that address the table of reciprocals."""
+"""Number of bits of a key that address the table of reciprocals."""
 LOW_BITS = 41
-"""Bits of the low half of the accumulator. The two halves are added one cycle apart."""
+"""Number of bits of the low half of the accumulator. The two halves are added one cycle apart."""
 TOP_EXPONENT = X_BITS - 1 - MANTISSA_BITS
 """Exponent of an x of full width. Each zero above x's leading bit subtracts 1 from the exponent."""
 
@@ -253,7 +254,8 @@ class NormStatistics(wiring.Component):
 class Running:
     """Holds a value for each stream. `replace` writes a value in the cycle in which the value is read.
 
-    With one stream the value is in a register, otherwise the values are in LUT RAM. A reset does not clear the values.
+    If there is one stream, its value is in a register, otherwise the values are in LUT RAM. A reset does not clear the
+    values.
 
     Parameters
     ----------
@@ -296,7 +298,7 @@ class Running:
 def largest_latency(config: HwConfig) -> int:
     """Return the number of cycles from the last beat of a vector until its largest keys are valid.
 
-    With several streams the keys are read from memory again, which takes one more cycle.
+    If there are several streams, the keys are read from memory again, so the latency is one cycle longer.
     """
     return (6 if config.streams == 1 else 7) + max(exact_log2(config.results_per_cycle) - 1, 0)
 

@@ -36,8 +36,8 @@ class CreditFifo(wiring.Component):
     payload : ShapeLike
         Shape of an item.
     part_bits : int
-        Bits of an item that share one FIFO. ``o.valid`` comes from the FIFO with the highest bits, so the field that
-        the receiver decodes first should be the last field of ``payload``.
+        Number of bits of an item that share one FIFO. ``o.valid`` comes from the FIFO with the highest bits, so the
+        field that the receiver decodes first should be the last field of ``payload``.
 
     Members
     -------
