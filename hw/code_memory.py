@@ -111,7 +111,7 @@ class CodeMemory(wiring.Component):
         config : HwConfig
             The machine.
         whole : bool
-            The last codes are in the last part memory of the beat.
+            Whether the last codes are in the last part memory of the beat.
         """
         return 0 if whole and CodeMemory.is_in_luts(config) else 1
 
@@ -183,7 +183,7 @@ class CodeMemory(wiring.Component):
                     with m.If((bank_w == bank) & of_final):
                         m.d.sync += full[bank].eq(1)
 
-        released = Signal(2)  # banks whose last beat has been read, which are free one cycle later
+        released = Signal(2)  # banks whose last beat has been read (they are free one cycle later)
         m.d.sync += [released.eq(0), claimed.eq(claimed + self.begins - released.any())]
         for bank in range(2):
             with m.If(released[bank]):

@@ -16,8 +16,8 @@ lengthen the paths of the machine.
 
 Cost: ten counters of 32 bits, and a table of ``counted_phases`` rows of 320 bits. Counters and table take 9 block RAMs,
 910 logic cells and 370 flip-flops (`lutern cost counters --preset sdram-x16`). The block RAMs of a resident machine are
-full of trits, so its table is built of LUTs. Counters and table then take 6,700 logic cells and 690 flip-flops. For
-this reason the counters are an option.
+full of trits, so its table is built of LUTs. On a resident machine, counters and table take 6,700 logic cells and 690
+flip-flops. Because of this cost, the counters are an option.
 """
 
 from __future__ import annotations

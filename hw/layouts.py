@@ -86,7 +86,7 @@ class Op(IntEnum):
     Members
     -------
     EMBED
-        The row of the token in the embedding table, which becomes the first h.
+        The token's row of the embedding table. This row becomes the first h.
     F, I, G
         f_proj, i_proj and g_proj. Their results enter the MLGRU.
     RESIDUAL
@@ -115,7 +115,7 @@ class Eps(IntEnum):
     Members
     -------
     NONE
-        The norms over h, which add no such term.
+        The norms over h. These norms do not add a separate eps term.
     O_PROJ
         The norm before o_proj. Its term follows from the sum of g^2 and the scale of g.
     DOWN_PROJ

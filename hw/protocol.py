@@ -280,7 +280,7 @@ SETUP = WireRecord(
     embedding_stride="H",
     embedding_bits="B",  # bits of an element of the embedding table
     state_base="I",  # state "memory": the first word of S; 0 for S in block RAM
-    state_words="H",  # state "memory": words of one layer's S of one stream; 0 for S in block RAM
+    state_words="H",  # state "memory": number of words of one layer's S of one stream; 0 for S in block RAM
     layers="H",
     vocab="H",
     image="I",  # image number, which every check includes, see model_ref.signature
@@ -297,20 +297,20 @@ LOGITS_DONE = WireRecord(scale_mantissa="I", scale_exponent="h")  # then the sum
 MEMORY_TEST = WireRecord(first="I", count="I")
 MEMORY_TEST_DONE = WireRecord(
     errors="I",
-    address="I",  # of the first wrong word; wanted and got are bits of this word
+    address="I",  # address of the first wrong word; wanted and got are bits of this word
     wanted="I",
     got="I",
     cycles="I",
-    wrong_bytes="B",  # bit k: a byte whose number modulo WRONG_BYTES is k was wrong in some word
+    wrong_bytes="B",  # bit k is 1 if a byte whose number modulo WRONG_BYTES is k was wrong in some word
 )
 PHASE = WireRecord(steps="h")
 PHASE_DONE = WireRecord(place="h")
 LEVEL = WireRecord(byte="B", delay="B", slip="B")
 LEVEL_DONE = WireRecord(burst_seen="B")
-# count: damage since power-up, modulo 256; kind: Damage; place: number of the block, token of the row, or 0
+# count: how often damage was found since power-up, modulo 256; kind: Damage; place: number of the block, token of the row, or 0
 DAMAGE_DONE = WireRecord(count="H", kind="B", place="I")
 COUNTERS = WireRecord(offset="H", count="H")  # number of the first counter to read, and number of counters to read
-COUNTERS_DONE = WireRecord(phases="H")  # phases of the last token; 0: no token was chosen since the run began
+COUNTERS_DONE = WireRecord(phases="H")  # number of phases of the last token; 0: no token was chosen since the run began
 RECORDS = WireRecord(offset="I")  # number of the first word in the record stream, modulo 2^32; then the words
 ROW = WireRecord(place="H", row="H")  # place of the first word in the row, count of the requested rows; then the words
 WANT = WireRecord(offset="I", taken="I", row="H", place="H", token="H")  # see hw/memory/host.py
@@ -416,7 +416,7 @@ def capability(config: Any, dropped_frames: int = 0) -> bytes:
     config
         Any object with the attributes of the record. Its ``digest`` must be a hexadecimal text.
     dropped_frames : int
-        Frames that were dropped so far.
+        Number of frames that were dropped so far.
     """
     digest = bytes.fromhex(config.digest)[:DIGEST_BYTES]
     names = (

@@ -124,8 +124,8 @@ class Sequencer(wiring.Component):
 
     Latency
     -------
-    An operation reaches the output of an empty queue 2 cycles after it is accepted. A chosen token requests its row 1
-    cycle after it is accepted.
+    An operation reaches the output of an empty queue 2 cycles after it is accepted. The row of a chosen token is
+    requested 1 cycle after the token is accepted.
 
     Reference
     ---------

@@ -158,7 +158,8 @@ class StateDma(wiring.Component):
     def model(
         state_base: int, state_words: int, layers: int, bases: Sequence[int], steps: int, *, chained: bool = False
     ) -> Iterator[tuple[bool, int]]:
-        """Yield each request of a run as (whether it is a write, its address). A read requests ``state_words`` words.
+        """Yield for each request of a run whether the request is a write, and the address of the request. A read
+        requests ``state_words`` words.
 
         Parameters
         ----------

@@ -16,7 +16,8 @@ tree adds the sums of the chains. Registers delay the trits of the later lanes o
 For other targets and in simulation, a tree adds the products. A product is one of three values, so each bit of a
 product has four inputs (code, -code, plus, minus). All rows share the negative codes. 128 is added to each product, so
 the tree adds unsigned numbers and needs no sign extension and no masks. At the end of the tree the top bit is inverted,
-which removes the offset 128 C. Registers at the end of the tree make its latency equal to the latency of the chains.
+which removes the offset 128 C. Registers at the end of the tree make the latency of the tree equal to the latency of
+the chains.
 
 The decoder splits a beat into planes. Plane k holds bit k of all bytes, and the bit of byte b is at position 8 b. On an
 FPGA the decoder takes 23 LUT4 per byte. In simulation one 64-bit operation decodes eight bytes.
@@ -29,9 +30,10 @@ stream costs as much as the first stream without the decoder.
 The pipeline never stalls. Its registers, which are spread over the chip, therefore need no clock enable. Back-pressure
 acts only at the input, where the last beat of a row group waits until the sums of the previous row group move from
 ``hold`` to the drain. The drain is one shift register of T x R sums. Sums of unused streams never leave the drain. Row
-groups follow one another without a bubble if each has at least ``latency`` - 1 beats, and at least N R / P beats,
-because the sums of N streams leave in N R / P cycles. If the last row group has fewer than R rows, only ``results``
-beats of sums leave for each stream, and R / P - ``results`` idle cycles separate the sums of two streams.
+groups follow one another without a bubble if each has at least ``latency`` - 1 beats, and, in a run of N streams, at
+least N R / P beats, because the sums of N streams leave in N R / P cycles. If the last row group has fewer than R rows,
+only ``results`` beats of sums leave for each stream, and R / P - ``results`` idle cycles separate the sums of two
+streams.
 """
 
 from __future__ import annotations
@@ -266,7 +268,7 @@ class TernaryUnit(wiring.Component):
         """Add the accumulators, their copies (``hold``) and the drain of all rows. ``ROWS_TOGETHER`` rows share
         registers of controls.
 
-        The ``controls`` arrive one cycle before they act. In this order, they say that:
+        The ``controls`` arrive one cycle before they act. The controls mean, in this order:
 
         - the partial sums are added,
         - the partial sums are the last ones of the row group,
@@ -501,8 +503,8 @@ class TernaryUnit(wiring.Component):
     def _add(m: Module, a: Value, b: Value) -> Value:
         """Return the sum of a and b on its own carry chain.
 
-        ``keep`` separates the sum from the next level. Without ``keep``, yosys adds four values with carry-save adders,
-        which take 34 instead of 28 LUT4 per lane.
+        ``keep`` separates the sum from the next level. If ``keep`` were missing, yosys would add four values with
+        carry-save adders, and a lane would take 34 instead of 28 LUT4.
         """
         total = Signal((a + b).shape(), name="sum", attrs={"keep": 1})
         m.d.comb += total.eq(a + b)

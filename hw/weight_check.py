@@ -76,8 +76,8 @@ class WeightCheck(wiring.Component):
     o_token : stream of ``protocol.TOKEN_LAYOUT``, output
         The same tokens for the host. A token leaves when all words of its pass are found right.
     damage : ``protocol.DAMAGE_LAYOUT``, output
-        ``count`` is the damage since power-up, modulo 2^``COUNT_BITS``. ``kind`` and ``place`` describe the first
-        damage since SETUP, and are valid from the first run after SETUP on.
+        ``count`` is how often damage was found since power-up, modulo 2^``COUNT_BITS``. ``kind`` and ``place`` describe
+        the first damage since SETUP, and are valid from the first run after SETUP on.
 
     Numerics
     --------

@@ -1,4 +1,4 @@
-"""RMSNorm and the int8 codes of a BitLinear. The results are equal to those of ``model_ref.norm``, bit for bit.
+"""RMSNorm and the int8 codes of a BitLinear. The results are equal to the results of ``model_ref.norm``, bit for bit.
 
     i_x, P per cycle ─► NormStatistics ─┬─ u ─────────────────────────► Quantiser ─► o_codes, Q per cycle
                                         └─ largest, ss ─► NormScalar ─ pass, R ─┘
@@ -8,9 +8,9 @@ u is a vector times its gains, largest is the largest |u|, ss is the sum of squa
 Each operation has one code pass and one value of o_scale for each stream.
 
 Cost in time: each element takes 1/P cycle when it arrives and 1/Q cycle when its code is computed. An operation takes 8
-cycles from the largest of its vector to its first codes (``NormScalar.pass_latency`` + ``Quantiser.latency``). The next
-operation on the same vector overlaps with the codes of the previous operation. No cycle is lost if these codes take at
-least `first_interval` cycles.
+cycles from the largest |u| of its vector to its first codes (``NormScalar.pass_latency`` + ``Quantiser.latency``). The
+next operation on the same vector overlaps with the codes of the previous operation. No cycle is lost if these codes
+take at least `first_interval` cycles.
 
 Streams share all hardware. The scalars of the next code pass are computed during the present code pass. Each stream has
 separate u, running statistics and last scale. `schedule` computes the cycles of all code passes. For example, 8 streams
@@ -94,8 +94,9 @@ class RmsNorm(wiring.Component):
         The stream whose ``g_squares`` and ``state_shift`` are sampled. ``eps_stream`` is valid at least two cycles
         before the first sample.
     g_squares : 48 bits, input
-        Sum of squares of g. It is sampled from the cycle in which an O_PROJ operation takes its vector until its factor
-        is computed, and must be stable from the last beat of x until the codes of the last stream begin.
+        Sum of squares of g. ``g_squares`` is sampled from the cycle in which an O_PROJ operation takes its vector until
+        the factor of this operation is computed. ``g_squares`` must be stable from the last beat of x until the codes
+        of the last stream begin.
     state_shift : 7 bits signed, input
         ``mlgru.state_shift`` of the same vector, sampled in the cycle in which an O_PROJ operation takes its vector.
     may_begin : 1 bit, input
@@ -106,7 +107,8 @@ class RmsNorm(wiring.Component):
         Q codes per beat, with ``last`` in the stream's last beat. Codes past the end of the vector are unspecified. The
         codes never stall, so ``ready`` is ignored.
     o_scale : stream of ``layouts.SCALAR``, output
-        The scale (mantissa and exponent) of each operation and stream, in order, from a FIFO that holds 4 operations.
+        The scale (mantissa and exponent) of each operation and stream, in order, from a FIFO that holds the scales of 4
+        operations.
 
     Numerics
     --------
@@ -118,7 +120,7 @@ class RmsNorm(wiring.Component):
     last beat of x to the first codes of one stream. It equals ``largest_latency(config)`` + 8, so with several streams
     it is one cycle longer.
 
-    `scale_latency`, `first_interval` and `next_interval` are further times of one stream. They are valid if an
+    `scale_latency`, `first_interval` and `next_interval` are further times of one stream. These times are valid if an
     operation arrives 16 cycles before its vector, and if outputs do not stall. No cycle is lost between code passes on
     one vector if the first code pass has `first_interval` beats and each later code pass has `next_interval` beats.
     `schedule` computes the cycles of several streams.
@@ -192,9 +194,9 @@ class RmsNorm(wiring.Component):
         eps : layouts.Eps
             The eps term of the operation.
         begins : int
-            The cycle in which the scalar unit receives the first stream's largest. For new vectors this is the later of
-            two cycles: `largest_latency` cycles after the last beat of x, and 1 + ``NormScalar.preparation`` cycles
-            after the operation was accepted. Otherwise it is the cycle in which the operation was accepted.
+            The cycle in which the scalar unit receives the largest |u| of the first stream. For new vectors this is the
+            later of two cycles: `largest_latency` cycles after the last beat of x, and 1 + ``NormScalar.preparation``
+            cycles after the operation was accepted. Otherwise it is the cycle in which the operation was accepted.
         beats, streams : int
             ``beats`` is the number of beats of a code pass. ``streams`` is the number of code passes.
         new_vector : bool

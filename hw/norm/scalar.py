@@ -89,8 +89,8 @@ class NormScalar(wiring.Component):
     stream : ``stream_bits``, output
         The stream that is computed. ``stream`` changes at least one cycle before an input of the new stream is sampled.
     g_squares : 48 bits, input
-        Sum of squares of g of ``stream``. It is sampled from the cycle in which an O_PROJ operation takes its vector
-        until its factor is computed.
+        Sum of squares of g of ``stream``. ``g_squares`` is sampled from the cycle in which an O_PROJ operation takes
+        its vector until the factor of this operation is computed.
     state_shift : 7 bits signed, input
         The right shift of the state of ``stream``, sampled in the cycle in which an O_PROJ operation takes its vector.
     largest : 3 keys, input
@@ -109,7 +109,7 @@ class NormScalar(wiring.Component):
         R of the code pass at ``o_pass``. R is valid from 5 cycles after ``o_pass.valid`` until at least 5 cycles after
         ``o_pass`` is taken.
     o_scale : stream of ``layouts.SCALAR``, output
-        The scales, from a FIFO that holds 4 operations.
+        The scales, from a FIFO that holds the scales of 4 operations.
 
     Numerics
     --------

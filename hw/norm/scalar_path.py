@@ -47,7 +47,7 @@ class ScalarPath:
     largest : key
         The key of the largest |u| of the operation.
     state_shift : 7 bits signed
-        ``state_shift`` of the vector, sampled.
+        The sampled ``state_shift`` of the vector.
     t : SCALAR
         The last product, as a short float.
     preparing : 1 bit

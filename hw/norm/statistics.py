@@ -49,7 +49,7 @@ TOP_EXPONENT = X_BITS - 1 - MANTISSA_BITS
 
 
 class NormStatistics(wiring.Component):
-    """Gathers the statistics of sets of vectors, one set after the other. A set has one vector of each active stream.
+    """Computes the statistics of sets of vectors, one set after the other. A set has one vector of each active stream.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class NormStatistics(wiring.Component):
     final_stream : ``stream_bits``, input
         Number of the last active stream.
     u : P x 3 elements of ``U_BITS``, output
-        The elements of u, element-major, one beat per cycle.
+        The elements of u, one beat per cycle. The three u of an element follow one another.
     u_valid : 1 bit, output
         ``u`` is valid in this cycle.
     u_stream : ``stream_bits``, output
