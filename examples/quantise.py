@@ -1,5 +1,4 @@
-"""Quantises one matrix as a chip stores it (trits and a scale), and multiplies the matrix by 8-bit codes with exact
-sums.
+"""Quantises one matrix as a chip stores it (trits and a scale), and multiplies the matrix exactly by 8-bit codes.
 
     .venv/bin/python examples/quantise.py [ROWS COLUMNS]    default: 256 and 512
 

@@ -307,7 +307,8 @@ PHASE = WireRecord(steps="h")
 PHASE_DONE = WireRecord(place="h")
 LEVEL = WireRecord(byte="B", delay="B", slip="B")
 LEVEL_DONE = WireRecord(burst_seen="B")
-# count: how often damage was found since power-up, modulo 256; kind: Damage; place: number of the block, token of the row, or 0
+# count: how often damage was found since power-up, modulo 256; kind: Damage
+# place: number of the damaged block, token of the damaged row, or 0
 DAMAGE_DONE = WireRecord(count="H", kind="B", place="I")
 COUNTERS = WireRecord(offset="H", count="H")  # number of the first counter to read, and number of counters to read
 COUNTERS_DONE = WireRecord(phases="H")  # number of phases of the last token; 0: no token was chosen since the run began
