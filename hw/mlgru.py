@@ -28,8 +28,10 @@ and in addition 32 bits for the newest S of each element. A window needs 32 bits
 
 Interlocks stall a beat at the input:
 
-- A beat of I stalls while one of the previous two beats belongs to F, because I may need the z of that beat.
-- A beat of I of a chained stream stalls while one of the previous six beats has the same index.
+- A beat of I stalls if a beat of F was accepted in one of the previous two cycles, because I may need the z of this
+  beat of F.
+- If ``chained`` is 1, a beat of I stalls if a beat of I with the same index was accepted in one of the previous six
+  cycles.
 - I stalls until the window is loaded.
 - G stalls as long as the largest S might not be known when G reaches stage ``ALIGN``. After a vector of at most
   ``FEW_BEATS`` beats, G stalls until S is written.

@@ -5,9 +5,10 @@
     UP:        the cut sums ─► glu                      RESIDUAL, EMBED: the values ─► residual
     EMBED:     12-bit mantissa of e4s12 ─────────────► >> shift + exponent of the element
 
-The lanes wait for the results of UP, RESIDUAL and EMBED (a barrier), so these values skip the FIFO. The place (stream
-and index) of such values leaves in the cycle in which their sums enter, and the values follow after a fixed number of
-cycles. A beat is accepted only when the block downstream has room for it.
+The numbers are bits: a sum has 21 bits, and s18 is a signed number of 18 bits. The lanes wait for the results of UP,
+RESIDUAL and EMBED (a barrier), so these values skip the FIFO. The place (stream and index) of such values leaves in the
+cycle in which their sums enter, and the values follow after a fixed number of cycles. A beat is accepted only when the
+block downstream has room for it.
 
 There is one product for each of the P sums. ``model_ref.ternary.scale_sums`` and ``model_ref.model.embed`` define the
 result.

@@ -9,8 +9,8 @@
                                                                             └─► gains  ┴  (F, and ``makes_vector``)
 
 Each queue holds 5 operations. The quantiser can therefore work one matrix ahead of the engine, and the first operations
-of the next token wait in the queues before that token is known. The token loop is closed on the chip, because a chosen
-token requests its row without the host. All other inputs of a pass are the same for every token.
+of the next token wait in the queues before that token is known. The token loop is closed on the chip, because the row
+of a chosen token is requested without the host. All other inputs of a pass are the same for every token.
 
 Operations of the next pass arrive before their words have been checked (hw/weight_check.py). A damaged operation must
 not change the results of the last token. For this reason a pass must begin with EMBED, which waits for the row of the

@@ -13,8 +13,8 @@ G and the next I. If the load takes longer, this I stalls at the input of the ML
 
     first word of (stream t, layer l) = state_base + base(t) + l * state_words
 
-A *unit* is a word or a place, whichever is larger. It consists of B places and of K words, and one of the numbers B and
-K is 1. A unit takes K + B cycles to load and K + B + 1 cycles to save, if neither the memory nor G stalls the DMA.
+A *unit* is a word or a place, whichever is larger. A unit consists of B places and of K words, and one of the numbers B
+and K is 1. A unit takes K + B cycles to load and K + B + 1 cycles to save, if neither the memory nor G stalls the DMA.
 
 Cost with eight streams and words of 32 bits (stream-x32): 362 LUT4, 51 CCU2C and 123 flip-flops.
 """

@@ -7,7 +7,7 @@
 
 A pass is good if each of its words was in a block with the right signature, so a damaged header cannot hide words.
 After the first damage no token leaves until the next SETUP, and the host can read the number of the block, or the token
-of the row. Until SETUP the decoder is in reset. This reset does not change ``damage``.
+of the row. Until the next SETUP the decoder is in reset. This reset does not change ``damage``.
 
 Cost: the LUTs of the signatures (hw/signature.py), and 130 more LUT4 on a resident machine.
 """

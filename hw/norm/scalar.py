@@ -1,6 +1,7 @@
 """The scalar unit computes the scalars of RMSNorm with one multiplier, for one operation and stream after another.
 
-The scalars are R = 127 / largest, y = 1 / sqrt(ss + eps), and the scale of the codes:
+The scalars are R = 127 / largest, y = 1 / sqrt(ss + eps), and the scale of the codes. Here largest is the largest |u|
+of a vector, and ss is the sum of its squares.
 
     i_op ─► 1 / producer_scale^2 * e1 [* e2] ─► largest ─► RECIPROCAL ─► R ─► factor       critical: 7 cycles
        each stream in turn                          │  │      └─► largest * K
@@ -11,8 +12,8 @@ The scalars are R = 127 / largest, y = 1 / sqrt(ss + eps), and the scale of the 
 K, e1 and e2 are constants of the operation (``model_ref.norm.ScaleConstants``), and producer_scale is the scale of the
 stream's previous operation. Only operations with an eps term use the upper row and the additions. O_PROJ adds the
 squares of g, then multiplies by e2. DOWN_PROJ multiplies by e2 directly. Only an operation with a new vector uses ss
-and ROOT. `LeadingBits` and `FloatAdder` run in every cycle. The sum of the term and the squares of g is ready together
-with R, and ss is ready three cycles later.
+and ROOT. `LeadingBits` and `FloatAdder` run in every cycle. The sum of the eps term and the squares of g is ready
+together with R, and ss is ready three cycles later.
 
 The tables of the Newton iterations for reciprocal and root share a block RAM with an output register. The operands and
 the product of the multiplier are registered, so a product takes three states. The first product of a reciprocal takes

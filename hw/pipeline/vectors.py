@@ -5,7 +5,7 @@ Such vectors are h (hw/residual.py), z and the gates (hw/gate_memory.py), and th
     place = index of the beat (low bits), stream (high bits)
             stream (low bits), index of the beat (high bits)    if the number of beats is not a power of two
 
-The second order leaves no place unused. With one stream, a place is the index of the beat.
+The second order leaves no place unused. If the machine has one stream, a place is the index of the beat.
 
 No block uses a word that it reads in the cycle in which the same word is written, and the attribute ``no_rw_check``
 declares this to yosys. Without this attribute, yosys would add an address comparator and a multiplexer to each block
