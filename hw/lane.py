@@ -2,7 +2,7 @@
 
     total ──► A ┐  one half of a CCU2C for each bit:
     code  ──► B │  S    = LUT4(A, B, C, D) ^ carry           A ^ code if plus, ~(A ^ code) if minus, A if neither
-    minus ──► C │  next = LUT4 ? carry : LUT2(A, B)          LUT2 is the quarter of the table for C = D = 0 (A)
+    minus ──► C │  next = LUT4 ? carry : LUT2(A, B)          LUT2 = A, the quarter of the table for C = D = 0
     plus  ──► D ┘
     minus ──► generator: the half below bit 0 turns its A into the first carry, so that ~code + 1 is -code
 

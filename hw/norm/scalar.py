@@ -1,7 +1,7 @@
 """The scalar unit computes the scalars of RMSNorm with one multiplier, for one operation and stream after another.
 
 The scalars are R = 127 / largest, y = 1 / sqrt(ss + eps), and the scale of the codes. Here largest is the largest |u|
-of a vector, and ss is the sum of its squares.
+of a vector, and ss is the sum of squares of this vector.
 
     i_op ─► 1 / producer_scale^2 * e1 [* e2] ─► largest ─► RECIPROCAL ─► R ─► factor       critical: 7 cycles
        each stream in turn                          │  │      └─► largest * K
