@@ -1,4 +1,4 @@
-"""A complete block of your own: golden function, component, bench, and the call that compares the two functions.
+"""A complete block of your own: golden function, component, bench, and the call that runs the bench.
 
     .venv/bin/python examples/own_block.py
 

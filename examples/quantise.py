@@ -1,11 +1,11 @@
-"""Quantises one matrix as a chip stores it (trits and a scale), and multiplies it by 8-bit codes with exact sums.
+"""Quantises one matrix as a chip stores it (trits and a scale), and multiplies the matrix exactly by 8-bit codes.
 
     .venv/bin/python examples/quantise.py [ROWS COLUMNS]    default: 256 and 512
 
     weight ─► ternarise ─► trits, scale ─► pack_canonical ─► bytes with five trits each
     x ─────► codes, step ─► ternary_sums (integers, exact) ─► times scale and step ─► y
 
-ROWS and COLUMNS are the shape of the matrix.
+ROWS and COLUMNS are the shape of the matrix. A code times the step is approximately an element of x.
 """
 
 import sys

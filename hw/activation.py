@@ -1,9 +1,11 @@
 """The sigmoid block computes P values per cycle. MLGRU and GLU share the block.
 
-    sigma(-|x|) = base[segment] - slope[segment] * remainder / 2^12           17 fraction bits, 512 segments up to 16
+    sigma(-|x|) = base[segment] - slope[segment] * remainder / 2^12      17 fraction bits, 512 segments for |x| up to 16
 
-    x ─► |x| ─► >> to 17 fraction bits ─► clamp ─► table ─► hold ─► slope * remainder ─► base ± product ─► sigma
-        1      2                                 3        4       5                    6                  stages
+    x ─► |x| ─► >> to 17 fraction bits ─► clamp ─► table ─► register ─► slope * remainder ─► base ± product ─► sigma
+        1      2                                 3        4           5                    6                stages
+
+The low 12 bits of the clamped |x| are the remainder, and the bits above the remainder select the segment.
 
 The block never stalls, so MLGRU and GLU count these stages as stages of their own pipelines. MLGRU and GLU never use
 the block at the same time, because GLU needs the complete output vector of MLGRU, and MLGRU needs the complete output
@@ -64,7 +66,7 @@ def sigmoid_signature(config: HwConfig) -> wiring.Signature:
     arguments : P values of 32 bits signed, output
         Element 0 is in the lowest bits.
     frac : 5 bits, output
-        Fraction bits of the arguments, 0 to 30.
+        Number of fraction bits of the arguments, 0 to 30.
     sigma : P values of 17 bits, input
         The sigmoid of the arguments that were sent ``SIGMOID_STAGES`` cycles earlier.
     """

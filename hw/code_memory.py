@@ -3,12 +3,12 @@
     Q codes of one stream per beat ─┬─► bank w ... bank r ─► FIFO ─► C codes of each stream per beat, for each row group
                                     └─────────────────────────┘
 
-While the rows of one operation read bank r, the quantiser fills bank w, stream after stream. The quantiser begins only
-when a bank is free, so codes never stall. The first row group does not wait for the whole vector, because a beat is
-read as soon as its C codes of the last stream are written. A memory of LUTs can read a beat in the cycle in which the
-last Q codes of the beat are written.
+While the ternary unit uses the codes of one operation from bank r, the quantiser fills bank w, stream after stream. The
+quantiser begins only when a bank is free, so codes never stall. The first row group does not wait for the whole vector,
+because a beat is read as soon as its C codes of the last stream are written. If the memory is built of LUTs, a beat can
+be read in the cycle in which its last Q codes are written.
 
-Beats are read ahead as long as the FIFO has room (``hw/pipeline/credits.py``).
+Beats are read ahead as long as the FIFO at the output has room (``hw/pipeline/credits.py``).
 
 Each stream has C / Q memories, which are called part memories. A part memory of up to 32 words is built of LUTs. A
 deeper part memory is built of block RAM with a register at its output.
@@ -62,9 +62,9 @@ class CodeMemory(wiring.Component):
     Latency
     -------
     ``latency`` by ``is_in_luts``: 1 for True, 3 for False. ``latency`` counts the cycles from the write of the last
-    stream's C codes to ``o``. With part memories of LUTs, this takes 2 cycles if the vector ends before the last part
-    memory of a beat. An operation follows the previous operation without an idle cycle if the codes of the operation
-    are written. A bank may be claimed ``bank_latency`` = 2 cycles after its last read.
+    stream's C codes to ``o``. If the part memories are built of LUTs, and the vector ends before the last part memory
+    of a beat, this takes 2 cycles. An operation follows the previous operation without an idle cycle if the codes of
+    the operation are written. A bank may be claimed ``bank_latency`` = 2 cycles after its last read.
 
     Reference
     ---------
@@ -94,24 +94,24 @@ class CodeMemory(wiring.Component):
 
     @staticmethod
     def latency_of(config: HwConfig) -> int:
-        """Return the cycles from the write of the last codes of a beat to ``o``."""
+        """Return the number of cycles from the write of the last codes of a beat to ``o``."""
         return CodeMemory.read_latency_of(config) + CodeMemory.written_latency(config, whole=True)
 
     @staticmethod
     def read_latency_of(config: HwConfig) -> int:
-        """Return the cycles from the read of a beat to ``o``."""
+        """Return the number of cycles from the read of a beat to ``o``."""
         return 1 if CodeMemory.is_in_luts(config) else 2
 
     @staticmethod
     def written_latency(config: HwConfig, *, whole: bool) -> int:
-        """Return the cycles from the write of a beat's last codes to its read.
+        """Return the number of cycles from the write of a beat's last codes to the read of this beat.
 
         Parameters
         ----------
         config : HwConfig
             The machine.
         whole : bool
-            The last codes are in the last part memory of the beat.
+            Whether the last codes are in the last part memory of the beat.
         """
         return 0 if whole and CodeMemory.is_in_luts(config) else 1
 
@@ -183,7 +183,7 @@ class CodeMemory(wiring.Component):
                     with m.If((bank_w == bank) & of_final):
                         m.d.sync += full[bank].eq(1)
 
-        released = Signal(2)  # banks whose last beat has been read, which are free one cycle later
+        released = Signal(2)  # banks whose last beat has been read (they are free one cycle later)
         m.d.sync += [released.eq(0), claimed.eq(claimed + self.begins - released.any())]
         for bank in range(2):
             with m.If(released[bank]):

@@ -18,8 +18,8 @@ from lutern.model_ref.signature import SLICE, WIDE
 
 TRITS_PER_BYTE = 5
 TRIT_MEMORY = 1 << 23
-"""The first word address of the memory of trits. The host addresses a word of it as ``TRIT_MEMORY | beat << part_bits |
-part``."""
+"""The first word address of the memory of trits. The host addresses a word of this memory as ``TRIT_MEMORY | beat <<
+part_bits | part``."""
 
 
 SOURCES = ("resident", "streamed")
@@ -31,9 +31,9 @@ AXI_DATA_BITS = (64, 128, 256, 512)
 STATES = ("block", "memory")
 CELLS = ("generic", "ecp5")
 STATE_BASE_BITS = 20
-"""Bits of the field ``state_base`` of an operation. This field names a beat of the memory of states."""
+"""Number of bits of the field ``state_base`` of an operation. This field names a beat of the memory of states."""
 HOST_CHUNKS = 4
-"""Number of chunks of the link that a chip must be able to store if the host sends the words."""
+"""Number of chunks of ``CHUNK_BYTES`` that a chip must be able to store if the host sends the words."""
 RENAMED = {"tokens": "streams"}
 """The present name of each field that was renamed."""
 RENAMED_SOURCES = {"stream": "streamed"}
@@ -58,24 +58,24 @@ class HwConfig:
     """Describes the shape of a machine.
 
     Letters in other documents: R ``rows``, C ``columns``, T ``streams``, P ``results_per_cycle``, Q
-    ``codes_per_cycle``. C, T, P and Q are powers of two, because an index is split by its bits.
+    ``codes_per_cycle``. C, T, P and Q are powers of two, because the gateware splits an index into fields of bits.
 
     Parameters
     ----------
     name : str
         The name of the machine.
     rows : int
-        Rows of a beat of trits, a multiple of ``results_per_cycle``. The ternary unit uses ``rows * columns`` trits per
-        cycle, one for each lane.
+        Number of rows of a beat of trits, a multiple of ``results_per_cycle``. The ternary unit uses ``rows * columns``
+        trits per cycle, one for each lane.
     columns : int
-        Columns of a beat of trits. Each row of a beat uses this many codes.
+        Number of columns of a beat of trits. Each row of a beat uses this many codes.
     streams : int
-        Activation vectors to which every trit is applied. A run has at most this many streams. One pass computes a
-        token of each stream.
+        Number of activation vectors to which every trit is applied. A run has at most this many streams. One pass
+        computes a token of each stream.
     results_per_cycle : int
-        Sums that leave the ternary unit per cycle. The elementwise path accepts this many elements per cycle.
+        Number of sums that leave the ternary unit per cycle. The elementwise path accepts this many elements per cycle.
     codes_per_cycle : int
-        Codes that the quantiser computes per cycle. This number divides ``columns`` and is a multiple of
+        Number of codes that the quantiser computes per cycle. This number divides ``columns`` and is a multiple of
         ``results_per_cycle``.
     source : str
         "resident": trits are in block RAM, which supplies one beat per cycle. Operations and gains are in a separate
@@ -94,17 +94,17 @@ class HwConfig:
         Memory "ddr3": clock of the memory controller in Hz, which is half the clock of the DRAM chip. The memory
         supplies one word every two cycles of this clock.
     state : str
-        The memory that stores S. "block": S is in block RAM. "memory": S follows the model in the memory of words. The
-        S of a layer is read before the layer and written after the layer (hw/state_dma.py). State "memory" is not
-        possible with source "resident" or memory "host".
+        The memory that stores S. "block": S is in block RAM. "memory": S is stored after the model in the memory of
+        words. The S of a layer is loaded before the operation I of the layer, and saved after this operation
+        (hw/state_dma.py). State "memory" is not possible with source "resident" or memory "host".
     words_in_flight : int
-        Memory "port" or "axi": largest number of words that are requested and have not arrived yet. This number hides a
-        memory latency of about as many cycles.
+        Memory "port" or "axi": largest number of words that are requested and have not arrived yet. With this number of
+        words in flight, a memory latency of about as many cycles costs no time.
     word_bytes : int
         Bytes of a word of memory. The host writes words, and the record stream consists of words.
     memory_words : int
         Depth of the memory of words. Memory "host": number of words that the chip buffers, which is a power of two
-        times the words of a chunk of the link.
+        times the number of words in ``CHUNK_BYTES``.
     trit_beats : int
         Source "resident": depth of the memory of trits, in beats. This memory stores the embedding table after the
         trits.
@@ -127,7 +127,7 @@ class HwConfig:
         Source "resident": a memory of a vector or a table is built of LUTs if its depth is at most this number, because
         the trits fill the block RAMs.
     top_k : int
-        Number of largest logits that are stored for the host. With 0, all logits are stored.
+        Number of largest logits that are stored for the host. If it is 0, all logits are stored.
     clock_hz : int
         Clock in Hz from which tokens per second are computed. The report of a build states the clock that the bitstream
         reaches.
@@ -267,44 +267,44 @@ class HwConfig:
 
     @property
     def lanes(self) -> int:
-        """Trits that the lanes use per cycle."""
+        """Number of trits that the lanes use per cycle."""
         return self.rows * self.columns
 
     @property
     def beat_bytes(self) -> int:
-        """Bytes of the trits of one beat, with five trits in a byte."""
+        """Number of bytes of the trits of one beat, with five trits in a byte."""
         return -(-self.lanes // TRITS_PER_BYTE)
 
     @property
     def beat_bits(self) -> int:
-        """Bits of the trits of one beat."""
+        """Number of bits of the trits of one beat."""
         return 8 * self.beat_bytes
 
     @property
     def word_bits(self) -> int:
-        """Bits of a memory word."""
+        """Number of bits of a memory word."""
         return 8 * self.word_bytes
 
     @property
     def address_bits(self) -> int:
-        """Bits of a word address in readers and link. On a resident machine an address names a word of either
-        memory."""
+        """Number of bits of a word address in readers and link. On a resident machine an address names a word of the
+        memory of words or of the memory of trits."""
         words = 2 * TRIT_MEMORY if self.source == "resident" else self.memory_words
         return max(16, (words - 1).bit_length())
 
     @property
     def parts(self) -> int:
-        """Words in which the host writes a resident beat. The beat may end within the last word."""
+        """Number of words in which the host writes a resident beat. The beat may end within the last word."""
         return -(-self.beat_bytes // self.word_bytes)
 
     @property
     def part_bits(self) -> int:
-        """Low bits of an address in the memory of trits. These bits name the part of a beat."""
+        """Number of low bits of an address in the memory of trits that name the part of a beat."""
         return (self.parts - 1).bit_length()
 
     @property
     def stream_bits(self) -> int:
-        """Bits that name one of ``streams`` streams. A machine of one stream has 1 bit, which is always 0."""
+        """Number of bits that name one of ``streams`` streams. A machine of one stream has 1 bit, which is always 0."""
         return max(1, (self.streams - 1).bit_length())
 
     @property
@@ -314,19 +314,19 @@ class HwConfig:
 
     @property
     def state_bits(self) -> int:
-        """Bits that name one of ``state_beats`` beats. With state "memory" the result is 1, because no operation names
-        a beat."""
+        """Number of bits that name one of ``state_beats`` beats. If the state is "memory", the result is 1, because no
+        operation names a beat."""
         return 1 if self.state == "memory" else max(1, (self.state_beats - 1).bit_length())
 
     @property
     def base_bits(self) -> int:
-        """Bits that name the start of a stream's state, which is a beat of the memory of states, or a word with state
-        "memory"."""
+        """Number of bits that name the start of a stream's state. The start is a beat of the memory of states, or a
+        word if the state is "memory"."""
         return self.address_bits if self.state == "memory" else self.state_bits
 
     @property
     def index_bits(self) -> int:
-        """Bits that name a beat of P elements of a vector (or of logits)."""
+        """Number of bits that name a beat of P elements of a vector (or of logits)."""
         beats = -(-max(self.max_width, self.max_vocab) // self.results_per_cycle)
         return max(1, (beats - 1).bit_length())
 
@@ -334,8 +334,9 @@ class HwConfig:
     def counted_phases(self) -> int:
         """Number of phases of a token that the table of counters can store, or 0 without counters.
 
-        A token has 7 phases for each layer, and 3 more. A table of 512 rows in block RAM is large enough for 72 layers.
-        The table of a resident machine is built of LUTs, and its 128 rows are enough for 17 layers.
+        A token has 7 phases for each layer, and 3 phases for the embedding's row, lm_head and the choice. A table of
+        512 rows in block RAM is large enough for 72 layers. The table of a resident machine is built of LUTs, and its
+        128 rows are enough for 17 layers.
         """
         if not self.counters:
             return 0
@@ -370,7 +371,7 @@ class HwConfig:
         Raises
         ------
         LuternError
-            A name is not the name of a field. For an old name, the message contains the present name.
+            A name is not the name of a field. If the field was renamed, the message contains the present name.
         """
         known = [field.name for field in fields(cls)]
         for name in values:

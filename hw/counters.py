@@ -10,14 +10,14 @@
 The five counts of the lanes in a phase add up to the cycles of the phase, and so do the five counts of the records. The
 cycles of all phases add up to the cycles of the token.
 
-At the end of a phase its ten counts are written to a table that has one row for each phase. They replace the counts of
-the previous token. hw/protocol.py explains each count. Every input ends in a register, so the counters do not lengthen
-the paths of the machine.
+At the end of a phase its ten counts are written to a table that has one row for each phase. These counts replace the
+counts of the previous token. hw/protocol.py explains each count. Every input ends in a register, so the counters do not
+lengthen the paths of the machine.
 
 Cost: ten counters of 32 bits, and a table of ``counted_phases`` rows of 320 bits. Counters and table take 9 block RAMs,
 910 logic cells and 370 flip-flops (`lutern cost counters --preset sdram-x16`). The block RAMs of a resident machine are
-full of trits, so its table is built of LUTs. Counters and table then take 6,700 logic cells and 690 flip-flops. For
-this reason the counters are an option.
+full of trits, so its table is built of LUTs. On a resident machine, counters and table take 6,700 logic cells and 690
+flip-flops. Because of this cost, the counters are an option.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Counters(wiring.Component):
     ends_token : 1 bit, input
         The token is chosen. This cycle is the first cycle of the next token.
     ends_row : 1 bit, input
-        The last beat of the embedding row is used. This cycle is the last cycle of its phase.
+        The last beat of the embedding row is used. This cycle is the last cycle of the row's phase.
     codes : 1 bit, input
         The code memory offers codes to the lanes.
     trits : 1 bit, input
@@ -76,15 +76,16 @@ class Counters(wiring.Component):
     beat : 1 bit, input
         The lanes take a beat.
     last_beat : 1 bit, input
-        With ``beat``: the beat is the last beat of a matrix, and this cycle is the last cycle of its phase.
+        Valid if ``beat`` is 1: the beat is the last beat of a matrix, and this cycle is the last cycle of the matrix's
+        phase.
     word : 1 bit, input
         The memory offers a word of the record stream.
     taken : 1 bit, input
-        With ``word``: the decoder accepts the word.
+        Valid if ``word`` is 1: the decoder accepts the word.
     to_gains : 1 bit, input
-        With ``word``: the word goes to the supply of gains.
+        Valid if ``word`` is 1: the word goes to the supply of gains.
     to_trits : 1 bit, input
-        With ``word``: the word goes to the FIFO of trits.
+        Valid if ``word`` is 1: the word goes to the FIFO of trits.
     address : 16 bits, input
         Selects a count: the phase times ``COUNTER_STRIDE`` plus the number of the counter.
     data : 32 bits, output

@@ -60,7 +60,7 @@ this FIFO."""
 
 
 TAP_VALUE_BITS = {"h": VALUE_BITS, "s": VALUE_BITS, "codes": CODE_BITS}
-"""Bits of a value of each debug tap."""
+"""Number of bits of a value of each debug tap."""
 TAP_STREAM_BITS = 8
 """Number of top bits of a tap's payload. These bits name the stream of the values."""
 
@@ -217,7 +217,7 @@ class Decoder(wiring.Component):
         m.submodules.join = GainJoin(config)
         m.submodules.norm = RmsNorm(config)
         m.submodules.gains = GainSupply(config)
-        row_ended = Signal()  # drops unused items of the row's last word; the next row comes some cycles later
+        row_ended = Signal()  # drops unused items of the row's last word before the next row arrives
         m.submodules.row = row = ResetInserter(row_ended)(GroupUnpacker(config, (1,)))
         m.submodules.row_skid = ResetInserter(row_ended)(Skid(row.o.signature.members["payload"].shape))
 
@@ -483,8 +483,8 @@ class Decoder(wiring.Component):
 
     @staticmethod
     def _is_glu(m: Module, values: Any) -> Signal:
-        """Return whether the last value went to GLU and not to MLGRU. The pipeline of the block that did not receive
-        the value is empty."""
+        """Return whether the most recent value went to GLU and not to MLGRU. The pipeline of the block that did not
+        receive the value is empty."""
         is_glu = Signal()
         with m.If(values.valid & values.ready):
             with m.Switch(values.payload.op):

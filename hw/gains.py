@@ -3,11 +3,11 @@
     words ─► FIFO ─► unpacker ─► FIFO of groups ─► GainJoin ─► norm
                         ▲                          ▲   └─► ring ─► streams 1 to N - 1
                         │                          └── x of mlgru, glu, residual
-                        └── operations: number of groups, items of each element
+                        └── operations: number of groups, number of items of each element
 
 At the end of a matrix, P results appear in every cycle, but a group may take several words. Groups are therefore
 unpacked ahead of time into a FIFO. Gains and bounds are read from the record stream once, and are used for all N
-vectors. Only bounds are decoded here (``bound_value``). ``hw/norm/statistics.py`` decodes the gains.
+vectors. This file decodes only the bounds (``bound_value``). ``hw/norm/statistics.py`` decodes the gains.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from lutern.model_ref.norm import GAIN_LOW_BITS
 GROUP = "group"
 GAIN_TUPLES = (1, 2, TUPLE_GAINS)
 PART_BITS = 128
-"""Bits of a group that share one FIFO. A wider group is divided among several FIFOs. Each of these FIFOs has a separate
-fill level and separate enables."""
+"""Number of bits of a group that share one FIFO. A wider group is divided among several FIFOs. Each of these FIFOs has
+a separate fill level and separate enables."""
 
 
 class GainSupply(wiring.Component):
@@ -99,7 +99,8 @@ class GainSupply(wiring.Component):
             self.i_op.ready.eq(taken & last),
             self.o.valid.eq(groups.r_rdy),
         ]
-        # ``last`` is computed one cycle early, except after an operation's last group. In that cycle no group is taken.
+        # ``last`` is computed one cycle early, except in the cycle after an operation's last group. No group is taken
+        # in this cycle.
         m.d.sync += last.eq(Mux(taken, number + 1 == op.groups, number == op.groups))
         with m.If(taken):
             m.d.sync += number.eq(Mux(last, 1, number + 1))
@@ -241,9 +242,9 @@ class GainJoin(wiring.Component):
         """Return the group of the beat ``index``, from the supply or the ring. ``valid`` is 1 when the group is
         available.
 
-        ``at`` is the index of the group that was read from the ring. It is valid if a group was read since the last
-        write of stream 0. Each cycle either reads or writes. The memory and the register at its output therefore become
-        block RAM, without logic for reading a word that is being written.
+        ``at`` is the index of the group that was read from the ring. ``at`` is valid if a group was read since the last
+        write of stream 0. In each cycle the ring is either read or written. The memory and the register at its output
+        therefore become block RAM, without logic for reading a word that is being written.
         """
         config = self.config
         memory = new_memory(len(fresh), -(-config.max_width // config.results_per_cycle))
@@ -251,7 +252,7 @@ class GainJoin(wiring.Component):
         write, read = memory.write_port(), memory.read_port(domain="comb")
         held = Signal(len(fresh), reset_less=True)
         some, here = Signal(), Signal()
-        at, following = Signal(config.index_bits + 1), Signal(config.index_bits + 1)  # one extra bit, so no wrap to 0
+        at, following = Signal(config.index_bits + 1), Signal(config.index_bits + 1)  # the extra bit avoids a wrap to 0
         m.d.comb += [
             here.eq(some & (at == index)),
             following.eq(Mux(here, index + 1, index)),

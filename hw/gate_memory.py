@@ -1,4 +1,4 @@
-"""The memory that MLGRU and GLU share. It stores z for the MLGRU, and the gates for the GLU.
+"""The memory that MLGRU and GLU share. It stores z (hw/mlgru.py) for the MLGRU, and the gates for the GLU.
 
     F    ─► z ────┐                      ┌─► I
                   ├─► place, data ─║─► ──┤
@@ -19,7 +19,7 @@ from lutern.hw.config import HwConfig
 from lutern.hw.pipeline import Stages, place_bits, read_ahead_of_register, vector_memory
 
 GATE_BITS = 18
-"""Bits of an element. A gate is signed, and z is unsigned."""
+"""Number of bits of an element. A gate is signed, and z is unsigned."""
 
 
 def gates_signature(config: HwConfig) -> wiring.Signature:
@@ -51,8 +51,8 @@ class GateMemory(wiring.Component):
     Members
     -------
     user : ``gates_signature``, input
-        One write port and one read port. If a beat is read in the cycle of its write, or in the next cycle, the data is
-        undefined.
+        One write port and one read port. If a beat is read in the cycle of its write, or in the next cycle,
+        ``read_data`` is undefined.
 
     Numerics
     --------

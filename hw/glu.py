@@ -2,13 +2,13 @@
 
     gate ─► value ─► sigma ─► value * sigma ─► round ─► gate memory        op GATE: no output
            1        7        8                9
-    place of up ────────────────► gate read ─► hold ─► gate * up, FIFO ─► v    op UP
-                                   1          2       3
+    place of up ────────────────► gate read ─► register ─► gate * up, FIFO ─► v    op UP
+                                   1          2           3
 
 UP does not pass through the stages of the sigmoid, so a beat of UP may arrive before its gate is written. Such a beat
 stalls at the input of the scale, because ``i_up`` is not ready. The value of a beat of UP follows two cycles after its
-place. Beats of UP arrive in the order of the beats of GATE. A counter of the gates that are written and not used yet
-therefore shows whether the gate of a beat is written.
+place (stream and index). Beats of UP arrive in the order of the beats of GATE. A counter of the gates that are written
+and not used yet therefore shows whether the gate of a beat is written.
 
 Cost for each of the P elements, without the sigmoid and the memory of gates: two products (silu, gate).
 """
@@ -36,7 +36,7 @@ SILU_HALF = 1 << (SIGMOID_FRAC_BITS - 1)
 """This half is added to value * sigma. Dropping the fraction bits of sigma then rounds the product."""
 HELD = SumScale.cut_latency
 """Stage in which the gate is in a register and the value of UP arrives. The product of gate and value goes into the
-FIFO."""
+FIFO at the output."""
 WRITTEN = SIGMOID_STAGES + 3
 """Stage in which a gate is written to the memory."""
 

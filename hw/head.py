@@ -6,8 +6,9 @@
     sums ─► memory of all logits, or of the top_k largest ─► host
 
 P lanes draw P words per cycle. The word of a lane is a fixed linear map of the generator's state. This map takes an XOR
-network of three levels of LUT4. Each lane reads a table of Gumbel variates and uses one 18 x 18 product. Two lanes
-share a table in block RAM. ``model_ref.sampling`` defines the result.
+network of three levels of LUT4. The base of a stream is the state with which the next vector of this stream begins.
+Each lane reads a table of Gumbel variates and uses one 18 x 18 product. Two lanes share a table in block RAM. Scores
+are the scaled logits. ``model_ref.sampling`` defines the result.
 
 Cost without the memory of logits: one lane and one stream take 435 LUT4, 50 CCU2C and 628 flip-flops. Two lanes and 8
 streams take 806 LUT4, 99 CCU2C, 1,056 flip-flops and 27 DPR16X4, routed at 118 MHz.
@@ -46,14 +47,14 @@ from lutern.model_ref.sampling import (
 from lutern.model_ref.ternary import SUM_BITS
 
 KEY_BITS = VALUE_BITS + 1
-"""Bits of a score with its noise."""
+"""Number of bits of a score with its noise."""
 LOWEST = -(3 << (KEY_BITS - 3))
-"""Value of a padding row. The distance of this value to the lowest score, and to the least key, is larger than any
-noise."""
+"""Value of a padding row. The distances from this value to the lowest score and to the lowest number of ``KEY_BITS``
+bits are both larger than any noise."""
 NOISE_HALF = 1 << (NOISE_SHIFT - 1)
 TABLE_WORDS = [int(entry) & (1 << NOISE_BITS) - 1 for entry in TABLE]
 JUMP = 1 << JUMP_LOG2
-"""Number of words that a stream draws for a token."""
+"""Number of draws by which the base of a stream advances for each token."""
 FIRST_SEED = SEED_OF_ZERO
 
 
@@ -87,7 +88,7 @@ def linear(columns: np.ndarray, word: Value) -> Value:
     columns : ndarray
         The columns of the matrix, as integers.
     word : Value
-        The word, as many bits as the matrix has columns.
+        The word. It has as many bits as the matrix has columns.
 
     Returns
     -------
@@ -116,7 +117,7 @@ def leading_zeros(bits: Value) -> Value:
     Value
         The combinational count.
     """
-    counts: list[tuple[Value, Value]] = [(bit, Const(0, 0)) for bit in bits]  # (any bit is 1, zeros above it)
+    counts: list[tuple[Value, Value]] = [(bit, Const(0, 0)) for bit in bits]  # (any bit is 1, count of zeros above it)
     while len(counts) > 1:
         counts = [
             (low[0] | high[0], Cat(Mux(high[0], high[1], low[1]), ~high[0]))
@@ -151,7 +152,7 @@ class Head(wiring.Component):
     temperature : 16 bits, input
         The temperature, u4.12. Constant while beats are in flight.
     o : stream of ``layouts.token_payload``, output
-        The token of each vector, in the order of ``last``.
+        The token of each vector, in the order of the last beats of the vectors.
     logits_stream : ``stream_bits`` bits, input
         The stream of the logit that the host reads.
     address : 16 bits, input
@@ -161,9 +162,9 @@ class Head(wiring.Component):
 
     Numerics
     --------
-    Equal to ``model_ref.sampling.Gumbel``, bit for bit. With temperature 0 the largest raw sum wins, and the generator
-    does not advance. Among equal candidates the lowest token wins. A reset does not change the state of a generator. A
-    generator that was never seeded produces the same noise for all tokens.
+    Equal to ``model_ref.sampling.Gumbel``, bit for bit. If the temperature is 0, the largest raw sum wins, and the
+    generator does not advance. Among equal candidates the lowest token wins. A reset does not change the state of a
+    generator. A generator that was never seeded produces the same noise for all tokens.
 
     Latency
     -------
@@ -193,8 +194,8 @@ class Head(wiring.Component):
 
     @staticmethod
     def latency_of(config: HwConfig) -> int:
-        """Return the cycles from the last beat to the token. The tree that finds the best candidate of a beat has a
-        register at each level."""
+        """Return the number of cycles from the last beat to the token. The tree that finds the best candidate of a beat
+        has a register at each level."""
         return 8 + (config.results_per_cycle - 1).bit_length()
 
     @staticmethod
@@ -272,7 +273,7 @@ class Head(wiring.Component):
         valid = stages.valid(valid, behind)
 
         # 8: the best candidate of the vector goes into the FIFO
-        newest = Signal(KEY_BITS + 16, reset_less=True)  # the candidate that won last
+        newest = Signal(KEY_BITS + 16, reset_less=True)  # the most recent candidate that won
         best: Value = newest
         wins = Signal()
         candidate = Cat(token, Const(0, 16 - len(token)), key)
@@ -301,9 +302,9 @@ class Head(wiring.Component):
         """Return whether a token may leave, because every earlier logit has been inserted into the list of the largest
         logits.
 
-        This holds if ``kept`` is 1 in this cycle and was 1 in the previous cycle. One cycle is not enough, because
-        ``kept`` may be 1 for a single cycle between the stalls for two logits. A token that is at the output stays
-        there in any case.
+        A token may leave if ``kept`` is 1 in this cycle and was 1 in the previous cycle. One cycle is not enough,
+        because ``kept`` may be 1 for a single cycle between the stalls for two logits. A token that is at the output
+        stays there in any case.
         """
         shown, before = Signal(), Signal()
         m.d.sync += [shown.eq(self.o.valid & ~self.o.ready), before.eq(kept)]

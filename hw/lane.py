@@ -2,7 +2,7 @@
 
     total ──► A ┐  one half of a CCU2C for each bit:
     code  ──► B │  S    = LUT4(A, B, C, D) ^ carry           A ^ code if plus, ~(A ^ code) if minus, A if neither
-    minus ──► C │  next = LUT4 ? carry : LUT2(A, B)          LUT2 is the quarter of the table for C = D = 0: A
+    minus ──► C │  next = LUT4 ? carry : LUT2(A, B)          LUT2 = A, the quarter of the table for C = D = 0
     plus  ──► D ┘
     minus ──► generator: the half below bit 0 turns its A into the first carry, so that ~code + 1 is -code
 
@@ -17,7 +17,7 @@ carry-out, because each of them would cost a slice.
 Cost: one LUT4 for each bit and one for the generator, rounded up to an even number because a CCU2C has two halves. A
 lane of 9 bits takes 10 LUT4, and a lane of 10 or 11 bits takes 12 LUT4. A lane of an even width has a spare half, which
 can select one of two bits (``Choice``). An adder of two totals costs as much as a lane of its width. But in an adder of
-an even width, bit 0 is a LUT4 outside the chain. An adder of 12 bits takes 13 LUT4 instead of 14.
+an even width, bit 0 is a LUT4 outside the chain, so an adder of 12 bits takes 13 LUT4 instead of 14.
 """
 
 from __future__ import annotations
@@ -101,9 +101,9 @@ class Lane(wiring.Component):
     Parameters
     ----------
     total_bits : int
-        Bits of ``total``.
+        Number of bits of ``total``.
     bits : int
-        Bits of the result.
+        Number of bits of the result.
     cells : bool
         Builds the lane of CCU2C cells. Such a lane has a spare half if its width is even. The attribute ``choice`` is
         the ``Choice`` of the spare half, or None without a spare half.
@@ -111,7 +111,7 @@ class Lane(wiring.Component):
     Members
     -------
     total : ``total_bits`` bits signed, input
-        The sum so far.
+        The sum to which the product is added.
     code : 8 bits signed, input
         The code.
     plus : 1 bit, input
@@ -171,9 +171,9 @@ class Adder(wiring.Component):
     Parameters
     ----------
     a_bits, b_bits : int
-        Bits of the operands.
+        Number of bits of the operands.
     bits : int
-        Bits of the result.
+        Number of bits of the result.
     cells : bool
         Builds the adder of CCU2C cells.
 

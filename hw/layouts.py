@@ -22,13 +22,13 @@ from lutern.model_ref.ternary import SUM_BITS
 
 CODE_BITS = CODE_MAX.bit_length() + 1
 ITEM_BITS = GAIN_MANTISSA_BITS + GAIN_EXPONENT_BITS
-"""Bits of an item of a record. An item is a gain, a lower bound (1 - LB) or an element of the embedding table. It
-consists of a signed mantissa (the low 12 bits) and an exponent (4 bits), which counts down from the largest
-exponent."""
+"""Number of bits of an item of a record. An item is a gain, a lower bound (1 - LB) or an element of the embedding
+table. An item consists of a signed mantissa (the low 12 bits) and an exponent (4 bits). A larger exponent means a
+smaller value, because an exponent e shifts the mantissa right by e bits."""
 assert ITEM_BITS == WIDE_BITS
 NARROW_ITEM_BITS = NARROW_BITS
-"""Bits of a narrow element of the embedding table. Its mantissa has 8 bits, because the 4 low bits of the item are 0
-and are not stored."""
+"""Number of bits of a narrow element of the embedding table. Its mantissa has 8 bits, because the 4 low bits of the
+item are 0 and are not stored."""
 SPARE_BITS = ITEM_BITS - NARROW_ITEM_BITS
 """Low bits of an item that a narrow element does not store."""
 NARROW_WORDS = 3
@@ -36,14 +36,16 @@ NARROW_WORDS = 3
 ``packing.pack_narrow_row``."""
 
 TUPLE_GAINS = 4
-"""The largest number of gains of an element. These are w1, and one G for each of f, i and g."""
+"""The largest number of gains of an element. These are w1 and one gain G for each of the matrices f, i and g
+(hw/norm/statistics.py)."""
 VALUE_BITS = 32
-"""Bits of an element of the elementwise path after the scale. h needs 32 bits, and every other value needs 18 or 21
-bits."""
+"""Number of bits of an element of the elementwise path after the scale. h needs 32 bits, and every other value needs 18
+or 21 bits."""
 STATE_BITS = 32
-"""Bits of an element of the state S."""
+"""Number of bits of an element of the state S."""
 BOUND_BITS = MANTISSA_BITS
-"""Bits of 1 - LB, which has the format 0.17."""
+"""Number of bits of 1 - LB, where LB is the lower bound of the forget gate. 1 - LB has 17 fraction bits and no integer
+bit (format 0.17)."""
 HEADER_KIND_BITS = 4
 HEADER_LENGTH_BITS = 20
 BLOCKS_OF_CHECK = 512
@@ -55,7 +57,7 @@ LONGEST_RECORD = 1 << 15
 class RecordKind(IntEnum):
     """Names the kind of a record.
 
-    No kind has the number 0, so a memory of zeros is not a program.
+    No kind has the number 0, so a memory of zeros contains no valid record.
 
     Members
     -------
@@ -68,7 +70,7 @@ class RecordKind(IntEnum):
     SHORT_TRITS
         Beats of trits. Each beat has one word, see ``short_trits``.
     CHECK
-        Check bytes. They give the signature of all words since the previous CHECK its expected value.
+        Check bytes. They are chosen so that the signature of all words since the previous CHECK has its expected value.
     """
 
     OP = 1
@@ -84,7 +86,7 @@ class Op(IntEnum):
     Members
     -------
     EMBED
-        The row of the token in the embedding table, which becomes the first h.
+        The token's row of the embedding table. This row becomes the first h.
     F, I, G
         f_proj, i_proj and g_proj. Their results enter the MLGRU.
     RESIDUAL
@@ -113,7 +115,7 @@ class Eps(IntEnum):
     Members
     -------
     NONE
-        The norms over h, which add no such term.
+        The norms over h. These norms do not add a separate eps term.
     O_PROJ
         The norm before o_proj. Its term follows from the sum of g^2 and the scale of g.
     DOWN_PROJ
@@ -136,24 +138,25 @@ OPERATION = StructLayout(
         "u_index": 2,  # the number k of u_k of the vector
         "reuse": 1,  # UP uses the codes and the scale of the previous operation
         "keep": 1,  # the code memory keeps the codes for the next operation (GATE)
-        "makes_vector": 1,  # the results enter the norm
-        "outer": 1,  # the gains of that vector include w1
-        "matrices": 2,  # number of gains G of each element of that vector
+        "makes_vector": 1,  # the results are a vector that enters the norm (the result vector)
+        "outer": 1,  # the gains of the result vector include w1
+        "matrices": 2,  # number of gains G of each element of the result vector
         "row_groups": 16,
         "column_beats": 12,
-        "last_results": 8,  # beats of P results to drain from the last row group
-        "beats": 16,  # beats of Q codes to compute, or for EMBED beats of P elements
+        "last_results": 8,  # number of beats of P results to drain from the last row group
+        "beats": 16,  # number of beats of Q codes to compute, or for EMBED of beats of P elements
         "cut": 3,  # low bits of a sum that are rounded away
         "frac": signed(7),  # fraction bits: of the scaled value (F, I, GATE, RESIDUAL), of S (G) or of h (EMBED)
         "base": signed(7),  # EMBED: exponent of the table
-        "groups": 16,  # groups of gains, each for P elements
+        "groups": 16,  # number of groups of gains or bounds, each for P elements
         "state_base": STATE_BASE_BITS,  # I, G: first beat of the layer's state
         "k": SCALAR,
         "e1": SCALAR,
         "e2": SCALAR,
     }
 )
-"""An operation. Its record pads the operation to ``OPERATION_BITS`` bits."""
+"""An operation. Its record pads the operation to ``OPERATION_BITS`` bits. k, e1 and e2 are the constants that
+``model_ref.norm.ScaleConstants`` describes."""
 OPERATION_BITS = 208
 
 ENGINE_OP = StructLayout({"row_groups": 16, "column_beats": 12, "last_results": 8, "keep": 1})
@@ -168,7 +171,8 @@ GAINS_OP = StructLayout({"bounds": 1, "outer": 1, "matrices": 2})
 """Fields of an operation for the gain join. If ``bounds`` is 1, the groups are bounds for the rows of F, otherwise
 gains of a vector."""
 KEY_BITS = MANTISSA_BITS + 6
-"""Bits of the key of a short float: mantissa (17 bits, low) and biased exponent (6 bits). The key of 0 is 0."""
+"""Number of bits of the key of a short float: mantissa (17 bits, low) and biased exponent (6 bits). The key of 0 is
+0."""
 
 
 SCALE_SHIFT_BITS = SCALAR_EXPONENT_BITS + 1
@@ -186,14 +190,14 @@ def header(kind: RecordKind, length: int) -> int:
     kind : RecordKind
         The kind of the record.
     length : int
-        Words that follow the header.
+        Number of words that follow the header.
     """
     assert 0 <= length < 1 << HEADER_LENGTH_BITS
     return int(kind) | length << HEADER_KIND_BITS
 
 
 def header_words(config: HwConfig) -> int:
-    """Return the words of a record's header."""
+    """Return the number of words of a record's header."""
     return -(-(HEADER_KIND_BITS + HEADER_LENGTH_BITS) // config.word_bits)
 
 
@@ -204,13 +208,13 @@ def check_words(config: HwConfig) -> int:
 
 
 def block_words(config: HwConfig) -> int:
-    """Return the number of words that ends a block of the record stream. The block ends after the record with which it
-    reaches this number. The CHECK is 0.2 % of such a block."""
+    """Return the number of words at which a block of the record stream ends. A block ends after the record with which
+    its length reaches this number. The CHECK is 0.2 % of such a block."""
     return BLOCKS_OF_CHECK * (header_words(config) + check_words(config))
 
 
 def most_blocks(config: HwConfig, words: int) -> int:
-    """Return the largest number of blocks of a record stream.
+    """Return the largest number of blocks that a record stream of ``words`` words can have.
 
     Up to half of the blocks are shorter than ``block_words``, because a block also ends with a layer.
 
@@ -219,7 +223,7 @@ def most_blocks(config: HwConfig, words: int) -> int:
     config : HwConfig
         The machine.
     words : int
-        Words of the record stream.
+        Number of words of the record stream.
     """
     return 2 * (words // block_words(config)) + 1
 
@@ -232,7 +236,7 @@ def group_shape(config: HwConfig, items: int) -> tuple[int, int]:
     config : HwConfig
         ``word_bits``, ``results_per_cycle`` (P).
     items : int
-        Items of each of the P elements of a group.
+        Number of items of each of the P elements of a group.
     """
     bits = config.results_per_cycle * items * ITEM_BITS
     return max(1, config.word_bits // bits), -(-bits // config.word_bits)
@@ -244,9 +248,9 @@ def group_words(elements: int, per_element: int, config: HwConfig) -> int:
     Parameters
     ----------
     elements : int
-        Elements of the vector.
+        Number of elements of the vector.
     per_element : int
-        Items of an element.
+        Number of items of an element.
     config : HwConfig
         The machine.
     """
@@ -271,25 +275,26 @@ def row_formats(config: HwConfig) -> tuple[int, ...]:
 
 
 def row_item_bits(config: HwConfig, embedding_bits: int) -> int:
-    """Return the bits that an element of an embedding row has in the memory of a machine.
+    """Return the number of bits that an element of an embedding row has in the memory of a machine.
 
     Parameters
     ----------
     config : HwConfig
         The machine.
     embedding_bits : int
-        Bits of an element of the model's table. A machine that cannot read this format stores items of 16 bits.
+        Number of bits of an element of the model's table. A machine that cannot read this format stores items of 16
+        bits.
     """
     return embedding_bits if embedding_bits in row_formats(config) else ITEM_BITS
 
 
 def row_words(width: int, item_bits: int, config: HwConfig) -> int:
-    """Return the words of an embedding row, without its check.
+    """Return the number of words of an embedding row, without its check.
 
     Parameters
     ----------
     width : int
-        Elements of the row.
+        Number of elements of the row.
     item_bits : int
         Bits of an element.
     config : HwConfig
@@ -300,7 +305,7 @@ def row_words(width: int, item_bits: int, config: HwConfig) -> int:
 
 
 def most_row_words(config: HwConfig) -> int:
-    """Return the words of the longest embedding row, including the words of its check."""
+    """Return the number of words of the longest embedding row, including the words of its check."""
     return check_words(config) + row_words(config.max_width, ITEM_BITS, config)
 
 
@@ -325,7 +330,7 @@ def short_trits(rows: int, config: HwConfig) -> bool:
     Parameters
     ----------
     rows : int
-        Rows of the last row group.
+        Number of rows of the last row group.
     config : HwConfig
         The machine.
     """
@@ -362,15 +367,15 @@ def results_op(config: HwConfig) -> StructLayout:
 
 # Stream payloads -------------------------------------------------------------------------------------------------
 #
-# T streams share every block except the adders of the lanes. A payload that belongs to one stream names it in
-# ``stream`` (0 to N - 1 for a run of N streams). Results come in blocks: first the beats of a row group for stream 0,
-# then the beats of this row group for stream 1, and so on. ``index`` is the position of the beat in its vector, and
-# ``last`` marks the last beat of a vector.
+# T streams share every block except the adders of the lanes. A payload that belongs to one stream names this stream in
+# the field ``stream`` (0 to N - 1 for a run of N streams). Results come in blocks: first the beats of a row group for
+# stream 0, then the beats of this row group for stream 1, and so on. ``index`` is the position of the beat in its
+# vector, and ``last`` marks the last beat of a vector.
 
 
 def sum_bits(config: HwConfig) -> int:
-    """Return the bits that hold the sum of a row of the widest matrix. Payloads of sums always use ``SUM_BITS`` for a
-    sum."""
+    """Return the number of bits that hold the sum of a row of the widest matrix. Payloads of sums always use
+    ``SUM_BITS`` for a sum."""
     return (config.max_width * CODE_MAX).bit_length() + 1
 
 
@@ -420,8 +425,8 @@ def values_payload(config: HwConfig) -> StructLayout:
 
 
 def place_payload(config: HwConfig) -> StructLayout:
-    """Return the place of P values that follow some cycles later. If ``adds`` is 1, the values are added to h,
-    otherwise the values are the new h."""
+    """Return the payload of the place of P values that follow some cycles later. ``adds`` is 1 for RESIDUAL, whose
+    values are added to h, and 0 for EMBED and UP."""
     return StructLayout({"adds": 1, "stream": config.stream_bits, "index": config.index_bits, "last": 1})
 
 
@@ -484,7 +489,7 @@ def scale_payload(config: HwConfig) -> StructLayout:
 
 
 def pass_payload(config: HwConfig) -> StructLayout:
-    """Return the payload of a code pass: the biased exponent of the largest element, the number of u, the number of
+    """Return the payload of a code pass: the biased exponent of the largest |u|, the index k of u_k, the number of
     beats and the stream."""
     return StructLayout({"exponent": KEY_BITS - MANTISSA_BITS, "u_index": 2, "beats": 16, "stream": config.stream_bits})
 
@@ -499,9 +504,10 @@ def decode_byte(byte: int) -> tuple[int, int, int, int, int] | None:
     """Return the five trits of a byte ``t[2] p[3] q[3]`` (t in the top bits), or None for the 13 bytes that the code
     does not use.
 
-    p and q each name one of the eight pairs other than (0, 0). A pair of the two-bit codes a and b has the index
-    3 a + b - 1. Without an escape, t is the code of the first trit, p names the pair P, and q names the pair Q. t = 3
-    is the escape. After the escape, q selects the meaning:
+    P stands for the second and the third trit, and Q for the fourth and the fifth trit. p and q each name one of the
+    eight pairs other than (0, 0). A pair of the two-bit codes a and b has the index 3 a + b - 1. Without an escape, t
+    is the code of the first trit, p names the pair P, and q names the pair Q. t = 3 is the escape. After the escape, q
+    selects the meaning:
 
     - q[2] = 0: p names P, Q is (0, 0), and q[1:0] is the code of the first trit.
     - q[2] = 1, q[1:0] != 3: P is (0, 0), p names Q, and q[1:0] is the code of the first trit.
@@ -531,7 +537,7 @@ def decode_byte(byte: int) -> tuple[int, int, int, int, int] | None:
 
 
 def shape_bits(layout: StructLayout) -> int:
-    """Return the bits of a layout."""
+    """Return the number of bits of a layout."""
     return Shape.cast(layout).width
 
 

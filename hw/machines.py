@@ -12,7 +12,7 @@ A machine file contains the name of the preset from which the machine is derived
 A depth that is not given follows from the changed fields. The memories of trits and words keep their size in bytes,
 every stream keeps the size of its state, and ``codes_per_cycle`` is at most ``columns``. A machine with changed fields
 is called PRESET-DIGEST, so two different machines never have the same name. The name of a machine in a file is the
-field ``name`` of the file. Without this field the machine has the name of the file.
+field ``name`` of the file. If the file does not have this field, the machine has the name of the file.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Machine:
 
 
 def derive(base: HwConfig, given: Mapping[str, Any], name: str = "") -> HwConfig:
-    """Return ``base`` with the ``given`` fields, and with the depths that follow from these fields. Without ``name``
-    the machine is called BASE-DIGEST."""
+    """Return ``base`` with the ``given`` fields, and with the depths that follow from these fields. If ``name`` is not
+    given, the machine is called BASE-DIGEST."""
     changed = base.with_(**{**given, **_followers(base, given), "name": name or base.name})
     if name or not given:
         return changed

@@ -9,15 +9,16 @@
     I: S += z * (a * sigma(a) - S)
     G: v = g * (S_m * sigma(S)), and the sum of g^2
 
-f, a and g are the values of the operations F, I and G. mulA is the product with sigma (stage 9), and mulB is the
-product with z or g (stage 11). S_m is S, shifted so that the largest S of the layer has 18 bits. This shift comes as
-late as possible, in stages 7 and 8. I subtracts S together with the rounding constant.
+f, a and g are the values of the operations F, I and G, and hold is a register for the S that was read. mulA is the
+product with sigma (stage 9), and mulB is the product with z or g (stage 11). S_m is S, shifted so that the largest S of
+the layer has 18 bits. This shift comes as late as possible, in stages 7 and 8. I subtracts S together with the rounding
+constant.
 
 With several streams, z, the newest S (which G reads), the largest S and the sum of g^2 are stored for each stream. I
 reads the memory of S as late as possible, in stage 6, because a ``chained`` stream reads the S that the previous stream
 writes.
 
-With ``state`` "memory" a *window* replaces the memory of S and the memory of the newest S. The window stores one
+If ``state`` is "memory", a *window* replaces the memory of S and the memory of the newest S. The window stores one
 layer's S of every stream. I reads a place of the window in stage 6, and later writes the new S to the same place. G
 reads the new S there. ``hw/state_dma.py`` loads and saves the window.
 
@@ -27,8 +28,10 @@ and in addition 32 bits for the newest S of each element. A window needs 32 bits
 
 Interlocks stall a beat at the input:
 
-- A beat of I stalls while one of the previous two beats belongs to F, because I may need the z of that beat.
-- A beat of I of a chained stream stalls while one of the previous six beats has the same index.
+- A beat of I stalls if a beat of F was accepted in one of the previous two cycles, because I may need the z of this
+  beat of F.
+- If ``chained`` is 1, a beat of I stalls if a beat of I with the same index was accepted in one of the previous six
+  cycles.
 - I stalls until the window is loaded.
 - G stalls as long as the largest S might not be known when G reaches stage ``ALIGN``. After a vector of at most
   ``FEW_BEATS`` beats, G stalls until S is written.
@@ -78,14 +81,14 @@ SIGMA = 2 + SIGMOID_STAGES
 """Stage in which sigma is valid. The following stages hold the product of mulA, the operand of mulB, the product of
 mulB (v) and the new state."""
 V_STAGE = SIGMA + 2
-"""Stage in which both factors of v are valid. Their product goes into the FIFO."""
+"""Stage in which both factors of v are valid. Their product goes into the FIFO at the output."""
 WRITTEN = V_STAGE + 2
 """Stage in which the new S is written."""
 ALIGN = SIGMA - 2
 """Stage in which G uses the bits of the largest S."""
 G_AFTER_I = WRITTEN + 1 - (ALIGN - 1)
-"""Cycles from the last beat of I to the first beat of G. After this time the largest S is known when G reaches
-``ALIGN``."""
+"""Number of cycles from the last beat of I to the first beat of G. After this time the largest S is known when G
+reaches ``ALIGN``."""
 FEW_BEATS = WRITTEN + 1 - G_AFTER_I
 """After a vector of at most this many beats, G stalls until no beat of I is in flight, because G reads S in stage 1."""
 S_READ = SIGMA - 2
@@ -170,7 +173,7 @@ class Mlgru(wiring.Component):
         For every layer the beats of F, then the beats of I, then the beats of G. All values have 18 bits signed. In F,
         ``values`` are in Q4.13, ``frac`` is 13 and ``bounds`` are 1 - LB. In I, ``values`` have ``frac`` fraction bits.
         In G, ``values`` are cut sums, and ``frac`` is the number of fraction bits of S. ``state_base`` is the first
-        beat of the layer's S. I uses ``state_base``, and with one stream G uses it, too.
+        beat of the layer's S. I uses ``state_base``. On a machine of one stream G uses ``state_base``, too.
     fresh : T bits, input
         If bit t is 1 while a beat of I of stream t enters, the beat uses 0 in place of S.
     bases : T values of ``state_bits``, input, state "block"
@@ -179,7 +182,7 @@ class Mlgru(wiring.Component):
     window : ``state_dma.window_signature``, input, state "memory"
         Loads and saves the window. A machine with a window does not use ``state_base``.
     final_stream : ``stream_bits`` bits, input, state "memory"
-        The last stream of the run. Its last beat ends I or G of a layer.
+        The last stream of the run. The last beat of this stream ends I or G of a layer.
     chained : 1 bit, input
         If this is 1, each stream continues from the state that the previous stream leaves. All ``bases`` are then
         equal, and ``fresh`` is 0 from stream 1 on. A machine of one stream ignores ``chained``.
@@ -214,8 +217,8 @@ class Mlgru(wiring.Component):
     Latency
     -------
     ``latency`` = 11 cycles from a beat of G to its v. The first beat of G is accepted at the earliest 8 cycles after
-    the last beat of I, or 13 cycles if the vector has five beats or fewer. With ``chained``, a beat of I is accepted at
-    the earliest 7 cycles after the beat with the same index in the previous stream.
+    the last beat of I, or 13 cycles if the vector has five beats or fewer. If ``chained`` is 1, a beat of I is accepted
+    at the earliest 7 cycles after the beat with the same index in the previous stream.
 
     Reference
     ---------
@@ -263,9 +266,9 @@ class Mlgru(wiring.Component):
             Whole vectors. ``f``, ``i`` and ``g`` are the values of the three operations, ``bound`` is 1 - LB, and
             ``state`` is S before this token.
         frac_bits
-            Fraction bits of ``i``.
+            Number of fraction bits of ``i``.
         state_frac_bits
-            Fraction bits of S.
+            Number of fraction bits of S.
         """
         new = mlgru.update_state(state, mlgru.forget_gate(f, bound), i, frac_bits)
         v = mlgru.gated_output(np.asarray(g), new, state_frac_bits)

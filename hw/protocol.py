@@ -1,7 +1,7 @@
 """The framed protocol between host and gateware: opcodes, records and limits. Host and gateware both import this file.
 
     END │ opcode u8 │ sequence u8 │ payload 0..520 bytes │ CRC-32C u32 │ END          all numbers little endian
-          └────────────── the CRC covers these ────────┘
+          └────────────── the CRC covers these bytes ──┘
 
 Between the two END bytes SLIP (RFC 1055) writes a byte END as ESC ESC_END and a byte ESC as ESC ESC_ESC. The gateware
 sends one response to every command, with the sequence number of the command. The opcode of the response is the opcode
@@ -19,7 +19,7 @@ host and gateware again.
 | LOGITS   | LOGITS                                      | LOGITS_DONE, then LOGITS.count sums of i32            |
 | MEMORY_TEST | MEMORY_TEST, a range of words            | MEMORY_TEST_DONE; the words are lost                  |
 | PHASE    | PHASE, steps of the SDRAM's clock           | PHASE_DONE, the sum of all steps                      |
-| LEVEL    | LEVEL, a byte's delay and slip of its reads | LEVEL_DONE, a bit for each byte whose strobe was seen |
+| LEVEL    | LEVEL, delay and slip of the reads of a byte| LEVEL_DONE, a bit for each byte whose strobe was seen |
 | DAMAGE   |                                             | DAMAGE_DONE, what was wrong when a RUN failed         |
 | COUNTERS | COUNTERS                                    | COUNTERS_DONE, then COUNTERS.count numbers of u32     |
 | RECORDS  | offset u32, k ≥ 1 words of the record stream| none; see below                                       |
@@ -36,8 +36,8 @@ to LEVEL covers the reads since the previous LEVEL. Only machines with counters 
 token has COUNTER_STRIDE numbers, and ``COUNTER_NAMES`` names the first of these numbers.
 
 A RUN advances ``streams`` conversations, with one FEED for each conversation, and chooses ``count`` tokens for each
-conversation. A RUN is executed step by step, and in each step stream 0 comes first. With ``chained`` all streams are
-one conversation. The FEEDs are then the tokens of this conversation in order, and ``count`` is 1. On a machine that
+conversation. A RUN is executed step by step, and in each step stream 0 comes first. If ``chained`` is 1, all streams
+are one conversation, the FEEDs are the tokens of this conversation in order, and ``count`` is 1. On a machine that
 stores only the k largest logits (``top_k``), LOGITS reads 2 k items for each stream: sum, token, sum, token and so on.
 
 A command with the sequence number and the CRC of the previous command is a resend. The gateware does not execute a
@@ -47,8 +47,8 @@ the response follows when the RUN ends. A different RUN is refused.
 
 RECORDS and ROW exist only on machines with memory "host". The host sends the words of such a machine for every token
 (hw/memory/host.py). RECORDS and ROW have no response, and the rule for resends ignores them. A machine with memory
-"host" has no memory for WRITE. The machine sends frames without a command: opcode RECORDS | 0x80, the sequence number
-of the last RECORDS or ROW that arrived, and WANT.
+"host" has no memory for WRITE. Such a machine also sends frames that answer no command: opcode RECORDS | 0x80, the
+sequence number of the last RECORDS or ROW that arrived, and WANT.
 
 Reference: RFC 1055 (SLIP); CRC-32C as in RFC 3720, CRC-32/ISCSI in the catalogue of amaranth.lib.crc.
 """
@@ -72,7 +72,7 @@ CRC_BYTES = 4
 CHUNK_BYTES = 512  # CRC-32C finds all errors of up to 5 bits in frames of this length (Koopman 2002)
 PAYLOAD_BYTES = CHUNK_BYTES + 8
 FRAME_BYTES = HEADER_BYTES + PAYLOAD_BYTES + CRC_BYTES  # before escaping
-RUN_TOKENS = 128  # largest number of tokens of one RUN, all streams together
+RUN_TOKENS = 128  # largest number of tokens of one RUN, the sum over all streams
 LOGITS_COUNT = 128  # largest number of sums of one LOGITS, because 128 sums of 4 bytes fill a chunk
 LANE_COUNTERS = ("beats", "barrier", "codes", "trits", "sums")
 """Causes of the lanes. Each cycle counts for one cause:
@@ -81,7 +81,7 @@ LANE_COUNTERS = ("beats", "barrier", "codes", "trits", "sums")
 - barrier: no code of the next vector is written yet.
 - codes: the first row group waits for further codes.
 - trits: no trits are available.
-- sums: the sums of the previous row group have not left.
+- sums: the sums of the previous row group are not in the drain yet (hw/ternary.py).
 """
 RECORD_COUNTERS = ("words", "memory", "operations", "gains", "trit_fifo")
 """Causes of the record stream. Each cycle counts for one cause:
@@ -280,7 +280,7 @@ SETUP = WireRecord(
     embedding_stride="H",
     embedding_bits="B",  # bits of an element of the embedding table
     state_base="I",  # state "memory": the first word of S; 0 for S in block RAM
-    state_words="H",  # state "memory": words of one layer's S of one stream; 0 for S in block RAM
+    state_words="H",  # state "memory": number of words of one layer's S of one stream; 0 for S in block RAM
     layers="H",
     vocab="H",
     image="I",  # image number, which every check includes, see model_ref.signature
@@ -297,23 +297,24 @@ LOGITS_DONE = WireRecord(scale_mantissa="I", scale_exponent="h")  # then the sum
 MEMORY_TEST = WireRecord(first="I", count="I")
 MEMORY_TEST_DONE = WireRecord(
     errors="I",
-    address="I",  # of the first wrong word; wanted and got are bits of this word
+    address="I",  # address of the first wrong word; wanted and got are bits of this word
     wanted="I",
     got="I",
     cycles="I",
-    wrong_bytes="B",  # bit k: a byte whose number modulo WRONG_BYTES is k was wrong in some word
+    wrong_bytes="B",  # bit k is 1 if a byte whose number modulo WRONG_BYTES is k was wrong in some word
 )
 PHASE = WireRecord(steps="h")
 PHASE_DONE = WireRecord(place="h")
 LEVEL = WireRecord(byte="B", delay="B", slip="B")
 LEVEL_DONE = WireRecord(burst_seen="B")
-# count: damage since power-up, modulo 256; kind: Damage; place: number of the block, token of the row, or 0
+# count: how often damage was found since power-up, modulo 256; kind: Damage
+# place: number of the damaged block, token of the damaged row, or 0
 DAMAGE_DONE = WireRecord(count="H", kind="B", place="I")
 COUNTERS = WireRecord(offset="H", count="H")  # number of the first counter to read, and number of counters to read
-COUNTERS_DONE = WireRecord(phases="H")  # phases of the last token; 0: no token was chosen since the run began
-RECORDS = WireRecord(offset="I")  # offset: modulo 2^32; then the words
-ROW = WireRecord(place="H", row="H")  # then the words
-WANT = WireRecord(offset="I", taken="I", row="H", place="H", token="H")
+COUNTERS_DONE = WireRecord(phases="H")  # number of phases of the last token; 0: no token was chosen since the run began
+RECORDS = WireRecord(offset="I")  # number of the first word in the record stream, modulo 2^32; then the words
+ROW = WireRecord(place="H", row="H")  # place of the first word in the row, count of the requested rows; then the words
+WANT = WireRecord(offset="I", taken="I", row="H", place="H", token="H")  # see hw/memory/host.py
 ERROR = WireRecord(code="B")
 
 # Payload bytes of the commands of fixed length, and of RUN without its feeds. All other commands carry words.
@@ -333,7 +334,7 @@ COMMAND_BYTES = {
 # Payloads of the ports between host port, memory and decoder.
 SETUP_LAYOUT = SETUP.layout
 STREAM_BITS = 4
-"""Bits that name a stream of any machine."""
+"""Number of bits that name a stream of any machine."""
 # A run chooses `count` tokens for each of `final_stream` + 1 streams. The feeds of these streams come before the run.
 RUN_LAYOUT = data.StructLayout({"count": 16, "final_stream": STREAM_BITS, "chained": 1, "temperature": 16})
 TOKEN_LAYOUT = data.StructLayout({"token": 16, "last": 1})  # last: the token is the last token of its run
@@ -396,8 +397,9 @@ WANT_LAYOUT = data.StructLayout({"sequence": 8, "want": WANT.layout})
 def host_word_layout(word_bytes: int) -> data.StructLayout:
     """Return the layout of a word of a RECORDS or ROW frame.
 
-    ``row`` is 1 if the frame is a ROW. ``place`` is the place of the word, as in ROW. ``last`` is 1 if the word is the
-    last word of its frame. ``sequence`` is the sequence number of the frame.
+    ``row`` is 1 if the frame is a ROW. ``place`` is the offset of the word in the record stream, or, for a ROW, the
+    place of the word (low half) and the count of the requested rows. ``last`` is 1 if the word is the last word of its
+    frame. ``sequence`` is the sequence number of the frame.
 
     Parameters
     ----------
@@ -415,7 +417,7 @@ def capability(config: Any, dropped_frames: int = 0) -> bytes:
     config
         Any object with the attributes of the record. Its ``digest`` must be a hexadecimal text.
     dropped_frames : int
-        Frames that were dropped so far.
+        Number of frames that were dropped so far.
     """
     digest = bytes.fromhex(config.digest)[:DIGEST_BYTES]
     names = (

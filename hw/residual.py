@@ -4,7 +4,7 @@
     values ──────────┴─► value (EMBED)  or  h[j] + value (RESIDUAL), saturated to 32 bits ─► memory
                                                                                        └─► x, into the next norm
 
-Each element takes one read, one addition and one write. Cost for each of the P elements, without the memory: 37 LUT4
+Each element needs one read, one addition and one write. Cost for each of the P elements, without the memory: 37 LUT4
 and 50 CCU2C.
 """
 
@@ -50,11 +50,11 @@ class Residual(wiring.Component):
         The place (``stream`` and ``index``) of a beat of RESIDUAL (``adds`` is 1) or EMBED (``adds`` is 0).
     values : P values of 32 bits signed, input
         The values have the fraction bits of h, and arrive ``SumScale.latency`` cycles after their place. RESIDUAL adds
-        the values to h. With EMBED the values are the new h.
+        the values to h. The values of EMBED are the new h.
     o : stream of ``layouts.x_payload``, output
         The new h, sign-extended to 35 bits.
     saturated : 1 bit, output
-        Pulses in the cycle in which a new h is written, if its value did not fit.
+        Pulses in the cycle in which a beat of the new h is written, if a value of this beat did not fit.
     tap_valid : 1 bit, output
         A beat of the new h is written in this cycle.
     tap : P values of 32 bits, output

@@ -57,7 +57,8 @@ class ResultsControl(wiring.Component):
     i_bounds : stream of groups of P x 17 bits, input
         Values 1 - LB, one group for each beat of sums of F.
     i_row : stream of groups of P x 16 bits, input
-        Elements as e4s12, which are the input of EMBED. Each stream has ``beats`` groups.
+        Elements of the embedding row, which are the input of EMBED. Their format e4s12 has 4 bits of exponent and a
+        signed mantissa of 12 bits. Each stream has ``beats`` groups.
     final_stream : ``stream_bits`` bits, input
         N - 1 for a run of N streams.
     o : stream of ``layouts.scale_payload``, output
@@ -70,7 +71,8 @@ class ResultsControl(wiring.Component):
 
     Numerics
     --------
-    The shift is -(exponent + cut + frac). For EMBED the shift is 16 - base - frac, and the mantissa is 2^16.
+    The shift is -(exponent + cut + frac), with the exponent of the scale. For EMBED the shift is 16 - base - frac, and
+    the mantissa is 2^16.
 
     Latency
     -------

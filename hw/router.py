@@ -6,8 +6,7 @@
                      └─► checked   a block of records ends with this word         ─► the signature (weight_check.py)
 
 A word of trits leaves with an additional top bit, which is 1 if the word is a whole beat (in a record of SHORT_TRITS).
-Each word takes one cycle, and so does each word of a header. Only the operation that is being assembled is buffered
-here.
+Each word takes one cycle, and so does each word of a header. The router buffers only the operation that it assembles.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from lutern.hw.layouts import (
 
 
 class RecordRouter(wiring.Component):
-    """Sends each record to the output that its header names.
+    """Sends each record to the output that belongs to the kind in its header.
 
     The words of a record CHECK are skipped. Records of an unknown kind are skipped, too, so that the machine does not
     hang on erased memory.
@@ -164,7 +163,7 @@ class BeatAssembler(wiring.Component):
     Latency
     -------
     ``latency`` = 1 cycle after the last word of a beat. A register holds the beat while the next beat is assembled. A
-    word enters in every cycle, unless a beat stalls longer than the next beat needs to arrive.
+    word enters in every cycle if each beat has left when the last word of the next beat arrives.
 
     Reference
     ---------

@@ -1,7 +1,7 @@
 """The row widener turns three words with elements of 12 bits into four words with items of 16 bits.
 
-    word k of three   contains the items of word k of four, whose 4 low bits are 0. In the place of these bits
-                      is digit k (4 bits) of the item at the same position in the fourth word.
+    word k of three   contains the items of word k of four. The 4 low bits of each item are 0 and are not stored. In
+                      their place is digit k (4 bits) of the item at the same position in the fourth word.
 
 The widener passes three words of an embedding row with these low bits cleared, and collects the digits. The digits form
 the fourth word.
@@ -75,9 +75,9 @@ class RowWidener(wiring.Component):
         words
             The words of the row.
         count
-            Words to return.
+            Number of words to return.
         word_bits
-            Bits of a word.
+            Number of bits of a word.
         """
         digits = sum((1 << SPARE_BITS) - 1 << place for place in range(0, word_bits - ITEM_BITS + 1, ITEM_BITS))
         found = []

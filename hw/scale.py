@@ -5,9 +5,10 @@
     UP:        the cut sums ─► glu                      RESIDUAL, EMBED: the values ─► residual
     EMBED:     12-bit mantissa of e4s12 ─────────────► >> shift + exponent of the element
 
-The lanes wait for the results of UP, RESIDUAL and EMBED (a barrier), so these values skip the FIFO. The place (stream
-and index) of such values leaves in the cycle in which their sums enter, and the values follow after a fixed number of
-cycles. A beat is accepted only when the block downstream has room for it.
+The numbers are bits: a sum has 21 bits, and s18 is a signed number of 18 bits. The lanes wait for the results of UP,
+RESIDUAL and EMBED (a barrier), so these values skip the FIFO. The place (stream and index) of such values leaves in the
+cycle in which their sums enter, and the values follow after a fixed number of cycles. A beat is accepted only when the
+block downstream has room for it.
 
 There is one product for each of the P sums. ``model_ref.ternary.scale_sums`` and ``model_ref.model.embed`` define the
 result.
@@ -32,18 +33,18 @@ from lutern.model_ref.quantise import IntegerWeights
 from lutern.model_ref.ternary import SHIFT_MAX, SHIFT_MIN, SUM_BITS, cut_sums, scale_sums
 
 EMBED_MANTISSA_BITS = 12
-"""Bits of the signed mantissa in the format e4s12. The mantissa is in the low bits, and the 4 bits of the exponent are
-above."""
+"""Number of bits of the signed mantissa in the format e4s12. The mantissa is in the low bits, and the 4 bits of the
+exponent are above."""
 EXPONENT_BITS = ITEM_BITS - EMBED_MANTISSA_BITS
 AMOUNT_BITS = (SHIFT_MAX - SHIFT_MIN).bit_length()
-"""Bits of the shift of a product. The result of a longer shift is 0."""
+"""Number of bits of the shift of a product. The result of a longer shift is 0."""
 BOUNDED_MIN = -(1 << EXPONENT_BITS)
-"""A smaller shift of an operation acts like this shift. The sum of this shift and an exponent is below 0 for every
-element, and a sum below 0 acts as 0."""
+"""A smaller shift of an operation acts like this shift, because the sum of this shift and the exponent of any element
+is below 0, and a sum below 0 acts as 0."""
 CUT_MAX = 7
 PRODUCT_BITS = 18 + MANTISSA_BITS
 PART_BITS = 64
-"""Bits of a value that share one FIFO. op, stream and index are in a separate FIFO."""
+"""Number of bits of a value that share one FIFO. op, stream and index are in a separate FIFO."""
 CUT_VALUE_BITS = 18
 HALF = 1
 """This half is added to the product after a shift that leaves one extra bit. Dropping the extra bit then rounds the
@@ -120,7 +121,7 @@ class SumScale(wiring.Component):
         op
             The operation.
         sums
-            Sums of the beat, or for EMBED its elements as e4s12.
+            Sums of the beat, or for EMBED the elements of the beat as e4s12.
         cut
             Low bits of a sum that are rounded away before the product.
         mantissa, shift

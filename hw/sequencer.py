@@ -6,11 +6,11 @@
                                                                             ├─► engine    (all except EMBED)
                                                                             ├─► results   (all)
                                                                             ├─► supply ┐
-                                                                            └─► gains  ┴  (F, and makers of a vector)
+                                                                            └─► gains  ┴  (F, and ``makes_vector``)
 
 Each queue holds 5 operations. The quantiser can therefore work one matrix ahead of the engine, and the first operations
-of the next token wait in the queues before that token is known. The token loop is closed on the chip, because a chosen
-token requests its row without the host. All other inputs of a pass are the same for every token.
+of the next token wait in the queues before that token is known. The token loop is closed on the chip, because the row
+of a chosen token is requested without the host. All other inputs of a pass are the same for every token.
 
 Operations of the next pass arrive before their words have been checked (hw/weight_check.py). A damaged operation must
 not change the results of the last token. For this reason a pass must begin with EMBED, which waits for the row of the
@@ -45,11 +45,11 @@ from lutern.hw.layouts import (
 from lutern.hw.protocol import RUN_LAYOUT, TOKEN_LAYOUT, feed_layout
 
 QUEUE_DEPTH = 5
-"""Four operations, and the register at the output, which holds the next operation."""
+"""Number of operations in a queue: four, and one more in the register at the output."""
 
 
 def step_bits(config: HwConfig) -> tuple[int, int]:
-    """Return the number of bits that count the beats of a step, and the number of bits that count its words.
+    """Return the number of bits that count the beats of a step, and the number of bits that count the words of a step.
 
     For a resident machine these bits count up to twice the contents of its memories. Any other machine uses 32 bits.
     """
@@ -111,12 +111,12 @@ class Sequencer(wiring.Component):
     word : 2 bits (state "memory": 3), input
         Number of words to count.
     cycles : 32 bits, output
-        Cycles of the present step. The count begins with the run, or after the last token of the previous step is
-        chosen. It ends when the last token of this step is chosen.
+        Number of cycles of the present step. The count begins with the run, or after the last token of the previous
+        step is chosen. The count ends when the last token of this step is chosen.
     beats : 32 bits, output
-        Beats of trits of the present step.
+        Number of beats of trits of the present step.
     words : 32 bits, output
-        Words of the present step.
+        Number of words of the present step.
 
     Numerics
     --------
@@ -124,8 +124,8 @@ class Sequencer(wiring.Component):
 
     Latency
     -------
-    An operation reaches the output of an empty queue 2 cycles after it is accepted. A chosen token requests its row 1
-    cycle after it is accepted.
+    An operation reaches the output of an empty queue 2 cycles after it is accepted. The row of a chosen token is
+    requested 1 cycle after the token is accepted.
 
     Reference
     ---------

@@ -2,10 +2,10 @@
 
     word ─► (sums) ─► register ─► state times x, plus columns ─► state ─► as wanted after the last word? ─► done, bad
 
-``model_ref.signature`` defines the signature. Each bit of a word enters three exclusive ors, which are the ones of its
-column. With ``cells`` the LUT4s are instantiated, because the synthesis would use a fifth more LUT4s. A wide word of
-records has one signature for each of its slices. A wide beat of trits is first reduced to sums, with 8 sums for 32
-bits.
+``model_ref.signature`` defines the signature. Each bit of a word is an input of the exclusive ors for three bits of the
+state. The column of the bit names these three bits. If ``cells`` is true, the LUT4s are instantiated, because the
+synthesis would use a fifth more LUT4s. A wide word of records has one signature for each of its slices. A wide beat of
+trits is first reduced to sums, with 8 sums for 32 bits.
 
 Cost of words of n bits up to 512: n + 50 LUT4 with ``cells``, and n + 48 flip-flops. Cost of wider beats: 1.3 n LUT4
 and n / 4 + 50 flip-flops.
@@ -23,7 +23,7 @@ from lutern.hw.pipeline import fewer, lut4, parity
 from lutern.model_ref.signature import STATE_BITS, TAPS, columns, slices_of, sum_columns, sums_of
 
 SIMULATED_BITS = 32
-"""Bits of a wide word that Verilator computes in one operation."""
+"""Number of bits of a wide word that Verilator computes in one operation."""
 
 
 def _members(bits: int) -> dict[str, Any]:
@@ -37,9 +37,9 @@ class SignatureCheck(wiring.Component):
     Parameters
     ----------
     bits : int
-        Bits of a word.
+        Number of bits of a word.
     cells : bool
-        Builds the exclusive ors of ECP5 LUT4s. Without ``cells``, any synthesis can build the exclusive ors.
+        Builds the exclusive ors of ECP5 LUT4s. If ``cells`` is false, any synthesis can build the exclusive ors.
 
     Members
     -------
@@ -54,7 +54,7 @@ class SignatureCheck(wiring.Component):
     done : 1 bit, output
         A block has ended.
     bad : 1 bit, output
-        With ``done``: the last state of the block was not the wanted state.
+        Valid if ``done`` is 1: the last state of the block was not the wanted state.
 
     Numerics
     --------
@@ -131,7 +131,8 @@ class SignatureCheck(wiring.Component):
 
 
 def _parity_of(word: Value, bits: list[int]) -> Value:
-    """Return the exclusive or of some bits of a word. With a mask, a simulation computes many bits in one operation."""
+    """Return the exclusive or of some bits of a word. The function uses a mask, because a simulation then computes many
+    bits in one operation."""
     if not bits:
         return Const(0)
     begin = min(bits) // SIMULATED_BITS * SIMULATED_BITS
@@ -145,9 +146,9 @@ class WordCheck(wiring.Component):
     Parameters
     ----------
     bits : int
-        Bits of a word.
+        Number of bits of a word.
     cells : bool
-        Builds the exclusive ors of ECP5 LUT4s. Without ``cells``, any synthesis can build the exclusive ors.
+        Builds the exclusive ors of ECP5 LUT4s. If ``cells`` is false, any synthesis can build the exclusive ors.
 
     Members
     -------
@@ -163,7 +164,7 @@ class WordCheck(wiring.Component):
     done : 1 bit, output
         A block has ended.
     bad : 1 bit, output
-        With ``done``: the last state of a slice was not the wanted state.
+        Valid if ``done`` is 1: the last state of a slice was not the wanted state.
 
     Numerics
     --------

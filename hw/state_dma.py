@@ -7,14 +7,14 @@
     begin of a run ─► load layer 0 ─► I writes the window ─► save ─► load layer 1 ─► ...   after the last layer: layer 0
                                           and G reads it ──────────────▲                   of the next step, if any
 
-The window stores one layer. This layer is saved while G runs, and the next layer is loaded from the end of G on. The
-load may take as long as all matrices between G and the next I. If the load takes longer, this I stalls at the input of
-the MLGRU.
+I and G are the operations of i_proj and g_proj (``layouts.Op``). The window stores S of one layer. This S is saved
+while G runs, and S of the next layer is loaded from the end of G on. The load may take as long as all matrices between
+G and the next I. If the load takes longer, this I stalls at the input of the MLGRU.
 
     first word of (stream t, layer l) = state_base + base(t) + l * state_words
 
-A *unit* is a word or a place, whichever is larger. It consists of B places and of K words, and one of the numbers B and
-K is 1. A unit takes K + B cycles to load and K + B + 1 cycles to save, if neither the memory nor G stalls the DMA.
+A *unit* is a word or a place, whichever is larger. A unit consists of B places and of K words, and one of the numbers B
+and K is 1. A unit takes K + B cycles to load and K + B + 1 cycles to save, if neither the memory nor G stalls the DMA.
 
 Cost with eight streams and words of 32 bits (stream-x32): 362 LUT4, 51 CCU2C and 123 flip-flops.
 """
@@ -102,9 +102,9 @@ class StateDma(wiring.Component):
     state_base : ``address_bits`` bits, input
         First word of all states. ``state_base``, ``state_words`` and ``layers`` are constant during a run.
     state_words : 16 bits, input
-        Words of one layer's S of one stream.
+        Number of words of one layer's S of one stream.
     layers : 16 bits, input
-        Layers of the model.
+        Number of layers of the model.
     bases : T values of ``address_bits`` bits, input
         The start of each stream's state, in words from ``state_base``. ``bases``, ``final_stream`` and ``chained`` are
         constant from the cycle after ``begins`` on.
@@ -158,14 +158,15 @@ class StateDma(wiring.Component):
     def model(
         state_base: int, state_words: int, layers: int, bases: Sequence[int], steps: int, *, chained: bool = False
     ) -> Iterator[tuple[bool, int]]:
-        """Yield each request of a run as (whether it is a write, its address). A read requests ``state_words`` words.
+        """Yield for each request of a run whether the request is a write, and the address of the request. A read
+        requests ``state_words`` words.
 
         Parameters
         ----------
         state_base, state_words, layers, bases, chained
             As the members of the same names.
         steps
-            Steps of the run.
+            Number of steps of the run.
         """
         streams = range(len(bases))
         loaded, saved = (streams[:1], streams[-1:]) if chained else (streams, streams)

@@ -16,22 +16,24 @@ tree adds the sums of the chains. Registers delay the trits of the later lanes o
 For other targets and in simulation, a tree adds the products. A product is one of three values, so each bit of a
 product has four inputs (code, -code, plus, minus). All rows share the negative codes. 128 is added to each product, so
 the tree adds unsigned numbers and needs no sign extension and no masks. At the end of the tree the top bit is inverted,
-which removes the offset 128 C. Registers at the end of the tree make its latency equal to the latency of the chains.
+which removes the offset 128 C. Registers at the end of the tree make the latency of the tree equal to the latency of
+the chains.
 
 The decoder splits a beat into planes. Plane k holds bit k of all bytes, and the bit of byte b is at position 8 b. On an
 FPGA the decoder takes 23 LUT4 per byte. In simulation one 64-bit operation decodes eight bytes.
 
 Cost on ECP5, routed (`lutern cost lanes`), without the decoder, which takes 3.9 LUT4 per trit: 8 x 32 lanes take 15.1
 LUT4 and 12.2 flip-flops per lane and reach 172 MHz. 16 x 32 lanes take 14.7 LUT4 and 11.2 flip-flops per lane and reach
-148 MHz. Products and a tree take 26.0 LUT4 and 9.6 flip-flops per lane and reach 135 MHz. Each further stream costs as
-much as the first stream without the decoder.
+148 MHz. The form with products and a tree takes 26.0 LUT4 and 9.6 flip-flops per lane and reaches 135 MHz. Each further
+stream costs as much as the first stream without the decoder.
 
 The pipeline never stalls. Its registers, which are spread over the chip, therefore need no clock enable. Back-pressure
 acts only at the input, where the last beat of a row group waits until the sums of the previous row group move from
 ``hold`` to the drain. The drain is one shift register of T x R sums. Sums of unused streams never leave the drain. Row
-groups follow one another without a bubble if each has at least ``latency`` - 1 beats, and at least N R / P beats,
-because the sums of N streams leave in N R / P cycles. If the last row group has fewer than R rows, R / P - ``results``
-idle cycles separate the sums of two streams.
+groups follow one another without a bubble if each has at least ``latency`` - 1 beats, and, in a run of N streams, at
+least N R / P beats, because the sums of N streams leave in N R / P cycles. If the last row group has fewer than R rows,
+only ``results`` beats of sums leave for each stream, and R / P - ``results`` idle cycles separate the sums of two
+streams.
 """
 
 from __future__ import annotations
@@ -55,16 +57,17 @@ from lutern.model_ref.ternary import SUM_BITS
 OFFSET = 1 << (CODE_BITS - 1)
 """This number is added to every product. It therefore represents a product of 0."""
 CHAIN = 4
-"""Folded lanes in a chain. A tree adds the sums of the chains. The first lane of a chain only computes its product."""
+"""Number of folded lanes in a chain. A tree adds the sums of the chains. The first lane of a chain only computes its
+product."""
 LANES_PER_STAGE = 2
 """Number of adders between two registers, in a chain of lanes and in the tree that joins chains."""
 ROWS_TOGETHER = 8
-"""Rows that share registers of codes and controls. Only a few rows share them, because lanes are placed all over the
-chip, near their trits."""
+"""Number of rows that share registers of codes and controls. Only a few rows share registers, because lanes are placed
+all over the chip, near their trits."""
 LEVELS_PER_STAGE = 2
-"""Levels of a tree between two registers."""
+"""Number of levels of a tree between two registers."""
 PLANE_BYTES = 8
-"""Bytes that are decoded together, because Verilator computes 64 bits in one operation."""
+"""Number of bytes that are decoded together, because Verilator computes 64 bits in one operation."""
 
 
 def _pair_tables() -> tuple[int, int, int, int]:
@@ -145,7 +148,7 @@ Trit = tuple[Value, Value]
 
 
 def _bits(lanes: int) -> int:
-    """Return the bits that hold the sum of ``lanes`` products."""
+    """Return the number of bits that hold the sum of ``lanes`` products."""
     return (lanes * (OFFSET - 1)).bit_length() + 1
 
 
@@ -202,8 +205,8 @@ class TernaryUnit(wiring.Component):
 
     @staticmethod
     def latency_of(config: HwConfig) -> int:
-        """Return the cycles from the last beat of a row group to its first sums, through decoder, chain, tree,
-        accumulator and drain."""
+        """Return the number of cycles from the last beat of a row group to its first sums, through decoder, chain,
+        tree, accumulator and drain."""
         chain = min(CHAIN, config.columns)
         levels = ceil_log2(config.columns // chain)
         return 3 + -(-chain // LANES_PER_STAGE) + -(-levels // LEVELS_PER_STAGE)
@@ -236,8 +239,8 @@ class TernaryUnit(wiring.Component):
         build = self._chains if self._cells else self._tree
         sums = [value for codes in self._codes() for value in build(m, stages, trits, codes)]
 
-        # The stage of the accumulators. `hold` copies the accumulators when a row group has ended, and `waits` until
-        # the drain can load them
+        # The stage of the accumulators. When a row group has ended, `hold` copies the accumulators. Then `waits` is 1
+        # until the drain can load `hold`
         take = stages.valid(accepted, depth)
         ends = stages.valid(accepted & beat.last_column, depth)
         going, next_going, waits = Signal(), Signal(), Signal()  # going: a row group has begun
@@ -265,7 +268,7 @@ class TernaryUnit(wiring.Component):
         """Add the accumulators, their copies (``hold``) and the drain of all rows. ``ROWS_TOGETHER`` rows share
         registers of controls.
 
-        The ``controls`` arrive one cycle before they act. In this order, they say that:
+        The ``controls`` arrive one cycle before they act. The controls mean, in this order:
 
         - the partial sums are added,
         - the partial sums are the last ones of the row group,
@@ -448,8 +451,8 @@ class TernaryUnit(wiring.Component):
         return lane
 
     def _choose(self, m: Module, row: int, by: Value, one: Value, other: Value) -> Value:
-        """Return ``one`` where ``by`` is 1, else ``other``. Use spare halves of the row's lanes as long as any are
-        left."""
+        """Return ``one`` where ``by`` is 1, else ``other``. Use spare halves of the row's lanes as long as spare halves
+        are left."""
         chosen: list[Value] = []
         spare = self._choices[row % self.config.rows]
         for a, b in zip(other, one, strict=True):
@@ -500,8 +503,8 @@ class TernaryUnit(wiring.Component):
     def _add(m: Module, a: Value, b: Value) -> Value:
         """Return the sum of a and b on its own carry chain.
 
-        ``keep`` separates the sum from the next level. Without ``keep``, yosys adds four values with carry-save adders,
-        which take 34 instead of 28 LUT4 per lane.
+        ``keep`` separates the sum from the next level. If ``keep`` were missing, yosys would add four values with
+        carry-save adders, and a lane would take 34 instead of 28 LUT4.
         """
         total = Signal((a + b).shape(), name="sum", attrs={"keep": 1})
         m.d.comb += total.eq(a + b)

@@ -7,7 +7,7 @@
 
 This is a sorted insertion. The entries of a stream are in descending order, and among equal entries the lower token
 comes first. If V logits arrive in random order, about k ln(V / k) logits are inserted after the first k. The walks
-therefore take less time than the rows.
+therefore take less time than the beats of all V logits.
 
 Cost with k = 32, two lanes and 8 streams: 355 LUT4, 68 CCU2C, 278 flip-flops, 8 DPR16X4, 1 block RAM, routed at 111
 MHz.
@@ -33,12 +33,13 @@ LOWEST = -(1 << (SUM_BITS - 1))
 """The value that stands for the least entry while a list is not full. It is below every sum, because the magnitude of a
 sum is at most 127 * 8192."""
 WALK_BITS = SUM_BITS
-"""Bits of a sum that are compared in a walk."""
+"""Number of bits of a sum that are compared in a walk."""
 
 
 @dataclass(frozen=True)
 class _Beat:
-    """Holds the second beat (sums, stream and index), and the least entry and the length of that stream's list."""
+    """Holds the beat in the second register (sums, stream and index), and the least entry and the length of the list of
+    its stream."""
 
     values: Signal
     stream: Signal
@@ -49,8 +50,8 @@ class _Beat:
 
 @dataclass(frozen=True)
 class _Walk:
-    """Holds a logit during its walk: value, token, the free place, the place before the free place, and the entry read
-    from the latter."""
+    """Holds a logit during its walk: value, token, the free place, the place that is read (``ahead``), and the entry
+    before the free place."""
 
     value: Signal
     token: Signal
@@ -78,7 +79,7 @@ class TopK(wiring.Component):
     logits_stream : ``stream_bits`` bits, input
         Selects the stream that the host reads.
     address : 16 bits, input
-        2 j selects the sum of entry j, and 2 j + 1 its token.
+        2 j selects the sum of entry j, and 2 j + 1 selects the token of entry j.
     data : 24 bits signed, output
         The sum, sign-extended, or the token, one cycle after ``address``. Undefined while a logit is inserted.
 
@@ -90,7 +91,8 @@ class TopK(wiring.Component):
     -------
     A logit that is not above the least entry takes no extra cycle. Any other logit takes 6 cycles, and one more cycle
     for each entry that moves down a place. This logit is inserted before the second of the following beats is accepted.
-    A logit takes 2 cycles if it is no longer above the least entry, because another logit of its beat was inserted.
+    If another logit of the same beat was inserted, and a logit is therefore no longer above the least entry, this logit
+    takes 2 cycles.
 
     Reference
     ---------
@@ -129,7 +131,7 @@ class TopK(wiring.Component):
         )
 
         idle = Signal()
-        above = Signal(lanes)  # lanes of the second beat whose logit is to be inserted
+        above = Signal(lanes)  # lanes whose logit in the second beat is to be inserted
         beat = self._take_beats(m, idle, above, least, count)
 
         walk, fsm = self._place_logits(m, beat, above, read.data, write)

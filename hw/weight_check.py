@@ -7,7 +7,7 @@
 
 A pass is good if each of its words was in a block with the right signature, so a damaged header cannot hide words.
 After the first damage no token leaves until the next SETUP, and the host can read the number of the block, or the token
-of the row. Until SETUP the decoder is in reset. This reset does not change ``damage``.
+of the row. Until the next SETUP the decoder is in reset. This reset does not change ``damage``.
 
 Cost: the LUTs of the signatures (hw/signature.py), and 130 more LUT4 on a resident machine.
 """
@@ -66,18 +66,18 @@ class WeightCheck(wiring.Component):
     i_row : stream of ``word_bits`` bits, input
         Words of rows from the memory.
     o_row : stream of ``word_bits`` bits, output
-        The same words, without the words of the check.
+        The words of ``i_row`` except the words of the check.
     begins : 1 bit, input
         A run begins.
     final_stream : 4 bits, input
-        N - 1 for a run of N streams, with ``begins``.
+        N - 1 for a run of N streams, valid with ``begins``.
     i_token : stream of ``protocol.TOKEN_LAYOUT``, input
         Tokens from the decoder.
     o_token : stream of ``protocol.TOKEN_LAYOUT``, output
         The same tokens for the host. A token leaves when all words of its pass are found right.
     damage : ``protocol.DAMAGE_LAYOUT``, output
-        ``count`` is the damage since power-up, modulo 2^``COUNT_BITS``. ``kind`` and ``place`` describe the first
-        damage since SETUP, and are valid from the first run after SETUP on.
+        ``count`` is how often damage was found since power-up, modulo 2^``COUNT_BITS``. ``kind`` and ``place`` describe
+        the first damage since SETUP, and are valid from the first run after SETUP on.
 
     Numerics
     --------
@@ -192,7 +192,8 @@ class WeightCheck(wiring.Component):
         return self._count_passes(m, "trit", trits.done & ~trits.bad, spent), trits.bad, Const(0, 1)
 
     def _check_rows(self, m: Module) -> tuple[Value, Value]:
-        """Pass rows on without their check. Return whether a row is bad, and the token of the row."""
+        """Pass the words of rows on, except the words of their check. Return whether a row is bad, and the token of the
+        row."""
         row = self._of_words(m, "row")
         at = Signal(bits_for(most_row_words(self.config)), init=1)
         token = Signal(range(self.config.max_vocab))

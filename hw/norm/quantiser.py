@@ -3,13 +3,14 @@
     P x 3 elements ─► Q/P banks ─║─ u_k ──║─ e_largest - e ─║─ align ─║─ round ─║─ * R ─║─ round, min, sign ─► Q
                                  1        2                 3         4         5       6
 
-Here s is e_largest - e, R is the factor 127 / largest, and ``rsh`` is the rounding right shift.
+Here e is the exponent of u, e_largest is the exponent of the largest |u| of the vector, s is e_largest - e, R is the
+factor 127 / largest |u|, and ``rsh`` is the rounding right shift. ║ is a register, with its number below.
 
 There is one code pass for each operation and stream. A code pass may begin in the cycle after the last read of the
-previous code pass. R is used only in the last step, so a code pass may begin before R is known, as soon as the exponent
-of the largest is known. A code pass begins only if the code memory has a free bank, so a code pass never stalls.
+previous code pass. R is used only in the last step, so a code pass may begin before R is known, as soon as e_largest is
+known. A code pass begins only if the code memory has a free bank, so a code pass never stalls.
 
-Cost: 1 multiplier for each code per cycle. The memory has 72 bits for each element, which store all three u.
+Cost: 1 multiplier for each code per cycle. The memory of u has 72 bits for each element, for all three u.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class Quantiser(wiring.Component):
         row_bits, bank_bits = (rows - 1).bit_length(), exact_log2(banks)
         # As in hw/pipeline/vectors.py, no place is left unused if the number of rows is not a power of two.
         is_low = config.streams > 1 and rows != 1 << row_bits
-        depth = config.streams * rows  # the same in both orders of streams and rows
+        depth = config.streams * rows  # the depth is equal in both orders of streams and rows
         attrs = {"ram_style": "distributed"} if in_luts(config, depth) else {}
         s = Stages(m)
 

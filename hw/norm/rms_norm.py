@@ -1,21 +1,22 @@
-"""RMSNorm and the int8 codes of a BitLinear. The results are equal to those of ``model_ref.norm``, bit for bit.
+"""RMSNorm and the int8 codes of a BitLinear. The results are equal to the results of ``model_ref.norm``, bit for bit.
 
     i_x, P per cycle ─► NormStatistics ─┬─ u ─────────────────────────► Quantiser ─► o_codes, Q per cycle
                                         └─ largest, ss ─► NormScalar ─ pass, R ─┘
     i_op ─────────────────────────────────────────────────────┴─────────────────────► o_scale
 
-Each operation has one value of o_scale for each stream.
+u is a vector times its gains, largest is the largest |u|, ss is the sum of squares, and R is the factor 127 / largest.
+Each operation has one code pass and one value of o_scale for each stream.
 
 Cost in time: each element takes 1/P cycle when it arrives and 1/Q cycle when its code is computed. An operation takes 8
-cycles from the largest of its vector to its first codes (``NormScalar.pass_latency`` + ``Quantiser.latency``). The next
-operation on the same vector overlaps with the codes of the previous operation. It loses no cycle if these codes take at
-least `first_interval` cycles.
+cycles from the largest |u| of its vector to its first codes (``NormScalar.pass_latency`` + ``Quantiser.latency``). The
+next operation on the same vector overlaps with the codes of the previous operation. No cycle is lost if these codes
+take at least `first_interval` cycles.
 
-Streams share all hardware. An operation has one code pass for each stream, and the scalars of the next code pass are
-computed during the present code pass. Each stream has separate u, running statistics and last scale. `schedule`
-computes the cycles of all code passes. For example, 8 streams of 256 elements at P = 2 and Q = 4 have their last codes
-526 cycles after the last x. The code passes take 512 of these cycles. The scalars of a stream take 26 cycles without an
-eps term, 42 cycles with the eps term of O_PROJ, and 44 cycles with the eps term of DOWN_PROJ.
+Streams share all hardware. The scalars of the next code pass are computed during the present code pass. Each stream has
+separate u, running statistics and last scale. `schedule` computes the cycles of all code passes. For example, 8 streams
+of 256 elements at P = 2 and Q = 4 have their last codes 526 cycles after the last x. The code passes take 512 of these
+cycles. The scalars of a stream take 26 cycles without an eps term, 42 cycles with the eps term of O_PROJ, and 44 cycles
+with the eps term of DOWN_PROJ.
 
 Cost on ECP5 (``lutern cost norm``), with P = 1 and Q = 4:
 
@@ -78,22 +79,24 @@ class RmsNorm(wiring.Component):
     Members
     -------
     i_x : stream of ``layouts.gathered_payload``, input
-        P elements and their gains. Item 0 of a tuple is w1 (ignored unless ``outer``), items 1 to 3 are G_0 to G_2. u_k
-        with k >= ``matrices`` has no meaning. The beats of streams 0 to ``final_stream`` may come in any order, but the
-        ``index`` of each stream counts from 0, and the last beat of ``final_stream`` is the last of all these beats.
-        ``|x| < 2^34``, and the mantissas of gains are symmetric.
+        P elements and their gains. Item 0 of the gains of an element is w1, which is ignored if ``outer`` is 0. Items 1
+        to 3 are G_0 to G_2. u_k with k >= ``matrices`` has no meaning. The beats of streams 0 to ``final_stream`` may
+        come in any order, but the ``index`` of each stream counts from 0, and the last beat of ``final_stream`` is the
+        last of all these beats. ``|x| < 2^34``, and the mantissas of gains are symmetric.
     i_op : stream of ``layouts.QUANTISE_OP``, input
-        One operation for each set of codes. An operation applies to every stream. With ``new_vector`` the operation
-        uses the next vectors, otherwise the vectors of the previous operation. An operation with an eps term has
-        ``new_vector`` and is not the first operation. An operation may arrive before, during or after its vectors.
+        One operation for each set of codes. An operation applies to every stream. If ``new_vector`` is 1, the operation
+        uses the next vectors, otherwise the vectors of the previous operation. In an operation with an eps term
+        ``new_vector`` must be 1, and this operation must not be the first operation. An operation may arrive before,
+        during or after its vectors.
     final_stream : ``stream_bits``, input
         Number of the last active stream.
     eps_stream : ``stream_bits``, output
         The stream whose ``g_squares`` and ``state_shift`` are sampled. ``eps_stream`` is valid at least two cycles
         before the first sample.
     g_squares : 48 bits, input
-        Sum of squares of g. It is sampled from the cycle in which an O_PROJ operation takes its vector until its factor
-        is computed, and must be stable from the last beat of x until the codes of the last stream begin.
+        Sum of squares of g. ``g_squares`` is sampled from the cycle in which an O_PROJ operation takes its vector until
+        the factor of this operation is computed. ``g_squares`` must be stable from the last beat of x until the codes
+        of the last stream begin.
     state_shift : 7 bits signed, input
         ``mlgru.state_shift`` of the same vector, sampled in the cycle in which an O_PROJ operation takes its vector.
     may_begin : 1 bit, input
@@ -104,7 +107,8 @@ class RmsNorm(wiring.Component):
         Q codes per beat, with ``last`` in the stream's last beat. Codes past the end of the vector are unspecified. The
         codes never stall, so ``ready`` is ignored.
     o_scale : stream of ``layouts.SCALAR``, output
-        The scale (mantissa and exponent) of each operation and stream, in order, from a FIFO that holds 4 operations.
+        The scale (mantissa and exponent) of each operation and stream, in order, from a FIFO that holds the scales of 4
+        operations.
 
     Numerics
     --------
@@ -116,7 +120,7 @@ class RmsNorm(wiring.Component):
     last beat of x to the first codes of one stream. It equals ``largest_latency(config)`` + 8, so with several streams
     it is one cycle longer.
 
-    `scale_latency`, `first_interval` and `next_interval` are further times of one stream. They are valid if an
+    `scale_latency`, `first_interval` and `next_interval` are further times of one stream. These times are valid if an
     operation arrives 16 cycles before its vector, and if outputs do not stall. No cycle is lost between code passes on
     one vector if the first code pass has `first_interval` beats and each later code pass has `next_interval` beats.
     `schedule` computes the cycles of several streams.
@@ -149,11 +153,11 @@ class RmsNorm(wiring.Component):
 
     @property
     def latency(self) -> int:
-        """Cycles from the last beat of x to the first beat of codes."""
+        """Number of cycles from the last beat of x to the first beat of codes."""
         return largest_latency(self.config) + NormScalar.pass_latency + Quantiser.latency
 
     def scale_latency(self, eps: layouts.Eps) -> int:
-        """Return the cycles from the last beat of x to the scale of the vector's first operation.
+        """Return the number of cycles from the last beat of x to the scale of the vector's first operation.
 
         Parameters
         ----------
@@ -179,7 +183,8 @@ class RmsNorm(wiring.Component):
     def schedule(
         eps: layouts.Eps, *, begins: int, beats: int, streams: int, new_vector: bool = True, last_read: int = 0
     ) -> tuple[list[tuple[int, int]], int]:
-        """Return the cycles (first read of u, scale at ``o_scale``) of each stream of an operation.
+        """Return for each stream of an operation the cycle of the first read of u and the cycle of the scale at
+        ``o_scale``.
 
         The second result is the first cycle in which the next operation can be accepted. The first codes appear
         ``Quantiser.latency`` cycles after the first read, and a code pass reads one beat per cycle.
@@ -189,9 +194,9 @@ class RmsNorm(wiring.Component):
         eps : layouts.Eps
             The eps term of the operation.
         begins : int
-            The cycle in which the scalar unit receives the first stream's largest. For new vectors this is the later of
-            two cycles: `largest_latency` cycles after the last beat of x, and 1 + ``NormScalar.preparation`` cycles
-            after the operation was accepted. Otherwise it is the cycle in which the operation was accepted.
+            The cycle in which the scalar unit receives the largest |u| of the first stream. For new vectors this is the
+            later of two cycles: `largest_latency` cycles after the last beat of x, and 1 + ``NormScalar.preparation``
+            cycles after the operation was accepted. Otherwise it is the cycle in which the operation was accepted.
         beats, streams : int
             ``beats`` is the number of beats of a code pass. ``streams`` is the number of code passes.
         new_vector : bool
@@ -199,8 +204,8 @@ class RmsNorm(wiring.Component):
         last_read : int
             The cycle of the last read of the previous code pass.
         """
-        # ahead: from the start to RECIPROCAL, which offers the code pass. after: from RECIPROCAL to PUSH. between: from
-        # PUSH to the start of the next stream.
+        # Numbers of cycles. ahead: from the start to RECIPROCAL, which offers the code pass. after: from RECIPROCAL to
+        # PUSH. between: from PUSH to the start of the next stream.
         ahead, after = cycles_of("IDLE", "VECTOR"), cycles_of("RECIPROCAL", "FACTOR", "SCALE")
         between = PATH["PUSH"]
         if new_vector:
@@ -286,7 +291,7 @@ class RmsNorm(wiring.Component):
 
 
 def pack_gains(outer: Gains | None, inner: Sequence[Gains], element: int) -> int:
-    """Pack the tuple of one element into an integer: w1, then G_k.
+    """Pack the gains of one element into an integer, with w1 in the lowest bits and G_0, G_1 and so on above.
 
     Parameters
     ----------

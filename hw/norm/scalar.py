@@ -1,6 +1,7 @@
 """The scalar unit computes the scalars of RMSNorm with one multiplier, for one operation and stream after another.
 
-The scalars are R = 127 / largest, y = 1 / sqrt(ss + eps), and the scale of the codes:
+The scalars are R = 127 / largest, y = 1 / sqrt(ss + eps), and the scale of the codes. Here largest is the largest |u|
+of a vector, and ss is the sum of squares of this vector.
 
     i_op ─► 1 / producer_scale^2 * e1 [* e2] ─► largest ─► RECIPROCAL ─► R ─► factor       critical: 7 cycles
        each stream in turn                          │  │      └─► largest * K
@@ -8,14 +9,15 @@ The scalars are R = 127 / largest, y = 1 / sqrt(ss + eps), and the scale of the 
                      squares of g ─► LeadingBits ─► + ..  * e2 ─┐
                                ss ─► LeadingBits ───────────────┴─► + ─► ROOT ─► y * (largest * K) ─► o_scale
 
-Only operations with an eps term use the upper row and the additions. O_PROJ adds the squares of g, then multiplies by
-e2. DOWN_PROJ multiplies by e2 directly. Only an operation with a new vector uses ss and ROOT. `LeadingBits` and
-`FloatAdder` run in every cycle. The sum of the term and the squares of g is ready together with R, and ss is ready
-three cycles later.
+K, e1 and e2 are constants of the operation (``model_ref.norm.ScaleConstants``), and producer_scale is the scale of the
+stream's previous operation. Only operations with an eps term use the upper row and the additions. O_PROJ adds the
+squares of g, then multiplies by e2. DOWN_PROJ multiplies by e2 directly. Only an operation with a new vector uses ss
+and ROOT. `LeadingBits` and `FloatAdder` run in every cycle. The sum of the eps term and the squares of g is ready
+together with R, and ss is ready three cycles later.
 
-The tables of both Newton iterations share a block RAM with an output register. The operands and the product of the
-multiplier are registered, so a product takes three states. The first product of a reciprocal takes only two states,
-because the guess goes to the multiplier directly from the register of the guess.
+The tables of the Newton iterations for reciprocal and root share a block RAM with an output register. The operands and
+the product of the multiplier are registered, so a product takes three states. The first product of a reciprocal takes
+only two states, because the guess goes to the multiplier directly from the register of the guess.
 
 Cost: 1 multiplier and 1 block RAM. With several streams, LUT RAM stores the root and the last scale of each stream.
 """
@@ -41,7 +43,7 @@ from lutern.model_ref.norm import KEY_EXPONENT_BIAS
 
 G_SQUARES_BITS = 48
 ROUND_FACTOR = 1 << 6
-"""Half of the last place of R, in the units of ``127 y``, which has 7 more bits than R."""
+"""Half of the last place of R, in the units of 127 * ``inverse``. This product has 7 more bits than R."""
 RECIPROCAL_EXPONENT = -33
 ROOT_EXPONENT = -25
 
@@ -62,8 +64,8 @@ PATH = {
     "SCALE": 3,
     "PUSH": 1,
 }
-"""Cycles of each step of the state machine. Each cycle of a step is a state, such as ``RECIPROCAL`` and ``RECIPROCAL
-PRODUCT``."""
+"""Number of cycles of each step of the state machine. Each cycle of a step is a state, such as ``RECIPROCAL`` and
+``RECIPROCAL PRODUCT``."""
 
 
 def cycles_of(*steps: str) -> int:
@@ -88,8 +90,8 @@ class NormScalar(wiring.Component):
     stream : ``stream_bits``, output
         The stream that is computed. ``stream`` changes at least one cycle before an input of the new stream is sampled.
     g_squares : 48 bits, input
-        Sum of squares of g of ``stream``. It is sampled from the cycle in which an O_PROJ operation takes its vector
-        until its factor is computed.
+        Sum of squares of g of ``stream``. ``g_squares`` is sampled from the cycle in which an O_PROJ operation takes
+        its vector until the factor of this operation is computed.
     state_shift : 7 bits signed, input
         The right shift of the state of ``stream``, sampled in the cycle in which an O_PROJ operation takes its vector.
     largest : 3 keys, input
@@ -108,7 +110,7 @@ class NormScalar(wiring.Component):
         R of the code pass at ``o_pass``. R is valid from 5 cycles after ``o_pass.valid`` until at least 5 cycles after
         ``o_pass`` is taken.
     o_scale : stream of ``layouts.SCALAR``, output
-        The scales, from a FIFO that holds 4 operations.
+        The scales, from a FIFO that holds the scales of 4 operations.
 
     Numerics
     --------
@@ -116,8 +118,8 @@ class NormScalar(wiring.Component):
 
     Latency
     -------
-    ``pass_latency`` = 2 cycles from ``largest_valid`` to ``o_pass.valid``, ``factor_latency`` = 7 to the ``factor``. A
-    vector is taken ``1 + preparation[eps]`` cycles after its operation is accepted, at the earliest.
+    ``pass_latency`` = 2 cycles from ``largest_valid`` to ``o_pass.valid``, ``factor_latency`` = 7 cycles to ``factor``.
+    A vector is taken at the earliest ``1 + preparation[eps]`` cycles after its operation is accepted.
 
     Reference
     ---------
@@ -131,14 +133,15 @@ class NormScalar(wiring.Component):
         layouts.Eps.O_PROJ: cycles_of("RECIPROCAL", "EPS SQUARE", "EPS E1"),
         layouts.Eps.DOWN_PROJ: cycles_of("RECIPROCAL", "EPS SQUARE", "EPS E1", "EPS E2"),
     }
-    """Cycles from the acceptance of an operation until the part of its eps term that depends on the previous scale is
-    ready."""
+    """Number of cycles from the acceptance of an operation until the part of its eps term that depends on the previous
+    scale is ready."""
     adding = {
         layouts.Eps.NONE: cycles_of("SUM"),
         layouts.Eps.O_PROJ: cycles_of("EXTRA", "SQUARES", "ADD"),
         layouts.Eps.DOWN_PROJ: cycles_of("SUM", "ADD"),
     }
-    """Cycles between the factor and the root. In these cycles ss becomes ready, and the eps term is added to ss."""
+    """Number of cycles between the factor and the root. In these cycles ss becomes ready, and the eps term is added to
+    ss."""
 
     def __init__(self, config: HwConfig) -> None:
         self.config = config
@@ -261,7 +264,7 @@ class NormScalar(wiring.Component):
         self._multiply(m, path, "EPS E2", t.mantissa, op.e2.mantissa, exponent, "VECTOR")
 
     def _vector_state(self, m: Module, path: ScalarPath) -> None:
-        """Wait for the largest of a new vector."""
+        """Wait for the largest |u| of a new vector."""
         op = path.op
         with m.State("VECTOR"):
             m.d.comb += [path.for_largest.eq(1), self.largest_take.eq(self.largest_valid & op.new_vector & path.ending)]
@@ -274,8 +277,8 @@ class NormScalar(wiring.Component):
     def _reciprocal_states(self, m: Module, path: ScalarPath, giving: Signal) -> None:
         """Compute ``fixed.reciprocal``, and the product of largest and K after it.
 
-        The code pass is offered to the quantiser after the previous code pass has left. Until then the table is read in
-        every cycle. R follows after the code pass.
+        The code pass is offered to the quantiser after the previous code pass has left. Until the previous code pass
+        has left, the table is read in every cycle. R follows after the code pass.
         """
         op, largest, a, b, guess, payload = path.op, path.largest, path.a, path.b, path.guess, self.o_pass.payload
         with m.State("RECIPROCAL"):
@@ -315,12 +318,14 @@ class NormScalar(wiring.Component):
     def _factor_state(self, m: Module, path: ScalarPath) -> None:
         """Compute R.
 
-        The previous code pass does not need its R any more, because its last element was read at least 6 cycles ago.
+        The previous code pass does not need its R any more, because the last element of this code pass was read at
+        least 6 cycles ago.
         """
         op, inverse = path.op, path.inverse
         with m.State("FACTOR"):
             m.d.sync += [path.largest_k.mantissa.eq(path.rounded), path.largest_k.exponent.eq(path.rounded_exponent)]
-            # 127 y is computed as 128 y - y, without a multiplier. It is at most 127/128 of 2^17, so nothing saturates.
+            # 127 * inverse is computed as 128 * inverse - inverse, without a multiplier. R is at most 127/128 of 2^17,
+            # so nothing saturates.
             factor = Cat(Const(0, 7), inverse) - inverse + ROUND_FACTOR
             m.d.sync += [path.counting_g.eq(0), self.factor.eq(factor[7:])]
             m.next = "SCALE"

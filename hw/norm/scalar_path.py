@@ -45,13 +45,14 @@ class ScalarPath:
     op : QUANTISE_OP
         The operation.
     largest : key
-        The largest of the operation's u.
+        The key of the largest |u| of the operation.
     state_shift : 7 bits signed
-        ``state_shift`` of the vector, sampled.
+        The sampled ``state_shift`` of the vector.
     t : SCALAR
         The last product, as a short float.
     preparing : 1 bit
-        The reciprocal of the producer's scale is computed, not the reciprocal of the largest.
+        The reciprocal of the scale of the stream's previous operation is computed, not the reciprocal of the largest
+        |u|.
     zero : 1 bit
         The vector's ss is 0.
     root, root_exponent : mantissa, exponent

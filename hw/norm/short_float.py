@@ -94,7 +94,7 @@ def align(mantissa: Value, shift: Value) -> Value:
 
 
 def round_aligned(aligned: Value) -> Value:
-    """Round halves up, as ``rsh`` does. The result cannot overflow, because a shift of 0 leaves no half."""
+    """Round halves up, as ``rsh`` does. The result cannot overflow, because a shift of 0 leaves no half to round."""
     return (aligned[1:] + aligned[0])[: len(aligned) - 1]
 
 

@@ -1,6 +1,7 @@
 """The statistics of vectors for RMSNorm are computed while the vectors arrive.
 
-They are u_k = x G_k, the largest |u_k|, and the sum of squares of p = x w1, where G_k and w1 are gains.
+The statistics are u_k = x G_k, the largest |u_k|, and the sum of squares of p, where G_k and w1 are gains. p is x w1 if
+``outer`` is 1, otherwise p is x. X is the rounded mantissa of |x|.
 
     register  1           2, 3        4        5         6             7
     x ─► magnitude ─► normalise ─► round ─┬─► X*G_k ─► round ─┬─► u (to the quantiser's memory)
@@ -8,9 +9,10 @@ They are u_k = x G_k, the largest |u_k|, and the sum of squares of p = x w1, whe
                                           └─► X*w1 ──► round ─or X─► p*p ─► shift, shift ─► low half ─► high half
                                                                     7        8      9          10          11
 
-Largest keys and halves of sums are running values. Each stream has separate running values. A running value is read and
-replaced in the same cycle, so beats of different streams may follow one another without a gap. The pipeline never
-stalls, because ``i_x.ready`` is low until the statistics of the previous vectors have been taken.
+Keys (``layouts.KEY_BITS``) compare like the magnitudes of their short floats. Largest keys and halves of sums are
+running values. Each stream has separate running values. A running value is read and replaced in the same cycle, so
+beats of different streams may follow one another without a gap. The pipeline never stalls, because ``i_x.ready`` is low
+until the statistics of the previous vectors have been taken.
 
 Cost: 5 multipliers for each element per cycle.
 """
@@ -33,20 +35,21 @@ from lutern.model_ref.norm import GAIN_LOW_BITS, KEY_EXPONENT_BIAS, X_BITS
 
 U_COUNT = 3
 U_BITS = KEY_BITS + 1
-"""Bits of an element of u. The element consists of its key and, in the top bit, its sign."""
+"""Number of bits of an element of u. The element consists of its key and, in the top bit, its sign."""
 SQUARE_BITS = 68
-"""Bits of a square in units of x's last place. The square has 34 bits and is shifted left by at most 2 * 17 bits."""
+"""Number of bits of a square in units of x's last place. The square has 34 bits and is shifted left by at most 2 * 17
+bits."""
 SQUARES_BITS = 82
 ADDRESS_BITS = 8
-"""Bits of a key that address the table of reciprocals."""
+"""Number of bits of a key that address the table of reciprocals."""
 LOW_BITS = 41
-"""Bits of the low half of the accumulator. The two halves are added one cycle apart."""
+"""Number of bits of the low half of the accumulator. The two halves are added one cycle apart."""
 TOP_EXPONENT = X_BITS - 1 - MANTISSA_BITS
 """Exponent of an x of full width. Each zero above x's leading bit subtracts 1 from the exponent."""
 
 
 class NormStatistics(wiring.Component):
-    """Gathers the statistics of sets of vectors, one set after the other. A set has one vector of each active stream.
+    """Computes the statistics of sets of vectors, one set after the other. A set has one vector of each active stream.
 
     Parameters
     ----------
@@ -61,7 +64,7 @@ class NormStatistics(wiring.Component):
     final_stream : ``stream_bits``, input
         Number of the last active stream.
     u : P x 3 elements of ``U_BITS``, output
-        The elements of u, element-major, one beat per cycle.
+        The elements of u, one beat per cycle. The three u of an element follow one another.
     u_valid : 1 bit, output
         ``u`` is valid in this cycle.
     u_stream : ``stream_bits``, output
@@ -200,7 +203,8 @@ class NormStatistics(wiring.Component):
         """
         payload = self.i_x.payload
         x = payload.x.word_select(index, X_BITS).as_signed()
-        # |x|. Its carry is added after the next register, because x comes from a FIFO through a multiplexer of three
+        # |x|. Its carry is added after the next register, because x comes from a FIFO through a multiplexer with three
+        # inputs
         flipped, minus = s.register(Mux(x[-1], ~x, x)[: X_BITS - 1]), s.register(x[-1])
         moved, eights = normalise_coarse((flipped + minus)[: X_BITS - 1])
         negative = s.delay(minus, 2)
@@ -220,7 +224,8 @@ class NormStatistics(wiring.Component):
             products.append((rounded, high, zero, below, sign))
         us: list[Value] = []
         for rounded, high, zero, below, sign in products[1:]:
-            # X has the exponent TOP - zeros, the gain has -17 - e, and the product has the sum of both + 16 + high
+            # X has the exponent TOP - zeros, the gain has -17 - e, and the product has the sum of these two exponents +
+            # 16 + high
             exponent = (TOP_EXPONENT - 1 + KEY_EXPONENT_BIAS + high - below)[:6]
             us.append(Cat(s.register(rounded), s.register(Mux(zero, 0, exponent)), sign))
         rounded, high, _, below, _ = products[0]
@@ -249,7 +254,8 @@ class NormStatistics(wiring.Component):
 class Running:
     """Holds a value for each stream. `replace` writes a value in the cycle in which the value is read.
 
-    With one stream the value is in a register, otherwise the values are in LUT RAM. A reset does not clear them.
+    If there is one stream, its value is in a register, otherwise the values are in LUT RAM. A reset does not clear the
+    values.
 
     Parameters
     ----------
@@ -290,9 +296,9 @@ class Running:
 
 
 def largest_latency(config: HwConfig) -> int:
-    """Return the cycles from the last beat of a vector until its largest keys are valid.
+    """Return the number of cycles from the last beat of a vector until its largest keys are valid.
 
-    With several streams the keys are read from memory again, which takes one more cycle.
+    If there are several streams, the keys are read from memory again, so the latency is one cycle longer.
     """
     return (6 if config.streams == 1 else 7) + max(exact_log2(config.results_per_cycle) - 1, 0)
 

@@ -22,7 +22,7 @@ from amaranth.lib.wiring import In, Out
 CREDITS = 16
 """Largest number of items in flight and in the FIFO together, which is the depth of a distributed RAM."""
 ROOM = 2
-"""Cycles from the exit of an item to the entry of the item that uses the free credit."""
+"""Number of cycles from the exit of an item to the entry of the item that uses the free credit."""
 FIFO_BITS = 208
 """Largest number of bits of one FIFO. A wider item is divided among several FIFOs, so that each FIFO can be placed near
 its bits."""
@@ -36,8 +36,8 @@ class CreditFifo(wiring.Component):
     payload : ShapeLike
         Shape of an item.
     part_bits : int
-        Bits of an item that share one FIFO. ``o.valid`` comes from the FIFO with the highest bits, so the field that
-        the receiver decodes first should be the last field of ``payload``.
+        Number of bits of an item that share one FIFO. ``o.valid`` comes from the FIFO with the highest bits, so the
+        field that the receiver decodes first should be the last field of ``payload``.
 
     Members
     -------

@@ -119,8 +119,8 @@ def clamp(value: Value, outside: Value, sign: Value, bits: int) -> Value:
 def beyond(value: Value, bits: int) -> Value:
     """Return whether ``saturate(value, bits)`` would change a signed value of at least ``bits`` bits.
 
-    This needs no carry chain. The result is 1 if the bits from the result's sign on differ, or if the value is one
-    below the lowest limit.
+    This needs no carry chain. The returned bit is 1 if the bits from bit ``bits`` - 1 up are not all equal, or if the
+    value is one below the lowest limit.
     """
     return spread(value[bits - 1 :]) | (value[-1] & ~value[: bits - 1].any())
 

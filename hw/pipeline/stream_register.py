@@ -22,7 +22,8 @@ class StreamRegister:
     bits : int
         Width of a value.
 
-    `read` and `write` may be called once each, because every call adds logic to the only port of its kind.
+    `read` may be called only once, and `write` may be called only once, because every call adds logic to the only port
+    of its kind.
     """
 
     def __init__(self, m: Module, config: HwConfig, name: str, bits: int) -> None:

@@ -1,12 +1,15 @@
-"""Memories that store one vector for each stream in beats of P elements: h, z, the gates, the newest S.
+"""Memories that store one vector for each stream in beats of P elements.
+
+Such vectors are h (hw/residual.py), z and the gates (hw/gate_memory.py), and the newest S (hw/mlgru.py).
 
     place = index of the beat (low bits), stream (high bits)
             stream (low bits), index of the beat (high bits)    if the number of beats is not a power of two
 
-The second order leaves no place unused. With one stream, a place is the index of the beat.
+The second order leaves no place unused. If the machine has one stream, a place is the index of the beat.
 
 No block uses a word that it reads in the cycle in which the same word is written, and the attribute ``no_rw_check``
-declares this to yosys. Without it, yosys would add an address comparator and a multiplexer to each block RAM.
+declares this to yosys. Without this attribute, yosys would add an address comparator and a multiplexer to each block
+RAM.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ def new_memory(
 
 
 def _beats(config: HwConfig) -> tuple[int, int]:
-    """Return the beats of the longest vector, and the bits of an index of a beat."""
+    """Return the number of beats of the longest vector, and the number of bits of an index of a beat."""
     beats = -(-config.max_width // config.results_per_cycle)
     return beats, max(1, (beats - 1).bit_length())
 
