@@ -58,7 +58,7 @@ class Ddr3Levels(wiring.Component):
     Parameters
     ----------
     byte_count : int
-        Bytes of the part.
+        Number of byte lanes of the part.
 
     Members
     -------
@@ -129,14 +129,14 @@ class HostLevels(wiring.Component):
     Parameters
     ----------
     byte_count : int
-        Bytes of the part.
+        Number of byte lanes of the part.
 
     Members
     -------
     i : stream of ``protocol.level_layout``, input
         A change.
     o : stream of a bit for each byte, output
-        Items of ``o`` of `Ddr3Levels`.
+        The items that `Ddr3Levels` sends at its ``o``.
     settings : ``LevelSettings``, output
         The settings, to the PHY, in domain `memory`.
 

@@ -1,6 +1,6 @@
 """The side of the memory of words in the machine's clock domain: it accepts requests and returns the requested words.
 
-    i_write, i_read, march test ─► (at rest)  ─┐
+    i_write, i_read, march test ─► (stopped)  ─┐
     i_start ─► row's address ────► (running) ──┴─► requests[fetch]        fetched ─► o_read, march test │ o_row
     i_state ─────────────────────► (running) ────► requests[state]        state ───► o_state
                                                                           stream ──► o_words

@@ -53,15 +53,15 @@ class SourceShape:
     word_bits, address_bits : int
         Width of a word, and width of an address.
     in_flight : int
-        Words that must be requested ahead so that the source never waits for a job: the latency times the words per
-        cycle.
+        Number of words that must be requested ahead so that the source never waits for a job. This is the latency times
+        the number of words per cycle.
     burst : int
         Largest number of words of a job, a power of two.
     page_bits : int
         log2 of the number of words of a page. A source may open a page before the first job of the page.
         ``address_bits`` if the source has no pages.
     client_bits : int
-        Width of ``client``: 1 without ``Client.STATE``, otherwise 2.
+        Width of ``client``: 2 if ``Client.STATE`` is one of the clients, otherwise 1.
     is_trusted : bool
         The source is a block of this package, and the order of its words is proved. So only a missing answer is
         detected as a fault.
