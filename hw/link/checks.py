@@ -186,8 +186,8 @@ class CommandChecks:
         self._m.d.sync += self.error.eq(code)
 
     def refuse_on_fault(self, next_state: str) -> None:
-        """Add statements to a state that waits for the memory. They end the command with the fault as response if the
-        memory has a fault.
+        """Add statements to a state that waits for the memory. If the memory has a fault, these statements end the
+        command with the fault as response.
 
         Parameters
         ----------

@@ -46,7 +46,7 @@ class Run:
     Members
     -------
     is_busy : 1 bit, register
-        The decoder runs.
+        The decoder executes a run.
     is_finished : 1 bit, register
         The run has ended and its response is due. The state NOTIFY, which sends the response, sets ``is_finished`` to
         0.
@@ -232,7 +232,7 @@ class Run:
         Parameters
         ----------
         is_checking : Value
-            A command is being checked. The background logic waits.
+            A command is being checked. The background logic waits during the check.
         """
         m, port, done = self._m, self._port, self._done
         m.submodules.tokens = tokens = new_memory(16, self._token_limit)
