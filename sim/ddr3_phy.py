@@ -23,9 +23,9 @@ FOLDER = Path(__file__).parent
 CELLS = FOLDER / "ecp5_ddr3_cells.v"
 SOURCES = [SOURCE, CELLS, FOLDER / "ddr3_pins.v"]
 INIT_TICKS = 8
-"""Ticks in a period of the clock of `init`."""
+"""Number of ticks in a period of the clock of `init`."""
 MEMORY_TICKS = 8
-"""Ticks in a period of the clock of `memory`."""
+"""Number of ticks in a period of the clock of `memory`."""
 FLIGHT_BITS = 4
 PIN_PAIRS = 2
 """Delay of commands in ddr3_pins, in pairs of clocks."""
