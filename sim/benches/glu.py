@@ -40,7 +40,7 @@ def ties(frac: int, elements: int, generator: np.random.Generator) -> np.ndarray
 
 
 def vectors(name: str, frac: int, elements: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return the gate and the up of one vector."""
+    """Return the values of GATE and the values of UP for one vector."""
 
     def draw() -> np.ndarray:
         limit = 1 << int(generator.integers(1, 18))
@@ -59,7 +59,7 @@ def vectors(name: str, frac: int, elements: int, generator: np.random.Generator)
 
 
 class Bench:
-    """Drives one Glu and follows it with the golden model."""
+    """Drives one Glu, and runs the golden model with each beat that the block accepts."""
 
     def __init__(self, dut: Any) -> None:
         parameters, self.seed = bench_parameters(), bench_seed()
@@ -77,7 +77,7 @@ class Bench:
 
     def restart(self) -> None:
         self.board = Scoreboard("glu.v", seed=self.seed, bits=len(self.dut.o__payload))
-        self.gates: dict[tuple[int, int], tuple[np.ndarray, int]] = {}  # for each stream and index
+        self.gates: dict[tuple[int, int], tuple[np.ndarray, int]] = {}  # key: (stream, index)
         self.vector = 0
 
     def beats_of(self, name: str, beats: int) -> list[int]:
