@@ -359,8 +359,8 @@ class SimulatedBoard:
 
     @property
     def _has_words(self) -> bool:
-        """Whether words must be saved. The words of a memory part need not, because they are in the model that is saved
-        with the chip."""
+        """Whether words must be saved. The words of a memory part need not be saved, because they are in the model that
+        is saved with the chip."""
         return self._memory is not None and self._memory.is_port
 
     def _blocks(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -391,7 +391,7 @@ class SimulatedBoard:
             self._library.lutern_record(self._board, self._index(name), on)
 
     def taps(self, name: str, *, clear: bool = False) -> TapLog:
-        """Return the tap's record so far. If `clear` is true, the record is then emptied."""
+        """Return the tap's record so far. If `clear` is true, also empty the record."""
         index, tap = self._index(name), self._taps[name][1]
         count = self._library.lutern_tap_count(self._board, index)
         cycles = np.zeros(count, np.uint64)

@@ -184,8 +184,8 @@ class Ddr3Sequence(wiring.Component):
 
 
 class Ddr3Sequences(wiring.Component):
-    """One `Ddr3Sequence` for each part, in one bench. ``results`` has an entry for each of them, with its members, and
-    ``others`` more entries at the end."""
+    """One `Ddr3Sequence` for each part, in one bench. ``results`` has an entry with the members of each, and ``others``
+    more entries at the end."""
 
     def __init__(self, parts: Sequence[Ddr3Timings], others: int = 0) -> None:
         self.readers = [Ddr3Sequence(part) for part in parts]

@@ -96,7 +96,8 @@ class Ddr3Pads(Elaboratable):
 
 
 class LevelScan(wiring.Component):
-    """Tries the settings from ``first`` to ``last``. With each setting it writes ``rounds`` bursts and reads them back.
+    """Tries the settings from ``first`` to ``last``. With each setting it writes ``rounds`` bursts and reads the bursts
+    back.
 
     Members: ``port`` goes to the controller. ``asks`` requests ``setting`` until ``is_set`` is 1. For each byte,
     ``right`` has a bit for each setting, which is 1 if all words were read back correctly. ``bursts`` has a bit for

@@ -3,7 +3,7 @@
     board ─► taps h, S, codes; logits ┐
     integer model ─► trace ───────────┴─► first difference in time: stage, step, stream, layer, index, got, expected
 
-``lutern generate --check`` and the tests of the whole decoder use it.
+``lutern generate --check`` and the tests of the whole decoder use this lock step.
 """
 
 from __future__ import annotations

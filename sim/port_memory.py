@@ -1,5 +1,5 @@
-"""The memory at the port of a simulated machine with memory "port": the times in which it answers, and the cycles that
-it counts.
+"""The memory at the port of a simulated machine with memory "port": the times in which the memory answers, and the
+cycles that it counts.
 
     machine ─► jobs ─► WordMemory (port_memory.h, in the harness) ─► words of the jobs, in order    clock: memory_clk
 

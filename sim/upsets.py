@@ -28,8 +28,8 @@ _NOTE = re.compile(r"^// (register|memory) (\d+) (\d+) (\d+) (\S+) (\S+)$", re.M
 
 @dataclass(frozen=True)
 class Register:
-    """A register. It has ``bits`` bits, and ``first`` is the number of its first bit among the bits of all registers.
-    ``path`` is the path of the modules that contain the register."""
+    """A register of ``bits`` bits. ``first`` is the number of its first bit among the bits of all registers. ``path``
+    is the path of the modules that contain the register."""
 
     first: int
     bits: int

@@ -1,8 +1,8 @@
 """Shared libraries that simulate a component: Amaranth ─► Verilog ─► Verilator ─► C++ ─► board.so.
 
 The component has the byte streams `rx` (in) and `tx` (out), or the pins `rx` and `tx` of a serial line and an attribute
-`divisor`, which is the number of cycles of a bit. It may have any number of taps: ports `tap_<name>_valid` (1 bit) and
-`tap_<name>_payload` (any width).
+`divisor`, which is the number of cycles of a bit. The component may have any number of taps: ports `tap_<name>_valid`
+(1 bit) and `tap_<name>_payload` (any width).
 
 A component with an external memory has a second clock, memory_clk, and words that the harness can access. A component
 with an attribute `part_timings` contains its memory part (dram.py, or ddr3_pins.py with the second clock tick_clk). The

@@ -47,7 +47,7 @@ class Check:
     wrong_length : Value
         1 if the frame has a wrong length. Read in the first cycle in which the command is complete.
     range : Range | None
-        The items that the command names, if it names any.
+        The items that the command names; None if the command names no items.
     refusals : tuple[tuple[Value, ErrorCode], ...]
         Conditions and error codes, read two cycles after `wrong_length`, when `CommandRange` contains `range`. The
         error is the code of the first true condition.

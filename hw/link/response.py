@@ -113,7 +113,7 @@ class ResponseMux:
         Parameters
         ----------
         error : Value
-            If ``error`` is not 0, it is the response.
+            If ``error`` is not 0, the response is ``error``.
         answers : dict[Opcode, Answer]
             The answer of each opcode. An opcode without an answer has a response of header bytes only.
         """

@@ -226,8 +226,8 @@ class Run:
         return late
 
     def add_background(self, is_checking: Value) -> None:
-        """Add the logic that runs in the background. It stores the tokens and the figures of the last step for the
-        response.
+        """Add the logic that runs in the background. This logic stores the tokens and the figures of the last step for
+        the response.
 
         Parameters
         ----------

@@ -285,8 +285,8 @@ class StreamedMemory(wiring.Component):
 
 
 def _written(m: Module, i_write: Any) -> tuple[Signal, Signal, Signal]:
-    """Return the address, word and enable of the host's writes. They come from registers, because they reach every
-    block RAM."""
+    """Return the address, word and enable of the host's writes. These signals come from registers, because each of them
+    is connected to every block RAM."""
     address = Signal(len(i_write.payload.address), name="write_address", reset_less=True)
     word = Signal(len(i_write.payload.word), name="write_word", reset_less=True)
     writes = Signal()

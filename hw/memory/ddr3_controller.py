@@ -30,7 +30,7 @@ in phase 1. PREA is a PRECHARGE of all banks, and "n intervals" are n refresh in
 
 The controller satisfies tFAW, because it waits at least a quarter of tFAW between two ACTIVATE. At these clocks tRRD is
 longer than a quarter of tFAW. The controller satisfies tRC, because it leaves a page open for at least max(tRAS, tRC -
-tRP). When the reader gives a job, it must have room for every word of the job, because the controller cannot hold words
+tRP). The reader must send a job only if it has room for every word of the job, because the controller cannot hold words
 back. `Ddr3Init` initialises the part, and the controller accepts no job before `Ddr3Init` is done.
 
 Cost (x16 of 4 Gb, with `Ddr3Init`, yosys): 1,061 LUT4, 24 CCU2C, 635 flip-flops and no block RAM. Of the flip-flops, a

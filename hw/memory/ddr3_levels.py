@@ -5,7 +5,7 @@
 DQSBUFM accepts a new READCLKSEL only while PAUSE is high. All bytes pause together, because a byte without a pause
 after the last change may use another delay than its setting. No word may be in flight during a pause, so the host
 changes settings between two march tests. The answer to a change names the bytes whose burst was seen since the previous
-change, and then this record is cleared.
+change. Then the change clears this record (``burst_seen``).
 
 Cost (2 bytes): 35 LUT4, 25 FF.
 """

@@ -193,7 +193,7 @@ class MachineSide(wiring.Component):
         return m
 
     def _register(self, m: Module, client: Client, drops: Value) -> Any:
-        """Add a register and a skid buffer for a client's words. They are emptied while ``drops`` is 1.
+        """Add a register and a skid buffer for a client's words. Both are emptied while ``drops`` is 1.
 
         So no combinational path of ready reaches the FIFO.
         """

@@ -93,7 +93,7 @@ class TritParts(wiring.Component):
     chosen : 1 bit, input
         If 1, the part is read, otherwise ``word`` is 0.
     word : ``word_bits / side_steps``, output
-        The bits of the step, ``side_stages`` cycles after ``row``. They are 0 for a part that a beat does not have.
+        The bits of the step, ``side_stages`` cycles after ``row``. The bits are 0 for a part that a beat does not have.
     write : 1 bit, input
         ``chunk`` is the first chunk of a word that is written. The other chunks follow in the next cycles, in which
         ``row`` must be stable.

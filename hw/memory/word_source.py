@@ -12,7 +12,7 @@ cycle after the job was accepted, or later. A source never holds a word back, be
 has room for every word of the job. A read returns the data of all writes that were accepted before it. All signals
 belong to the clock domain of the source, ``memory``.
 
-Within the chip, a job that is not accepted yet may be replaced by a more urgent one, or withdrawn. At a port of the top
+Within the chip, a job that is not accepted yet may be replaced by a more urgent job, or withdrawn. At a port of the top
 (``PortSource``) a job is stable until it is accepted, like the payload of every stream.
 """
 
@@ -34,7 +34,7 @@ class Client(IntEnum):
     STREAM
         The record stream.
     FETCH
-        A row of the embedding table, the host or the march test.
+        The row of a token, a request of the host, or the march test.
     STATE
         The state of the recurrence.
     """

@@ -165,7 +165,7 @@ class Bench:
         for address, word in enumerate(self.words):
             self.put(address, word)
         self.expected: deque[tuple[int, int]] = deque()
-        self.came: list[int] = []  # cycles of the words
+        self.came: list[int] = []  # the cycles in which words came
         self.ignores = False
         cocotb.start_soon(self._check())
 

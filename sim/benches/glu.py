@@ -31,7 +31,7 @@ EDGES = ("zeros", "largest", "all_minus", "mixed", "ties")
 
 def ties(frac: int, elements: int, generator: np.random.Generator) -> np.ndarray:
     """Return gates whose product with their sigma is exactly halfway between two results, alternating with gates whose
-    product is one less than halfway."""
+    product is one less than a value halfway between two results."""
     every = np.arange(-LARGEST, LARGEST + 1)
     rest = (every * sigmoid(every, frac)) & (1 << SIGMOID_FRAC_BITS) - 1
     half = 1 << (SIGMOID_FRAC_BITS - 1)

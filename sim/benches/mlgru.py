@@ -110,8 +110,8 @@ class Bench:
         """Do nothing. A subclass can drive further ports here."""
 
     def restart(self) -> None:
-        """Reset the golden model and the expected outputs. Every S is 2^20, which the first token must not use, because
-        it is fresh."""
+        """Reset the golden model and the expected outputs. Every S becomes 2^20. The first token must not use this
+        value, because a fresh token begins with S = 0."""
         self.v_board = Scoreboard("mlgru.v", seed=self.seed, bits=len(self.dut.o__payload))
         tap_bits = 32 * self.lanes + self.config.stream_bits + self.config.index_bits
         self.s_board = Scoreboard("mlgru.S", seed=self.seed, bits=tap_bits)
@@ -121,7 +121,7 @@ class Bench:
         self.g = np.zeros_like(self.newest)
         self.place = (0, 0)  # token, layer
         self.scalars: dict[int, list[tuple[int, int]]] = {stream: [] for stream in range(self.active)}
-        self.begun = dict.fromkeys(range(self.active), 0)  # vectors of G whose last v has not left
+        self.begun = dict.fromkeys(range(self.active), 0)  # number of vectors of G whose last v has not left
         self.held: dict[int, tuple[int, int]] = {}  # scalars of streams whose last v has left, until their next G
 
     def set_fresh(self, bits: int) -> None:
