@@ -173,7 +173,7 @@ async def operations_follow_without_an_idle_cycle(dut: Any) -> None:
         reads = [cycle for cycle, _ in bench.left.items]
         assert reads[-1] - reads[beats] == len(reads) - beats - 1, f"in some cycle no beat was sent: {reads}"
         writes = [cycle for cycle, _ in bench.written.items]
-        shown = reads[beats * (parts * bench.active + 2) - 1]  # the last beat from the first bank
+        shown = reads[beats * (parts * bench.active + 2) - 1]  # the last beat of the first call
         freed = shown - CodeMemory.read_latency_of(config) + CodeMemory.bank_latency
         third = writes[2 * beats * parts * bench.active]
         assert third == freed, f"the bank was free in cycle {freed}, but first written in cycle {third}"

@@ -159,7 +159,7 @@ async def reset_in_mid_vector_forgets_it(dut: Any) -> None:
     generator = random.Random(bench.seed)
     for op in range(2):
         bench.restart()
-        beats = bench.beats * bench.active  # beats of an operation
+        beats = bench.beats * bench.active  # number of beats of an operation
         stop = bench.source.sent_count + (2 + op) * beats + generator.randrange(1, beats + 1)
         bench.source.queue([*bench.beats_of("random", bench.beats), *bench.beats_of("random", bench.beats)])
         items = [*bench.beats_of("random", bench.beats), *bench.beats_of("random", bench.beats)]

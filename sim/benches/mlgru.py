@@ -272,7 +272,7 @@ class Bench:
                     earliest = max(earliest, updated[item["index"]] + I_TO_I)
             elif op == Op.G:
                 earliest = max(earliest, last_i + (I_TO_FEW_G if self.beats <= FEW else I_TO_G))
-            if op != Op.F or place != (0, 0):  # a token may begin later
+            if op != Op.F or place != (0, 0):  # the first beat of a token may come later
                 assert cycle == earliest, f"{Op(op).name} {place}: came in cycle {cycle}, not in {earliest}"
             if op == Op.F:
                 last_f = cycle
@@ -297,7 +297,7 @@ async def reset_in_mid_vector_then_fresh_is_a_cold_start(dut: Any) -> None:
     generator = random.Random(bench.seed)
     for op in range(3):
         items = bench.token("random") + bench.token("random")
-        beats = bench.beats * bench.active  # beats of an operation
+        beats = bench.beats * bench.active  # number of beats of an operation
         stop = len(items) // 2 + op * beats + generator.randrange(1, beats + 1)
         sent = bench.source.sent_count
         bench.set_fresh((1 << bench.active) - 1)

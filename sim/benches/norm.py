@@ -154,7 +154,7 @@ class NormBench:
         self.op = StreamSource(dut, "i_op", pause=pause, seed=seed + 1)
         self.codes_sink = StreamSink(dut, "o_codes")
         waits = parameters.get("sink", pause)
-        self.waits = pauses("none" if waits == "after_valid" else waits, seed + 2)  # the cycles in which no bank is free
+        self.waits = pauses("none" if waits == "after_valid" else waits, seed + 2)  # cycles in which no bank is free
         self.scale_sink = StreamSink(dut, "o_scale", pause=parameters.get("sink", pause), seed=seed + 3)
         self.codes = Scoreboard("norm.codes", seed=seed, bits=8)
         self.scales = Scoreboard("norm.scale", seed=seed, bits=29, decode=lambda value: unpack(layouts.SCALAR, value))
