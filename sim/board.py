@@ -34,7 +34,7 @@ from lutern.sim.dram import DramTop
 from lutern.sim.port_memory import WordCounts, WordTiming
 from lutern.sim.verilate import Memory, list_taps, memory_of, verilate
 
-_BLOCK_WORDS = 1 << 12  # number of words of a memory that are saved together
+_BLOCK_WORDS = 1 << 12  # number of words of a memory that are saved as one block
 _SLICE_CYCLES = 500_000  # cycles of one call into the library; Ctrl-C takes effect between two calls
 
 
@@ -128,13 +128,13 @@ class SimulatedBoard:
     ----------
     component: the component to simulate, with or without its memory part.
     pause_share: fraction of the cycles in which rx pauses, and in which tx pauses. `seed` seeds the pauses.
-    cycles_per_second: cycles that count as one second of a reader's timeout.
-    library: a simulation to use instead of the simulation of `component`, for example a simulated netlist.
-    memory_clock: (a, b) if the memory's clock makes a cycles while the machine makes b cycles. The default is (1, 1),
-        and for DDR3 the ratio of the clocks in the config.
+    cycles_per_second: number of cycles that count as one second of a reader's timeout.
+    library: a compiled simulation to use instead of the simulation of `component`, for example a simulated netlist.
+    memory_clock: (a, b) if the memory's clock makes a cycles while the machine makes b cycles. The default is the ratio
+        of the clocks in the config for DDR3, and (1, 1) for other memories.
     word_timing: times in which the memory at the port `words` answers. The default is a DRAM at the machine's clock.
 
-    Each call raises AssertionError if the machine has broken a rule of its memory.
+    Each call of `run` or `read` raises AssertionError if the machine has broken a rule of its memory.
     """
 
     def __init__(
@@ -257,8 +257,8 @@ class SimulatedBoard:
         self._library.lutern_word_timing(self._board, timing.numbers())
 
     def set_wires(self, wires: int) -> None:
-        """Set the wires between the chip and its DDR3 from now on. ``wires`` is a value of
-        ``ddr3_pins.wires_layout``."""
+        """Set the delays and faults of the wires between the chip and its DDR3 part from now on. ``wires`` is a value
+        of ``ddr3_pins.wires_layout``."""
         self._library.lutern_wires(self._board, wires)
 
     def word_counts(self) -> WordCounts:
@@ -359,8 +359,8 @@ class SimulatedBoard:
 
     @property
     def _has_words(self) -> bool:
-        """Whether words must be saved. The words of a memory part need not, because they are in the model that is saved
-        with the chip."""
+        """Whether words must be saved. The words of a memory part need not be saved, because they are in the model that
+        is saved with the chip."""
         return self._memory is not None and self._memory.is_port
 
     def _blocks(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -385,12 +385,13 @@ class SimulatedBoard:
         return list(self._taps)
 
     def record(self, *names: str, on: bool = True) -> None:
-        """Start to record the named taps, or stop if ``on`` is false. Without names, this applies to all taps."""
+        """Start to record the named taps, or stop if ``on`` is false. If no names are given, this applies to all
+        taps."""
         for name in names or self._taps:
             self._library.lutern_record(self._board, self._index(name), on)
 
     def taps(self, name: str, *, clear: bool = False) -> TapLog:
-        """Return the tap's record so far. With `clear` the record is empty afterwards."""
+        """Return the tap's record so far. If `clear` is true, also empty the record."""
         index, tap = self._index(name), self._taps[name][1]
         count = self._library.lutern_tap_count(self._board, index)
         cycles = np.zeros(count, np.uint64)
@@ -429,7 +430,8 @@ class SimulatedBoard:
 
 
 def simulated(config: HwConfig, divisor: int | None = None) -> wiring.Component:
-    """Return the component that simulates a board of this machine. With ``divisor``, its link is a serial line."""
+    """Return the component that simulates a board of this machine. If ``divisor`` is given, the link is a serial
+    line."""
     if config.memory in ("sdram", "ddr3"):
         return DramTop(config, divisor)
     return Top(config) if divisor is None else SerialTop(config, divisor)

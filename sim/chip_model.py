@@ -1,4 +1,4 @@
-"""A model in Python of the chip's end of the link, and of a line that damages bytes. A session takes 1 ms.
+"""A model in Python of the chip's end of the link, and of a line that damages bytes. A session between them takes 1 ms.
 
     Client ─► FaultyLine.write ─► ModelChip ─► answers ─► FaultyLine.read ─► Client
 
@@ -36,7 +36,7 @@ from lutern.hw.protocol import (
 from lutern.sim.loopback import model_logits, model_tokens
 
 DROPPED_BYTES = 4
-"""Bytes of the last field of INFO."""
+"""Number of bytes of the last field of INFO."""
 
 
 @cache
@@ -148,7 +148,7 @@ class ModelChip:
 
 
 class LineCut(Exception):
-    """Raised when the host is killed, which happens after ``FaultyLine.cut_after`` frames."""
+    """Simulates that the host is killed. The line raises this exception after ``FaultyLine.cut_after`` frames."""
 
 
 class FaultyLine:
@@ -157,8 +157,8 @@ class FaultyLine:
 
     After ``dies_after`` bytes the line transmits no more bytes. ``LineCut`` is raised after ``cut_after`` frames and
     the first ``cut_bytes`` bytes of the next frame. ``seed`` seeds the faults. ``byte_count`` is the number of bytes
-    sent to the chip, and ``fault_count`` the number of faults. ``frames`` and ``seconds`` are the frames written and
-    the seconds waited since a byte was read.
+    sent to the chip, and ``fault_count`` the number of faults. ``frames`` and ``seconds`` are the numbers of frames
+    written and of seconds waited since a byte was read.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class FaultyLine:
         self.silences = 0
         self.seconds = 0.0
         self._draw = random.Random(seed)
-        self._left = {True: self._gap(), False: self._gap()}  # bytes before the next fault, for each `to_chip`
+        self._left = {True: self._gap(), False: self._gap()}  # number of bytes before the next fault; key: `to_chip`
 
     @property
     def is_dead(self) -> bool:

@@ -57,10 +57,10 @@ def domain_ports(rtlil_text: str) -> list[str]:
 
 
 def convert_rtlil(component: wiring.Component, name: str = "top") -> str:
-    """Return RTLIL without source positions and without the zeros of memories. So a source line that moves causes no
-    rebuild.
+    """Return RTLIL without source positions and without the initial zeros of memories. So a source line that moves
+    causes no rebuild.
 
-    Verilator's option --x-initial sets memories to zero.
+    Instead, Verilator's option --x-initial sets memories to zero.
     """
     return without_zero_memories(rtlil.convert(component, name=name, emit_src=False))
 
@@ -70,8 +70,8 @@ def convert_verilog(rtlil_text: str) -> str:
     yosys fails.
 
     The function does what `amaranth.back.verilog` does, but without the optimisation after `proc`. This optimisation
-    splits words under a constant mask into bits, and Verilator then computes each bit separately, so the sampler would
-    take six times as many instructions.
+    splits words under a constant mask into bits, and Verilator then computes each bit separately, so the random numbers
+    of hw/head.py would take six times as many instructions.
     """
     script = (
         f"read_rtlil <<rtlil\n{rtlil_text}\nrtlil",

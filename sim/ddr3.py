@@ -60,8 +60,8 @@ class Rule(IntEnum):
 
 
 class Ddr3Model(Elaboratable):
-    """A model of PHY and part, clocked by ``domain`` and connected to ``dfi`` of a controller. With ``fill``, the words
-    have the contents that ``FILL`` describes.
+    """A model of PHY and part, clocked by ``domain`` and connected to ``dfi`` of a controller. If ``fill`` is true, the
+    words have the contents that ``FILL`` describes.
 
     Attributes: ``error``, ``error_address`` and ``refreshes`` of the model.
     """
@@ -124,7 +124,7 @@ def _results(timings: Ddr3Timings) -> dict[str, Any]:
 
 class Ddr3Bench(wiring.Component):
     """Controller and part in one clock domain. ``part`` are the timings that the model checks, by default the
-    controller's."""
+    controller's timings."""
 
     def __init__(self, timings: Ddr3Timings, part: Ddr3Timings | None = None) -> None:
         self.timings, self.part = timings, part or timings
@@ -184,8 +184,8 @@ class Ddr3Sequence(wiring.Component):
 
 
 class Ddr3Sequences(wiring.Component):
-    """One `Ddr3Sequence` for each part, in one bench. ``results`` has their members, and ``others`` more entries at its
-    end."""
+    """One `Ddr3Sequence` for each part, in one bench. ``results`` has an entry with the members of each, and ``others``
+    more entries at the end."""
 
     def __init__(self, parts: Sequence[Ddr3Timings], others: int = 0) -> None:
         self.readers = [Ddr3Sequence(part) for part in parts]

@@ -23,9 +23,9 @@ FOLDER = Path(__file__).parent
 CELLS = FOLDER / "ecp5_ddr3_cells.v"
 SOURCES = [SOURCE, CELLS, FOLDER / "ddr3_pins.v"]
 INIT_TICKS = 8
-"""Ticks in a period of the clock of `init`."""
+"""Number of ticks in a period of the clock of `init`."""
 MEMORY_TICKS = 8
-"""Ticks in a period of the clock of `memory`."""
+"""Number of ticks in a period of the clock of `memory`."""
 FLIGHT_BITS = 4
 PIN_PAIRS = 2
 """Delay of commands in ddr3_pins, in pairs of clocks."""
@@ -96,7 +96,8 @@ class Ddr3Pads(Elaboratable):
 
 
 class LevelScan(wiring.Component):
-    """Tries the settings from ``first`` to ``last``. With each setting it writes ``rounds`` bursts and reads them back.
+    """Tries the settings from ``first`` to ``last``. With each setting it writes ``rounds`` bursts and reads the bursts
+    back.
 
     Members: ``port`` goes to the controller. ``asks`` requests ``setting`` until ``is_set`` is 1. For each byte,
     ``right`` has a bit for each setting, which is 1 if all words were read back correctly. ``bursts`` has a bit for

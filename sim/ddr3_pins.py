@@ -31,8 +31,8 @@ STROBE_ERROR = 31
 
 
 def wires_layout(timings: Ddr3Timings) -> data.StructLayout:
-    """Return the layout of the wires between chip and part: a delay in ticks for each byte, and the faults of the
-    board. ddr3_pins.v describes the fields."""
+    """Return the layout of the settings of the wires between chip and part: a delay in ticks for each byte, and the
+    faults of the board. ddr3_pins.v describes the fields."""
     byte_count = timings.data_bits // 8
     return data.StructLayout(
         {"flight": data.ArrayLayout(FLIGHT_BITS, byte_count), "cut": byte_count, "absent": timings.pin_address_bits}
@@ -40,7 +40,7 @@ def wires_layout(timings: Ddr3Timings) -> data.StructLayout:
 
 
 class WordsTop(wiring.Component):
-    """A machine with DDR3 but without its decoder, for tests of its words. Its simulation compiles quickly.
+    """A machine with DDR3 but without its decoder, for tests of its memory of words. The simulation compiles quickly.
 
     Members: the members of ``Top`` except the taps.
     """
@@ -81,7 +81,8 @@ class WordsTop(wiring.Component):
 
 
 class Ddr3PinsTop(wiring.Component):
-    """A machine with the cells of the PHY and with its DDR3 part. With ``words_only`` the machine has no decoder.
+    """A machine with the cells of the PHY and with its DDR3 part. If ``words_only`` is true, the machine has no
+    decoder.
 
     Parameters: the parameters of ``Top``, or of ``SerialTop`` if ``divisor`` is given. Members: the members of the
     machine that do not go to the part, ``wires`` between chip and part, and ``part_error`` and ``part_error_address``

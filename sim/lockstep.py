@@ -3,7 +3,7 @@
     board ─► taps h, S, codes; logits ┐
     integer model ─► trace ───────────┴─► first difference in time: stage, step, stream, layer, index, got, expected
 
-``lutern generate --check`` and the tests of the whole decoder use it.
+``lutern generate --check`` and the tests of the whole decoder use this lock step.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Difference(LuternError):
 class LockStep:
     """A ``Machine`` that checks every token of a session on a simulated board.
 
-    ``model`` is the class of the integer model. All classes compute equal values. ``checked`` counts the compared
+    ``model`` is ``IntegerModel`` or a subclass. All these classes compute equal values. ``checked`` counts the compared
     values. Raises ``Difference`` at the first value that is not equal.
     """
 

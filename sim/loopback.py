@@ -19,7 +19,7 @@ from lutern.hw.memory import ResidentMemory
 from lutern.hw.pipeline import join_streams
 
 TOKEN_CYCLES = 10
-SCALE_MANTISSA, SCALE_EXPONENT, SATURATIONS, WORDS = 0x1ABCD, -77, 0xC0DB, 0xDBC0  # the last two need escapes
+SCALE_MANTISSA, SCALE_EXPONENT, SATURATIONS, WORDS = 0x1ABCD, -77, 0xC0DB, 0xDBC0  # the last two have bytes to escape
 
 
 def model_tokens(feeds: Sequence[tuple[int, bool]], count: int, vocab: int) -> list[int]:

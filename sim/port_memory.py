@@ -1,5 +1,5 @@
-"""The memory at the port of a simulated machine with memory "port": the times in which it answers, and the cycles that
-it counts.
+"""The memory at the port of a simulated machine with memory "port": the times in which the memory answers, and the
+cycles that it counts.
 
     machine ─► jobs ─► WordMemory (port_memory.h, in the harness) ─► words of the jobs, in order    clock: memory_clk
 
@@ -29,7 +29,8 @@ class WordTiming:
         Smallest and largest number of cycles, at least 1, from a job to its first word if no other job waits. The
         latency of each job is random. Answers stay in order.
     refresh_interval, refresh_cycles
-        No word comes in the last ``refresh_cycles`` of every ``refresh_interval``. 0 means that there are no refreshes.
+        No word comes in the last ``refresh_cycles`` cycles of every ``refresh_interval`` cycles. 0 means that there are
+        no refreshes.
     busy_share
         Fraction of the cycles in which no job is accepted, chosen at random with ``seed``.
     pause_share
@@ -101,7 +102,7 @@ class WordCounts:
     silent
         No word came, because of the fault ``silent_from``.
     not_asked
-        No job waits.
+        No word came, because no job waited.
     """
 
     words: int = 0

@@ -225,7 +225,7 @@ def run_bench(
     if failures or not passed or code:
         what = "\n".join(failures) or f"no test passed ({code})"
         raise AssertionError(f"{testbench_module} on {type(component).__name__}, seed {seed}: {what}\n{tail(log)}")
-    print(log.read_text(errors="replace"))  # pytest shows it only with -s
+    print(log.read_text(errors="replace"))  # pytest shows the log only with -s
     return run
 
 

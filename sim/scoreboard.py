@@ -44,7 +44,7 @@ class Scoreboard:
 
     The comparison is modulo 2 ** `bits`. If `bits` is the width of the payload, negative numbers of a model can be
     compared with flat payloads. `decode` returns the meaning of an item for the failure message. `wave` is the path of
-    this run's trace.
+    the file with the waves of this run.
     """
 
     def __init__(

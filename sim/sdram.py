@@ -90,7 +90,7 @@ class SdramModel(Elaboratable):
 
 class SdramBench(wiring.Component):
     """Controller and part in one clock domain. ``part`` are the timings that the model checks, by default the
-    controller's."""
+    controller's timings."""
 
     def __init__(self, timings: SdramTimings, part: SdramTimings | None = None) -> None:
         self.timings, self.part = timings, part or timings

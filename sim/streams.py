@@ -237,7 +237,8 @@ class StreamSink(_Port):
 class StreamMonitor(_Port):
     """Records (cycle, payload) of every transfer, and raises ContractError when the stream breaks the contract.
 
-    `on_item(cycle, payload)` is called at every transfer. It can feed a model, or check the item with a Scoreboard.
+    `on_item(cycle, payload)` is called at every transfer. The function can feed a model, or check the item with a
+    Scoreboard.
     """
 
     def __init__(self, dut: Any, prefix: str, *, on_item: Callable[[int, int], None] | None = None) -> None:

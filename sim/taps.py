@@ -3,7 +3,7 @@
     integer model ─► trace ─► Expected ─┐
     taps: cycles, streams, values ──────┴─► first difference: cycle, stage, stream, layer, index, got, expected
 
-The lock step of the simulated board and the decoder's bench use it.
+The lock step of the simulated board and the decoder's bench use this comparison.
 """
 
 from __future__ import annotations

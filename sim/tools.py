@@ -71,7 +71,8 @@ def plain_folder(folder: Path) -> Iterator[Path]:
 
 @functools.cache
 def _links(root: Path) -> Path:
-    """Return a folder with a plain path and with links to Verilator and Python. It is removed when the process ends."""
+    """Return a folder with a plain path and with links to Verilator and Python. The folder is removed when the process
+    ends."""
     stack = contextlib.ExitStack()
     place = stack.enter_context(unfinished_folder(Path(plain_temporary_folder())))
     atexit.register(stack.close)

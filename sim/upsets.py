@@ -14,8 +14,8 @@ import re
 from dataclasses import dataclass
 
 _LEAST = 65
-"""Smallest number of bits of an input. Verilator stores an input of 65 or more bits as an array of words, which the
-harness expects."""
+"""Smallest number of bits of an input ``upset...``. Verilator stores an input of 65 or more bits as an array of words,
+which the harness expects."""
 _NAME = r"(?:\\\S+ |[A-Za-z_]\w*)"
 _REGISTER = re.compile(rf"^  always @\(posedge \w+\)\n    ({_NAME}) *<= (.*);$", re.MULTILINE)
 _WRITTEN = re.compile(
@@ -28,8 +28,8 @@ _NOTE = re.compile(r"^// (register|memory) (\d+) (\d+) (\d+) (\S+) (\S+)$", re.M
 
 @dataclass(frozen=True)
 class Register:
-    """A register. It has ``bits`` bits, and ``first`` is the number of its first bit among the bits of all registers.
-    ``path`` is the path of the modules that contain the register."""
+    """A register of ``bits`` bits. ``first`` is the number of its first bit among the bits of all registers. ``path``
+    is the path of the modules that contain the register."""
 
     first: int
     bits: int
@@ -50,8 +50,8 @@ class ChipMemory:
 
 
 def with_upsets(verilog_text: str) -> str:
-    """Return the Verilog with inputs that upset its registers and memories. A list of the registers and memories
-    precedes it."""
+    """Return the Verilog with inputs that upset its registers and memories. The Verilog begins with a list of these
+    registers and memories."""
     registers: list[Register] = []
     memories: list[ChipMemory] = []
 

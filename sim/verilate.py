@@ -1,8 +1,8 @@
 """Shared libraries that simulate a component: Amaranth ─► Verilog ─► Verilator ─► C++ ─► board.so.
 
 The component has the byte streams `rx` (in) and `tx` (out), or the pins `rx` and `tx` of a serial line and an attribute
-`divisor`, which is the number of cycles of a bit. It may have any number of taps: ports `tap_<name>_valid` (1 bit) and
-`tap_<name>_payload` (any width).
+`divisor`, which is the number of cycles of a bit. The component may have any number of taps: ports `tap_<name>_valid`
+(1 bit) and `tap_<name>_payload` (any width).
 
 A component with an external memory has a second clock, memory_clk, and words that the harness can access. A component
 with an attribute `part_timings` contains its memory part (dram.py, or ddr3_pins.py with the second clock tick_clk). The
@@ -223,9 +223,9 @@ def verilate(
 ) -> Path:
     """Return the path of the shared library of `component`. The library is built if it is not in the cache.
 
-    With `toggles` the library can count toggles, but is slow. With `waves` instead of `toggles` it can write waves.
-    With `upsets` its registers and memories can be upset (upsets.py). With `savable` its state can be saved and
-    restored. Raises LuternError if a compiler is missing or fails.
+    If `toggles` is true, the library can count toggles, but is slow. If `waves` is true and `toggles` is false, the
+    library can write waves. If `upsets` is true, registers and memories can be upset (upsets.py). If `savable` is true,
+    the state of the simulation can be saved and restored. Raises LuternError if a compiler is missing or fails.
     """
     header = _header(component, upsets=upsets)
     traced = _TOGGLE_FLAGS if toggles else _WAVE_FLAGS if waves else ()
@@ -255,8 +255,9 @@ def verilate_text(
     """Return the path of the shared library for the Verilog that `make` returns, a module `top` with the ports of
     `component`.
 
-    A library from the cache is used if it was built with equal `made_from`. With `toggles` the library can count the
-    toggles of the nets in `top`, but not below it. With `upsets` the Verilog must already have the inputs for upsets.
+    A library from the cache is used if it was built with equal `made_from`. If `toggles` is true, the library can count
+    the toggles of the nets in `top`, but not below `top`. If `upsets` is true, the Verilog must already have the inputs
+    for upsets.
     """
     header = _header(component, upsets=upsets, has_blocks=False)
     flags = _flags(*_TOGGLE_FLAGS, *_OF_TOP_ALONE) if toggles else _flags()
@@ -332,8 +333,8 @@ def _noted(path: Path) -> str:
 
 
 def _header(component: wiring.Component, *, upsets: bool, has_blocks: bool = True) -> str:
-    """Return taps.h, the part of the harness that depends on the ports of the component. If `has_blocks` is true, it
-    also depends on the names of the chip's memories."""
+    """Return taps.h, the part of the harness that depends on the ports of the component. If `has_blocks` is true,
+    taps.h also depends on the names of the chip's memories."""
     taps = list_taps(component)
     names = [tap.name.replace("__", "___05F") for tap in taps]  # as Verilator writes them
     items = " ".join(f"X({i}, {name}, {tap.byte_count})" for i, (name, tap) in enumerate(zip(names, taps, strict=True)))

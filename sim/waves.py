@@ -135,7 +135,7 @@ def recorded(
 
 
 def _keep(wave: Path, path: Path, signals: Sequence[Signal]) -> None:
-    """Write a wave to ``path``, and its view next to it."""
+    """Write a wave to ``path``, and the view of the wave into the same folder."""
     if path.suffix == ".fst":
         made = wave.with_name("wave.fst")
         done = subprocess.run([CONVERTER, str(wave), str(made)], capture_output=True, text=True)

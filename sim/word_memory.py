@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
 # If the simulation is in the cache, its component is created but never elaborated, because only its ports are read.
-"""A memory of words for benches, over block RAM that answers late. Inputs make the source answer wrongly.
+"""A memory of words for benches, over block RAM that answers late. Some inputs of the bench make the source answer
+wrongly.
 
 WordMemory ─► LateSource: BlockSource ─► `latency` registers ─► FIFO ─► words, with random pauses
 """
@@ -22,8 +23,8 @@ WAITING_WORDS = 2048
 
 
 class LateSource(wiring.Component):
-    """A word source in block RAM whose words come ``latency`` cycles late. With ``pauses``, jobs and words pause at
-    random.
+    """A word source in block RAM whose words come ``latency`` cycles late. If ``pauses`` is true, jobs and words pause
+    at random.
 
     Members: ``port`` is the source. While ``mute`` is 1, words are lost. While ``astray`` is 1, words name another
     client. While ``stall`` is 1, no job is accepted.

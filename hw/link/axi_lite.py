@@ -36,7 +36,7 @@ from lutern.hw.axi_registers import (
 
 OKAY, SLVERR = 0b00, 0b10
 FIFO_BYTES = 2048
-"""Bytes of the FIFO of each direction, enough for three frames of the link."""
+"""Number of bytes that the FIFO of each direction stores, which is enough for three frames of the link."""
 
 
 def control_members() -> dict[str, Any]:
@@ -81,7 +81,7 @@ class AxiControl(wiring.Component):
     bases : ``AXI_ADDRESS_BITS`` for each port, output
         Base addresses. The address of the first port is in the lowest bits.
     bus_errors : ``ERROR_COUNT_BITS``, input
-        Count that the host reads in the register BUS_ERRORS.
+        The count that the host reads from the register BUS_ERRORS.
 
     Numerics
     --------
@@ -89,7 +89,7 @@ class AxiControl(wiring.Component):
 
     Latency
     -------
-    READY is 1 one cycle after AWVALID and WVALID, or after ARVALID. The answer is valid 2 cycles after AWVALID and
+    READY rises one cycle after AWVALID and WVALID, or after ARVALID. The answer is valid 2 cycles after AWVALID and
     WVALID, or after ARVALID.
 
     Reference
@@ -174,7 +174,8 @@ class AxiControl(wiring.Component):
 
 
 def _take(m: Module, offered: Value, ready: Signal, answers: Signal) -> Value:
-    """Set READY one cycle after an offer if no answer waits. Return whether the offer is accepted in this cycle."""
+    """Set READY one cycle after ``offered`` if no answer waits. Return whether the offered request is accepted in this
+    cycle."""
     m.d.sync += ready.eq(offered & ~ready & ~answers)
     return offered & ready
 

@@ -47,7 +47,7 @@ class Check:
     wrong_length : Value
         1 if the frame has a wrong length. Read in the first cycle in which the command is complete.
     range : Range | None
-        The items that the command names, if it names any.
+        The items that the command names; None if the command names no items.
     refusals : tuple[tuple[Value, ErrorCode], ...]
         Conditions and error codes, read two cycles after `wrong_length`, when `CommandRange` contains `range`. The
         error is the code of the first true condition.
@@ -186,8 +186,8 @@ class CommandChecks:
         self._m.d.sync += self.error.eq(code)
 
     def refuse_on_fault(self, next_state: str) -> None:
-        """Add statements to a state that waits for the memory. They end the command with the fault as response if the
-        memory has a fault.
+        """Add statements to a state that waits for the memory. If the memory has a fault, these statements end the
+        command with the fault as response.
 
         Parameters
         ----------

@@ -26,7 +26,7 @@ class Crc32c(wiring.Component):
     Members
     -------
     start : 1 bit, input
-        The next byte is the first byte of a message. Not allowed together with ``valid``.
+        The next byte is the first byte of a message. ``start`` and ``valid`` must not be 1 together.
     valid : 1 bit, input
         ``data`` is the next byte.
     data : 8 bits, input

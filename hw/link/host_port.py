@@ -52,8 +52,8 @@ class HostPort(wiring.Component):
     ----------
     config
         Any object with the attributes that ``protocol.capability`` reads, and with ``source``, ``memory``,
-        ``part_bits``, ``address_bits``, ``base_bits``, ``state``, ``top_k``, ``counters``. With counters it must also
-        have ``counted_phases``.
+        ``part_bits``, ``address_bits``, ``base_bits``, ``state``, ``top_k``, ``counters``. If ``counters`` is true, it
+        must also have ``counted_phases``.
 
     Members
     -------

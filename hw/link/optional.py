@@ -1,4 +1,4 @@
-"""Commands that only some machines have. Each command has its ports, checks, states and answer in one function pair.
+"""Commands that only some machines have. Two functions add the ports, checks, states and answer of a command.
 
     memory "sdram", "ddr3", "port" or "axi"     MEMORY_TEST ─► o_test ... i_test
     memory "sdram"                              PHASE ─► o_phase ... i_phase
@@ -26,11 +26,11 @@ from lutern.hw.pipeline import exceeds
 from lutern.hw.protocol import HEADER_BYTES, ErrorCode, Opcode
 
 STEP_BITS = 16
-"""Bits of the number of steps of PHASE."""
+"""Number of bits of the number of steps in a PHASE command."""
 
 
 def memory_test_ports(config: Any) -> dict[str, Any]:
-    """Return the members of a port of a machine whose memory is outside the chip."""
+    """Return the members that MEMORY_TEST adds to `HostPort`, for a machine whose memory is outside the chip."""
     return {
         "o_test": Out(stream.Signature(protocol.range_layout(config))),
         "i_test": In(stream.Signature(protocol.MEMORY_TEST_DONE.layout)),
@@ -38,7 +38,7 @@ def memory_test_ports(config: Any) -> dict[str, Any]:
 
 
 def phase_ports() -> dict[str, Any]:
-    """Return the members of a port of a machine whose memory is SDRAM."""
+    """Return the members that PHASE adds to `HostPort`, for a machine whose memory is SDRAM."""
     return {"o_phase": Out(stream.Signature(signed(STEP_BITS))), "i_phase": In(stream.Signature(signed(STEP_BITS)))}
 
 
@@ -120,7 +120,7 @@ def add_phase(m: Module, port: Any, executor: Executor) -> None:
 
 
 def level_ports(config: Any) -> dict[str, Any]:
-    """Return the members of a port of a machine whose memory is DDR3."""
+    """Return the members that LEVEL adds to `HostPort`, for a machine whose memory is DDR3."""
     byte_count = protocol.level_bytes(config)
     return {
         "o_level": Out(stream.Signature(protocol.level_layout(byte_count))),
@@ -129,8 +129,8 @@ def level_ports(config: Any) -> dict[str, Any]:
 
 
 def add_level(m: Module, port: Any, executor: Executor) -> None:
-    """Add LEVEL, which sends a setting. A register stores the strobes that were seen with the previous setting until
-    the answer is sent.
+    """Add LEVEL, which sends a setting. Until the answer is sent, a register stores which strobes were seen with the
+    previous setting.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def refuse(executor: Executor, opcode: Opcode, items: Range | None = None) -> No
 
 
 def host_words_ports(word_bytes: int) -> dict[str, Any]:
-    """Return the members of a port of a machine whose words come from the host."""
+    """Return the members that RECORDS, ROW and WANT add to `HostPort`, for a machine whose words come from the host."""
     return {
         "o_host": Out(stream.Signature(protocol.host_word_layout(word_bytes))),
         "i_want": In(stream.Signature(protocol.WANT_LAYOUT)),
@@ -236,12 +236,12 @@ def add_host_words(m: Module, port: Any, executor: Executor, words: MemoryComman
 
 
 def counters_ports() -> dict[str, Any]:
-    """Return the members of a port of a machine with counters."""
+    """Return the members that COUNTERS adds to `HostPort`, for a machine with counters."""
     return {"counters_address": Out(16), "counters_data": In(32), "counted": In(16)}
 
 
 def add_counters(m: Module, port: Any, executor: Executor) -> None:
-    """Add COUNTERS, which returns counters of the last token. They are read synchronously, like logits.
+    """Add COUNTERS, which returns counters of the last token. The counters are read synchronously, like logits.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ from lutern.hw.pipeline import exceeds, new_memory
 from lutern.hw.protocol import FRAME_BYTES, HEADER_BYTES, WireRecord
 
 ARGUMENT_BYTES = max(protocol.COMMAND_BYTES.values())
-"""Bytes of the longest record that follows an opcode and a sequence number."""
+"""Number of bytes of the longest record that follows an opcode and a sequence number."""
 BUFFER_BYTES = 1024
 WORDS_AT = HEADER_BYTES + protocol.WRITE.byte_count
 """Position in a frame at which the words of a WRITE begin."""
@@ -38,9 +38,9 @@ class Command:
     arguments : ``8 * ARGUMENT_BYTES`` bits
         The bytes that follow the header. ``fields`` returns them as a record with named fields.
     byte_count : ``range(FRAME_BYTES)``
-        Bytes of the frame without its CRC.
+        Number of bytes of the frame without its CRC.
     word_count : ``range(FRAME_BYTES)``
-        Whole memory words from ``WORDS_AT`` on.
+        Number of whole memory words from ``WORDS_AT`` on.
     partial_word : 1 bit
         1 if bytes follow the last whole word.
     crc : 32 bits
@@ -78,7 +78,7 @@ class CommandReceiver:
     command : Command, output
         The command.
     accept : 1 bit, input
-        Accept an item from the deframer. Not allowed while ``has_item`` is 1.
+        Accept an item from the deframer. ``accept`` must be 0 while ``has_item`` is 1.
     has_item : 1 bit, output
         A byte or the end of a frame is in ``item``.
     item : ``slip.DEFRAMED``, output

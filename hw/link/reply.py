@@ -22,7 +22,7 @@ REPLY = data.StructLayout(
     {
         "opcode": 8,  # opcode of the command, without the bit RESPONSE
         "sequence": 8,
-        "fixed_count": range(FIXED_BYTES + 1),  # bytes
+        "fixed_count": range(FIXED_BYTES + 1),  # number of bytes of the fixed part
         "item_count": range(RUN_TOKENS + 1),
         "item_offset": 16,
     }
@@ -40,7 +40,7 @@ class Reply(wiring.Component):
     Members
     -------
     i : stream of ``REPLY``, input
-        Describes the response. It is accepted together with the last byte of the response.
+        Describes the response. The item is accepted together with the last byte of the response.
     o : stream of ``FRAMED``, output
         The bytes of the response.
     fixed_index : ``range(FIXED_BYTES)``, output

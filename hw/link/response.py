@@ -2,7 +2,8 @@
 
     answers (table) ─► multiplexer ─► Reply ─► register ─► Framer ─► FIFO ─► line
 
-A byte passes the register between Reply and Framer in two cycles, while a byte takes tens of cycles on a line.
+A byte passes the register between Reply and Framer in two cycles. This is fast enough, because a byte takes tens of
+cycles on a line.
 """
 
 from dataclasses import dataclass
@@ -19,11 +20,11 @@ from lutern.hw.protocol import Opcode
 
 COUNTER_BITS = 32
 ANSWER_BYTES = 32
-"""Bytes of responses that can wait for the line. This is enough for the response to one WRITE, even if every byte is
-escaped."""
+"""Number of bytes of responses that can wait for the line. This is enough for the response to one WRITE, even if every
+byte is escaped."""
 LONG_ANSWER_BYTES = 1024
-"""Bytes of responses that can wait for the line, on machines that request words from the host while other responses
-wait."""
+"""Number of bytes of responses that can wait for the line, on machines that request words from the host while other
+responses wait."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Answer:
     fixed : Value
         The fixed part.
     byte_count : int
-        Bytes of the fixed part.
+        Number of bytes of the fixed part.
     item_count : Value | None
         Number of items that follow, which are read from a memory; None for no items.
     item_offset : Value | None
@@ -58,9 +59,9 @@ class ResponseMux:
     line : stream of 8 bits, output
         Raw bytes.
     has_counters : bool
-        Long items have the 32 bits of a counter, not the 24 bits of a logit.
+        If true, long items have the 32 bits of a counter, otherwise the 24 bits of a logit.
     has_host : bool
-        Words come from the host, so the FIFO of the responses must be longer.
+        If true, words come from the host, so the FIFO of the responses must be longer.
 
     Members
     -------
@@ -112,7 +113,7 @@ class ResponseMux:
         Parameters
         ----------
         error : Value
-            If ``error`` is not 0, it is the response.
+            If ``error`` is not 0, the response is ``error``.
         answers : dict[Opcode, Answer]
             The answer of each opcode. An opcode without an answer has a response of header bytes only.
         """

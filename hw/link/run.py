@@ -46,7 +46,7 @@ class Run:
     Members
     -------
     is_busy : 1 bit, register
-        The decoder runs.
+        The decoder executes a run.
     is_finished : 1 bit, register
         The run has ended and its response is due. The state NOTIFY, which sends the response, sets ``is_finished`` to
         0.
@@ -226,13 +226,13 @@ class Run:
         return late
 
     def add_background(self, is_checking: Value) -> None:
-        """Add the logic that runs in the background. It stores the tokens and the figures of the last step for the
-        response.
+        """Add the logic that runs in the background. This logic stores the tokens and the figures of the last step for
+        the response.
 
         Parameters
         ----------
         is_checking : Value
-            A command is being checked. The background logic waits.
+            A command is being checked. The background logic waits during the check.
         """
         m, port, done = self._m, self._port, self._done
         m.submodules.tokens = tokens = new_memory(16, self._token_limit)

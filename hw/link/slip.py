@@ -71,7 +71,7 @@ class Deframer(wiring.Component):
         m = Module()
         m.submodules.checker = checker = Crc32c()
 
-        came, has = Signal(8), Signal()  # the byte that was accepted a cycle ago
+        came, has = Signal(8), Signal()  # the byte that was accepted a cycle ago, and whether there is one
         held = Signal(8 * CRC_BYTES)  # the last four bytes, with the oldest byte lowest, as in a little-endian CRC
         count = Signal(range(FRAME_BYTES + 2))  # bytes of this frame so far, at most FRAME_BYTES + 1
         escaped, broken = Signal(), Signal()

@@ -46,7 +46,7 @@ class Uart(wiring.Component):
     i : stream of 8 bits, input
         The bytes to be sent.
     overrun : 1 bit, output
-        A received byte was lost. It stays 1 until reset.
+        A received byte was lost. ``overrun`` stays 1 until reset.
 
     Numerics
     --------
@@ -128,7 +128,7 @@ class Uart(wiring.Component):
                 m.d.sync += count.eq(0)
                 with m.If(sample):
                     m.next = "BITS"
-                    with m.If(line):  # too short for a start bit
+                    with m.If(line):  # the low pulse was too short for a start bit
                         m.next = "IDLE"
             with m.State("BITS"):
                 with m.If(sample):

@@ -1,16 +1,18 @@
 """AXI4 as a word source: a word is striped over 1 to 16 ports, each with its own read and write channels.
 
-    port.job ─► stage 1 ─┬─► o_ar of port 0 ─► m_axi0_ar*      m_axi0_r* ─► FIFO 0 ─┐
-               (held)    ├─► o_ar of port 1 ─► m_axi1_ar*      m_axi1_r* ─► FIFO 1 ─┼─► join ─► port.word
+    port.job ─► stage 1 ─┬─► AR of port 0 ───► m_axi0_ar*      m_axi0_r* ─► FIFO 0 ─┐
+               (held)    ├─► AR of port 1 ───► m_axi1_ar*      m_axi1_r* ─► FIFO 1 ─┼─► join ─► port.word
                          └─► write: m_axi*_aw*, m_axi*_w*, later one m_axi*_b* of each port
 
-Byte b of word w is at ``bases[k] + port_bytes * w + b % port_bytes`` of port ``k = b // port_bytes``. A read is one
-INCR burst on each port, and all these bursts have the same length. A burst has at most ``BURST`` beats and lies within
-an aligned block of 4 KiB. A write is one beat on each port. All transactions have ID 0, so the data of a port come in
-order. The ports may drift apart by as many words as a FIFO holds.
+A port is ``port_bytes`` wide. Byte b of word w is in the memory of port ``k = b // port_bytes``, at the address
+``bases[k] + port_bytes * w + b % port_bytes``. A read is one INCR burst on each port, and all these bursts have the
+same length. A burst has at most ``BURST`` beats and lies within an aligned block of 4 KiB. A write is one beat on each
+port. All transactions have ID 0, so the data of a port come in order. One port may be ahead of another port by as many
+words as a FIFO stores.
 
-*Credit.* The source requests a read only while the FIFOs have room for its words and for all words in flight. So RREADY
-and BREADY are always 1, and the bus never waits for this machine. A port has at most ``MOST_WRITES`` writes in flight.
+*Credit.* The source requests a read only while the FIFOs have room for the words of this read and for all words in
+flight. So RREADY and BREADY are always 1, and the bus never waits for this machine. A port has at most ``MOST_WRITES``
+writes in flight.
 
 *Order.* AXI4 does not order a read after a write. So a read of ``Client.FETCH`` or ``Client.STATE`` waits until all
 writes are answered, and a write waits until the words of all such reads have come. A read of the record stream does not
@@ -18,11 +20,11 @@ wait, because the words of the record stream are written only while the machine 
 after ``idle`` has reported that all writes are answered.
 
 *Reset.* During reset, no VALID is 1. AXI4 expects that the bus is reset together with the machine. If only the machine
-is reset, beats of jobs before the reset may still come. The source drops these beats, and the first job waits until
-``QUIET_CYCLES`` have passed without a beat. Such a reset must not happen during a write, because the bus may have
-accepted the address of the write but not its data.
+is reset, beats that answer jobs from before the reset may still come. The source drops these beats, and the first job
+waits until ``QUIET_CYCLES`` have passed without a beat. Such a reset must not happen during a write, because the bus
+may have accepted the address of the write but not its data.
 
-Cost in time: each job takes 3 cycles (one each to register the job, to compute its addresses and to offer it). Bursts
+Cost in time: each job takes 3 cycles (one to register the job, one to compute its addresses, one to offer it). Bursts
 of 16 words hide these cycles.
 """
 
@@ -85,7 +87,7 @@ def axi_shape(word_bits: int, address_bits: int, in_flight: int, client_bits: in
     word_bits, address_bits : int
         Width of a word, and width of an address.
     in_flight : int
-        Words that must be requested ahead to hide the latency of the memory.
+        Number of words that must be requested ahead to hide the latency of the memory.
     client_bits : int
         Width of ``client`` in the port.
     """
@@ -93,7 +95,7 @@ def axi_shape(word_bits: int, address_bits: int, in_flight: int, client_bits: in
 
 
 def fifo_words(shape: SourceShape) -> int:
-    """Return how many words each port's FIFO holds. This is also the largest number of words that may be in flight."""
+    """Return how many words each port's FIFO stores. This is also the largest number of words that may be in flight."""
     return 1 << (shape.in_flight + 2 * BURST - 1).bit_length()
 
 
@@ -132,9 +134,9 @@ class AxiSource(wiring.Component):
     m_axi* : AXI4 master of each port, ``m_axi0_*`` and so on
         ``axi_members`` lists the signals.
     bus_error : 1 bit, output
-        1 from the first RRESP or BRESP on that is SLVERR or DECERR.
+        Becomes 1 at the first RRESP or BRESP that is SLVERR or DECERR, and stays 1.
     bus_errors : ``ERROR_COUNT_BITS``, output
-        Number of beats and writes with such an answer. The count stops at its largest value.
+        Number of read beats and writes that were answered with SLVERR or DECERR. The count stops at its largest value.
 
     Numerics
     --------
@@ -142,7 +144,8 @@ class AxiSource(wiring.Component):
 
     Latency
     -------
-    2 cycles from a job to ARVALID, 3 from the last port's RVALID to the word (1 with one port, which has no FIFO).
+    2 cycles from a job to ARVALID, 3 from the RVALID of the port that answers last to the word (1 if there is only one
+    port, because this port has no FIFO).
 
     Reference
     ---------
@@ -211,8 +214,8 @@ class AxiSource(wiring.Component):
         m.d.sync += [
             self.promised.eq(self.promised + Mux(asks, job.length, 0) - ends),
             self.ordered.eq(self.ordered + Mux(asks & ~is_stream, job.length, 0) - (ends & ~gives_stream)),
-            # Both registers are a cycle late. They still include the previous job, because at most one job in three
-            # cycles is accepted.
+            # ``room`` and ``may_write`` are a cycle late. They still include the previous job, because at most one job
+            # in three cycles is accepted.
             room.eq(self.promised <= self.depth - 2 * BURST),
             may_write.eq(~Cat(writes == MOST_WRITES for writes in self.open_writes).any()),
         ]
@@ -220,7 +223,7 @@ class AxiSource(wiring.Component):
         return room, in_order
 
     def _wake_up(self, m: Module) -> None:
-        """Drop the beats that come after reset and before the first job. They belong to jobs before the reset."""
+        """Drop the beats that come after reset and before the first job. They answer jobs from before the reset."""
         quiet = Signal(range(QUIET_CYCLES + 1))
         beats = Cat(self._axi(index, f"{channel}valid") for index in range(self.ports) for channel in "rb")
         m.d.comb += self.awake.eq(quiet[-1])

@@ -1,4 +1,4 @@
-"""The memories in block RAM, which store words, trits and embedding rows of a model. hw/memory/readers.py has the
+"""The memories in block RAM, which store words, trits and embedding rows of a model. hw/memory/readers.py contains the
 readers.
 
     resident   words: operations, gains ──► FIFO ─► o_words, one word per cycle    host ─► i_write
@@ -37,7 +37,7 @@ def _add_fetcher(m: Module, memory: Any, stages: int, steps: int = 1) -> tuple[F
 
     Return the reader and the data input of its FIFO.
     """
-    serving = Signal()  # running, a cycle later; requests made before a change are dropped
+    serving = Signal()  # ``running`` one cycle ago. A change drops all requests from before the change
     changes = serving ^ memory.running
     fetcher = Fetcher(memory.config, stages, steps)
     fetched = SyncFIFO(width=memory.config.word_bits, depth=FETCHED)
@@ -75,7 +75,8 @@ class ResidentMemory(wiring.Component):
     """Stores beats of trits in one memory, and words of operations and gains in a second memory.
 
     The block RAMs of the trits are spread over the chip, and the lanes read all of them in every cycle. All other
-    accesses use the second port of these block RAMs (hw/memory/trit_parts.py), so they do not wait for the lanes:
+    accesses use the second port of these block RAMs (hw/memory/trit_parts.py), so they do not wait for the lanes. A "█"
+    is a register:
 
         reader ─► address █─► █─► banks █─► █─► (one bank █) ─► FIFOs ─► o_trits
         fetcher, i_write ─► █─► █─► 2nd port █─► a part █─► three parts █─► word, in ``side_steps`` ─► FIFO ─► o_row
@@ -83,10 +84,11 @@ class ResidentMemory(wiring.Component):
     A word is written in chunks as wide as a block RAM, one chunk in each cycle, and ``i_write`` is not ready in these
     cycles. Writes have priority over reads, and a read returns the data of all writes that were accepted before it.
 
-    The host addresses a part of a beat as ``TRIT_MEMORY | beat << part_bits | part``, and a word by its number. The
-    host reads 0 from a part that a beat does not have, and a write to such a part has no effect. The last part stores
-    only the bits that the beat has. The row of token k begins in part 0 of beat ``embedding_base + k *
-    embedding_stride``, and fills the full parts of each beat.
+    The host addresses a part of a beat as ``TRIT_MEMORY | beat << part_bits | part``, and a word of operations or gains
+    by its number. The host reads 0 from a part that a beat does not have, and a write to such a part has no effect. The
+    last part stores only the bits that the beat has. A part that stores all bits of a word is called a full part. The
+    row of token k begins in part 0 of beat ``embedding_base + k * embedding_stride``, and is stored in the full parts
+    of each beat.
 
     Parameters
     ----------
@@ -153,7 +155,7 @@ class ResidentMemory(wiring.Component):
         m = Module()
         config = self.config
         steps = side_steps(config)
-        running = Signal()  # its own register, because it resets the readers
+        running = Signal()  # a separate register, because it resets the readers
         m.d.sync += running.eq(self.running)
         fetcher, fetched = _add_fetcher(m, self, stages=TritParts.side_stages, steps=steps)
         words = _add_reader(
@@ -172,7 +174,7 @@ class ResidentMemory(wiring.Component):
             self.setup.trit_beats,
             self.o_trits,
         )
-        # The machine may restart one cycle before the readers, and must not receive words of the previous run then.
+        # The machine may restart one cycle before the readers, and in this cycle it must not receive old words.
         m.d.comb += [self.o_words.valid.eq(words.o.valid & running), self.o_trits.valid.eq(trits.o.valid & running)]
         m.d.comb += [trits.granted.eq(1), words.granted.eq(1)]
 
@@ -187,8 +189,8 @@ class ResidentMemory(wiring.Component):
         given = Cat(asked[TRIT_MEMORY_BIT], part, fetcher.step, row, writes & of_trits, word[: len(parts.chunk)])
         m.d.comb += side.eq(registers(m, given, 1))
 
-        # The port of the words serves the host while the machine does not run. A word takes as many cycles as a word of
-        # the trits.
+        # The port of the words serves the host while the machine does not run. Reading a word takes as many cycles as
+        # reading a word of the trits.
         asked = registers(m, Mux(running, words.address, registers(m, asked, 2)), 1)
         found = _memory(
             m, "memory", config.word_bits, config.memory_words, write=(address, word, writes & ~of_trits), address=asked
@@ -211,7 +213,7 @@ class StreamedMemory(wiring.Component):
     wait for the row. The records repeat, so they can be prefetched in bursts. Requests of the host and of the readers
     never overlap.
 
-    The two readers share the port, so each word of a row takes one cycle from the record stream. A change from one
+    The two readers share the port, so each word of a row delays the record stream by one cycle. A change from one
     reader to the other loses no cycle.
 
     Addresses count words. The row of token k begins at word ``embedding_base + k * embedding_stride``.
@@ -283,8 +285,8 @@ class StreamedMemory(wiring.Component):
 
 
 def _written(m: Module, i_write: Any) -> tuple[Signal, Signal, Signal]:
-    """Return the address, word and enable of the host's writes. They come from registers, because they reach every
-    block RAM."""
+    """Return the address, word and enable of the host's writes. These signals come from registers, because each of them
+    is connected to every block RAM."""
     address = Signal(len(i_write.payload.address), name="write_address", reset_less=True)
     word = Signal(len(i_write.payload.word), name="write_word", reset_less=True)
     writes = Signal()
@@ -317,7 +319,7 @@ def _memory(
 ) -> Signal:
     """Add a block RAM, and return the word at ``address``, one cycle later. ``write`` is (address, word, enable).
 
-    No block uses a word that is read while it is written. ``no_rw_check`` tells the synthesis so.
+    No block uses a word that is read while it is written. ``no_rw_check`` tells this to the synthesis.
     """
     m.submodules[name] = memory = new_memory(bits, depth, attrs={"no_rw_check": 1})
     port = memory.write_port()

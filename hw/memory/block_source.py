@@ -2,7 +2,8 @@
 
     port.job ─► job █─► address ─► block RAM █─► port.valid, client, word
 
-Machines with memory "block" and state "memory" use it, and so do benches and proofs.
+In the drawing, "█" is a register. Machines with memory "block" and state "memory" use this source, and so do benches
+and proofs.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class BurstReader(wiring.Component):
     i : stream of ``words_layout``, input
         Requests. A request is accepted only after the last job of the previous request is accepted.
     room : 1 bit, input
-        There is room for a whole burst. This value may be late, so it may not include the last job yet.
+        There is room for a whole burst. This value may be late, so it may not take the last job into account yet.
     o : stream of ``shape.job``, output
         The jobs.
     ahead : ``address_bits``, output
@@ -122,7 +122,7 @@ class BurstReader(wiring.Component):
         if platform == "formal":
             m.d.comb += Assert(fsm.ongoing("IDLE") | fsm.ongoing("MEASURE") | fsm.ongoing("OFFER"))
             m.d.comb += Assert(fsm.ongoing("IDLE") | (left != 0))
-            with m.If(self.o.valid):  # the job is within block and request, and is final if it has the last word
+            with m.If(self.o.valid):  # the job ends within block and request; a job with the last word is final
                 m.d.comb += Assert((length != 0) & (address[:in_block] + length <= burst) & (length <= left))
                 m.d.comb += Assert(((length == left) | (length == to_end)) & (final == (length == left)))
         return m

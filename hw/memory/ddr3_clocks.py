@@ -4,8 +4,8 @@
     domain init ─► Ddr3Start: DDRDLLA locks ─► freeze, stop, reset, release, update ─► ready
 
 DDRDLLA measures a quarter of a period of `edge`. The delay code of DDRDLLA may change, and the dividers may start, only
-while the edge clock is stopped. So all cells start with the same edge. Each step lasts STEP_CYCLES of `init`, a slow
-clock that never stops.
+while the edge clock is stopped. So all cells start with the same edge. Each step lasts STEP_CYCLES cycles of `init`, a
+slow clock that never stops.
 """
 
 from amaranth.hdl import ClockSignal, Const, Elaboratable, Instance, Module, ResetSignal, Signal
@@ -42,7 +42,7 @@ class Ddr3Start(wiring.Component):
 
     Latency
     -------
-    ``ready`` rises 10 * ``STEP_CYCLES`` and a few cycles for the synchroniser after DDRDLLA has locked.
+    ``ready`` rises 10 * ``STEP_CYCLES`` cycles after DDRDLLA has locked, plus a few cycles for the synchroniser.
 
     Reference
     ---------

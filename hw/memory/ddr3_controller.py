@@ -15,13 +15,14 @@ new ``ahead``, and D is the page that was open in bank 2:
     phase 0  RD A .    RD A .    RD B   .    RD B   .    RD B      A126        A127       B0
     phase 1  .    .    .    .    PRE D  .    ACT C  .    .         .           .          .
 
-The table shows commands and words at DFI. A command is there one register after its decision. rd is the read latency.
-So a change of pages loses no cycle. With these latencies WRITE is sent in phase 1, so row commands wait in that cycle.
-After a WRITE, reads wait for CWL + 4 + tWTR clocks, which are 7 cycles.
+The table shows commands and words at DFI. A command reaches DFI one register after its decision. rd is the read
+latency, and A126 is word 126 of page A. The table shows that a change of pages loses no cycle. With these latencies
+WRITE is sent in phase 1, so row commands wait in the cycle of a WRITE. After a WRITE, reads wait for CWL + 4 + tWTR
+clocks, which are 7 cycles.
 
 A sequential read loses cycles only to refreshes. When refreshes are due, no new job starts, and the group of refreshes
-begins as soon as all banks may be closed (tRAS, tRTP, tWR). With n refreshes together, all in phase 1 (PREA is a
-PRECHARGE of all banks):
+begins as soon as all banks may be closed (tRAS, tRTP, tWR). The table shows a group of n refreshes, which are all sent
+in phase 1. PREA is a PRECHARGE of all banks, and "n intervals" are n refresh intervals:
 
     cycle    0     1  2     ..  2 + tRP  ..  2 + tRP + n tRFC  ..  + tRCD
     phase 0  RD A  .  .     .   .            .                     RD A     lost: tRP + n tRFC + tRCD in n intervals
@@ -29,7 +30,7 @@ PRECHARGE of all banks):
 
 The controller satisfies tFAW, because it waits at least a quarter of tFAW between two ACTIVATE. At these clocks tRRD is
 longer than a quarter of tFAW. The controller satisfies tRC, because it leaves a page open for at least max(tRAS, tRC -
-tRP). When the reader gives a job, it must have room for every word of the job, because the controller cannot hold words
+tRP). The reader must send a job only if it has room for every word of the job, because the controller cannot hold words
 back. `Ddr3Init` initialises the part, and the controller accepts no job before `Ddr3Init` is done.
 
 Cost (x16 of 4 Gb, with `Ddr3Init`, yosys): 1,061 LUT4, 24 CCU2C, 635 flip-flops and no block RAM. Of the flip-flops, a
@@ -55,8 +56,8 @@ from lutern.hw.memory.word_source import WordPort
 REFRESH_WAIT = 2 * BURST
 """Largest number of cycles that a due refresh waits for the words of a job, for open rows and for writes.
 
-Induction proves this limit for a small part, with one and two refreshes together (tests/hw/memory/test_ddr3_proofs.py).
-No real part has longer times.
+Induction proves this limit for a small part, for groups of one refresh and of two refreshes
+(tests/hw/memory/test_ddr3_proofs.py). No real part has longer times than this small part.
 """
 ALL_BANKS = 1 << 10
 
@@ -77,7 +78,8 @@ class _Page:
 class _Refreshes:
     """The refreshes that are owed: ``owed`` is their number.
 
-    ``due`` is 1 if they are enough for a group. ``begins`` is 1 if a group starts in this cycle.
+    ``due`` is 1 if ``owed`` is at least the number of refreshes in a group. ``begins`` is 1 if a group starts in this
+    cycle.
     """
 
     owed: Signal
@@ -184,7 +186,8 @@ class Ddr3Controller(wiring.Component):
     def _look_up(self, m: Module, rows: OpenRows, address: Value) -> tuple[_Page, _Page]:
         """Look up the job's page and the next page, one cycle before the commands for these pages are decided.
 
-        If a command goes to the bank of a page in that cycle, the bank is not settled in the next cycle.
+        The result is wrong if PRECHARGE or ACTIVATE is sent to the page's bank in this cycle. In the next cycle this
+        bank is not settled, so the controller does not use the result.
         """
         t = self.timings
 
@@ -278,8 +281,8 @@ class Ddr3Controller(wiring.Component):
         return reads
 
     def _take_words(self, m: Module, reads: Value, client: Value) -> Signal:
-        """Register each word. It comes the read latency and two cycles (command register and word register) after the
-        decision to read it."""
+        """Register each word. A word comes two cycles (command register and word register) plus the read latency after
+        the decision to read it."""
         delay, bits = self.timings.read_latency + 1, self.shape.client_bits
         comes, whose = Signal(delay), Signal(delay * bits)
         m.d.comb += self.dfi.rddata_en.eq(comes[0])

@@ -5,7 +5,7 @@
 DQSBUFM accepts a new READCLKSEL only while PAUSE is high. All bytes pause together, because a byte without a pause
 after the last change may use another delay than its setting. No word may be in flight during a pause, so the host
 changes settings between two march tests. The answer to a change names the bytes whose burst was seen since the previous
-change, and then this record is cleared.
+change. Then the change clears this record (``burst_seen``).
 
 Cost (2 bytes): 35 LUT4, 25 FF.
 """
@@ -58,7 +58,7 @@ class Ddr3Levels(wiring.Component):
     Parameters
     ----------
     byte_count : int
-        Bytes of the part.
+        Number of byte lanes of the part.
 
     Members
     -------
@@ -129,14 +129,14 @@ class HostLevels(wiring.Component):
     Parameters
     ----------
     byte_count : int
-        Bytes of the part.
+        Number of byte lanes of the part.
 
     Members
     -------
     i : stream of ``protocol.level_layout``, input
         A change.
     o : stream of a bit for each byte, output
-        Items of ``o`` of `Ddr3Levels`.
+        The items that `Ddr3Levels` sends at its ``o``.
     settings : ``LevelSettings``, output
         The settings, to the PHY, in domain `memory`.
 

@@ -18,13 +18,13 @@ _DRIVE_CODES = {40: 0, 34: 1 << 1}
 
 @dataclass(frozen=True)
 class Ddr3Modes:
-    """The choices that the mode registers hold.
+    """The choices that the mode registers store.
 
     Parameters
     ----------
     cl, cwl : int
-        Clocks from READ and WRITE to their data. Below 125 MHz some parts require that the DLL is off. With the DLL
-        off, CL and CWL must be 6.
+        Clocks from a READ to its data, and clocks from a WRITE to its data. Below 125 MHz some parts require that the
+        DLL is off. If the DLL is off, CL and CWL must be 6.
     dll : bool
         Whether the part's DLL runs.
     rtt_nom, rtt_wr : int
@@ -41,7 +41,7 @@ class Ddr3Modes:
     drive: int = 34
 
     def registers(self, write_recovery: int) -> tuple[int, int, int, int]:
-        """Return MR0 to MR3. If the part's DLL runs, MR0 resets it.
+        """Return MR0 to MR3. If the part's DLL runs, MR0 resets the DLL.
 
         Parameters
         ----------

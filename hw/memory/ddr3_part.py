@@ -5,16 +5,16 @@ memory's clock.
                                                └─ cycles(clocks, from, to) ──► cycles of the memory's clock
 
 A cycle of the memory's clock is two clocks of the part (tCK). These two clocks are the phases of DFI, and each phase
-has one command. The time between commands in different phases is half a cycle longer or shorter than the time between
-commands in one phase. So all times are stored in clocks, as in the data sheet, and `Ddr3Timings.cycles` converts these
-times to whole cycles.
+can carry one command. The time between commands in different phases is half a cycle longer or shorter than the time
+between commands in one phase. So all times are stored in clocks, as in the data sheet, and `Ddr3Timings.cycles`
+converts these times to whole cycles.
 
 Data of READ and WRITE begin in phase 0. So READ is sent in phase CL mod 2, WRITE in phase CWL mod 2, and all row
 commands in the phase that READ does not use.
 
 A word has 8 beats of DDR3 (BL8). In the address of a word, the lowest bits are the column, followed by bank and row. So
-consecutive pages are in consecutive banks. boards/ddr3_parts.py has the data of the parts. Reference: JEDEC JESD79-3F;
-tRFC by density in its table 61.
+consecutive pages are in consecutive banks. boards/ddr3_parts.py has the data of the parts. Reference: JEDEC JESD79-3F,
+in which table 61 lists tRFC for each density.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ BEATS = 8
 GENERIC_ROW_BITS = {13: 1, 14: 2, 15: 4, 16: 8}
 """Density in Gb of a x16 part, for each number of address bits of a row."""
 BURST = 8
-"""Words of the longest job."""
+"""Number of words of the longest job."""
 MOST_POSTPONED = 8
 """Largest number of refreshes that the standard allows to postpone."""
 REFRESH_SHARE = 0.995
-"""The controller's refresh interval, relative to the interval of the data sheet. It is shorter, because a refresh may
-wait for a job."""
+"""The controller's refresh interval, relative to the interval of the data sheet. The ratio is less than 1, because a
+refresh may wait for a job."""
 RFC_NS = {1: 110.0, 2: 160.0, 4: 260.0, 8: 350.0}
 """tRFC in ns, for each density in Gb."""
 PHY_READ_CYCLES = 10
@@ -72,7 +72,7 @@ class Ddr3Part:
     reset_us, wake_us : float
         Time with RESET_N low, and time from the rise of RESET_N to the rise of CKE.
     refresh_ms, refresh_count
-        The part needs ``refresh_count`` refreshes in ``refresh_ms``. The quotient is tREFI.
+        The part needs ``refresh_count`` refreshes in ``refresh_ms``. tREFI is ``refresh_ms / refresh_count``.
     """
 
     name: str
@@ -123,9 +123,9 @@ class Ddr3Part:
         Parameters
         ----------
         clock_hz : float
-            Clock of the memory, which is half the part's clock.
+            Frequency of the memory's clock, which is half the frequency of the part's clock.
         refresh_group : int
-            Refreshes that are made together.
+            Number of refreshes that are sent together.
         modes : Ddr3Modes | None
             The mode registers; None for the default values.
         """
@@ -225,7 +225,7 @@ class Ddr3Timings:
     refresh_interval : int
         *Cycles* (not clocks) from one refresh of the controller to the next refresh, on average.
     refresh_group : int
-        Refreshes that are made together.
+        Number of refreshes that are sent together.
     phy_read_cycles : int
         Cycles that the PHY adds to CL.
     """
@@ -264,27 +264,27 @@ class Ddr3Timings:
 
     @property
     def word_bits(self) -> int:
-        """Bits of a word."""
+        """Number of bits of a word."""
         return BEATS * self.data_bits
 
     @property
     def page_bits(self) -> int:
-        """log2 of the words of a page."""
+        """log2 of the number of words of a page."""
         return self.column_bits - 3
 
     @property
     def address_bits(self) -> int:
-        """Bits of a word's address."""
+        """Number of bits of a word's address."""
         return self.bank_bits + self.row_bits + self.page_bits
 
     @property
     def words(self) -> int:
-        """Words of the part."""
+        """Number of words of the part."""
         return 1 << self.address_bits
 
     @property
     def pin_address_bits(self) -> int:
-        """Number of pins A: the larger of the address bits of a row and the bits of a mode register."""
+        """Number of pins A, which carry the address of a row (``row_bits``) or a mode register (13 bits)."""
         return max(self.row_bits, 13)
 
     @property
@@ -325,7 +325,7 @@ class Ddr3Timings:
         return self.refresh_cycles / (self.refresh_group * self.refresh_interval)
 
     def cycles(self, clocks: int, start: int = 0, end: int = 0) -> int:
-        """Return the cycles from one command to a later command.
+        """Return the smallest allowed number of cycles from one command to a later command.
 
         Parameters
         ----------

@@ -10,13 +10,13 @@ Domain `memory` has one cycle for two clocks of the part, `edge` has the part's 
 `Ddr3Start`. The board ties the part's masks to 0, because only whole words are written. Commands change with the
 falling edge of ck. Strobes rise with ck.
 
-Cycles after a command, with WL = ceil(CWL / 2) and C = ceil(CL / 2). The command is in cycle 0:
+The table lists cycles after a command, which is in cycle 0. WL is ceil(CWL / 2), and RL is ceil(CL / 2):
 
     WRITE   WL              wrdata is valid; dqs drives in the second half of this cycle (preamble)
             WL + 1, WL + 2  cells receive DDR3 beats 0 to 3, then 4 to 7; dqs drives
             WL + 3          dqs drives in the first half of this cycle (postamble)
-    READ    C + 1, C + 2    input READ of DQSBUFM is 1
-            C + 10          rddata is valid
+    READ    RL + 1, RL + 2  input READ of DQSBUFM is 1
+            RL + 10         rddata is valid
 
 Cost (x16, CL 6): 391 LUT4 and 4 carry cells, 351 FF, and the cells of the pins.
 """
@@ -35,7 +35,7 @@ from lutern.hw.memory.ddr3_part import Ddr3Timings
 from lutern.hw.memory.dfi import Dfi
 
 GEAR = 4
-"""DDR3 beats of a pin in each cycle."""
+"""Number of DDR3 beats that a pin transfers in each cycle."""
 STROBE = (0, 1, 0, 1)
 """Pattern of ck and dqs in one cycle. Both signals rise in the middle of a command."""
 CONTROLS = ("reset_n", "cke", "odt")

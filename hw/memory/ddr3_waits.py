@@ -59,8 +59,8 @@ class Waits:
         burst = BEATS // 2
         self.read_to_read = t.cycles(t.ccd, reads, reads)
         self.read_to_close = t.cycles(t.rtp, reads, rows)
-        # There are two clocks from the last DDR3 beat that is read to the first that is written. One more cycle
-        # reverses the direction of the pins.
+        # There are two clocks from the last DDR3 beat that is read to the first DDR3 beat that is written.
+        # One more cycle reverses the direction of the pins.
         self.read_to_write = t.cycles(t.cl + burst + 2 - t.cwl, reads, writes) + 1
         self.write_to_read = t.cycles(t.cwl + burst + t.wtr, writes, reads)
         self.write_to_close = t.cycles(t.cwl + burst + t.wr, writes, rows)
@@ -98,7 +98,8 @@ class Waits:
         return self.read.over & (self.close.over | (self.bank == bank))
 
     def rest(self) -> Value:
-        """Return whether READ and WRITE commands allow a PRECHARGE of all banks, and no word is left to read."""
+        """Return whether earlier READ and WRITE commands allow a PRECHARGE of all banks, and no word is left to
+        read."""
         return self.recover.over & (self.left == 0) & self.close.over
 
 

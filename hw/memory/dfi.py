@@ -77,8 +77,8 @@ class Dfi(wiring.Signature):
 
 
 class CommandSlot:
-    """Adds the registers of one DFI phase. They contain a command in the cycle after `give`, and NOP in all other
-    cycles.
+    """Adds the registers of one DFI phase. The registers contain a command in the cycle after `give`, and NOP in all
+    other cycles.
 
     Parameters
     ----------

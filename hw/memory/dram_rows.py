@@ -2,8 +2,8 @@
 
     PRECHARGE, ACTIVATE ─► OpenRows ─► page_state, settled, held ─► decision of a controller
 
-Every time of the data sheet is a `Countdown`. A command starts the `Countdown`, and its register ``over`` is 1 when the
-time has passed.
+Every time of the data sheet is a `Countdown`, which is started by a command. The register ``over`` of the `Countdown`
+is 1 when the time has passed.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ class RowCycles:
     Parameters
     ----------
     rp, rcd : int
-        tRP and tRCD, but at least 2, because a look-up includes a command only one cycle later.
+        tRP and tRCD, but at least 2, because a look-up shows the effect of a command only one cycle later.
     hold : int
-        From ACTIVATE to PRECHARGE of a bank: tRAS, or longer if tRC requires it.
+        Cycles from ACTIVATE to PRECHARGE of a bank: tRAS, or more if tRC requires more.
     rrd : int
-        From ACTIVATE to ACTIVATE of any bank.
+        Cycles from an ACTIVATE to the next ACTIVATE of any bank.
     """
 
     bank_bits: int
@@ -108,7 +108,7 @@ class OpenRows:
         self.next_activate = Countdown(m, "next_activate", cycles.rrd)
 
     def page_state(self, bank: Value, row: Value) -> tuple[Value, Value]:
-        """Return whether the bank is open, and whether ``row`` is the row in its register."""
+        """Return whether the bank is open, and whether ``row`` is the row in the bank's register."""
         return _of(self.is_open, bank), _of(self.rows, bank) == row
 
     def settled(self, bank: Value) -> Value:

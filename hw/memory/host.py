@@ -14,8 +14,8 @@ row that have come. Because each WANT frame contains the whole state, any frame 
 
 *Loss.* The chip drops a word that is not the expected word, and answers the frame of this word with a WANT. The WANT
 has the sequence number of the last frame that ended. The host compares the WANT with the words that it has sent, and
-sends all words from the first missing word on again. If nothing comes because the last frames or the last WANT are
-lost, the host sends some words again after a while.
+sends all words again, beginning with the first missing word. If the host receives no WANT, because the last frames or
+the last WANT are lost, it sends some words again after a while.
 
 *Rows* come in frames of opcode ROW, which the host sends before the records.
 

@@ -1,6 +1,6 @@
 """The side of the memory of words in the machine's clock domain: it accepts requests and returns the requested words.
 
-    i_write, i_read, march test ─► (at rest)  ─┐
+    i_write, i_read, march test ─► (stopped)  ─┐
     i_start ─► row's address ────► (running) ──┴─► requests[fetch]        fetched ─► o_read, march test │ o_row
     i_state ─────────────────────► (running) ────► requests[state]        state ───► o_state
                                                                           stream ──► o_words
@@ -193,7 +193,7 @@ class MachineSide(wiring.Component):
         return m
 
     def _register(self, m: Module, client: Client, drops: Value) -> Any:
-        """Add a register and a skid buffer for a client's words. They are emptied while ``drops`` is 1.
+        """Add a register and a skid buffer for a client's words. Both are emptied while ``drops`` is 1.
 
         So no combinational path of ready reaches the FIFO.
         """

@@ -3,13 +3,14 @@ address.
 
     up: write p │ up: read p, write ~p │ down: read ~p, write p │ up: read p
 
-"up" and "down" are the order of the blocks. A block has 32 words, which are always accessed in rising order.
+"up" and "down" are the order of the blocks, and ~p is p with all bits inverted. A block has 32 words, which are always
+accessed in rising order.
 
 The pattern begins with the lowest 16 bits of the address. The next 8 bits of the address are added (modulo 2) to both
 bytes of the pattern. The highest 8 bits are added to the low byte and, rotated by one bit, to the high byte. So every
-address line changes the pattern, and no two lines change it in the same way. A word repeats these 16 bits, and its
-16-bit slices 1, 3, 4, 6, ... are inverted. So a burst of DDR3 that begins some DDR3 beats late never equals the right
-word.
+address line changes the pattern, and no two lines change it in the same way. Each 16-bit slice of a word is a copy of
+these 16 bits, but the slices 1, 3, 4, 6, ... are inverted. So a burst of DDR3 that begins some DDR3 beats late never
+equals the right word.
 
 The test finds stuck and coupled bits, address lines that are stuck or joined, cells that lose their value, data lines
 that fail at one polarity, and words that are sampled too early or too late. It overwrites the range.
@@ -31,8 +32,8 @@ from lutern.hw.protocol import MEMORY_TEST_DONE, WRONG_BYTES, range_layout, read
 
 BLOCK = 32
 
-# (up, reads, writes, inverted when reading). An element that reads and writes writes the inverse of the word that it
-# has read. The first element writes p.
+# The four elements of the test: (up, reads, writes, whether the word that is read is ~p). An element that reads and
+# writes writes the inverse of the word that it has read. The first element writes p.
 ELEMENTS = ((1, 0, 1, 1), (1, 1, 1, 0), (0, 1, 1, 1), (1, 1, 0, 0))
 
 
@@ -79,10 +80,10 @@ class MemoryTest(wiring.Component):
     Members
     -------
     i : stream of ``protocol.range_layout``, input
-        {first, count}: the range. It is accepted in the cycle in which the result is accepted.
+        {first, count}: the range. The item is accepted in the cycle in which the result is accepted.
     o : stream of ``protocol.MEMORY_TEST_DONE.layout``, output
-        The number of wrong words. The address, the wanted word and the word that was read (lowest 32 bits) of the first
-        wrong word. The number of cycles, and which bytes were wrong in any word.
+        The number of wrong words. For the first wrong word: its address, the expected word and the word that was read
+        (the lowest 32 bits of each). The number of cycles, and which bytes were wrong in at least one word.
     o_write : stream of ``protocol.write_layout``, output
         Writes to the memory.
     o_read : stream of ``protocol.read_layout``, output
@@ -130,7 +131,7 @@ class MemoryTest(wiring.Component):
         base, offset = (
             Signal(self.address_bits),
             Signal(self.address_bits),
-        )  # the block's address, and the words of the range before it
+        )  # the block's address, and the number of words of the range before the block
         last_offset = Signal(self.address_bits)  # offset of the last block
         last_words = Signal(range(BLOCK + 1))
         words, index = Signal(range(BLOCK + 1)), Signal(range(BLOCK + 1))

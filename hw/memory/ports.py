@@ -27,12 +27,12 @@ def client_bits(config: HwConfig) -> int:
 
 
 def has_word_source(config: HwConfig) -> bool:
-    """Return whether the memory is a ``WordMemory``: over a DRAM, a port, or block RAM that also holds the state."""
+    """Return whether the memory is a ``WordMemory``: over a DRAM, a port, or block RAM that also stores the state."""
     return config.memory in OUTSIDE or (config.memory == "block" and config.state == "memory")
 
 
 def source_shape(config: HwConfig) -> SourceShape | None:
-    """Return the shape of the word source at the port or AXI4 bus of a machine's top; None if it has neither."""
+    """Return the shape of the word source at the port or AXI4 bus of a machine's top; None if the top has neither."""
     if config.memory == "axi":
         return axi_shape(config.word_bits, config.address_bits, config.words_in_flight, client_bits(config))
     if config.memory != "port":

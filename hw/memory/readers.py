@@ -60,7 +60,7 @@ class Repeater(wiring.Component):
 
     Latency
     -------
-    ``latency`` = 2 cycles. One item per cycle while ``granted`` is 1.
+    ``latency`` = 2 cycles from ``granted`` to the item at ``o``. One item per cycle while ``granted`` is 1.
 
     Reference
     ---------
@@ -139,7 +139,8 @@ class ReaderAhead(wiring.Component):
 
     Latency
     -------
-    ``stages`` + 2 cycles. One item per cycle while ``granted`` is 1, if ``CREDITS`` is at least ``stages`` + 4.
+    ``stages`` + 2 cycles from ``granted`` to the item at ``o``. One item per cycle while ``granted`` is 1, if
+    ``CREDITS`` is at least ``stages`` + 4.
 
     Reference
     ---------
@@ -176,7 +177,7 @@ class Fetcher(wiring.Component):
     """Reads words for the host, or the row of a token, on request.
 
     A row's address is ``embedding_base + token * embedding_stride``. On a machine with source "resident" this address
-    counts beats, and a row fills the full parts of each beat.
+    counts beats, and a row is stored in those parts of each beat that have all bits of a word.
 
     The port is followed by ``stages`` registers and a FIFO of ``FETCHED`` words. The FIFO always has room for the words
     in flight, so no register after the port needs an enable.
@@ -188,7 +189,7 @@ class Fetcher(wiring.Component):
     stages : int
         Registers between the port and the FIFO.
     steps : int
-        Cycles that the read of a word takes.
+        Number of cycles in which a word is read.
 
     Members
     -------
@@ -199,11 +200,11 @@ class Fetcher(wiring.Component):
     i_start : stream of ``layouts.token_payload``, input
         Requests for the row of a token.
     setup : ``protocol.SETUP_LAYOUT``, input
-        The addresses of the rows.
+        Base, stride and length of the rows.
     address : ``address_bits``, output
         Address to the port, with the host's numbering of words and parts.
     step : ``range(steps)``, output
-        Which step of a word is read.
+        Number of the step of a word that is read.
     owns : 1 bit, output
         The reader needs the read port in this cycle.
     granted : 1 bit, input
@@ -232,7 +233,7 @@ class Fetcher(wiring.Component):
         largest = config.memory_words
         if config.source == "resident":
             largest = max(largest, config.trit_beats << config.part_bits)
-        self.count_bits = bits_for(largest - 1)  # bits of the number of words of a request - 1
+        self.count_bits = bits_for(largest - 1)  # bits of a count that is one less than the words of a request
         super().__init__(
             {
                 "host": In(1),

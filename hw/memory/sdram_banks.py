@@ -42,7 +42,7 @@ class Banks(OpenRows):
     quiet : Countdown
         Cycles from a READ until the part has released the data pins.
     burst : Countdown
-        Words that are left of the burst that is being read. One word comes in each cycle.
+        Number of words that are left of the burst that is being read. One word comes in each cycle.
     burst_bank, burst_client : registers
         Bank and client of the burst that is being read.
     """
@@ -79,7 +79,7 @@ class Commands:
     banks : Banks
         The state that the commands change.
     initialised : 1 bit
-        The mode register of the part is set. Until then the masks are 1.
+        The mode register of the part is set. Until then the masks (dqm) are 1.
     word : Value
         The data of a WRITE.
 
@@ -90,7 +90,7 @@ class Commands:
     pause : register
         Cycles until the next command of the states that `start_states` adds.
     left : register
-        Refreshes that are left in the state REFRESH.
+        Number of refreshes that are left in the state REFRESH.
     """
 
     def __init__(

@@ -14,17 +14,19 @@ that was open in bank 2:
     command  RD A .   .   .   .   .   .   .   RD A  .   .   .   ..   .   RD B  PRE D .   ACT C .
     data     A0   A1  A2  A3  A4  A5  A6  A7   A8   A9  ..                B0    B1   ..
 
-The data are shown in the slots in which they would come with a CAS latency of 0.
-So a change of pages loses no slot. Only refreshes lose slots. When refreshes are due, the controller opens no more
-pages, and the group of refreshes replaces the next READ, as soon as all banks may be closed (tRAS, tWR). With n
-refreshes together (PREA is a PRECHARGE of all banks):
+The data are shown in the slots in which they would come with a CAS latency of 0. A0 to A15 are the words of the two
+bursts. The table shows that a change of pages loses no slot. Only refreshes lose slots. When refreshes are due, the
+controller opens no more pages, and the group of refreshes replaces the next READ, as soon as all banks may be closed
+(tRAS, tWR). The table shows a group of n refreshes. PREA is a PRECHARGE of all banks, and "n intervals" are n refresh
+intervals:
 
     slot     0     ..  tRP  ..  tRP + tRFC  ..  tRP + n tRFC  ..  + tRCD
     command  PREA  .   REF  .   REF         .   ACT           .   RD        lost: tRP + n tRFC + tRCD in n intervals
 
-The next READ or PRECHARGE cuts a short burst, and the controller drops the words beyond the end of the job. Each WRITE
-writes one word, because the mode register selects BL 8, sequential, single-location write. The controller satisfies
-tRC, because it leaves a page open for at least max(tRAS, tRC - tRP).
+Each READ starts a burst of 8 words. If a job is shorter, the next READ or PRECHARGE ends the burst early, and the
+controller drops the words beyond the end of the job. Each WRITE writes one word, because the mode register selects BL
+8, sequential, single-location write. The controller satisfies tRC, because it leaves a page open for at least max(tRAS,
+tRC - tRP).
 
 Each output passes exactly one register before its pin, and each data input passes exactly one register before ``dq_i``.
 
@@ -212,7 +214,8 @@ class SdramController(wiring.Component):
         """Look up the job's page, whether it is open, and the next page, one cycle before the commands for these pages
         are decided.
 
-        If a command goes to the bank of a page in that cycle, the bank is not settled in the next cycle.
+        The result is wrong if PRECHARGE or ACTIVATE is sent to the page's bank in this cycle. In the next cycle this
+        bank is not settled, so the controller does not use the result.
         """
         t = self.timings
         hit, wrong, shut = Signal(), Signal(), Signal()
@@ -261,8 +264,8 @@ class SdramController(wiring.Component):
             banks.quiet.start(banks.quiet_cycles)
 
     def _take_words(self, m: Module, banks: Banks, reads: Value, client: Value) -> Signal:
-        """Register each word. It comes the CAS latency and four cycles (command register, two registers at the pins,
-        word register) after the decision to read it."""
+        """Register each word. A word comes four cycles (command register, two registers at the pins, word register)
+        plus the CAS latency after the decision to read it."""
         latency = self.timings.cas_latency + 3
         comes = Signal(latency)
         bits = self.shape.client_bits

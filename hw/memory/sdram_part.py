@@ -19,8 +19,8 @@ PART_BITS = (16, 32)
 REFRESH_SHARE = 0.995
 """The controller's refresh interval, relative to the interval of the data sheet.
 
-It is shorter, because a refresh waits for the burst before it, and because after a reset all refreshes wait for the
-power-up pause.
+The ratio is less than 1, because a refresh waits for the burst before the refresh, and because after a reset all
+refreshes wait for the power-up pause.
 """
 
 
@@ -47,7 +47,7 @@ class SdramPart:
         PRECHARGE to ACTIVATE. tRCD: ACTIVATE to READ. tRRD: ACTIVATE to ACTIVATE of another bank. tRFC: REFRESH to
         ACTIVATE.
     wr_ns, wr_cycles
-        tWR (tDPL), from the last written word to PRECHARGE. The longer of the two times counts.
+        tWR (tDPL), from the last written word to PRECHARGE. The longer of the two times applies.
     mrd_cycles : int
         tMRD, from setting the mode register to any command.
     refresh_ms, refresh_count
@@ -82,7 +82,7 @@ class SdramPart:
 
     @property
     def words(self) -> int:
-        """Words of ``data_bits`` in the part."""
+        """Number of words of ``data_bits`` in the part."""
         return 1 << self.bank_bits + self.row_bits + self.column_bits
 
     @property
@@ -103,9 +103,9 @@ class SdramPart:
         Parameters
         ----------
         clock_hz : float
-            Clock of the memory.
+            Frequency of the memory's clock.
         refresh_group : int
-            Refreshes that are made together.
+            Number of refreshes that are sent together.
         """
         period = 1e9 / clock_hz
         latencies = [latency for latency, shortest in self.period_ns.items() if period >= shortest - 1e-6]
@@ -156,7 +156,7 @@ class SdramTimings:
     refresh_limit : int
         Cycles within which each row must be refreshed.
     refresh_group : int
-        Refreshes that are made together.
+        Number of refreshes that are sent together.
     """
 
     clock_hz: float
@@ -180,12 +180,12 @@ class SdramTimings:
 
     @property
     def address_bits(self) -> int:
-        """Bits of a word's address."""
+        """Number of bits of a word's address."""
         return self.bank_bits + self.row_bits + self.column_bits
 
     @property
     def words(self) -> int:
-        """Words of ``data_bits`` in the part."""
+        """Number of words of ``data_bits`` in the part."""
         return 1 << self.address_bits
 
     @property

@@ -2,9 +2,10 @@
 
     i (steps) ─► dir, then a pulse of step for each step ─► o (the sum of all steps)
 
-PHASESEL selects an output of ECP5's EHXPLLL. This clock moves by 1/8 of a VCO period with each falling edge of
-PHASESTEP: later with PHASEDIR = 0, earlier with 1. PHASESTEP must stay high for at least 4 VCO cycles. A pulse and a
-pause last 8 cycles each. This is enough if the VCO has at least 400 MHz and the clock of this block at most 800 MHz.
+PHASESEL selects an output of ECP5's EHXPLLL. Each falling edge of PHASESTEP shifts the clock at this output by 1/8 of a
+VCO period: later if PHASEDIR is 0, earlier if PHASEDIR is 1. PHASESTEP must stay high for at least 4 VCO cycles. A
+pulse and a pause last 8 cycles each. This is enough if the VCO runs at 400 MHz or more and this block at 800 MHz or
+less.
 """
 
 from amaranth.hdl import Elaboratable, Module, Mux, Signal, signed

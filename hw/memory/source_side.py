@@ -14,11 +14,11 @@ FIFO yet. A job is offered only while level + owed leaves room for two bursts: o
 previous job, which ``room`` may not include yet. So no word is requested without room, whatever the latency of the
 source is.
 
-*Cycles.* A client offers its next job 2 cycles after its previous job was accepted (MEASURE, OFFER), or 3 cycles at the
-end of a request. A source that takes 8 cycles for a burst never waits for a job while ``in_flight`` words are promised.
-``depth`` is at least in_flight + 2 bursts + CROSSING. A level may be late by at most CROSSING words. A register makes
-the level late by one word, and the crossing by two and a half words. The source idles only if the record stream is
-shorter than a burst (3 cycles for its words), or if a client does not accept its words.
+*Cycles.* A client offers its next job 2 cycles after its previous job was accepted (states MEASURE and OFFER), or 3
+cycles at the end of a request. A source that takes 8 cycles for a burst never waits for a job while ``in_flight`` words
+are promised. ``depth`` is at least in_flight + 2 bursts + CROSSING. A level may be late by at most CROSSING words. A
+register makes the level late by one word, and the crossing by two and a half words. The source idles only if the record
+stream is shorter than a burst (3 cycles for its words), or if a client does not accept its words.
 
 A write is sent only when the reader of its client has no job left, so reads and writes of a client stay in order.
 """

@@ -65,7 +65,7 @@ class SourceWatch(wiring.Component):
     client : ``client_bits``, input
         Client of the job.
     length : ``range(burst + 1)``, input
-        Words of the job.
+        Number of words of the job.
     room : 1 bit, output
         The queue has room for a job.
     valid : 1 bit, input
@@ -83,8 +83,8 @@ class SourceWatch(wiring.Component):
 
     Latency
     -------
-    1 cycle from a word for the wrong client to ``fault``. A silent source becomes a fault after ``WATCH_CYCLES``
-    without an awaited word, or ``ACCEPT_CYCLES`` without an accepted job.
+    1 cycle from a word for the wrong client to ``fault``. A silent source causes a fault after ``WATCH_CYCLES`` without
+    an awaited word, or after ``ACCEPT_CYCLES`` without an accepted job.
 
     Reference
     ---------

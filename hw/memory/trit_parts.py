@@ -6,6 +6,7 @@ accesses.
     side: row, part, step █─► █─► port A █─► a part █─► three parts █─► word  1 / ``side_steps`` of a word per cycle
           chunk, write    █─► █─► port A                                      the width of a block RAM per cycle
 
+In the drawing, "█" is a register, and "(█)" is a register that exists only if there are more than ``BANK_BEATS`` beats.
 A beat comes from block RAMs all over the chip and goes to lanes all over the chip. The other accesses may be slower.
 The host writes one chunk per cycle, and only the block RAM to which the chunk belongs stores it. Rows of the embedding
 table and reads of the host use the other port and move from part to part, so no net of the trits crosses the chip. Each
@@ -29,14 +30,14 @@ from lutern.hw.layouts import ITEM_BITS
 from lutern.hw.pipeline import new_memory, own_register, read_register
 
 BANK_BEATS = 2048
-"""Beats of a bank with cells "ecp5", which is the depth of a block RAM that is 9 bits wide."""
+"""Number of beats of a bank if ``cells`` is "ecp5". This is the depth of a block RAM that is 9 bits wide."""
 NEIGHBOURS = 3
 """Number of parts whose words are joined first, because the block RAMs of these parts are adjacent
 (boards/block_rams.py)."""
 
 
 def chunk_bits(config: HwConfig) -> int:
-    """Return the bits that the host writes per cycle: 9 if the bits of a word are a multiple of 9, otherwise 8.
+    """Return how many bits the host writes per cycle: 9 if the bits of a word are a multiple of 9, otherwise 8.
 
     A block RAM with its greatest depth is 9 bits wide.
     """
@@ -44,7 +45,7 @@ def chunk_bits(config: HwConfig) -> int:
 
 
 def side_steps(config: HwConfig) -> int:
-    """Return the cycles in which a word is read through the side port.
+    """Return the number of cycles in which a word is read through the side port.
 
     A word takes two cycles if the words of a row still come as fast as their elements are used. Otherwise a word takes
     one cycle.
@@ -54,12 +55,12 @@ def side_steps(config: HwConfig) -> int:
 
 
 def beat_stages(config: HwConfig) -> int:
-    """Return the cycles from an address to its beat."""
+    """Return the number of cycles from an address to its beat."""
     return 4 if config.trit_beats > BANK_BEATS else 3
 
 
 def registers(m: Module, value: Value, count: int) -> Value:
-    """Return ``value`` after ``count`` cycles."""
+    """Return ``value``, delayed by ``count`` registers."""
     for _ in range(count):
         register = Signal.like(value, name="held", reset_less=True)
         m.d.sync += register.eq(value)
@@ -70,7 +71,7 @@ def registers(m: Module, value: Value, count: int) -> Value:
 class TritParts(wiring.Component):
     """Stores ``config.trit_beats`` beats, with one memory for each part of each bank.
 
-    With cells "ecp5" a bank has ``BANK_BEATS`` beats, otherwise there is one bank.
+    If ``config.cells`` is "ecp5", a bank has ``BANK_BEATS`` beats. Otherwise there is only one bank.
 
     Parameters
     ----------
@@ -92,7 +93,7 @@ class TritParts(wiring.Component):
     chosen : 1 bit, input
         If 1, the part is read, otherwise ``word`` is 0.
     word : ``word_bits / side_steps``, output
-        The bits of the step, ``side_stages`` cycles after ``row``. They are 0 for a part that a beat does not have.
+        The bits of the step, ``side_stages`` cycles after ``row``. The bits are 0 for a part that a beat does not have.
     write : 1 bit, input
         ``chunk`` is the first chunk of a word that is written. The other chunks follow in the next cycles, in which
         ``row`` must be stable.
@@ -188,7 +189,7 @@ class TritParts(wiring.Component):
     ) -> tuple[Value, Value]:
         """Add a memory; return the trits at ``address`` and the word at ``row``, a cycle later.
 
-        No block uses a word that is read while it is written. ``no_rw_check`` tells the synthesis so.
+        No block uses a word that is read while it is written. ``no_rw_check`` tells this to the synthesis.
         """
         address, row, writes, reads = port
         chunks = -(-bits // len(chunk))

@@ -12,7 +12,7 @@ cycle after the job was accepted, or later. A source never holds a word back, be
 has room for every word of the job. A read returns the data of all writes that were accepted before it. All signals
 belong to the clock domain of the source, ``memory``.
 
-Within the chip, a job that is not accepted yet may be replaced by a more urgent one, or withdrawn. At a port of the top
+Within the chip, a job that is not accepted yet may be replaced by a more urgent job, or withdrawn. At a port of the top
 (``PortSource``) a job is stable until it is accepted, like the payload of every stream.
 """
 
@@ -34,7 +34,7 @@ class Client(IntEnum):
     STREAM
         The record stream.
     FETCH
-        A row of the embedding table, the host or the march test.
+        The row of a token, a request of the host, or the march test.
     STATE
         The state of the recurrence.
     """
@@ -53,15 +53,15 @@ class SourceShape:
     word_bits, address_bits : int
         Width of a word, and width of an address.
     in_flight : int
-        Words that must be requested ahead so that the source never waits for a job: the latency times the words per
-        cycle.
+        Number of words that must be requested ahead so that the source never waits for a job. This is the latency times
+        the number of words per cycle.
     burst : int
         Largest number of words of a job, a power of two.
     page_bits : int
         log2 of the number of words of a page. A source may open a page before the first job of the page.
         ``address_bits`` if the source has no pages.
     client_bits : int
-        Width of ``client``: 1 without ``Client.STATE``, otherwise 2.
+        Width of ``client``: 2 if ``Client.STATE`` is one of the clients, otherwise 1.
     is_trusted : bool
         The source is a block of this package, and the order of its words is proved. So only a missing answer is
         detected as a fault.

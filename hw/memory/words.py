@@ -17,9 +17,9 @@ does not accept its words does not delay a row. Requests of host and machine nev
 A reset must reset the two domains together. A board has no reset, so on a board the domains may start in any order.
 Requests wait while the source initialises its DRAM part.
 
-Row latency, with one clock for both domains: 18 cycles plus the source's latency. It can be longer by 2 bursts. Cost
-with SDRAM (x16): 1,630 LUT4 and 45 distributed RAMs, of which the controller takes 500 LUT4 and the march test some
-650.
+Row latency, with one clock for both domains: 18 cycles plus the source's latency. This latency can be longer by 2
+bursts. Cost with SDRAM (x16): 1,630 LUT4 and 45 distributed RAMs, of which the controller takes 500 LUT4 and the march
+test some 650.
 """
 
 from __future__ import annotations

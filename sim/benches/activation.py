@@ -56,7 +56,7 @@ class Bench:
         self.count = 0
 
     def beats(self, generator: np.random.Generator) -> list[int]:
-        """Return beats of P arguments. The fraction bits of a beat are those of its first argument."""
+        """Return beats of P arguments. A beat has the fraction bits of its first argument."""
         items = sorted(arguments(generator), key=lambda item: item[1])
         beats = []
         for begin in range(0, len(items) - self.lanes + 1, self.lanes):

@@ -128,7 +128,8 @@ async def run_jobs(bench: Bench, count: int) -> None:
 
 @cocotb.test()
 async def reads_wait_for_writes(dut: Any) -> None:
-    """While no write is answered, the source accepts MOST_WRITES writes, and only reads of the record stream."""
+    """While no write is answered, the source accepts MOST_WRITES writes. The only reads that it accepts are reads of
+    the record stream."""
     bench = Bench(dut)
     await start(dut)
     bench.hold("b", port=bench.ports - 1)
@@ -179,7 +180,7 @@ async def a_write_waits_for_reads(dut: Any) -> None:
 
 @cocotb.test()
 async def beats_of_before_a_reset(dut: Any) -> None:
-    """If the machine is reset during bursts and the bus is not, the source drops late beats and late errors."""
+    """If the machine is reset during bursts and the bus is not reset, the source drops late beats and late errors."""
     bench = Bench(dut, resets_bus=False)
     await start(dut)
     bench.regions[0].broken.add(4 * bench.port_bytes)

@@ -193,7 +193,8 @@ async def registers(dut: Any) -> None:
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def a_full_fifo(dut: Any) -> None:
-    """The FIFO accepts as many bytes as STATUS shows. The next byte is answered with SLVERR and is not accepted."""
+    """The FIFO to the machine accepts as many bytes as STATUS shows. The next byte is answered with SLVERR and is not
+    accepted."""
     bench = Bench(dut)
     sink = StreamSink(dut, "o", pause="none")
     closed = [True]

@@ -44,11 +44,11 @@ class Region:
         return slice(offset, offset + length)
 
     async def read(self, address: int, length: int) -> bytes:
-        """Serve a call of AxiSlave."""
+        """Return bytes. AxiSlave calls this method."""
         return bytes(self.bytes[self._at(address, length)])
 
     async def write(self, address: int, data: bytes) -> None:
-        """Serve a call of AxiSlave."""
+        """Store bytes. AxiSlave calls this method."""
         self.bytes[self._at(address, len(data))] = data
 
 
@@ -165,7 +165,7 @@ class Bench:
         for address, word in enumerate(self.words):
             self.put(address, word)
         self.expected: deque[tuple[int, int]] = deque()
-        self.came: list[int] = []  # cycles of the words
+        self.came: list[int] = []  # the cycles in which words came
         self.ignores = False
         cocotb.start_soon(self._check())
 

@@ -1,6 +1,6 @@
 """Bench of the beat assembler: words leave as beats, in order, and a beat that waits at the output stalls no word.
 
-Some beats have a single word. For these beats only this word is compared.
+Some beats have a single word. In these beats, the bench compares only this word.
 """
 
 import random

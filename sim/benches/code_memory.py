@@ -30,6 +30,8 @@ class Bench:
         self.ops = StreamSource(dut, "i_op", pause=self.pause, seed=self.seed + 1)
         self.sink = StreamSink(dut, "o", pause=self.pause, seed=self.seed + 2)
         self.written = StreamMonitor(dut, "i_codes")
+        # In messages, "layer" is the number of the operation, "token" is the number of the row group, and "index" is
+        # the first column of the beat.
         self.board = Scoreboard(
             "code_memory.codes, operation as layer, row group as token",
             seed=self.seed,
@@ -39,16 +41,16 @@ class Bench:
         self.restart()
 
     def restart(self) -> None:
-        """Restart the reference as at a reset: the next vector goes to the first bank. The contents of the
-        banks stay."""
+        """Restart the reference as at a reset. The next vector goes to the first bank, and the contents of both banks
+        stay."""
         self.board.pending.clear()
         self.bank, self.count = 0, 0
         if not hasattr(self, "banks"):
             self.banks = [[[0] * self.config.max_width for _ in range(self.config.streams)] for _ in range(2)]
 
     def vector(self, length: int, *row_groups: int) -> None:
-        """Queue a vector for each stream, and operations on these vectors. All operations except the last keep the
-        vectors."""
+        """Queue one vector for each stream, and one operation on these vectors for each number in ``row_groups``, which
+        is the operation's number of row groups. All operations except the last keep the vectors in their bank."""
         config, draw = self.config, self.draw
         bank, per_cycle, columns = self.banks[self.bank], config.codes_per_cycle, config.columns
         for stream, codes in enumerate(bank[: self.active]):
@@ -153,8 +155,12 @@ async def codes_arrive_after_the_operation(dut: Any) -> None:
 
 @cocotb.test()
 async def operations_follow_without_an_idle_cycle(dut: Any) -> None:
-    """If the codes are in a bank, beats leave in every cycle. The vectors of the third operation wait for a
-    free bank."""
+    """If the codes are in a bank, a beat leaves in every cycle, also at the change to the next operation.
+
+    Each call of ``vector`` queues vectors and two operations on these vectors. The vectors of the third call go to the
+    bank of the first call's vectors. Their first codes are written as soon as both operations have read this bank for
+    the last time.
+    """
     bench = Bench(dut)
     config = bench.config
     await start(dut)
@@ -165,9 +171,9 @@ async def operations_follow_without_an_idle_cycle(dut: Any) -> None:
     await bench.run()
     if bench.pause == "none":
         reads = [cycle for cycle, _ in bench.left.items]
-        assert reads[-1] - reads[beats] == len(reads) - beats - 1, f"no beat left in some cycle: {reads}"
+        assert reads[-1] - reads[beats] == len(reads) - beats - 1, f"in some cycle no beat was sent: {reads}"
         writes = [cycle for cycle, _ in bench.written.items]
-        shown = reads[beats * (parts * bench.active + 2) - 1]  # the last beat from the first bank
+        shown = reads[beats * (parts * bench.active + 2) - 1]  # the last beat of the first call
         freed = shown - CodeMemory.read_latency_of(config) + CodeMemory.bank_latency
         third = writes[2 * beats * parts * bench.active]
         assert third == freed, f"the bank was free in cycle {freed}, but first written in cycle {third}"

@@ -19,8 +19,8 @@ ITEMS = 300
 
 @cocotb.test()
 async def items_pass(dut: Any) -> None:
-    """Every item that enters leaves, also with pauses at input and output. Without pauses one item enters per cycle and
-    leaves after the latency."""
+    """Every item that enters leaves, also with pauses at input and output. If there are no pauses, one item enters per
+    cycle, and each item leaves after the latency."""
     parameters, seed = bench_parameters(), bench_seed()
     bits = parameters["bits"]
     board = Scoreboard("credits", seed=seed, bits=bits)

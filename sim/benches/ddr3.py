@@ -1,5 +1,5 @@
-"""Bench of the DDR3 controller: it checks words with a dictionary, the rules of the part, the refreshes and
-the cycles."""
+"""Bench of the DDR3 controller: it compares words with a dictionary, and checks the rules of the part, the refreshes
+and the cycles."""
 
 import random
 from itertools import pairwise
@@ -81,7 +81,7 @@ class Bench:
         await RisingEdge(self.dut.clk)
 
     async def sequence(self, first: int, count: int) -> None:
-        """Request aligned bursts in order. ``ahead`` is the page after the page of the waiting burst."""
+        """Request aligned bursts in order. ``ahead`` is in the page after the page of the waiting burst."""
         t, before = self.timings, self.source.sent_count
         for address in range(first, first + count, self.burst):
             self.read(address % t.words, self.burst)
@@ -128,7 +128,7 @@ async def pages_in_turn(dut: Any) -> None:
     banks, rows = 1 << t.bank_bits, 1 << t.row_bits
     pages = []
     for turn in range(bench.parameters["jobs"]):
-        # Each choice of the bank is used for 20 jobs in a row, because mixed choices would hide broken rules.
+        # Each choice of the bank is used for 20 successive jobs, because mixed choices would hide broken rules.
         bank = {0: turn, 1: turn // 2, 2: draw.randrange(banks)}[turn // 20 % 3] % banks
         pages.append(bench.page(draw.randrange(rows), bank))
     for turn, address in enumerate(pages):
@@ -195,8 +195,8 @@ async def no_cycle_is_lost(dut: Any) -> None:
 
 @cocotb.test()
 async def refreshes_are_on_time(dut: Any) -> None:
-    """The number of refreshes is right for the elapsed time, without jobs, with reads and with writes. No row loses its
-    data."""
+    """The number of refreshes is right for the elapsed time: while there are no jobs, during reads and during writes.
+    No row loses its data."""
     bench = Bench(dut)
     await bench.begin()
     t, draw, burst = bench.timings, bench.draw, bench.burst

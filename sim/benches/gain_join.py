@@ -26,7 +26,8 @@ from lutern.sim.scoreboard import Scoreboard
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, start, to_int, unpack
 
 KINDS = ((0, 1, 3), (0, 1, 1), (0, 0, 1), (1, 0, 0))
-"""(bounds, outer, matrices) of four kinds of operations: on h, on v or y, on w, and on the rows of f."""
+"""(bounds, outer, matrices) of four kinds of operations. The first two kinds have the outer gain w1 and gains for three
+matrices or for one matrix. The third kind has only gains for one matrix, and the last kind has bounds."""
 INPUTS = ("i_op", "i_group", "i_x", "i_sums")
 
 
@@ -145,7 +146,7 @@ async def vectors_and_bounds(dut: Any) -> None:
     await start(dut)
     for beats in (1, 2, 9, most):
         for kind in KINDS:
-            for block in (beats, 2):  # block as of EMBED; as of row groups
+            for block in (beats, 2):  # whole vectors, as for EMBED; then blocks of row groups
                 bench.operation(*kind, beats, block)
     for _ in range(40):
         bench.operation(*bench.draw.choice(KINDS), bench.draw.randrange(1, most + 1), bench.draw.choice((1, 2, 3, 5)))
@@ -158,7 +159,7 @@ async def vectors_and_bounds(dut: Any) -> None:
             for cycle, item in bench.entered[name].items
         )
         for (before, *ahead), (cycle, stream, index) in itertools.pairwise(passed):
-            gap = 1 if (stream == 0 and index) or [stream, index - 1] == ahead else 2  # one more for an operation
+            gap = 1 if (stream == 0 and index) or [stream, index - 1] == ahead else 2  # a new operation adds a cycle
             assert cycle - before == gap, (
                 f"stream {stream}, index {index} came in cycle {cycle}, the beat before it in cycle {before}"
             )

@@ -31,7 +31,7 @@ EDGES = ("zeros", "largest", "all_minus", "mixed", "ties")
 
 def ties(frac: int, elements: int, generator: np.random.Generator) -> np.ndarray:
     """Return gates whose product with their sigma is exactly halfway between two results, alternating with gates whose
-    product is one less than halfway."""
+    product is one less than a value halfway between two results."""
     every = np.arange(-LARGEST, LARGEST + 1)
     rest = (every * sigmoid(every, frac)) & (1 << SIGMOID_FRAC_BITS) - 1
     half = 1 << (SIGMOID_FRAC_BITS - 1)
@@ -40,7 +40,7 @@ def ties(frac: int, elements: int, generator: np.random.Generator) -> np.ndarray
 
 
 def vectors(name: str, frac: int, elements: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return the gate and the up of one vector."""
+    """Return the values of GATE and the values of UP for one vector."""
 
     def draw() -> np.ndarray:
         limit = 1 << int(generator.integers(1, 18))
@@ -59,7 +59,7 @@ def vectors(name: str, frac: int, elements: int, generator: np.random.Generator)
 
 
 class Bench:
-    """Drives one Glu and follows it with the golden model."""
+    """Drives one Glu, and runs the golden model with each beat that the block accepts."""
 
     def __init__(self, dut: Any) -> None:
         parameters, self.seed = bench_parameters(), bench_seed()
@@ -77,7 +77,7 @@ class Bench:
 
     def restart(self) -> None:
         self.board = Scoreboard("glu.v", seed=self.seed, bits=len(self.dut.o__payload))
-        self.gates: dict[tuple[int, int], tuple[np.ndarray, int]] = {}  # for each stream and index
+        self.gates: dict[tuple[int, int], tuple[np.ndarray, int]] = {}  # key: (stream, index)
         self.vector = 0
 
     def beats_of(self, name: str, beats: int) -> list[int]:
@@ -159,7 +159,7 @@ async def reset_in_mid_vector_forgets_it(dut: Any) -> None:
     generator = random.Random(bench.seed)
     for op in range(2):
         bench.restart()
-        beats = bench.beats * bench.active  # beats of an operation
+        beats = bench.beats * bench.active  # number of beats of an operation
         stop = bench.source.sent_count + (2 + op) * beats + generator.randrange(1, beats + 1)
         bench.source.queue([*bench.beats_of("random", bench.beats), *bench.beats_of("random", bench.beats)])
         items = [*bench.beats_of("random", bench.beats), *bench.beats_of("random", bench.beats)]

@@ -229,7 +229,7 @@ async def every_table_entry(dut: Any) -> None:
     If the second score is larger by one, the second token is chosen."""
     bench = Bench(dut, vocab=2)
     await start(dut)
-    back = (1 << 32) - 1 - (1 << sampling.JUMP_LOG2)  # as many draws lead from a word to the seed before it
+    back = (1 << 32) - 1 - (1 << sampling.JUMP_LOG2)  # draws from a word to the seed whose base is this word
     temperatures = (4096, 1000, 65535)
     for entry in range(len(sampling.TABLE)):
         octave, cell = divmod(entry, 1 << sampling.CELL_BITS)

@@ -59,7 +59,7 @@ class Bench:
         return (place * 40503 + row * 77 + self.seed) & (1 << self.config.word_bits) - 1
 
     def frame(self, place: int, count: int, row: int = 0) -> None:
-        """Send words of the record stream, or of row number ``row``. Rows are numbered from 1 on."""
+        """Send words of the record stream, or of row number ``row`` if it is not 0. The first row is number 1."""
         self.sequence = self.sequence + 1 & 0xFF
         self.words.queue(
             pack(

@@ -273,7 +273,7 @@ async def a_step_that_takes_too_long(dut: Any) -> None:
         around.is_mute = False
     await around.set_up(1, step_limit=0)
     await around.begin_run(1)
-    around.step_begun -= (1 << 32) - 3 * unit  # so that the decoder's count restarts
+    around.step_begun -= (1 << 32) - 3 * unit  # so the 32-bit count of cycles wraps to 0 after 3 units
     await ClockCycles(dut.clk, 9 * unit)
     assert around.running, f"a step without limit was ended, seed {around.seed}"
     around.run_sequence, around.is_mute = 1, False

@@ -31,7 +31,7 @@ class _Stopped:
 
 
 class _Running:
-    """Has all signals of the component, but `_Stopped` as its reset."""
+    """Stands for the component: it has all signals of the component, but its reset is a `_Stopped`."""
 
     def __init__(self, dut: Any) -> None:
         self._dut, self.rst = dut, _Stopped(dut)

@@ -1,5 +1,5 @@
 """Bench of the recurrence: v, S and the two scalars are compared with the golden model in every beat, over several
-layers, tokens and streams.
+layers, tokens and streams. model_ref/mlgru.py defines z, S, v and the bound.
 
 The beats come in the order F, I, G. Each of these operations has row groups with a block of ``group`` beats for each
 stream. If chained, all streams share one state in the model of S, and beats of I update it in the order in which they
@@ -26,11 +26,11 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_no
 
 LATENCY = 11
 F_TO_I, I_TO_I, I_TO_G, I_TO_FEW_G, FEW = 3, 7, 8, 13, 5
-"""Smallest numbers of cycles between two beats. F_TO_I: from the last F to an I. I_TO_I: from I to I of equal index, if
-chained. I_TO_G: from the last I to the first G. I_TO_FEW_G: from the last I to the first G, for a vector of ``FEW``
-beats or fewer."""
+"""Smallest numbers of cycles between two beats. F_TO_I: from the last beat of F to a beat of I. I_TO_I: between two
+beats of I with equal index, if chained. I_TO_G: from the last beat of I to the first beat of G. I_TO_FEW_G: replaces
+I_TO_G if a vector has at most ``FEW`` beats."""
 OFFSET = 3
-"""First beat of S that the bench uses. It is not 0, so that no base is 0."""
+"""First beat of S that the bench uses. The number is not 0, so that no base address of a state is 0."""
 LARGEST = (1 << 17) - 1
 EDGES = ("zeros", "ties", "open", "largest", "all_minus", "mixed", "closed")
 """Names of the first tokens of every run. The later tokens are random, and each vector has a random magnitude. "ties"
@@ -40,7 +40,7 @@ must follow "zeros", because it needs S = 0. "open" must follow "ties", because 
 
 def ties(frac: int, elements: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
     """Return a layer's inputs for which a value before rounding is exactly halfway between two results, or one less. In
-    even elements this value is z, and in odd elements it is the S that follows S = 0."""
+    even elements this value is z. In odd elements it is the new S after an S of 0."""
     data = {key: np.zeros(elements, dtype=np.int64) for key in ("f", "bound", "i", "g")}
     for k in range(elements):
         below = k // 2 % 2
@@ -110,8 +110,8 @@ class Bench:
         """Do nothing. A subclass can drive further ports here."""
 
     def restart(self) -> None:
-        """Reset the golden model and the expected outputs. Every S is 2^20, which the first token must not use, because
-        it is fresh."""
+        """Reset the golden model and the expected outputs. Every S becomes 2^20. The first token must not use this
+        value, because a fresh token begins with S = 0."""
         self.v_board = Scoreboard("mlgru.v", seed=self.seed, bits=len(self.dut.o__payload))
         tap_bits = 32 * self.lanes + self.config.stream_bits + self.config.index_bits
         self.s_board = Scoreboard("mlgru.S", seed=self.seed, bits=tap_bits)
@@ -121,7 +121,7 @@ class Bench:
         self.g = np.zeros_like(self.newest)
         self.place = (0, 0)  # token, layer
         self.scalars: dict[int, list[tuple[int, int]]] = {stream: [] for stream in range(self.active)}
-        self.begun = dict.fromkeys(range(self.active), 0)  # vectors of G whose last v has not left
+        self.begun = dict.fromkeys(range(self.active), 0)  # number of vectors of G whose last v has not left
         self.held: dict[int, tuple[int, int]] = {}  # scalars of streams whose last v has left, until their next G
 
     def set_fresh(self, bits: int) -> None:
@@ -272,7 +272,7 @@ class Bench:
                     earliest = max(earliest, updated[item["index"]] + I_TO_I)
             elif op == Op.G:
                 earliest = max(earliest, last_i + (I_TO_FEW_G if self.beats <= FEW else I_TO_G))
-            if op != Op.F or place != (0, 0):  # a token may begin later
+            if op != Op.F or place != (0, 0):  # the first beat of a token may come later
                 assert cycle == earliest, f"{Op(op).name} {place}: came in cycle {cycle}, not in {earliest}"
             if op == Op.F:
                 last_f = cycle
@@ -297,7 +297,7 @@ async def reset_in_mid_vector_then_fresh_is_a_cold_start(dut: Any) -> None:
     generator = random.Random(bench.seed)
     for op in range(3):
         items = bench.token("random") + bench.token("random")
-        beats = bench.beats * bench.active  # beats of an operation
+        beats = bench.beats * bench.active  # number of beats of an operation
         stop = len(items) // 2 + op * beats + generator.randrange(1, beats + 1)
         sent = bench.source.sent_count
         bench.set_fresh((1 << bench.active) - 1)

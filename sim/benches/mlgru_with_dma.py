@@ -1,5 +1,5 @@
-"""Bench of the recurrence with its state in the memory of words. It extends ``sim/benches/mlgru.py`` by runs of a few
-steps.
+"""Bench of the recurrence with its state in the memory of words. This bench extends ``sim/benches/mlgru.py`` by runs of
+a few steps.
 
 beats of F, I, G ─► Mlgru ◄─ window ─► StateDma ◄─► words in Python, which must equal the golden states after each run
 """

@@ -1,9 +1,9 @@
 """Bench of the norm: it runs operations on vectors and compares codes and scales exactly with the golden model.
 
 The golden model receives the items that pass the ports. The vectors of the streams come in blocks of one beat, of two
-beats, or as whole vectors. The block requires only that x of a vector comes after all codes of the earlier vectors have
-left, and the bench obeys this contract. g_squares follows eps_stream one cycle later, and is random before the end of
-x.
+beats, or as whole vectors. The block requires only that the elements x of a vector come after all codes of the earlier
+vectors have left, and the bench obeys this contract. The port g_squares follows the port eps_stream one cycle later,
+and is random before the end of x.
 """
 
 import random
@@ -46,7 +46,7 @@ vector."""
 
 @dataclass
 class Case:
-    """One vector for each stream, and the operations on these vectors. x comes in blocks of ``block`` beats."""
+    """One vector for each stream, and the operations on these vectors. Vectors come in blocks of ``block`` beats."""
 
     name: str
     vectors: list[NormInput]
@@ -154,7 +154,7 @@ class NormBench:
         self.op = StreamSource(dut, "i_op", pause=pause, seed=seed + 1)
         self.codes_sink = StreamSink(dut, "o_codes")
         waits = parameters.get("sink", pause)
-        self.waits = pauses("none" if waits == "after_valid" else waits, seed + 2)  # cycles without a bank
+        self.waits = pauses("none" if waits == "after_valid" else waits, seed + 2)  # cycles in which no bank is free
         self.scale_sink = StreamSink(dut, "o_scale", pause=parameters.get("sink", pause), seed=seed + 3)
         self.codes = Scoreboard("norm.codes", seed=seed, bits=8)
         self.scales = Scoreboard("norm.scale", seed=seed, bits=29, decode=lambda value: unpack(layouts.SCALAR, value))

@@ -45,7 +45,7 @@ class Bench:
             decode=lambda value: unpack(self.layout, value),
         )
         self.left = StreamMonitor(dut, "o", on_item=lambda cycle, item: self.board.check(cycle, self.masked(item)))
-        self.scales: list[dict[str, int]] = []  # scales of the last operation that has scales
+        self.scales: list[dict[str, int]] = []  # the scales of the last operation with scales, one for each stream
         self.count = 0
         dut.final_stream.value = self.active - 1
         dut.scale_stream.value = 0

@@ -16,7 +16,7 @@ from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_no
 OUTPUTS = {RecordKind.OP: "o_op", RecordKind.GAINS: "o_gains", RecordKind.TRITS: "o_trits"}
 UNKNOWN = (0, *range(6, 16))
 LONG = 5000
-"""A length that needs more bits than a 16-bit word has besides the kind."""
+"""A length that needs more bits than the kind leaves free in a 16-bit word."""
 
 
 class Bench:
@@ -32,7 +32,7 @@ class Bench:
         self.source = StreamSource(dut, "i", pause=pause, seed=self.seed)
         self.boards, self.left = {}, {}
         self.entered = StreamMonitor(dut, "i", on_item=self.on_word)
-        self.checks_ended = list[int]()  # cycles
+        self.checks_ended = list[int]()  # the cycles in which a CHECK ended
         self.checked = list[int]()
         cocotb.start_soon(self._watch_checked())
         for index, (kind, name) in enumerate(OUTPUTS.items()):

@@ -47,7 +47,7 @@ class Bench:
         self.sink = StreamSink(dut, "o", pause=parameters["sink"], seed=self.seed + 1)
         self.board = Scoreboard("scale.values", seed=self.seed, bits=self.out.size, decode=self.show)
         self.direct = [StreamSink(dut, name, pause=parameters["sink"], seed=self.seed + 2) for name in ("o_up", "o_h")]
-        self.late: dict[int, tuple[str, int, str]] = {}  # for each cycle: port, expected value, operation
+        self.late: dict[int, tuple[str, int, str]] = {}  # key: cycle; value: (port, expected value, operation)
         self.entered = StreamMonitor(dut, "i", on_item=self.on_input)
         self.left = StreamMonitor(dut, "o", on_item=self.on_output)
         self.saturations = 0

@@ -1,4 +1,4 @@
-"""Bench of the SDRAM controller: it checks words with a dictionary, the rules of the part, the refreshes
+"""Bench of the SDRAM controller: it compares words with a dictionary, and checks the rules of the part, the refreshes
 and the slots."""
 
 import random
@@ -77,7 +77,7 @@ class Bench:
         await RisingEdge(self.dut.clk)
 
     async def sequence(self, first: int, count: int) -> None:
-        """Request aligned bursts in order. ``ahead`` is the page after the page of the waiting burst."""
+        """Request aligned bursts in order. ``ahead`` is in the page after the page of the waiting burst."""
         for address in range(first, first + count, BURST):
             self.read(address % self.timings.words, BURST)
         page, before = -1, self.source.sent_count
@@ -166,8 +166,8 @@ async def no_slot_is_lost(dut: Any) -> None:
 
 @cocotb.test()
 async def refreshes_are_on_time(dut: Any) -> None:
-    """The number of refreshes is right for the elapsed time, without jobs, with reads and with writes. No row loses its
-    data."""
+    """The number of refreshes is right for the elapsed time: while there are no jobs, during reads and during writes.
+    No row loses its data."""
     bench = Bench(dut)
     await start(dut)
     t, draw = bench.timings, bench.draw

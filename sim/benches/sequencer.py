@@ -1,4 +1,4 @@
-"""Bench of the sequencer: distribution of operations to the queues, full queues, and the loop of tokens."""
+"""Bench of the sequencer: how it distributes operations to queues, which may be full, and the loop of tokens."""
 
 import random
 from collections import deque
@@ -73,7 +73,7 @@ class Bench:
         }
 
     def operations(self, count: int) -> list[int]:
-        """Return operations of short passes with random bits and with many F."""
+        """Return operations of short passes with random bits. Many of the operations are F."""
         items: list[int] = []
         op = Op.HEAD
         for _ in range(count):
@@ -180,7 +180,7 @@ async def a_pass_begins_with_its_row(dut: Any) -> None:
 
 @dataclass(frozen=True)
 class Sample:
-    """The ports in one cycle. A transfer has its fields, or is None if there was no transfer."""
+    """The ports in one cycle. The fields of a transfer are a mapping, or None if the stream transferred no item."""
 
     cycle: int
     feed: dict[str, int] | None

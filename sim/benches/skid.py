@@ -18,8 +18,8 @@ BITS = 16
 
 @cocotb.test()
 async def items_pass(dut: Any) -> None:
-    """Every item that enters leaves, also with pauses at input and output. Without pauses it leaves in the cycle in
-    which it enters."""
+    """Every item that enters leaves, also with pauses at input and output. If there are no pauses, an item leaves in
+    the cycle in which it enters."""
     pauses = bench_parameters()
     board = Scoreboard("skid", seed=bench_seed(), bits=BITS)
     entered = StreamMonitor(dut, "i", on_item=lambda cycle, item: board.expect(item))

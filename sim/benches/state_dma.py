@@ -24,8 +24,8 @@ BASE = 5
 
 
 class StateWords:
-    """The memory of words at ``o_request`` and ``i_word``. It serves writes and reads in order, and sends the words of
-    a read.
+    """The memory of words at ``o_request`` and ``i_word``. The memory serves writes and reads in order, and sends the
+    words of a read.
 
     ``expected`` yields the expected requests: (whether the request is a write, its address).
     """
@@ -41,7 +41,7 @@ class StateWords:
         self.took = StreamMonitor(dut, "i_word")
 
     def on_request(self, cycle: int, payload: int) -> None:
-        """Serve a request, and compare it with the expected one."""
+        """Serve a request, and compare it with the expected request."""
         fields = unpack(state_request_layout(self.config), payload)
         got = bool(fields["write"]), fields["address"]
         wanted = next(self.expected, None)

@@ -1,7 +1,7 @@
 """Bench of the ternary unit: it sends matrices and vectors, compares the sums with the golden model, and checks cycles.
 
-Two monitors rebuild codes and trits from the items that the unit accepts. They decode bytes with `layouts.decode_byte`
-and compute the sums of each row group with the golden model. A third monitor checks the output.
+Two monitors rebuild codes and trits from the items that the unit accepts. The monitors decode bytes with
+`layouts.decode_byte` and compute the sums of each row group with the golden model. A third monitor checks the output.
 """
 
 import random
@@ -163,8 +163,8 @@ class Bench:
 
 
 def edge_matrices(config: HwConfig) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return the edge cases (trits, codes) by name. The sums of some of them are the largest and smallest for their
-    size."""
+    """Return the edge cases (trits, codes) by name. The sums of some cases are the largest and smallest sums for the
+    size of the case."""
     rows, n = 2 * config.rows, 4 * config.columns
     ones, codes = np.ones((rows, n), int), np.full(n, 127)
     signs = np.where(np.arange(n) % 2, 1, -1)

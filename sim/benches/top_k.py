@@ -145,7 +145,7 @@ async def cycles(dut: Any) -> None:
     for climbs in range(kept):
         sums = -(10 * place)
         at = bench.vocab // 2
-        sums[at] = -10 * (kept - 1 - climbs) + 1  # it passes ``climbs`` entries; the smallest entry is dropped
+        sums[at] = -10 * (kept - 1 - climbs) + 1  # the logit passes ``climbs`` entries; the smallest entry is dropped
         first = len(bench.entered.items)
         bench.source.queue(bench.step([sums]))
         await bench.settle()

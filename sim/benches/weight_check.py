@@ -29,7 +29,7 @@ from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.streams import StreamMonitor, StreamSink, StreamSource, cycle_now, pack, pauses, start, to_int, unpack
 
 LATENCY = 4
-"""Cycles from the last word of a pass, row or block until a token leaves, or until damage is reported."""
+"""Number of cycles from the last word of a pass, row or block until a token leaves, or until damage is reported."""
 AHEAD = 2
 """Largest number of passes that are read before the tokens of their steps have left."""
 

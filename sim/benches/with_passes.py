@@ -14,7 +14,7 @@ from lutern.hw.layouts import quantised_payload
 
 
 class WithPasses(wiring.Component):
-    """``block`` with a stream ``i_codes`` that has back-pressure, which replaces ``may_begin`` and ``begins``."""
+    """``block`` with a stream ``i_codes`` that has back-pressure. The stream replaces ``may_begin`` and ``begins``."""
 
     def __init__(self, block: CodeMemory) -> None:
         self.block = block

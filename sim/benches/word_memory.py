@@ -1,5 +1,5 @@
-"""Bench of the memory of words over a source that answers late. It runs the test cases of the memories on the chip,
-reads and writes of the state, and sources that answer wrongly or never."""
+"""Bench of the memory of words over a source that answers late. It runs the test cases of the memories on the chip, and
+tests reads and writes of the state, and sources that answer wrongly or never."""
 
 from typing import Any
 
