@@ -31,7 +31,7 @@ EVENTS = {
     "ddr4_byte": "a byte is read from DDR4, or written to it",
     "hbm2_byte": "a byte is read from HBM2, or written to it",
 }
-"""Events that can have a coefficient. For the bytes of a memory, measure/dram.py has the default."""
+"""Events that can have a coefficient. For the bytes of a memory, measure/dram.py has default coefficients."""
 STATIC = "static_watts"
 SAMPLES = 2000
 SEED = 1

@@ -68,8 +68,8 @@ def memories() -> dict[int, dict[str, list[Board]]]:
 def would_hold(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> str:
     """Return a clause that names the memories in which a model's weights would fit.
 
-    For this, the model's embeddings may be converted to fewer bits. Use the clause for a model that fits no preset of
-    these boards because of the model's width or the chip's size.
+    The clause also names memories in which the weights fit only with narrower embeddings (`--embedding-bits`). Use it
+    for a model that fits no preset of these boards because of the model's width or the chip's size.
     """
     texts: list[str] = []
     choices = [bits for bits in EMBEDDING_BITS if bits <= embedding_bits]

@@ -57,7 +57,7 @@ BAUD = 3_000_000
 
 
 def _state_in_memory(config: HwConfig) -> HwConfig:
-    """Return the machine with its state in the memory of words, or a similar machine if it cannot be there."""
+    """Return the machine with its state in the memory of words, or a similar machine if the state cannot be there."""
     if config.source == "resident" or config.memory == "host":
         config = config.with_(source="streamed", memory="block", rows=20 * config.results_per_cycle, word_bytes=4)
     return config.with_(state="memory")
@@ -145,7 +145,7 @@ class Cost:
 class Packed:
     """Places of logic and flip-flops as nextpnr packs them. A build reports these numbers.
 
-    They include the cells at the ends of carry chains.
+    These numbers include the cells at the ends of carry chains.
     """
 
     comb: int
@@ -168,11 +168,11 @@ class Placement:
 
 
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
-"""Exceptions that are raised for a damaged report, or for one that no tool wrote."""
+"""Exceptions that are raised for a damaged report, or for a file that is no report."""
 
 
 def _counts(cells: dict[str, Any]) -> dict[str, int]:
-    """Return the numbers of cells by type, if all are integers."""
+    """Return the numbers of cells by type; raise ``ValueError`` if one of them is no integer."""
     if not all(type(count) is int for count in cells.values()):
         raise ValueError("a count is no number")
     return cells
@@ -259,7 +259,7 @@ def measure_placement(block: str, config: HwConfig, seed: int = 1) -> Placement:
 
 
 def count(name: str, component: wiring.Component) -> Cost:
-    """Synthesise any component; `name` is used in texts."""
+    """Synthesise any component; `name` is used in messages."""
     rtlil_text = convert_rtlil(component)
     ending = "tee -q -o stat.json stat -json"
     folder = _result(

@@ -75,7 +75,7 @@ class Estimate:
 
 
 def static_watts(part: str, calibration: Calibration) -> Coefficient:
-    """Return the static power of a part: the measured power if the calibration has it, else the data sheet's.
+    """Return the static power of a part: the measured power if the calibration has it, else the data sheet's figure.
 
     Raises ``LuternError`` if neither of them has a figure for the part.
     """
@@ -146,7 +146,7 @@ def of_windows(
     block_rams: int,
     clock_hz: float,
 ) -> dict[str, Coefficient]:
-    """Return the dynamic joules of each window of a token. ``toggles`` has (toggles, cycles) by the window's name."""
+    """Return the dynamic joules of each window of a token (``toggles.Token``), from its (toggles, cycles), by name."""
     return {
         name: estimate(
             part,

@@ -1,6 +1,6 @@
 """Estimates a machine with a model without simulation or synthesis: cycles, bytes, tokens/s, resources.
 
-    ModelConfig, HwConfig ─► cycle model ───────────────────► cycles          equal to the RTL's; DRAM: word_rate.py
+    ModelConfig, HwConfig ─► cycle model ───────────────────► cycles          as the RTL counts; DRAM: word_rate.py
                          ├─► sizes of the program ──────────► bytes, bound    exact
                          ├─► memories, one by one ──────────► block RAM       exact
                          └─► formula of ``resources.py`` ───► LUT, FF
@@ -32,7 +32,7 @@ TRIT_SHARE = 0.98
 """Fraction of the read bytes that contain trits, for widths from 1,024 on: `lutern bench`, random model."""
 
 NO_GAIN = 0.0005
-"""A gain of more lanes below this value is reported as no gain, because it would be printed as 0.0 %."""
+"""If more lanes gain less than this fraction of the speed, no gain is reported, because it would print as 0.0 %."""
 MEMORY_BOUND = 0.95
 """If a machine takes a smaller fraction of the words that its memory can return, it waits for something other than the
 memory.
@@ -45,7 +45,7 @@ class Estimate:
 
     ``cycles`` is None if the link limits the speed. ``bound`` is the speed that the lanes allow if trits are resident,
     else the speed that the bytes of the memory or of the line allow. ``refreshed`` is the bound of a DRAM without the
-    slots that refreshes take.
+    time that refreshes take.
     """
 
     cycles: int | None
@@ -144,8 +144,8 @@ def _words(model_config: ModelConfig, hw_config: HwConfig, streams: int) -> int:
 class Device:
     """A chip for which no machine has been built, with the ``bandwidth`` of its memory in bytes/s.
 
-    ``lanes`` is the number of lanes that the memory can feed at 1.6 bits per trit and ``clock_hz``. They take only a
-    fraction of the chip.
+    ``lanes`` is the number of lanes that the memory can feed at 1.6 bits per trit and ``clock_hz``. These lanes fill
+    only a fraction of the chip.
     """
 
     name: str

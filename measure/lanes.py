@@ -87,7 +87,7 @@ def measure_lanes(lanes: int, cells: str, streams: int = 1, seed: int = 1) -> La
 
 @dataclass(frozen=True)
 class LaneRow:
-    """A row of the table; None means not measured."""
+    """A row of the table; None means that these lanes are not measured."""
 
     folded: LaneCost
     tree: LaneCost | None

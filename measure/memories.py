@@ -8,7 +8,7 @@ Yosys (`memory_libmap` with the library of `synth_ecp5`) computes the cost of ea
     block RAM    128 each, (words / deep) x bits / wide blocks, in the cheapest shape of ``Block``
     distributed  4 for each DPR16X4, 16 words of 4 bits
     logic        1 per bit; 1/16 per bit of a table
-    added        1/2 for each bit that a multiplexer selects among blocks, 1/2 for each enable ahead of them, 2 per
+    added        1/2 for each bit that a multiplexer selects among blocks, 1/2 for the enable of each block, 2 per
                  read port, and 12 for a read port that must see the old word while it is written
 
 Memories of at most ``SMALL_BITS`` bits are not listed, because they never become block RAMs. The list takes
@@ -115,7 +115,8 @@ class Block:
 
 
 BLOCKS = (Block((1, 2, 4, 9, 18), 2, 0), Block((1, 2, 4, 9, 18, 36), 0, 3))
-"""DP16KD has two ports that read and write. PDPW16KD has a port that reads, and a port that writes bytes of 36 bits."""
+"""DP16KD has two ports that read and write. PDPW16KD has a port that reads, and a port that writes 36 bits or bytes of
+them."""
 BLOCK_WORDS_LOG2 = 14
 BYTE_BITS = 9
 BLOCK_COST, DISTRIBUTED_COST, TABLE_BITS = 128, 4, 16

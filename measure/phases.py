@@ -76,7 +76,7 @@ class Token:
         return found
 
     def total(self, name: str) -> int:
-        """Return a counter over the whole token."""
+        """Return the sum of a counter over the phases of the token."""
         return sum(phase.counts[name] for phase in self.phases)
 
 
@@ -93,8 +93,8 @@ def check_countable(config: HwConfig) -> None:
 def count_token(session: Session, streams: int = 1) -> Token:
     """Count the phases of the last step of a run.
 
-    Raises ``LuternError`` if the counters do not add up to the cycles of the step, or for more streams than the
-    machine takes.
+    Raises ``LuternError`` if the counters do not add up to the cycles of the step, or if the machine cannot run
+    ``streams`` streams.
     """
     if not 0 < streams <= min(session.streams, session.slots):
         raise LuternError(

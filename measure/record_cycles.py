@@ -4,7 +4,8 @@
                      ├► gain FIFO ──► groups
                      └► trit FIFO ──► beats of trits        (resident trits come from their own memory)
 
-A word is read when something that is made from it is needed. All times are cycles. Each word takes constant time.
+A word is read when something that is made from it is needed. All times are cycles, and values "show" as
+``cycles.py`` defines. The computation takes constant time per word.
 """
 
 from __future__ import annotations
@@ -127,7 +128,8 @@ class RecordTimes:
         return when
 
     def _next_supply(self, popped: int) -> tuple[int, int, int]:
-        """Return the cycle from which the supply's next operation shows, its items for each group, and its groups."""
+        """Return the cycle from which the supply's next operation shows, the number of items of a group, and of
+        groups."""
         shows = self.queues["supply"].shows(popped)
         op = self.supply_ops.popleft()
         return shows, op.items, op.groups

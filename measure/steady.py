@@ -178,8 +178,8 @@ class Steady:
         self._steps: tuple[int, list[list[int]]] | None = None
 
     def jump(self, most: int) -> int:
-        """Jump over up to ``most`` periods, and return how many. Call this at the end of a period, if at least ``most``
-        similar periods follow.
+        """Jump over up to ``most`` periods, and return their number. Call this at the end of a period, if at least
+        ``most`` similar periods follow.
         """
         if most <= 0:
             return 0

@@ -1,14 +1,15 @@
 # amaranth: UnusedElaboratable=no
 # A component whose simulation is in the cache is never elaborated.
-"""Counts the toggles of every net in a token: by block and layer, in a real run on the simulated board.
+"""Counts the toggles of every net in a token: by block and layer, in a run on the simulated board.
 
     prompt ─► run with taps: when the layers end ─► the same run with windows ─► SAIF of each layer ─► Activity
 
-A net that changes from 0 to 1 or back toggles once. Values are taken at the two edges of each clock cycle, so glitches
-within a cycle are not seen. The clock itself is counted separately. Each net is counted once: a net that enters a block
-through a port is counted in the block that drives it, and a net that is an alias of another net is not counted again.
-The debug taps are left out. Toggles are counted in the gateware (``Top``) or in the netlist of ECP5 cells that is
-synthesised from the gateware (``measure.netlist``). The nets of this netlist are the nets of a chip.
+A window is the time of the embedding's row, of a layer or of the head. A net that changes from 0 to 1 or back toggles
+once. Values are taken at the two edges of each clock cycle, so glitches within a cycle are not seen. The clock itself
+is counted separately. Each net is counted once: a net that enters a block through a port is counted in the block that
+drives it, and a net that is an alias of another net is not counted again. The debug taps are left out. Toggles are
+counted in the gateware (``Top``) or in the netlist of ECP5 cells that is synthesised from the gateware
+(``measure.netlist``). The nets of this netlist are the nets of a chip.
 
 Each machine takes one to five minutes of C++ once. After that, about a thousand cycles/s are simulated.
 """
@@ -48,7 +49,7 @@ _LINE = re.compile(r"\s*\((?:INSTANCE (\S+)|(\S+) \(T0 .*\(TC (\d+)\)\))|\s*\((D
 
 @dataclass(frozen=True)
 class Activity:
-    """The toggles in ``cycles`` cycles. ``toggles`` has the toggles of the nets of each block, ``nets`` the nets."""
+    """The toggles in ``cycles`` cycles. ``toggles`` is their number in each block, ``nets`` the number of its nets."""
 
     name: str
     cycles: int

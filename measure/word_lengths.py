@@ -9,8 +9,8 @@ of logits, where one flipped code flips later codes. With every 2 more bits the 
 no more effect on the next stage. An error of 0.01 steps flips about 0.5 % of the codes. More codes than that differ
 between two float32 runs of the network. The last rows run the integer stages of ``model_ref`` as built.
 
-For a width d of 128 this takes seconds: a float64 pass over T x B tokens, and a state of 2,000 steps for every number
-of guard bits.
+For a width d of 128 this takes seconds: a float64 pass over T tokens of B streams, and a state of 2,000 steps for every
+number of guard bits.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Exact:
 
     h: Real
     x: Real  # normed with attn_norm
-    gain: Real  # w1 w2 of f
+    gain: Real  # of f: the product of both norms' gains
     a: dict[str, Real]  # scaled outputs of f, i, g, gate, up, o
     scale: dict[str, Real]  # value of one sum, [T, B, 1]
     sums: dict[str, Real]
@@ -103,7 +103,7 @@ class Exact:
     state: Real
     o_gain: Real
     h_middle: Real
-    y_gain: Real  # w1 w2 of gate
+    y_gain: Real  # of gate: the product of both norms' gains
     down_gain: Real
 
 
@@ -369,13 +369,14 @@ class _Sweep:
 
 
 def _block(x: Real, bits: int) -> Real:
-    """Return magnitudes with ``bits`` bits below the largest of the vector. All elements share one exponent."""
+    """Return values rounded to ``bits`` bits below the top bit of the vector's largest magnitude. All elements share
+    one exponent."""
     unit = np.exp2(np.ceil(np.log2(np.abs(x).max(axis=-1, keepdims=True))) - bits)
     return np.rint(x / unit) * unit
 
 
 def sweep(checkpoint: Checkpoint) -> list[Row]:
-    """Return rows at several widths: for the embedding, in the first layer, and for every word of the last layer."""
+    """Return the rows of the embedding (whose codes are in the first layer), and of every word of the last layer."""
     words = _Sweep(checkpoint)
     return [*words.norm_rows(), *words.recurrence_rows(), *words.vector_rows(), *as_built(words.e, words.weights)]
 

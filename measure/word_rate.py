@@ -1,6 +1,6 @@
 """Words/s that a memory supplies to a machine, and the resulting cycles of a pass.
 
-    peak_word_hz   a word in every slot (SDR: the part's clock, DDR3: half its controller's clock), at most clock_hz
+    peak_word_hz   a word per cycle of the part (SDR) or per two cycles of the controller (DDR3), at most clock_hz
     mean_word_hz   words in sequence, with refreshes, at most clock_hz
     pass_cycles    max(cycle model with one word per cycle, words / mean_word_hz x clock_hz)
 

@@ -4,7 +4,7 @@
       ▲               within: jobs ─► workers ─► Judged
       └───────────────────────────────────────────┘        ─► front ─► K routes ─► the chosen machine
 
-The same trials, seed and question give the same front. Neither the number of workers nor a lost worker changes
+Equal numbers of trials, seeds and questions give equal fronts. Neither the number of workers nor a lost worker changes
 the front.
 """
 
@@ -33,7 +33,7 @@ CHOICES = {
     "block_rams": lambda one: one.block_rams,
     "joules_high": lambda one: one.joules_high,
 }
-"""Values by which a machine of the front is chosen; the smallest is the best."""
+"""Values by which a machine of the front is chosen; the smallest value is the best."""
 CLOCK_STEP_HZ = 1_000_000
 
 

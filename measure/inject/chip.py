@@ -3,7 +3,7 @@
     state     S of the layers and h, the vector between them
     codes     the memory of codes, which the ternary unit multiplies
     control   all registers of the chip, by the block that they are in
-    setup     the register that SETUP filled, by field; or a second, equal SETUP during a run
+    setup     the register that the command SETUP filled, by field; or a second, equal SETUP during a run
     weights   if they are in block RAM: 1, 2 or 3 bits of the words, the trits or a row
 
 The run chooses two tokens and continues a conversation, so an upset during the first token can change the second token.

@@ -1,7 +1,8 @@
 """Keeps outcomes in a file from which a campaign can continue, and makes the table of these outcomes.
 
     first line    {"campaign", "seed", "machine", "board", "image"}    what the outcomes belong to
-    other lines   {"index", "kind", "result", "note"}                  in any order; a cut line is computed again
+    other lines   {"index", "kind", "result", "note"}                  in any order; the outcome of a cut line is
+    computed again
 
 The fractions of outcomes have Wilson intervals of 95 %, which are also valid for a fraction of 0.
 """
@@ -143,7 +144,7 @@ INTERVALS = ("silent", "hung")
 
 
 def rows(outcomes: Iterable[Outcome]) -> list[list[Any]]:
-    """Return the rows of the table, one for each kind and one for all: ``KEYS``, then both ends of ``INTERVALS``."""
+    """Return the rows of the table, one for each kind and one for all: ``KEYS``, then both ends of the intervals."""
     counts: dict[str, Counter[str]] = {}
     for outcome in outcomes:
         counts.setdefault(outcome.kind, Counter())[outcome.result] += 1

@@ -51,7 +51,7 @@ class ShortLimits(Program):
 
 @dataclass(frozen=True)
 class Scenario:
-    """If ``has_past``, the run continues a conversation of one token. The run chooses ``count`` tokens."""
+    """A run that chooses ``count`` tokens. If ``has_past`` is true, it continues a conversation of one token."""
 
     has_past: bool
     count: int
@@ -134,8 +134,8 @@ class Bench:
     def judge(
         self, board: StruckBoard, scenario: Scenario, begin: Callable[[Session], None], link: Link | None = None
     ) -> tuple[str, str]:
-        """Return the result and the note of a session. ``begin`` is called before the run. It changes the board at
-        once, or arranges a strike at a later cycle."""
+        """Return the result and the note of a session. ``begin`` is called before the run, and changes the board
+        immediately, or arranges a strike at a later cycle."""
         sound = self.sound(scenario)
         try:
             session = self.session(board, link)
