@@ -54,10 +54,10 @@ class HostWeights:
 
     def begin(self) -> None:
         """Start again after a SETUP, when the chip waits for the first word."""
-        self.sent = self.offset = self.taken = 0  # sent, arrived, and taken words
+        self.sent = self.offset = self.taken = 0  # numbers of words that were sent, arrived, and were taken
         self._most_sent = 0  # largest value that ``sent`` had so far
         self.row = self.token = 0  # number of the last row that the chip requested, and the row's token
-        self.place = self.row_words  # words of the row that have arrived
+        self.place = self.row_words  # number of words of the row that have arrived
         self.row_sent = self.row_words
         self._sequence = 0
         # sent, row and row_sent after each frame, by its sequence number

@@ -18,8 +18,8 @@ whose embeddings have 16 bits, can also be read.
 There are two ways to read an image:
 
 ``read_image(path)``
-    An ``Image`` whose ``weights`` are an ``IntegerWeights`` in memory. They take two bits per trit and three bytes per
-    element of an embedding, 0.2 GB for a 370M.
+    An ``Image`` whose ``weights`` are an ``IntegerWeights`` in memory. These weights take two bits per trit and three
+    bytes per element of an embedding, 0.2 GB for a 370M.
 ``open_image(path)``
     An ``OpenImage``, which keeps only the metadata in memory. The tensors are memory-mapped. A tensor is compared with
     its digest when it is first used, and is decoded only when it is used::
@@ -28,13 +28,13 @@ There are two ways to read an image:
         image.embedding_bits                        16 or 12, bits of an element of the embedding table
         image.notes                                 sentences about what was read in an unexpected way
         image.calibrated                            the matrices (and h) whose ranges come from calibration
-        image.activations                           largest and RMS of h, i, gate in calibration; or empty
+        image.activations                           largest value and RMS of h, i, gate in calibration; or empty
         image.matrix("model.layers.0.attn.f_proj")  PackedMatrix: packed (bytes, five trits each), rows, columns,
                                                     frac_bits, scale, calibrated; blocks() gives trits int8, a few
                                                     rows at a time; build() the whole Matrix, with its cut
         image.gains("model.layers.0.attn_norm")     Gains; the gains of a matrix are named like its norm, f_proj.norm
         image.lower_bounds(layer)                   1 - LB of a layer [d], int64, 17 fraction bits
-        image.embedding_rows(ids)                   EmbeddingTable of some rows
+        image.embedding_rows(ids)                   EmbeddingTable of the rows ``ids``
         image.weights()                             everything, as IntegerWeights
 """
 

@@ -4,7 +4,7 @@
                          └─► lacks ──┬─► check_fit       an error with the first lack in full, the others in brief
                                      └─► reason_against  the first lack alone, for tables
 
-measure/fits.py has the limits of one chip, block RAM and LUT.
+measure/fits.py compares a machine with the limits of one chip, which are block RAM and LUT.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def state_elements(model_config: ModelConfig) -> int:
 
 @lru_cache(maxsize=256)
 def sizes_of(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> Sizes:
-    """Return ``program_sizes``, even if the machine's FIFO is too short for gains, which ``lacks`` reports."""
+    """Return ``program_sizes``, even if the machine's FIFO is too short for gains. ``lacks`` reports such a FIFO."""
     try:
         return program_sizes(model_config, hw_config, embedding_bits)
     except LuternError:
@@ -116,7 +116,7 @@ def _memory_lacks(model_config: ModelConfig, hw_config: HwConfig, embedding_bits
 def _memory_lack(what: str, field: str, needed: int, held: int, narrow: int, hw_config: HwConfig, state: int) -> Lack:
     """Return the lack of a memory that is too small.
 
-    Its text says whether the model would fit with the narrowest elements of the embedding table.
+    The text of the lack says whether the model would fit with the narrowest elements of the embedding table.
     """
     text = (
         f"the model needs {needed:,} bytes of {what}, {hw_config.name} has {held:,} ({field}): {excess(needed, held)}"
@@ -206,7 +206,7 @@ def reason_against(model_config: ModelConfig, hw_config: HwConfig, embedding_bit
 def state_slots(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> int:
     """Return the number of conversations whose states a machine can store.
 
-    The number is at most the streams of the machine, or ``MOST_SLOTS`` if S is in memory.
+    The number is at most the streams of the machine, or ``MOST_SLOTS`` if S is in the memory of words.
     """
     if hw_config.state == "block":
         return min(hw_config.streams, hw_config.max_state // state_elements(model_config))

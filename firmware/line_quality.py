@@ -6,9 +6,9 @@
 
 L is the number of bytes of words in a WRITE. A lost frame had an error somewhere in its bytes, on average after half of
 them. So p is the number of lost frames, divided by the sum of all bytes of answered frames and half the bytes of lost
-frames. Whenever the bytes exceed 256 KiB, both counts are halved, so that older frames count less. Frames without an
-answer so far count for ``chunk_bytes``, so the next frames are shorter immediately. They do not count for
-``frames_enough``, because a dead board must not look like a bad line.
+frames. Whenever the counted bytes exceed 256 KiB, bytes and lost frames are halved, so that older frames count less.
+Frames without an answer so far count for ``chunk_bytes``, so the next frames are shorter immediately. These frames do
+not count for ``frames_enough``, because a dead board must not look like a bad line.
 """
 
 from __future__ import annotations

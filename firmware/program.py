@@ -44,7 +44,7 @@ from lutern.model_ref.signature import Signature, WordSignatures
 
 VectorGains = tuple[Gains | None, list[Gains]]
 PATIENCE = 16
-"""A step may take this many times the cycles that its words and beats take one after the other."""
+"""A step may take this many times the cycles in which its words and its trits are read one after the other."""
 TABLE_ROWS = 256
 """Rows of the embedding table that are packed at a time."""
 
@@ -54,9 +54,9 @@ class Program:
     """A model laid out for a machine.
 
     words
-        uint8 [n, word_bytes].
+        Content of the memory of words, uint8 [n, word_bytes].
     beats
-        uint8 [k, beat_bytes], if trits are resident.
+        Content of the memory of beats, uint8 [k, beat_bytes]; k is 0 if trits are streamed.
     embedding_bits
         Bits of an element of the model's embedding table.
     image
@@ -172,7 +172,7 @@ class Values:
     """The values of a model that an operation needs.
 
     ``fields`` are the fields of the operation that do not follow from shapes. ``trits`` [rows, columns] is None for
-    EMBED. ``items`` [rows, T] is None for an operation without gains.
+    EMBED. ``items`` [rows, items per row] is None for an operation without gains.
     """
 
     fields: dict[str, object]
@@ -347,7 +347,8 @@ def _matrix_values(
 
 
 def _items(vector: VectorGains) -> NDArray[np.uint16]:
-    """Return the gains of a vector as items [elements, T]. The outer gains come first, if there are any."""
+    """Return the gains of a vector as items [elements, items per element]. The outer gains come first, if there are
+    any."""
     outer, inner = vector
     return np.stack([gains.items for gains in ([outer] if outer else []) + inner], axis=1)
 

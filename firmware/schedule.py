@@ -152,7 +152,7 @@ def operations(model_config: ModelConfig, hw_config: HwConfig) -> list[Operation
 
 
 def _vector_flags(vector: VectorNames) -> dict[str, Any]:
-    """Return the flags of the operation whose results make a vector. They say which gains the elements have."""
+    """Return the flags of the operation whose results make a vector. The flags say which gains the elements have."""
     outer, inner = vector
     return {"makes_vector": True, "outer": outer is not None, "matrices": len(inner)}
 
@@ -307,7 +307,7 @@ class Sizes:
     def pass_words(self, streams: int = 1, *, chained: bool = False) -> int:
         """Return the words that a pass of ``streams`` streams moves.
 
-        They are the records, a row for each stream, and S of every layer, which is read and written.
+        These words are the records, a row for each stream, and S of every layer, which is read and written.
         """
         state = 2 * self.layers * self.state_words * (1 if chained else streams)
         return self.record_words + streams * self.row_words + state
@@ -318,7 +318,7 @@ def program_sizes(model_config: ModelConfig, hw_config: HwConfig, embedding_bits
     """Return the sizes of the program of a shape: its records, and a row of the embedding table for every token.
 
     ``embedding_bits`` are the bits of an element of the model's table. A machine that does not support 12 bits stores
-    the table with 16.
+    the table with 16 bits.
     """
     found, vocab = records(model_config, hw_config), model_config.vocab_size
     layers = model_config.num_hidden_layers
