@@ -38,7 +38,7 @@ _MOST_BYTES = 1 << 26
 
 
 def refusal_to_write(folder: Path) -> str | None:
-    """Return the reason why nothing can be written into a folder, or None if it can be written.
+    """Return the reason why nothing can be written into a folder, or None if files can be written into it.
 
     The folder is made if it does not exist.
     """
