@@ -16,7 +16,7 @@ from lutern.hw.protocol import CHUNK_BYTES, RECORDS, RESPONSE, ROW, WANT, Opcode
 
 OFFSET_SPAN = 1 << 32
 LINE_BITS = 10
-"""Bits of a byte on a serial line, 8N1: one start bit, eight data bits, one stop bit."""
+"""Number of bits of a byte on a serial line, 8N1: one start bit, eight data bits, one stop bit."""
 
 
 def line_tokens_per_s(program: Program, baud: int) -> float:
@@ -140,7 +140,7 @@ class HostWeights:
 
 
 def _unwrapped(number: int, before: int) -> int:
-    """Return the count whose value modulo 2^32 is ``number``, and which is nearest to the earlier count ``before``."""
+    """Return the count that is nearest to the earlier count ``before`` and is ``number`` modulo 2^32."""
     change = (number - before) % OFFSET_SPAN
     return before + (change if change < OFFSET_SPAN // 2 else change - OFFSET_SPAN)
 

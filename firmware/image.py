@@ -168,7 +168,7 @@ class OpenImage:
         self.activations = self._activations()
 
     def _embedding_bits(self) -> int:
-        """Return the bits of an element of the embedding table."""
+        """Return the number of bits of an element of the embedding table."""
         if self.body["version"] == WIDE_ONLY_VERSION:
             return WIDE_BITS
         bits = self._integer(self.body, "embedding_bits", min(EMBEDDING_BITS), max(EMBEDDING_BITS))

@@ -28,7 +28,7 @@ from lutern.model_ref.errors import LuternError
 
 TRIAL_WORDS = 64
 LEVEL_WORDS = 1024
-"""Words of the march with the chosen settings."""
+"""Number of words of the march with the chosen settings."""
 TRIES = 8
 """Largest number of attempts for one trial. A LEVEL that is sent again does not report the strobes that were seen, so a
 trial with a lost frame is repeated.

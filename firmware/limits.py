@@ -22,11 +22,11 @@ from lutern.model_ref.embedding import NARROW_BITS, WIDE_BITS
 from lutern.model_ref.errors import LuternError
 
 STATE_BYTES = STATE_BITS // 8
-"""Bytes of an element of state."""
+"""Number of bytes of an element of state."""
 MOST_SLOTS = 64
 """Largest number of conversations whose states are stored in memory. A host needs no more for one machine."""
 DEEPEST_FIFO = 1 << 16
-"""Words of a gain FIFO that is long enough for every machine. If the FIFO of a machine is too short, the
+"""Number of words of a gain FIFO that is long enough for every machine. If the FIFO of a machine is too short, the
 size of a program is computed with this length.
 """
 MORE_TO_SAY = 2.0
@@ -48,7 +48,7 @@ class Lack:
 
 
 def state_elements(model_config: ModelConfig) -> int:
-    """Return the elements of state of one stream."""
+    """Return the number of elements of state of one stream."""
     return model_config.num_hidden_layers * model_config.hidden_size
 
 
@@ -62,13 +62,13 @@ def sizes_of(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int
 
 
 def state_words(model_config: ModelConfig, hw_config: HwConfig) -> int:
-    """Return the words of one stream's state in the memory of words; 0 if the state is in block RAM."""
+    """Return the number of words of one stream's state in the memory of words; 0 if the state is in block RAM."""
     sizes = sizes_of(model_config, hw_config)
     return sizes.layers * sizes.state_words
 
 
 def memory_bytes(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> int:
-    """Return the bytes that a model of this shape needs in the memories of a machine.
+    """Return the number of bytes that a model of this shape needs in the memories of a machine.
 
     These bytes include the state of one stream if the state is in the memory of words.
     """

@@ -18,11 +18,12 @@ import math
 from lutern.hw.protocol import CHUNK_BYTES, CRC_BYTES, HEADER_BYTES, WRITE
 
 OVERHEAD_BYTES = WRITE.byte_count + HEADER_BYTES + CRC_BYTES + 2
-"""Bytes of a WRITE in addition to its words. The answer to a WRITE has the same number of bytes."""
+"""Number of bytes of a WRITE in addition to its words. The answer to a WRITE has the same number of bytes."""
 CHUNKS = tuple(CHUNK_BYTES >> shift for shift in range(5))
 SPAN_BYTES = 1 << 18
 PRIOR_BYTES = 1 << 14
-"""Bytes that count as free of errors at the start, so that the first lost frame does not shorten the next frames."""
+"""Number of bytes that count as free of errors at the start, so that the first lost frame does not shorten the next
+frames."""
 ALL_LOST = 1e-9
 MOST_FRAMES = 64
 """After this number of frames without an answer, the host gives up, however bad the line is."""

@@ -124,7 +124,7 @@ class Client:
 
     @property
     def resent_count(self) -> int:
-        """Frames that were sent again because they or their answers were lost."""
+        """Number of frames that were sent again because they or their answers were lost."""
         return self.quality.lost_count
 
     def transact(self, opcode: Opcode, payload: bytes = b"", *, timeout_s: float | None = None) -> bytes:

@@ -40,15 +40,16 @@ On a bad line the error rate follows the action in brackets: "sending (1 byte in
 """
 COMPARING, SENDING, VERIFYING, COPYING = "comparing", "sending", "verifying", "copying"
 BLOCK_BYTES = 128 * CHUNK_BYTES
-"""Bytes of one CHECKSUM. The link sends them in a fifth of a second at 3 Mbaud. The chip sums them in a millisecond.
+"""Number of bytes that one CHECKSUM covers. The link sends so many bytes in a fifth of a second at 3 Mbaud. The chip
+sums these bytes in a millisecond.
 """
 SPAN_BYTES = 4 * CHUNK_BYTES
 """The wrong part of a block is located to this size. To send so many bytes takes as long as a CHECKSUM through a USB
 bridge."""
 COPIED_BYTES = 1 << 20
-"""Bytes that the back door compares and copies at a time."""
+"""Number of bytes that the back door compares and copies at a time."""
 END_BYTES = 1 << 9
-"""Bytes that the chip sums at each end of a section that was written by the back door."""
+"""Number of bytes that the chip sums at each end of a section that was written by the back door."""
 
 
 class Section(NamedTuple):

@@ -170,7 +170,7 @@ def unpack_groups(words: NDArray[np.uint8], elements: int, per_element: int, con
 
 
 def narrow_bytes(count: int) -> int:
-    """Return the bytes of ``count`` items of 12 bits."""
+    """Return the number of bytes of ``count`` items of 12 bits."""
     return -(-count * NARROW_ITEM_BITS // 8)
 
 

@@ -31,8 +31,8 @@ BAUD = 3_000_000
 WRITE_TIMEOUT_S = 20.0
 """Seconds after which a port that accepts no bytes is treated as broken."""
 CYCLES_PER_SECOND = 2_000_000
-"""Cycles of a simulated board that count as one second of a time limit. A small design simulates about as many in a
-second.
+"""Number of cycles of a simulated board that count as one second of a time limit. A small design simulates about as
+many cycles in a second.
 """
 SIMULATED, IDLE = 0x4C54, 0x4C49
 """Rows of the window of a simulated board's port: "LT" while the board simulates, else "LI"."""
@@ -114,7 +114,7 @@ class SerialPort:
 
     @property
     def cycles_per_second(self) -> int | None:
-        """Cycles of a simulated board that count as one second of a time limit; None for a real board."""
+        """Number of cycles of a simulated board that count as one second of a time limit; None for a real board."""
         return CYCLES_PER_SECOND if self.is_simulated else None
 
     def close(self) -> None:

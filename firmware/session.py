@@ -86,11 +86,11 @@ class Run:
     tokens
         ``tokens[step][stream]``.
     cycles
-        Cycles of the last step.
+        Number of cycles of the last step.
     beats
-        Beats of the ternary unit in the last step.
+        Number of beats of the ternary unit in the last step.
     words
-        Words of memory in the last step.
+        Number of words that the memory returned in the last step.
     saturations
         Number of beats of the elementwise path in which a value of h, i or gate was clipped (the integer model counts
         values). The number is 0 for a model whose ranges are proved.

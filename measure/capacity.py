@@ -47,7 +47,7 @@ def machine_of_width(word_bits: int) -> HwConfig:
 
 
 def needs(models: Mapping[str, ModelConfig] = PUBLISHED) -> list[Need]:
-    """Return the bytes for every model, width of a word and size of embeddings."""
+    """Return the number of bytes for every model, width of a word and width of an embedding."""
     return [
         Need(name, word_bits, bits, memory_bytes(model, machine_of_width(word_bits), bits))
         for name, model in models.items()

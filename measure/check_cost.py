@@ -25,7 +25,7 @@ BLOCK = "weight_check"
 
 @dataclass(frozen=True)
 class CheckCost:
-    """Cells of the block, and the words that it adds to a token of ``model``.
+    """The cells of the block, and the number of words that it adds to a token of ``model``.
 
     A token reads ``words`` words, of which ``added`` are checks with their headers. ``share`` is the bytes of
     these checks divided by all bytes that the token would read without them.

@@ -125,7 +125,7 @@ _KEPT_RESULTS = 400
 
 @dataclass(frozen=True)
 class Cost:
-    """Cells of one block after synthesis, by the names that ECP5 gives them."""
+    """Numbers of cells of one block after synthesis, by the names that ECP5 gives them."""
 
     block: str
     lut4: int
@@ -137,13 +137,14 @@ class Cost:
 
     @property
     def comb(self) -> int:
-        """Places of logic. A CCU2C takes two. A distributed RAM (16 x 4 bits) takes six: four used, two blocked."""
+        """Number of places of logic. A CCU2C takes two. A distributed RAM (16 x 4 bits) takes six: four used, two
+        blocked."""
         return self.lut4 + 2 * self.ccu2c + 6 * self.distributed_rams
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Places of logic and flip-flops as nextpnr packs them. A build reports these numbers.
+    """Numbers of places of logic and of flip-flops as nextpnr packs them. A build reports these numbers.
 
     These numbers include the cells at the ends of carry chains.
     """

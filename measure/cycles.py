@@ -6,12 +6,12 @@
     row ─► (its FIFO)► groups ────────────────────┼─► scale                                          │
                                             codes ◄── quantiser ◄── R = 127 / largest ◄──── norm ◄───┘
 
-The only rules are "a cycle later than", "when both are there" and "one per cycle", so every time is a maximum of sums.
-The operations of a pass are computed in order, and words are read when something that is made from them is needed. The
-readers run ahead into the next pass, so several passes are computed, and the figures are from the last pass. Beats, row
-groups and layers that repeat are jumped over (``steady.py``). docs/engine.md describes the same cycles in words. Tests
-compare the RTL with the model, cycle by cycle. The model assumes on-chip memory, which returns one word per cycle, and
-a host that takes each token immediately.
+The only rules are "a cycle later than", "when both have arrived" and "one per cycle", so every time is a maximum of
+sums. The operations of a pass are computed in order, and words are read when something that is made from them is
+needed. The readers run ahead into the next pass, so several passes are computed, and the figures are from the last
+pass. Beats, row groups and layers that repeat are jumped over (``steady.py``). docs/engine.md describes the same cycles
+in words. Tests compare the RTL with the model, cycle by cycle. The model assumes on-chip memory, which returns one word
+per cycle, and a host that takes each token immediately.
 
 A value "shows" in the cycle in which its reader can see it. Times are cycles from the start of the first pass. The
 model takes a fifth of a second for the demo, and seconds for the released models.
@@ -39,7 +39,7 @@ from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.errors import LuternError
 
 PAUSE = 100_000
-"""Cycles before a pass that the host starts; in this time the readers read as far ahead as they can."""
+"""Number of cycles before a pass that the host starts; in this time the readers read as far ahead as they can."""
 PASSES = 32
 """Largest number of passes to compute until the readers are equally far ahead after two successive passes. Usually
 three are enough.
@@ -282,7 +282,8 @@ def token_cycles(
     chained: bool = False,
     embedding_bits: int = WIDE_BITS,
 ) -> TokenCycles:
-    """Return cycles, beats and words of a pass in the middle of a run. They are equal for every pass of a program.
+    """Return the numbers of cycles, beats and words of a pass in the middle of a run. They are equal for every pass of
+    a program.
 
     If ``chained``, the streams are tokens of one prompt, and each pass is a run. Raises ``LuternError`` if the
     passes differ.

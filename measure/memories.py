@@ -77,22 +77,22 @@ class ChipMemory:
 
     @property
     def used_bits(self) -> int:
-        """Bits of a word that are not always 0."""
+        """Number of bits of a word that are not always 0."""
         return self.bits - self.unused_bits
 
     @property
     def blocks(self) -> int:
-        """Block RAMs of all copies."""
+        """Number of block RAMs of all copies."""
         return self._cells("block")
 
     @property
     def distributed_rams(self) -> int:
-        """DPR16X4 of all copies."""
+        """Number of DPR16X4 of all copies."""
         return self._cells("distributed")
 
     @property
     def table_bits(self) -> int:
-        """Bits of tables that are built of LUTs."""
+        """Number of bits of tables that are built of LUTs."""
         return self.words * self.bits * self.copies * (self.constant and not self.blocks)
 
     def _cells(self, kind: str) -> int:

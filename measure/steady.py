@@ -4,8 +4,8 @@
     period ─► state ─┼─► equal steps? ─► state + k * step ─► the period after the next k
     period ─► state ─┘
 
-The cycle model uses only "a cycle later than", "when both are there" and "one per cycle", so every time is a maximum of
-sums. Take three states at equal distances that differ by equal steps, in which each time moves by the length of the
+The cycle model uses only "a cycle later than", "when both have arrived" and "one per cycle", so every time is a maximum
+of sums. Take three states at equal distances that differ by equal steps, in which each time moves by the length of the
 period, or not at all. Then every later state differs by the same steps, because a time that moves depends only on times
 that move at the same rate, and a time that does not move can never become the maximum again. Counts (words left of a
 record, groups that wait) move by their own steps. A jump ends before any count reaches zero.

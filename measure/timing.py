@@ -36,8 +36,8 @@ class Pipe:
         return when
 
     def arrive(self, entered: int) -> int:
-        """Return the cycle in which an item that entered in cycle ``entered`` shows at the end, which is after
-        the previous item."""
+        """Return the cycle in which an item that entered in cycle ``entered`` shows at the end. It shows after the
+        previous item."""
         return max(entered + self.latency, self._left + 1)
 
     def leave(self, arrival: int, when: int) -> int:

@@ -58,7 +58,7 @@ class Activity:
 
     @property
     def total(self) -> int:
-        """Toggles of all blocks together."""
+        """Number of toggles of all blocks together."""
         return sum(self.toggles.values())
 
 
@@ -76,7 +76,7 @@ class Token:
 
     @property
     def by_block(self) -> dict[str, int]:
-        """Toggles of the token, by block."""
+        """Number of toggles of the token in each block."""
         found: Counter[str] = Counter()
         for window in self.windows:
             found.update(window.toggles)
@@ -84,7 +84,7 @@ class Token:
 
     @property
     def total(self) -> int:
-        """Toggles of the whole token."""
+        """Number of toggles of the whole token."""
         return sum(window.total for window in self.windows)
 
 
@@ -94,7 +94,7 @@ def ports(verilog_text: str) -> dict[str, set[str]]:
 
 
 def parse_saif(text: str, known_ports: dict[str, set[str]]) -> tuple[Counter[str], Counter[str]]:
-    """Return toggles and number of nets by instance path (``decoder.norm``) below the top module.
+    """Return the numbers of toggles and of nets by instance path (``decoder.norm``) below the top module.
 
     Of all ports, only the ports of the top module count, because any other port is a net of the module around it.
     Raises ``LuternError`` if there are no nets.
@@ -251,8 +251,8 @@ def aliases(verilog: str) -> set[str]:
 
 
 def parse_flat(text: str, same: Set[str] = frozenset()) -> tuple[Counter[str], Counter[str]]:
-    """Return toggles and nets of a flattened netlist, by the path in the nets' names. Nets inside cells are not
-    counted.
+    """Return the numbers of toggles and of nets of a flattened netlist, by the path in the nets' names. Nets inside
+    cells are not counted.
 
     ``same`` are the nets that are aliases of other nets (``aliases``), and are not counted again. Raises
     ``LuternError`` if there are no nets.

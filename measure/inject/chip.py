@@ -50,7 +50,7 @@ class ChipCampaign(Campaign):
         return result, f"{where}, cycle {cycles}. {note}".rstrip()
 
     def in_memory(self, draw: random.Random, memories: list[ChipMemory]) -> tuple[str, str]:
-        """Return the result of a change of one bit in one of these memories."""
+        """Change one bit in one of these memories, and return the result."""
         memory = draw.choices(memories, [each.words * each.bits for each in memories])[0]
         address, bit = draw.randrange(memory.words), draw.randrange(memory.bits)
 

@@ -33,7 +33,7 @@ FIRST, SECOND = 3, 1
 
 
 class ShortLimits(Program):
-    """A program whose watchdog waits an eighth of the usual cycles, which is still twice the time of a token.
+    """A program whose watchdog waits an eighth of the usual number of cycles. This is still twice the time of a token.
 
     The wait is short, because waiting for hung machines takes most of the time of a campaign.
     """
