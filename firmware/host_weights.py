@@ -2,8 +2,9 @@
 
     WANT ─► HostWeights.take ─► ROW frames, if a row is wanted ─► RECORDS frames, as many as there is room for
 
-The record stream repeats the words of the program for every token, and the host sends it ahead of the computation. An
-offset in the record stream counts words from SETUP on, so the word at ``offset`` is ``words[offset % record_words]``.
+Words in capitals are commands of the link (docs/protocol.md). The record stream repeats the words of the program for
+every token, and the host sends it ahead of the computation. An offset in the record stream counts words from SETUP on,
+so the word at ``offset`` is ``words[offset % record_words]``.
 """
 
 from __future__ import annotations

@@ -9,11 +9,12 @@
                       *_proj.weight, lm_head.weight  uint8    trits, five per byte (packing.pack_canonical)
                       tokenizer.json           uint8          deflated; its digest is computed from the text
 
-A ternary weight takes about 1.6 bits, an element of an embedding 16 or 12. ``program.py`` lays an image out for one
-``HwConfig``. The file has a digest of every tensor and a digest of the metadata, so a damaged file raises an error
-before anything is computed with its values. The shapes of the tensors are compared with the config before a tensor is
-read, so the reader never allocates more than the size of the file, even if the config is wrong. Images of version 3,
-whose embeddings have 16 bits, can also be read.
+L is the number of layers, d the hidden size, V the vocabulary and n the length of a vector. A ternary weight takes
+about 1.6 bits, an element of an embedding 16 or 12. ``program.py`` lays an image out for one ``HwConfig``. The file has
+a digest of every tensor and a digest of the metadata, so a damaged file raises an error before anything is computed
+with its values. The shapes of the tensors are compared with the config before a tensor is read, so the reader never
+allocates more than the size of the file, even if the config is wrong. Images of version 3, whose embeddings have 16
+bits, can also be read.
 
 There are two ways to read an image:
 

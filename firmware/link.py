@@ -79,8 +79,8 @@ class Link(Protocol):
 
 
 Split = Callable[[bytes, int], Iterable[bytes]]
-"""A function that splits a payload. Its arguments are the payload and the largest number of bytes of words that a part
-should have. It returns payloads that together have the same effect as the given payload."""
+"""A function that splits a payload. Its arguments are the payload and the largest number of bytes of words in a shorter
+payload. It returns shorter payloads that together have the same effect as the given payload."""
 
 
 @dataclass

@@ -4,7 +4,8 @@
     WRITE 2^k, ..., 4, 2, 1, 0 ─► CHECKSUM of each ─► the lowest 2^k that reads as word 0 is the part's size
     PHASE +1, test, PHASE +1, test, ... fails ─► back, PHASE -1, test, ... fails ─► the middle
 
-A test overwrites its range, so test before a model is loaded.
+Words in capitals are commands of the link (docs/protocol.md). A march writes and reads every word of a range several
+times (hw/memory/march_test.py). A test overwrites its range, so test before a model is loaded.
 """
 
 from __future__ import annotations

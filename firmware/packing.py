@@ -205,8 +205,8 @@ def pack_narrow_row(items: NDArray[np.uint16], config: HwConfig) -> NDArray[np.u
     of ``pack_groups``.
 
     In ``pack_groups`` the low 4 bits of every item are 0. Here, the first three of every four words are kept, and these
-    low bits store the fourth word: the bits of an item in the k-th word are digit k of the item at the same place of
-    the fourth word. So the row widener needs almost no logic.
+    low bits store the fourth word: the low bits of an item in the k-th word are the k-th 4 bits of the item at the same
+    place in the fourth word. So the row widener needs almost no logic.
     """
     groups = pack_groups(items[:, None], config)
     whole = len(groups) // (NARROW_WORDS + 1) * (NARROW_WORDS + 1)

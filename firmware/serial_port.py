@@ -87,7 +87,7 @@ class SerialPort:
         """Return at most `limit` bytes as soon as at least one has arrived, or no bytes after `timeout_s`."""
         try:
             return self._read_simulated(limit, timeout_s) if self.is_simulated else self._read(limit, timeout_s)
-        except (OSError, TypeError):  # pyserial raises a TypeError if a port vanishes between two of its own lines
+        except (OSError, TypeError):  # pyserial raises a TypeError if a port vanishes between two lines of pyserial
             raise self._gone() from None
 
     def _read(self, limit: int, timeout_s: float) -> bytes:

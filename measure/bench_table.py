@@ -16,7 +16,7 @@ SHOWN = (
     ("resident-1024", "random"),
     ("stream-x16", "random"),
 )
-"""Machine and model of each line that is printed without options; "random" is ``measure.bench.LARGE``."""
+"""Machine and model of each line that is printed if no option is given; "random" is ``measure.bench.LARGE``."""
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "what": lambda row: row.what,
     "streams": lambda row: str(row.streams),

@@ -1,6 +1,6 @@
 """Computes for the cycle model when the codes of a vector are written, and when their scales can be read.
 
-    norm ─► scalars (R = 127 / largest, scale) ─► code pass of each stream ─► code memory, two banks ─► lanes
+    norm ─► scalars (127 / largest, scale) ─► code pass of each stream ─► code memory, two banks ─► lanes
 
 All times are cycles, and values "show" as ``cycles.py`` defines. The computation takes constant time per beat of codes.
 """

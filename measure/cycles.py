@@ -4,7 +4,7 @@
     beats (resident) ┘                            ▲                                                  │
                      └► gain FIFO ─► groups ──────┼────────────────────────────────────────► join ◄──┤
     row ─► (its FIFO)► groups ────────────────────┼─► scale                                          │
-                                            codes ◄── quantiser ◄── R = 127 / largest ◄──── norm ◄───┘
+                                            codes ◄── quantiser ◄── 127 / largest ◄──────── norm ◄───┘
 
 The only rules are "a cycle later than", "when both have arrived" and "one per cycle", so every time is a maximum of
 sums. The operations of a pass are computed in order, and words are read when something that is made from them is

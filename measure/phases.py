@@ -1,4 +1,4 @@
-"""Counts the cycles of each phase of a token, by cause, on the chip, and compares them with the cycle model.
+"""Counts on the chip the cycles of each phase of a token by cause, and compares the phases with the cycle model.
 
     Session ─► run ─► counters of the chip ─┐
     cycle model ─► its phases ──────────────┴─► Token: Phase(part, name, cycles, model cycles, counts by cause)
@@ -19,7 +19,8 @@ from lutern.measure.cycles import token_phases
 from lutern.model_ref.errors import LuternError
 
 STEPS = 3
-"""Steps of a run. Its last token is counted, because the readers are then as far ahead as in every later step."""
+"""Steps of a run. The last token of the run is counted, because the readers are then as far ahead as in every later
+step."""
 MEANINGS = {
     "beats": "trits are taken",
     "barrier": "no code of the next vector is there yet",

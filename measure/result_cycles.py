@@ -3,7 +3,9 @@
     sums ─► drain ─► scale ─┬► f, i, gate: written in mlgru or glu
                             └► mlgru (G), glu (UP), residual ─► join with gains ─► norm
 
-P values move together as a beat. All times are cycles. The computation takes constant time per beat.
+F, I and G are the operations of f_proj, i_proj and g_proj. GATE and UP are the operations of the two halves of
+gate_proj. mlgru computes z from F and S from I. P values, the results per cycle, move together as a beat. All times are
+cycles. The computation takes constant time per beat.
 """
 
 from __future__ import annotations
@@ -114,8 +116,8 @@ class ResultTimes:
         return done
 
     def enter(self, op: Operation, stream: int, index: int, when: int) -> int:
-        """Return the first cycle from ``when`` on in which a beat can enter the scale, because there is room behind
-        the scale."""
+        """Return the first cycle from ``when`` on in which there is room for a beat behind the scale, so that the
+        beat can enter the scale."""
         if op.op in (Op.EMBED, Op.RESIDUAL):
             return self.blocks["residual"].enter(when)
         if op.op == Op.UP:

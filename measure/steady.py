@@ -58,8 +58,8 @@ class Visitor:
         """Record the times at which items left a queue, and return ``moved`` after the jump. ``written`` and ``moved``
         are the numbers of items that came and left so far.
 
-        If no item was written during a period, only the newest time counts until one is written again: the times of the
-        period are then recorded separately.
+        If no item was written during a period, only the times of the items that left in this period are recorded,
+        because only the newest time counts until an item is written again.
         """
         newest, on = None, 0
         if self.before is not None:

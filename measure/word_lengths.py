@@ -4,10 +4,11 @@ of the stage is shortened.
     float64 network ─► inputs of a stage ─► stage with a word of b bits ─► norm ─► 127 u / max|u|   against exact codes
 
 Each cell has two figures: the RMS error of ``127 u / max|u|`` in steps of the int8 code, and the fraction of codes
-that differ after rounding. Both figures depend only on the error of this word. They have no plateau, unlike the error
-of logits, where one flipped code flips later codes. With every 2 more bits the error falls to a quarter, until it has
-no more effect on the next stage. An error of 0.01 steps flips about 0.5 % of the codes. Between two float32 runs of the
-network, more than 0.5 % of the codes differ. The last rows run the integer stages of ``model_ref`` as built.
+that differ after rounding. Both figures depend only on the error of this word. The error of the
+logits would not show it, because one flipped code flips later codes. With every 2 more bits the error falls to a
+quarter, until it has no more effect on the next stage. An error of 0.01 steps flips about 0.5 % of the codes. Between
+two float32 runs of the network, more than 0.5 % of the codes differ. The last rows run the integer stages of
+``model_ref`` as built.
 
 For a width d of 128 this takes seconds: a float64 pass over T tokens of B streams, and a state of 2,000 steps for every
 number of guard bits.

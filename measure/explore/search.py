@@ -4,8 +4,8 @@
       ▲               within: jobs ─► workers ─► Judged
       └───────────────────────────────────────────┘        ─► front ─► K routes ─► the chosen machine
 
-Equal numbers of trials, seeds and questions give equal fronts. Neither the number of workers nor a lost worker changes
-the front.
+If the number of trials, the seed and the question are equal, the front is equal. Neither the number of workers nor a
+lost worker changes the front.
 """
 
 from __future__ import annotations

@@ -48,7 +48,8 @@ def wilson(hits: int, trials: int) -> tuple[float, float]:
 
 
 class ResultsFile:
-    """The outcomes of one campaign by index, in ``outcomes`` and in a file. Without a path they are only in memory.
+    """The outcomes of one campaign by index, in ``outcomes`` and in a file. If ``path`` is None, the outcomes are only
+    in memory.
 
     ``about`` is the first line, which names the campaign. Raises ``LuternError`` for a file with other contents.
     """
