@@ -134,7 +134,7 @@ def _put(work: Path, folder: Path) -> None:
 
 
 def seal(folder: Path) -> None:
-    """Write the digests of all files of a folder into it."""
+    """Write the digests of all files of a folder into the file ``SEAL`` of the folder."""
     names = sorted(item.name for item in folder.iterdir() if item.is_file() and item.name != SEAL)
     (folder / SEAL).write_text(json.dumps({name: _digest_of(folder / name) for name in names}, indent=1) + "\n")
 

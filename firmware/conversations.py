@@ -60,7 +60,7 @@ class Conversation:
 
     def take(self, tokens: list[int], logits: Logits | None, finished: Finished) -> list[int]:
         """Return the tokens that a run chose for this conversation, up to the token that ends it. If ``logits`` are
-        given, choose one token from them instead."""
+        given, choose one token from the logits instead."""
         if logits is not None:
             tokens = [sample(logits, self.sampling, self.random, self.seen)]
         self.left -= len(tokens)

@@ -2,9 +2,9 @@
 
     WANT ─► HostWeights.take ─► ROW frames, if a row is wanted ─► RECORDS frames, as many as there is room for
 
-Words in capitals are commands of the link (docs/protocol.md). The record stream repeats the words of the program for
-every token, and the host sends it ahead of the computation. An offset in the record stream counts words from SETUP on,
-so the word at ``offset`` is ``words[offset % record_words]``.
+Names in capitals are kinds of frames (docs/protocol.md). The chip requests words by WANT. The record stream repeats the
+words of the program for every token, and the host sends it ahead of the computation. An offset in the record stream
+counts words from SETUP on, so the word at ``offset`` is ``words[offset % record_words]``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class HostWeights:
     program
         The program whose words are sent.
     room_words
-        Words that the chip can store.
+        Number of words that the chip can store.
     """
 
     def __init__(self, program: Program, room_words: int) -> None:

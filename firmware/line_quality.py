@@ -34,14 +34,14 @@ NOTED_ERRORS = 4.0
 class LineQuality:
     """Counts frames and bytes, and computes the error rate.
 
-    ``answered_count`` and ``lost_count`` count frames. A frame that is lost and
-    then sent again may count once in each of the two.
+    ``answered_count`` and ``lost_count`` count frames. A frame that is lost and then sent again may increase both
+    counts.
     """
 
     def __init__(self) -> None:
         self.answered_count = self.lost_count = 0
         self._errors = self._bytes = 0.0
-        self._open_errors = self._open_bytes = 0.0  # frames without an answer so far
+        self._open_errors = self._open_bytes = 0.0  # of frames without an answer so far
 
     def answered(self, byte_count: int) -> None:
         """Note that a frame and its answer, ``byte_count`` bytes together, arrived undamaged."""
@@ -90,7 +90,7 @@ class LineQuality:
         return min(MOST_FRAMES, math.ceil(math.log(ALL_LOST) / math.log(loss))) if loss < 1 else MOST_FRAMES
 
     def note(self) -> str:
-        """Return a text with the error rate; an empty text for a good line."""
+        """Return a text with the error rate; an empty text if there were fewer than ``NOTED_ERRORS`` errors."""
         if self._errors < NOTED_ERRORS or self.error_rate == 0:
             return ""
         digits = round(1 / self.error_rate)

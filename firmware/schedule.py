@@ -181,7 +181,7 @@ class Record:
 def records(model_config: ModelConfig, hw_config: HwConfig) -> list[Record]:
     """Return the record stream of a token, record by record."""
     found: list[Record] = []
-    of_block = of_layer = 0  # words so far
+    of_block = of_layer = 0  # numbers of words so far
     head, least = header_words(hw_config), block_words(hw_config)
     plain = _plain_records(model_config, hw_config)
     for record, following in zip(plain, _followers(plain), strict=True):

@@ -25,7 +25,8 @@ WORD_BITS = (64, 128)
 
 @dataclass(frozen=True)
 class Need:
-    """The bytes that a model needs in words of ``word_bits``; an element of an embedding has ``embedding_bits``."""
+    """The number of bytes that a model needs in words of ``word_bits``; an element of an embedding has
+    ``embedding_bits``."""
 
     model: str
     word_bits: int

@@ -5,7 +5,7 @@
 
 The static power is the typical supply currents of the ECP5 and ECP5-5G Family Data Sheet (FPGA-DS-02012, "ECP5 Supply
 Current (Standby)") times their voltages, at 25 degrees. Its upper end is twice this value, because leakage doubles in
-about 30 degrees. Static power is listed separately, and the joules of an event do not include it. They also do
+about 30 degrees. Static power is listed separately, and the joules of an event do not include it. These joules also do
 not include the standby power of a memory next to the chip (dram.py).
 """
 

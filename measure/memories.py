@@ -231,7 +231,7 @@ def _source(config: HwConfig) -> Iterator[ChipMemory]:
 
 
 def _vectors(config: HwConfig) -> Iterator[ChipMemory]:
-    """Yield memories of h, S, z and gates."""
+    """Yield memories of h, of S and z (``hw/mlgru.py``), and of gates."""
     lanes, streams = config.results_per_cycle, config.streams
     width = -(-config.max_width // lanes)
     beats = place_count(config, width)

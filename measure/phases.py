@@ -3,8 +3,8 @@
     Session ─► run ─► counters of the chip ─┐
     cycle model ─► its phases ──────────────┴─► Token: Phase(part, name, cycles, model cycles, counts by cause)
 
-The counters belong to a machine with ``counters`` (hw/counters.py), simulated or real. Their sum equals the token's
-cycles exactly; otherwise ``count_token`` raises an error.
+The counters belong to a machine with ``counters`` (hw/counters.py), simulated or real. The counters of the lanes add up
+to the token's cycles, and so do the counters of the record stream. Otherwise ``count_token`` raises an error.
 """
 
 from __future__ import annotations

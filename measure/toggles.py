@@ -152,9 +152,9 @@ def _run(session: Session, prompt: Sequence[int]) -> None:
 
 
 def layer_edges(program: Program, h_cycles: NDArray[np.uint64]) -> list[int]:
-    """Return the first cycles of the parts of a run's second token (row, each layer, head), and the end.
+    """Return the cycles in which the windows of a run's second token begin, and the cycle in which the last one ends.
 
-    ``h_cycles`` are the cycles in which h was written. Raises ``LuternError`` if there are too few.
+    ``h_cycles`` are the cycles in which h was written. Raises ``LuternError`` if h was not written often enough.
     """
     model, results = program.model_config, program.hw_config.results_per_cycle
     beats = model.hidden_size // results
@@ -271,7 +271,9 @@ def parse_flat(text: str, same: Set[str] = frozenset()) -> tuple[Counter[str], C
             depth.append(True)
         elif net:
             name = net.replace("\\", "")
-            if instances == 2 and name != CLOCK and not {name, name.rpartition("[")[0]} & same:  # in Verilator's root
+            if (
+                instances == 2 and name != CLOCK and not {name, name.rpartition("[")[0]} & same
+            ):  # only nets in Verilator's root
                 path = name.rpartition(".")[0]
                 toggles[path] += int(count)
                 nets[path] += 1
