@@ -271,9 +271,8 @@ def parse_flat(text: str, same: Set[str] = frozenset()) -> tuple[Counter[str], C
             depth.append(True)
         elif net:
             name = net.replace("\\", "")
-            if (
-                instances == 2 and name != CLOCK and not {name, name.rpartition("[")[0]} & same
-            ):  # only nets in Verilator's root
+            # At 2 instances, a net is directly in Verilator's root.
+            if instances == 2 and name != CLOCK and not {name, name.rpartition("[")[0]} & same:
                 path = name.rpartition(".")[0]
                 toggles[path] += int(count)
                 nets[path] += 1

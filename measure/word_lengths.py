@@ -99,7 +99,7 @@ class Exact:
     a: dict[str, Real]  # scaled outputs of f, i, g, gate, up, o
     scale: dict[str, Real]  # value of one sum, [T, B, 1]
     sums: dict[str, Real]
-    z: Real
+    z: Real  # 1 - f, where f is the forget gate
     keep: Real  # 1 - LB
     state: Real
     o_gain: Real
@@ -224,7 +224,7 @@ class _Sweep:
         return _silu(a) * self.e.a["up"] * self.e.down_gain
 
     def norm_path(self, bits: int) -> Real:
-        """Return the norm with all its short floats at this width."""
+        """Return u times 127 / max|u|, with all short floats of the norm at this width."""
         short = rounded_mantissa(rounded_mantissa(self.e.x, bits) * self.e.gain, bits)
         largest = np.abs(short).max(axis=-1, keepdims=True)
         return short * rounded_mantissa(CODE_MAX / largest, bits)
@@ -234,17 +234,17 @@ class _Sweep:
         return self.mixed(recurrence(z * self.e.keep, self.silu_i))
 
     def long_state(self, guard: int) -> Real:
-        """Return the recurrence of a long memory with this number of guard bits."""
+        """Return the vector that enters o_proj if S of a long memory has this number of guard bits."""
         return self.mixed(recurrence(self.long_z, self.long_silu, self.i_bits + guard)[-TOKENS:])
 
     def sigma(self, bits: int) -> Real:
-        """Return the recurrence with all sigmoids at this width."""
+        """Return the vector that enters o_proj if all sigmoids have this width."""
         i = self.e.a["i"] * rounded_fraction(sigmoid(self.e.a["i"]), bits)
         state = recurrence(rounded_fraction(self.z_plain, bits) * self.e.keep, i)
         return self.mixed(state, lambda s: s * rounded_fraction(sigmoid(s), bits))
 
     def norm_rows(self) -> list[Row]:
-        """Return rows from the embedding to the codes."""
+        """Return the rows of the words from the embedding to the codes."""
         e, u = self.e, self.e.x * self.e.gain
         return [
             self.row(

@@ -86,7 +86,7 @@ class StruckBoard(SimulatedBoard):
             return super().run(cycles)
         end = self.cycles + cycles
         waiting = super().run(max(0, self._due - self.cycles))
-        if self.cycles < self._due:  # the board has sent a frame
+        if self.cycles < self._due:  # the board has sent a frame, which ends the run early
             return waiting
         self._due = None
         self._change()
