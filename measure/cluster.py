@@ -106,7 +106,7 @@ class Cluster(Workers):
         return len(self._client.scheduler_info(n_workers=-1)["workers"])
 
     def share(self, key: str, value: Any) -> Any:
-        """See ``Workers``. The value is the result of a job, so it is made again if its worker is lost."""
+        """See ``Workers``. The value is the result of a job, so it is computed again if its worker is lost."""
         return self._client.submit(_same, value, key=key, pure=False)
 
     def each(self, jobs: Sequence[Job]) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Estimates joules per token: static power of the part, plus counted activity times a calibration's coefficients.
+"""Estimates joules per token: the part's static energy, plus counted activity times a calibration's coefficients.
 
     toggles, cycles, flip-flops, block RAMs, bytes ─► events per token ─┐
     calibration file ─► joules per event, low and high ─────────────────┴─► joules per token, low to high

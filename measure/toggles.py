@@ -1,6 +1,6 @@
 # amaranth: UnusedElaboratable=no
 # A component whose simulation is in the cache is never elaborated.
-"""Counts the toggles of every net in a token: by block and layer, in a run on the simulated board.
+"""Counts the toggles of every net during a token, by block and by layer, in a run on the simulated board.
 
     prompt ─► run with taps: when the layers end ─► the same run with windows ─► SAIF of each layer ─► Activity
 
