@@ -9,7 +9,7 @@
 CHECKSUM and WRITE are commands of the link (docs/protocol.md). A chunk is the words of one WRITE, a block is 128
 chunks, and a span is a part of a block. The words are written in order. So if a host was killed during a load, the next
 host continues the load, and an image that is in the memory already is not sent again. A span whose first chunk is wrong
-counts as wrong. After a wrong block, the chip sums only the first chunk of the next block, so an empty memory costs 512
+is sent whole. After a wrong block, the chip sums only the first chunk of the next block, so an empty memory costs 512
 cycles per block instead of 65,536. A wrong block whose first chunk is right is halved until the wrong part has at most
 ``SPAN_BYTES``.
 

@@ -27,9 +27,11 @@ from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.quantise import vectors_of
 
 BARRIER_CYCLES = 60
-"""Cycles from the last beat of a vector to the first beat of the next, at 1,024 lanes (docs/engine.md, "Cycles")."""
+"""Cycles from the last beat of a vector to the first beat of the next vector, at 1,024 lanes (docs/engine.md,
+"Cycles")."""
 TRIT_SHARE = 0.98
-"""Fraction of the read bytes that contain trits, for widths from 1,024 on: `lutern bench`, random model."""
+"""Fraction of the read bytes that contain trits, for widths from 1,024 on, as `lutern bench` measures it with the
+random model."""
 
 NO_GAIN = 0.0005
 """If more lanes gain less than this fraction of the speed, no gain is reported, because it would print as 0.0 %."""
@@ -44,8 +46,8 @@ class Estimate:
     """The estimate of a pass of ``streams`` tokens. All speeds are tokens/s of all streams together.
 
     ``cycles`` is None if the link limits the speed. ``bound`` is the speed that the lanes allow if trits are resident,
-    else the speed that the bytes of the memory or of the line allow. ``refreshed`` is the bound of a DRAM without the
-    time that refreshes take.
+    else the speed that the bytes of the memory or of the line allow. ``refreshed`` is the bound that remains if a DRAM
+    also refreshes.
     """
 
     cycles: int | None

@@ -1,11 +1,11 @@
 """Lists the memories of a chip from its description, and the block RAMs that the synthesis uses for each.
 
-    HwConfig ─► chip_memories ─► words x bits, reads ─► the cheapest of yosys' ways ─► block RAMs
+    HwConfig ─► chip_memories ─► words x bits, ports ─► the cheapest of yosys' ways ─► block RAMs
                                                         logic │ distributed │ DP16KD │ PDPW16KD
 
 Yosys (`memory_libmap` with the library of `synth_ecp5`) computes the cost of each way, and chooses the cheapest:
 
-    block RAM    128 each, (words / deep) x bits / wide blocks, in the cheapest shape of ``Block``
+    block RAM    128 for each of (words / deep) x (bits / wide) blocks, in the cheapest shape deep x wide of ``Block``
     distributed  4 for each DPR16X4, 16 words of 4 bits
     logic        1 per bit; 1/16 per bit of a table
     added        1/2 for each bit that a multiplexer selects among blocks, 1/2 for the enable of each block, 2 per

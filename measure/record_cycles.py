@@ -42,7 +42,7 @@ class RecordTimes:
         self.trit_reader = ReaderAhead(CREDITS, ResidentMemory.trit_latency_of(hw_config) - 1)
         self.header_words = header_words(hw_config)
         self.records = records(model_config, hw_config)
-        self.record = self.place = 0  # the next word
+        self.record = self.place = 0  # record of the next word, and the word's place in it
         self.taken = -1
         self.op_accepted = 0
         self.trits = Fifo(hw_config.trit_fifo_words, self._read_word)
