@@ -5,8 +5,8 @@
 nextpnr's static placer minimises wire length and ignores timing, so an address register may be 59 columns away from one
 of its sixteen block RAMs. The placer does not move the block RAMs that are placed here, and puts the lanes around the
 block RAMs of their trits. This shortens the wires on an 85F from 395,000 to 335,000 units of nextpnr
-(docs/decisions/006-block-rams-placed.md). It costs nothing on the chip, and takes some seconds to read and write the
-netlist.
+(docs/decisions/006-block-rams-placed.md). The placement costs nothing on the chip. To read and write the netlist takes
+some seconds.
 
 The sites are from Project Trellis, tilegrid of the FPGA: in every nine columns, each of the tiles MIB_EBR0, 2, 4 and 6
 contains one block RAM.
@@ -50,7 +50,7 @@ def side_by_side(fpga: Fpga, groups: Sequence[Sequence[str]]) -> dict[str, str]:
     free. The remaining columns, between the second and the last third of a row, also stay free. The placer needs free
     sites, because it never exchanges two block RAMs if only few block RAMs can move.
 
-    The result is empty if the sites of the FPGA are not known, or if there are too few.
+    The result is empty if the sites of the FPGA are not known, or if there are too few sites.
     """
     columns = [(left + 2 * index, index) for left in fpga.block_ram_columns for index in range(4)]
     upper, lower = fpga.block_ram_rows[:2], fpga.block_ram_rows[2:]

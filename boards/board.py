@@ -74,7 +74,7 @@ FPGAS = {
 
 
 HOST_BLOCK_RAMS = {"host": 38, "host-45f": 87, "host-85f": 162}
-"""Block RAMs of the machines whose weights the host sends: `lutern cost chip --preset host`."""
+"""Numbers of block RAMs of the machines whose weights the host sends: `lutern cost chip --preset host`."""
 
 DDR3_PRESETS = ("ddr3-x16", "ddr3-x16-25f")
 """Machines whose words are in DDR3, the machine with the largest memory first."""

@@ -234,8 +234,8 @@ def build(
 ) -> Build:
     """Run the steps whose results are not kept yet, with the ``seeds`` in parallel.
 
-    ``model`` is the name and digest of the model for the manifest. ``spread`` places and routes the seeds. Without
-    ``spread``, this is done on the cores of this computer. A missed clock is no error, and is reported in the result.
+    ``model`` is the name and digest of the model for the manifest. ``spread`` places and routes the seeds. If it is
+    None, nextpnr runs on the cores of this computer. A missed clock is no error, and is reported in the result.
     If a tool fails for a seed, an error is raised only if all seeds fail.
     """
     steps = len(seeds) + 2

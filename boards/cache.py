@@ -38,7 +38,7 @@ _MOST_BYTES = 1 << 26
 
 
 def refusal_to_write(folder: Path) -> str | None:
-    """Return the reason why nothing can be written into a folder, or None if it can be written.
+    """Return the reason why nothing can be written into a folder, or None if files can be written into it.
 
     The folder is made if it does not exist.
     """
@@ -134,7 +134,7 @@ def _put(work: Path, folder: Path) -> None:
 
 
 def seal(folder: Path) -> None:
-    """Write the digests of all files of a folder into it."""
+    """Write the digests of all files of a folder into the file ``SEAL`` of the folder."""
     names = sorted(item.name for item in folder.iterdir() if item.is_file() and item.name != SEAL)
     (folder / SEAL).write_text(json.dumps({name: _digest_of(folder / name) for name in names}, indent=1) + "\n")
 

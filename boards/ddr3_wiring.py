@@ -40,7 +40,7 @@ class Ddr3Wiring:
     modes
         The settings of the part's mode registers.
     slow_delay
-        Steps of DELAYG by which ck and commands are delayed at SLOW_HZ or less.
+        Number of steps of DELAYG by which ck and commands are delayed at SLOW_HZ or less.
     both_edges
         Whether pins are on both sides of the chip, so that the edge clock must come through ECLKBRIDGECS.
     held
@@ -56,7 +56,7 @@ class Ddr3Wiring:
     held: tuple[tuple[str, int], ...] = (("dm", 0),)
 
     def command_delay(self, memory_hz: float) -> int:
-        """Return the steps of DELAYG by which ck, commands and addresses are delayed."""
+        """Return the number of steps of DELAYG by which ck, commands and addresses are delayed."""
         return self.slow_delay if memory_hz <= SLOW_HZ else 0
 
 

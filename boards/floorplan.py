@@ -17,7 +17,7 @@ from typing import Any
 SCALE = 8
 """Width and height of a tile in pixels."""
 _FULL = 16
-"""Cells of a full tile of logic: four slices of two LUTs and two flip-flops."""
+"""Number of cells of a full tile of logic: four slices of two LUTs and two flip-flops."""
 _BEL = re.compile(r"X(\d+)/Y(\d+)/(.+)")
 _COLOURS = (
     "#1f77b4",

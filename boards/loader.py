@@ -36,7 +36,7 @@ _NO_PERMISSION = (
     r"-4 \((lib)?usb_open|LIBUSB_ERROR_ACCESS|denied|permission|(error|code) -3\b|-3 \((?!device not found)"
 )
 _IN_USE = r"LIBUSB_ERROR_BUSY|-5 \(.*claim|(error|code) -6\b|busy|in use|unable to claim"
-"""Messages of libftdi and libusb, by number and by name."""
+"""Messages of libftdi and libusb for a device in use, by number and by name."""
 
 
 def find_program() -> str:
@@ -150,7 +150,7 @@ def _plain(text: str) -> str:
 def _useful_line(text: str) -> str:
     """Return the line that gives the reason.
 
-    It is the first line with the number or the name of an error, otherwise the last complaint.
+    This line is the first line with the number or the name of an error, otherwise the last complaint.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip() and line.strip() != "empty"]
     for pattern in (_ERROR_NUMBER, _COMPLAINT):
@@ -161,7 +161,7 @@ def _useful_line(text: str) -> str:
 
 
 def check_part(board: Board, found: int) -> None:
-    """Refuse a part that is not the board's. Without version bits, a 12F and a 25F have the same IDCODE."""
+    """Refuse a part that is not the board's part. Without version bits, a 12F and a 25F have the same IDCODE."""
     wanted = board.fpga.idcode if found & _VERSION_BITS else board.fpga.idcode & ~_VERSION_BITS
     if found != wanted:
         raise LuternError(

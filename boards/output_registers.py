@@ -4,8 +4,8 @@
 
 Yosys does not use these output registers. Here the output registers of a port are used if each output of the port
 drives only a flip-flop on the port's clock, without an enable or a reset, and with initial value 0. So the machine does
-the same in every cycle. It has fewer flip-flops and nets, and the clock-to-output time of a block RAM falls to a third.
-This costs nothing.
+the same in every cycle. The machine then has fewer flip-flops and nets, and the clock-to-output time of a block RAM
+falls to a third. This costs nothing.
 """
 
 from __future__ import annotations

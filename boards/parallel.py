@@ -1,6 +1,6 @@
 """Runs slow tools in parallel, one per core. Each tool has a process, and a thread that waits for this process.
 
-Ctrl-C ends all tools. A job that fails does not stop the others.
+Ctrl-C ends all tools. A job that fails does not stop the other jobs.
 """
 
 from __future__ import annotations

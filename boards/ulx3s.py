@@ -1,7 +1,7 @@
 """ULX3S, with an ECP5 of one of four sizes and 32 MB of SDRAM x16.
 
 Pins: amaranth_boards.ulx3s, checked against litex_boards.platforms.radiona_ulx3s. The SDRAM is an MT48LC16M16 on older
-boards and an AS4C32M16 on newer ones. GPIO0 of the ESP32 is held high, because the module otherwise takes control
+boards and an AS4C32M16 on newer boards. GPIO0 of the ESP32 is held high, because the module otherwise takes control
 of the board (manual of ULX3S, "ESP32").
 """
 

@@ -2,8 +2,8 @@
 
 The definition is our own, in the style of amaranth-boards. Pins: litex_boards.platforms.radiona_ulx4m_ld_v2, checked
 against doc/constraints/prototype/ulx4m-ld_v002.lpf of intergalaktik/ULX4M, which designed the module. Both
-sources agree in all pins that are used here, also for the DDR3L. They differ in the termination of dq, which is 75 ohm
-in LiteX. In the LPF it is off to keep the chip cool, as here. The LPF uses U16 twice, as dm of byte 1 and as
+sources agree in all pins that are used here, also for the DDR3L. The sources differ in the termination of dq: it is 75
+ohm in LiteX, and off in the LPF and here, to keep the chip cool. The LPF uses U16 twice, as dm of byte 1 and as
 `n_extrst`. Here U16 is dm, and is driven low.
 
 The serial line is on the GPIO header of the carrier board: GPIO23 (N4, pin 16) is the input and GPIO24 (N3, pin 18) the

@@ -1,7 +1,7 @@
 """Versa ECP5-5G of Lattice (LFE5UM5G-45F-VERSA), an ECP5-5G 45F with DDR3L x16.
 
 Pins: amaranth_boards.versa_ecp5, checked against litex_boards.platforms.lattice_versa_ecp5. Both sources agree
-in all pins that are used here, also for the DDR3L. Both have 13 address pins, as many as a part of 1 Gb has.
+in all pins that are used here, also for the DDR3L. Both sources have 13 address pins, as many as a part of 1 Gb has.
 
 DDR3L: MT41K64M16 in litex_boards.targets.lattice_versa_ecp5. The JTAG chain has a second part, an ispCLOCK, which a
 jumper removes from the chain (amaranth-boards says that openOCD cannot use it).

@@ -114,7 +114,7 @@ class AxiLink:
     bases
         For each AXI4 port, the bus address at which its words begin.
     port_bytes
-        For each AXI4 port, the bytes of memory from this bus address on.
+        For each AXI4 port, the bytes of memory from its base on.
     needed_bytes
         Bytes of each port's memory that an image needs.
     """

@@ -137,7 +137,7 @@ class AxiPort(AxiLink):
         return data
 
     def require_words(self, config: HwConfig, words: int) -> None:
-        """Raise ``LuternError`` if the memory of a port has no room for its bytes of this number of words."""
+        """Raise ``LuternError`` if the memory of an AXI4 port is too small for the port's bytes of ``words`` words."""
         self.require(words * (config.word_bytes // config.memory_ports))
 
     def reach(self, program: Program) -> MappedWords | None:

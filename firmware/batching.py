@@ -41,7 +41,8 @@ class Batch:
         return len(self.waiting) + len(self._active)
 
     def add(self, one: Conversation) -> None:
-        """Add a conversation. It begins when a slot is free. No other conversation may have the same ``which``."""
+        """Add a conversation. It begins when a slot is free. No other conversation may have the same number
+        ``which``."""
         self.waiting.append(one)
 
     def drop(self, one: Conversation) -> None:

@@ -38,7 +38,7 @@ class Tensor:
 
     @property
     def bits(self) -> float:
-        """Bits per element."""
+        """Number of bits per element."""
         return 8 * self.byte_count / max(1, self.elements)
 
 
@@ -107,14 +107,14 @@ def grouped(parts: list[Tensor]) -> list[Tensor]:
 
 
 def image_bytes(config: ModelConfig, embedding_bits: int = WIDE_BITS) -> tuple[int, int]:
-    """Return the bytes of an image without header and tokenizer, and the bytes of its ternary matrices."""
+    """Return the number of bytes of an image without header and tokenizer, and of its ternary matrices alone."""
     shapes = image_shapes(config, 0, embedding_bits)
     sizes = {name: Entry(dtype, shape, 0).byte_count for name, (dtype, shape) in shapes.items()}
     return sum(sizes.values()), sum(sizes[f"{name}.weight"] for name in config.projections)
 
 
 def bfloat16_bytes(config: ModelConfig) -> int:
-    """Return the bytes of the tensors of a released checkpoint, whose elements are bfloat16."""
+    """Return the number of bytes of all tensors if their elements are bfloat16, as in a released checkpoint."""
     return sum(math.prod(shape) for shape in config.tensor_shapes.values()) * BFLOAT16_BITS // 8
 
 

@@ -1,7 +1,7 @@
 """Conversations on one machine: each continues a prompt, and several are in flight together.
 
     prompt ─► prefill: blocks of T tokens, one pass for each block ──────┐
-    prompt ─► prefill ───────────────────────────────────────────────────┼─► steps: one token for each, in one pass
+    prompt ─► prefill ───────────────────────────────────────────────────┼─► steps: a token of each text per pass
     waiting prompts join as soon as a slot is free ──────────────────────┘
 
 A conversation gets the same tokens whichever conversations share its passes, and however its prompt was cut into
@@ -42,8 +42,8 @@ class Conversation:
     """One prompt in progress: its slot, the state of its random generator, and the number of tokens that are still to
     come.
 
-    Its seed is ``sampling.seed`` + ``which``. ``left`` is the number of tokens that may still be chosen, and is 0 after
-    the conversation has ended.
+    The seed of the generator is ``sampling.seed`` + ``which``. ``left`` is the number of tokens that may still be
+    chosen, and is 0 after the conversation has ended.
     """
 
     def __init__(self, which: int, prompt: Sequence[int], count: int, sampling: Sampling) -> None:
@@ -60,7 +60,7 @@ class Conversation:
 
     def take(self, tokens: list[int], logits: Logits | None, finished: Finished) -> list[int]:
         """Return the tokens that a run chose for this conversation, up to the token that ends it. If ``logits`` are
-        given, choose one token from them instead."""
+        given, choose one token from the logits instead."""
         if logits is not None:
             tokens = [sample(logits, self.sampling, self.random, self.seen)]
         self.left -= len(tokens)
@@ -112,7 +112,7 @@ def converse(
     """Continue every prompt by at most ``count`` tokens, and yield the tokens in the order in which they are chosen.
 
     Conversation i uses ``sampling.seed`` + i. ``burst`` is the largest number of tokens that one run chooses for a
-    conversation. Where the host samples, the number is 1.
+    conversation. If the host samples, a run chooses one token.
     """
     if not all(prompts):
         raise LuternError(EMPTY_PROMPT)

@@ -28,7 +28,7 @@ class Sampling:
     """How a token is chosen.
 
     temperature
-        With 0, the likeliest token is chosen.
+        If 0, the likeliest token is chosen.
     top_k
         If above 0, only the k likeliest tokens are kept.
     top_p
@@ -80,7 +80,8 @@ class Sampling:
         return 0.0 if self.on_host else self.temperature
 
     def check_kept(self, kept: int) -> None:
-        """Raise ``LuternError`` if this sampling needs all logits, but the chip keeps its ``kept`` best (0: all)."""
+        """Raise ``LuternError`` if this sampling needs all logits, but the chip keeps only the ``kept`` best (0: it
+        keeps all)."""
         if kept and self.repetition_penalty != 1:
             raise LuternError(
                 f"a repetition penalty needs all logits, but this machine keeps its {kept} best; give no "

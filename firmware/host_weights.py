@@ -2,8 +2,9 @@
 
     WANT ─► HostWeights.take ─► ROW frames, if a row is wanted ─► RECORDS frames, as many as there is room for
 
-The record stream repeats the words of the program for every token, and the host sends it ahead of the computation. An
-offset in the record stream counts words from SETUP on, so the word at ``offset`` is ``words[offset % record_words]``.
+Names in capitals are kinds of frames (docs/protocol.md). The chip requests words by WANT. The record stream repeats the
+words of the program for every token, and the host sends it ahead of the computation. An offset in the record stream
+counts words from SETUP on, so the word at ``offset`` is ``words[offset % record_words]``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from lutern.hw.protocol import CHUNK_BYTES, RECORDS, RESPONSE, ROW, WANT, Opcode
 
 OFFSET_SPAN = 1 << 32
 LINE_BITS = 10
-"""Bits of a byte on a serial line, 8N1: one start bit, eight data bits, one stop bit."""
+"""Number of bits of a byte on a serial line, 8N1: one start bit, eight data bits, one stop bit."""
 
 
 def line_tokens_per_s(program: Program, baud: int) -> float:
@@ -40,7 +41,7 @@ class HostWeights:
     program
         The program whose words are sent.
     room_words
-        Words that the chip can store.
+        Number of words that the chip can store.
     """
 
     def __init__(self, program: Program, room_words: int) -> None:
@@ -54,10 +55,10 @@ class HostWeights:
 
     def begin(self) -> None:
         """Start again after a SETUP, when the chip waits for the first word."""
-        self.sent = self.offset = self.taken = 0  # sent, arrived, and taken words
+        self.sent = self.offset = self.taken = 0  # numbers of words that were sent, arrived, and were taken
         self._most_sent = 0  # largest value that ``sent`` had so far
         self.row = self.token = 0  # number of the last row that the chip requested, and the row's token
-        self.place = self.row_words  # words of the row that have arrived
+        self.place = self.row_words  # number of words of the row that have arrived
         self.row_sent = self.row_words
         self._sequence = 0
         # sent, row and row_sent after each frame, by its sequence number
@@ -140,7 +141,7 @@ class HostWeights:
 
 
 def _unwrapped(number: int, before: int) -> int:
-    """Return the count whose value modulo 2^32 is ``number``, and which is nearest to the earlier count ``before``."""
+    """Return the count that is nearest to the earlier count ``before`` and is ``number`` modulo 2^32."""
     change = (number - before) % OFFSET_SPAN
     return before + (change if change < OFFSET_SPAN // 2 else change - OFFSET_SPAN)
 

@@ -1,7 +1,8 @@
 """Identifies the machine of a chip by the digest that the chip reports.
 
-The build for a board changes some parameters of a preset. The clock and the sizes in ``LIMITS`` are in the INFO record.
-The build of the lanes, the taps and the counters are not, so every combination of these three is tried.
+The build for a board changes some parameters of a preset. The clock and the sizes in ``LIMITS`` are in the INFO record,
+with which the chip answers the command INFO. The kind of the lanes, the taps and the counters are not in this record,
+so every combination of these three is tried.
 """
 
 from __future__ import annotations

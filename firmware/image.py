@@ -9,17 +9,18 @@
                       *_proj.weight, lm_head.weight  uint8    trits, five per byte (packing.pack_canonical)
                       tokenizer.json           uint8          deflated; its digest is computed from the text
 
-A ternary weight takes about 1.6 bits, an element of an embedding 16 or 12. ``program.py`` lays an image out for one
-``HwConfig``. The file has a digest of every tensor and a digest of the metadata, so a damaged file raises an error
-before anything is computed with its values. The shapes of the tensors are compared with the config before a tensor is
-read, so the reader never allocates more than the size of the file, even if the config is wrong. Images of version 3,
-whose embeddings have 16 bits, can also be read.
+L is the number of layers, d the hidden size, V the vocabulary and n the length of a vector. A ternary weight takes
+about 1.6 bits, an element of an embedding 16 or 12. ``program.py`` lays an image out for one ``HwConfig``. The file has
+a digest of every tensor and a digest of the metadata, so a damaged file raises an error before anything is computed
+with its values. The shapes of the tensors are compared with the config before a tensor is read, so the reader never
+allocates more than the size of the file, even if the config is wrong. Images of version 3, whose embeddings have 16
+bits, can also be read.
 
 There are two ways to read an image:
 
 ``read_image(path)``
-    An ``Image`` whose ``weights`` are an ``IntegerWeights`` in memory. They take two bits per trit and three bytes per
-    element of an embedding, 0.2 GB for a 370M.
+    An ``Image`` whose ``weights`` are an ``IntegerWeights`` in memory. These weights take two bits per trit and three
+    bytes per element of an embedding, 0.2 GB for a 370M.
 ``open_image(path)``
     An ``OpenImage``, which keeps only the metadata in memory. The tensors are memory-mapped. A tensor is compared with
     its digest when it is first used, and is decoded only when it is used::
@@ -28,13 +29,13 @@ There are two ways to read an image:
         image.embedding_bits                        16 or 12, bits of an element of the embedding table
         image.notes                                 sentences about what was read in an unexpected way
         image.calibrated                            the matrices (and h) whose ranges come from calibration
-        image.activations                           largest and RMS of h, i, gate in calibration; or empty
+        image.activations                           largest value and RMS of h, i, gate in calibration; or empty
         image.matrix("model.layers.0.attn.f_proj")  PackedMatrix: packed (bytes, five trits each), rows, columns,
                                                     frac_bits, scale, calibrated; blocks() gives trits int8, a few
                                                     rows at a time; build() the whole Matrix, with its cut
         image.gains("model.layers.0.attn_norm")     Gains; the gains of a matrix are named like its norm, f_proj.norm
         image.lower_bounds(layer)                   1 - LB of a layer [d], int64, 17 fraction bits
-        image.embedding_rows(ids)                   EmbeddingTable of some rows
+        image.embedding_rows(ids)                   EmbeddingTable of the rows ``ids``
         image.weights()                             everything, as IntegerWeights
 """
 
@@ -168,7 +169,7 @@ class OpenImage:
         self.activations = self._activations()
 
     def _embedding_bits(self) -> int:
-        """Return the bits of an element of the embedding table."""
+        """Return the number of bits of an element of the embedding table."""
         if self.body["version"] == WIDE_ONLY_VERSION:
             return WIDE_BITS
         bits = self._integer(self.body, "embedding_bits", min(EMBEDDING_BITS), max(EMBEDDING_BITS))

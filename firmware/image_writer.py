@@ -63,7 +63,7 @@ from lutern.model_ref.tokenizer import MAX_TOKENIZER_BYTES
 Advance = Callable[[int, int, str], None]
 """A function that is called with (tensors done, all tensors, name of the next tensor)."""
 ROWS = 128
-"""Rows of the embedding table that are coded at a time."""
+"""Number of rows of the embedding table that are coded at a time."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def image_size(
     conventions: Conventions,
     embedding_bits: int = WIDE_BITS,
 ) -> int:
-    """Return the bytes of the file that ``convert`` writes."""
+    """Return the number of bytes of the file that ``convert`` writes."""
     origin = _Origin(source, checkpoint.synthetic, checkpoint.notes, conventions, embedding_bits)
     _, shapes, metadata = _layout(checkpoint.config, tokenizer_json, origin)
     return container_bytes(shapes, metadata)

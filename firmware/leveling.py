@@ -4,11 +4,12 @@
                                                    LEVEL ─► which bytes' strobe was seen ┴─► map of settings per byte
     for each byte: longest run of delays that pass with any slip ─► middle of the run ─► LEVEL ─► longer march
 
-A setting passes for a byte of the data pins if the byte was right in all words of the march, and if the strobe of a
-read was seen. In a trial, all bytes get the same setting, and each byte is judged separately. So 32 trials test all
-settings for any number of bytes. One more trial is the longer march with the chosen settings. The march overwrites the
-last LEVEL_WORDS of the memory, which images seldom use. DDR3 keeps all other words while the settings change. A reset
-clears the settings of the chip, so each session begins with leveling.
+The command LEVEL sets the delay and the slip of one byte, and MEMORY_TEST runs a march. A setting passes for a byte of
+the data pins if the byte was right in all words of the march, and if the strobe of a read was seen. In a trial, all
+bytes get the same setting, and each byte is judged separately. So 32 trials test all settings for any number of bytes.
+One more trial is the longer march with the chosen settings. The march overwrites the last LEVEL_WORDS of the memory,
+which images seldom use. DDR3 keeps all other words while the settings change. A reset clears the settings of the chip,
+so each session begins with leveling.
 
 Cost: with two bytes, each of the 33 trials takes 4 commands, one after the other, 132 in total. The commands take
 0.2 s if a USB bridge needs 1 ms for each command, and 2 s if it needs 16 ms. The marches take 50,000 cycles of the
@@ -27,7 +28,7 @@ from lutern.model_ref.errors import LuternError
 
 TRIAL_WORDS = 64
 LEVEL_WORDS = 1024
-"""Words of the march with the chosen settings."""
+"""Number of words of the march with the chosen settings."""
 TRIES = 8
 """Largest number of attempts for one trial. A LEVEL that is sent again does not report the strobes that were seen, so a
 trial with a lost frame is repeated.
@@ -64,7 +65,8 @@ class ByteLevel:
 
 @dataclass(frozen=True)
 class Leveling:
-    """The results for all bytes of the data pins. ``words`` is the length of the longer march that they passed."""
+    """The results for all bytes of the data pins. ``words`` is the length of the longer march, which all bytes
+    passed."""
 
     of_bytes: tuple[ByteLevel, ...]
     words: int

@@ -4,7 +4,7 @@
                          └─► lacks ──┬─► check_fit       an error with the first lack in full, the others in brief
                                      └─► reason_against  the first lack alone, for tables
 
-measure/fits.py has the limits of one chip, block RAM and LUT.
+measure/fits.py compares a machine with the limits of one chip, which are block RAM and LUT.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from lutern.model_ref.embedding import NARROW_BITS, WIDE_BITS
 from lutern.model_ref.errors import LuternError
 
 STATE_BYTES = STATE_BITS // 8
-"""Bytes of an element of state."""
+"""Number of bytes of an element of state."""
 MOST_SLOTS = 64
 """Largest number of conversations whose states are stored in memory. A host needs no more for one machine."""
 DEEPEST_FIFO = 1 << 16
-"""Words of a gain FIFO that is long enough for every machine. If the FIFO of a machine is too short, the
+"""Number of words of a gain FIFO that is long enough for every machine. If the FIFO of a machine is too short, the
 size of a program is computed with this length.
 """
 MORE_TO_SAY = 2.0
@@ -48,13 +48,13 @@ class Lack:
 
 
 def state_elements(model_config: ModelConfig) -> int:
-    """Return the elements of state of one stream."""
+    """Return the number of elements of state of one stream."""
     return model_config.num_hidden_layers * model_config.hidden_size
 
 
 @lru_cache(maxsize=256)
 def sizes_of(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> Sizes:
-    """Return ``program_sizes``, even if the machine's FIFO is too short for gains, which ``lacks`` reports."""
+    """Return ``program_sizes``, even if the machine's FIFO is too short for gains. ``lacks`` reports such a FIFO."""
     try:
         return program_sizes(model_config, hw_config, embedding_bits)
     except LuternError:
@@ -62,13 +62,13 @@ def sizes_of(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int
 
 
 def state_words(model_config: ModelConfig, hw_config: HwConfig) -> int:
-    """Return the words of one stream's state in the memory of words; 0 if the state is in block RAM."""
+    """Return the number of words of one stream's state in the memory of words; 0 if the state is in block RAM."""
     sizes = sizes_of(model_config, hw_config)
     return sizes.layers * sizes.state_words
 
 
 def memory_bytes(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> int:
-    """Return the bytes that a model of this shape needs in the memories of a machine.
+    """Return the number of bytes that a model of this shape needs in the memories of a machine.
 
     These bytes include the state of one stream if the state is in the memory of words.
     """
@@ -116,7 +116,7 @@ def _memory_lacks(model_config: ModelConfig, hw_config: HwConfig, embedding_bits
 def _memory_lack(what: str, field: str, needed: int, held: int, narrow: int, hw_config: HwConfig, state: int) -> Lack:
     """Return the lack of a memory that is too small.
 
-    Its text says whether the model would fit with the narrowest elements of the embedding table.
+    The text of the lack says whether the model would fit with the narrowest elements of the embedding table.
     """
     text = (
         f"the model needs {needed:,} bytes of {what}, {hw_config.name} has {held:,} ({field}): {excess(needed, held)}"
@@ -206,7 +206,7 @@ def reason_against(model_config: ModelConfig, hw_config: HwConfig, embedding_bit
 def state_slots(model_config: ModelConfig, hw_config: HwConfig, embedding_bits: int = WIDE_BITS) -> int:
     """Return the number of conversations whose states a machine can store.
 
-    The number is at most the streams of the machine, or ``MOST_SLOTS`` if S is in memory.
+    The number is at most the streams of the machine, or ``MOST_SLOTS`` if S is in the memory of words.
     """
     if hw_config.state == "block":
         return min(hw_config.streams, hw_config.max_state // state_elements(model_config))

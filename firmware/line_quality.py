@@ -6,9 +6,9 @@
 
 L is the number of bytes of words in a WRITE. A lost frame had an error somewhere in its bytes, on average after half of
 them. So p is the number of lost frames, divided by the sum of all bytes of answered frames and half the bytes of lost
-frames. Whenever the bytes exceed 256 KiB, both counts are halved, so that older frames count less. Frames without an
-answer so far count for ``chunk_bytes``, so the next frames are shorter immediately. They do not count for
-``frames_enough``, because a dead board must not look like a bad line.
+frames. Whenever the counted bytes exceed 256 KiB, bytes and lost frames are halved, so that older frames count less.
+Frames without an answer so far count for ``chunk_bytes``, so the next frames are shorter immediately. These frames do
+not count for ``frames_enough``, because a dead board must not look like a bad line.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import math
 from lutern.hw.protocol import CHUNK_BYTES, CRC_BYTES, HEADER_BYTES, WRITE
 
 OVERHEAD_BYTES = WRITE.byte_count + HEADER_BYTES + CRC_BYTES + 2
-"""Bytes of a WRITE in addition to its words. The answer to a WRITE has the same number of bytes."""
+"""Number of bytes of a WRITE in addition to its words. The answer to a WRITE has the same number of bytes."""
 CHUNKS = tuple(CHUNK_BYTES >> shift for shift in range(5))
 SPAN_BYTES = 1 << 18
 PRIOR_BYTES = 1 << 14
-"""Bytes that count as free of errors at the start, so that the first lost frame does not shorten the next frames."""
+"""Number of bytes that count as free of errors at the start, so that the first lost frame does not shorten the next
+frames."""
 ALL_LOST = 1e-9
 MOST_FRAMES = 64
 """After this number of frames without an answer, the host gives up, however bad the line is."""
@@ -33,14 +34,14 @@ NOTED_ERRORS = 4.0
 class LineQuality:
     """Counts frames and bytes, and computes the error rate.
 
-    ``answered_count`` and ``lost_count`` count frames. A frame that is lost and
-    then sent again may count once in each of the two.
+    ``answered_count`` and ``lost_count`` count frames. A frame that is lost and then sent again may increase both
+    counts.
     """
 
     def __init__(self) -> None:
         self.answered_count = self.lost_count = 0
         self._errors = self._bytes = 0.0
-        self._open_errors = self._open_bytes = 0.0  # frames without an answer so far
+        self._open_errors = self._open_bytes = 0.0  # of frames without an answer so far
 
     def answered(self, byte_count: int) -> None:
         """Note that a frame and its answer, ``byte_count`` bytes together, arrived undamaged."""
@@ -89,7 +90,7 @@ class LineQuality:
         return min(MOST_FRAMES, math.ceil(math.log(ALL_LOST) / math.log(loss))) if loss < 1 else MOST_FRAMES
 
     def note(self) -> str:
-        """Return a text with the error rate; an empty text for a good line."""
+        """Return a text with the error rate; an empty text if there were fewer than ``NOTED_ERRORS`` errors."""
         if self._errors < NOTED_ERRORS or self.error_rate == 0:
             return ""
         digits = round(1 / self.error_rate)

@@ -43,7 +43,7 @@ TOKEN_TIMEOUT_S = 1.0  # further seconds for each token of a RUN
 SILENCE_S = 0.5  # for a RUN whose words the host sends; a working chip asks for the next words much earlier
 CHECKSUM_BYTES_PER_S = 200_000
 """The lowest number of bytes that any board sums per second. A simulated board has this speed, because one second of a
-time limit is 2 million cycles there. A chip sums one byte per cycle, and sometimes waits for its memory.
+time limit is 2 million of its cycles. A chip sums one byte per cycle, and sometimes waits for its memory.
 """
 LONG_ANSWERS = (Opcode.RUN, Opcode.LOGITS, Opcode.COUNTERS)
 ANSWER_BYTES = 64
@@ -79,8 +79,8 @@ class Link(Protocol):
 
 
 Split = Callable[[bytes, int], Iterable[bytes]]
-"""A function that splits a payload. Its arguments are the payload and the largest number of bytes of words that a part
-should have. It returns payloads that together have the same effect as the given payload."""
+"""A function that splits a payload. Its arguments are the payload and the largest number of bytes of words in a shorter
+payload. It returns shorter payloads that together have the same effect as the given payload."""
 
 
 @dataclass
@@ -124,7 +124,7 @@ class Client:
 
     @property
     def resent_count(self) -> int:
-        """Frames that were sent again because they or their answers were lost."""
+        """Number of frames that were sent again because they or their answers were lost."""
         return self.quality.lost_count
 
     def transact(self, opcode: Opcode, payload: bytes = b"", *, timeout_s: float | None = None) -> bytes:
@@ -197,7 +197,7 @@ class Client:
         return not any((self._sequence + step) & 0xFF in under_way for step in range(1, count + 1))
 
     def _probe(self, under_way: dict[int, _Sent]) -> None:
-        """Send INFO after a time without an answer. Its answer shows that all commands before the INFO are lost.
+        """Send INFO after a time without an answer. The answer to INFO shows that all earlier commands are lost.
 
         If all commands in flight were sent again instead, a slow line would be busy for longer than the time limit of
         an answer.

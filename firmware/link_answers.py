@@ -28,7 +28,7 @@ _TOKEN_BYTES, _NUMBER_BYTES = 2, 4
 
 
 def answer_bytes(opcode: Opcode, command: bytes) -> int:
-    """Return the bytes of payload of the answer to a command with the payload ``command``."""
+    """Return the number of bytes of payload in the answer to a command whose payload is ``command``."""
     fixed = _FIXED[opcode].byte_count if opcode in _FIXED else 0
     if opcode == Opcode.RUN:
         run = RUN.unpack(command)

@@ -2,7 +2,8 @@
 
     recording ─► lines of bytes ─► frames of each direction ─► one line for each frame, then a summary
 
-This module imports nothing from the host's or the chip's end of the link, so either end can be compared with it.
+This module imports nothing from the host's or the chip's end of the link, so either end can be compared with this
+module.
 """
 
 from __future__ import annotations

@@ -6,10 +6,12 @@
     by the back door    words that differ ─► poke ─► peek ─► equal, or an error
                         then the CHECKSUM of both ends of every section, as the chip reads them ─► equal, or an error
 
-The words are written in order. So if a host was killed during a load, the next host continues the load, and an image
-that is in the memory already is not sent again. A span whose first chunk is wrong counts as wrong. After a wrong block,
-the chip sums only the first chunk of the next block, so an empty memory costs 512 cycles per block instead of 65,536. A
-wrong block whose first chunk is right is halved until the wrong part has at most ``SPAN_BYTES``.
+CHECKSUM and WRITE are commands of the link (docs/protocol.md). A chunk is the words of one WRITE, a block is 128
+chunks, and a span is a part of a block. The words are written in order. So if a host was killed during a load, the next
+host continues the load, and an image that is in the memory already is not sent again. A span whose first chunk is wrong
+is sent whole. After a wrong block, the chip sums only the first chunk of the next block, so an empty memory costs 512
+cycles per block instead of 65,536. A wrong block whose first chunk is right is halved until the wrong part has at most
+``SPAN_BYTES``.
 
 On a bad line the frames are shorter (``line_quality.py``), and the progress shows the measured error rate.
 
@@ -39,14 +41,16 @@ On a bad line the error rate follows the action in brackets: "sending (1 byte in
 """
 COMPARING, SENDING, VERIFYING, COPYING = "comparing", "sending", "verifying", "copying"
 BLOCK_BYTES = 128 * CHUNK_BYTES
-"""Bytes of one CHECKSUM. The link sends them in a fifth of a second at 3 Mbaud. The chip sums them in a millisecond.
+"""Number of bytes that one CHECKSUM covers. The link sends so many bytes in a fifth of a second at 3 Mbaud. The chip
+sums these bytes in a millisecond.
 """
 SPAN_BYTES = 4 * CHUNK_BYTES
-"""The wrong part of a block is located to this size. To send it takes as long as a CHECKSUM through a USB bridge."""
+"""The wrong part of a block is located to this size. To send so many bytes takes as long as a CHECKSUM through a USB
+bridge."""
 COPIED_BYTES = 1 << 20
-"""Bytes that the back door compares and copies at a time."""
+"""Number of bytes that the back door compares and copies at a time."""
 END_BYTES = 1 << 9
-"""Bytes that the chip sums at each end of a section that was written by the back door."""
+"""Number of bytes that the chip sums at each end of a section that was written by the back door."""
 
 
 class Section(NamedTuple):
@@ -75,7 +79,7 @@ def load_sections(
 ) -> None:
     """Write every section where the memory differs from it, then compare all sections. Use ``door`` if it is given.
 
-    ``program.check_fit`` checks that a program fits the machine. The board refuses an address that its memory does not
+    ``limits.check_fit`` checks that a program fits the machine. The board refuses an address that its memory does not
     have.
     """
     known_bytes = INFO.unpack(client.transact(Opcode.INFO))["word_bytes"]
@@ -213,7 +217,7 @@ def _wrong_spans(client: Client, blocks: Sequence[Section], report: Progress) ->
 
 
 def _narrowed(client: Client, span: Section, *, begins_right: bool) -> Iterator[Section]:
-    """Yield the wrong parts of a wrong span. If ``begins_right``, its first chunk is known to be right."""
+    """Yield the wrong parts of a wrong span. If ``begins_right``, the first chunk of the span is right."""
     if span.words.size <= SPAN_BYTES or not (begins_right or _is_there(client, next(_parts(span, CHUNK_BYTES)))):
         yield span
         return

@@ -1,10 +1,11 @@
 """Tests the DRAM by marches that the chip runs, finds the size of the DRAM, and sets the phase of an SDRAM's clock.
 
     range ─► MEMORY_TESTs of up to 256 K words ─► errors, and the first wrong word ─► Result for the whole range
-    WRITE 2^k, ..., 4, 2, 1, 0 ─► CHECKSUM of each ─► addresses that read word 0: the part repeats there
+    WRITE 2^k, ..., 4, 2, 1, 0 ─► CHECKSUM of each ─► the lowest 2^k that reads as word 0 is the part's size
     PHASE +1, test, PHASE +1, test, ... fails ─► back, PHASE -1, test, ... fails ─► the middle
 
-A test overwrites its range, so test before a model is loaded.
+Words in capitals are commands of the link (docs/protocol.md). A march writes and reads every word of a range several
+times (hw/memory/march_test.py). A test overwrites its range, so test before a model is loaded.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def march(
 def check_size(client: Client, config: HwConfig) -> None:
     """Raise ``LuternError`` if the memory part is smaller than the machine's memory.
 
-    Such a part ignores the highest bits of an address, so a higher address reads the word of a lower one. The check
+    Such a part ignores the highest bits of an address, so a higher address reads the word of a lower address. The check
     overwrites the word at each power of two, and word 0.
     """
     words = {1 << bit: np.full((1, config.word_bytes), bit, np.uint8) for bit in range(config.address_bits)}

@@ -19,7 +19,7 @@ from lutern.model_ref.quantise import IntegerWeights
 
 
 def machine_of(client: Client, *among: HwConfig) -> HwConfig:
-    """Return the machine of a chip. It must be one of ``among``, or one of the presets if ``among`` is empty;
+    """Return the machine of a chip. The machine must be one of ``among``, or one of the presets if ``among`` is empty;
     otherwise ``LuternError`` is raised."""
     return identify(INFO.unpack(client.transact(Opcode.INFO)), among or PRESETS.values())
 

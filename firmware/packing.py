@@ -3,13 +3,13 @@
     trits [rows, n] ─┬─► pack_trits      row groups of R rows, in each the beats of C columns, five trits in a byte
                      └─► pack_canonical  all rows in order, five trits in a byte
 
-    items [elements, T] ──► pack_groups  P elements with their T items are a group; groups are aligned to words
+    items [elements, k] ──► pack_groups  P elements with k items each are a group; groups are aligned to words
 
     items [.., n] ───────┬─► pack_narrow      without their low 4 bits, which are 0: two items in three bytes
     (of 12 bits)         └─► pack_narrow_row  as groups, every fourth word in the low bits of the three words before it
 
-``layouts.decode_byte`` defines the byte code of five trits. Thirteen bytes are not codes, and raise an error. A trit
-takes 1.6 bits. Packing produces more than 50 MB/s of packed bytes.
+``layouts.decode_byte`` defines the byte code of five trits. Thirteen of the 256 bytes encode no trits, and raise an
+error. A trit takes 1.6 bits. Packing produces more than 50 MB/s of packed bytes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _tables() -> tuple[NDArray[np.uint8], NDArray[np.int8], NDArray[np.bool_]]:
 
     - the byte for a number in balanced base 3, modulo 256 [256]
     - the trits of a byte [256, 5]
-    - whether a byte is a code [256]
+    - whether a byte encodes five trits [256]
     """
     encode, decode, known = np.zeros(256, np.uint8), np.zeros((256, TRITS_PER_BYTE), np.int8), np.zeros(256, bool)
     for byte in range(256):
@@ -65,7 +65,7 @@ def _encode(trits: NDArray[np.int8]) -> NDArray[np.uint8]:
 
 
 def _decode(data: NDArray[np.uint8], what: str) -> NDArray[np.int8]:
-    """Convert bytes [..., k] to trits [..., 5 k]; raise ``LuternError`` for a byte that is not a code."""
+    """Convert bytes [..., k] to trits [..., 5 k]; raise ``LuternError`` for a byte that encodes no trits."""
     known = _IS_CODE[data]
     if not known.all():
         place = int(np.argmin(known.ravel()))
@@ -139,10 +139,10 @@ def unpack_canonical(data: NDArray[np.uint8], rows: int, columns: int, what: str
 
 
 def pack_groups(items: NDArray[np.uint16], config: HwConfig) -> NDArray[np.uint8]:
-    """Convert items [elements, T] to words ``[words, word_bytes]``; see ``layouts.group_shape``.
+    """Convert items [elements, k] to words ``[words, word_bytes]``; see ``layouts.group_shape``.
 
-    A group is P elements, with the T items of element 0 in the lowest bits. The last group and the last word are padded
-    with 0.
+    A group is P elements with k items each. The items of element 0 are in the lowest bits. The last group and the last
+    word are padded with 0.
     """
     elements, per_element = items.shape
     groups_a_word, words_a_group = group_shape(config, per_element)
@@ -170,7 +170,7 @@ def unpack_groups(words: NDArray[np.uint8], elements: int, per_element: int, con
 
 
 def narrow_bytes(count: int) -> int:
-    """Return the bytes of ``count`` items of 12 bits."""
+    """Return the number of bytes of ``count`` items of 12 bits."""
     return -(-count * NARROW_ITEM_BITS // 8)
 
 
@@ -205,8 +205,8 @@ def pack_narrow_row(items: NDArray[np.uint16], config: HwConfig) -> NDArray[np.u
     of ``pack_groups``.
 
     In ``pack_groups`` the low 4 bits of every item are 0. Here, the first three of every four words are kept, and these
-    low bits store the fourth word: the bits of an item in the k-th word are digit k of the item at the same place of
-    the fourth word. So the row widener needs almost no logic.
+    low bits store the fourth word: the low bits of an item in the k-th word are the k-th 4 bits of the item at the same
+    place in the fourth word. So the row widener needs almost no logic.
     """
     groups = pack_groups(items[:, None], config)
     whole = len(groups) // (NARROW_WORDS + 1) * (NARROW_WORDS + 1)

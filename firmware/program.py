@@ -44,9 +44,9 @@ from lutern.model_ref.signature import Signature, WordSignatures
 
 VectorGains = tuple[Gains | None, list[Gains]]
 PATIENCE = 16
-"""A step may take this many times the cycles that its words and beats take one after the other."""
+"""A step may take this many times the cycles in which its words and its trits are read one after the other."""
 TABLE_ROWS = 256
-"""Rows of the embedding table that are packed at a time."""
+"""Number of rows of the embedding table that are packed at a time."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class Program:
     """A model laid out for a machine.
 
     words
-        uint8 [n, word_bytes].
+        Content of the memory of words, uint8 [n, word_bytes].
     beats
-        uint8 [k, beat_bytes], if trits are resident.
+        Content of the memory of beats, uint8 [k, beat_bytes]; k is 0 if trits are streamed.
     embedding_bits
-        Bits of an element of the model's embedding table.
+        Number of bits of an element of the model's embedding table.
     image
         The image number: 32 bits that identify the weights in every check.
     trit_state
@@ -120,7 +120,8 @@ class Program:
 
     @property
     def step_limit(self) -> int:
-        """Cycles between two tokens of a run after which the machine ends the run, in units of ``STEP_LIMIT_CYCLES``.
+        """Number of cycles between two tokens of a run after which the machine ends the run, in units of
+        ``STEP_LIMIT_CYCLES``.
 
         The limit is ``PATIENCE`` times the cycles that a step needs. For a machine whose words the host sends, the
         limit is 0, which means no limit.
@@ -158,11 +159,11 @@ class Program:
 
     @property
     def bytes_per_token(self) -> int:
-        """Bytes that are moved per token: record stream, row, beats, state."""
+        """Number of bytes that are moved per token: record stream, row, beats, state."""
         return self.bytes_per_pass(1)
 
     def bytes_per_pass(self, streams: int) -> int:
-        """Return the bytes that are moved for a pass of ``streams`` streams."""
+        """Return the number of bytes that are moved for a pass with ``streams`` streams."""
         sizes = self.sizes
         return sizes.pass_words(streams) * self.hw_config.word_bytes + sizes.trit_beats * self.hw_config.beat_bytes
 
@@ -172,7 +173,7 @@ class Values:
     """The values of a model that an operation needs.
 
     ``fields`` are the fields of the operation that do not follow from shapes. ``trits`` [rows, columns] is None for
-    EMBED. ``items`` [rows, T] is None for an operation without gains.
+    EMBED. ``items`` [rows, items per row] is None for an operation without gains.
     """
 
     fields: dict[str, object]
@@ -347,7 +348,8 @@ def _matrix_values(
 
 
 def _items(vector: VectorGains) -> NDArray[np.uint16]:
-    """Return the gains of a vector as items [elements, T]. The outer gains come first, if there are any."""
+    """Return the gains of a vector as items [elements, items per element]. The outer gains come first, if there are
+    any."""
     outer, inner = vector
     return np.stack([gains.items for gains in ([outer] if outer else []) + inner], axis=1)
 
@@ -365,7 +367,7 @@ def _bound_items(bounds: Int) -> NDArray[np.uint16]:
 
 
 def _check_fields(fields: dict[str, Any]) -> None:
-    """Raise ``LuternError`` if a number does not fit its field of the operation, because it would wrap there."""
+    """Raise ``LuternError`` if a number does not fit its field of the operation, because the number would wrap."""
     for name, value in fields.items():
         parts = value.items() if isinstance(value, dict) else [("", value)]
         for part, number in parts:

@@ -152,7 +152,7 @@ def operations(model_config: ModelConfig, hw_config: HwConfig) -> list[Operation
 
 
 def _vector_flags(vector: VectorNames) -> dict[str, Any]:
-    """Return the flags of the operation whose results make a vector. They say which gains the elements have."""
+    """Return the flags of the operation whose results make a vector. The flags say which gains the elements have."""
     outer, inner = vector
     return {"makes_vector": True, "outer": outer is not None, "matrices": len(inner)}
 
@@ -181,7 +181,7 @@ class Record:
 def records(model_config: ModelConfig, hw_config: HwConfig) -> list[Record]:
     """Return the record stream of a token, record by record."""
     found: list[Record] = []
-    of_block = of_layer = 0  # words so far
+    of_block = of_layer = 0  # numbers of words so far
     head, least = header_words(hw_config), block_words(hw_config)
     plain = _plain_records(model_config, hw_config)
     for record, following in zip(plain, _followers(plain), strict=True):
@@ -233,12 +233,12 @@ def _plain_records(model_config: ModelConfig, hw_config: HwConfig) -> list[Recor
 
 
 def chunk_rows(rows: int, columns: int, items: int, hw_config: HwConfig) -> int:
-    """Return the number of rows of a matrix whose trits follow one record of gains. A row has ``items`` items in this
-    record.
+    """Return the number of rows of a matrix that have their gains in one record, which their trits follow. A row has
+    ``items`` items in this record.
 
-    The number is the largest number of whole row groups whose trits fit in one record, and whose gains fill whole words
-    and at most half of the gain FIFO. If trits are resident, the number is ``rows``, because nothing comes between the
-    gains then.
+    These rows are as many row groups as possible. Their trits must fit in one record, and their gains must fill whole
+    words and at most half of the gain FIFO. If trits are resident, the number is ``rows``, because no trits come
+    between the gains.
     """
     if hw_config.source == "resident":
         return rows
@@ -259,7 +259,8 @@ def chunk_rows(rows: int, columns: int, items: int, hw_config: HwConfig) -> int:
 
 
 def trit_records(rows: int, columns: int, hw_config: HwConfig) -> list[tuple[RecordKind, int, int]]:
-    """Return the records of the trits of a chunk of rows (source "streamed"): kind, rows, words after the header."""
+    """Return the records that contain a chunk's trits (source "streamed"): kind, number of rows, words after the
+    header."""
     beats, beat_words = -(-columns // hw_config.columns), hw_config.beat_bytes // hw_config.word_bytes
     rest = rows % hw_config.rows if short_trits(rows % hw_config.rows, hw_config) else 0
     whole = rows - rest
@@ -275,23 +276,23 @@ class Sizes:
     """The sizes of a program in a machine's memories, which depend on the shape of the model but not on its weights.
 
     record_words
-        Words of the record stream, which every token reads.
+        Number of words of the record stream, which every token reads.
     trit_beats
-        Beats of trits that every token reads; 0 if trits are in the record stream.
+        Number of beats of trits that every token reads; 0 if trits are in the record stream.
     row_item_bits
-        Bits of an element of the embedding table.
+        Number of bits of an element of the embedding table.
     row_words
-        Words of a row of the embedding table. The words of its check come first.
+        Number of words of a row of the embedding table, with the words of the row's check, which come first.
     stride
         Distance from one row of the embedding table to the next, in beats (resident) or words.
     words
-        All words in the memory of words.
+        Number of all words in the memory of words.
     beats
-        All beats in the memory of beats.
+        Number of all beats in the memory of beats.
     state_words
-        Words of one layer's S of one stream if S is in the memory of words, otherwise 0.
+        Number of words of the S of one layer and one stream if S is in the memory of words, otherwise 0.
     layers
-        Layers of the model.
+        Number of layers of the model.
     """
 
     record_words: int
@@ -305,9 +306,9 @@ class Sizes:
     layers: int
 
     def pass_words(self, streams: int = 1, *, chained: bool = False) -> int:
-        """Return the words that a pass of ``streams`` streams moves.
+        """Return the number of words that a pass with ``streams`` streams moves.
 
-        They are the records, a row for each stream, and S of every layer, which is read and written.
+        These words are the records, a row for each stream, and S of every layer, which is read and written.
         """
         state = 2 * self.layers * self.state_words * (1 if chained else streams)
         return self.record_words + streams * self.row_words + state
@@ -318,7 +319,7 @@ def program_sizes(model_config: ModelConfig, hw_config: HwConfig, embedding_bits
     """Return the sizes of the program of a shape: its records, and a row of the embedding table for every token.
 
     ``embedding_bits`` are the bits of an element of the model's table. A machine that does not support 12 bits stores
-    the table with 16.
+    the table with 16 bits.
     """
     found, vocab = records(model_config, hw_config), model_config.vocab_size
     layers = model_config.num_hidden_layers

@@ -54,7 +54,8 @@ def _bases(config: HwConfig) -> list[int]:
 
 
 def _pattern(config: HwConfig, base: int, most_words: int, seed: int) -> tuple[int, Words, Words]:
-    """Return the address, random words, and a mask of the bits that exist: the last part of a beat has only some."""
+    """Return the address, random words, and a mask of the bits that exist: the last part of a beat has only some
+    bits."""
     if base == 0:
         exist = np.full((min(most_words, config.memory_words), config.word_bytes), 0xFF, np.uint8)
     else:

@@ -31,8 +31,8 @@ BAUD = 3_000_000
 WRITE_TIMEOUT_S = 20.0
 """Seconds after which a port that accepts no bytes is treated as broken."""
 CYCLES_PER_SECOND = 2_000_000
-"""Cycles of a simulated board that count as one second of a time limit. A small design simulates about as many in a
-second.
+"""Number of cycles of a simulated board that count as one second of a time limit. A small design simulates about as
+many cycles in a second.
 """
 SIMULATED, IDLE = 0x4C54, 0x4C49
 """Rows of the window of a simulated board's port: "LT" while the board simulates, else "LI"."""
@@ -87,7 +87,7 @@ class SerialPort:
         """Return at most `limit` bytes as soon as at least one has arrived, or no bytes after `timeout_s`."""
         try:
             return self._read_simulated(limit, timeout_s) if self.is_simulated else self._read(limit, timeout_s)
-        except (OSError, TypeError):  # pyserial raises a TypeError if a port vanishes between two of its own lines
+        except (OSError, TypeError):  # pyserial raises a TypeError if a port vanishes between two lines of pyserial
             raise self._gone() from None
 
     def _read(self, limit: int, timeout_s: float) -> bytes:
@@ -114,7 +114,7 @@ class SerialPort:
 
     @property
     def cycles_per_second(self) -> int | None:
-        """Cycles of a simulated board that count as one second of a time limit; None for a real board."""
+        """Number of cycles of a simulated board that count as one second of a time limit; None for a real board."""
         return CYCLES_PER_SECOND if self.is_simulated else None
 
     def close(self) -> None:

@@ -86,11 +86,11 @@ class Run:
     tokens
         ``tokens[step][stream]``.
     cycles
-        Cycles of the last step.
+        Number of cycles of the last step.
     beats
-        Beats of the ternary unit in the last step.
+        Number of beats of the ternary unit in the last step.
     words
-        Words of memory in the last step.
+        Number of words that the memory returned in the last step.
     saturations
         Number of beats of the elementwise path in which a value of h, i or gate was clipped (the integer model counts
         values). The number is 0 for a model whose ranges are proved.
@@ -105,7 +105,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Logits:
-    """Raw logits of one stream: ``sums [k]`` of ``tokens [k]`` (all V tokens, or the k best), and their scale."""
+    """Raw logits of one stream: ``sums [k]`` of ``tokens [k]`` (the whole vocabulary, or the best), and their scale."""
 
     tokens: NDArray[np.int64]
     sums: NDArray[np.int64]
@@ -120,7 +120,7 @@ class Logits:
 class Machine(Protocol):
     """The interface through which conversations use a machine.
 
-    ``streams`` is the largest number of feeds in a run. ``slots`` is the number of conversations whose state fits.
+    ``streams`` is the largest number of feeds in a run. ``slots`` is the number of states that it stores.
     """
 
     streams: int
@@ -143,10 +143,10 @@ def temperature_word(temperature: float) -> int:
 
 
 class Session:
-    """A program, loaded into the chip at the other end of ``client``, or sent to it in every run.
+    """A program, loaded into the chip at the other end of ``client``, or sent to the chip in every run.
 
-    A ``LuternError`` is raised if the chip is not the one that the program was laid out for, or if the chip's memory
-    does not hold what was sent.
+    A ``LuternError`` is raised if the chip is not the machine for which the program was laid out, or if the chip's
+    memory does not hold what was sent.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ class Session:
     door
         The chip's memory, if the host reaches it without the chip; see ``loader.load_sections``.
     is_loaded
-        Whether the model is in the memory already. The memory is then not compared.
+        If true, the model is in the memory already, and the memory is not compared.
 
     Attributes
     ----------

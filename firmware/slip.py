@@ -30,7 +30,7 @@ def encode_frame(opcode: int, sequence: int, payload: bytes = b"") -> bytes:
 
 
 def decode_body(body: bytes) -> Frame | None:
-    """Return the frame in the bytes between two END bytes; None if anything is wrong with them."""
+    """Return the frame in the bytes between two END bytes; None if these bytes are damaged."""
     raw = body
     if _ESC in body:
         if any(part[:1] not in (b"\xdc", b"\xdd") for part in body.split(_ESC)[1:]):

@@ -3,10 +3,10 @@
     PUBLISHED, preset, streams ─► machine() ─► cycle model ─► axi_cycles.json      python -m lutern.measure.axi_rates
     cycles, words of a row ─► max(cycles, words / share) ─► tokens/s at any clock
 
-``share`` is the mean number of words that the memory returns per cycle of the machine's clock. With 1.0, a row has the
-cycles of the cycle model. With less, a row has the larger of cycles and words / share, because the FIFOs store the
-words that arrive during a barrier (``word_rate.py``). The ``share`` of a DDR4 or an HBM2 was not measured, and no
-machine with these memories was placed and routed.
+``share`` is the mean number of words that the memory returns per cycle of the machine's clock. If ``share`` is 1.0, a
+pass takes the cycles of the cycle model. If it is less, a pass takes the larger of cycles and words / share, because
+the FIFOs store the words that arrive during a barrier (``word_rate.py``). The ``share`` of a DDR4 or an HBM2 was not
+measured, and no machine with these memories was placed and routed.
 
 The cycle model takes 1 to 40 s per row, and minutes for all rows. So the rows are kept in a file, and a test computes
 some of the rows again.
@@ -36,7 +36,8 @@ SHARES = (0.8, 0.9, 1.0)
 
 @dataclass(frozen=True)
 class AxiRow:
-    """A pass of ``streams`` tokens of ``model`` on the machine of a preset: cycles (cycle model) and words read."""
+    """The ``cycles`` (by the cycle model) and ``words`` read of a pass, which computes ``streams`` tokens of
+    ``model``."""
 
     preset: str
     model: str
@@ -55,7 +56,7 @@ class AxiRow:
 
 
 def machine(name: str, model: str, streams: int) -> tuple[HwConfig, tuple[str, ...]]:
-    """Return the machine of a row, and its changes to the preset, which are empty if the preset needs none."""
+    """Return the machine of a row, and the fields ("name=value") in which it differs from the preset, possibly none."""
     base, model_config = preset(name), PUBLISHED[model]
     width, state = max(model_config.hidden_size, model_config.intermediate_size), model_config.num_hidden_layers
     changes: dict[str, int | str] = {}

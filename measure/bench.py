@@ -11,7 +11,7 @@ Definitions, used throughout Lutern:
 - *trit share* = trits of the model / (5 x bytes read in a pass)
 - *bound* = tokens/s if, in every cycle, the lanes took trits (source "resident") or the memory returned words
 
-A pass reads the weights once and advances ``streams`` tokens. Only ``golden_tokens_per_second`` depends on the speed of
+A pass reads the weights once and computes ``streams`` tokens. Only ``golden_tokens_per_second`` depends on the speed of
 this computer. A pass of the demo takes 3 thousand (resident-1024) to 200 thousand (stream-x16) cycles of the simulated
 board.
 """
@@ -47,10 +47,10 @@ from lutern.model_ref.quantise import IntegerWeights
 from lutern.sim.board import SimulatedBoard, simulated
 
 STEPS = 3
-"""Steps of a measured run. From the second step on, the readers are equally far ahead in each step."""
+"""Steps of a measured run. From the second step on, all readers of memory are equally far ahead in each step."""
 PREFILL_TOKENS = 64
 LARGE = ModelConfig(vocab_size=256, hidden_size=1024, num_hidden_layers=2, intermediate_size=1024)
-"""A model with random weights, for widths and depths beyond those of the demo."""
+"""A model with random weights, for machines with larger widths and memories than the demo needs."""
 LARGE_MEMORY: dict[str, dict[str, object]] = {
     "resident-1024": {
         "name": "resident-1024, Q 32, larger memories",
@@ -63,16 +63,17 @@ LARGE_MEMORY: dict[str, dict[str, object]] = {
     },
     "stream-x16": {"name": "stream-x16, larger memory", "memory_words": 1 << 21},
 }
-"""Changes to these presets, which give the machines larger memories than their boards have."""
+"""Fields that replace the fields of these presets. The machines then have larger memories than their boards have."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement: ``cycles`` for ``tokens`` tokens of ``what`` with ``streams`` streams per pass.
+    """One measurement. ``what`` ("decode" or "prefill") of ``tokens`` tokens took ``cycles``, with ``streams`` per
+    pass.
 
     ``cycles`` is the mean over the prompts, and ``deviation`` the standard deviation. ``clock`` names the source of
-    ``clock_hz``: a build, or the preset. If ``line``, the host sends the weights, and the link limits the speed.
-    ``words_per_cycle`` is the largest number of words that the memory returns per cycle of the machine.
+    ``clock_hz``: a build, or the preset. If ``line`` is true, the host sends the weights, and the link limits the
+    speed. ``words_per_cycle`` is the largest number of words that the memory returns per cycle of the machine.
     """
 
     preset: str
@@ -135,7 +136,7 @@ class Row:
 
 
 def measure(config: HwConfig, weights: IntegerWeights, prompts: int = 1) -> Iterator[Row]:
-    """Measure one stream, all streams, and a prompt in blocks, each on the simulated board.
+    """Measure decoding with one stream and with all streams, and the prefill of a prompt, on the simulated board.
 
     Decoding is measured after each of ``prompts`` first tokens.
     """
@@ -156,7 +157,7 @@ def measure_by(crew: Workers, config: HwConfig, weights: IntegerWeights, prompts
 
 
 def measure_prompt(config: HwConfig, weights: IntegerWeights, prompt: int) -> list[Row]:
-    """Return the rows of one prompt, as a job of a worker. Only prompt 0 has the row of a prompt in blocks."""
+    """Return the rows of prompt number ``prompt``. Only the rows of prompt 0 include a prefill. A worker runs this."""
     return list(_measure(config, weights, range(prompt, prompt + 1), has_prefill=prompt == 0))
 
 
@@ -174,7 +175,7 @@ def _measure(config: HwConfig, weights: IntegerWeights, prompts: range, has_pref
     program = lay_out(weights, config)
     first_tokens = [index * 7 % program.vocab for index in prompts]
     machine: Any = simulated(config)
-    part = getattr(machine, "part_timings", None)  # cycles that memory and machine have in the same time
+    part = getattr(machine, "part_timings", None)  # for the cycles of memory and machine in the same time
     clocks = Fraction(round(part.clock_hz), config.clock_hz).as_integer_ratio() if part else None
     with SimulatedBoard(machine, memory_clock=clocks) as board:
         session = Session(Client(board), program, door=board if board.has_back_door else None)
@@ -210,8 +211,9 @@ def measure_decode(session: Session, streams: int, first_tokens: Sequence[int] =
 
 
 def measure_prefill(session: Session, tokens: int, streams: int) -> Row:
-    """Measure a prompt of ``tokens`` tokens, ``streams`` per pass: cycles of the last pass times number of passes.
+    """Measure a prompt of ``tokens`` tokens, ``streams`` tokens per pass.
 
+    The cycles are the cycles of the last pass times the number of passes.
     Raises ``LuternError`` if ``tokens`` is no multiple of ``streams``.
     """
     if tokens % streams:
@@ -242,7 +244,10 @@ class BuiltClock:
 
 
 def built_clock(config: HwConfig, board: str = "") -> BuiltClock | None:
-    """Return the clock of the newest build of a machine (on ``board``, if given). Taps, cells and clocks may differ."""
+    """Return the clock of the newest build of a machine (on ``board``, if given).
+
+    Taps, kind of cells and target clock of the build may differ from the machine's.
+    """
     clocks = (_clock_of(path, config, board) for path in cache.newest("builds", f"*/{MANIFEST}"))
     return next((clock for clock in clocks if clock is not None), None)
 

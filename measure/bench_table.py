@@ -16,7 +16,7 @@ SHOWN = (
     ("resident-1024", "random"),
     ("stream-x16", "random"),
 )
-"""Machine and model of each line that is printed without options; "random" is ``measure.bench.LARGE``."""
+"""Machine and model of each line that is printed if no option is given; "random" is ``measure.bench.LARGE``."""
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "what": lambda row: row.what,
     "streams": lambda row: str(row.streams),
@@ -33,11 +33,11 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "of bound": lambda row: "" if row.share is None else f"{row.share:.1%}",
     "times": lambda row: "",
 }
-"""Headings and texts of a row. "bytes" are the bytes of a pass; "times" is the speed relative to the first row."""
+"""Texts of a row by heading. "bytes" are the bytes of a pass. "times" is the speed divided by the first row's speed."""
 
 
 def cells(model: str, row: Row, first: Row) -> list[str]:
-    """Return the texts of a row; ``first`` is the machine's first row: one stream, token by token."""
+    """Return the texts of a row; ``first`` is the machine's first row, which decodes one stream."""
     times = row.tokens_per_second / first.tokens_per_second
     texts = [f"{times:.2f}" if name == "times" else read(row) for name, read in COLUMNS.items()]
     return [row.preset, model, *texts]

@@ -3,8 +3,8 @@
     watts = static + sum(coefficient * activity per second)         Coefficient: value, low, high, in joules per event
 
 A file names its part, source and date. Lutern's own calibration for ECP5 is not measured. It contains bounds and their
-sources, because no coefficients are published. ``fit`` computes a calibration from a user's readings of designs whose
-activity is known, by least squares. The intervals of 95 % come from resampled residuals.
+sources, because no coefficients are published. ``fit`` computes a calibration by least squares from a user's readings
+of designs whose activity is known. The intervals of 95 % come from resampled residuals.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ EVENTS = {
     "ddr4_byte": "a byte is read from DDR4, or written to it",
     "hbm2_byte": "a byte is read from HBM2, or written to it",
 }
-"""Events that can have a coefficient. For the bytes of a memory, measure/dram.py has the default."""
+"""Events that can have a coefficient. For the bytes of a memory, measure/dram.py has default coefficients."""
 STATIC = "static_watts"
 SAMPLES = 2000
 SEED = 1

@@ -25,7 +25,8 @@ WORD_BITS = (64, 128)
 
 @dataclass(frozen=True)
 class Need:
-    """The bytes that a model needs in words of ``word_bits``; an element of an embedding has ``embedding_bits``."""
+    """The number of bytes that a model needs in words of ``word_bits``; an element of an embedding has
+    ``embedding_bits``."""
 
     model: str
     word_bits: int
@@ -47,7 +48,7 @@ def machine_of_width(word_bits: int) -> HwConfig:
 
 
 def needs(models: Mapping[str, ModelConfig] = PUBLISHED) -> list[Need]:
-    """Return the bytes for every model, width of a word and size of embeddings."""
+    """Return the number of bytes for every model, width of a word and width of an embedding."""
     return [
         Need(name, word_bits, bits, memory_bytes(model, machine_of_width(word_bits), bits))
         for name, model in models.items()
@@ -68,8 +69,8 @@ def memories() -> dict[int, dict[str, list[Board]]]:
 def would_hold(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> str:
     """Return a clause that names the memories in which a model's weights would fit.
 
-    For this, the model's embeddings may be converted to fewer bits. Use the clause for a model that fits no preset of
-    these boards because of the model's width or the chip's size.
+    The clause also names memories in which the weights fit only with narrower embeddings (`--embedding-bits`). Use it
+    for a model that fits no preset of these boards because of the model's width or the chip's size.
     """
     texts: list[str] = []
     choices = [bits for bits in EMBEDDING_BITS if bits <= embedding_bits]

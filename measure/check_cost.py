@@ -4,8 +4,8 @@ a token.
     machine ─► `weight_check` alone, synthesised ─► LUT4, FF, block RAM
             └► program's sizes for the largest model that fits ─► words of a token, and how many of them are checks
 
-The fields of SETUP, the answer to DAMAGE and the watchdog are not part of the block. Their cells are in the row of
-`top`. For each machine yosys takes a few seconds, and the results are kept.
+The fields of the command SETUP, the answer to the command DAMAGE and the watchdog are not part of the block. Their
+cells are in the row of `top`. For each machine yosys takes a few seconds, and the results are kept.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BLOCK = "weight_check"
 
 @dataclass(frozen=True)
 class CheckCost:
-    """Cells of the block, and the words that it adds to a token of ``model``.
+    """The cells of the block, and the number of words that it adds to a token of ``model``.
 
     A token reads ``words`` words, of which ``added`` are checks with their headers. ``share`` is the bytes of
     these checks divided by all bytes that the token would read without them.

@@ -106,7 +106,7 @@ class Cluster(Workers):
         return len(self._client.scheduler_info(n_workers=-1)["workers"])
 
     def share(self, key: str, value: Any) -> Any:
-        """See ``Workers``. The value is the result of a job, so it is made again if its worker is lost."""
+        """See ``Workers``. The value is the result of a job, so it is computed again if its worker is lost."""
         return self._client.submit(_same, value, key=key, pure=False)
 
     def each(self, jobs: Sequence[Job]) -> Iterator[tuple[str, Any]]:
@@ -217,9 +217,9 @@ def _require() -> Any:
 def workers(count: int = 1, scheduler: str = "", processes: bool = True) -> Iterator[Workers]:
     """Yield workers, and close them when the block ends.
 
-    ``scheduler`` is the address of a Dask scheduler, whose workers are used. Without it, the workers are ``count``
-    processes of this computer, or threads if ``processes`` is false. A single worker is this process. Raises
-    ``LuternError`` for a scheduler that does not answer or has no workers.
+    ``scheduler`` is the address of a Dask scheduler, whose workers are used. If it is empty, the workers are ``count``
+    processes of this computer, or threads if ``processes`` is false. If ``count`` is 1, this process is the worker.
+    Raises ``LuternError`` if the scheduler does not answer or has no workers.
     """
     if not scheduler and count == 1:
         yield Workers()

@@ -1,8 +1,8 @@
-"""Computes for the cycle model when the codes of a vector are written, and when their scales show.
+"""Computes for the cycle model when the codes of a vector are written, and when their scales can be read.
 
-    norm ─► scalars (R = 127 / largest, scale) ─► code pass of each stream ─► code memory, two banks ─► lanes
+    norm ─► scalars (127 / largest, scale) ─► code pass of each stream ─► code memory, two banks ─► lanes
 
-All times are cycles. The computation takes constant time per beat of codes.
+All times are cycles, and values "show" as ``cycles.py`` defines. The computation takes constant time per beat of codes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lutern.measure.timing import ReaderAhead
 
 
 class CodeTimes:
-    """Scalars, quantiser and code memory.
+    """The times of the norm's scalar unit, the quantiser and the code memory.
 
     ``column_ready`` has, for each column beat of the last operation, the cycle from which its codes can be read.
     ``scale_shows`` has, for each stream, the cycle from which its scale shows. ``reader`` reads codes for the lanes.

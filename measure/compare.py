@@ -1,13 +1,13 @@
 """Compares the errors of two networks against float32: the integer network, and a float16 run of the same checkpoint.
 
     tokens ─┬─► float32 ─────────────────► logits ─┐
-            ├─► integer (what the chip computes) ──┼─► relative RMS error, and its ratio to the float16 run's
+            ├─► integer (what the chip computes) ──┼─► relative RMS errors, and their ratio
             └─► float16 (measure/float16.py) ──────┘
 
 This comparison is a gate: the integer network's error must be at most 0.8 times the float16 run's error. It does not
-justify word lengths, because one code that flips to its neighbour flips later codes, so the error of logits is a
-plateau. ``word_lengths.py`` justifies word lengths stage by stage. The comparison runs three networks over 48 tokens.
-With a vocabulary V of 32000 and a width d of 1024, it takes half a minute.
+justify word lengths, because the error of the logits hardly depends on them: one code that flips to its neighbour flips
+later codes. ``word_lengths.py`` justifies word lengths stage by stage. The comparison runs three networks over 48
+tokens. With a vocabulary V of 32000 and a width d of 1024, it takes half a minute.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SHAPES = {
     "no power of two": ModelConfig(vocab_size=256, hidden_size=320, num_hidden_layers=6, intermediate_size=896),
 }
 DEVIATIONS = (("norm", (1.05, 0.26)), ("embeddings", (0.0, 0.6)), ("lower_bounds", (0.0, 0.5)), ("", (0.0, 0.02)))
-"""Mean and standard deviation of the reference's tensors, by a part of the name. The first match is used."""
+"""(part of a tensor's name, (mean, standard deviation) of the reference's tensors). The first match is used."""
 LARGE = {"V 32000": ModelConfig(vocab_size=32000, hidden_size=1024, num_hidden_layers=4, intermediate_size=2816)}
 
 
@@ -67,7 +67,7 @@ class Comparison:
 
 
 def compare(name: str, checkpoint: Checkpoint, expected: tuple[NDArray, NDArray] | None = None) -> Comparison:
-    """Compare on seeded tokens, or on ``expected``: ids [T] and the published float32 logits [T, V]."""
+    """Compare on random tokens (seeded), or on ``expected``: ids [T] and the published float32 logits [T, V]."""
     if expected is None:
         random = np.random.default_rng(SEED)
         ids = random.integers(0, checkpoint.config.vocab_size, (TOKENS, STREAMS))
@@ -81,7 +81,7 @@ def compare(name: str, checkpoint: Checkpoint, expected: tuple[NDArray, NDArray]
 
 
 def synthetic(config: ModelConfig, bfloat16: bool = False, seed: int = SEED) -> Checkpoint:
-    """Return a random checkpoint with the deviations of the reference's tensors, in float32 or rounded to bfloat16.
+    """Return a random checkpoint with the means and deviations of ``DEVIATIONS``, in float32 or rounded to bfloat16.
 
     The releases are stored in bfloat16. A conversion of such weights to float16 flips fewer trits.
     """
@@ -95,7 +95,7 @@ def synthetic(config: ModelConfig, bfloat16: bool = False, seed: int = SEED) -> 
 
 
 def reference() -> Comparison | None:
-    """Compare on the vectors of the published network; None if they are not installed."""
+    """Compare on the checkpoint and logits in ``REFERENCE``; return None if this folder is not installed."""
     if not REFERENCE.is_dir():
         return None
     expected = np.load(REFERENCE / "expected.npz")
@@ -103,7 +103,7 @@ def reference() -> Comparison | None:
 
 
 def logits(model: SteppedModel, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return logits [T, B, V] of tokens [T, B]."""
+    """Return the logits [T, B, V] of T tokens in each of B streams, ``ids`` [T, B]; V is the vocabulary."""
     state = model.initial_state(ids.shape[1])
     rows = []
     for tokens in ids:

@@ -57,7 +57,7 @@ BAUD = 3_000_000
 
 
 def _state_in_memory(config: HwConfig) -> HwConfig:
-    """Return the machine with its state in the memory of words, or a similar machine if it cannot be there."""
+    """Return the machine with its state in the memory of words, or a similar machine if the state cannot be there."""
     if config.source == "resident" or config.memory == "host":
         config = config.with_(source="streamed", memory="block", rows=20 * config.results_per_cycle, word_bytes=4)
     return config.with_(state="memory")
@@ -125,7 +125,7 @@ _KEPT_RESULTS = 400
 
 @dataclass(frozen=True)
 class Cost:
-    """Cells of one block after synthesis, by the names that ECP5 gives them."""
+    """Numbers of cells of one block after synthesis, by the names that ECP5 gives them."""
 
     block: str
     lut4: int
@@ -137,15 +137,16 @@ class Cost:
 
     @property
     def comb(self) -> int:
-        """Places of logic. A CCU2C takes two. A distributed RAM (16 x 4 bits) takes six: four used, two blocked."""
+        """Number of places of logic. A CCU2C takes two. A distributed RAM (16 x 4 bits) takes six: four used, two
+        blocked."""
         return self.lut4 + 2 * self.ccu2c + 6 * self.distributed_rams
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Places of logic and flip-flops as nextpnr packs them. A build reports these numbers.
+    """Numbers of places of logic and of flip-flops as nextpnr packs them. A build reports these numbers.
 
-    They include the cells at the ends of carry chains.
+    These numbers include the cells at the ends of carry chains.
     """
 
     comb: int
@@ -168,11 +169,11 @@ class Placement:
 
 
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
-"""Exceptions that are raised for a damaged report, or for one that no tool wrote."""
+"""Exceptions that are raised for a damaged report, or for a file that is no report."""
 
 
 def _counts(cells: dict[str, Any]) -> dict[str, int]:
-    """Return the numbers of cells by type, if all are integers."""
+    """Return the numbers of cells by type; raise ``ValueError`` if one of them is no integer."""
     if not all(type(count) is int for count in cells.values()):
         raise ValueError("a count is no number")
     return cells
@@ -259,7 +260,7 @@ def measure_placement(block: str, config: HwConfig, seed: int = 1) -> Placement:
 
 
 def count(name: str, component: wiring.Component) -> Cost:
-    """Synthesise any component; `name` is used in texts."""
+    """Synthesise any component; `name` is used in messages."""
     rtlil_text = convert_rtlil(component)
     ending = "tee -q -o stat.json stat -json"
     folder = _result(

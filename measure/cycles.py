@@ -4,14 +4,14 @@
     beats (resident) ┘                            ▲                                                  │
                      └► gain FIFO ─► groups ──────┼────────────────────────────────────────► join ◄──┤
     row ─► (its FIFO)► groups ────────────────────┼─► scale                                          │
-                                            codes ◄── quantiser ◄── R = 127 / largest ◄──── norm ◄───┘
+                                            codes ◄── quantiser ◄── 127 / largest ◄──────── norm ◄───┘
 
-The only rules are "a cycle later than", "when both are there" and "one per cycle", so every time is a maximum of sums.
-The operations of a pass are computed in order, and words are read when something that is made from them is needed. The
-readers run ahead into the next pass, so several passes are computed, and the figures are from the last pass. Beats, row
-groups and layers that repeat are jumped over (``steady.py``). docs/engine.md describes the same cycles in words. Tests
-compare the RTL with the model, cycle by cycle. The model assumes on-chip memory, which returns one word per cycle, and
-a host that takes each token immediately.
+The only rules are "a cycle later than", "when both have arrived" and "one per cycle", so every time is a maximum of
+sums. The operations of a pass are computed in order, and words are read when something that is made from them is
+needed. The readers run ahead into the next pass, so several passes are computed, and the figures are from the last
+pass. Beats, row groups and layers that repeat are jumped over (``steady.py``). docs/engine.md describes the same cycles
+in words. Tests compare the RTL with the model, cycle by cycle. The model assumes on-chip memory, which returns one word
+per cycle, and a host that takes each token immediately.
 
 A value "shows" in the cycle in which its reader can see it. Times are cycles from the start of the first pass. The
 model takes a fifth of a second for the demo, and seconds for the released models.
@@ -39,14 +39,15 @@ from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.errors import LuternError
 
 PAUSE = 100_000
-"""Cycles before a pass that the host starts; in this time the readers read as far ahead as they can."""
+"""Number of cycles before a pass that the host starts; in this time the readers read as far ahead as they can."""
 PASSES = 32
 """Largest number of passes to compute until the readers are equally far ahead after two successive passes. Usually
 three are enough.
 """
 SHORT_GROUP = 48
 """Up to this number of beats per row group, computing each beat is faster than jumping."""
-_LOOKS = {start + place for start in (4, 16, 64, 256, 1024) for place in range(3)}  # a jump needs three states
+_LOOKS = {start + place for start in (4, 16, 64, 256, 1024) for place in range(3)}
+"""Column beats at which the state is shown for a jump. A jump needs three states."""
 
 
 @dataclass
@@ -93,7 +94,7 @@ class PassModel:
         self.codes = CodeTimes(hw_config, streams)
         self.state = StateTimes(hw_config, self.sizes, streams, chained, self.stream.reader.close)
         self.results = ResultTimes(hw_config, streams, chained, self.stream, self.state)
-        # A row is read from the second cycle after its request on; its first word comes after all of its steps.
+        # A row is read from the second cycle after its request on. A word comes when all steps of its read are done.
         steps = side_steps(hw_config)
         row_latency = ResidentMemory.row_latency_of(hw_config) - 1 - steps
         self.row_reader = Checked(ReaderAhead(FETCHED, row_latency, room=1, steps=steps), check_words(hw_config))
@@ -109,7 +110,8 @@ class PassModel:
         self.phases: list[PhaseCycles] = []  # phases of the last pass
 
     def run(self) -> TokenCycles:
-        """Compute passes until two successive ones have equal figures and equally advanced readers. Return the figures.
+        """Compute passes until two successive passes have equal figures and equally advanced readers; return the
+        figures.
 
         Raises ``LuternError`` if no two passes are equal.
         """
@@ -181,14 +183,14 @@ class PassModel:
             asked = self._asked(when)
             if self.resident:
                 self.row_reader.begin(asked + 2)
-            else:  # the fetch never waits: it takes cycles from the record stream
+            else:  # the fetch of a row never waits, because the record stream waits for it
                 if stream == 0:
                     self._close_port(asked)
                 for word in range(check_words(self.config), self.sizes.row_words):
                     self.row_words.write(asked + self.row_latency + word)
                 self.fetcher_idle = asked + 2 + self.sizes.row_words
                 if stream + 1 < self.streams:
-                    # The next row is requested before all gains of this row are read: a copy finds the cycle.
+                    # The next row is requested before all gains of this row are read. A copy finds this cycle.
                     ahead = self._copy()
                     ahead._take_row(op, stream, start)
                     self._close_port(ahead._asked(chosen[stream + 1]))
@@ -235,7 +237,7 @@ class PassModel:
         if op.items > 0:
             results.open_gains()
         of_group = self.config.rows // self.config.results_per_cycle
-        # row groups whose gains are whole words
+        # row groups after which the gains end with a word
         period = math.lcm(of_group, group_shape(self.config, op.items or 1)[0]) // of_group
         steady = Steady(self._visit, lambda: self.beat)
         is_brief = results.is_brief(op)
@@ -280,7 +282,8 @@ def token_cycles(
     chained: bool = False,
     embedding_bits: int = WIDE_BITS,
 ) -> TokenCycles:
-    """Return cycles, beats and words of a pass in the middle of a run. They are equal for every pass of a program.
+    """Return the numbers of cycles, beats and words of a pass in the middle of a run. They are equal for every pass of
+    a program.
 
     If ``chained``, the streams are tokens of one prompt, and each pass is a run. Raises ``LuternError`` if the
     passes differ.

@@ -148,8 +148,8 @@ def dram_of(config: HwConfig, name: str = "") -> Dram | None:
 
 @dataclass(frozen=True)
 class Joules:
-    """Joules per token: ``transport`` of the bits that are read, and ``standby`` of the parts while the token is
-    computed."""
+    """Joules per token. ``transport`` is the energy of the bits that are read. ``standby`` is the energy of the idle
+    parts in the time of a token."""
 
     byte_count: float
     tokens_per_second: float
@@ -160,7 +160,7 @@ class Joules:
 def joules(
     model_config: ModelConfig, config: HwConfig, memory: Dram, tokens_per_second: float, streams: int = 1
 ) -> Joules:
-    """Return the joules per token of a pass of ``streams`` tokens, at ``tokens_per_second`` of all streams together."""
+    """Return the joules per token, if a pass computes ``streams`` tokens, at ``tokens_per_second`` of all streams."""
     byte_count = sizes_of(model_config, config).pass_words(streams) * config.word_bytes / streams
     transport, watts = memory.byte, memory.standby_watts(config)
     return Joules(

@@ -34,7 +34,7 @@ class Cost:
     """Figures of one checkpoint; dictionaries are keyed by the bits of an embedding.
 
     ``between`` is the error with 12 bits relative to 16 bits. ``same`` is the fraction of tokens for which the largest
-    logit is the same with both.
+    logit is the same with 12 bits as with 16 bits.
     """
 
     name: str

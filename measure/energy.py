@@ -1,11 +1,11 @@
-"""Estimates joules per token: static power of the part, plus counted activity times a calibration's coefficients.
+"""Estimates joules per token: the part's static energy, plus counted activity times a calibration's coefficients.
 
     toggles, cycles, flip-flops, block RAMs, bytes ─► events per token ─┐
     calibration file ─► joules per event, low and high ─────────────────┴─► joules per token, low to high
 
 The static power is the typical supply currents of the ECP5 and ECP5-5G Family Data Sheet (FPGA-DS-02012, "ECP5 Supply
 Current (Standby)") times their voltages, at 25 degrees. Its upper end is twice this value, because leakage doubles in
-about 30 degrees. Static power is listed separately, and the joules of an event do not include it. They also do
+about 30 degrees. Static power is listed separately, and the joules of an event do not include it. These joules also do
 not include the standby power of a memory next to the chip (dram.py).
 """
 
@@ -75,7 +75,7 @@ class Estimate:
 
 
 def static_watts(part: str, calibration: Calibration) -> Coefficient:
-    """Return the static power of a part: the measured power if the calibration has it, else the data sheet's.
+    """Return the static power of a part: the measured power if the calibration has it, else the data sheet's figure.
 
     Raises ``LuternError`` if neither of them has a figure for the part.
     """
@@ -146,7 +146,7 @@ def of_windows(
     block_rams: int,
     clock_hz: float,
 ) -> dict[str, Coefficient]:
-    """Return the dynamic joules of each window of a token. ``toggles`` has (toggles, cycles) by the window's name."""
+    """Return the dynamic joules of each window of a token (``toggles.Token``), from its (toggles, cycles), by name."""
     return {
         name: estimate(
             part,

@@ -1,6 +1,6 @@
 """Estimates a machine with a model without simulation or synthesis: cycles, bytes, tokens/s, resources.
 
-    ModelConfig, HwConfig ─► cycle model ───────────────────► cycles          equal to the RTL's; DRAM: word_rate.py
+    ModelConfig, HwConfig ─► cycle model ───────────────────► cycles          as the RTL counts; DRAM: word_rate.py
                          ├─► sizes of the program ──────────► bytes, bound    exact
                          ├─► memories, one by one ──────────► block RAM       exact
                          └─► formula of ``resources.py`` ───► LUT, FF
@@ -27,12 +27,14 @@ from lutern.model_ref.embedding import WIDE_BITS
 from lutern.model_ref.quantise import vectors_of
 
 BARRIER_CYCLES = 60
-"""Cycles from the last beat of a vector to the first beat of the next, at 1,024 lanes (docs/engine.md, "Cycles")."""
+"""Cycles from the last beat of a vector to the first beat of the next vector, at 1,024 lanes (docs/engine.md,
+"Cycles")."""
 TRIT_SHARE = 0.98
-"""Fraction of the read bytes that contain trits, for widths from 1,024 on: `lutern bench`, random model."""
+"""Fraction of the read bytes that contain trits, for widths from 1,024 on, as `lutern bench` measures it with the
+random model."""
 
 NO_GAIN = 0.0005
-"""A gain of more lanes below this value is reported as no gain, because it would be printed as 0.0 %."""
+"""If more lanes gain less than this fraction of the speed, no gain is reported, because it would print as 0.0 %."""
 MEMORY_BOUND = 0.95
 """If a machine takes a smaller fraction of the words that its memory can return, it waits for something other than the
 memory.
@@ -44,8 +46,8 @@ class Estimate:
     """The estimate of a pass of ``streams`` tokens. All speeds are tokens/s of all streams together.
 
     ``cycles`` is None if the link limits the speed. ``bound`` is the speed that the lanes allow if trits are resident,
-    else the speed that the bytes of the memory or of the line allow. ``refreshed`` is the bound of a DRAM without the
-    slots that refreshes take.
+    else the speed that the bytes of the memory or of the line allow. ``refreshed`` is the bound that remains if a DRAM
+    also refreshes.
     """
 
     cycles: int | None
@@ -144,8 +146,8 @@ def _words(model_config: ModelConfig, hw_config: HwConfig, streams: int) -> int:
 class Device:
     """A chip for which no machine has been built, with the ``bandwidth`` of its memory in bytes/s.
 
-    ``lanes`` is the number of lanes that the memory can feed at 1.6 bits per trit and ``clock_hz``. They take only a
-    fraction of the chip.
+    ``lanes`` is the number of lanes that the memory can feed at 1.6 bits per trit and ``clock_hz``. These lanes fill
+    only a fraction of the chip.
     """
 
     name: str

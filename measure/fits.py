@@ -59,7 +59,7 @@ def fastest_fit(model_config: ModelConfig, embedding_bits: int = WIDE_BITS) -> F
 def chip_lacks(hw_config: HwConfig, board: Board) -> tuple[Lack, ...]:
     """Return the resources of which a board's chip has too few for a machine.
 
-    LUTs are reported only if there are too few even for an estimate that is too high by its error.
+    LUTs are reported only if the chip has fewer than the estimate minus the largest error of the estimate.
     """
     found, fpga = resources(hw_config), board.fpga
     lacking = []
@@ -74,7 +74,7 @@ def chip_lacks(hw_config: HwConfig, board: Board) -> tuple[Lack, ...]:
 
 
 def largest_machine(board: Board) -> HwConfig:
-    """Return the machine of a board with the largest memory of its own."""
+    """Return that machine of a board whose own memory is the largest."""
     return max((board.config(name) for name in board.presets), key=_own_bytes)
 
 
@@ -122,7 +122,7 @@ def presets_that_hold(
 
 
 def check_chip(hw_config: HwConfig, board: Board) -> None:
-    """Refuse a machine for which the chip of a board surely has no room, by the estimate and before any synthesis."""
+    """Refuse a machine for which the chip of a board surely has no room, by the estimate, before any synthesis."""
     found = chip_lacks(hw_config, board)
     if found:
         others = [name for name in board.presets if not chip_lacks(board.config(name), board)]
@@ -135,7 +135,7 @@ def check_model(
     """Raise ``LuternError`` if the board's machine cannot hold a model: the message says what is too small, and which
     machine would hold the model.
 
-    Without ``machine`` the board's machine with the most memory gives the reason.
+    If ``machine`` is empty, the message is about the board's machine with the most memory.
     """
     hw_config = board.config(machine)
     if not lacks(model_config, hw_config, embedding_bits):

@@ -74,7 +74,7 @@ class Float16Model:
         return np.zeros((self.config.num_hidden_layers, streams, self.config.hidden_size), np.float32)
 
     def step(self, ids: NDArray[np.int64], state: Floats) -> tuple[Floats, Floats]:
-        """Return logits [B, V] and the next state [L, B, d] of one token of every stream."""
+        """Return the logits [B, V] and the next state [L, B, d] after one token of each of B streams (L: layers)."""
         h = half(self.embeddings[ids])
         new_state = np.empty_like(state)
         eps = self.config.rms_norm_eps

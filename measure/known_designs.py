@@ -2,7 +2,7 @@
 
     idle                a clock that drives nothing
     registers n         n flip-flops that are clocked and never change
-    nets n              n flip-flops in a ring of alternating bits; each net changes in every cycle, without other load
+    nets n              n flip-flops in a shift register of alternating bits; each net changes in every cycle
     block_rams n        n block RAMs that read a word in every cycle; all words are equal, so no net changes
 
 Each design has one output, so that nothing is optimised away, and runs at ``CLOCK_HZ``. Its activity per second
@@ -61,8 +61,8 @@ DESIGNS = (
     Design("block_rams", 16),
     Design("block_rams", 48),
 )
-"""These designs fit an LFE5U-12F. The coefficients of the memory come from readings of a board that decodes, idle and
-loaded.
+"""These designs fit an LFE5U-12F. The coefficients of the memory come from readings of a board with a
+whole machine, first idle and then decoding.
 """
 
 

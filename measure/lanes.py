@@ -2,11 +2,11 @@
 # A component is made only to ask for its ports.
 """The cost of a lane on ECP5, from routed designs: folded (`hw/lane.py`), or as products followed by an adder tree.
 
-    LUT4 per lane = (TRELLIS_COMB of the routed unit between registers - its XORs - its decoder) / lanes
+    LUT4 per lane = (TRELLIS_COMB of the routed unit in a wrapper - the wrapper's XORs - the unit's decoder) / lanes
 
 The figure includes the accumulators, the drain and the control of the unit. The decoder of trits is equal for both
-kinds of lanes and for any number of streams, and is counted separately. Its cost is the difference from a unit that
-uses the bits of a beat as trits.
+kinds of lanes and for any number of streams, and is counted separately. The decoder's cost is the difference from a
+unit that uses the bits of a beat as trits.
 
 All shapes have up to 32 columns, because accumulator and drain cost 43 LUT4 per row, whatever the length of the row.
 """
@@ -24,7 +24,7 @@ from lutern.measure.wrapper import Wrapper
 SHAPES = {16: (2, 8, 1), 32: (2, 16, 1), 64: (4, 16, 1), 128: (4, 32, 1), 256: (8, 32, 2), 512: (16, 32, 4)}
 """Rows, columns and results per cycle, by the number of lanes."""
 TREE_LANES = 256
-"""Largest number of lanes for which the naive tree is measured, as a comparison."""
+"""Largest number of lanes for which lanes with an adder tree are measured, as a comparison."""
 STREAM_LANES = 256
 """Largest number of lanes for which a second stream is measured."""
 
@@ -87,7 +87,7 @@ def measure_lanes(lanes: int, cells: str, streams: int = 1, seed: int = 1) -> La
 
 @dataclass(frozen=True)
 class LaneRow:
-    """A row of the table; None means not measured."""
+    """A row of the table; None means that these lanes are not measured."""
 
     folded: LaneCost
     tree: LaneCost | None

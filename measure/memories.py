@@ -1,14 +1,14 @@
 """Lists the memories of a chip from its description, and the block RAMs that the synthesis uses for each.
 
-    HwConfig ─► chip_memories ─► words x bits, reads ─► the cheapest of yosys' ways ─► block RAMs
+    HwConfig ─► chip_memories ─► words x bits, ports ─► the cheapest of yosys' ways ─► block RAMs
                                                         logic │ distributed │ DP16KD │ PDPW16KD
 
 Yosys (`memory_libmap` with the library of `synth_ecp5`) computes the cost of each way, and chooses the cheapest:
 
-    block RAM    128 each, (words / deep) x bits / wide blocks, in the cheapest shape of ``Block``
+    block RAM    128 for each of (words / deep) x (bits / wide) blocks, in the cheapest shape deep x wide of ``Block``
     distributed  4 for each DPR16X4, 16 words of 4 bits
     logic        1 per bit; 1/16 per bit of a table
-    added        1/2 for each bit that a multiplexer selects among blocks, 1/2 for each enable ahead of them, 2 per
+    added        1/2 for each bit that a multiplexer selects among blocks, 1/2 for the enable of each block, 2 per
                  read port, and 12 for a read port that must see the old word while it is written
 
 Memories of at most ``SMALL_BITS`` bits are not listed, because they never become block RAMs. The list takes
@@ -77,22 +77,22 @@ class ChipMemory:
 
     @property
     def used_bits(self) -> int:
-        """Bits of a word that are not always 0."""
+        """Number of bits of a word that are not always 0."""
         return self.bits - self.unused_bits
 
     @property
     def blocks(self) -> int:
-        """Block RAMs of all copies."""
+        """Number of block RAMs of all copies."""
         return self._cells("block")
 
     @property
     def distributed_rams(self) -> int:
-        """DPR16X4 of all copies."""
+        """Number of DPR16X4 of all copies."""
         return self._cells("distributed")
 
     @property
     def table_bits(self) -> int:
-        """Bits of tables that are built of LUTs."""
+        """Number of bits of tables that are built of LUTs."""
         return self.words * self.bits * self.copies * (self.constant and not self.blocks)
 
     def _cells(self, kind: str) -> int:
@@ -115,7 +115,8 @@ class Block:
 
 
 BLOCKS = (Block((1, 2, 4, 9, 18), 2, 0), Block((1, 2, 4, 9, 18, 36), 0, 3))
-"""DP16KD has two ports that read and write. PDPW16KD has a port that reads, and a port that writes bytes of 36 bits."""
+"""DP16KD has two ports that read and write. PDPW16KD has a port that reads, and a port that writes 36 bits or bytes of
+them."""
 BLOCK_WORDS_LOG2 = 14
 BYTE_BITS = 9
 BLOCK_COST, DISTRIBUTED_COST, TABLE_BITS = 128, 4, 16
@@ -230,7 +231,7 @@ def _source(config: HwConfig) -> Iterator[ChipMemory]:
 
 
 def _vectors(config: HwConfig) -> Iterator[ChipMemory]:
-    """Yield memories of h, S, z and gates."""
+    """Yield memories of h, of S and z (``hw/mlgru.py``), and of gates."""
     lanes, streams = config.results_per_cycle, config.streams
     width = -(-config.max_width // lanes)
     beats = place_count(config, width)

@@ -29,7 +29,7 @@ from lutern.model_ref.errors import LuternError
 HWMON = Path("/sys/class/hwmon")
 COLUMNS = {"time": ("time", "seconds", "time_s", "t"), "watts": ("watts", "power_w", "power", "w")}
 CHIPS = {"ina219": (4e-3, 3, 10e-6), "ina226": (1.25e-3, 0, 2.5e-6)}
-"""For each chip: volts of a bus step, number of unused low bits of the bus register, volts of a shunt step."""
+"""For each chip: volts per step of the bus register, its number of unused low bits, volts per step of the shunt."""
 _I2C_SLAVE = 0x0703  # linux/i2c-dev.h
 SAMPLES = 2000
 SEED = 1
@@ -64,8 +64,8 @@ class Interval:
 
 @dataclass(frozen=True)
 class Measured:
-    """Watts of the idle and the loaded board, and joules per token: ``joules`` above idle, ``joules_total`` of all that
-    the meter measures."""
+    """Watts of the idle and the loaded board, and joules per token. ``joules`` is the energy above the idle board's,
+    ``joules_total`` is the whole energy that the meter measures."""
 
     idle: Interval
     loaded: Interval
@@ -131,8 +131,8 @@ def ina_watts(chip: str, bus: int, shunt: int, ohm: float) -> float:
 
 
 def i2c_reader(text: str) -> Callable[[], float]:
-    """Return a function that reads the watts of a chip on an I2C bus, from ``BUS:ADDRESS:CHIP:OHM``:
-    ``1:0x40:ina226:0.1``.
+    """Return a function that reads the watts of a chip on an I2C bus, from ``BUS:ADDRESS:CHIP:OHM``, for
+    example ``1:0x40:ina226:0.1``.
 
     Raises ``LuternError`` if the text is not understood or the bus cannot be opened.
     """
@@ -187,7 +187,7 @@ def sample(read: Callable[[], float], rate_hz: float, busy: Callable[[], bool]) 
 
 
 def _means(watts: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
-    """Return the mean watts of resampled logs, in blocks of the square root of their length."""
+    """Return the mean watts of resampled logs. A block has as many readings as the square root of their number."""
     size = max(1, round(len(watts) ** 0.5))
     starts = random.integers(0, len(watts) - size + 1, (SAMPLES, -(-len(watts) // size)))
     return np.asarray(watts[starts[..., None] + np.arange(size)].mean(axis=(1, 2)))

@@ -52,8 +52,8 @@ class OnBoard:
 
 
 def machine(model_config: ModelConfig, board: Board, streams: int) -> tuple[HwConfig, tuple[str, ...]]:
-    """Return a board's machine for a model, and its changes to the preset, which are empty if the preset is
-    large enough.
+    """Return a board's machine for a model, and the fields ("name=value") in which it differs from the preset. There
+    are none if the preset is large enough.
     """
     assert board.ddr3 is not None
     base = preset(PRESET)

@@ -1,10 +1,10 @@
-"""Counts the cycles of each phase of a token, by cause, on the chip, and compares them with the cycle model.
+"""Counts on the chip the cycles of each phase of a token by cause, and compares the phases with the cycle model.
 
     Session ─► run ─► counters of the chip ─┐
     cycle model ─► its phases ──────────────┴─► Token: Phase(part, name, cycles, model cycles, counts by cause)
 
-The counters belong to a machine with ``counters`` (hw/counters.py), simulated or real. Their sum equals the token's
-cycles exactly; otherwise ``count_token`` raises an error.
+The counters belong to a machine with ``counters`` (hw/counters.py), simulated or real. The counters of the lanes add up
+to the token's cycles, and so do the counters of the record stream. Otherwise ``count_token`` raises an error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from lutern.measure.cycles import token_phases
 from lutern.model_ref.errors import LuternError
 
 STEPS = 3
-"""Steps of a run. Its last token is counted, because the readers are then as far ahead as in every later step."""
+"""Steps of a run. The last token of the run is counted, because the readers are then as far ahead as in every later
+step."""
 MEANINGS = {
     "beats": "trits are taken",
     "barrier": "no code of the next vector is there yet",
@@ -76,7 +77,7 @@ class Token:
         return found
 
     def total(self, name: str) -> int:
-        """Return a counter over the whole token."""
+        """Return the sum of a counter over the phases of the token."""
         return sum(phase.counts[name] for phase in self.phases)
 
 
@@ -93,8 +94,8 @@ def check_countable(config: HwConfig) -> None:
 def count_token(session: Session, streams: int = 1) -> Token:
     """Count the phases of the last step of a run.
 
-    Raises ``LuternError`` if the counters do not add up to the cycles of the step, or for more streams than the
-    machine takes.
+    Raises ``LuternError`` if the counters do not add up to the cycles of the step, or if the machine cannot run
+    ``streams`` streams.
     """
     if not 0 < streams <= min(session.streams, session.slots):
         raise LuternError(

@@ -274,7 +274,7 @@ def _log_ticks(axis: Any, unit: str = "") -> None:
 
 @dataclass(frozen=True)
 class Searched:
-    """A machine of a search: ``low`` and ``high`` are joules per token, ``routed`` has its LUTs and tokens/s."""
+    """A machine of a search: ``low`` to ``high`` is its joules per token, ``routed`` its routed LUTs and tokens/s."""
 
     name: str
     kind: str
@@ -288,7 +288,7 @@ class Searched:
 
 
 def pareto(machines: Sequence[Searched], limits: tuple[int, int]) -> Figure:
-    """Return plots of the tokens/s of machines over LUT, block RAMs and joules per token, with a coloured front.
+    """Return plots of the tokens/s of machines over LUT, block RAMs and joules per token. The front is coloured.
 
     ``limits`` are the LUTs and block RAMs of the chip."""
     figure, panels = _figure(10, 4.4, 1, 3, sharey=True)

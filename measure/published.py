@@ -127,6 +127,6 @@ PUBLISHED_FIGURES = (
         "7",
     ),
 )
-"""First the released models, by model; then other ternary models."""
+"""Results of the released models come first, model by model. Results of other ternary models follow."""
 
 __all__ = ["PUBLISHED_FIGURES", "Published"]

@@ -4,7 +4,8 @@
                      ├► gain FIFO ──► groups
                      └► trit FIFO ──► beats of trits        (resident trits come from their own memory)
 
-A word is read when something that is made from it is needed. All times are cycles. Each word takes constant time.
+A word is read when something that is made from it is needed. All times are cycles, and values "show" as
+``cycles.py`` defines. The computation takes constant time per word.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class RecordTimes:
         self.trit_reader = ReaderAhead(CREDITS, ResidentMemory.trit_latency_of(hw_config) - 1)
         self.header_words = header_words(hw_config)
         self.records = records(model_config, hw_config)
-        self.record = self.place = 0  # the next word
+        self.record = self.place = 0  # record of the next word, and the word's place in it
         self.taken = -1
         self.op_accepted = 0
         self.trits = Fifo(hw_config.trit_fifo_words, self._read_word)
@@ -127,7 +128,8 @@ class RecordTimes:
         return when
 
     def _next_supply(self, popped: int) -> tuple[int, int, int]:
-        """Return the cycle from which the supply's next operation shows, its items for each group, and its groups."""
+        """Return the cycle from which the supply's next operation shows, the number of items of a group, and of
+        groups."""
         shows = self.queues["supply"].shows(popped)
         op = self.supply_ops.popleft()
         return shows, op.items, op.groups

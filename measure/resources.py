@@ -7,8 +7,8 @@
     LUT placed  = LUT * ``packing()``                                 what a build reports
 
 LUTs are places of logic before placement (`comb` of `lutern cost chip`). The coefficients minimise the relative squared
-error over the rows of ``resources.json`` that are presets or samples for the fit. ``errors`` compares with the rows of
-each use. An estimate takes milliseconds.
+error over the rows of ``resources.json`` that are presets or samples for the fit. ``errors`` compares estimates with
+the rows of each use. An estimate takes milliseconds.
 """
 
 from __future__ import annotations

@@ -3,7 +3,9 @@
     sums ─► drain ─► scale ─┬► f, i, gate: written in mlgru or glu
                             └► mlgru (G), glu (UP), residual ─► join with gains ─► norm
 
-P values move together as a beat. All times are cycles. Each beat takes constant time.
+F, I and G are the operations of f_proj, i_proj and g_proj. GATE and UP are the operations of the two halves of
+gate_proj. mlgru computes z from F and S from I. P values, the results per cycle, move together as a beat. All times are
+cycles. The computation takes constant time per beat.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ _TIMES = (
 
 
 class ResultTimes:
-    """Drain, scale, mlgru, glu, residual and the join with gains.
+    """The times of drain, scale, mlgru, glu, residual and the join with gains.
 
     ``loaded`` is the cycle from which the sums of another row group may be complete. In cycle ``vector_end`` the last
     beat of a vector enters the norm. In cycle ``result_end`` the last beat of an operation enters the scale.
@@ -85,7 +87,7 @@ class ResultTimes:
     def drain(
         self, op: Operation, beat: int, results: int, base: int, starts: list[int], last_group: bool
     ) -> list[int]:
-        """Pass on the sums of a row group, stream after stream, P per beat; return when each stream is done.
+        """Pass on the sums of a row group, stream after stream, P per beat. Return the cycle in which each stream ends.
 
         ``beat`` is the cycle of the group's last beat of trits. A stream has ``results`` beats of sums, from index
         ``base`` on.
@@ -114,8 +116,8 @@ class ResultTimes:
         return done
 
     def enter(self, op: Operation, stream: int, index: int, when: int) -> int:
-        """Return the first cycle from ``when`` on in which a beat can enter the scale, because there is room behind
-        the scale."""
+        """Return the first cycle from ``when`` on in which there is room for a beat behind the scale, so that the
+        beat can enter the scale."""
         if op.op in (Op.EMBED, Op.RESIDUAL):
             return self.blocks["residual"].enter(when)
         if op.op == Op.UP:
@@ -125,7 +127,8 @@ class ResultTimes:
         return self.scale.enter(when)
 
     def result(self, op: Operation, stream: int, index: int, entered: int, last: bool, first: bool) -> int:
-        """Move a beat of P values through the scale, its block and into the norm. Return when it leaves the scale."""
+        """Move a beat of P values through the scale, its block and into the norm. Return the cycle in which it leaves
+        the scale."""
         name = BLOCKS.get(op.op)
         shown = self.scale.arrive(entered) if name in (None, "mlgru") else entered
         if name is None:
@@ -179,8 +182,8 @@ class ResultTimes:
         return left
 
     def _gain_shows(self, stream: int, when: int, first: bool) -> int:
-        """Return the cycle from ``when`` on in which a beat of a stream has its gains; the ring is read one beat
-        ahead."""
+        """Return the cycle from ``when`` on in which a beat of a stream has its gains. Streams from 1 on read
+        them from the ring in ``hw/gains.py``, one beat ahead."""
         when = max(when, self._gains_shows)
         return max(when, self.stream.gains.next()) if stream == 0 else when + first
 

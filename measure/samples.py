@@ -4,7 +4,7 @@
 
 There are three kinds of machines: the presets, machines for the fit of the formula of ``resources.py``, and machines
 that only check this formula. Except for ``OF_DDR3`` and ``IN_LUTS``, the machines for the fit and for the check are
-drawn from one seeded distribution, so neither kind is easier than the other.
+drawn from one seeded distribution, so neither kind is easier to estimate.
 
 Each machine takes one to five minutes of yosys once. The results are kept in the same cache as the results of ``lutern
 cost``.

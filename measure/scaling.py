@@ -1,5 +1,5 @@
 """Fits a power law, with an interval, to runs of several sizes for each kind of network, and reports sizes for which
-the text is too short.
+the training text is too short.
 
     loss = a * weights^-exponent      a line in logarithms, by least squares through one loss per size
 
@@ -82,12 +82,12 @@ def common_step(results: Sequence[Result]) -> int:
 
 
 def until(results: Sequence[Result], step: int) -> list[Result]:
-    """Return the runs up to a step. The record of this step is then their last record."""
+    """Return the runs without the records of later steps than ``step``."""
     return [replace(one, record=[row for row in one.record if row["step"] <= step]) for one in results]
 
 
 def last_bits(result: Result) -> float:
-    """Return the bits per character on the validation text at the end of a record."""
+    """Return the bits per character on the validation text in the last record of a run."""
     return result.record[-1]["validation_bits"]
 
 
@@ -113,7 +113,7 @@ def laws_of(results: Sequence[Result], seed: int = 1) -> dict[str, PowerLaw]:
 
 
 def rows(results: Sequence[Result]) -> list[list[Any]]:
-    """Return the values below COLUMNS; the exponent is the slope from one size to the next, None for the last."""
+    """Return rows for the headings COLUMNS. The exponent is the slope to the next size; None for the largest size."""
     found = []
     for kind, best in best_of(results).items():
         for index, one in enumerate(best):
@@ -146,7 +146,7 @@ def to_csv(results: Sequence[Result]) -> str:
 
 
 def sentences(results: Sequence[Result], seed: int = 1) -> list[str]:
-    """Return sentences for the laws, and for sizes whose text is too short."""
+    """Return sentences that report the laws, and the sizes for which the training text is too short."""
     best, found = best_of(results), []
     for kind, law in laws_of(results, seed).items():
         found.append(

@@ -3,9 +3,10 @@
     last beat of I ─► written ─► save: B + K + 1 per unit ─┐
     last beat of G ─► used ────────────────────────────────┴► load: latency, then B + K per unit ─► loaded ─► next I
 
-A unit has B places and K words (``unit_shape``). The words of S take the port of the memory from the record stream. In
-the model a whole save, or the whole load of a stream, takes the port without a gap from the first request on, but in
-the machine the words are spread. So the cycles are close, but not exact.
+I and G are the operations of i_proj and g_proj. A unit has B places and K words (``hw.state_dma.unit_shape``). The
+words of S take the port of the memory from the record stream. In the model a whole save, or the whole load of a stream,
+takes the port without a gap from the first request on, but in the machine the words are spread. So the cycles are
+close, but not exact.
 """
 
 from __future__ import annotations

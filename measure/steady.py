@@ -4,8 +4,8 @@
     period ─► state ─┼─► equal steps? ─► state + k * step ─► the period after the next k
     period ─► state ─┘
 
-The cycle model uses only "a cycle later than", "when both are there" and "one per cycle", so every time is a maximum of
-sums. Take three states at equal distances that differ by equal steps, in which each time moves by the length of the
+The cycle model uses only "a cycle later than", "when both have arrived" and "one per cycle", so every time is a maximum
+of sums. Take three states at equal distances that differ by equal steps, in which each time moves by the length of the
 period, or not at all. Then every later state differs by the same steps, because a time that moves depends only on times
 that move at the same rate, and a time that does not move can never become the maximum again. Counts (words left of a
 record, groups that wait) move by their own steps. A jump ends before any count reaches zero.
@@ -58,8 +58,8 @@ class Visitor:
         """Record the times at which items left a queue, and return ``moved`` after the jump. ``written`` and ``moved``
         are the numbers of items that came and left so far.
 
-        If no item was written during a period, only the newest time counts until one is written again: the times of the
-        period are then recorded separately.
+        If no item was written during a period, only the times of the items that left in this period are recorded,
+        because only the newest time counts until an item is written again.
         """
         newest, on = None, 0
         if self.before is not None:
@@ -178,8 +178,8 @@ class Steady:
         self._steps: tuple[int, list[list[int]]] | None = None
 
     def jump(self, most: int) -> int:
-        """Jump over up to ``most`` periods, and return how many. Call this at the end of a period, if at least ``most``
-        similar periods follow.
+        """Jump over up to ``most`` periods, and return their number. Call this at the end of a period, if at least
+        ``most`` similar periods follow.
         """
         if most <= 0:
             return 0

@@ -38,7 +38,8 @@ def read_table(path: Path, what: str) -> Iterator[list[str]]:
 
 
 def number(text: str, where: str, least: float, most: float) -> float:
-    """Return a field as a number from ``least`` to ``most``; else raise ``LuternError``. ``where`` is file and row."""
+    """Return a field as a number from ``least`` to ``most``; else raise ``LuternError``. ``where`` names file and
+    row."""
     try:
         value = float(text)
     except ValueError:

@@ -4,7 +4,7 @@
 
 Each class models one kind of block in ``hw/`` and does not depend on the network. ``cycles.py`` joins these classes. An
 item "shows" in the cycles in which its reader can see it. All times are cycles. ``visit`` shows the state of an object
-to ``steady.py``, which jumps over periods that repeat. Each item takes constant time.
+to ``steady.py``, which jumps over periods that repeat. The computation takes constant time per item.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Pipe:
         return when
 
     def arrive(self, entered: int) -> int:
-        """Return the cycle in which an item that entered in cycle ``entered`` shows at the end, which is after
-        the previous item."""
+        """Return the cycle in which an item that entered in cycle ``entered`` shows at the end. It shows after the
+        previous item."""
         return max(entered + self.latency, self._left + 1)
 
     def leave(self, arrival: int, when: int) -> int:
@@ -237,8 +237,8 @@ def _visit_closed(visitor: Visitor, closed: list[tuple[int, int]], read: int) ->
 class Supply:
     """gains.GainSupply and the skid buffer after it: groups of operations, read before they are needed.
 
-    ``next_operation`` returns three numbers: the cycle from which the next operation shows, its items per group, and
-    its groups.
+    ``next_operation`` returns three numbers: the cycle from which the next operation shows, the number of items of
+    a group, and the number of groups.
     """
 
     def __init__(

@@ -1,14 +1,15 @@
 # amaranth: UnusedElaboratable=no
 # A component whose simulation is in the cache is never elaborated.
-"""Counts the toggles of every net in a token: by block and layer, in a real run on the simulated board.
+"""Counts the toggles of every net during a token, by block and by layer, in a run on the simulated board.
 
     prompt ─► run with taps: when the layers end ─► the same run with windows ─► SAIF of each layer ─► Activity
 
-A net that changes from 0 to 1 or back toggles once. Values are taken at the two edges of each clock cycle, so glitches
-within a cycle are not seen. The clock itself is counted separately. Each net is counted once: a net that enters a block
-through a port is counted in the block that drives it, and a net that is an alias of another net is not counted again.
-The debug taps are left out. Toggles are counted in the gateware (``Top``) or in the netlist of ECP5 cells that is
-synthesised from the gateware (``measure.netlist``). The nets of this netlist are the nets of a chip.
+A window is the time of the embedding's row, of a layer or of the head. A net that changes from 0 to 1 or back toggles
+once. Values are taken at the two edges of each clock cycle, so glitches within a cycle are not seen. The clock itself
+is counted separately. Each net is counted once: a net that enters a block through a port is counted in the block that
+drives it, and a net that is an alias of another net is not counted again. The debug taps are left out. Toggles are
+counted in the gateware (``Top``) or in the netlist of ECP5 cells that is synthesised from the gateware
+(``measure.netlist``). The nets of this netlist are the nets of a chip.
 
 Each machine takes one to five minutes of C++ once. After that, about a thousand cycles/s are simulated.
 """
@@ -48,7 +49,7 @@ _LINE = re.compile(r"\s*\((?:INSTANCE (\S+)|(\S+) \(T0 .*\(TC (\d+)\)\))|\s*\((D
 
 @dataclass(frozen=True)
 class Activity:
-    """The toggles in ``cycles`` cycles. ``toggles`` has the toggles of the nets of each block, ``nets`` the nets."""
+    """The toggles in ``cycles`` cycles. ``toggles`` is their number in each block, ``nets`` the number of its nets."""
 
     name: str
     cycles: int
@@ -57,7 +58,7 @@ class Activity:
 
     @property
     def total(self) -> int:
-        """Toggles of all blocks together."""
+        """Number of toggles of all blocks together."""
         return sum(self.toggles.values())
 
 
@@ -75,7 +76,7 @@ class Token:
 
     @property
     def by_block(self) -> dict[str, int]:
-        """Toggles of the token, by block."""
+        """Number of toggles of the token in each block."""
         found: Counter[str] = Counter()
         for window in self.windows:
             found.update(window.toggles)
@@ -83,7 +84,7 @@ class Token:
 
     @property
     def total(self) -> int:
-        """Toggles of the whole token."""
+        """Number of toggles of the whole token."""
         return sum(window.total for window in self.windows)
 
 
@@ -93,7 +94,7 @@ def ports(verilog_text: str) -> dict[str, set[str]]:
 
 
 def parse_saif(text: str, known_ports: dict[str, set[str]]) -> tuple[Counter[str], Counter[str]]:
-    """Return toggles and number of nets by instance path (``decoder.norm``) below the top module.
+    """Return the numbers of toggles and of nets by instance path (``decoder.norm``) below the top module.
 
     Of all ports, only the ports of the top module count, because any other port is a net of the module around it.
     Raises ``LuternError`` if there are no nets.
@@ -151,9 +152,9 @@ def _run(session: Session, prompt: Sequence[int]) -> None:
 
 
 def layer_edges(program: Program, h_cycles: NDArray[np.uint64]) -> list[int]:
-    """Return the first cycles of the parts of a run's second token (row, each layer, head), and the end.
+    """Return the cycles in which the windows of a run's second token begin, and the cycle in which the last one ends.
 
-    ``h_cycles`` are the cycles in which h was written. Raises ``LuternError`` if there are too few.
+    ``h_cycles`` are the cycles in which h was written. Raises ``LuternError`` if h was not written often enough.
     """
     model, results = program.model_config, program.hw_config.results_per_cycle
     beats = model.hidden_size // results
@@ -250,8 +251,8 @@ def aliases(verilog: str) -> set[str]:
 
 
 def parse_flat(text: str, same: Set[str] = frozenset()) -> tuple[Counter[str], Counter[str]]:
-    """Return toggles and nets of a flattened netlist, by the path in the nets' names. Nets inside cells are not
-    counted.
+    """Return the numbers of toggles and of nets of a flattened netlist, by the path in the nets' names. Nets inside
+    cells are not counted.
 
     ``same`` are the nets that are aliases of other nets (``aliases``), and are not counted again. Raises
     ``LuternError`` if there are no nets.
@@ -270,7 +271,8 @@ def parse_flat(text: str, same: Set[str] = frozenset()) -> tuple[Counter[str], C
             depth.append(True)
         elif net:
             name = net.replace("\\", "")
-            if instances == 2 and name != CLOCK and not {name, name.rpartition("[")[0]} & same:  # in Verilator's root
+            # At 2 instances, a net is directly in Verilator's root.
+            if instances == 2 and name != CLOCK and not {name, name.rpartition("[")[0]} & same:
                 path = name.rpartition(".")[0]
                 toggles[path] += int(count)
                 nets[path] += 1

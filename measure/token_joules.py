@@ -1,11 +1,12 @@
-"""Joules per token of the released models by kind of memory (`lutern power table`): bytes, standby, an idle chip.
+"""Computes the joules per token of each released model with each kind of memory (`lutern power table`).
 
     PUBLISHED, kind of memory, streams ─► machine ─► bytes, tokens/s ─► dram.joules ─┬─► Row
     idle watts of a chip or board ─► x seconds per token ────────────────────────────┘
 
-The machine's logic, clocks and block RAM are not included, because the large machines were neither routed nor measured.
-Tokens/s with SDR and DDR3 assume that only refreshes make the machine wait for memory, and that the lanes keep up.
-Tokens/s with DDR4 and HBM2 are from the cycle model, with an assumed fraction of the peak.
+The joules are the sum of three energies: of the bytes that are read, of the memory in standby, and of the idle chip or
+board. The machine's logic, clocks and block RAM are not included, because the large machines were neither routed nor
+measured. Tokens/s with SDR and DDR3 assume that only refreshes make the machine wait for memory, and that the lanes
+keep up. Tokens/s with DDR4 and HBM2 are from the cycle model, with an assumed fraction of the peak.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from lutern.measure.word_rate import mean_word_hz
 from lutern.model_ref.synthetic import PUBLISHED
 
 SHARE = 0.9
-"""Assumed fraction of the peak of a DDR4 or HBM2."""
+"""Assumed fraction of the peak rate of a DDR4 or HBM2 that a machine reads."""
 AXI_HZ = 300e6
 STREAMS = axi_rates.STREAMS
 
@@ -51,7 +52,8 @@ KV260 = Idle(
 U50 = Idle(
     "Alveo U50",
     Coefficient(11.0, 5.3, 17.4),
-    "sensors of one card with HBM2, in a log of pull request 5184 of Xilinx/XRT: core rails, and all from the slot",
+    "sensors of one card with HBM2, in a log of pull request 5184 of Xilinx/XRT (low: the rails Internal FPGA Vcc "
+    "and Vcc IO; high: 12 V and 3.3 V from the PCIe slot together)",
 )
 MACHINES = {
     "sdram": ("sdram-x32", ECP5),
@@ -63,8 +65,8 @@ MACHINES = {
 
 @dataclass(frozen=True)
 class Row:
-    """A token of a pass of ``streams`` with one kind of memory; ``idle`` is the static joules of the chip or board
-    in the time of the token."""
+    """The joules per token if a pass computes ``streams`` tokens from one kind of memory. ``token`` is the joules of
+    the memory, and ``idle`` the joules that the idle chip or board takes in the time of the token."""
 
     model: str
     streams: int

@@ -3,8 +3,8 @@
     token ─► phases of the cycle model ─► bar 1: all phases in order         ░ lanes wait  █ trits are taken
                                       └─► bar 2: one layer, one line per matrix
 
-`make docs` draws the picture again each time, so the picture shows the present gateware. It is SVG without scripts or
-embedded fonts, and equal phases give equal bytes.
+`make docs` draws the picture again each time, so the picture shows the present gateware. The picture is an SVG without
+scripts or embedded fonts, and equal phases give equal bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LAYER = "layer 1"
 
 @dataclass(frozen=True)
 class Span:
-    """A phase: it begins at cycle ``start``, the lanes wait for ``wait`` cycles, then take ``beats``."""
+    """A phase: it begins at cycle ``start``, the lanes wait for ``wait`` cycles, then take ``beats`` beats of trits."""
 
     part: str
     name: str

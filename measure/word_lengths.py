@@ -4,13 +4,14 @@ of the stage is shortened.
     float64 network ─► inputs of a stage ─► stage with a word of b bits ─► norm ─► 127 u / max|u|   against exact codes
 
 Each cell has two figures: the RMS error of ``127 u / max|u|`` in steps of the int8 code, and the fraction of codes
-that differ after rounding. Both figures depend only on the error of this word. They have no plateau, unlike the error
-of logits, where one flipped code flips later codes. With every 2 more bits the error falls to a quarter, until it has
-no more effect on the next stage. An error of 0.01 steps flips about 0.5 % of the codes. More codes than that differ
-between two float32 runs of the network. The last rows run the integer stages of ``model_ref`` as built.
+that differ after rounding. Both figures depend only on the error of this word. The error of the
+logits would not show it, because one flipped code flips later codes. With every 2 more bits the error falls to a
+quarter, until it has no more effect on the next stage. An error of 0.01 steps flips about 0.5 % of the codes. Between
+two float32 runs of the network, more than 0.5 % of the codes differ. The last rows run the integer stages of
+``model_ref`` as built.
 
-For a width d of 128 this takes seconds: a float64 pass over T x B tokens, and a state of 2,000 steps for every number
-of guard bits.
+For a width d of 128 this takes seconds: a float64 pass over T tokens of B streams, and a state of 2,000 steps for every
+number of guard bits.
 """
 
 from __future__ import annotations
@@ -94,16 +95,16 @@ class Exact:
 
     h: Real
     x: Real  # normed with attn_norm
-    gain: Real  # w1 w2 of f
+    gain: Real  # of f: the product of both norms' gains
     a: dict[str, Real]  # scaled outputs of f, i, g, gate, up, o
     scale: dict[str, Real]  # value of one sum, [T, B, 1]
     sums: dict[str, Real]
-    z: Real
+    z: Real  # 1 - f, where f is the forget gate
     keep: Real  # 1 - LB
     state: Real
     o_gain: Real
     h_middle: Real
-    y_gain: Real  # w1 w2 of gate
+    y_gain: Real  # of gate: the product of both norms' gains
     down_gain: Real
 
 
@@ -223,7 +224,7 @@ class _Sweep:
         return _silu(a) * self.e.a["up"] * self.e.down_gain
 
     def norm_path(self, bits: int) -> Real:
-        """Return the norm with all its short floats at this width."""
+        """Return u times 127 / max|u|, with all short floats of the norm at this width."""
         short = rounded_mantissa(rounded_mantissa(self.e.x, bits) * self.e.gain, bits)
         largest = np.abs(short).max(axis=-1, keepdims=True)
         return short * rounded_mantissa(CODE_MAX / largest, bits)
@@ -233,17 +234,17 @@ class _Sweep:
         return self.mixed(recurrence(z * self.e.keep, self.silu_i))
 
     def long_state(self, guard: int) -> Real:
-        """Return the recurrence of a long memory with this number of guard bits."""
+        """Return the vector that enters o_proj if S of a long memory has this number of guard bits."""
         return self.mixed(recurrence(self.long_z, self.long_silu, self.i_bits + guard)[-TOKENS:])
 
     def sigma(self, bits: int) -> Real:
-        """Return the recurrence with all sigmoids at this width."""
+        """Return the vector that enters o_proj if all sigmoids have this width."""
         i = self.e.a["i"] * rounded_fraction(sigmoid(self.e.a["i"]), bits)
         state = recurrence(rounded_fraction(self.z_plain, bits) * self.e.keep, i)
         return self.mixed(state, lambda s: s * rounded_fraction(sigmoid(s), bits))
 
     def norm_rows(self) -> list[Row]:
-        """Return rows from the embedding to the codes."""
+        """Return the rows of the words from the embedding to the codes."""
         e, u = self.e, self.e.x * self.e.gain
         return [
             self.row(
@@ -369,13 +370,14 @@ class _Sweep:
 
 
 def _block(x: Real, bits: int) -> Real:
-    """Return magnitudes with ``bits`` bits below the largest of the vector. All elements share one exponent."""
+    """Return values rounded to ``bits`` bits below the top bit of the vector's largest magnitude. All elements share
+    one exponent."""
     unit = np.exp2(np.ceil(np.log2(np.abs(x).max(axis=-1, keepdims=True))) - bits)
     return np.rint(x / unit) * unit
 
 
 def sweep(checkpoint: Checkpoint) -> list[Row]:
-    """Return rows at several widths: for the embedding, in the first layer, and for every word of the last layer."""
+    """Return the rows of the embedding (whose codes are in the first layer), and of every word of the last layer."""
     words = _Sweep(checkpoint)
     return [*words.norm_rows(), *words.recurrence_rows(), *words.vector_rows(), *as_built(words.e, words.weights)]
 

@@ -1,6 +1,6 @@
 """Words/s that a memory supplies to a machine, and the resulting cycles of a pass.
 
-    peak_word_hz   a word in every slot (SDR: the part's clock, DDR3: half its controller's clock), at most clock_hz
+    peak_word_hz   a word per cycle of the part (SDR) or per two cycles of the controller (DDR3), at most clock_hz
     mean_word_hz   words in sequence, with refreshes, at most clock_hz
     pass_cycles    max(cycle model with one word per cycle, words / mean_word_hz x clock_hz)
 
@@ -33,12 +33,13 @@ def peak_word_hz(hw_config: HwConfig) -> float:
 
 
 def mean_word_hz(hw_config: HwConfig, share: float = 1.0) -> float:
-    """Return the words/s of a long sequential read, at most the machine's clock, times ``share``."""
+    """Return ``share`` times the words/s of a long sequential read, which are at most the machine's clock."""
     return share * min(_word_hz(hw_config)[1], hw_config.clock_hz)
 
 
 def pass_cycles(hw_config: HwConfig, model_cycles: int, words: int, share: float = 1.0) -> int:
-    """Return the cycles of a pass, from the cycles with one word per cycle and from the number of words of the pass."""
+    """Return the number of cycles of a pass that reads ``words`` words and takes ``model_cycles`` at a word per
+    cycle."""
     return max(model_cycles, math.ceil(words * hw_config.clock_hz / mean_word_hz(hw_config, share)))
 
 

@@ -13,7 +13,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 GROUP_BITS = 16
-"""Outputs that are XORed between two registers, which takes two levels of LUT4."""
+"""Number of outputs that are XORed between two registers, which takes two levels of LUT4."""
 
 
 def _widths(outputs: int) -> list[int]:
@@ -45,7 +45,7 @@ class Wrapper(wiring.Component):
 
     @property
     def lut4(self) -> int:
-        """Number of LUT4s of the wrapper itself: each adds three more bits to an XOR."""
+        """Number of LUT4s of the wrapper itself: each LUT4 adds three more bits to an XOR."""
         widths = _widths(len(self.ports(wiring.Out)))
         return sum(-(-(min(GROUP_BITS, width - at) - 1) // 3) for width in widths for at in range(0, width, GROUP_BITS))
 

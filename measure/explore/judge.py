@@ -85,8 +85,8 @@ OBJECTIVES = {"tokens_per_second": "maximize", "luts": "minimize", "block_rams":
 
 
 def reason_against(question: Question, config: HwConfig) -> str | None:
-    """Return why a machine is pruned: the model does not fit the machine, or the chip has no room for the machine. None
-    if both fit.
+    """Return why a machine is pruned: the model does not fit the machine, or the chip has no room for the machine.
+    Return None if there is no reason.
 
     This takes milliseconds.
     """

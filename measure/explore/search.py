@@ -4,8 +4,8 @@
       ▲               within: jobs ─► workers ─► Judged
       └───────────────────────────────────────────┘        ─► front ─► K routes ─► the chosen machine
 
-The same trials, seed and question give the same front. Neither the number of workers nor a lost worker changes
-the front.
+If the number of trials, the seed and the question are equal, the front is equal. Neither the number of workers nor a
+lost worker changes the front.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CHOICES = {
     "block_rams": lambda one: one.block_rams,
     "joules_high": lambda one: one.joules_high,
 }
-"""Values by which a machine of the front is chosen; the smallest is the best."""
+"""Values by which a machine of the front is chosen; the smallest value is the best."""
 CLOCK_STEP_HZ = 1_000_000
 
 

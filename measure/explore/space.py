@@ -1,12 +1,12 @@
 """Lists the fields of a machine that are searched, and makes the machine of a choice.
 
-    results, rows, columns, codes: P, R = P x rows, C = P x columns, Q = P x codes, at most C  powers of 2, except rows
-    memory, word, state, streams, tables, groups                                               choices
+    results = P, rows = R / P, columns = C / P, codes = Q / P (Q at most C)                    powers of 2, except rows
+    memory, word, state, streams, tables, groups                                               lists of values
     depths: as many as the model needs                                                         derived
     clock: by the lanes                                                                        derived
 
-In the machine of every choice, the counts divide each other. Depths are multiples of 512, the depth of a block RAM with
-its widest words, because a smaller depth saves nothing.
+In the machine of every choice, P divides R, C and Q, and Q divides C. Depths are multiples of 512, the depth of a block
+RAM with its widest words, because a smaller depth saves nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lutern.model_ref.errors import LuternError
 ROWS = (1, 2, 4, 5, 8, 10, 16, 20, 32, 40)
 """Rows of a beat for each sum that leaves in a cycle. Multiples of 5 fill the bytes, which have five trits."""
 TABLES = (64, 256, 704)
-"""In a resident machine, memories of up to this depth are in LUTs. At 704, all its tables are in LUTs."""
+"""In a resident machine, memories of up to this depth are in LUTs. With 704, all tables of the machine are in LUTs."""
 GROUPS = (4, 16, 48)
 BASES = {"block": "resident-25f", "ddr3": "ddr3-x16", "host": "host", "port": "stream-x64"}
 """The preset from which a machine is derived, by its memory. With SDR SDRAM the preset also depends on the word."""

@@ -1,6 +1,6 @@
 """Keeps Optuna's study of machines in an SQLite file, so that a later command can continue the study.
 
-    ask ─► choices ─► (judged elsewhere) ─► tell         a batch of trials at a time
+    ask ─► choices ─► (judged elsewhere) ─► tell         for one batch of trials after the other
 
 The sampler works on a copy of the study in memory. The copy has only the trials before the present batch, and each
 batch has its own seed. So a batch has the same machines after an interruption, and with any number of workers. The

@@ -104,7 +104,7 @@ def board_target(
     Raises
     ------
     LuternError
-        The board does not have that memory, or a limit is larger than the chip.
+        The board does not have that memory, or a limit is larger than the chip's number.
     """
     words: dict[str, tuple[int, ...]] = {"block": WORDS["block"]}
     if board.ddr3:
@@ -134,8 +134,8 @@ def device_target(
 ) -> Target:
     """Return the target of a device with these limits.
 
-    Its static power is the power of the smallest ECP5 that is at least as large. If ``multipliers`` is 0, the device
-    has as many multipliers as this ECP5.
+    The device's static power is the static power of the smallest ECP5 that is at least as large. If ``multipliers`` is
+    0, the device has as many multipliers as this ECP5.
     """
     for kind in memories:
         if kind not in MEMORIES:

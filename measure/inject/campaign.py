@@ -3,7 +3,7 @@
     campaign, seed, index ─► draw ─► fault ─► a fresh, working board that is struck ─► outcome
 
 A fault and its outcome depend only on campaign, seed, index, machine and model. Every fault has its own board, in the
-state after power-up, so neither earlier faults nor the process matter.
+state after power-up, so neither earlier faults nor the process that injects it change the outcome.
 
     masked     the correct tokens and logits, and nothing was reported
     corrected  the correct tokens and logits, after the host reported and corrected a fault
@@ -56,7 +56,7 @@ class Campaign(ABC):
     kinds: tuple[str, ...]
     needs_upsets = False
     fault_count: int | None = None
-    """Number of faults; None if it is not limited."""
+    """Number of faults; None if this number is not limited."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -1,4 +1,4 @@
-"""The campaigns by name, and the machine and model of each if none is chosen."""
+"""Lists the campaigns by name, with the machine and the model that each campaign uses by default."""
 
 from __future__ import annotations
 

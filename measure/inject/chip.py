@@ -3,7 +3,7 @@
     state     S of the layers and h, the vector between them
     codes     the memory of codes, which the ternary unit multiplies
     control   all registers of the chip, by the block that they are in
-    setup     the register that SETUP filled, by field; or a second, equal SETUP during a run
+    setup     the register that the command SETUP filled, by field; or a second, equal SETUP during a run
     weights   if they are in block RAM: 1, 2 or 3 bits of the words, the trits or a row
 
 The run chooses two tokens and continues a conversation, so an upset during the first token can change the second token.
@@ -50,7 +50,7 @@ class ChipCampaign(Campaign):
         return result, f"{where}, cycle {cycles}. {note}".rstrip()
 
     def in_memory(self, draw: random.Random, memories: list[ChipMemory]) -> tuple[str, str]:
-        """Return the result of a change of one bit in one of these memories."""
+        """Change one bit in one of these memories, and return the result."""
         memory = draw.choices(memories, [each.words * each.bits for each in memories])[0]
         address, bit = draw.randrange(memory.words), draw.randrange(memory.bits)
 

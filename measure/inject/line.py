@@ -21,7 +21,8 @@ SCENARIO = Scenario(has_past=True, count=2)
 
 
 class Line:
-    """A link that counts the bytes ``sent`` and ``received``. ``frames`` has the bytes sent before each frame."""
+    """A link that counts the bytes ``sent`` and ``received``. ``frames`` has the number of bytes sent before each
+    frame."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -105,7 +106,7 @@ class LinkCampaign(Campaign):
         return line
 
     def compared(self, board: StruckBoard, result: str, note: str) -> tuple[str, str]:
-        """Return the result; "silent" instead of a good result if the board's memory can be read and is wrong."""
+        """Return ``result``, or "silent" if ``result`` is good, but the board's memory can be read and is wrong."""
         if result in ("masked", "corrected") and board.has_back_door:
             for address, words in self.program.sections:
                 if not np.array_equal(board.peek(address, len(words)), words):

@@ -2,7 +2,7 @@
 
     1, 2, 3 bits   anywhere in a block of records or in a row of the embedding table
     burst          up to 64 successive bits, of which the first and the last are wrong
-    page           another page of the memory instead of this one
+    page           a copy of another page in place of the page with the word
     swap           two blocks, or two rows, exchanged
     stale          a block or a row of another model of the same shape
     address        up to 16 words from another address
@@ -39,7 +39,7 @@ PAST_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Span:
-    """``count`` words from ``first`` on that have their own check."""
+    """``count`` words from word ``first`` on, which have their own check."""
 
     first: int
     count: int
@@ -212,6 +212,7 @@ class Refresh(DrawnCampaign):
     """Stops refreshing for a time: some of the cells lose their charge, and at least one of them is read.
 
     A cell without charge is read as 0 in pages with an even number, and as 1 in pages with an odd number.
+    The kinds are the fractions of the cells that lose their charge.
     """
 
     kinds = ("1e-6", "1e-5", "1e-4", "1e-3", "1e-2", "1e-1", "1")

@@ -1,7 +1,8 @@
 """Keeps outcomes in a file from which a campaign can continue, and makes the table of these outcomes.
 
     first line    {"campaign", "seed", "machine", "board", "image"}    what the outcomes belong to
-    other lines   {"index", "kind", "result", "note"}                  in any order; a cut line is computed again
+    other lines   {"index", "kind", "result", "note"}                  in any order; the outcome of a cut line is
+    computed again
 
 The fractions of outcomes have Wilson intervals of 95 %, which are also valid for a fraction of 0.
 """
@@ -47,7 +48,8 @@ def wilson(hits: int, trials: int) -> tuple[float, float]:
 
 
 class ResultsFile:
-    """The outcomes of one campaign by index, in ``outcomes`` and in a file. Without a path they are only in memory.
+    """The outcomes of one campaign by index, in ``outcomes`` and in a file. If ``path`` is None, the outcomes are only
+    in memory.
 
     ``about`` is the first line, which names the campaign. Raises ``LuternError`` for a file with other contents.
     """
@@ -143,7 +145,7 @@ INTERVALS = ("silent", "hung")
 
 
 def rows(outcomes: Iterable[Outcome]) -> list[list[Any]]:
-    """Return the rows of the table, one for each kind and one for all: ``KEYS``, then both ends of ``INTERVALS``."""
+    """Return the rows of the table, one for each kind and one for all: ``KEYS``, then both ends of the intervals."""
     counts: dict[str, Counter[str]] = {}
     for outcome in outcomes:
         counts.setdefault(outcome.kind, Counter())[outcome.result] += 1

@@ -43,7 +43,7 @@ def strike(about: str, settings: Settings, indices: Sequence[int]) -> list[Outco
 
 
 def _campaign(about: str, settings: Settings) -> Campaign:
-    """Return the open campaign of this worker, whose board is compiled if it is not there."""
+    """Return the open campaign of this worker, and compile its board if this worker has none."""
     if getattr(_opened, "about", None) != about:
         if not settings.library.exists():
             needs_upsets = campaign_of(settings.campaign, settings.config).needs_upsets

@@ -33,7 +33,7 @@ FIRST, SECOND = 3, 1
 
 
 class ShortLimits(Program):
-    """A program whose watchdog waits an eighth of the usual cycles, which is still twice the time of a token.
+    """A program whose watchdog waits an eighth of the usual number of cycles. This is still twice the time of a token.
 
     The wait is short, because waiting for hung machines takes most of the time of a campaign.
     """
@@ -51,7 +51,7 @@ class ShortLimits(Program):
 
 @dataclass(frozen=True)
 class Scenario:
-    """If ``has_past``, the run continues a conversation of one token. The run chooses ``count`` tokens."""
+    """A run that chooses ``count`` tokens. If ``has_past`` is true, it continues a conversation of one token."""
 
     has_past: bool
     count: int
@@ -86,7 +86,7 @@ class StruckBoard(SimulatedBoard):
             return super().run(cycles)
         end = self.cycles + cycles
         waiting = super().run(max(0, self._due - self.cycles))
-        if self.cycles < self._due:  # the board has sent a frame
+        if self.cycles < self._due:  # the board has sent a frame, which ends the run early
             return waiting
         self._due = None
         self._change()
@@ -134,8 +134,8 @@ class Bench:
     def judge(
         self, board: StruckBoard, scenario: Scenario, begin: Callable[[Session], None], link: Link | None = None
     ) -> tuple[str, str]:
-        """Return the result and the note of a session. ``begin`` is called before the run. It changes the board at
-        once, or arranges a strike at a later cycle."""
+        """Return the result and the note of a session. ``begin`` is called before the run, and changes the board
+        immediately, or arranges a strike at a later cycle."""
         sound = self.sound(scenario)
         try:
             session = self.session(board, link)

@@ -24,8 +24,8 @@ from lutern.model_ref.errors import LuternError
 
 
 def map_faults(settings: Settings, indices: Iterable[int], workers: int) -> Iterator[Outcome]:
-    """Yield the outcomes of the faults with these indices, in any order. With a single worker, this process computes
-    them itself."""
+    """Yield the outcomes of the faults with these indices, in any order. If ``workers`` is 1, this process
+    computes the outcomes itself."""
     if workers == 1:
         campaign = open_campaign(settings)
         yield from map(campaign.outcome, indices)
@@ -51,7 +51,8 @@ def map_faults(settings: Settings, indices: Iterable[int], workers: int) -> Iter
 
 
 def _start(settings: Settings) -> tuple[Connection, BaseProcess]:
-    """Start a process that waits for indices. It ignores Ctrl-C from its start on, because its parent handles it."""
+    """Start a process that waits for indices. The process ignores Ctrl-C from its start on, because its parent handles
+    Ctrl-C."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
