@@ -14,8 +14,8 @@ from torch import Tensor
 from lutern.train.kernels import fast, plain
 
 EPS = 1e-6
-# Shapes: streams, length, d, m, vocabulary. Lengths are no powers of two, and no multiple of a segment.
-SMALL = (2, 131, 40, 36, 77)
+# Shapes: streams, length, d, m, vocabulary; no power of two, and one segment more than a whole number of them.
+SMALL = (2, 131, 48, 36, 77)
 LARGE = (4, 1031, 1024, 2816, 32000)
 
 
@@ -40,18 +40,21 @@ class Inputs:
         sums = (300 * self.floats(rows, width)).round().to(self.narrow)
         return sums, self.factor(rows), torch.tensor(0.1, device=self.device)
 
-    def both(self, name: str, *arguments: Any, outs: int = 0) -> list[tuple[Tensor, Tensor]]:
-        """Return pairs of the results of kernel ``name`` and of its plain form in float64. Both functions write into
-        their last ``outs`` arguments, which are compared too."""
-        got = getattr(fast, name)(*arguments)
-        exact_arguments = [_exact(argument) for argument in arguments]
-        exact = getattr(plain, name)(*exact_arguments)
-        pairs = list(zip(_tuple(got), _tuple(exact), strict=True))
-        return pairs + list(zip(arguments[-outs:], exact_arguments[-outs:], strict=True)) if outs else pairs
+    def both(self, name: str, *arguments: Any) -> list[tuple[Tensor, Tensor]]:
+        """Results of kernel ``name`` and of its plain form in float64; the kernel may write over its own copies."""
+        exact = getattr(plain, name)(*(_exact(argument) for argument in arguments))
+        got = getattr(fast, name)(*(_copy(argument) for argument in arguments))
+        return [pair for pair in zip(_tuple(got), _tuple(exact), strict=True) if pair[1] is not None]
 
 
 def _tuple(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.clone()
+    return type(value)(_copy(v) for v in value) if isinstance(value, tuple | list) else value
 
 
 def _exact(value: Any) -> Any:
@@ -74,32 +77,34 @@ def cases(device: str, shape: tuple[int, ...]) -> Iterator[tuple[str, list[tuple
     rows, x = streams * length, Inputs(device)
     thin, no_drop = x.narrow, (None, 0, 0.0)
     h, dh = 3 * x.floats(rows, d), x.floats(rows, d)
+    added, again = (x.product(rows, d), no_drop), (x.product(rows, d), no_drop)
     scale = torch.tensor([0.1, 0.2, 0.3], device=device)
     for j in (1, 3):
         norm = (h, x.gain(d), EPS, x.gain(j, d), EPS)
         yield f"norm_codes {j}", (forward := x.both("norm_codes", *norm, thin))
         dcodes = x.floats(j, rows, d, narrow=True)
-        factor = forward[1][0]
-        yield f"norm_codes_backward {j}", x.both("norm_codes_backward", *norm, factor, scale[:j], dcodes, dh, thin)
-        yield (
-            f"norm_codes_backward {j} alone",
-            x.both("norm_codes_backward", *norm, factor, scale[:j], dcodes, None, thin),
-        )
+        before = (*norm, forward[1][0], scale[:j], dcodes)
+        yield f"norm_codes_backward {j}", x.both("norm_codes_backward", *before, dh)
+        yield f"norm_codes_backward {j} alone", x.both("norm_codes_backward", *before, None)
+    yield "norm_codes of a sum", (forward := x.both("norm_codes", *norm, thin, added))
+    before = (*norm, forward[1][0], scale, dcodes)
+    yield "norm_codes_backward of a sum", x.both("norm_codes_backward", *before, dh, added)
     g, states = x.product(rows, d), x.floats(rows, d)
     gated = (g, states, x.gain(d), EPS, x.gain(d), EPS)
     yield "gated_codes", (forward := x.both("gated_codes", *gated, thin))
-    dcodes, out = x.floats(rows, d, narrow=True), torch.empty_like(g[0])
-    yield "gated_codes_backward", x.both("gated_codes_backward", *gated, forward[1][0], scale[0], dcodes, out, outs=1)
+    dcodes = x.floats(rows, d, narrow=True)
+    yield "gated_codes_backward", x.both("gated_codes_backward", *gated, forward[1][0], scale[0], dcodes)
     p, gain = x.product(rows, 2 * m), x.gain(m)
     yield "swish_codes", (forward := x.both("swish_codes", p, gain, EPS, thin))
     dcodes = x.floats(rows, m, narrow=True)
     yield "swish_codes_backward", x.both("swish_codes_backward", p, gain, EPS, forward[1][0], scale[0], dcodes)
     bound, start = torch.rand(d, generator=x.generator, device=device), x.floats(streams, d)
     scan = (x.product(rows, d), x.product(rows, d), bound, start)
-    yield "gated_scan", (forward := x.both("gated_scan", *scan))
-    di, df = torch.empty_like(g[0]), torch.empty_like(g[0])
-    yield "gated_scan_backward", x.both("gated_scan_backward", *scan, forward[0][0], dh, di, df, outs=2)
-    yield "add_product", x.both("add_product", h, g, no_drop)
+    states, carried = fast.gated_scan(*scan)
+    exact, _ = plain.gated_scan(*_exact(scan))
+    yield "gated_scan", [(states, exact), (fast.gated_scan(*scan, carried)[0], exact)]
+    yield "gated_scan_backward", x.both("gated_scan_backward", *scan, states, dh.view(states.shape))
+    yield "add_products", [*x.both("add_products", h, added), *x.both("add_products", h, added, again)]
     yield "add_product_backward", x.both("add_product_backward", dh, g[1], no_drop, thin)
     weights = [0.02 * x.floats(d, d), 0.02 * x.floats(2 * m, d), 0.02 * x.floats(7, 5)]
     scales = fast.scales_of(weights)
@@ -114,7 +119,8 @@ def cases(device: str, shape: tuple[int, ...]) -> Iterator[tuple[str, list[tuple
     for kind in (thin, torch.int8):
         # float32 can store these sums exactly, so the error must be zero
         yield f"product of {kind}", [(fast.product(codes.to(kind), trits3.to(kind), torch.float32), sums)]
-    yield "weight_gradient", x.both("weight_gradient", h.to(thin), codes[0].to(thin), torch.float32)
+    narrow = (h.to(thin), codes[0].to(thin), torch.float32)
+    yield "weight_gradient", [*x.both("weight_gradient", *narrow), *x.both("weight_gradient", *narrow, dh[:d])]
     few = min(rows, 300)
     logits = (400 * x.floats(few, vocab)).round()
     targets = torch.randint(vocab, (few,), generator=x.generator, device=device)
@@ -128,7 +134,7 @@ def dropout_errors(device: str) -> list[float]:
     rows, d, share = 512, 384, 0.25
     ones, factor = torch.ones(rows, d, device=device), torch.ones(rows, device=device)
     one, seed = torch.ones((), device=device), torch.tensor([11], device=device)
-    forward = fast.add_product(torch.zeros_like(ones), (ones, factor, one), (seed, 0, share))
+    forward = fast.add_products(torch.zeros_like(ones), ((ones, factor, one), (seed, 0, share)))
     backward = fast.add_product_backward(ones, factor, (seed, 0, share), torch.float32)
     other = fast.add_product_backward(ones, factor, (seed, 1, share), torch.float32)
     values = forward[forward != 0] - 1 / (1 - share)

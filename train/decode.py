@@ -121,7 +121,8 @@ class PackedDecoder(Decoder):
     def logits(self) -> Tensor:
         eps, bit_eps = self.config.rms_norm_eps, NORM_EPS
         h = self.embeddings[self.token].float()
-        k, digits, no_drop = forms(h), self.digits, (None, 0, 0.0)
+        no_drop: plain.Dropout = (None, 0, 0.0)
+        k, digits = forms(h), self.digits
 
         def normed(h: Tensor, outer: Tensor, of: tuple[Tensor, Tensor, Tensor]) -> list[plain.Product]:
             words, scales, gains = of
@@ -132,13 +133,13 @@ class PackedDecoder(Decoder):
         for index, (ifg, o, gate, down, (attn_norm, g_norm, mlp_norm)) in enumerate(self.layers):
             state = self.states[index]
             i, f, g = normed(h, attn_norm, ifg)
-            states = k.gated_scan(i, f, self.bounds[index], state)[:, 0]
+            states = k.gated_scan(i, f, self.bounds[index], state)[0][:, 0]
             state.copy_(states)
             codes, factor = k.gated_codes(g, states, g_norm, eps, o[2][0], bit_eps, torch.int8)
-            h = k.add_product(h, (_products(o[0], codes, digits), factor, o[1]), no_drop)
+            h = k.add_products(h, ((_products(o[0], codes, digits), factor, o[1]), no_drop))
             (p,) = normed(h, mlp_norm, gate)
             codes, factor = k.swish_codes(p, down[2][0], bit_eps, torch.int8)
-            h = k.add_product(h, (_products(down[0], codes, digits), factor, down[1]), no_drop)
+            h = k.add_products(h, ((_products(down[0], codes, digits), factor, down[1]), no_drop))
         (out,) = normed(h, self.norm, self.head)
         return plain.value_of(out)[0]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from lutern.model_ref.config import ModelConfig
@@ -59,6 +62,45 @@ def test_dropout_has_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None
     got = gradients(fused=True, dropout=0.5)
     for name, value in expected.items():
         assert torch.allclose(got[name], value, rtol=1e-9, atol=1e-12), name
+
+
+def test_results_may_be_written_over_tensors_that_are_read_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lutern.train.kernels import plain
+
+    def overwrite(name: str, targets: dict[int, Callable[..., torch.Tensor | None]]) -> None:
+        """Let plain form ``name`` write some results over tensors among its arguments, as the kernel does."""
+        form = getattr(plain, name)
+
+        def run(*arguments: Any) -> tuple[Any, ...]:
+            results = list(form(*arguments))
+            for index, target in targets.items():
+                over = target(*arguments)
+                results[index] = None if over is None else over.copy_(results[index])
+            return tuple(results)
+
+        monkeypatch.setattr(plain, name, run)
+
+    expected = gradients(fused=True)
+    overwrite("norm_codes_backward", {0: lambda *a: a[7], 4: lambda *a: a[9][0][0] if a[9:] else None})
+    overwrite("gated_codes_backward", {0: lambda *a: a[8], 1: lambda *a: a[0][0]})
+    overwrite("swish_codes_backward", {0: lambda *a: a[5], 1: lambda *a: a[0][0]})
+    overwrite("gated_scan_backward", {0: lambda *a: a[0][0], 1: lambda *a: a[1][0]})
+    overwrite("cross_entropy", {1: lambda *a: a[0]})
+    for lean in (False, True):
+        for name, value in gradients(fused=True, lean=lean).items():
+            assert torch.allclose(value, expected[name], rtol=1e-9, atol=1e-12), name
+
+
+@pytest.mark.parametrize("head", [False, True])
+def test_a_second_backward_is_refused(head: bool) -> None:
+    from lutern.train.network import Network
+
+    network = Network(CONFIG, fused=True).double()
+    ids = torch.randint(CONFIG.vocab_size, (1, 5))
+    out, _ = network(ids, network.initial_state(1), ids if head else None)
+    out.sum().backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
 
 
 @pytest.mark.parametrize("digits", [4, 5])

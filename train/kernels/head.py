@@ -2,9 +2,8 @@
 
     h ─► norm, codes ─► for each chunk: logits = codes @ trits^T ─► losses and their gradient ─► dcodes, dW += ...
 
-The gradient is computed in forward, because only there the chunk's logits exist. Backward multiplies this gradient by
-the gradient of the loss. The cost is three products. The memory contains the logits of one chunk, dcodes (2 d bytes per
-token) and dW.
+The gradient is computed in forward, where the chunk's logits exist; backward multiplies it by the gradient of the loss.
+Cost: the three products; memory: one chunk's logits, codes or dcodes (2 d bytes a token) and dW.
 """
 
 from __future__ import annotations
@@ -16,9 +15,8 @@ from torch import Tensor
 
 from lutern.train.kernels.layer import forms, narrow
 
-CHUNK_LOGITS = 1 << 25
-"""Number of logits in a chunk, 128 MiB of float32. Such a chunk has enough rows for full tiles of every product, and
-needs little memory compared with all other tensors."""
+CHUNK_LOGITS = 3 << 24
+"""192 MiB of float32: enough rows for full tiles of every product, and little compared with the rest."""
 
 
 def head_loss(h: Tensor, norm: Tensor, eps: float, head: Any, bit_eps: float, targets: Tensor) -> Tensor:
@@ -38,12 +36,11 @@ class _HeadLoss(torch.autograd.Function):
         k, thin, wide, count = forms(h), narrow(h), h.dtype, len(h)
         learns = any(ctx.needs_input_grad)
         scales = k.scales_of([weight])
-        (trits,), _ = k.ternarise([weight], scales, thin)
+        trits = k.ternarise([weight], scales, thin)[0][0]
         codes, factor = k.norm_codes(h, norm, eps, gain[None], bit_eps, thin)
         codes, factor = codes[0], factor[0]
         rows = max(128, CHUNK_LOGITS // len(weight) // 128 * 128)
         losses = torch.empty(count, dtype=wide, device=h.device)
-        dcodes = torch.empty_like(codes) if learns else codes
         dweight: Tensor | None = None
         for begin in range(0, count, rows):
             part = slice(begin, min(begin + rows, count))
@@ -51,18 +48,18 @@ class _HeadLoss(torch.autograd.Function):
             losses[part], d = k.cross_entropy(sums, factor[part], scales[0], targets[part], 1 / count, thin)
             del sums
             if learns:
-                torch.mm(d, trits, out=dcodes[part])
-                more = k.weight_gradient(d, codes[part], wide)
-                dweight = more if dweight is None else dweight.add_(more)
+                dweight = k.weight_gradient(d, codes[part], wide, dweight)
+                torch.mm(d, trits, out=codes[part])  # from here on, the gradient of the codes
+            del d  # before the next chunk
         ctx.eps, ctx.bit_eps = eps, bit_eps
-        ctx.save_for_backward(h, norm, gain, scales, factor, dcodes, dweight)
+        ctx.save_for_backward(h, norm, gain, scales, factor, codes, dweight)
         return losses.mean()
 
     @staticmethod
     def backward(ctx: Any, dloss: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
         h, norm, gain, scales, factor, dcodes, dweight = ctx.saved_tensors
-        _, dh, dgain, dnorm = forms(h).norm_codes_backward(
-            h, norm, ctx.eps, gain[None], ctx.bit_eps, factor[None], scales * dloss, dcodes[None], None, narrow(h)
+        _, dh, dgain, dnorm, _ = forms(h).norm_codes_backward(
+            h, norm, ctx.eps, gain[None], ctx.bit_eps, factor[None], scales * dloss, dcodes[None], None
         )
         # The multiplication is in place, so that PyTorch refuses a second backward, whose result would be wrong.
         return dh, dnorm, None, dweight.mul_(dloss), dgain[0], None, None

@@ -4,10 +4,10 @@
                                         └──► norm(g)·swish ────┴─► codes ─► product o ─► h + o ─┐
     h + o + down ◄─ product down ◄─ codes, swish·up ◄─ products gate, up ◄─ codes, norm ◄───────┘
 
-For backward, these tensors are kept, with bytes per token: h (4 d), the sums of i, f, g and o (2 d each), the sums of
-gate and up (4 m), and a factor for each row of each product. The trits are also kept, packed in 2 bits. Codes, states,
-h + o and all other values are computed again. With ``lean`` the sums of gate and up are also computed again, at the
-cost of one more product.
+Backward keeps, in bytes a token: h (4 d), the sums of i, f, g, o (2 d each) and of gate and up (4 m), a factor a row of
+each product; and the trits, packed in 2 bits, and some of the states. Codes, states, h + o and all other values are
+computed again. With ``lean`` the sums of gate and up are computed again too, at the cost of that product. On a GPU the
+gradients of sums are written over them.
 
 No gradient is computed for ``start``, and no gradient is accepted for the last state.
 """
@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
 from lutern.train.kernels import plain
 
@@ -87,92 +88,91 @@ class _Layer(torch.autograd.Function):
         weights, gains, (attn_norm, g_norm, mlp_norm) = list(parameters[:6]), parameters[6:12], parameters[12:]
         h = h.view(-1, shape[-1])
         scales = k.scales_of(weights)
-        code_type = torch.int8 if k is not plain and h.shape[1] >= k.INT8_FROM else thin
+        # int8 kernels copy tiles whose rows begin at multiples of 16 bytes
+        whole = k is not plain and h.shape[1] >= k.INT8_FROM and all(weight.shape[1] % 16 == 0 for weight in weights)
+        code_type = torch.int8 if whole else thin
         trits, packed = k.ternarise(weights, scales, code_type)
 
         codes, factors = k.norm_codes(h, attn_norm, settings.eps, torch.stack(gains[:3]), settings.bit_eps, code_type)
         ifg = k.product(codes, stacked(trits[:3]), thin)
         i, f, g = ((ifg[n], factors[n], scales[n]) for n in range(3))
-        states = k.gated_scan(i, f, bound, start)
+        states, carried = k.gated_scan(i, f, bound, start)
         last = states[:, -1].clone()
         codes, o_factor = k.gated_codes(
             g, states.view(h.shape), g_norm, settings.eps, gains[3], settings.bit_eps, code_type
         )
         del states
         o = (k.product(codes, trits[3], thin), o_factor, scales[3])
-        middle = k.add_product(h, o, settings.drop(0))
-        codes, gate_factor = k.norm_codes(middle, mlp_norm, settings.eps, gains[4][None], settings.bit_eps, code_type)
+        mixed = (o, settings.drop(0))
+        codes, gate_factor = k.norm_codes(h, mlp_norm, settings.eps, gains[4][None], settings.bit_eps, code_type, mixed)
         p = (k.product(codes[0], trits[4], thin), gate_factor[0], scales[4])
         codes, down_factor = k.swish_codes(p, gains[5], settings.bit_eps, code_type)
         down = (k.product(codes, trits[5], thin), down_factor, scales[5])
-        out = k.add_product(middle, down, settings.drop(1))
+        out = k.add_products(h, mixed, (down, settings.drop(1)))
 
-        ctx.settings, ctx.shapes = settings, [weight.shape for weight in weights]
+        ctx.settings, ctx.shapes, ctx.code_type = settings, [weight.shape for weight in weights], code_type
         sums = None if settings.lean else p[0]
-        ctx.save_for_backward(
-            h, bound, start, scales, packed, factors, ifg, o[0], o_factor, sums, p[1], down_factor, *parameters[6:]
-        )
+        products = (factors, ifg, o[0], o_factor, sums, p[1], down_factor)
+        ctx.save_for_backward(h, bound, start, carried, scales, packed, *products, *parameters[6:])
         ctx.mark_non_differentiable(last)
         return out.view(shape), last
 
     @staticmethod
     def backward(ctx: Any, dout: Tensor, _: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
-        h, bound, start, scales, packed, factors, ifg, o_sums, o_factor, p_sums, p_factor, down_factor, *rest = (
-            ctx.saved_tensors
-        )
+        h, bound, start, carried, scales, packed, *saved = ctx.saved_tensors
+        factors, ifg, o_sums, o_factor, p_sums, p_factor, down_factor, *rest = saved
         gains, (attn_norm, g_norm, mlp_norm) = rest[:6], rest[6:]
         settings: LayerSettings = ctx.settings
         k, thin, wide = forms(h), narrow(h), h.dtype
-        trits = k.unpack(packed, ctx.shapes, thin)
+        ifgo = sum(plain.padded(shape.numel()) for shape in ctx.shapes[:4]) // 4  # bytes of their packed trits
         shape, dout = dout.shape, dout.contiguous().view(h.shape)
-        middle = k.add_product(h, (o_sums, o_factor, scales[3]), settings.drop(0))
+        mixed = ((o_sums, o_factor, scales[3]), settings.drop(0))
+        overwritten = [ifg, o_sums] if p_sums is None else [ifg, o_sums, p_sums]
 
         # backward of the GLU
         if p_sums is None:
-            codes, _ = k.norm_codes(middle, mlp_norm, settings.eps, gains[4][None], settings.bit_eps, thin)
-            p_sums = k.product(codes[0], trits[4], thin)
+            kind = ctx.code_type
+            codes, _ = k.norm_codes(h, mlp_norm, settings.eps, gains[4][None], settings.bit_eps, kind, mixed)
+            p_sums = k.product(codes[0], k.unpack(packed[ifgo:], ctx.shapes[4:], kind)[0], thin)
+        gate, down = k.unpack(packed[ifgo:], ctx.shapes[4:], thin)
         d = k.add_product_backward(dout, down_factor, settings.drop(1), thin)
         codes, dp, ddown_gain = k.swish_codes_backward(
-            (p_sums, p_factor, scales[4]), gains[5], settings.bit_eps, down_factor, scales[5], d @ trits[5]
+            (p_sums, p_factor, scales[4]), gains[5], settings.bit_eps, down_factor, scales[5], d @ down
         )
-        del p_sums
         ddown = k.weight_gradient(d, codes, wide)
-        codes, dmiddle, dgate_gain, dmlp_norm = k.norm_codes_backward(
-            middle,
+        del d, codes
+        dcodes = dp @ gate
+        del gate, down
+        codes, dmiddle, dgate_gain, dmlp_norm, d = k.norm_codes_backward(
+            h,
             mlp_norm,
             settings.eps,
             gains[4][None],
             settings.bit_eps,
             p_factor[None],
             scales[4:5],
-            (dp @ trits[4])[None],
+            dcodes[None],
             dout,
-            thin,
+            mixed,
         )
         dgate = k.weight_gradient(dp, codes[0], wide)
-        del dp, codes, middle
+        if k is not plain:
+            dp.untyped_storage().resize_(0)  # autograd keeps the tensor to the end of this function
+        del dp, p_sums, codes, dcodes
 
-        # backward of the MLGRU
+        # The MLGRU.
+        trits = k.unpack(packed[:ifgo], ctx.shapes[:4], thin)
         i, f, g = ((ifg[n], factors[n], scales[n]) for n in range(3))
-        states = k.gated_scan(i, f, bound, start)
-        d = k.add_product_backward(dmiddle, o_factor, settings.drop(0), thin)
-        difg = torch.empty_like(ifg)
-        codes, dstates, do_gain, dg_norm = k.gated_codes_backward(
-            g,
-            states.view(h.shape),
-            g_norm,
-            settings.eps,
-            gains[3],
-            settings.bit_eps,
-            o_factor,
-            scales[3],
-            d @ trits[3],
-            difg[2],
+        states, _ = k.gated_scan(i, f, bound, start, carried)
+        codes, dg, dstates, do_gain, dg_norm = k.gated_codes_backward(
+            g, states.view(h.shape), g_norm, settings.eps, gains[3], settings.bit_eps, o_factor, scales[3], d @ trits[3]
         )
         do = k.weight_gradient(d, codes, wide)
-        dbound = k.gated_scan_backward(i, f, bound, start, states, dstates, difg[0], difg[1])
-        del states, dstates, codes, d
-        codes, dh, dgains, dattn_norm = k.norm_codes_backward(
+        del d, codes
+        di, df, dbound = k.gated_scan_backward(i, f, bound, start, states, dstates)
+        del states, dstates
+        difg = stacked([di, df, dg])
+        codes, dh, dgains, dattn_norm, _ = k.norm_codes_backward(
             h,
             attn_norm,
             settings.eps,
@@ -182,9 +182,9 @@ class _Layer(torch.autograd.Function):
             scales[:3],
             difg @ stacked(trits[:3]),
             dmiddle,
-            thin,
         )
         difg_weights = k.weight_gradient(difg, codes, wide)
+        increment_version(overwritten)  # so that PyTorch refuses a second backward, which would be wrong
         dweights = (*difg_weights.unbind(0), do, dgate, ddown)
         dgains_all = (*dgains.unbind(0), do_gain, dgate_gain[0], ddown_gain)
         return (dh.view(shape), dbound, None, None, *dweights, *dgains_all, dattn_norm, dg_norm, dmlp_norm)

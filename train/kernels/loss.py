@@ -1,6 +1,7 @@
 """Computes the cross-entropy of one chunk of logits in a Triton kernel. A program reads one row twice.
 
-``plain.py`` has the formulas and explains the names. The second time, the program reads the row from the cache.
+Formulas and names: ``plain.py``. The second reading finds the row in the cache. The gradient, in half as many bytes, is
+written over the part of the row that was read.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor
 
 @triton.jit
 def _cross_entropy(  # type: ignore[no-untyped-def]
-    sums, factors, scale, targets, losses, d, vocab, weight, BLOCK: tl.constexpr
+    sums, factors, scale, targets, losses, d, stride, vocab, weight, BLOCK: tl.constexpr
 ):
     n = tl.program_id(0).to(tl.int64)
     factor = tl.load(factors + n)
@@ -36,15 +37,16 @@ def _cross_entropy(  # type: ignore[no-untyped-def]
         inside = begin + token < vocab
         x = tl.load(sums + n * vocab + begin + token, mask=inside, other=-float("inf")) * times
         share = tl.exp(x - top) / total - tl.where(begin + token == target, 1.0, 0.0)
-        tl.store(d + n * vocab + begin + token, (share * (weight / factor)).to(d.dtype.element_ty), mask=inside)
+        tl.debug_barrier()  # all threads have read this block, whose bytes the next line may write over
+        tl.store(d + n * stride + begin + token, (share * (weight / factor)).to(d.dtype.element_ty), mask=inside)
 
 
 def cross_entropy(
     sums: Tensor, factor: Tensor, scale: Tensor, targets: Tensor, weight: float, narrow: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Compute ``plain.cross_entropy`` on a GPU."""
+    """Compute ``plain.cross_entropy``, over the sums."""
     rows, vocab = sums.shape
-    losses, d = torch.empty_like(factor), torch.empty_like(sums, dtype=narrow)
-    block = min(4096, triton.next_power_of_2(vocab))
-    _cross_entropy[(rows,)](sums, factor, scale, targets, losses, d, vocab, weight, BLOCK=block, num_warps=8)
+    losses, d = torch.empty_like(factor), sums.view(narrow)[:, :vocab]
+    block, stride = min(4096, triton.next_power_of_2(vocab)), d.stride(0)
+    _cross_entropy[(rows,)](sums, factor, scale, targets, losses, d, stride, vocab, weight, BLOCK=block, num_warps=8)
     return losses, d

@@ -8,9 +8,11 @@ of the tests in float64.
     scaled gradient:   d = dvalue / factor,               dW = d^T @ codes,   dcodes = d @ trits
     before the codes:  dy = dcodes * scale * factor,      codes = round(y * factor), whose rounding passes gradients
 
-The N rows are the T tokens of B streams, d is the hidden size (also a scaled gradient), m the intermediate size, and J
-the number of matrices that read a vector. Narrow tensors (sums, codes, scaled gradients) are bfloat16 if all other
-tensors are float32.
+Backward forms compute codes again. On a GPU some write their results over the tensors that they are the last to read;
+their docstrings say so.
+
+The N rows are the T tokens of B streams. Narrow tensors (sums, codes, scaled gradients) are bfloat16 if the rest is
+float32.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ SMALLEST_ABSMAX = float(float_model.SMALLEST_ABSMAX)
 
 Dropout = tuple[Tensor | None, int, float]  # seed [1] on the device, number of the mixer, share that is zeroed
 Product = tuple[Tensor, Tensor, Tensor]  # sums [..., N, rows], factor [..., N] and scale [...] of a BitLinear
+Added = tuple[Product, Dropout]  # the output of a mixer, which is added to the residual stream
 
 
 def value_of(product: Product) -> Tensor:
@@ -89,9 +92,11 @@ def product(codes: Tensor, trits: Tensor, dtype: torch.dtype) -> Tensor:
     return (codes @ trits.transpose(-1, -2)).to(dtype)
 
 
-def weight_gradient(d: Tensor, codes: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return dW [..., rows, columns] from scaled gradients [..., N, rows] and codes [..., N, columns]."""
-    return (d.transpose(-1, -2) @ codes).to(dtype)
+def weight_gradient(d: Tensor, codes: Tensor, dtype: torch.dtype, onto: Tensor | None = None) -> Tensor:
+    """Return dW [..., rows, columns] from scaled gradients [..., N, rows] and codes [..., N, columns]; it is added to
+    ``onto`` in place."""
+    dweight = (d.transpose(-1, -2) @ codes).to(dtype)
+    return dweight if onto is None else onto.add_(dweight)
 
 
 def _unit(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -113,21 +118,30 @@ def _before_codes(dcodes: Tensor, scale: Tensor, factor: Tensor) -> Tensor:
     return dcodes.to(factor.dtype) * (scale.unsqueeze(-1) * factor).unsqueeze(-1)
 
 
-def add_product(h: Tensor, added: Product, dropout: Dropout) -> Tensor:
-    """Return h + dropout(value), [N, d]."""
-    return h + value_of(added) * kept((h.shape[0], h.shape[1]), dropout, h)
+def add_products(h: Tensor, *added: Added) -> Tensor:
+    """Return h [N, d] plus one or two products after dropout."""
+    for mixed, dropout in added:
+        h = h + value_of(mixed) * kept((h.shape[0], h.shape[1]), dropout, h)
+    return h
 
 
 def add_product_backward(dh: Tensor, factor: Tensor, dropout: Dropout, dtype: torch.dtype) -> Tensor:
-    """Return the scaled gradient of the sums of ``add_product``."""
+    """Return the scaled gradient of the sums of a product that was added."""
     return (dh * kept((dh.shape[0], dh.shape[1]), dropout, dh) / factor.unsqueeze(-1)).to(dtype)
 
 
 def norm_codes(
-    h: Tensor, outer: Tensor, outer_eps: float, gains: Tensor, eps: float, dtype: torch.dtype
+    h: Tensor,
+    outer: Tensor,
+    outer_eps: float,
+    gains: Tensor,
+    eps: float,
+    dtype: torch.dtype,
+    added: Added | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the codes [J, N, d] and the factors [J, N] of h [N, d], after a norm with the gain ``outer`` and then J
+    """Return codes [J, N, d] and factors [J, N] of h [N, d] (plus ``added``) after the norm with gain ``outer`` and J
     norms with ``gains``."""
+    h = h if added is None else add_products(h, added)
     u, _ = _unit(_unit(h, outer_eps)[0] * outer, eps)
     return _quantised(u * gains[:, None], dtype)
 
@@ -142,10 +156,11 @@ def norm_codes_backward(
     scale: Tensor,
     dcodes: Tensor,
     dh: Tensor | None,
-    narrow: torch.dtype,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return four tensors: the codes again, ``dh`` plus the gradient of h, the gradient of ``gains``, and the gradient
-    of ``outer``. ``scale`` is [J], and ``factor`` is [J, N]."""
+    added: Added | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+    """Return the codes, which a GPU writes over ``dcodes``; dh plus the gradient of h; gradients of ``gains`` and
+    ``outer``; the scaled gradient of the sums of ``added``, which a GPU writes over them. scale [J], factor [J, N]."""
+    h = h if added is None else add_products(h, added)
     unit_outer, root_outer = _unit(h, outer_eps)
     u, root = _unit(unit_outer * outer, eps)
     y = u * gains[:, None]
@@ -153,8 +168,10 @@ def norm_codes_backward(
     dgains = (dy * u).sum(1)
     du = _unit_backward((dy * gains[:, None]).sum(0), u, root)
     dx = _unit_backward(du * outer, unit_outer, root_outer)
-    codes = rounded(y * factor.unsqueeze(-1)).to(narrow)
-    return codes, dx if dh is None else dx + dh, dgains, (du * unit_outer).sum(0)
+    dx = dx if dh is None else dx + dh
+    codes = rounded(y * factor.unsqueeze(-1)).to(dcodes.dtype)
+    dsums = None if added is None else add_product_backward(dx, added[0][1], added[1], dcodes.dtype)
+    return codes, dx, dgains, (du * unit_outer).sum(0), dsums
 
 
 def gated_codes(
@@ -175,20 +192,19 @@ def gated_codes_backward(
     factor: Tensor,
     scale: Tensor,
     dcodes: Tensor,
-    out: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return four tensors: the codes again, and the gradients of ``states``, ``gain`` and ``norm``. Write the scaled
-    gradient of g into ``out``."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the codes, which a GPU writes over ``dcodes``; the scaled gradient of g, over its sums; gradients of
+    ``states``, ``gain`` and ``norm``."""
     unit_g, root_g = _unit(value_of(g), norm_eps)
     swish = F.silu(states)
     u, root = _unit(unit_g * norm * swish, eps)
     dy = _before_codes(dcodes, scale, factor)
     dz = _unit_backward(dy * gain, u, root)
     dn = dz * swish
-    out.copy_(_unit_backward(dn * norm, unit_g, root_g) / g[1].unsqueeze(-1))
+    dg = (_unit_backward(dn * norm, unit_g, root_g) / g[1].unsqueeze(-1)).to(dcodes.dtype)
     dstates = dz * unit_g * norm * _swish_slope(states)
-    codes = rounded(u * gain * factor.unsqueeze(-1)).to(out.dtype)
-    return codes, dstates, (dy * u).sum(0), (dn * unit_g).sum(0)
+    codes = rounded(u * gain * factor.unsqueeze(-1)).to(dcodes.dtype)
+    return codes, dg, dstates, (dy * u).sum(0), (dn * unit_g).sum(0)
 
 
 def _swish_slope(x: Tensor) -> Tensor:
@@ -206,7 +222,8 @@ def swish_codes(p: Product, gain: Tensor, eps: float, dtype: torch.dtype) -> tup
 def swish_codes_backward(
     p: Product, gain: Tensor, eps: float, factor: Tensor, scale: Tensor, dcodes: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return three tensors: the codes again, the scaled gradient of p [N, 2m], and the gradient of ``gain``."""
+    """Return the codes, which a GPU writes over ``dcodes``; the scaled gradient of p [N, 2m], over its sums; the
+    gradient of ``gain``."""
     gate, up = value_of(p).chunk(2, -1)
     swish = F.silu(gate)
     u, root = _unit(swish * up, eps)
@@ -224,21 +241,23 @@ def _gates(i: Product, f: Product, bound: Tensor, streams: int) -> tuple[Tensor,
     return candidate, opened, bound + (1 - bound) * opened
 
 
-def gated_scan(i: Product, f: Product, bound: Tensor, start: Tensor) -> Tensor:
-    """Return the states [B, T, d]: S[t] = F[t] S[t-1] + (1 - F[t]) swish(i[t]), with F = bound + (1 - bound)
-    sigmoid(f)."""
+def gated_scan(
+    i: Product, f: Product, bound: Tensor, start: Tensor, carried: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return states [B, T, d] of S[t] = F[t] S[t-1] + (1 - F[t]) swish(i[t]), F = bound + (1 - bound) sigmoid(f); and
+    the states before some of the times, with which a second call finds the same states sooner: here only ``start``."""
     candidate, _, forget = _gates(i, f, bound, len(start))
-    x, carried, states = (1 - forget) * F.silu(candidate), start, []
+    x, now, states = (1 - forget) * F.silu(candidate), start, []
     for t in range(x.shape[1]):
-        carried = forget[:, t] * carried + x[:, t]
-        states.append(carried)
-    return torch.stack(states, 1)
+        now = forget[:, t] * now + x[:, t]
+        states.append(now)
+    return torch.stack(states, 1), start.unsqueeze(1)
 
 
 def gated_scan_backward(
-    i: Product, f: Product, bound: Tensor, start: Tensor, states: Tensor, dstates: Tensor, di: Tensor, df: Tensor
-) -> Tensor:
-    """Return the gradient of ``bound``. Write the scaled gradients of i and f into ``di`` and ``df`` [N, d]."""
+    i: Product, f: Product, bound: Tensor, start: Tensor, states: Tensor, dstates: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the scaled gradients of i and f [N, d], which a GPU writes over their sums; the gradient of ``bound``."""
     candidate, opened, forget = _gates(i, f, bound, len(start))
     carried, gradients = torch.zeros_like(start), []
     for t in reversed(range(states.shape[1])):
@@ -250,16 +269,17 @@ def gated_scan_backward(
     before = torch.cat([start.unsqueeze(1), states[:, :-1]], 1)
     dforget = g * (before - F.silu(candidate))
     dvalue = dforget * (1 - bound) * opened * (1 - opened)
-    df.copy_(dvalue.view(df.shape) / f[1].unsqueeze(-1))
-    di.copy_((g * (1 - forget) * _swish_slope(candidate)).view(di.shape) / i[1].unsqueeze(-1))
-    return (dforget * (1 - opened)).sum((0, 1))
+    dcandidate = g * (1 - forget) * _swish_slope(candidate)
+    di = (dcandidate.view(i[0].shape) / i[1].unsqueeze(-1)).to(i[0].dtype)
+    df = (dvalue.view(f[0].shape) / f[1].unsqueeze(-1)).to(f[0].dtype)
+    return di, df, (dforget * (1 - opened)).sum((0, 1))
 
 
 def cross_entropy(
     sums: Tensor, factor: Tensor, scale: Tensor, targets: Tensor, weight: float, narrow: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Return the losses [C] in nats of C rows of logits, which are given as sums [C, V]. Also return the scaled
-    gradient of ``weight`` times the sum of the losses."""
+    """Return losses [C] in nats of logits as sums [C, V], and the scaled gradient of ``weight`` times their sum; a GPU
+    writes it over ``sums``."""
     logits = value_of((sums, factor, scale))
     losses = F.cross_entropy(logits, targets, reduction="none")
     d = logits.softmax(-1)

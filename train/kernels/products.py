@@ -1,7 +1,7 @@
 """Multiplies codes and trits on tensor cores, with bfloat16 by PyTorch or with int8 by Triton.
 
-Every partial sum is an integer below 127 * 8192 < 2^24, which float32 and int32 represent exactly. So the sums are
-exact, and are rounded once, to the type of the result.
+Every partial sum is an integer below 127 * 8192 < 2^24, which float32 holds as exactly as int32. Rows of int8 codes and
+trits have a multiple of 16 columns, which the hardware that copies tiles asks for.
 """
 
 from __future__ import annotations
@@ -10,37 +10,47 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
-TILE = {"M": 128, "N": 256, "K": 128, "GROUP": 8, "num_warps": 8, "num_stages": 3}
+from lutern.train.kernels.rows import PROGRAMS
+
+TILE = {"M": 128, "N": 128, "K": 128}
+SETTINGS = {"GROUP": 8, "num_warps": 4, "num_stages": 3}
 
 
 @triton.jit
 def _int8_product(  # type: ignore[no-untyped-def]
-    codes, trits, out, rows, width, columns, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, GROUP: tl.constexpr
+    codes,
+    trits,
+    out,
+    batches,
+    rows,
+    width,
+    columns,
+    M: tl.constexpr,
+    N: tl.constexpr,
+    K: tl.constexpr,
+    GROUP: tl.constexpr,
 ):
-    batch = tl.program_id(1).to(tl.int64)
-    codes += batch * rows * columns
-    trits += batch * width * columns
-    out += batch * rows * width
-    # Programs run in groups of GROUP row tiles, so that neighbouring programs share tiles in the L2 cache.
     tiles_m, tiles_n = tl.cdiv(rows, M), tl.cdiv(width, N)
-    program = tl.program_id(0)
-    first = program // (GROUP * tiles_n) * GROUP
-    tall = min(tiles_m - first, GROUP)
-    m = (first + program % (GROUP * tiles_n) % tall) * M + tl.arange(0, M)
-    n = (program % (GROUP * tiles_n) // tall) * N + tl.arange(0, N)
-    k = tl.arange(0, K)
-    a = codes + (m % rows)[:, None].to(tl.int64) * columns + k[None, :]
-    b = trits + (n % width)[None, :].to(tl.int64) * columns + k[:, None]
-    sums = tl.zeros((M, N), tl.int32)
-    for begin in range(0, columns, K):
-        left = tl.load(a, mask=k[None, :] < columns - begin, other=0)
-        right = tl.load(b, mask=k[:, None] < columns - begin, other=0)
-        sums = tl.dot(left, right, sums, out_dtype=tl.int32)
-        a += K
-        b += K
-    at = m[:, None].to(tl.int64) * width + n[None, :]
-    tl.store(out + at, sums.to(tl.float32).to(out.dtype.element_ty), mask=(m[:, None] < rows) & (n[None, :] < width))
+    # A program takes many tiles, and loads the next one while it multiplies. Tiles run in groups of GROUP row tiles, so
+    # that neighbours share their operands in the L2 cache.
+    for tile in tl.range(tl.program_id(0), batches * tiles_m * tiles_n, tl.num_programs(0), flatten=True):
+        batch, at = tile // (tiles_m * tiles_n), tile % (tiles_m * tiles_n)
+        first = at // (GROUP * tiles_n) * GROUP
+        tall = min(tiles_m - first, GROUP)
+        m = (first + at % (GROUP * tiles_n) % tall) * M
+        n = at % (GROUP * tiles_n) // tall * N
+        sums = tl.zeros((M, N), tl.int32)
+        for k in range(0, columns, K):
+            # The descriptors read zeros behind the last column. Behind the last row of a batch there may be rows of the
+            # next one; their sums are not stored.
+            left = codes.load([batch * rows + m, k])
+            right = trits.load([batch * width + n, k])
+            sums = tl.dot(left, right.T, sums, out_dtype=tl.int32)
+        row, column = m + tl.arange(0, M)[:, None], n + tl.arange(0, N)[None, :]
+        put = out + (batch.to(tl.int64) * rows + row) * width + column
+        tl.store(put, sums.to(tl.float32).to(out.dtype.element_ty), mask=(row < rows) & (column < width))
 
 
 def product(codes: Tensor, trits: Tensor, dtype: torch.dtype) -> Tensor:
@@ -50,15 +60,21 @@ def product(codes: Tensor, trits: Tensor, dtype: torch.dtype) -> Tensor:
             return codes @ trits.transpose(-1, -2)
         return _wide(codes, trits.transpose(-1, -2), dtype)
     (rows, columns), width = codes.shape[-2:], trits.shape[-2]
+    batches = codes.numel() // (rows * columns)
     out = torch.empty(*codes.shape[:-1], width, dtype=dtype, device=codes.device)
-    grid = (triton.cdiv(rows, TILE["M"]) * triton.cdiv(width, TILE["N"]), codes.numel() // (rows * columns))
-    _int8_product[grid](codes, trits, out, rows, width, columns, **TILE)
+    left = TensorDescriptor.from_tensor(codes.view(-1, columns), [TILE["M"], TILE["K"]])
+    right = TensorDescriptor.from_tensor(trits.view(-1, columns), [TILE["N"], TILE["K"]])
+    grid = (min(2 * PROGRAMS, batches * triton.cdiv(rows, TILE["M"]) * triton.cdiv(width, TILE["N"])),)
+    _int8_product[grid](left, right, out, batches, rows, width, columns, **TILE, **SETTINGS)
     return out
 
 
-def weight_gradient(d: Tensor, codes: Tensor, dtype: torch.dtype) -> Tensor:
-    """Compute ``plain.weight_gradient`` on a GPU."""
-    return _wide(d.transpose(-1, -2), codes, dtype)
+def weight_gradient(d: Tensor, codes: Tensor, dtype: torch.dtype, onto: Tensor | None = None) -> Tensor:
+    """See ``plain.weight_gradient``."""
+    if onto is None or not d.is_cuda:
+        dweight = _wide(d.transpose(-1, -2), codes, dtype)
+        return dweight if onto is None else onto.add_(dweight)
+    return torch.addmm(onto, d.transpose(-1, -2), codes, out_dtype=dtype, out=onto)
 
 
 def _wide(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,4 +1,4 @@
-"""Computes norms, codes and residual sums in Triton kernels. A program processes one row, or in backward several rows.
+"""Norms, codes and residual sums as Triton kernels; a program takes one row, or every n-th row.
 
 ``plain.py`` has the formulas and explains the names. A row stays in registers between its loads and its stores, so each
 kernel reads or writes every tensor once. Each program has its own sums over rows (gradients of gains), which
@@ -7,22 +7,36 @@ kernel reads or writes every tensor once. Each program has its own sums over row
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from lutern.train.kernels.plain import SMALLEST_ABSMAX, Dropout, Product
+from lutern.train.kernels.plain import SMALLEST_ABSMAX, Added, Dropout
 
-NARROW, WIDE = 16, 32  # elements of a row per thread, chosen by measurements on an H200
-PROGRAMS = 528  # four for each multiprocessor of an H200, since more programs would only make more partial sums
+NARROW, WIDE = 16, 32  # elements of a row that a thread holds; measured on an H200
+PROGRAMS = 132  # one for each multiprocessor of an H200; more would only make more partial sums
 TINY = tl.constexpr(SMALLEST_ABSMAX)
 
 
 @triton.jit
-def round_code(x):  # type: ignore[no-untyped-def]
-    magnitude = tl.minimum(tl.floor(tl.abs(x) + 0.5), 127.0)
-    return tl.where(x < 0, -magnitude, magnitude)
+def code_of(x, WHOLE: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Round to a code; to an integer if ``WHOLE``, which costs one slow instruction less on the way to int8. The
+    largest magnitude of a row is 127, so nothing needs to be clamped."""
+    if WHOLE:
+        code = (x + tl.where(x < 0, -0.5, 0.5)).to(tl.int32)
+    else:
+        magnitude = tl.floor(tl.abs(x) + 0.5)
+        code = tl.where(x < 0, -magnitude, magnitude)
+    return code
+
+
+@triton.jit
+def put_codes(codes, x, inside):  # type: ignore[no-untyped-def]
+    code = code_of(x, codes.dtype.element_ty == tl.int8)
+    tl.store(codes, code.to(codes.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -31,27 +45,77 @@ def kept(offset, seed, use, SHARE: tl.constexpr):  # type: ignore[no-untyped-def
 
 
 @triton.jit
+def two_sums(a0, b0, a1, b1):  # type: ignore[no-untyped-def]
+    return a0 + a1, b0 + b1
+
+
+@triton.jit
+def three_sums(a0, b0, c0, a1, b1, c1):  # type: ignore[no-untyped-def]
+    return a0 + a1, b0 + b1, c0 + c1
+
+
+@triton.jit
+def _added(sums, factors, scale, n, d, column, seed, use, SHARE: tl.constexpr):  # type: ignore[no-untyped-def]
+    value = tl.load(sums + n * d + column, mask=column < d, other=0.0).to(tl.float32)
+    value *= tl.load(scale) / tl.load(factors + n)
+    if SHARE > 0:
+        value *= kept((n * d + column).to(tl.int32), seed, use, SHARE)
+    return value
+
+
+@triton.jit
 def _norm_codes(  # type: ignore[no-untyped-def]
-    h, outer, gains, codes, factors, rows, d, outer_eps, eps, J: tl.constexpr, JP: tl.constexpr, BLOCK: tl.constexpr
+    h,
+    sums,
+    sums_factors,
+    sums_scale,
+    seed,
+    use,
+    outer,
+    gains,
+    codes,
+    factors,
+    rows,
+    d,
+    outer_eps,
+    eps,
+    J: tl.constexpr,
+    ADDED: tl.constexpr,
+    SHARE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
-    n = tl.program_id(0).to(tl.int64)
-    j = tl.arange(0, JP)[:, None]
-    column = tl.arange(0, BLOCK)[None, :]
+    column = tl.arange(0, BLOCK)
     inside = column < d
-    x = tl.load(h + n * d + column, mask=inside, other=0.0)
-    x *= tl.rsqrt(tl.sum(x * x, axis=1, keep_dims=True) / d + outer_eps)
-    x *= tl.load(outer + column, mask=inside, other=0.0)
-    x *= tl.rsqrt(tl.sum(x * x, axis=1, keep_dims=True) / d + eps)
-    y = x * tl.load(gains + j * d + column, mask=inside & (j < J), other=0.0)
-    factor = 127.0 / tl.maximum(tl.max(tl.abs(y), axis=1, keep_dims=True), TINY)
-    code = round_code(y * factor).to(codes.dtype.element_ty)
-    tl.store(codes + (j * rows + n) * d + column, code, mask=inside & (j < J))
-    tl.store(factors + j * rows + n, factor, mask=j < J)
+    outer_gain = tl.load(outer + column, mask=inside, other=0.0)
+    gain = ()
+    for j in tl.static_range(J):
+        gain += (tl.load(gains + j * d + column, mask=inside, other=0.0),)
+    for row in tl.range(tl.program_id(0), rows, tl.num_programs(0), num_stages=STAGES):
+        n = tl.cast(row, tl.int64)
+        x = tl.load(h + n * d + column, mask=inside, other=0.0)
+        if ADDED:
+            x += _added(sums, sums_factors, sums_scale, n, d, column, seed, use, SHARE)
+        v = x * outer_gain
+        square_x, square_v = tl.reduce((x * x, v * v), 0, two_sums)
+        root = tl.rsqrt(square_x / d + outer_eps)
+        root *= tl.rsqrt(square_v / d * root * root + eps)
+        for j in tl.static_range(J):
+            y = v * gain[j]
+            factor = 127.0 / tl.maximum(tl.max(tl.abs(y)) * root, TINY)
+            at = j * rows + n
+            put_codes(codes + at * d + column, y * (root * factor), inside)
+            tl.store(factors + at, factor)
 
 
 @triton.jit
 def _norm_codes_backward(  # type: ignore[no-untyped-def]
     h,
+    sums,
+    sums_factors,
+    sums_scale,
+    seed,
+    use,
     outer,
     gains,
     factors,
@@ -60,15 +124,18 @@ def _norm_codes_backward(  # type: ignore[no-untyped-def]
     dh,
     codes,
     dx_out,
-    sums,
+    parts,
     rows,
     d,
     outer_eps,
     eps,
     J: tl.constexpr,
     JP: tl.constexpr,
+    DH: tl.constexpr,
+    ADDED: tl.constexpr,
+    SHARE: tl.constexpr,
     BLOCK: tl.constexpr,
-    ADD: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     program = tl.program_id(0)
     j = tl.arange(0, JP)[:, None].to(tl.int64)
@@ -80,31 +147,40 @@ def _norm_codes_backward(  # type: ignore[no-untyped-def]
     scale = tl.load(scales + j, mask=j < J, other=0.0)
     sum_gains = tl.zeros((JP, BLOCK), tl.float32)
     sum_outer = tl.zeros((1, BLOCK), tl.float32)
-    for row in range(program, rows, tl.num_programs(0)):
+    for row in tl.range(program, rows, tl.num_programs(0), num_stages=STAGES):
         n = tl.cast(row, tl.int64)
         x = tl.load(h + n * d + column, mask=inside, other=0.0)
+        dy = tl.load(dcodes + (j * rows + n) * d + column, mask=each, other=0.0).to(tl.float32)
+        if ADDED:
+            x += _added(sums, sums_factors, sums_scale, n, d, column, seed, use, SHARE)
+        if DH:
+            later = tl.load(dh + n * d + column, mask=inside, other=0.0)
         factor = tl.load(factors + j * rows + n, mask=j < J, other=1.0)
-        dy = tl.load(dcodes + (j * rows + n) * d + column, mask=each, other=0.0).to(tl.float32) * (scale * factor)
-        v = x * outer_gain
-        root_outer = tl.rsqrt(tl.sum(x * x, axis=1, keep_dims=True) / d + outer_eps)
-        square = tl.sum(v * v, axis=1, keep_dims=True) / d * root_outer * root_outer
-        root = tl.rsqrt(square + eps)
-        u = v * (root_outer * root)
-        tl.store(
-            codes + (j * rows + n) * d + column, round_code(u * gain * factor).to(codes.dtype.element_ty), mask=each
-        )
-        sum_gains += dy * u
+        dy *= scale * factor
         t = tl.sum(dy * gain, axis=0, keep_dims=True)
-        along = tl.sum(t * u, axis=1, keep_dims=True) / d
+        v = x * outer_gain
+        square_x, square_v, along = tl.reduce((x * x, v * v, t * v), 1, three_sums, keep_dims=True)
+        root_outer = tl.rsqrt(square_x / d + outer_eps)
+        square = square_v / d * root_outer * root_outer
+        root = tl.rsqrt(square + eps)
+        along *= root * root_outer / d
+        u = v * (root * root_outer)
+        put_codes(codes + (j * rows + n) * d + column, u * gain * factor, each)
+        sum_gains += dy * u
         unit = x * root_outer
-        du = root * (t - u * along)
+        du = root * t - u * (root * along)
         sum_outer += du * unit
-        # By algebra, mean(du * outer * unit) is along * (1 - square * root^2), which is almost zero.
-        dx = root_outer * (du * outer_gain - unit * (along * (1.0 - square * root * root)))
-        if ADD:
-            dx += tl.load(dh + n * d + column, mask=inside, other=0.0)
+        # The inner norm leaves almost nothing along the outer one's direction: mean(du * outer * unit), by algebra.
+        dx = root_outer * (du * outer_gain) - unit * (root_outer * along * (1.0 - square * root * root))
+        if DH:
+            dx += later
         tl.store(dx_out + n * d + column, dx, mask=inside)
-    part = sums + program * (J + 1) * d + column
+        if ADDED:
+            dx *= 1.0 / tl.load(sums_factors + n)
+            if SHARE > 0:
+                dx *= kept((n * d + column).to(tl.int32), seed, use, SHARE)
+            tl.store(sums + n * d + column, dx.to(sums.dtype.element_ty), mask=inside)
+    part = parts + program * (J + 1) * d + column
     tl.store(part + j * d, sum_gains, mask=each)
     tl.store(part + J * d, sum_outer, mask=inside)
 
@@ -121,17 +197,32 @@ def _column_sums(parts, out, rows, columns, ROWS: tl.constexpr, BLOCK: tl.conste
 
 
 @triton.jit
-def _add_product(  # type: ignore[no-untyped-def]
-    h, sums, factors, scales, out, d, seed, use, SHARE: tl.constexpr, BLOCK: tl.constexpr
+def _add_products(  # type: ignore[no-untyped-def]
+    h,
+    sums0,
+    factors0,
+    scale0,
+    seed0,
+    use0,
+    sums1,
+    factors1,
+    scale1,
+    seed1,
+    use1,
+    out,
+    d,
+    TWO: tl.constexpr,
+    SHARE0: tl.constexpr,
+    SHARE1: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     n = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     inside = column < d
-    value = tl.load(sums + n * d + column, mask=inside, other=0.0).to(tl.float32)
-    value *= tl.load(scales) / tl.load(factors + n)
-    if SHARE > 0:
-        value *= kept((n * d + column).to(tl.int32), seed, use, SHARE)
-    value += tl.load(h + n * d + column, mask=inside, other=0.0)
+    value = tl.load(h + n * d + column, mask=inside, other=0.0)
+    value += _added(sums0, factors0, scale0, n, d, column, seed0, use0, SHARE0)
+    if TWO:
+        value += _added(sums1, factors1, scale1, n, d, column, seed1, use1, SHARE1)
     tl.store(out + n * d + column, value, mask=inside)
 
 
@@ -156,6 +247,19 @@ def block_of(width: int, copies: int = 1) -> dict[str, int]:
     return {"BLOCK": block, "num_warps": max(1, min(16, copies * block // (32 * elements)))}
 
 
+def loop_of(rows: int, settings: dict[str, int], warps: int = 8) -> tuple[int, dict[str, int]]:
+    """Return the number of programs that walk over rows, and their settings: ``warps`` for each multiprocessor, and a
+    row is loaded while the one before it is computed."""
+    return min(rows, PROGRAMS * max(1, warps // settings["num_warps"])), {**settings, "STAGES": 3}
+
+
+def pieces_of(width: int) -> dict[str, int]:
+    """Return the settings of a program that holds a wide row as PIECES of BLOCK columns: a power of two that is as
+    wide as the row would be mostly empty."""
+    block = max(32, triton.next_power_of_2(width) // 4)
+    return {"BLOCK": block, "PIECES": triton.cdiv(width, block), "num_warps": max(1, min(8, block // 256))}
+
+
 def column_sums(parts: Tensor) -> Tensor:
     """Sum [programs, columns] to [columns]. PyTorch's own sum is slower for so few columns."""
     rows, columns = parts.shape
@@ -164,15 +268,31 @@ def column_sums(parts: Tensor) -> Tensor:
     return out
 
 
+def _of(added: Added | None, h: Tensor) -> tuple[tuple[Any, ...], float]:
+    """Return a kernel's arguments for ``added``, and the share of its dropout; without it ``h`` stands in for
+    tensors."""
+    if added is None:
+        return (h, h, h, h, 0), 0.0
+    product, (seed, use, share) = added
+    return (*product, h if seed is None else seed, use), share
+
+
 def norm_codes(
-    h: Tensor, outer: Tensor, outer_eps: float, gains: Tensor, eps: float, dtype: torch.dtype
+    h: Tensor,
+    outer: Tensor,
+    outer_eps: float,
+    gains: Tensor,
+    eps: float,
+    dtype: torch.dtype,
+    added: Added | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Compute ``plain.norm_codes`` on a GPU."""
-    (rows, d), j = h.shape, len(gains)
+    """See ``plain.norm_codes``."""
+    (rows, d), j, (more, share) = h.shape, len(gains), _of(added, h)
     codes = torch.empty(j, rows, d, dtype=dtype, device=h.device)
     factors = torch.empty(j, rows, device=h.device)
-    jp = triton.next_power_of_2(j)
-    _norm_codes[(rows,)](h, outer, gains, codes, factors, rows, d, outer_eps, eps, J=j, JP=jp, **block_of(d, jp))
+    tensors, numbers = (h, *more, outer, gains, codes, factors), (rows, d, outer_eps, eps)
+    programs, settings = loop_of(rows, block_of(d), 16)
+    _norm_codes[(programs,)](*tensors, *numbers, J=j, ADDED=added is not None, SHARE=share, **settings)
     return codes, factors
 
 
@@ -186,24 +306,28 @@ def norm_codes_backward(
     scale: Tensor,
     dcodes: Tensor,
     dh: Tensor | None,
-    narrow: torch.dtype,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Compute ``plain.norm_codes_backward`` on a GPU."""
-    (rows, d), j = h.shape, len(gains)
-    programs, jp = min(rows, PROGRAMS), triton.next_power_of_2(j)
-    codes, dx = torch.empty(j, rows, d, dtype=narrow, device=h.device), torch.empty_like(h)
-    parts = h.new_empty(programs, (j + 1) * d)
-    tensors = (h, outer, gains, factor, scale, dcodes, h if dh is None else dh, codes, dx, parts)
-    numbers = (rows, d, outer_eps, eps)
-    _norm_codes_backward[(programs,)](*tensors, *numbers, J=j, JP=jp, ADD=dh is not None, **block_of(d, jp))
+    added: Added | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+    """Compute ``plain.norm_codes_backward``, over ``dcodes`` and the sums of ``added``."""
+    (rows, d), j, (more, share) = h.shape, len(gains), _of(added, h)
+    jp = triton.next_power_of_2(j)
+    programs, settings = loop_of(rows, block_of(d, jp))
+    dx, parts = torch.empty_like(h), h.new_empty(programs, (j + 1) * d)
+    tensors = (h, *more, outer, gains, factor, scale, dcodes, h if dh is None else dh, dcodes, dx, parts)
+    flags = {"J": j, "JP": jp, "DH": dh is not None, "ADDED": added is not None, "SHARE": share}
+    _norm_codes_backward[(programs,)](*tensors, rows, d, outer_eps, eps, **flags, **settings)
     total = column_sums(parts).view(j + 1, d)
-    return codes, dx, total[:j], total[j]
+    return dcodes, dx, total[:j], total[j], None if added is None else added[0][0]
 
 
-def add_product(h: Tensor, added: Product, dropout: Dropout) -> Tensor:
-    """Compute ``plain.add_product`` on a GPU."""
-    (rows, d), (seed, use, share), out = h.shape, dropout, torch.empty_like(h)
-    _add_product[(rows,)](h, *added, out, d, h if seed is None else seed, use, SHARE=share, **block_of(d))
+def add_products(h: Tensor, *added: Added) -> Tensor:
+    """See ``plain.add_products``."""
+    (rows, d), out = h.shape, torch.empty_like(h)
+    two = len(added) == 2
+    first, share0 = _of(added[0], h)
+    second, share1 = _of(added[1] if two else None, h)
+    flags = {"TWO": two, "SHARE0": share0, "SHARE1": share1}
+    _add_products[(rows,)](h, *first, *second, out, d, **flags, **block_of(d))
     return out
 
 

@@ -3,12 +3,13 @@
 ``plain.py`` has the formulas and explains the names. The sequence is divided into segments of tokens. A program scans
 one segment of a stream, for some channels:
 
-    launch 1: scan each segment from state zero ─► the decay and the last state of each segment
-    launch 2: combine all earlier segments ─► the first state of the segment ─► scan again, and write the states
+    pass 1: walk each segment from state zero ─► its decay and its last state
+    carry:  combine the segments before ─► the state that each segment starts from
+    pass 2: walk each segment again from that state, and write
 
-In this way, even a few streams use the whole GPU. Backward does the same from the last token to the first. Each launch
-computes the gates from the sums of i and f. A thread loads several tokens together. For each element, i and f are read
-twice (8 bytes), and the state is written (4 bytes).
+so that a few streams fill a GPU too. Backward does the same from the last time to the first. Gates are computed where
+they are used, from the sums of i and f; a thread loads several time steps at once. Cost: i and f are read twice (8
+bytes), the state is written (4 bytes); to compute the states again, pass 2 is enough.
 """
 
 from __future__ import annotations
@@ -20,47 +21,68 @@ from torch import Tensor
 from lutern.train.kernels.plain import Product
 from lutern.train.kernels.rows import column_sums
 
-SEGMENT = 32  # number of tokens in a segment, a multiple of 4
-TILE = {"BLOCK": 128, "num_warps": 2}  # number of channels of a program, two for each thread
+SEGMENT = 32  # steps of a segment, a multiple of 4
+TILE = {"BLOCK": 256, "num_warps": 2}  # channels of a program, four for each thread
+CARRY = {"BLOCK": 32, "SEGMENTS": 64, "num_warps": 4}
 
 
 @triton.jit
-def _value(sums, factors, scale, n, channel, channels, inside):  # type: ignore[no-untyped-def]
-    factor = tl.load(factors + n + 0 * channel, mask=inside, other=1.0)
-    return tl.load(sums + n * channels + channel, mask=inside, other=0.0).to(tl.float32) * (scale / factor)
+def _value(sums, factors, scale, n, channel, channels, exists):  # type: ignore[no-untyped-def]
+    times = scale / tl.load(factors + n, mask=exists, other=1.0)
+    return tl.load(sums + n * channels + channel, mask=exists & (channel < channels), other=0.0).to(tl.float32) * times
 
 
 @triton.jit
-def _pair(decays, ends, at, inside):  # type: ignore[no-untyped-def]
-    return tl.load(decays + at, mask=inside, other=1.0), tl.load(ends + at, mask=inside, other=0.0)
+def _sigmoids(f, candidate):  # type: ignore[no-untyped-def]
+    """Return sigmoid(f), 1 - sigmoid(f) and sigmoid(candidate), with one division; e^-40 counts as nothing."""
+    below = tl.exp(-tl.maximum(f, -40.0))
+    other = tl.exp(-tl.maximum(candidate, -40.0)) + 1.0
+    share = 1.0 / ((1.0 + below) * other)
+    opened = other * share
+    return opened, below * opened, (1.0 + below) * share
 
 
 @triton.jit
-def _walked(carried, decays, ends, first, segment, channel, channels):  # type: ignore[no-untyped-def]
-    """Return the state after all earlier segments. ``first`` is the first segment of the stream."""
-    for before in range(0, segment, 4):
-        at = (first + before) * channels + channel
-        inside = channel < channels
-        decay0, end0 = _pair(decays, ends, at, inside)
-        decay1, end1 = _pair(decays, ends, at + channels, inside & (before + 1 < segment))
-        decay2, end2 = _pair(decays, ends, at + 2 * channels, inside & (before + 2 < segment))
-        decay3, end3 = _pair(decays, ends, at + 3 * channels, inside & (before + 3 < segment))
-        carried = decay1 * (decay0 * carried + end0) + end1
-        carried = decay3 * (decay2 * carried + end2) + end3
-    return carried
+def _after_both(decay0, end0, decay1, end1):  # type: ignore[no-untyped-def]
+    return decay0 * decay1, decay1 * end0 + end1
+
+
+@triton.jit
+def _carry(  # type: ignore[no-untyped-def]
+    decays, ends, start, carried, channels, segments, ZERO: tl.constexpr, SEGMENTS: tl.constexpr, BLOCK: tl.constexpr
+):
+    """Write the state that each segment starts from."""
+    stream = tl.program_id(0).to(tl.int64)
+    channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[None, :]
+    segment = tl.arange(0, SEGMENTS)[:, None]
+    inside = channel < channels
+    state = tl.zeros((1, BLOCK), tl.float32)
+    if not ZERO:
+        state = tl.load(start + stream * channels + channel, mask=inside, other=0.0)
+    tl.store(carried + stream * segments * channels + channel, state, mask=inside)
+    for begin in range(0, segments - 1, SEGMENTS):
+        at = (stream * segments + begin + segment) * channels + channel
+        exists = inside & (begin + segment < segments - 1)
+        decay = tl.load(decays + at, mask=exists, other=1.0)
+        end = tl.load(ends + at, mask=exists, other=0.0)
+        decay, end = tl.associative_scan((decay, end), 0, _after_both)
+        after = decay * state + end
+        tl.store(carried + at + channels, after, mask=exists)
+        state = tl.sum(tl.where(segment == SEGMENTS - 1, after, 0.0), axis=0, keep_dims=True)
 
 
 @triton.jit
 def _step(  # type: ignore[no-untyped-def]
     i_sums, i_factors, i_scale, f_sums, f_factors, f_scale, bound, stream, t, length, channel, channels
 ):
-    """Return the forget gate and the addend of token t. After the end, return 1 and 0."""
-    inside = (channel < channels) & (t < length)
+    """Forget gate and addend at time t; 1 and 0 after the end."""
     n = stream * length + t
-    forget = bound + (1.0 - bound) * tl.sigmoid(_value(f_sums, f_factors, f_scale, n, channel, channels, inside))
-    candidate = _value(i_sums, i_factors, i_scale, n, channel, channels, inside)
-    x = (1.0 - forget) * candidate * tl.sigmoid(candidate)
-    return tl.where(inside, forget, 1.0), tl.where(inside, x, 0.0)
+    f = _value(f_sums, f_factors, f_scale, n, channel, channels, t < length)
+    candidate = _value(i_sums, i_factors, i_scale, n, channel, channels, t < length)
+    opened, closed, s = _sigmoids(f, candidate)
+    forget = bound + (1.0 - bound) * opened
+    x = (1.0 - bound) * closed * (candidate * s)
+    return tl.where(t < length, forget, 1.0), tl.where(t < length, x, 0.0)
 
 
 @triton.jit
@@ -77,9 +99,9 @@ def _forward(  # type: ignore[no-untyped-def]
     f_factors,
     f_scale_at,
     bounds,
-    start,
     decays,
     ends,
+    carried,
     states,
     length,
     channels,
@@ -97,9 +119,9 @@ def _forward(  # type: ignore[no-untyped-def]
     f_scale = tl.load(f_scale_at)
     decay = tl.full((BLOCK,), 1.0, tl.float32)
     state = tl.zeros((BLOCK,), tl.float32)
+    at = (stream * segments + segment) * channels + channel
     if FINAL:
-        state = tl.load(start + stream * channels + channel, mask=inside, other=0.0)
-        state = _walked(state, decays, ends, stream * segments, segment, channel, channels)
+        state = tl.load(carried + at, mask=inside, other=0.0)
     for begin in range(segment * SEGMENT, segment * SEGMENT + SEGMENT, 4):
         f0, x0 = _step(
             i_sums, i_factors, i_scale, f_sums, f_factors, f_scale, bound, stream, begin, length, channel, channels
@@ -125,7 +147,6 @@ def _forward(  # type: ignore[no-untyped-def]
         else:
             decay *= f0 * f1 * f2 * f3
     if not FINAL:
-        at = (stream * segments + segment) * channels + channel
         tl.store(decays + at, decay, mask=inside)
         tl.store(ends + at, state, mask=inside)
 
@@ -147,35 +168,38 @@ def _load_back(  # type: ignore[no-untyped-def]
     channels,
     FINAL: tl.constexpr,
 ):
-    """Return the values of token t for backward: the sigmoid of f, the candidate, the previous state, and the gradient
-    of the state."""
+    """Return sigmoids of f and of the candidate, the candidate, the state before and its gradient at time t, for the
+    walk backwards."""
     inside = (channel < channels) & (t >= 0)
     n = stream * length + t
-    opened = tl.sigmoid(_value(f_sums, f_factors, f_scale, n, channel, channels, inside))
+    f = _value(f_sums, f_factors, f_scale, n, channel, channels, t >= 0)
     d = tl.load(dstates + n * channels + channel, mask=inside, other=0.0)
-    candidate = opened
-    before = opened
+    candidate = f
+    before = f
+    if not FINAL:
+        opened = tl.sigmoid(f)
+        s = f
     if FINAL:
-        candidate = _value(i_sums, i_factors, i_scale, n, channel, channels, inside)
+        candidate = _value(i_sums, i_factors, i_scale, n, channel, channels, t >= 0)
+        opened, _, s = _sigmoids(f, candidate)
         before = tl.load(states + (n - 1) * channels + channel, mask=inside & (t > 0), other=0.0)
-    return opened, candidate, before, d
+    return opened, s, candidate, before, d
 
 
 @triton.jit
 def _put_back(  # type: ignore[no-untyped-def]
-    di, df, i_factors, f_factors, g, opened, candidate, before, first, bound, stream, t, length, channel, channels
+    di, df, i_factors, f_factors, g, opened, s, candidate, before, first, bound, stream, t, length, channel, channels
 ):
     """Write the scaled gradients of i and f for token t. Return the token's contribution to the bound's gradient."""
     inside = (channel < channels) & (t >= 0)
     n = stream * length + t
-    s = tl.sigmoid(candidate)
     dforget = g * (tl.where(t == 0, first, before) - candidate * s)
     dvalue = dforget * (1.0 - bound) * opened * (1.0 - opened)
     dcandidate = g * (1.0 - bound) * (1.0 - opened) * s * (1.0 + candidate * (1.0 - s))
-    f_factor = tl.load(f_factors + n + 0 * channel, mask=inside, other=1.0)
-    i_factor = tl.load(i_factors + n + 0 * channel, mask=inside, other=1.0)
-    tl.store(df + n * channels + channel, (dvalue / f_factor).to(df.dtype.element_ty), mask=inside)
-    tl.store(di + n * channels + channel, (dcandidate / i_factor).to(di.dtype.element_ty), mask=inside)
+    by_f = 1.0 / tl.load(f_factors + n, mask=t >= 0, other=1.0)
+    by_i = 1.0 / tl.load(i_factors + n, mask=t >= 0, other=1.0)
+    tl.store(df + n * channels + channel, (dvalue * by_f).to(df.dtype.element_ty), mask=inside)
+    tl.store(di + n * channels + channel, (dcandidate * by_i).to(di.dtype.element_ty), mask=inside)
     return tl.where(inside, dforget * (1.0 - opened), 0.0)
 
 
@@ -191,6 +215,7 @@ def _backward(  # type: ignore[no-untyped-def]
     start,
     decays,
     ends,
+    carried,
     states,
     dstates,
     di,
@@ -211,72 +236,82 @@ def _backward(  # type: ignore[no-untyped-def]
     i_scale = tl.load(i_scale_at)
     f_scale = tl.load(f_scale_at)
     last = length - 1 - segment * SEGMENT
-    n = stream * length + last + 1
-    later = inside & (segment > 0)
-    after = bound + (1.0 - bound) * tl.sigmoid(_value(f_sums, f_factors, f_scale, n, channel, channels, later))
-    after = tl.where(later, after, 1.0)  # g is zero after the end
+    at = (stream * segments + segment) * channels + channel
     decay = tl.full((BLOCK,), 1.0, tl.float32)
-    g = tl.zeros((BLOCK,), tl.float32)
+    back = tl.zeros((BLOCK,), tl.float32)  # what the later times leave: forget gate times gradient of the state
     first = tl.zeros((BLOCK,), tl.float32)
     dbound = tl.zeros((BLOCK,), tl.float32)
     if FINAL:
-        g = _walked(g, decays, ends, stream * segments, segment, channel, channels)
+        back = tl.load(carried + at, mask=inside, other=0.0)
         first = tl.load(start + stream * channels + channel, mask=inside, other=0.0)
     for begin in range(0, SEGMENT, 2):
         t = last - begin
-        opened0, candidate0, before0, d0 = _load_back(
+        opened0, s0, candidate0, before0, d0 = _load_back(
             i_sums, i_factors, i_scale, f_sums, f_factors, f_scale, states, dstates, stream, t, length, channel,
             channels, FINAL
         )  # fmt: skip
-        opened1, candidate1, before1, d1 = _load_back(
+        opened1, s1, candidate1, before1, d1 = _load_back(
             i_sums, i_factors, i_scale, f_sums, f_factors, f_scale, states, dstates, stream, t - 1, length, channel,
             channels, FINAL
         )  # fmt: skip
         forget0 = bound + (1.0 - bound) * opened0
-        g0 = after * g + d0
-        g = forget0 * g0 + d1
+        forget1 = bound + (1.0 - bound) * opened1
+        g0 = back + d0
+        g1 = forget0 * g0 + d1
+        back = forget1 * g1
         if FINAL:
             dbound += _put_back(
-                di, df, i_factors, f_factors, g0, opened0, candidate0, before0, first, bound, stream, t, length,
+                di, df, i_factors, f_factors, g0, opened0, s0, candidate0, before0, first, bound, stream, t, length,
                 channel, channels
             )  # fmt: skip
             dbound += _put_back(
-                di, df, i_factors, f_factors, g, opened1, candidate1, before1, first, bound, stream, t - 1, length,
+                di, df, i_factors, f_factors, g1, opened1, s1, candidate1, before1, first, bound, stream, t - 1, length,
                 channel, channels
             )  # fmt: skip
         else:
-            decay *= after * forget0
-        after = bound + (1.0 - bound) * opened1
-    at = (stream * segments + segment) * channels + channel
+            decay *= forget0 * forget1
     if FINAL:
         tl.store(dbounds + at, dbound, mask=inside)
     else:
         tl.store(decays + at, decay, mask=inside)
-        tl.store(ends + at, g, mask=inside)
+        tl.store(ends + at, back, mask=inside)
 
 
-def gated_scan(i: Product, f: Product, bound: Tensor, start: Tensor, states: Tensor | None = None) -> Tensor:
-    """Compute ``plain.gated_scan`` on a GPU. For a single token, ``states`` may be ``start`` itself."""
+def gated_scan(
+    i: Product, f: Product, bound: Tensor, start: Tensor, carried: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """See ``plain.gated_scan``; ``carried`` has the state before each segment."""
     streams, d = start.shape
     length = len(i[0]) // streams
     segments = triton.cdiv(length, SEGMENT)
-    pair = start.new_empty(2, streams, segments, d)
-    states = start.new_empty(streams, length, d) if states is None else states
-    grid = (streams * segments, triton.cdiv(d, TILE["BLOCK"]))
-    for final in (False, True)[segments == 1 :]:
-        _forward[grid](*i, *f, bound, start, *pair, states, length, d, segments, FINAL=final, SEGMENT=SEGMENT, **TILE)
-    return states
+    grid, numbers = (streams * segments, triton.cdiv(d, TILE["BLOCK"])), (length, d, segments)
+    states = start.new_empty(streams, length, d)
+    if carried is None and segments == 1:
+        carried = start.unsqueeze(1)
+    if carried is None:
+        pair, carried = start.new_empty(2, streams, segments, d), start.new_empty(streams, segments, d)
+        _forward[grid](*i, *f, bound, *pair, carried, states, *numbers, FINAL=False, SEGMENT=SEGMENT, **TILE)
+        _carry[_carry_grid(start)](*pair, start, carried, d, segments, ZERO=False, **CARRY)
+    _forward[grid](*i, *f, bound, carried, carried, carried, states, *numbers, FINAL=True, SEGMENT=SEGMENT, **TILE)
+    return states, carried
 
 
 def gated_scan_backward(
-    i: Product, f: Product, bound: Tensor, start: Tensor, states: Tensor, dstates: Tensor, di: Tensor, df: Tensor
-) -> Tensor:
-    """Compute ``plain.gated_scan_backward`` on a GPU."""
+    i: Product, f: Product, bound: Tensor, start: Tensor, states: Tensor, dstates: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute ``plain.gated_scan_backward``, over the sums of i and f."""
     streams, length, d = states.shape
     segments = triton.cdiv(length, SEGMENT)
-    pair, dbounds = start.new_empty(2, streams, segments, d), start.new_empty(streams * segments, d)
-    tensors = (*i, *f, bound, start, *pair, states, dstates, di, df, dbounds)
-    grid = (streams * segments, triton.cdiv(d, TILE["BLOCK"]))
-    for final in (False, True)[segments == 1 :]:
-        _backward[grid](*tensors, length, d, segments, FINAL=final, SEGMENT=SEGMENT, **TILE)
-    return column_sums(dbounds)
+    pair, carried = start.new_empty(2, streams, segments, d), start.new_empty(streams, segments, d)
+    dbounds = start.new_empty(streams * segments, d)
+    tensors = (*i, *f, bound, start, *pair, carried, states, dstates, i[0], f[0], dbounds)
+    grid, numbers = (streams * segments, triton.cdiv(d, TILE["BLOCK"])), (length, d, segments)
+    if segments > 1:
+        _backward[grid](*tensors, *numbers, FINAL=False, SEGMENT=SEGMENT, **TILE)
+    _carry[_carry_grid(start)](*pair, start, carried, d, segments, ZERO=True, **CARRY)
+    _backward[grid](*tensors, *numbers, FINAL=True, SEGMENT=SEGMENT, **TILE)
+    return i[0], f[0], column_sums(dbounds)
+
+
+def _carry_grid(start: Tensor) -> tuple[int, int]:
+    return (start.shape[0], triton.cdiv(start.shape[1], CARRY["BLOCK"]))

@@ -21,9 +21,11 @@ def _ternarise(weight, scale, trits, packed, elements, BLOCK: tl.constexpr):  # 
     byte = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     digit = tl.arange(0, 4)[None, :]
     at = byte[:, None] * 4 + digit
-    latent = tl.div_rn(tl.load(weight + at, mask=at < elements, other=0.0), tl.load(scale))
-    # Halves are rounded to even, as by torch.round: 0.5 becomes 0. Halves from 1.5 on are clamped to 1.
-    trit = tl.where(latent > 0.5, 1, 0) - tl.where(latent < -0.5, 1, 0)
+    latent = tl.load(weight + at, mask=at < elements, other=0.0)
+    # Half to even, as torch.round does: 0.5 becomes 0; the only other half, 1.5, is clamped to 1. No division: the
+    # float above scale / 2 has a quotient that rounds to more than 0.5.
+    half = 0.5 * tl.load(scale)
+    trit = tl.where(latent > half, 1, 0) - tl.where(latent < -half, 1, 0)
     tl.store(trits + at, trit.to(trits.dtype.element_ty), mask=at < elements)
     tl.store(packed + byte, tl.sum((trit + 1) << (2 * digit), axis=1).to(tl.uint8), mask=byte * 4 < elements)
 
