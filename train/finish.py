@@ -89,7 +89,8 @@ def start_weights(folder: str | Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a checkpoint as the start of a training.
 
     If a matrix is already ternary, its magnitude is its scale, but in training the scale is the mean of all magnitudes.
-    Therefore such a matrix is divided by its share of nonzero weights. After that, its mean is the former magnitude.
+    Therefore such a matrix is divided by its share of nonzero weights. After that, the mean of its magnitudes equals
+    the scale.
     """
     found = {}
     checkpoint = load_checkpoint(folder)

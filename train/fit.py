@@ -58,8 +58,8 @@ class Schedule:
     halved: bool = False
 
     def rate(self, step: int) -> float:
-        """Return the learning rate of a step. It rises linearly to ``learning_rate``, then follows half a cosine to
-        zero. With ``halved``, it is divided by two in the second half of the steps."""
+        """Return the learning rate of a step. The rate rises linearly to ``learning_rate``, then follows half a cosine
+        to zero. With ``halved``, the rate is divided by two in the second half of the steps."""
         factor = 0.5 if self.halved and 2 * step >= self.steps else 1.0
         if step < self.warmup_steps:
             return factor * self.learning_rate * (step + 1) / self.warmup_steps
@@ -217,7 +217,8 @@ class _Meter:
 
 
 def _memory_bytes(device: torch.device) -> int:
-    """Return the most memory, in bytes, that this process has used on the GPU or else on the computer."""
+    """Return the most memory, in bytes, that this process has used: on the GPU, or on the computer if the device is no
+    GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -239,8 +240,8 @@ def half_precision(network: Trainable) -> Iterator[None]:
 def validation_bits(objective: Objective, ids: Tensor, group: Group, ahead: tuple[int, ...] = ()) -> float:
     """Return bits per token by the method of model_ref/evaluate.py, but with all tokens of a chunk in one call.
 
-    Each process evaluates some of the streams. The result is used during training and in the training record.
-    model_ref/evaluate.py itself computes the figure of a finished checkpoint.
+    The tokens are divided into streams, and each process evaluates some of these streams. The result is used during
+    training and in the training record. model_ref/evaluate.py itself computes the figure of a finished checkpoint.
     """
     network = objective.network
     was_training = network.training

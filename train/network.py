@@ -163,8 +163,8 @@ class Network(nn.Module):
     ----------
     config: the shape.
     ternary: compute with codes and trits, as a checkpoint is used. Otherwise compute with plain floats, as a teacher.
-    dropout: share of elements that is zeroed in training, in the embedding, each mixer's output, and the last hidden
-        vector.
+    dropout: share of the elements that is zeroed in training: of the embedding, of each mixer's output, and of the last
+        hidden vector.
     fused: run through ``kernels/``. None means that a ternary network on a GPU with Triton uses the kernels.
     lean: if fused, keep less for backward, and compute one product of each layer again.
     """

@@ -1,4 +1,5 @@
-"""Manages the output folder of a run: checks whether a run may begin there, finds its last save, removes old files.
+"""Manages the output folder of a run: checks whether the run may use the folder, finds the last save, removes old
+files.
 
     OUT/config.json, model.safetensors, tokenizer.json ...   a finished model, which only ``force`` replaces
     OUT/training/step-N/, OUT/teacher-I/step-N/              saves, which ``resume`` continues or ``force`` removes
