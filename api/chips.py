@@ -61,10 +61,10 @@ def estimate(
     Returns
     -------
     Estimate
-        ``cycles`` (None if the link sets the pace) and ``bytes_read`` of a pass. ``tokens_per_second`` of all streams
-        at the machine's clock. ``bound``: the most tokens/s that lanes or memory allow. ``share``:
-        ``tokens_per_second`` / ``bound``. ``resources``: LUT, flip-flops, block RAMs and multipliers of an ECP5.
-        docs/measuring.md says which figures are exact.
+        ``cycles`` (None if the link limits the speed) and ``bytes_read``: the values of one pass.
+        ``tokens_per_second``: the rate of all streams together at the machine's clock. ``bound``: the most tokens/s
+        that lanes or memory allow. ``share``: ``tokens_per_second`` / ``bound``. ``resources``: LUT, flip-flops, block
+        RAMs and multipliers of an ECP5. docs/measuring.md says which figures are exact.
 
     Raises
     ------
@@ -136,9 +136,9 @@ def build(
     -------
     Build
         ``bitstream``: the file. ``folder``: the folder that also contains report, manifest and floorplan.
-        ``best.met``: whether every clock of the best route reaches its target. ``best.clocks``: its clocks in Hz.
-        ``best.used``: the cells that it uses. ``seconds``: the time of each step. Results of an earlier build are used
-        again.
+        ``best.met``: whether every clock of the best route reaches its target. ``best.clocks``: the clocks of this
+        route in Hz. ``best.used``: the cells that this route uses. ``seconds``: the time of each step. Results of an
+        earlier build are used again.
 
     Raises
     ------

@@ -177,8 +177,8 @@ class Machine:
     def generate_all(self, prompts: Sequence[str], **options: Unpack[Options]) -> Iterator[tuple[int, str]]:
         """Continue several texts in parallel, ``streams`` texts in each pass, and yield pairs (prompt, piece).
 
-        ``prompt`` is the number of the prompt. ``generate`` with ``seed`` + ``prompt`` writes the same text. The errors
-        are the same as in ``generate``.
+        ``prompt`` is the index of the prompt in ``prompts``. ``generate`` with ``seed`` + ``prompt`` writes the same
+        text. The errors are the same as in ``generate``.
         """
         return all_pieces(self._begin(prompts, **options))
 
@@ -283,9 +283,10 @@ def open_machine(
     model : Model or str
         The model to load. Without a model, call ``Machine.load`` later.
     baud : int
-        Rate of a serial port. Default: the first of the known rates at which the chip answers.
+        Baud rate of a serial port. Default: the first of the known rates at which the chip answers.
     machine : str or HwConfig
-        The machine that the chip must have. Default: any preset, or any machine whose bitstream was built here.
+        The machine that the chip must have. Default: any preset, or any machine whose bitstream was built on this
+        computer.
     memory : path
         File that maps the memory of a machine with AXI4, such as /dev/mem. The model is written through this file.
     record : path

@@ -44,7 +44,8 @@ if TYPE_CHECKING:  # these modules import the descriptions of the gateware, whic
 SHIPPED = ("demo", "demo-small")
 """The shipped checkpoints, the largest first. Commands without ``--model`` choose one of these checkpoints."""
 LARGE = "demo-large"
-"""A model that is shipped as an image, which has a seventh of the checkpoint's size. It is opened only by its name."""
+"""A model that is shipped as an image, because the image has a seventh of the checkpoint's size. The model is opened
+only by its name."""
 NUMERICS = ("float", "integer")
 Numerics = Literal["float", "integer"]
 

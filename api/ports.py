@@ -74,7 +74,8 @@ def open_port(
 
 
 def known_machines() -> list[HwConfig]:
-    """Return the machines that a chip may have: the presets, and the machines of bitstreams that were built here."""
+    """Return the machines that a chip may have: the presets, and the machines of bitstreams that were built on this
+    computer."""
     found = list(PRESETS.values())
     for path in newest("builds", f"*/{MANIFEST}"):
         try:
@@ -127,7 +128,8 @@ def known_rates() -> list[int]:
 
 
 def built_rates() -> list[int]:
-    """Return the rates of the bitstreams that were built here, the newest first. Damaged files are skipped."""
+    """Return the rates of the bitstreams that were built on this computer, the newest first. Damaged files are
+    skipped."""
     manifests = (kept_json(path) for path in newest("builds", f"*/{MANIFEST}"))
     rates = (manifest.get("baud") for manifest in manifests if isinstance(manifest, dict))
     return list(dict.fromkeys(rate for rate in rates if type(rate) is int and rate > 0))

@@ -116,8 +116,8 @@ def _embeddings(printer: Printer, models: list[str]) -> None:
 
 
 def _word_lengths(printer: Printer, models: list[str]) -> None:
-    """Print one row for each word and width: the error in steps of the int8 code, and the share of codes that
-    differ."""
+    """Print one row for each number that the gateware stores as a word, and for each width of this word: the error in
+    steps of the int8 code, and the share of codes that differ."""
     columns = (
         Column("word", left=True),
         Column("built"),

@@ -78,8 +78,8 @@ LANE_COLUMNS = (
     Column("tree_fmax_hz", "tree MHz", fixed(0, 1e6)),
     Column("seed"),
 )
-"""``for a second stream``: the LUT4 that a second stream adds to each lane. ``decoder``: the LUT4 of the decoder for
-each trit. No other column includes the decoder."""
+"""``for a second stream``: the LUT4 that a second stream adds to each lane. ``decoder``: the LUT4 per trit of the logic
+that unpacks trits. No other column includes these LUT4."""
 
 
 def lane_values(row: LaneRow) -> list[Any]:

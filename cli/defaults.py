@@ -129,8 +129,8 @@ def _check(path: Path, config: dict[str, Any], root: Any) -> None:
 def _entries(
     table: dict[str, Any], group: Any, place: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], str, Any, set[str]]]:
-    """Yield the place, name and value of each entry of the file, and the names that are known at this place. A table
-    that belongs to a command yields its entries."""
+    """Yield the place, name and value of each entry of the file, and the names that are known at this place. If an
+    entry is the table of a command, yield the entries of this table."""
     known = set(_all_options(group))
     commands = getattr(group, "commands", {})
     for name, value in table.items():

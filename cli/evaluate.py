@@ -26,7 +26,8 @@ STREAMS = 64
 STREAM_TOKENS = 256
 """By default, a stream has at least this many tokens, since each stream begins with an empty state."""
 FEW_CHARACTERS = 10_000
-"""Characters from which the figures count. With fewer, the figures of two similar texts differ by tenths of a bit."""
+"""The least number of characters for reliable figures. With fewer characters, the figures of two similar texts differ
+by tenths of a bit."""
 COLUMNS = (
     Column("numerics", left=True),
     Column("bits_per_character", show=fixed(5)),

@@ -189,8 +189,8 @@ def _text(document: Document, name: str) -> str:
 
 
 def _training_texts(source: Source, options: TrainOptions, several: bool, name: str) -> Iterator[str]:
-    """Yield the texts in which pieces are searched. Texts for validation are left out, and a large data set ends after
-    ``VOCABULARY_CHARACTERS``."""
+    """Yield the texts in which pieces are searched. Texts for validation are left out, and at most about
+    ``VOCABULARY_CHARACTERS`` characters are read."""
     room = VOCABULARY_CHARACTERS
     for document in _read(source, options):
         text = _text(document, name)

@@ -156,8 +156,8 @@ class Engine:
         self._fail_all(stopping())
 
     def _take_news(self) -> bool:
-        """Wait until there is something to run. Add new texts, and remove cancelled texts. Return False if the thread
-        must end."""
+        """Wait until there are texts to run or to cancel, or the thread must end. Add new texts, and remove cancelled
+        texts. Return False if the thread must end."""
         with self._news:
             self._news.wait_for(lambda: self._stops or self._inbox or self._cancelled or len(self._batch))
             for ticket in self._inbox:

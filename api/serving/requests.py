@@ -130,7 +130,8 @@ class TextRequest(BaseModel):
 
 
 class CompletionRequest(TextRequest):
-    """The body of POST /v1/completions. ``prompt``: a text or a list of token numbers, or a list of several."""
+    """The body of POST /v1/completions. ``prompt``: a text or a list of token numbers, or a list of several texts or of
+    several such lists."""
 
     prompt: str | list[str] | list[int] | list[list[int]]
 

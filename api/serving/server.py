@@ -83,8 +83,8 @@ def make_server(app: FastAPI) -> uvicorn.Server:
 
 
 def _drop_those_that_do_not_read(listening: socket.socket, patience_s: float) -> None:
-    """Let the system close a connection whose client reads nothing for ``patience_s`` seconds. Otherwise its last bytes
-    would wait forever. Systems without this option keep such connections.
+    """Let the system close a connection whose client reads nothing for ``patience_s`` seconds. Otherwise the last bytes
+    for this client would wait forever. Systems without this option keep such connections.
     """
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     if option is not None:
