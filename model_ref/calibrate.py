@@ -5,7 +5,8 @@
 
 n is the number of steps, B the number of streams and d the hidden size. Each layer of the float network runs over all
 tokens before the next layer runs. This is possible because a layer's state depends only on the same layer's past. So
-only the weights of one layer are in memory. The cost is one float step per token, and 4 n B d bytes.
+only the weights of one layer are in memory. The cost is one step of the float network per token, and 4 n B d bytes of
+memory for h.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ class _Seen:
 
 
 def text_tokens(ids: list[int], ahead: Sequence[int] = ()) -> Int:
-    """Return calibration tokens ``[n, B]`` from the tokens of a text. Its first 2,048 tokens are divided into up to 16
-    streams.
+    """Return calibration tokens ``[n, B]`` from the tokens of a text. The first 2,048 tokens of the text are divided
+    into up to 16 streams.
 
     Every stream begins with the tokens ``ahead``, as every text of the model does.
     """
@@ -86,7 +87,7 @@ def observe(checkpoint: Checkpoint, ids: Int | None = None) -> dict[str, Activat
     ids = ids[:, None] if ids.ndim == 1 else ids
     if ids.ndim != 2 or not ids.size or ids.min() < 0 or ids.max() >= config.vocab_size:
         raise LuternError(f"calibration needs at least one token number, and all must be below {config.vocab_size}.")
-    h = checkpoint.tensors["model.embeddings.weight"][ids]  # [T, B, d]
+    h = checkpoint.tensors["model.embeddings.weight"][ids]  # [n, B, d]
     found: dict[str, Activation] = {}
     d, m = config.hidden_size, config.intermediate_size
     residual = _Statistics()

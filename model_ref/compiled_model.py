@@ -114,7 +114,8 @@ class CompiledNetwork:
     def decode(
         self, h: Int, state: Int, traced: bool
     ) -> tuple[Int, tuple[Int, Int], dict[tuple[str, int], int], list[tuple[str, int, Int]]]:
-        """Decode one token of every stream. Return sums, scale, clipped values by tensor and layer, and trace calls.
+        """Decode one token of every stream. Return the sums, their scale, the number of clipped values by tensor and
+        layer, and the trace calls.
 
         ``h [B, d]`` and ``state [L, B, d]`` are overwritten. Without ``traced``, the list of trace calls is empty.
         """

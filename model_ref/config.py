@@ -112,7 +112,7 @@ class ModelConfig:
     def projections(self) -> dict[str, tuple[int, int]]:
         """The shape (rows, columns) of every ternary matrix, by its tensor name without ``.weight``.
 
-        ``firmware.schedule.operations`` has the order in which a token reads the matrices.
+        ``firmware.schedule.operations`` defines the order in which a token reads the matrices.
         """
         d, m = self.hidden_size, self.intermediate_size
         shapes: dict[str, tuple[int, int]] = {}

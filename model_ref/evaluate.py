@@ -1,4 +1,5 @@
-"""Computes bits per token of a model on a text, equally for the float model, the integer model and the training report.
+"""Computes bits per token of a model on a text, by one method for the float and the integer model and the training
+report.
 
     bits = mean over counted tokens of  -log2 softmax(logits)[next token]
 

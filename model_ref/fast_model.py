@@ -7,10 +7,10 @@
         all other operations ─► ``doubles.py``, integers in float64
 
 ``model.py`` is the version to read first. ``_decode`` below follows it line by line. ``model.py`` stores every trit as
-float32, 1.4 GB for a 370M model, but here a trit has two bits. The NumPy version converts one block after another to
-float32, and keeps only one block. The conversion takes most of the time, about 0.2 s per pass for 370M, and a pass
-serves all streams. Every partial sum is an integer below 127 * 8192 < 2^24, so float32 is exact for every order in
-which BLAS adds.
+float32, which takes 1.4 GB for a 370M model, but ``FastModel`` stores a trit in two bits. The NumPy version converts
+one block after another to float32, and keeps only one block. The conversion takes most of the time, about 0.2 s per
+pass for 370M, and a pass serves all streams. Every partial sum is an integer below 127 * 8192 < 2^24, so float32 is
+exact for every order in which BLAS adds.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ The integer network has two kinds of numbers.
 *Fixed point*: a signed integer with a binary point that its producer defines (``Q4.13``: 13 fraction bits).
 
 *Short float*: a sign, a 17-bit magnitude in ``[2^16, 2^17)`` and an exponent. value = ``sign * magnitude *
-2^exponent``. Zero has magnitude 0. They are used for values whose range is not known in advance: the input of a norm,
-gains, scales. Magnitude and sign fit an 18-bit multiplier operand. Magnitudes are compared as integers (exponent,
+2^exponent``. Zero has magnitude 0. Short floats are used for values whose range is not known in advance: the input of a
+norm, gains, scales. Magnitude and sign fit an 18-bit multiplier operand. Magnitudes are compared as integers (exponent,
 magnitude).
 
 Every function accepts and returns int64 NumPy arrays (or Python integers) of any shape, and works element by element.

@@ -10,9 +10,9 @@
 
 In BL (BitLinear), T and s are the trits and the scale of the matrix, w the gains of its norm, and q the codes. L is the
 number of layers, d the hidden size, m the intermediate size and B the number of streams. A step decodes one token of
-every stream. The trits are computed once. Their products with int8 codes are computed in float32 and are exact, because
-a sum of m <= 65536 codes stays below 2^24. A step needs B * ``config.trits`` multiplications and additions, and about
-30 B L d elementwise operations.
+every stream. The trits are computed once. The products of trits and int8 codes are computed in float32 and are exact,
+because a sum of m <= 65536 codes stays below 2^24. A step needs B * ``config.trits`` multiplications and additions, and
+about 30 B L d elementwise operations.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ def build_layer(checkpoint: Checkpoint, index: int) -> Layer:
 
 
 def layer_step(layer: Layer, h: Floats, state: Floats) -> tuple[Floats, Floats]:
-    """Compute one layer for one token of every stream. Return the new h and the new state, both ``[B, d]`` as ``h`` and
-    ``state``.
+    """Compute one layer for one token of every stream. Return the new h and the new state, both ``[B, d]`` like ``h``
+    and ``state``.
     """
     # Token mixer, the MLGRU (section 3.3.1).
     x = rms(h, layer.attn_norm, layer.eps)  # [B, d]

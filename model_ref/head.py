@@ -25,5 +25,6 @@ def top_k(sums: Int, k: int) -> tuple[Int, Int]:
 
 
 def logits(sums: Int, scale: tuple[Int, Int]) -> np.ndarray:
-    """Return real logits float64 ``[B, V]``. They are exact, since a sum has 21 bits and a mantissa has 17 bits."""
+    """Return real logits float64 ``[B, V]``. These logits are exact, since a sum has 21 bits and a mantissa has 17
+    bits."""
     return np.ldexp((sums * scale[0][..., None]).astype(np.float64), scale[1][..., None].astype(np.int32))

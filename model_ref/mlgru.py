@@ -25,7 +25,7 @@ from lutern.model_ref.fixed import MANTISSA_BITS, S18_MAX, S32_MAX, Clipped, Int
 from lutern.model_ref.items import ITEM_EXPONENT_MAX, ITEM_MAGNITUDE_BITS, ITEM_MANTISSA_MAX, items, significant
 
 FORGET_FRAC_BITS = 13
-"""Fraction bits of f, which is Q4.13 in every model. f saturates at +-16 by design. There, sigma differs by 1e-7 from
+"""Fraction bits of f, which is Q4.13 in every model. f saturates at +-16 by design. At +-16, sigma differs by 1e-7 from
 its limit."""
 STATE_GUARD_BITS = 14
 """Number of additional fraction bits of S compared with silu(i), so that a step changes S even if z is 2^-14."""

@@ -56,7 +56,7 @@ words."""
 class IntegerModel:
     """The golden model. ``step`` has the interface that ``evaluate.bits_per_character`` needs.
 
-    ``saturations``: counts clipped values. Without it, clipped values are not counted, which saves time.
+    ``saturations``: counts clipped values. If it is not given, clipped values are not counted, which saves time.
     """
 
     def __init__(self, weights: IntegerWeights, saturations: Saturations | None = None) -> None:

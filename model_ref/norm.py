@@ -50,8 +50,8 @@ GAIN_MANTISSA_BITS, GAIN_EXPONENT_BITS, GAIN_EXPONENT_MAX = ITEM_MANTISSA_BITS, 
 GAIN_LOW_BITS = MANTISSA_BITS - ITEM_MAGNITUDE_BITS
 """Number of zeros that are appended to an item's mantissa for the arithmetic."""
 KEY_EXPONENT_BIAS = 33
-"""The bias of exponents in keys. Exponents of u and p are in [-32, 17]. So with this bias, the pair (exponent,
-magnitude) is a 23-bit unsigned key."""
+"""The number that is added to the exponent in a *key*, which is the pair (exponent, magnitude) as one unsigned number.
+Exponents of u and p are in [-32, 17], so a key has 23 bits, and keys are compared in place of short floats."""
 CODE_MAX = 127
 
 
@@ -158,8 +158,8 @@ def largest_float(u: tuple[Int, Int]) -> tuple[Int, Int]:
 def gather(x: Int, outer: Gains | None, inner: list[Gains]) -> Vector:
     """Return the statistics of ``x [B, n]`` (35-bit integers), which the gateware computes while ``x`` is produced.
 
-    ``outer`` are the gains w1, or None without an outer norm, as for down_proj. ``inner`` has the gains G of each
-    matrix.
+    ``outer`` are the gains w1, or None if there is no outer norm, as for down_proj. ``inner`` contains the gains G of
+    each matrix.
     """
     short = to_float(x)
     p = multiply_float(short, outer.factors()) if outer else short

@@ -94,8 +94,8 @@ def cut_bits(trits: NDArray[np.int8]) -> int:
 
 @dataclass(frozen=True)
 class IntegerLayer:
-    """The weights of one layer. Each ``*_gains`` has the gains of the vector in its name: w1, then the G of each matrix
-    that reads the vector (``norm.py`` defines w1 and G)."""
+    """The weights of one layer. Each field ``*_gains`` contains the gains of the vector that its name begins with: w1,
+    then the G of each matrix that reads the vector (``norm.py`` defines w1 and G)."""
 
     x_gains: tuple[Gains, list[Gains]]  # attn_norm; attn_norm times the inner norms of f, i, g
     one_minus_lower_bound: Int  # [d], 0.17, values of ``mlgru.Bounds``
@@ -174,7 +174,8 @@ class Constants:
     gains: dict[str, Gains]
     calibrated: frozenset[str]  # names of matrices whose output's word comes from calibration, or "h"
     activations: dict[str, Activation] = field(default_factory=dict)
-    """The measured h and outputs of i_proj and gate_proj on the calibration tokens. Empty without a calibration."""
+    """The measured h and outputs of i_proj and gate_proj on the calibration tokens. Empty if there was no
+    calibration."""
 
 
 VectorNames = tuple[str | None, tuple[str, ...]]
@@ -259,8 +260,8 @@ def constants(
 def _frac_bits(
     checkpoint: Checkpoint, facts: Mapping[str, MatrixFacts], largest_embedding: float, calibration: Int | None
 ) -> tuple[dict[str, int], frozenset[str], dict[str, Activation]]:
-    """Return the fraction bits of h and of every matrix's scaled output, the names of the calibrated ones, and the
-    activations."""
+    """Return the fraction bits of h and of every matrix's scaled output, the names of the calibrated matrices (and "h"
+    if h is calibrated), and the activations."""
     config = checkpoint.config
     adders = [name for name in config.projections if name.endswith(("o_proj", "down_proj"))]
     activated = [name for name in config.projections if name.endswith(("i_proj", "gate_proj"))]

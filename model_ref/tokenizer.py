@@ -26,7 +26,7 @@ TOKENIZER_FILE = "tokenizer.json"
 MAX_TOKENIZER_BYTES = 1 << 26  # the largest published tokenizers are some 20 MB
 EMPTY_PROMPT = "the prompt is empty; give at least one character."
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
-_CONTEXT = 16  # the largest number of characters before a character with which the normalizer may join it
+_CONTEXT = 16  # the largest number of preceding characters with which the normalizer may join a character
 
 
 class Tokenizer:
