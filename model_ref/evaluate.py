@@ -1,5 +1,4 @@
-"""Computes bits per token of a model on a text, by one method for the float and the integer model and the training
-report.
+"""Computes the bits per token of a float or integer model on a text. The training report uses the same method.
 
     bits = mean over counted tokens of  -log2 softmax(logits)[next token]
 

@@ -83,9 +83,10 @@ def fuzz(target: Target, options: argparse.Namespace) -> None:
 
 
 def read_lines(lines: Iterable[str], edges: int, before: int) -> tuple[int, int, int, str]:
-    """Return inputs, edges, the input of the last new edge, and the file of the fault, from libFuzzer's lines.
+    """Return four values from libFuzzer's lines: the number of inputs, the number of edges that they reached, the
+    number of the input that reached the last new edge, and the name of the file with the input that caused a fault.
 
-    ``before`` inputs reached ``edges`` in earlier rounds.
+    In earlier rounds, ``before`` inputs reached ``edges`` edges. An edge is a jump between two blocks of the program.
     """
     inputs, newest, fault = 0, 0, ""
     for line in lines:
@@ -99,7 +100,8 @@ def read_lines(lines: Iterable[str], edges: int, before: int) -> tuple[int, int,
 
 
 def run_target(name: str, options: argparse.Namespace) -> dict[str, object]:
-    """Run rounds until ``options.runs`` inputs were tried and the last ``QUIET`` inputs reached no new edge."""
+    """Run rounds until ``options.runs`` inputs were tried and the last ``QUIET`` inputs reached no new edge. Stop at a
+    fault."""
     inputs = edges = newest = 0
     fault, begin = "", time.monotonic()
     for number in range(MOST_ROUNDS):

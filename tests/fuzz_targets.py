@@ -3,8 +3,8 @@
     seeds ─► mutate: a value of the JSON, or bytes ─► read ─► LuternError, or nothing ─► fine
                                                          └─► anything else, or memory ─► a fault
 
-``fuzz.py`` runs them guided by coverage. ``test_fuzz.py`` runs a few seeded mutations, and the inputs in
-tests/data/fuzz that caused faults in the past.
+``fuzz.py`` runs the parsers with inputs that are guided by coverage. ``test_fuzz.py`` runs a few seeded mutations, and
+the inputs in tests/data/fuzz that caused faults in the past.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from typing import IO
 TIMEOUT_S = 600.0
 """A child is killed after this number of seconds. The longest child needs much less, even on a busy computer."""
 ROUTE_S = 3600.0
-"""The number of seconds after which a child is killed that places and routes."""
+"""A child that places and routes is killed after this number of seconds."""
 
 Finished = subprocess.CompletedProcess[str]
 

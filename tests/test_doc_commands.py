@@ -53,7 +53,8 @@ def root() -> Any:
 
 
 def command_of(words: list[str]) -> tuple[Any, list[str]]:
-    """Return the command that the first words name, or None if they name none, and the words after its name."""
+    """Return the command that the first words name (None if these words name no command), and the words after this
+    name."""
     command = root()
     while words and (commands := getattr(command, "commands", None)):
         if words[0] not in commands:

@@ -72,7 +72,7 @@ FORMULA = re.compile(r"\w{1,2}_\w{1,2}")
 
 
 def is_there(name: str) -> bool:
-    """Whether a dotted name is a folder or a module, or a module followed by words that the file of the module
+    """Return whether a dotted name is a folder or a module, or a module followed by words that the file of the module
     contains."""
     parts = name.split(".")
     for count in range(len(parts), 0, -1):

@@ -85,7 +85,8 @@ def test_signal_while_a_command_is_imported(module: str, name: str, status: int,
 
 
 def test_ctrl_c_again_and_again(tmp_path: Path) -> None:
-    """More Ctrl-C arrive while the first one removes files, and while the process ends. The process still ends."""
+    """Further Ctrl-C arrive while the process removes files after the first Ctrl-C, and while the process ends. The
+    process still ends."""
     statement = """
     import atexit, os, signal, time
     def again() -> None:

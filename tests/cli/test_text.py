@@ -137,8 +137,7 @@ def test_every_byte_on_a_machine_that_the_host_feeds(folder: Path) -> None:
 
 @pytest.mark.parametrize("on", ["golden", pytest.param("sim", marks=pytest.mark.slow)])
 def test_several_prompts_at_once(small: Path, on: str) -> None:
-    """Each text ends independently. Six tokens of the first text end in the middle of a character, which is not
-    written."""
+    """Each text ends independently. With at most five tokens per text, only the first text loses its full stop."""
     prompts = ["--prompt", "once upon", "--prompt", "the", "--prompt", "", "--prompt", "cat"]
     machine = ("--on", "golden") if on == "golden" else ("--preset", "stream-x16")
     whole = written(small, *prompts, "-n", "20", on=machine)
@@ -219,7 +218,7 @@ def test_an_end_of_text_that_is_no_number(folder: Path, tmp_path: Path, value: s
     ],
 )
 def test_stop_texts(folder: Path, stop: str, text: str) -> None:
-    """A stop text may be spread over tokens. The prompt is not searched for it."""
+    """A stop text may be spread over tokens. The prompt is not searched for the stop text."""
     assert written(folder, "once upon", "-n", "20", "--stop", stop) == f"{text}\n"
     assert written(folder, "once upon", "-n", "20", "--stop", "nothing", "--stop", stop) == f"{text}\n"
     both = written(folder, "--prompt", "once upon", "--prompt", "once", "-n", "20", "--stop", stop)

@@ -75,7 +75,7 @@ def test_no_conversation_changes_the_text_of_another(
     ]
     machine = Watched(weights, streams)
     batch, written, dropped = Batch(machine), defaultdict[int, list[int]](list), set[int]()
-    coming = [Conversation(0, *one) for one in wanted]  # number 0: the seed is that of the sampling, without an offset
+    coming = [Conversation(0, *one) for one in wanted]  # which is 0, so the seed is sampling.seed
     for which, one in enumerate(coming):
         one.which = which
     there: list[Conversation] = []
@@ -100,7 +100,8 @@ def test_no_conversation_changes_the_text_of_another(
 
 
 def test_a_long_prompt_does_not_delay_others(weights: IntegerWeights) -> None:
-    """Blocks of the long prompt and tokens of the other conversation take turns."""
+    """A run of a block of the long prompt and a run of the other conversation's next token take turns. The run of the
+    last block of a prompt chooses the first token after the prompt."""
     machine = Watched(weights, 2)
     batch = Batch(machine)
     batch.add(Conversation(0, [1], 30, Sampling()))

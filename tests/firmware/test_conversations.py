@@ -21,7 +21,7 @@ PROMPTS = [[3], [1, 2, 3, 4, 5, 6, 7, 8, 9], [7, 7, 7], [5, 6, 7, 8], [1, 2], [9
 
 class Fake:
     """A machine whose next token is a hash of all tokens of a slot so far and of the generator's state. It stores its
-    runs, and asserts that each run is one that a machine can do."""
+    runs, and asserts that a machine can do each run."""
 
     def __init__(self, streams: int, slots: int) -> None:
         self.streams, self.slots = streams, slots
@@ -114,7 +114,8 @@ def test_a_burst_keeps_to_the_limit_of_a_run() -> None:
 
 @pytest.mark.parametrize("length", [1, 3, 4, 5, 8, 9])
 def test_prefill_in_blocks(length: int) -> None:
-    """A prompt is fed in blocks of four. The first token is fresh, and only the choice of the last stream is used."""
+    """A prompt is fed in blocks of four. Only the feed of the first token starts with state zero (``fresh``), and only
+    the choice of the last stream is used."""
     machine = Fake(streams=4, slots=3)
     prompt = list(range(10, 10 + length))
     run = prefill(machine, prompt, slot=2, seed=5)

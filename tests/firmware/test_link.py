@@ -144,7 +144,7 @@ def test_frames_of_a_clean_line_stay_long() -> None:
 def test_frame_length_and_tries_follow_the_error_rate() -> None:
     """Higher error rates give shorter frames and more frames that must be lost before the host gives up. Frames are
     lost at random with the probability that follows from the error rate, and ``LineQuality`` estimates the rate from
-    them."""
+    the lost frames."""
     lengths, patience = [], []
     for rate in (1e-5, 3e-4, 1e-3, 3e-3, 1e-2):
         quality, draw = LineQuality(), np.random.default_rng(1)

@@ -44,7 +44,7 @@ class Cut(LinkError):
 class MemoryBoard:
     """A board that has only a memory. It answers INFO, WRITE and CHECKSUM as hw/link does.
 
-    ``written``, ``summed``, ``poked``: numbers of bytes.
+    ``written``, ``summed``, ``poked``: numbers of bytes that WRITE stored, CHECKSUM read, and the back door stored.
     ``cut_after``: the number of written bytes after which the line fails.
     ``fault``: a function that changes words when they are written.
     """

@@ -85,7 +85,8 @@ def halves(weights: IntegerWeights) -> list[np.ndarray]:
 
 
 def gains_of(weights: IntegerWeights) -> list[np.ndarray]:
-    """Return the items [elements, T] of every vector and bound in the order in which they are used."""
+    """Return the items [elements, K] of every vector and bound in the order in which they are used. A vector has K
+    gains for each element, and a bound has one item (K = 1)."""
 
     def tuples(vector: tuple[Gains | None, list[Gains]]) -> np.ndarray:
         return np.stack([gains.items for gains in (*([vector[0]] if vector[0] else []), *vector[1])], axis=1)
@@ -330,8 +331,8 @@ def test_what_does_not_fit_is_refused(
 
 
 def test_a_program_of_more_words_than_24_bits_name() -> None:
-    """The released 370M in words of 64 bits and the 2.7B in words of 128 bits fit exactly. A memory with one word less
-    is too small."""
+    """The released 370M in words of 64 bits and the 2.7B in words of 128 bits fit exactly. A memory that has one word
+    fewer is too small."""
     wide = preset("stream-x32").with_(name="wide", columns=16, max_width=8192, max_vocab=32_000)
     for shape, changes in (
         ((1024, 24, 2816), {"word_bytes": 8, "max_state": 24_576}),

@@ -85,7 +85,8 @@ def test_the_records_of_an_operation_hold_all_its_rows() -> None:
 
 
 def test_the_operations_of_a_layer() -> None:
-    """The inputs and results of each operation are those of the network's equations, which this test lists by hand."""
+    """The inputs and results of each operation equal the inputs and results in the network's equations, which this test
+    lists by hand."""
     model = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
     config = HwConfig("by-hand", rows=5, columns=4, results_per_cycle=1, codes_per_cycle=4, max_state=64)
     found = [
