@@ -48,7 +48,7 @@ def estimate(
     model : Model, ModelConfig or str
         A model, a name that ``load`` opens, or a shape, such as ``lutern.PUBLISHED["1.3b"]``.
     machine : str or HwConfig
-        A preset's name, or your own machine. Default: the board's machine, or sim-64 without a board.
+        A preset's name, or your own machine. Default: the board's machine, or sim-64 if no board is given.
     board : str
         The name of a board, which determines the clock, memory and link of the machine.
     streams : int
@@ -129,8 +129,8 @@ def build(
     progress : Progress
         Called for each step.
     scheduler : str
-        Address of a Dask scheduler, whose workers place and route the seeds (extra ``explore``). Without an address,
-        this computer places and routes all seeds.
+        Address of a Dask scheduler, whose workers place and route the seeds (extra ``explore``). If no address is
+        given, this computer places and routes all seeds.
 
     Returns
     -------

@@ -141,12 +141,12 @@ class Machine:
 
     @property
     def repairs(self) -> list[str]:
-        """One sentence for each time that damaged weights in the machine's memory were loaded again."""
+        """Sentences, one for each time that damaged weights in the machine's memory were loaded again."""
         return self.session.repairs
 
     @property
     def checked(self) -> int:
-        """The number of values that were compared with the integer model, 0 without ``check``."""
+        """The number of values that were compared with the integer model, which is 0 if ``check`` was not given."""
         return self._lock_step.checked if self._lock_step is not None else 0
 
     def generate(self, prompt: str, **options: Unpack[Options]) -> Iterator[str]:
@@ -170,7 +170,7 @@ class Machine:
         LuternError
             In the call: an option is out of range, a character has no token, or an option needs all logits but the
             machine keeps only the best logits. During iteration: the line breaks, the memory does not keep the
-            weights, or, with ``check``, a value differs from the integer model's.
+            weights, or ``check`` was given and a value differs from the integer model's value.
         """
         return pieces_of(self._begin([prompt], **options))
 
@@ -281,7 +281,7 @@ def open_machine(
         A serial port such as /dev/ttyUSB0. For a machine with AXI4 next to this processor: axi:DEVICE@BASE,... with the
         device of its registers, and the base of its words at each port.
     model : Model or str
-        The model to load. Without a model, call ``Machine.load`` later.
+        The model to load. If no model is given, call ``Machine.load`` later.
     baud : int
         Baud rate of a serial port. Default: the first of the known rates at which the chip answers.
     machine : str or HwConfig

@@ -241,8 +241,8 @@ class Model:
 def load(name: str | os.PathLike[str]) -> Model:
     """Open a shipped model, a checkpoint folder in the published format, or an image file.
 
-    The shipped models are ``"demo"``, ``"demo-small"`` and ``"demo-large"``. Only headers and the config are read here.
-    Raises LuternError for a path that is no model, is damaged, or needs a feature that Lutern does not support.
+    The shipped models are ``"demo"``, ``"demo-small"`` and ``"demo-large"``. ``load`` reads only headers and the
+    config. Raises LuternError for a path that is no model, is damaged, or needs a feature that Lutern does not support.
     """
     name = os.fspath(name)
     return Model(name, open_image_file(name) if is_image(name) else open_checkpoint(name))

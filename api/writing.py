@@ -33,12 +33,12 @@ class StyleOptions(TypedDict, total=False):
     """The options of a text.
 
     ``tokens``: the largest number of tokens to write, 200 by default. ``temperature``: 0 chooses the likeliest token.
-    ``top_k``, ``top_p``, ``min_p``, ``repetition_penalty``: see ``firmware.host_sampling.Sampling``. With one of these
-    four options the host chooses, and the link transfers 4 V bytes for every token (V: size of the vocabulary). Options
-    that are not given come from the model's generation_config.json. If this file gives no temperature, the temperature
-    is 0.8. ``seed``: seed of the choice; prompt i uses seed + i. ``stop``: texts at which to end; these texts are not
-    written. ``ignore_eos``: continue after the end-of-text token. ``begin``: feed the tokens that the tokenizer puts
-    before a text.
+    ``top_k``, ``top_p``, ``min_p``, ``repetition_penalty``: see ``firmware.host_sampling.Sampling``. If one of these
+    four options is given, the host chooses the token, and the link transfers 4 V bytes for every token (V: size of the
+    vocabulary). Options that are not given come from the model's generation_config.json. If this file gives no
+    temperature, the temperature is 0.8. ``seed``: seed of the choice, where prompt i uses seed + i. ``stop``: texts
+    before which the written text ends. ``ignore_eos``: continue after the end-of-text token. ``begin``: feed the tokens
+    that the tokenizer puts before a text.
     """
 
     tokens: int
@@ -139,7 +139,8 @@ def style_of(
 
 
 def encode_prompts(tokenizer: Tokenizer, texts: Sequence[str], chat: bool, begin: bool) -> list[list[int]]:
-    """Return the token numbers of every prompt. With ``chat``, each prompt is a message in the tokenizer's template."""
+    """Return the token numbers of every prompt. If ``chat`` is set, each prompt is a message in the tokenizer's
+    template."""
     if not chat:
         return [tokenizer.encode_prompt(text, begin=begin) for text in texts]
     ids = [Chat(tokenizer).ask(text)[0] for text in texts]
@@ -286,7 +287,7 @@ def texts_of(
     chat: bool = False,
     **options: Unpack[StyleOptions],
 ) -> Texts:
-    """Return texts that continue prompts with ``Options``. Options and prompts are checked in this call."""
+    """Return texts that continue prompts by the rules in ``Options``. This call checks options and prompts."""
     style, _ = style_of(tokenizer, **options)
     if (session := session_of(machine)) is not None:
         style.sampling.check_kept(session.config.top_k)

@@ -86,8 +86,8 @@ _UsageError: Any = typer.BadParameter.__base__
 
 
 def defaults(arguments: list[str]) -> dict[str, Any]:
-    """Return the defaults for the options of the command in ``arguments``. They come from the environment and the
-    configuration file."""
+    """Return the defaults for the options of the command in ``arguments``. These defaults come from the environment and
+    the configuration file."""
     name = next((word for word in arguments if not word.startswith("-")), None)
     return default_map(typer.main.get_command(app), name)
 

@@ -58,7 +58,8 @@ def compare(
 
 
 def _errors(printer: Printer, models: list[str], large: bool, bfloat16: bool) -> bool:
-    """Print the errors of each checkpoint, and return whether all checkpoints pass. With ``bfloat16``, return True."""
+    """Print the errors of each checkpoint, and return whether all checkpoints pass. If ``bfloat16`` is set, return
+    True."""
     opened = [(name, _checkpoint(name)) for name in models]  # a wrong name is refused before anything is computed
     shapes = {**measure.SHAPES, **(measure.LARGE if large else {})}
     reference = measure.reference()

@@ -163,7 +163,7 @@ def cost(
 
 
 def print_blocks(printer: Printer, names: list[str], config: HwConfig, routed: bool, seed: int) -> None:
-    """Print the cost of blocks. With ``routed``, also print their slowest paths."""
+    """Print the cost of blocks. If ``routed`` is set, also print the slowest path of each block."""
     placements: list[Placement] = []
 
     def measured(name: str) -> list[Any]:

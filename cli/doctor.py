@@ -1,7 +1,8 @@
 """`lutern doctor`: prints which tools are installed, what each tool is for, and how to install missing tools.
 
 The command runs even if nearly everything is missing, because it imports only the standard library and the two packages
-that draw the table. It reads the list of packages from the installed project's metadata, so there is no second list.
+that draw the table. The command reads the list of packages from the installed project's metadata, so there is no second
+list.
 """
 
 import os

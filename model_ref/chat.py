@@ -45,7 +45,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 def render(tokenizer: Tokenizer, messages: list[Message], *, answer: bool = True) -> str:
-    """Return the text of a chat by the tokenizer's template. With ``answer``, the text ends where the model's next
+    """Return the text of a chat by the tokenizer's template. If ``answer`` is set, the text ends where the model's next
     answer begins.
 
     Raises ``LuternError`` if there is no template, or if the template fails, refuses the chat, or needs too much time

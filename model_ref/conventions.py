@@ -196,8 +196,8 @@ def _default(
     names: tuple[str, ...],
     key: bool,
 ) -> list[int]:
-    """Return the number of a token whose number no file gives: the token that a file names, else the published default,
-    else a token with a well-known name."""
+    """Return the number of a token for which no file contains a number: the token that a file names, else the published
+    default, else a token with a well-known name."""
     number = library.token_to_id(named) if named else None
     if number is not None:
         return [number]
@@ -240,7 +240,8 @@ def _mark_special(library: tokenizers.Tokenizer, texts: list[str]) -> None:
 
 
 def _follow_prefix(library: tokenizers.Tokenizer, options: dict[str, Any], path: Path) -> None:
-    """Set add_prefix_space of a ByteLevel pre-tokenizer to the value of the key. Without the key, change nothing."""
+    """Set add_prefix_space of a ByteLevel pre-tokenizer to the value of the key. If the key is absent, change
+    nothing."""
     value, pre_tokenizer = options.get("add_prefix_space"), library.pre_tokenizer
     if value is not None and not isinstance(value, bool):
         raise LuternError(f"{path}: add_prefix_space is {quoted(value)}, but must be true or false; correct it.")
@@ -250,8 +251,8 @@ def _follow_prefix(library: tokenizers.Tokenizer, options: dict[str, Any], path:
 
 
 def _follow_options(library: tokenizers.Tokenizer, options: dict[str, Any], tokens: dict[str, str], path: Path) -> None:
-    """Set the post-processor as add_bos_token and add_eos_token require. Without these keys, change nothing, except for
-    tokenizers of ``LLAMA_CLASSES``."""
+    """Set the post-processor as add_bos_token and add_eos_token require. If these keys are absent, change nothing,
+    except for tokenizers of ``LLAMA_CLASSES``."""
     of_llama = str(options.get("tokenizer_class", "")).startswith(LLAMA_CLASSES)
     wanted = {}
     for key, name, default in (("add_bos_token", "bos_token", True), ("add_eos_token", "eos_token", False)):

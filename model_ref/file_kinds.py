@@ -55,8 +55,8 @@ _STRING, _ARRAY = 8, 9
 
 
 def refuse_foreign(path: Path, wanted: str) -> None:
-    """Refuse a file whose format is known and is not ``wanted``. A file that cannot be read is not refused here,
-    because its reader reports the error.
+    """Refuse a file whose format is known and is not ``wanted``. This function does not refuse a file that cannot be
+    read, because the reader of the file reports the error.
     """
     try:
         with open_plain(path, wanted) as file:

@@ -30,8 +30,8 @@ Clipped: TypeAlias = Callable[[int], None]
 """A function that is called with the number of values that a saturation changed."""
 
 MANTISSA_BITS = 17
-"""Number of bits of the magnitude of a short float, and of every table value. With a sign, such a number fits an
-operand of MULT18X18D."""
+"""Number of bits of the magnitude of a short float, and of every table value. Together with a sign, such a number fits
+an operand of MULT18X18D."""
 MANTISSA_ONE = 1 << (MANTISSA_BITS - 1)
 MANTISSA_MAX = (1 << MANTISSA_BITS) - 1
 S18_MAX = (1 << 17) - 1
@@ -133,8 +133,8 @@ def reciprocal(m: Int) -> Int:
 
 
 def reciprocal_float(a: tuple[Int, Int]) -> tuple[Int, Int]:
-    """Return ``1 / a`` as a short float. Its mantissa ``2^33 / m`` is in (2^16, 2^17], where m is the mantissa of
-    ``a``."""
+    """Return ``1 / a`` as a short float. The mantissa of the result, ``2^33 / m``, is in (2^16, 2^17], where m is the
+    mantissa of ``a``."""
     return reciprocal(a[0]), -33 - np.asarray(a[1])
 
 

@@ -4,10 +4,10 @@
     rows of i:  S = S + z * (silu(i) - S)            S: the state, one vector per layer, which stores the whole past
     rows of g:  v = g * S * sigma(S)                 v: the input of the norm of o_proj
 
-The order of the matrices is f, i, g, so that the new state and its largest magnitude are complete before g needs them.
-The code computes only z = 1 - forget gate, because a forget gate near 1 would lose bits that z keeps. Each element
-needs two products for f, two for i, two for g, and one for the sum of squares of g. In addition, each f, i and g needs
-the interpolation product of ``activation.py``.
+The order of the matrices is f, i, g, so that the new state and its largest magnitude are complete before the rows of g
+need the state. The code computes only z = 1 - forget gate, because a forget gate near 1 would lose bits that z keeps.
+Each element needs two products for f, two for i, two for g, and one for the sum of squares of g. In addition, each f, i
+and g needs the interpolation product of ``activation.py``.
 
 Paper: section 3.3.1, with the released code's gate direction and lower bounds: f = LB + (1 - LB) sigma(f_proj).
 """

@@ -305,8 +305,8 @@ def _eps(
     frac_bits: Mapping[str, int],
     gains: Mapping[str, Gains],
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the constants e1 and e2 of a matrix. They are zero, except for o_proj and down_proj, whose inputs come
-    from unscaled sums of other matrices."""
+    """Return the constants e1 and e2 of a matrix. Both constants are zero, except for o_proj and down_proj, whose
+    inputs come from unscaled sums of other matrices."""
     block = name.rsplit(".", 1)[0]
     if name.endswith("o_proj"):
         e1 = config.hidden_size * config.rms_norm_eps * 4.0 ** -facts[f"{block}.g_proj"].cut  # the eps of g_norm

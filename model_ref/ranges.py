@@ -72,8 +72,8 @@ def residual_frac_bits(bound: float) -> int:
 
 
 def calibrated_frac_bits(bound: float, observed: float) -> tuple[int, bool]:
-    """Return the number of fraction bits of i or gate, and whether it is calibrated. It is calibrated only if the
-    proved bound is too loose."""
+    """Return the number of fraction bits of i or gate, and whether it is calibrated. The number is calibrated only if
+    the proved bound is too loose."""
     proved = pre_activation_frac_bits(bound)
     if proved >= LOOSE_FRAC_BITS:
         return proved, False

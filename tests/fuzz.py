@@ -6,8 +6,8 @@
                                             inputs reached a new edge
 
 The script needs the extra `fuzz`. libFuzzer prints a line NEW for each input that reaches a new edge, and stops at the
-first fault. It keeps the input of the fault in build/fuzz/. Copy this input into the folder of the target in
-tests/data/fuzz, where test_fuzz.py reads it. ``all`` leaves out targets whose row is in build/fuzz/done.json; remove
+first fault. libFuzzer keeps the input of the fault in build/fuzz/. Copy this input into the folder of the target in
+tests/data/fuzz, where test_fuzz.py reads it. ``all`` leaves out targets whose row is in build/fuzz/done.json. Remove
 this file to run all targets again.
 """
 

@@ -79,7 +79,7 @@ class Row:
 def benchmark(
     cases: Iterable[tuple[str, int]] = CASES, kinds: tuple[str, ...] = (), baseline: str = "", length: int = LENGTH
 ) -> Iterator[Row]:
-    """Yield each row of the table when it is measured. Raises ``LuternError`` without a GPU."""
+    """Yield each row of the table when it is measured. Raises ``LuternError`` if there is no GPU."""
     if not torch.cuda.is_available():
         raise LuternError(
             "the training benchmark needs a GPU, and PyTorch finds none; run it on a computer with a GPU."

@@ -104,7 +104,8 @@ class MappedCorpus:
     def crops(
         self, count: int, length: int, generator: np.random.Generator, part: slice = ALL
     ) -> tuple[Tensor, Tensor]:
-        """Return crops as ``Corpus.crops`` does. They are the same crops that ``DeviceCorpus`` takes from one row."""
+        """Return crops as ``Corpus.crops`` does. These crops equal the crops that ``DeviceCorpus`` takes from one
+        row."""
         _refuse_short(len(self.ids), length)
         generator.integers(0, 1, (count, 1))
         begins = generator.integers(0, len(self.ids) - length, (count, 1))[part, 0]

@@ -39,7 +39,7 @@ class SilentError(LuternError):
 @dataclass(frozen=True)
 class Group:
     """This process, with the number ``rank`` among ``size`` processes. ``patient`` is the process group, with a long
-    timeout, that ``first`` uses. It is None for a single process."""
+    timeout, that ``first`` uses. ``patient`` is None for a single process."""
 
     device: torch.device
     rank: int = 0
@@ -150,7 +150,8 @@ def spread(objective: Objective, group: Group, options: TrainOptions, compiled: 
 
 
 def gradients_stay(module: nn.Module, stay: bool) -> Any:
-    """Return a context. With ``stay``, gradients in this context are added in each process, but not exchanged."""
+    """Return a context. If ``stay`` is set, each process adds its gradients in this context, but exchanges no
+    gradients."""
     sharded: Any = module
     if hasattr(sharded, "set_requires_gradient_sync"):
         sharded.set_requires_gradient_sync(not stay)

@@ -34,8 +34,8 @@ from lutern.train.progress import Progress
 from lutern.train.saves import restore, store
 
 Draw = Callable[[int, slice], tuple[Tensor, Tensor]]
-"""A function that is called with a step and a slice of crops in its batch. It returns inputs [B, n], and targets [B, n]
-or [B, n, K, 2], for B crops of n tokens and K targets for each token.
+"""A function that is called with a step and a slice of crops in its batch. The function returns inputs [B, n], and
+targets [B, n] or [B, n, K, 2], for B crops of n tokens and K targets for each token.
 """
 Record = list[dict[str, float]]
 VALIDATION_STREAMS = 64
@@ -59,7 +59,7 @@ class Schedule:
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step. The rate rises linearly to ``learning_rate``, then follows half a cosine
-        to zero. With ``halved``, the rate is divided by two in the second half of the steps."""
+        to zero. If ``halved`` is set, the rate is divided by two in the second half of the steps."""
         factor = 0.5 if self.halved and 2 * step >= self.steps else 1.0
         if step < self.warmup_steps:
             return factor * self.learning_rate * (step + 1) / self.warmup_steps
@@ -198,7 +198,7 @@ class _Meter:
         self._peak = peak_flops(torch.cuda.get_device_name(group.device)) if group.device.type == "cuda" else None
 
     def show(self, course: _Course, end: bool) -> None:
-        """Print the line if it is due, or always with ``end``."""
+        """Print the line if it is due or if ``end`` is set."""
         if self._group.rank or not (end or self._progress.due):
             return
         now = time.monotonic()

@@ -61,7 +61,8 @@ class GraphedStep:
 
 
 def step_by(loss_of: Loss, parameters: list[nn.Parameter], graphed: bool) -> Loss:
-    """Return a function that sets every gradient and returns the loss. With ``graphed``, it runs as a graph."""
+    """Return a function that sets every gradient and returns the loss. If ``graphed`` is set, the function runs a
+    graph."""
     if graphed:
         return GraphedStep(loss_of, parameters)
 

@@ -5,8 +5,8 @@ files.
     OUT/training/step-N/, OUT/teacher-I/step-N/              saves, which ``resume`` continues or ``force`` removes
     OUT/data/                                                the prepared data (prepare.py)
 
-The files of a model are first written into an unfinished folder. At the end they are moved to OUT, config.json last. So
-a folder that contains config.json is finished. This module does not need PyTorch.
+The files of a model are first written into an unfinished folder. At the end these files are moved to OUT, config.json
+last. So a folder that contains config.json is finished. This module does not need PyTorch.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def last_save(folder: Path) -> Path | None:
 
 
 def claim(out: Path, options: TrainOptions) -> None:
-    """Make the output folder. With ``force``, remove the saves of an earlier run.
+    """Make the output folder. If ``force`` is set, remove the saves of an earlier run.
 
     Raises ``LuternError`` if the folder contains a model or a run that the options do not allow to replace.
     """

@@ -17,8 +17,8 @@ from torch import Tensor
 
 
 def _scan(f: Tensor, x: Tensor, start: Tensor, reverse: bool) -> Tensor:
-    """Return S of the formula at the top of this file. With ``reverse``, return G: scan from the last t to the first,
-    and read f of the next t."""
+    """Return S of the formula at the top of this file. If ``reverse`` is set, return G: scan from the last t to the
+    first, and read f of the next t."""
     if x.is_cuda:
         from lutern.train.recurrence_kernel import scan_on_gpu
 

@@ -135,7 +135,7 @@ class Transformer(nn.Module):
     def forward(self, ids: Tensor, state: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return logits [B, T, V] and the next state, from ids [B, T] that follow the ids of the state [B, P].
 
-        With ``targets``, which are token numbers [B, T], return the mean cross-entropy in nats and the next state.
+        If ``targets`` (token numbers [B, T]) are given, return the mean cross-entropy in nats and the next state.
         """
         share = self.dropout if self.training else 0.0
         read = torch.cat([state, ids], 1)

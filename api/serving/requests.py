@@ -162,7 +162,8 @@ Kind = TypeVar("Kind", bound=TextRequest)
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
-    """Return the body of a request. Raises ``ApiError`` for a body that is too large, too slow, or of another type."""
+    """Return the body of a request. Raises ``ApiError`` for a body that is too large, arrives too slowly, or has
+    another type."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise ApiError(415, "the body must be JSON; send it with Content-Type: application/json.")
     parts, size = [], 0

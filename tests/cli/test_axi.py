@@ -1,4 +1,5 @@
-"""Commands at a machine with AXI4. Its simulated board replaces /dev/uio0, and a file replaces /dev/mem."""
+"""Commands at a machine with AXI4. The simulated board of this machine replaces /dev/uio9, and a file replaces
+/dev/mem."""
 
 from __future__ import annotations
 

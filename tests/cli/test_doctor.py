@@ -1,4 +1,5 @@
-"""`lutern doctor` lists what is installed and how to get the rest. Its exit code says whether `make demo` can run."""
+"""`lutern doctor` lists what is installed and how to install what is missing. The exit code says whether `make demo`
+can run."""
 
 import shutil
 from importlib import metadata

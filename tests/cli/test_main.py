@@ -39,7 +39,7 @@ def test_error_that_a_user_can_correct(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signal(number: signal.Signals, status: int, tmp_path: Path) -> None:
-    """The command cleans up and ends without output. Its exit status tells which signal it was."""
+    """The command cleans up and ends without output. The exit status shows which signal ended the command."""
     statement = f"""
     import os, time
     try:

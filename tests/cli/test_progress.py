@@ -111,7 +111,7 @@ def test_long_steps_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 
 def test_a_long_load_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A first run compiles before it loads. The lines name the step that takes long."""
+    """A first run compiles before it loads. The printed lines name the step that takes the time."""
     drawn(monkeypatch, Clock(), terminal=False)
     monkeypatch.setattr(elapsed, "FIRST_LINE_SECONDS", 1e-3)
     found, compiling, sending = "", "Compiling tiny: 0 min\n", "sending the model, 3,000 of 9,000 bytes: 0 min\n"

@@ -59,8 +59,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: str) -> Path:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory, tokenizer: str) -> Path:
-    """Return the same checkpoint with only three byte tokens, so that its vocabulary fits the simulated machines. Its
-    image is beside it."""
+    """Return the same checkpoint with only three byte tokens, so that its vocabulary fits the simulated machines. The
+    image of this checkpoint is next to the folder."""
     values = json.loads(tokenizer)
     kept = [
         token for token in values["model"]["vocab"] if not token.startswith("<0x") or token[3:5] in ("C3", "A9", "0A")
@@ -114,8 +114,8 @@ def refused(*arguments: str, given: bytes | None = None) -> str:
 @pytest.mark.parametrize("model", ["folder", "image"])
 @pytest.mark.parametrize("prompt", ["once upon", "the", "", "the cat"])
 def test_the_known_text_is_written_and_ends(prompt: str, model: str, request: pytest.FixtureRequest) -> None:
-    """The output is the decoding of the whole sequence. It keeps spaces and the character of two bytes, and ends with
-    </s>."""
+    """The output is the decoding of the whole sequence. The output contains the spaces and the character of two bytes,
+    and ends with </s>."""
     path = request.getfixturevalue(model)
     start = WRITTEN.index(prompt)
     assert written(path, prompt, "-n", "20") == f"{WRITTEN[start:]}\n"
@@ -328,7 +328,7 @@ def with_files(model: Path, place: Path, **files: object) -> Path:
 
 
 def test_sampling_of_generation_config(folder: Path, tmp_path: Path) -> None:
-    """The file gives the defaults, also in an image. Options of the user have priority."""
+    """generation_config.json defines the defaults, also for an image. Options of the user have priority."""
     values = {"do_sample": True, "temperature": 900.0, "top_p": 0.0001, "num_beams": 4}
     model = with_files(folder, tmp_path / "model", generation_config=values)
     assert run("convert", str(model), "-o", str(tmp_path / "image")).returncode == 0

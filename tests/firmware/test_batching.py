@@ -131,8 +131,8 @@ def test_a_token_that_ends_a_conversation_frees_its_slot(weights: IntegerWeights
 
 
 def test_all_conversations_are_dropped(weights: IntegerWeights, single: GoldenSession) -> None:
-    """Conversations are dropped during a prompt, during a text, and while they wait. Their slots are free
-    afterwards."""
+    """Conversations are dropped during a prompt, during a text, and while they wait. After that, the slots of these
+    conversations are free."""
     batch = Batch(GoldenSession(weights, 2, 2))
     for which, length in enumerate((1, 9, 2)):
         batch.add(Conversation(which, [5] * length, 9, Sampling()))

@@ -1,4 +1,4 @@
-"""Conversations: which conversation runs when, and no conversation changes the text of another one."""
+"""Conversations: which conversation runs when, and no conversation changes the text of another conversation."""
 
 from __future__ import annotations
 
@@ -173,8 +173,8 @@ SEVERAL = [[3, 1, 4], [1, 5], [9, 2, 6, 5, 3]]
 @pytest.mark.parametrize("streams", [1, 4])
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(0.8, top_k=4, seed=3)], ids=["greedy", "on the host"])
 def test_turns_are_one_conversation(weights: IntegerWeights, sampling: Sampling, streams: int) -> None:
-    """Several turns give the same text as feeding all tokens again, but each token is fed only once. After a restart
-    the first turn gives its text again."""
+    """Several turns give the same text as feeding all tokens again, but each token is fed only once. After a restart,
+    the first turn writes the same text again."""
     machine = GoldenSession(weights, streams, 1)
     dialogue, fed = Dialogue(machine, sampling), list[int]()
     first: list[int] = []

@@ -1,4 +1,4 @@
-"""A conversion one tensor at a time writes the same bytes as a conversion in memory; the tables of `inspect` are
+"""A conversion one tensor at a time writes the same bytes as a conversion in memory, and the tables of `inspect` are
 right."""
 
 from __future__ import annotations

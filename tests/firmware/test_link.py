@@ -263,7 +263,7 @@ def test_answers_that_are_all_damaged() -> None:
 
 
 def test_a_run_that_does_not_end() -> None:
-    """INFO is answered while the RUN does not end, so the error message says that the machine stopped."""
+    """The chip answers INFO while the RUN does not end, so the error message says that the machine stopped."""
     chip = ModelChip(CONFIG)
     client = Client(chip)
     client.transact(Opcode.SETUP, SET_UP)

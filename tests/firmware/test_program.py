@@ -220,7 +220,7 @@ def test_gains_precede_their_rows_and_fit_the_fifo(weights: IntegerWeights) -> N
     config = STREAM.with_(gain_fifo_words=40)
     plain = [record for record in records(lay_out(weights, config)) if record[0] is not RecordKind.CHECK]
     found = plain[LOOKAHEAD + 1 :]
-    chunks = [len(words) for kind, words in found if kind is RecordKind.GAINS][1:]  # without those of the embedding
+    chunks = [len(words) for kind, words in found if kind is RecordKind.GAINS][1:]  # without the gains of the embedding
     assert max(chunks) <= config.gain_fifo_words // 2 and len(chunks) > 30
     for (kind, _), (after, _) in itertools.pairwise(found[1:]):
         assert kind is not RecordKind.GAINS or after in (RecordKind.TRITS, RecordKind.SHORT_TRITS)
@@ -237,8 +237,8 @@ def test_streams_are_limited_by_their_states() -> None:
 
 
 def test_states_in_memory_follow_the_table(weights: IntegerWeights) -> None:
-    """The states have two layers of 32 elements of 32 bits, which are 64 words of 16 bits for each layer. They begin at
-    the first word after the program."""
+    """The states have two layers of 32 elements of 32 bits, which are 64 words of 16 bits for each layer. The states
+    begin at the first word after the program."""
     machine = STREAM.with_(state="memory", max_state=1)
     program = lay_out(weights, machine)
     wanted = {"state_base": len(program.words), "state_words": 64, "layers": 2}
