@@ -85,7 +85,8 @@ class Machine:
     def load(
         self, model: Model | str, *, check: bool = False, over_link: bool = False, progress: Progress | None = None
     ) -> Self:
-        """Load a model into the machine's memory. Contents that are already correct are only compared.
+        """Load a model into the machine's memory. Parts of the memory that already contain the model are compared, but
+        not written again.
 
         Parameters
         ----------
@@ -278,8 +279,8 @@ def open_machine(
     Parameters
     ----------
     port : str
-        A serial port such as /dev/ttyUSB0. For a machine with AXI4 next to this processor: axi:DEVICE@BASE,... with the
-        device of its registers, and the base of its words at each port.
+        A serial port such as /dev/ttyUSB0. For a machine with AXI4 next to this processor: axi:DEVICE@BASE,... DEVICE
+        is the device of the machine's registers, and each BASE is the address at which the words of a port begin.
     model : Model or str
         The model to load. If no model is given, call ``Machine.load`` later.
     baud : int

@@ -60,7 +60,7 @@ MORE_KEYS = ("lanes", "trits", "words", "deviation", "bound")
 
 
 def columns(for_programs: bool) -> list[Column]:
-    """Return the columns of the table. Programs get ``MORE_KEYS`` in addition."""
+    """Return the columns of the table. A table for programs contains the columns ``MORE_KEYS`` in addition."""
     texts = ("what", "clock")
     found = [Column(KEYS[name], name, left=name in texts) for name in COLUMNS]
     found = [Column("preset", left=True), Column("model", left=True), *found]

@@ -93,7 +93,7 @@ def defaults(arguments: list[str]) -> dict[str, Any]:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """End the process on a signal as on an error, so that ports are closed and temporary files are removed."""
+    """End the process after a signal as after an error, so that ports are closed and temporary files are removed."""
     sys.exit(128 + number)
 
 

@@ -83,7 +83,8 @@ that unpacks trits. No other column includes these LUT4."""
 
 
 def lane_values(row: LaneRow) -> list[Any]:
-    """Return the row of a lane's cost: as a folded lane, and as a tree if the tree was measured."""
+    """Return the row of a lane's cost: the cost of a folded lane, and the cost of an adder tree if the tree was
+    measured."""
     folded, tree = row.folded, row.tree
     of_tree = (tree.lut4, tree.ff, tree.fmax_hz) if tree else (None, None, None)
     shape = "{} x {}".format(*SHAPES[folded.lanes])

@@ -39,7 +39,8 @@ PURPOSE_OF_EXTRA = {
     "fuzz": "tests/fuzz.py",
 }
 ROOM_BYTES = 200_000_000
-"""Bytes that the compiler needs for the largest simulated board, until all files except the library are deleted."""
+"""Bytes on the disk that the compiler needs for the largest simulated board, until all files except the library are
+deleted."""
 SECONDS = 60  # the longest time until a program prints its version, since the first call on a computer is slow
 
 

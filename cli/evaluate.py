@@ -82,7 +82,7 @@ def print_figures(printer: Printer, network: Model, ids: NDArray[np.int64], stre
     for name, make in makers.items():
         with progress_bar(name) as advance:
             results[name] = bits_per_character(make(), ids, streams, advance, network.tokenizer.ahead)
-        if not characters:  # each stream now has at least two tokens
+        if not characters:  # after an evaluation, each stream surely has two tokens
             characters, tokens = counted(network.tokenizer, ids, streams)
             printer.say(
                 f"{network.name}: {tokens:,} tokens, {characters:,} characters in {streams} stream{'s' * (streams > 1)}"

@@ -1,4 +1,5 @@
-"""`lutern explore`: searches machines for a model and a board, routes some machines of the front, and chooses one."""
+"""`lutern explore`: searches machines for a model and a board, routes some machines of the Pareto front, and chooses a
+machine."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ from lutern.model_ref.text import decode_text, read_stream, read_text
 
 STANDARD_INPUT = "-"
 PATIENCE_SECONDS = 2.0
-"""Seconds without data from a pipe after which the command prints that it waits for a prompt on standard input."""
+"""After this number of seconds without data from a pipe, the command prints that it waits for a prompt on standard
+input."""
 
 
 def collect_prompts(prompt: str | None, prompts: list[str], files: list[Path], piped: bool) -> list[str]:

@@ -5,8 +5,8 @@
     sentences are       wrapped                not wrapped                  not wrapped   not printed
 
 On a terminal no number is ever cut, and empty columns are not drawn. If a table is too wide, its headings take several
-lines. If that is not enough, its texts take several lines. At last, its columns are drawn in several blocks, and each
-block begins with the names of the rows.
+lines. If the table is still too wide, its texts take several lines. As the last means, the columns are drawn in several
+blocks, and each block begins with the names of the rows.
 
     with printing(form) as printer:
         printer.table("builds", (Column("board", left=True), Column("clock_hz", "MHz", megahertz)), rows)

@@ -99,7 +99,7 @@ def observe(checkpoint: Checkpoint, ids: Int | None = None) -> dict[str, Activat
         state = np.zeros(h.shape[1:], np.float32)
         for step in range(len(h)):
             after, state = layer_step(layer, h[step], state)
-            residual.add(h[step] + o.last)  # between the mixers
+            residual.add(h[step] + o.last)  # h between the mixers
             residual.add(after)
             h[step] = after
         found[f"model.layers.{index}.attn.i_proj"] = i.statistics.activation()

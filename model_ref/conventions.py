@@ -35,7 +35,7 @@ GENERATION_FILE, TOKENIZER_CONFIG_FILE, SPECIAL_FILE = (
 )
 TEMPLATE_FILE, TEMPLATE_JSON_FILE = "chat_template.jinja", "chat_template.json"
 MAX_JSON_BYTES = 1 << 20
-MAX_TOKENIZER_CONFIG_BYTES = 1 << 24  # it may list every added token
+MAX_TOKENIZER_CONFIG_BYTES = 1 << 24  # tokenizer_config.json may list every added token
 MAX_TEMPLATE_CHARACTERS = 1 << 18
 NAMES = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 PUBLISHED_BOS, PUBLISHED_EOS = 1, 2  # defaults of the published config class if config.json lacks these keys

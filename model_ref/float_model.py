@@ -31,7 +31,7 @@ from lutern.model_ref.ternarise import ternarise
 
 Floats: TypeAlias = NDArray[np.float32]
 
-SMALLEST_ABSMAX = np.float32(1e-5)  # from the published code: without it an all-zero vector would divide by zero
+SMALLEST_ABSMAX = np.float32(1e-5)  # from the published code, avoids a division by zero for an all-zero vector
 
 
 def rms(x: Floats, gain: Floats, eps: float = NORM_EPS) -> Floats:
@@ -89,7 +89,7 @@ class Layer:
     g_proj: Projection  # [d, d]
     g_norm: Floats  # [d]
     o_proj: Projection  # [d, d]
-    lower_bound: Floats  # [d], least value of the forget gate; 0 in the first layer
+    lower_bound: Floats  # [d], least value of the forget gate, which is 0 in the first layer
     mlp_norm: Floats  # [d]
     gate_proj: Projection  # [2m, d], gate rows then up rows
     down_proj: Projection  # [d, m]

@@ -97,7 +97,7 @@ class IntegerModel:
             g_sums, g_scale = project(layer.g_proj, x, 2, index, emit)
 
             f = scale_sums(f_sums, layer.f_proj.cut, f_scale, mlgru.FORGET_FRAC_BITS, S18_MAX)
-            z = mlgru.forget_gate(f, layer.one_minus_lower_bound)  # [B, d] 0.17
+            z = mlgru.forget_gate(f, layer.one_minus_lower_bound)  # [B, d], 17 fraction bits
             i = scale_sums(i_sums, layer.i_proj.cut, i_scale, layer.i_proj.frac_bits, S18_MAX, count("i", index))
             s = mlgru.update_state(state[index], z, i, layer.i_proj.frac_bits, count("S", index))  # [B, d] s32
             emit("S", index, s)

@@ -97,16 +97,16 @@ class IntegerLayer:
     """The weights of one layer. Each field ``*_gains`` contains the gains of the vector that its name begins with: w1,
     then the G of each matrix that reads the vector (``norm.py`` defines w1 and G)."""
 
-    x_gains: tuple[Gains, list[Gains]]  # attn_norm; attn_norm times the inner norms of f, i, g
-    one_minus_lower_bound: Int  # [d], 0.17, values of ``mlgru.Bounds``
+    x_gains: tuple[Gains, list[Gains]]  # gains of attn_norm, then these gains times the gains of the norms in f, i, g
+    one_minus_lower_bound: Int  # [d], 17 fraction bits, values of ``mlgru.Bounds``
     f_proj: Matrix
     i_proj: Matrix
     g_proj: Matrix
-    v_gains: tuple[Gains, list[Gains]]  # g_norm; g_norm times the inner norm of o
+    v_gains: tuple[Gains, list[Gains]]  # gains of g_norm, then these gains times the gains of the norm in o
     o_proj: Matrix
-    y_gains: tuple[Gains, list[Gains]]  # mlp_norm; mlp_norm times the inner norm of gate
+    y_gains: tuple[Gains, list[Gains]]  # gains of mlp_norm, then these gains times the gains of the norm in gate
     gate_proj: Matrix  # rows 0 to m-1 are gate, rows m to 2m-1 are up
-    w_gains: tuple[None, list[Gains]]  # no outer norm; the inner norm of down
+    w_gains: tuple[None, list[Gains]]  # None (no outer norm), then the gains of the norm in down
     down_proj: Matrix
 
     @property

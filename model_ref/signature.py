@@ -217,8 +217,8 @@ def column_of(word: int, bits: int) -> int:
 
 
 def last_state(image: int, place: int, mark: int = BLOCK_MARK) -> int:
-    """Return the state after the last word of block ``place`` of an image. With ROW_MARK, return the state after the
-    last word of the row of token ``place``.
+    """Return the state after the last word of block ``place`` of an image. If ``mark`` is ROW_MARK, return the state
+    after the last word of the row of token ``place``.
 
     Places are counted modulo 2^PLACE_BITS, so blocks whose numbers differ by a multiple of 2^PLACE_BITS have the same
     last state.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lutern.model_ref.errors import LuternError
 
-SMALLEST_SCALE = 1e-5  # from the published code: without it an all-zero matrix would divide by zero
+SMALLEST_SCALE = 1e-5  # from the published code, avoids a division by zero for an all-zero matrix
 
 
 CHUNK = 1 << 16

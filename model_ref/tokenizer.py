@@ -40,7 +40,7 @@ class Tokenizer:
     ) -> None:
         self.library = library
         self.conventions = Conventions() if conventions is None else conventions
-        # The file may contain padding and truncation from the training. For one text, both would change the tokens.
+        # The file may contain padding and truncation from the training, which would change the tokens of a single text.
         library.no_padding()
         library.no_truncation()
         if isinstance(library.model, models.BPE) and library.model.dropout is not None:

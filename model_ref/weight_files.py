@@ -192,8 +192,8 @@ def weight_map(path: Path) -> dict[str, Any]:
 
 
 def _names_in(index: Path) -> set[Any]:
-    """Return the files that an index names. If the index cannot be read, return an empty set, because only an error
-    message uses the result."""
+    """Return the files that an index names. If the index cannot be read, return an empty set, because the names are
+    needed only for a note."""
     try:
         return {place for place in weight_map(index).values() if isinstance(place, str)}
     except LuternError:

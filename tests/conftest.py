@@ -20,7 +20,7 @@ GRACE_S = 30.0
 
 
 os.environ["LUTERN_QUICK_BUILD"] = "1"
-for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # of `make test`: a make that a test starts is not a part of it
+for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # `make test` sets these, but a make in a test is not part of it
     os.environ.pop(name, None)
 STDERR = pytest.StashKey[TextIO]()
 TESTS = Path(__file__).parent

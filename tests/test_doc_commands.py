@@ -89,7 +89,7 @@ def refused(line: str) -> str | None:
     parser = command.make_parser(type(command).context_class(command))
     try:
         values, rest, _ = parser.parse_args([word for word in words if word != "--help"])
-    except Exception as error:  # the parser's own, of a package that typer keeps to itself
+    except Exception as error:  # an error class of the parser, which typer does not export
         return str(getattr(error, "message", error))
     if rest:
         return f"{rest[0]} is too much"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lutern.model_ref.ternarise import ternarise
 
-ROUNDS = 16  # two or three are enough
+ROUNDS = 16  # the largest number of rounds, although two or three rounds are enough
 
 
 def rounded_with_trits_kept(weight: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -27,12 +27,12 @@ from lutern.train.fit import half_precision
 from lutern.train.network import Network
 from lutern.train.progress import Progress
 
-LABEL_ROWS = 256  # number of rows into which the text is divided; the rows are evaluated in parallel
+LABEL_ROWS = 256  # number of rows into which the text is divided, and which are evaluated in parallel
 LABEL_CHUNK = 512  # number of tokens of a row that a teacher reads in one call
 WRITE_STREAMS = 32_768  # number of texts that are written in parallel
 WRITE_TOKENS = 2048  # number of tokens of each text
 PROMPT_TOKENS = 64  # number of tokens from the given text that begin a written text
-PROMPT_CHUNK = 7  # number of prompt tokens of each text in one call; their activations must fit into memory
+PROMPT_CHUNK = 7  # number of prompt tokens of each text in one call, whose activations must fit into memory
 CALIBRATED_LOGITS = 1 << 26  # the largest number of logits in a chunk
 TEMPERATURES = [round(0.8 + 0.02 * i, 2) for i in range(61)]  # temperatures that are tried for the ensemble
 

@@ -34,7 +34,7 @@ class GraphedStep:
         self._inputs.copy_(inputs)
         self._targets.copy_(targets)
         for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
-            parameter.grad = gradient  # the caller may have set it to None
+            parameter.grad = gradient  # the caller may have set the gradient to None
         self._graph.replay()
         return self._loss.clone()
 

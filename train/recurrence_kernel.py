@@ -41,7 +41,7 @@ def _kernel(  # type: ignore[no-untyped-def]
             f_inside = inside
             f_at = (stream * length + t) * channels + channel
         at = (stream * length + t) * channels + channel
-        # After the end, f is 1 and x is 0, so that the last row contains the last state.
+        # After the end of the sequence, f is 1 and x is 0, so that the last row contains the last state.
         f = tl.load(f_ptr + f_at, mask=f_inside, other=1.0)
         x = tl.load(x_ptr + at, mask=inside, other=0.0)
         decay, states = tl.associative_scan((f, x), 0, _combine)

@@ -77,7 +77,7 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        deviation = INITIAL_DEVIATION / math.sqrt(2 * config.num_hidden_layers)  # 2 L terms add up
+        deviation = INITIAL_DEVIATION / math.sqrt(2 * config.num_hidden_layers)  # 2 L terms are added to h
         self.attn_norm = Norm(config.hidden_size)
         self.attn = Attention(config.hidden_size, deviation)
         self.mlp_norm = Norm(config.hidden_size)

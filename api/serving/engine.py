@@ -58,7 +58,7 @@ class Ticket:
         self.is_open = True
 
     def push(self, piece: Piece) -> None:
-        """Publish the text that no later token can change after the tokens of a piece."""
+        """Add the tokens of a piece, and publish the new text that no later token can change."""
         writing, ended = self.writing, None
         text = writing.take()
         if not self.conversation.left:

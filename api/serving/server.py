@@ -22,8 +22,8 @@ LEAVING_S = 5
 def bind(host: str, port: int, key: str = "", limits: Limits | None = None) -> socket.socket:
     """Return a listening socket.
 
-    Raises LuternError for an address that this computer does not have, and for a port that is in use or needs rights.
-    If ``key`` is empty, also raises LuternError for an address that other computers can reach.
+    Raises LuternError for an address that this computer does not have, and for a port that is in use or that this user
+    may not open. If ``key`` is empty, also raises LuternError for an address that other computers can reach.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]

@@ -20,8 +20,8 @@ PROMPTS = [[3], [1, 2, 3, 4, 5, 6, 7, 8, 9], [7, 7, 7], [5, 6, 7, 8], [1, 2], [9
 
 
 class Fake:
-    """A machine whose next token is a hash of all tokens of a slot so far and of the generator's state. It stores its
-    runs, and asserts that a machine can do each run."""
+    """A machine whose next token is a hash of all tokens of a slot so far and of the generator's state. ``Fake`` stores
+    the runs, and asserts that a machine can do each run."""
 
     def __init__(self, streams: int, slots: int) -> None:
         self.streams, self.slots = streams, slots

@@ -1,4 +1,5 @@
-"""Read leveling against answers in the protocol's own records. tests/sim/test_ddr3_pins.py runs it on gateware."""
+"""Read leveling, with answers in the layouts of the protocol. tests/sim/test_ddr3_pins.py runs read leveling on
+gateware."""
 
 from __future__ import annotations
 

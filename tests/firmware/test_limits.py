@@ -1,4 +1,5 @@
-"""The limits of a machine that a model exceeds: all of them are reported, in order, with the numbers of the program."""
+"""The limits of a machine that a model exceeds: all these limits are reported, in order, with the numbers of the
+program."""
 
 from __future__ import annotations
 

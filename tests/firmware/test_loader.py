@@ -235,7 +235,7 @@ def test_the_back_door() -> None:
     assert board.poked == 0
     words[1] ^= 1
     by_back_door()
-    assert board.poked == words.size  # all words, because they are less than COPIED_BYTES
+    assert board.poked == words.size  # all words, because they have fewer bytes than COPIED_BYTES
 
 
 class OtherMemory(MemoryBoard):

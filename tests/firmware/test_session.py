@@ -106,8 +106,8 @@ def test_a_run_that_was_ended_is_repeated(code: ErrorCode, kind: Damage, sentenc
     """The session loads again, sends SETUP, and feeds the earlier tokens of the conversations, with as many tokens in
     each pass as there are streams. Then it repeats the run."""
     session = opened(chip)
-    session.run([Feed(1, 0, fresh=True), Feed(2, 1, fresh=True)], 3)  # slot 0: 1, 0, 10; slot 1: 2, 1, 11
-    session.run([Feed(5, 1)], 2)  # slot 1: 5, 0
+    session.run([Feed(1, 0, fresh=True), Feed(2, 1, fresh=True)], 3)  # tokens of slot 0: 1, 0, 10; of slot 1: 2, 1, 11
+    session.run([Feed(5, 1)], 2)  # tokens of slot 1: 5, 0
     session.run([Feed(7, 2, fresh=True)], 1)
     chip.log.clear()
     chip.refusals, chip.damage["kind"] = [code], kind
