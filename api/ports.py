@@ -2,7 +2,7 @@
 
 The rate of a serial port is the given rate, or the first rate at which the chip answers:
 
-    1. rates of the bitstreams that were built here, newest first ──┐
+    1. rates of bitstreams built on this computer, newest first ────┐
     2. rates of the boards with their own machines ─────────────────┴─► INFO is sent at each rate, in three rounds
 
 At a wrong rate the chip receives damaged frames and drops them, so a wrong rate does no harm.

@@ -1,7 +1,7 @@
 """Writes texts on any machine: several prompts in parallel, or the turns of a conversation.
 
-    prompts, Style ─► Texts ─► converse ─► (which, text) when no later token can change the text ─► Figures
-    turns, Style ───► Talk ──► Dialogue ─► text                                                   ─► Figures
+    prompts, Style ─► Texts ─► converse ─► (prompt, text) when no later token can change the text ─► Figures
+    turns, Style ───► Talk ──► Dialogue ─► text                                                    ─► Figures
 
 In a ``Talk``, the conversation's state stays on the machine. A machine is any object with the interface
 ``firmware.session.Machine``: the integer model, the simulated board, or a chip at a port.

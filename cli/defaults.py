@@ -6,8 +6,8 @@
     in file: board = "ulx3s-25f"                for all commands   ─┘
 
 The file is ~/.config/lutern/config.toml, or the file that LUTERN_CONFIG names. An option on the command line has
-priority over all four. A name in the file is refused if no command has an option of this name. An unknown variable of
-the environment is ignored.
+priority over all four kinds of defaults. A name in the file is refused if no command has an option of this name. An
+unknown variable of the environment is ignored.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Reads the text conventions of a checkpoint: how a text begins and ends, how it is sampled, how a chat is written.
+"""Reads the text conventions of a checkpoint: how a text begins and ends, how tokens are sampled, how a chat is
+written.
 
     bos, eos             the first value in: generation_config.json, config.json, tokenizer_config.json,
                          special_tokens_map.json, published defaults

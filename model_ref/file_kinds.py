@@ -4,7 +4,7 @@ first bytes ─┬─ "version https://git-lfs..." ─► error: a Git LFS point
              ├─ "GGUF"                       ─► error: a GGUF file, with its architecture and the type of most weights
              ├─ "PK", 0x80                   ─► error: a pickle, which can run code when it is read
              ├─ "<html", gzip, HDF5 ...      ─► error: the name of the format
-             └─ any other bytes              ─► no error; the reader of the wanted format checks the file
+             └─ any other bytes              ─► no error, since the reader of the wanted format checks the file
 """
 
 from __future__ import annotations

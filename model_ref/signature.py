@@ -181,8 +181,8 @@ def _price(load: list[int], places: tuple[int, ...]) -> tuple[int, list[int]]:
     """Return how many LUT4 are added if each of these state bits gets one more input, and how many inputs these bits
     have now.
 
-    The last LUT4 of a bit also has the gate, the previous bit of the state and the tap as inputs. Every other LUT4 adds
-    three inputs.
+    The last LUT4 of a bit also has these inputs: a signal that marks a block's first word, the previous bit of the
+    state, and the highest bit of the state if the bit is in TAPS. Every other LUT4 adds three inputs.
     """
     free = [2 - (place in TAPS) for place in places]
     full = sum(load[place] >= room and (load[place] - room) % 3 == 0 for place, room in zip(places, free, strict=True))

@@ -1,6 +1,6 @@
 """Finds the files of a checkpoint folder that contain its weights.
 
-    model.safetensors exists                      ─► it is read, even if there is an index of shards
+    model.safetensors exists                      ─► model.safetensors is read, even if there is an index of shards
     else model.safetensors.index.json exists      ─► the index is read, which names the file (shard) of each tensor
     else                                          ─► the error message says what the folder contains
 

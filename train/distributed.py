@@ -2,7 +2,7 @@
 
     torchrun ─► RANK, WORLD_SIZE ─► Group ─┬─ part: the crops of a batch that this process reads
                                            ├─ first: runs a function (on files) in the first process for all processes
-                                           └─ spread: DDP (the whole model in each process) or FSDP2 (a part of it)
+                                           └─ spread: DDP (the whole model in each process) or FSDP2 (parts)
 
 PyTorch does the communication. A batch is the same for any number of processes, because the processes divide its crops
 among themselves.
@@ -38,8 +38,8 @@ class SilentError(LuternError):
 
 @dataclass(frozen=True)
 class Group:
-    """This process, with the number ``rank`` among ``size`` processes. ``patient`` is the process group, with a long
-    timeout, that ``first`` uses. ``patient`` is None for a single process."""
+    """This process, with the number ``rank`` among ``size`` processes. ``patient`` is the process group that ``first``
+    uses, with a long timeout. For a single process, ``patient`` is None."""
 
     device: torch.device
     rank: int = 0

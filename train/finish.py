@@ -1,6 +1,6 @@
 """Writes a trained network into a checkpoint folder, and reads a checkpoint's weights as the start of a training.
 
-network ─► fit a temperature ─► round to bfloat16, keep the trits ─► write all files ─► move them to OUT ─► measure
+network ─► fit a temperature ─► round to bfloat16, keep the trits ─► write all files ─► move the files to OUT ─► measure
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     loss = cross-entropy of the next token (or of the teachers' probabilities for it), in nats
 
-    step ─► batch ─► crops of this process, in ``accumulate`` parts ─► gradients ─► their mean over parts and processes
+    step ─► batch ─► crops of this process, in ``accumulate`` parts ─► gradients ─► mean over parts and processes
 
 The random numbers of a step (for crops and dropout) depend only on the seed and the step's number, so a resumed run
 equals an uninterrupted run. Several processes together read the same batch as a single process. Without dropout, the

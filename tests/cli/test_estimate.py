@@ -21,7 +21,7 @@ def run(*arguments: str) -> Finished:
 
 
 def memory_bytes(config: HwConfig) -> int:
-    """Return the bytes of the program of the released 370M."""
+    """Return the number of bytes of the program of the released 370M."""
     return program_sizes(PUBLISHED["370m"], config).words * config.word_bytes
 
 

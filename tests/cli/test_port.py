@@ -115,7 +115,7 @@ def assert_refused(done: Finished, sentence: str) -> None:
 
 
 def test_text_from_the_port(board: Board, folder: Path, expected: str) -> None:
-    """The digest identifies the machine. A second program finds the model loaded."""
+    """The chip's digest identifies the machine. A second run of the command finds the model already loaded."""
     with PtyBoard(board) as served:
         done = generate_on(served.port, folder)
         assert (done.returncode, done.stdout) == (0, expected), done.stderr
@@ -223,7 +223,7 @@ def test_port_in_use_by_another_program(board: Board, folder: Path) -> None:
 
 
 def test_port_without_a_chip(folder: Path) -> None:
-    """No chip is at the other end of the port."""
+    """The command reports an error if no chip is at the other end of the port."""
     far, near = os.openpty()
     try:
         port = os.ttyname(near)

@@ -78,7 +78,7 @@ def test_measured(tmp_path: Path) -> None:
     ],
 )
 def test_options_that_are_commands_now(arguments: tuple[str, ...], sentence: str) -> None:
-    """An option that a command has replaced is refused. The message tells the user what to type."""
+    """An option that a command has replaced is refused. The message names the command to type."""
     with pytest.raises(LuternError) as refused:
         run(*arguments)
     assert str(refused.value) == sentence

@@ -154,7 +154,7 @@ def test_ignore_eos_continues_without_writing_special_tokens(folder: Path) -> No
 
 
 def test_no_bos(folder: Path) -> None:
-    """Without <s> only the prompt is fed, so an empty prompt is refused."""
+    """If <s> is left out, only the prompt is fed, so an empty prompt is refused."""
     with_it, without = (
         run("generate", "the", "--model", str(folder), "--on", "golden", "-n", "1", "-t", "0", *more).stderr
         for more in ((), ("--no-bos",))

@@ -148,7 +148,8 @@ def test_no_prompts_or_no_tokens_need_no_run() -> None:
 @pytest.mark.parametrize("burst", [1, 3, 100])
 @pytest.mark.parametrize("streams", [1, 2, 4])
 def test_a_text_ends_with_the_token_that_finishes_it(streams: int, burst: int) -> None:
-    """A text may also end in the middle of a burst. The other texts continue unchanged, and the slot is used again."""
+    """A text may also end in the middle of a burst. The other texts continue unchanged, and the slot of the ended text
+    is used again."""
     whole = texts(converse(Fake(streams, streams), PROMPTS, 40, Sampling(0.8), burst=burst))
     ends = {token for text in whole for token in text[3:5]}
     heard: list[list[int]] = [[] for _ in PROMPTS]
@@ -295,7 +296,7 @@ def test_a_slot_is_used_again_from_zero(weights: IntegerWeights) -> None:
 
 
 def test_greedy_is_the_largest_logit_of_the_first_sampled_step(weights: IntegerWeights) -> None:
-    """Sampling on the chip uses the same logits. At a very low temperature it chooses the most likely token."""
+    """Sampling on the chip uses the same logits. At a very low temperature, the chip chooses the most likely token."""
     greedy, cold = GoldenSession(weights), GoldenSession(weights)
     wanted = [token for token, _ in generate(greedy, PROMPTS[0], 12, Sampling(0.0))]
     real = greedy.logits().real()

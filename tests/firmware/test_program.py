@@ -76,7 +76,8 @@ def operations(program: Program) -> list[Any]:
 
 
 def halves(weights: IntegerWeights) -> list[np.ndarray]:
-    """Return the trits of every operation in order. gate_proj has two operations."""
+    """Return the trits of every operation in order. gate_proj has two operations, one for the rows of gate and one for
+    the rows of up."""
     found = []
     for layer in weights.layers:
         found += [matrix.trits for matrix in (layer.f_proj, layer.i_proj, layer.g_proj, layer.o_proj)]

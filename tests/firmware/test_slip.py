@@ -124,8 +124,8 @@ def test_every_flip_of_one_or_two_bits_of_a_short_frame(name: str) -> None:
 
 
 def syndromes_of_bits() -> np.ndarray:
-    """Return how a flip of [byte, bit] of the longest frame changes the CRC. A shorter frame has the last of these
-    rows."""
+    """Return how a flip of [byte, bit] of the longest frame changes the CRC. For a shorter frame, the last of these
+    rows apply."""
     size = FRAME_BYTES - CRC_BYTES
     found = np.zeros((FRAME_BYTES, 8), np.uint32)
     empty = crc32c(bytes(size))
