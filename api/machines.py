@@ -213,10 +213,10 @@ class Machine:
     def count(self, streams: int = 1) -> Token:
         """Return where the cycles of a pass of ``streams`` tokens go, phase by phase, from the counters of the chip.
 
-        Each of ``token.phases`` has a part, a name, its cycles, the cycles of the cycle model, and counts of
-        cycles by cause. The counts add up to the cycles exactly. ``token.total(name)`` is the sum of a count over all
-        phases. Conversations in the machine are lost. Raises LuternError if the machine was not simulated or built
-        with ``counters=True``.
+        Each of ``token.phases`` has a part (such as "layer 0"), a name, its cycles, the cycles of the cycle model, and
+        counts of cycles by cause. The counts of causes for the lanes add up to the cycles exactly.
+        ``token.total(name)`` is the sum of a count over all phases. Conversations in the machine are lost. Raises
+        LuternError if the machine was not simulated or built with ``counters=True``.
         """
         if self._board is not None:
             check_countable(self.config)

@@ -75,10 +75,10 @@ def text_tokens(ids: list[int], ahead: Sequence[int] = ()) -> Int:
 def observe(checkpoint: Checkpoint, ids: Int | None = None) -> dict[str, Activation]:
     """Run the float network over tokens ``[n]`` or ``[n, B]`` (B streams). Default: random tokens of a fixed seed.
 
-    Returns the largest magnitude and the RMS of h (the embedding, and h after each mixer of each layer) and of the
-    pre-activations of i and gate. Keys are ``h`` and the names of the matrices: ``model.layers.0.attn.i_proj``,
-    ``model.layers.0.mlp.gate_proj`` ... Raises ``LuternError`` if there is no token, or if a token is outside the
-    vocabulary.
+    Returns the largest magnitude and the RMS of each of these values: h (the embedding, and h after each mixer of each
+    layer), and the pre-activations i and gate of each layer. Keys are ``h`` and the names of the matrices:
+    ``model.layers.0.attn.i_proj``, ``model.layers.0.mlp.gate_proj`` ... Raises ``LuternError`` if there is no token, or
+    if a token is outside the vocabulary.
     """
     config = checkpoint.config
     if ids is None:

@@ -52,8 +52,8 @@ class EmbeddingTable:
 
     @classmethod
     def from_real(cls, table: NDArray[np.float32], top: int | None = None, bits: int = WIDE_BITS) -> EmbeddingTable:
-        """Return the nearest embedding table to a real table [V, d]. If ``table`` has only some rows of a larger table,
-        ``top`` must be the ``embedding_top`` of the larger table.
+        """Return the nearest embedding table to a real table [V, d]. If ``table`` contains only some rows of a larger
+        table, ``top`` must be the ``embedding_top`` of the larger table.
 
         A magnitude that would round to 2^top becomes the largest mantissa.
         """

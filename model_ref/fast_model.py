@@ -40,7 +40,8 @@ BLOCK_ELEMENTS elements.
 """
 UNTHREADED = 1 << 18
 """OpenBLAS uses one core for products with fewer multiplications than this. For blocks of this size, a second core
-would save no time. If other programs use the second core, waiting for it would make the product ten times slower.
+would save no time. If other programs use the second core, waiting for this core would make the product ten times
+slower.
 """
 SMALLEST_BLOCK = 16
 """The smallest number of rows in a block. With fewer rows, the calls would cost too much."""

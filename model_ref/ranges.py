@@ -50,7 +50,8 @@ LOOSE_FRAC_BITS = 8
 """The least number of fraction bits of i and gate. With fewer bits, the bound is too loose, because steps larger than
 2^-8 change the sigmoid visibly."""
 LOOSE_H_STEPS = 2.0**11
-"""The bound of h is too loose if the RMS of the embedding's median channel is less than this number of steps of h."""
+"""The bound of h is too loose if the median RMS of the embedding's channels is less than this number of steps (units of
+the lowest bit) of h."""
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ OCTAVE_BITS = WORD_BITS - CELL_BITS - DITHER_BITS
 OCTAVES = OCTAVE_BITS + 1
 """Number of octaves. The last octave contains all u below ``2^-OCTAVE_BITS``."""
 NOISE_BITS = 18
-"""Number of bits of a word of the table and of the noise, which are signed."""
+"""Number of bits, including the sign, of a word of the table and of a noise value."""
 SHIFTS = (13, -17, 5)
 """The shifts of a draw. A positive number is a left shift, a negative number is a right shift."""
 JUMP_LOG2 = 16

@@ -98,7 +98,7 @@ def columns(bits: int) -> tuple[int, ...]:
 
 @lru_cache
 def sum_columns(count: int) -> tuple[int, ...]:
-    """Return the column of each of ``count`` sums of a wide word. Each column has five bits of the state.
+    """Return the column of each of ``count`` sums of a wide word. Each column consists of five bits of the state.
 
     The seed is chosen so that no two bits of a pass have the same syndrome in the presets that have wide words.
     """
@@ -227,8 +227,8 @@ def last_state(image: int, place: int, mark: int = BLOCK_MARK) -> int:
 
 
 def slices_of(bits: int) -> int:
-    """Return the number of signatures of a word of records or rows: one, or one for each slice of a word of more than
-    WIDE bits."""
+    """Return the number of signatures that check words of ``bits`` bits in records or rows: one, or one for each slice
+    if the words have more than WIDE bits."""
     return 1 if bits <= WIDE else bits // SLICE
 
 

@@ -217,8 +217,8 @@ class _Meter:
 
 
 def _memory_bytes(device: torch.device) -> int:
-    """Return the most memory, in bytes, that this process has used: on the GPU, or on the computer if the device is no
-    GPU."""
+    """Return the largest number of bytes of memory that this process has used at a time: on the GPU, or on the computer
+    if the device is no GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

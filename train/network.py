@@ -164,7 +164,7 @@ class Network(nn.Module):
     ----------
     config: the shape.
     ternary: compute with codes and trits, as a checkpoint is used. Otherwise compute with plain floats, as a teacher.
-    dropout: share of the elements that is zeroed in training: of the embedding, of each mixer's output, and of the last
+    dropout: share of elements that training sets to zero, in the embedding, in each mixer's output, and in the last
         hidden vector.
     fused: run through ``kernels/``. None means that a ternary network on a GPU with Triton uses the kernels.
     lean: if fused, keep less for backward, and compute one product of each layer again.

@@ -42,8 +42,8 @@ class TrainOptions:
     learning_rate: the highest learning rate of the schedule. None: the default of the schedule.
     warmup_steps: number of steps in which the learning rate rises from zero.
     weight_decay: the weight decay of AdamW, which applies only to matrices.
-    dropout: share of the elements that is zeroed in training: of the embedding, of the outputs of mixers and of the
-        last hidden vector. Dropout is not needed if teachers write enough text.
+    dropout: share of elements that training sets to zero, in the embedding, in the outputs of mixers and in the last
+        hidden vector. Dropout is not needed if teachers write enough text.
     gradient_clip: largest norm of the gradient.
     teachers: number of float networks that are trained first and distilled into the model. 0: train on the text alone.
     teacher_hidden_size, teacher_num_hidden_layers, teacher_intermediate_size, teacher_steps, teacher_batch,

@@ -96,8 +96,8 @@ class Transformer(nn.Module):
     ----------
     config: the shape.
     window: number of tokens in a training crop, which is the largest number of tokens in one call.
-    dropout: share of the elements that is zeroed in training: of the embedding, of the output of each attention and
-        SwiGLU, and of the last hidden vector.
+    dropout: share of elements that training sets to zero, in the embedding, in the output of each attention and SwiGLU,
+        and in the last hidden vector.
     ahead: tokens that replace the first tokens of every crop, and therefore of every window.
     """
 

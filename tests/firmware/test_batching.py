@@ -1,5 +1,5 @@
-"""Conversations that start and end at any time: each has the text that it has alone, and none waits for the long prompt
-of another conversation."""
+"""Conversations that start and end at any time: each conversation writes the text that it writes alone, and no
+conversation waits for the long prompt of another."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def alone(single: GoldenSession, one: tuple[list[int], int, Sampling]) -> list[i
 def test_no_conversation_changes_the_text_of_another(
     weights: IntegerWeights, single: GoldenSession, streams: int, seed: int
 ) -> None:
-    """Each conversation has the text that it has alone. Prompts, lengths, samplings and times are random, and some
-    conversations are dropped before their end."""
+    """Each conversation writes the text that it writes alone. Prompts, lengths, samplings and times are random, and
+    some conversations are dropped before their end."""
     draw = random.Random(seed)
     wanted = [
         (

@@ -190,7 +190,8 @@ def test_contents(tmp_path: Path) -> None:
 
 
 def test_full_size_images_are_small() -> None:
-    """The whole image is 5.5 times smaller than the weights in bfloat16, and its ternary part is 10 times smaller."""
+    """The checkpoint in bfloat16 is at least 5.5 times as large as the image, and its ternary matrices are 10 times as
+    large as their trits in the image."""
     config = PUBLISHED["370m"]
     whole, ternary = image_bytes(config)
     room_for_header_and_tokenizer = 900_000

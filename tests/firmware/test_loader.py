@@ -219,7 +219,8 @@ def test_a_memory_that_does_not_keep_a_word() -> None:
 
 
 def test_the_back_door() -> None:
-    """Only words that differ are copied through the back door. The chip sums only the beginning and the end."""
+    """Through the back door, the host copies only parts of COPIED_BYTES that contain a wrong word. The chip sums only
+    the beginning and the end of the words."""
     board, words = MemoryBoard(), image()
     told: list[tuple[str, int, int]] = []
 
