@@ -117,8 +117,8 @@ class CompiledNetwork:
         """Decode one token of every stream. Return the sums, their scale, the number of clipped values by tensor and
         layer, and the trace calls.
 
-        ``h [B, d]`` and ``state [L, B, d]`` are overwritten. If ``traced`` is not set, the list of trace calls is
-        empty.
+        ``h [B, d]`` and ``state [L, B, d]`` are overwritten (B: streams, L: layers, d: hidden size). If ``traced`` is
+        not set, the list of trace calls is empty.
         """
         config, streams = self._config, len(h)
         assert h.flags.c_contiguous and state.flags.c_contiguous and h.dtype == state.dtype == np.int64

@@ -12,7 +12,8 @@ NumPy uses vector instructions for these operations. For shifts by a different n
 
 Every function returns the same values as the function that its ``Reference`` names, and tests compare the two. Values
 that are computed once per vector, not once per element (scales, reciprocals), call the reference itself. No function
-changes its arguments.
+changes its arguments. In shapes, B is the number of streams, n the length of a vector, d the hidden size, and J the
+number of matrices that read a vector.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ SPARE_BITS = WIDE_BITS - NARROW_BITS
 
 @dataclass(frozen=True)
 class EmbeddingTable:
-    """The mantissas and exponents [V, d] of a table, its base, and the number of bits in which an element is stored."""
+    """The mantissas and exponents [V, d] of a table (V: vocabulary, d: hidden size), its base, and the number of bits
+    in which an element is stored."""
 
     mantissa: NDArray[Any]  # int16, so that a full-size table stays small
     exponent: NDArray[Any]  # int8

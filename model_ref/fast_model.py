@@ -148,7 +148,7 @@ def _project(
     layer: int,
     eps: tuple[Int, Int] | None = None,
 ) -> tuple[list[Doubles], list[tuple[Int, Int]]]:
-    """Return sums ``[B, rows]`` and scale ``[B]`` of every matrix that reads a vector."""
+    """Return sums ``[B, rows]`` and scale ``[B]`` of every matrix that reads a vector (B: streams)."""
     sums = []
     for codes, matrix in zip(doubles.quantise(vector), matrices, strict=True):
         emit("codes", layer, codes)
@@ -160,7 +160,8 @@ def _project(
 
 
 def block_sums(codes: Doubles | Int, trits: PackedTrits) -> NDArray[np.float32]:
-    """Return sums ``[B, rows]`` of codes ``[B, columns]``, computed for one block of rows after another."""
+    """Return sums ``[B, rows]`` of codes ``[B, columns]`` (B: streams), computed for one block of rows after
+    another."""
     rows, columns = trits.packed.shape[0], trits.packed.shape[1] * TRITS_PER_BYTE
     wide_codes = np.zeros((columns, len(codes)), np.float32)
     wide_codes[: trits.columns] = codes.T

@@ -2,7 +2,8 @@
 
 The integer network has two kinds of numbers.
 
-*Fixed point*: a signed integer with a binary point that its producer defines (``Q4.13``: 13 fraction bits).
+*Fixed point*: a signed integer with a binary point that its producer defines. ``s18`` is a signed integer of 18 bits,
+``Q4.13`` has 13 fraction bits, and ``u4.12`` is unsigned with 12 fraction bits.
 
 *Short float*: a sign, a 17-bit magnitude in ``[2^16, 2^17)`` and an exponent. value = ``sign * magnitude *
 2^exponent``. Zero has magnitude 0. Short floats are used for values whose range is not known in advance: the input of a

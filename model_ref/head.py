@@ -2,7 +2,8 @@
 
 The scale of lm_head is positive and common to all rows, so argmax is computed from the raw sums. If several sums are
 equal, the lowest index is chosen. A logit is ``sum * mantissa * 2^exponent``. All logits of a token have the same scale
-(mantissa, exponent). ``model_ref.sampling`` chooses tokens at random.
+(mantissa, exponent). ``model_ref.sampling`` chooses tokens at random. In shapes, B is the number of streams and V the
+vocabulary.
 """
 
 from __future__ import annotations

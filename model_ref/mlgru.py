@@ -7,7 +7,8 @@
 The order of the matrices is f, i, g, so that the new state and its largest magnitude are complete before the rows of g
 need the state. The code computes only z = 1 - forget gate, because a forget gate near 1 would lose bits that z keeps.
 Each element needs two products for f, two for i, two for g, and one for the sum of squares of g. In addition, each f, i
-and g needs the interpolation product of ``activation.py``.
+and g needs the interpolation product of ``activation.py``. In shapes, B is the number of streams and d the hidden size.
+s18 and s32 are signed integers of 18 and 32 bits.
 
 Paper: section 3.3.1, with the released code's gate direction and lower bounds: f = LB + (1 - LB) sigma(f_proj).
 """

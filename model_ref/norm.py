@@ -10,7 +10,7 @@ the norm inside its BitLinear, and ``K_k`` is a constant of matrix k. The matric
 ``w1``. With J matrices, each element needs 2 + J products while ``x`` is produced, and one product when its codes are
 computed. Each vector needs one reciprocal for each matrix, and one reciprocal square root. The statistics (``ss``,
 largest) do not depend on the order of elements, because squares are added as integers, and short floats are compared as
-integers.
+integers. In shapes, B is the number of streams and n the length of the vector.
 
 Paper: section 3.2 (BitLinear with fused RMSNorm). The eps of every norm is 1e-6, as in the released code.
 """
@@ -57,7 +57,8 @@ CODE_MAX = 127
 
 @dataclass(frozen=True)
 class Gains:
-    """The gains of one vector: normalised mantissas ``[n]`` (s18), exponents ``[n]`` (0 to 15), one vector exponent.
+    """The gains of one vector: normalised mantissas ``[n]`` (18 signed bits), exponents ``[n]`` (0 to 15), one vector
+    exponent.
 
     real gain = mantissa * 2^-17 * 2^-exponent * 2^vector_exponent. A gain below 2^-15 times the largest gain is 0. A
     gain is stored as an item, so the low 6 bits of every mantissa are 0.

@@ -64,8 +64,8 @@ class Matrix:
     """One ternary matrix [rows, columns], and the constants of its norm and output.
 
     ``cut``: number of low bits of the sums that are rounded away. ``frac_bits``: fraction bits of the scaled output,
-    which is s18 for i, f and gate. o and down have the fraction bits of h. The sums of g, up and lm_head are used
-    without a scale. ``calibrated``: whether the output's word comes from calibration, not from a proof.
+    which has 18 signed bits for i, f and gate. o and down have the fraction bits of h. The sums of g, up and lm_head
+    are used without a scale. ``calibrated``: whether the output's word comes from calibration, not from a proof.
     """
 
     packed: PackedTrits
@@ -139,8 +139,8 @@ class IntegerWeights:
 
 
 def one_minus_lower_bounds(config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]]) -> Int:
-    """Return 1 - LB of every layer [L, d], rounded to values of ``mlgru.Bounds`` (LB: lower bound). If the model has no
-    lower bounds, return the largest value of the format."""
+    """Return 1 - LB of every layer [L, d], rounded to values of ``mlgru.Bounds`` (LB: lower bound, L: layers, d: hidden
+    size). If the model has no lower bounds, return the largest value of the format."""
     shape = (config.num_hidden_layers, config.hidden_size)
     bounds = np.zeros(shape)
     if config.use_lower_bound:

@@ -67,8 +67,8 @@ Words = NDArray[np.uint32]
 
 
 def scores(sums: Int, cut: int, scale: tuple[Int, Int]) -> Int:
-    """Return logits ``[B, V]`` as s32 with ``SCORE_FRAC_BITS`` fraction bits, from sums ``[B, V]`` and scale
-    ``[B]``."""
+    """Return logits ``[B, V]`` as signed 32-bit integers with ``SCORE_FRAC_BITS`` fraction bits, from sums ``[B, V]``
+    and scale ``[B]`` (B: streams, V: vocabulary)."""
     return scale_sums(sums, cut, scale, SCORE_FRAC_BITS, S32_MAX)
 
 

@@ -245,7 +245,7 @@ class WordSignatures:
         self.word_bytes, self.check_words = word_bytes, self._signature.check_words
 
     def block_check(self, words: Words, image: int, place: int) -> Words:
-        """Return the check words [check_words, word_bytes] of block ``place`` of an image, which follow the words [n,
+        """Return the check words [check_words, word_bytes] of block ``place`` of an image, which follow n words [n,
         word_bytes]."""
         states = self._signature.fold(self._cut(words[None]), np.zeros(self._slices, np.uint64))
         check: Words = self._joined(self._signature.checks(states, self._wanted(image, [place], BLOCK_MARK)))[0]

@@ -16,7 +16,7 @@ SUM_BITS = 21
 
 
 def ternary_sums(codes: Int, trits_f32: np.ndarray) -> Int:
-    """Return ``codes [B, n]`` times ``trits [rows, n]`` as sums ``[B, rows]``.
+    """Return ``codes [B, n]`` times ``trits [rows, n]`` as sums ``[B, rows]`` (B: streams, n: columns).
 
     The product is computed in float32 and is exact, because every partial sum is an integer below 127 * 8192 < 2^24.
     """

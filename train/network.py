@@ -211,8 +211,8 @@ class Network(nn.Module):
     def forward(self, ids: Tensor, state: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return logits [B, T, V] and the state after the last token, from ids [B, T] and state [L, B, d].
 
-        If ``targets`` are given (token numbers [B, T], or pairs of a token number and its weight [B, T, K, 2]), the
-        first result is the mean cross-entropy in nats, not the logits.
+        If ``targets`` are given (token numbers [B, T], or for each token K pairs of a token number and its weight [B,
+        T, K, 2]), the first result is the mean cross-entropy in nats, not the logits.
         """
         share = self.dropout if self.training else 0.0
         fused = self.is_fused()

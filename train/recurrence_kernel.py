@@ -51,7 +51,8 @@ def _kernel(  # type: ignore[no-untyped-def]
 
 
 def scan_on_gpu(f: Tensor, x: Tensor, start: Tensor, reverse: bool) -> Tensor:
-    """Return states [B, T, d] of the recurrence, from contiguous float32: f and x [B, T, d], and start [B, d]."""
+    """Return states [B, T, d] of the recurrence, from contiguous float32: f and x [B, T, d], and start [B, d] (B:
+    streams, T: tokens, d: channels)."""
     streams, length, channels = x.shape
     out = torch.empty_like(x)
     grid = (streams, triton.cdiv(channels, BLOCK))

@@ -133,7 +133,8 @@ class Transformer(nn.Module):
         return bool(self.lm_head.weight.is_cuda)
 
     def forward(self, ids: Tensor, state: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return logits [B, T, V] and the next state, from ids [B, T] that follow the ids of the state [B, P].
+        """Return logits [B, T, V] and the next state, from T ids per stream [B, T] that follow the P ids of the state
+        [B, P].
 
         If ``targets`` (token numbers [B, T]) are given, return the mean cross-entropy in nats and the next state.
         """
