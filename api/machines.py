@@ -37,8 +37,8 @@ from lutern.sim.lockstep import LockStep
 from lutern.sim.verilate import verilate
 
 SIM_PRESETS = "resident-85f", "sim-64"
-"""Machines to simulate by default. The first machine that holds the model is used. A token simulates faster with more
-lanes."""
+"""Machines to simulate by default. The first machine that holds the model is used. The machine with more lanes comes
+first, because it simulates a token faster."""
 
 
 class Machine:

@@ -80,9 +80,9 @@ def lutern(
 
 
 INTERRUPTED = 130
-"""The status after Ctrl-C."""
+"""The exit status after Ctrl-C."""
 _UsageError: Any = typer.BadParameter.__base__
-"""The exceptions of the command line's parser."""
+"""The base class of the exceptions that the command line's parser raises."""
 
 
 def defaults(arguments: list[str]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ from lutern.model_ref.items import (
 )
 
 X_BITS = 35
-"""Number of signed bits of a norm's input: h has 32 bits, the products v of MLGRU and GLU have 35 bits."""
+"""Number of signed bits of a norm's input: h has 32 bits, and the products v of MLGRU and GLU have 35 bits."""
 GAIN_MANTISSA_BITS, GAIN_EXPONENT_BITS, GAIN_EXPONENT_MAX = ITEM_MANTISSA_BITS, ITEM_EXPONENT_BITS, ITEM_EXPONENT_MAX
 GAIN_LOW_BITS = MANTISSA_BITS - ITEM_MAGNITUDE_BITS
 """Number of zeros that are appended to an item's mantissa for the arithmetic."""

@@ -45,7 +45,8 @@ def pre_activation_frac_bits(bound: float) -> int:
 
 
 CALIBRATION_MARGIN = 16.0
-"""The factor on the largest value of the calibration tokens, which leaves four bits for the values of other texts."""
+"""The factor by which the largest value on the calibration tokens is multiplied. It leaves four bits for larger values
+in other texts."""
 LOOSE_FRAC_BITS = 8
 """The least number of fraction bits of i and gate. With fewer bits, the bound is too loose, because steps larger than
 2^-8 change the sigmoid visibly."""

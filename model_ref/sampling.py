@@ -57,9 +57,10 @@ OCTAVES = OCTAVE_BITS + 1
 NOISE_BITS = 18
 """Number of bits, including the sign, of a word of the table and of a noise value."""
 SHIFTS = (13, -17, 5)
-"""The shifts of a draw. A positive number is a left shift, a negative number is a right shift."""
+"""The shifts of a draw. A positive number is a left shift, and a negative number is a right shift."""
 JUMP_LOG2 = 16
-"""Log2 of the number of draws between the bases of two tokens. This number is larger than the largest vocabulary."""
+"""Log2 of the number of draws between the bases of two tokens. The number of draws is larger than the largest
+vocabulary."""
 SEED_OF_ZERO = 0x9E3779B9
 """The seed that replaces 0, because only 0 follows the state 0."""
 

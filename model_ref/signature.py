@@ -39,7 +39,7 @@ STATE_BITS = 42
 CHECK_BYTES = -(-STATE_BITS // 8)
 """Number of check bytes of a block."""
 TAPS = (6, 11, 29, 37)
-"""Exponents of the polynomial between 0 and 42. The polynomial divided by x + 1 is primitive."""
+"""The exponents between 0 and 42 of the polynomial's terms. The polynomial divided by x + 1 is primitive."""
 POLYNOMIAL = 1 | sum(1 << tap for tap in TAPS)
 """The polynomial without x^42."""
 LONGEST = 1 << 16
@@ -49,8 +49,8 @@ FOURS = 256
 BURST = 9
 """Among the columns of this many neighbouring bits, within one word or two words, no sum is zero."""
 WIDE = 512
-"""The largest number of bits with one signature. Wider words have several signatures, and wider beats are first made
-narrower (``sums_of``)."""
+"""The largest number of bits of a word that has one signature. Wider words have several signatures, and wider beats are
+first made narrower (``sums_of``)."""
 SLICE = 256
 """Number of bits in a slice of a word of more than WIDE bits."""
 GROUP, GROUP_SUMS = 32, 8

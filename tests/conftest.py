@@ -14,7 +14,7 @@ import pytest
 from processes import kill_descendants
 
 LIMIT_S = 1200.0
-"""Seconds. Even on a busy computer no test takes longer unless it hangs."""
+"""Seconds after which a test is regarded as hanging. Other tests are faster, even on a busy computer."""
 SLOW_LIMIT_S = 4 * 3600.0
 GRACE_S = 30.0
 

@@ -36,7 +36,7 @@ DONE = PLACE / "done.json"
 GUIDED = 0.4
 """The fraction of inputs that libFuzzer changes itself. The target's own mutation changes the other inputs."""
 QUIET = 100_000
-"""Number of inputs. A target is done if its last QUIET inputs reached no new edge."""
+"""A target is done if its last inputs, as many as this number, reached no new edge."""
 STATUS = re.compile(r"#(\d+)\s+(\w+)\s+cov: (\d+)")
 FAULT = re.compile(r"Test unit written to (\S+)")
 MOST_ROUNDS = 20

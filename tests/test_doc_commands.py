@@ -36,7 +36,7 @@ NAMES: dict[str, set[str]] = {
 }
 """The values that these options accept. A value in capitals is a placeholder."""
 SIZES = {"new": {*PUBLISHED}}
-"""The sizes of the released models. An earlier `lutern new --preset` accepted them."""
+"""The sizes of the released models. An earlier `lutern new --preset` accepted these sizes."""
 FOREIGN = {
     *("--placer", "--router", "--tmg-ripup", "--report", "--write"),  # nextpnr
     *("--nproc-per-node", "--no-python"),  # torchrun

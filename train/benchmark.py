@@ -47,7 +47,7 @@ CASES = {
     ("1.3B", 2): ("plain", "fused", "lean"),
     ("1.3B", 8): ("fused", "lean"),
 }
-"""The measurements for each shape and batch. Sequences have LENGTH tokens."""
+"""The implementations that are measured for each shape and batch. Sequences have LENGTH tokens."""
 LENGTH = 2048
 WARM_UP, TIMED = 3, 10
 FLA = "fla"

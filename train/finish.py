@@ -25,7 +25,8 @@ from lutern.train.prepare import VALIDATION_STREAMS, Data
 from lutern.train.progress import Progress
 
 MEASURED_PRODUCTS = 1 << 41
-"""The largest number of products for measuring a checkpoint on the CPU. So a large model is measured on less text."""
+"""A checkpoint is measured on the CPU with at most this number of products, so a large model is measured on less
+text."""
 
 
 def finish(network: Network, data: Data, unread: torch.Tensor, out: Path) -> dict[str, Any]:

@@ -41,7 +41,7 @@ Record = list[dict[str, float]]
 VALIDATION_STREAMS = 64
 VALIDATION_LOGITS = 1 << 26  # the largest number of logits in a chunk
 LOOK_EVERY = 100
-"""The number of steps between two checks of all processes that the loss is a number."""
+"""After every such number of steps, all processes check that the loss is a number."""
 
 
 @dataclass(frozen=True)

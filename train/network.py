@@ -134,7 +134,7 @@ class Layer(nn.Module):
         self, h: Tensor, bound: Tensor, start: Tensor, dropout: float = 0.0, fused: bool = False, lean: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Return the next h and the last state, from h [B, T, d], bound [d] and start [B, d]. ``dropout`` applies to
-        the outputs of both mixers."""
+        the outputs of both mixers. ``fused`` and ``lean`` are as in ``Network``."""
         if fused:
             seed = torch.randint(1 << 30, (1,), device=h.device) if dropout else None
             return fused_layer(self, h, bound, start, LayerSettings(self.eps, NORM_EPS, dropout, seed, lean))

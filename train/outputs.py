@@ -29,7 +29,7 @@ from lutern.train.vocabulary import COMPANIONS
 
 TRAINING, TEACHER = "training", "teacher-{}"
 STATE_FILE = "state.json"
-"""The file of a save with its options, step and record. This file is written last."""
+"""The file of a save that contains the options, the step and the record. This file is written last."""
 REPORT_FILE = "training_report.json"
 MAX_STATE_BYTES = 1 << 26
 _STEP = re.compile(r"step-(\d{1,12})")

@@ -52,7 +52,7 @@ def _kernel(  # type: ignore[no-untyped-def]
 
 def scan_on_gpu(f: Tensor, x: Tensor, start: Tensor, reverse: bool) -> Tensor:
     """Return states [B, T, d] of the recurrence, from contiguous float32: f and x [B, T, d], and start [B, d] (B:
-    streams, T: tokens, d: channels)."""
+    streams, T: tokens, d: channels). ``reverse`` is as in recurrence.py."""
     streams, length, channels = x.shape
     out = torch.empty_like(x)
     grid = (streams, triton.cdiv(channels, BLOCK))

@@ -167,7 +167,7 @@ class Result:
 
 
 def refuse_other_plan(out: Path, plan: Plan) -> None:
-    """Refuse a folder with other files, or with runs that cannot be compared with the runs of ``plan``."""
+    """Refuse a folder that contains other files, or runs that cannot be compared with the runs of ``plan``."""
     if out.exists() and not out.is_dir():
         raise LuternError(f"{out} is a file, but --out must be a folder for the runs; give another name.")
     before = read_json(out / PLAN_FILE, MAX_BYTES)

@@ -36,8 +36,9 @@ def matrix(columns: int, rows: int, deviation: float = INITIAL_DEVIATION) -> nn.
 
 
 def turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Return x [..., T, HEAD] with rotary positions. The channels c and c + HEAD/2 are a point, which is turned by the
-    angle [T, HEAD/2] of its position."""
+    """Return x [..., T, HEAD] with rotary positions. The channels c and c + HEAD/2 are the coordinates of a point,
+    which is turned by an angle that depends on the position. ``cosines`` and ``sines`` [T, HEAD/2] belong to these
+    angles."""
     first, second = x.chunk(2, -1)
     return torch.cat([first * cosines - second * sines, second * cosines + first * sines], -1).type_as(x)
 
@@ -51,7 +52,8 @@ class Attention(nn.Module):
         self.o_proj = matrix(size, size, deviation)
 
     def forward(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-        """Return [B, T, d] from x [B, T, d] and angles [T, HEAD/2]."""
+        """Return [B, T, d] from x [B, T, d] and from the cosines and sines [T, HEAD/2] of the angles of all
+        positions."""
         q, k, v = self.qkv_proj(x).unflatten(-1, (3, -1, HEAD)).permute(2, 0, 3, 1, 4)  # each [B, heads, T, HEAD]
         mixed = F.scaled_dot_product_attention(turned(q, cosines, sines), turned(k, cosines, sines), v, is_causal=True)
         out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))

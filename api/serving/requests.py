@@ -25,7 +25,8 @@ from lutern.model_ref.tokenizer import Tokenizer
 LARGEST_SEED = (1 << 32) - 1
 """The largest seed, since the generators on the chip have 32 bits."""
 MOST_STOPS, MOST_STOP_CHARACTERS = 16, 256
-"""Largest number and length of stop texts. After every token, the text is searched for each stop text."""
+"""The largest number of stop texts, and the largest number of characters of a stop text. After every token, the text is
+searched for each stop text."""
 DRAINED = 8
 """A body of up to ``DRAINED`` times the largest size is read to its end. In this way the client receives the error, not
 a broken connection."""
