@@ -37,7 +37,8 @@ BOUND_LOW_BITS = Z_BITS - ITEM_MAGNITUDE_BITS
 
 @dataclass(frozen=True)
 class Bounds:
-    """The values 1 - LB as items: value = (mantissa << 6) >> exponent, with 17 fraction bits. No 1 bit is shifted out.
+    """The values 1 - LB as items: value = (mantissa << 6) >> exponent, with 17 fraction bits. No bit that is 1 is
+    shifted out.
 
     A bound is a number of 17 bits with 11 significant bits, at most 2047 << 6. Mantissas are normalised (1024 to 2047),
     except the mantissas of the value 1 (512) and of 0.

@@ -1,6 +1,6 @@
 """Computes RMSNorm and the int8 codes of a BitLinear, without a division per element.
 
-Only the scale of the sums depends on the root mean square, the codes do not::
+Only the scale of the sums depends on the root mean square, but the codes do not::
 
     x ─► X = short float(x) ─┬─► u_k = X * G_k ─► largest |u_k| ─► R = 127 / largest ─► codes_k = round(u_k * R)
                              └─► p = X * w1 ─► ss = sum p^2 ─► y = 1 / sqrt(ss + eps) ─► scale_k = largest_k * K_k * y

@@ -4,8 +4,8 @@
 
 The probability that token v is chosen is exactly ``softmax(score / temperature)[v]``. Scores are logits with
 ``SCORE_FRAC_BITS`` fraction bits, the temperature is u4.12 (4096 is 1.0), and noise has ``NOISE_FRAC_BITS`` fraction
-bits. If several sums are equal, the lowest index is chosen. At temperature 0 the argmax of the raw sums is chosen, and
-the generator does not advance.
+bits. If several sums are equal, the lowest index is chosen. At temperature 0, the token with the largest unscaled sum
+is chosen, and the generator does not advance.
 
 A variate is ``g(u) = -ln(-ln(1 - u))`` with a uniform u. Large values of g decide the choice, and result from small
 values of u. Therefore the table divides u into octaves, and each octave into 32 cells. A 32-bit word contains three

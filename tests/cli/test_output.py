@@ -53,7 +53,7 @@ def test_any_text_of_the_command_line(raw: bytes) -> None:
 @given(st.text(max_size=30))
 def test_any_sentence_is_safe_for_a_terminal(text: str) -> None:
     """Characters that control a terminal, or reverse the order of other characters, are printed as escapes. All other
-    characters stay."""
+    characters are printed unchanged."""
     shown = printable(text)
     assert all(character in "\n\t\xa0" or character.isprintable() for character in shown)
     assert printable("a\u202eb\x1b[2J\udc80é") == "a\\u202eb\\x1b[2J\udc80é"
