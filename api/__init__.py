@@ -1,4 +1,4 @@
-"""Defines the calls of ``import lutern``. They use all other packages, and the command line uses these calls.
+"""Defines the calls of ``import lutern``. These calls use all other packages, and the command line uses these calls.
 
 models.py     opens a model by its name: text, logits, estimate         needs NumPy and the tokenizer
 machines.py   runs a model on a machine, simulated or at a port         needs the descriptions of the gateware

@@ -48,7 +48,7 @@ def estimate(
     model : Model, ModelConfig or str
         A model, a name that ``load`` opens, or a shape, such as ``lutern.PUBLISHED["1.3b"]``.
     machine : str or HwConfig
-        A preset's name, or your own machine. Default: the board's machine, or sim-64 without a board.
+        A preset's name, or your own machine. Default: the board's machine, or sim-64 if no board is given.
     board : str
         The name of a board, which determines the clock, memory and link of the machine.
     streams : int
@@ -61,10 +61,10 @@ def estimate(
     Returns
     -------
     Estimate
-        ``cycles`` (None if the link sets the pace) and ``bytes_read`` of a pass. ``tokens_per_second`` of all streams
-        at the machine's clock. ``bound``: the most tokens/s that lanes or memory allow. ``share``:
-        ``tokens_per_second`` / ``bound``. ``resources``: LUT, flip-flops, block RAMs and multipliers of an ECP5.
-        docs/measuring.md says which figures are exact.
+        ``cycles`` (None if the link limits the speed) and ``bytes_read``: the values of one pass.
+        ``tokens_per_second``: the rate of all streams together at the machine's clock. ``bound``: the most tokens/s
+        that lanes or memory allow. ``share``: ``tokens_per_second`` / ``bound``. ``resources``: LUT, flip-flops, block
+        RAMs and multipliers of an ECP5. docs/measuring.md says which figures are exact.
 
     Raises
     ------
@@ -129,16 +129,16 @@ def build(
     progress : Progress
         Called for each step.
     scheduler : str
-        Address of a Dask scheduler, whose workers place and route the seeds (extra ``explore``). Without an address,
-        this computer places and routes all seeds.
+        Address of a Dask scheduler, whose workers place and route the seeds (extra ``explore``). If no address is
+        given, this computer places and routes all seeds.
 
     Returns
     -------
     Build
         ``bitstream``: the file. ``folder``: the folder that also contains report, manifest and floorplan.
-        ``best.met``: whether every clock of the best route reaches its target. ``best.clocks``: its clocks in Hz.
-        ``best.used``: the cells that it uses. ``seconds``: the time of each step. Results of an earlier build are used
-        again.
+        ``best.met``: whether every clock of the best route reaches its target. ``best.clocks``: the clocks of this
+        route in Hz. ``best.used``: the cells that this route uses. ``seconds``: the time of each step. Results of an
+        earlier build are used again.
 
     Raises
     ------

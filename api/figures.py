@@ -41,7 +41,8 @@ class Figures:
 
     @property
     def tokens_per_second(self) -> float:
-        """The tokens/s of all streams together, at the machine's clock. For the integer model: on this computer."""
+        """The tokens/s of all streams together, at the machine's clock. For the integer model, the tokens/s on this
+        computer."""
         return self.streams * self.clock_hz / self.cycles if self.cycles else self.tokens / self.seconds
 
 
@@ -59,7 +60,7 @@ def figures_of(machine: Machine, runs: Sequence[Run], tokens: int, seconds: floa
 
 def session_of(machine: Machine) -> Session | None:
     """Return the session that a machine uses, or None for the integer model."""
-    inner = getattr(machine, "session", machine)  # only a LockStep has the attribute
+    inner = getattr(machine, "session", machine)  # only a LockStep has the attribute ``session``
     return inner if isinstance(inner, Session) else None
 
 

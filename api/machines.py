@@ -37,8 +37,8 @@ from lutern.sim.lockstep import LockStep
 from lutern.sim.verilate import verilate
 
 SIM_PRESETS = "resident-85f", "sim-64"
-"""Machines to simulate by default. The first machine that holds the model is used. A token simulates faster with more
-lanes."""
+"""Machines to simulate by default. The first machine that holds the model is used. The machine with more lanes comes
+first, because it simulates a token faster."""
 
 
 class Machine:
@@ -85,7 +85,8 @@ class Machine:
     def load(
         self, model: Model | str, *, check: bool = False, over_link: bool = False, progress: Progress | None = None
     ) -> Self:
-        """Load a model into the machine's memory. Contents that are already correct are only compared.
+        """Load a model into the machine's memory. Parts of the memory that already contain the model are compared, but
+        not written again.
 
         Parameters
         ----------
@@ -141,12 +142,12 @@ class Machine:
 
     @property
     def repairs(self) -> list[str]:
-        """One sentence for each time that damaged weights in the machine's memory were loaded again."""
+        """Sentences, one for each time that damaged weights in the machine's memory were loaded again."""
         return self.session.repairs
 
     @property
     def checked(self) -> int:
-        """The number of values that were compared with the integer model, 0 without ``check``."""
+        """The number of values that were compared with the integer model, which is 0 if ``check`` was not given."""
         return self._lock_step.checked if self._lock_step is not None else 0
 
     def generate(self, prompt: str, **options: Unpack[Options]) -> Iterator[str]:
@@ -170,15 +171,15 @@ class Machine:
         LuternError
             In the call: an option is out of range, a character has no token, or an option needs all logits but the
             machine keeps only the best logits. During iteration: the line breaks, the memory does not keep the
-            weights, or, with ``check``, a value differs from the integer model's.
+            weights, or ``check`` was given and a value differs from the integer model's value.
         """
         return pieces_of(self._begin([prompt], **options))
 
     def generate_all(self, prompts: Sequence[str], **options: Unpack[Options]) -> Iterator[tuple[int, str]]:
         """Continue several texts in parallel, ``streams`` texts in each pass, and yield pairs (prompt, piece).
 
-        ``prompt`` is the number of the prompt. ``generate`` with ``seed`` + ``prompt`` writes the same text. The errors
-        are the same as in ``generate``.
+        ``prompt`` is the index of the prompt in ``prompts``. ``generate`` with ``seed`` + ``prompt`` writes the same
+        text. The errors are the same as in ``generate``.
         """
         return all_pieces(self._begin(prompts, **options))
 
@@ -212,10 +213,10 @@ class Machine:
     def count(self, streams: int = 1) -> Token:
         """Return where the cycles of a pass of ``streams`` tokens go, phase by phase, from the counters of the chip.
 
-        Each of ``token.phases`` has a part, a name, its cycles, the cycles of the cycle model, and counts of
-        cycles by cause. The counts add up to the cycles exactly. ``token.total(name)`` is the sum of a count over all
-        phases. Conversations in the machine are lost. Raises LuternError if the machine was not simulated or built
-        with ``counters=True``.
+        Each of ``token.phases`` has a part (such as "layer 0"), a name, its cycles, the cycles of the cycle model, and
+        counts of cycles by cause. The counts of causes for the lanes add up to the cycles exactly.
+        ``token.total(name)`` is the sum of a count over all phases. Conversations in the machine are lost. Raises
+        LuternError if the machine was not simulated or built with ``counters=True``.
         """
         if self._board is not None:
             check_countable(self.config)
@@ -278,14 +279,15 @@ def open_machine(
     Parameters
     ----------
     port : str
-        A serial port such as /dev/ttyUSB0. For a machine with AXI4 next to this processor: axi:DEVICE@BASE,... with the
-        device of its registers, and the base of its words at each port.
+        A serial port such as /dev/ttyUSB0. For a machine with AXI4 next to this processor: axi:DEVICE@BASE,... DEVICE
+        is the device of the machine's registers, and each BASE is the address at which the words of a port begin.
     model : Model or str
-        The model to load. Without a model, call ``Machine.load`` later.
+        The model to load. If no model is given, call ``Machine.load`` later.
     baud : int
-        Rate of a serial port. Default: the first of the known rates at which the chip answers.
+        Baud rate of a serial port. Default: the first of the known rates at which the chip answers.
     machine : str or HwConfig
-        The machine that the chip must have. Default: any preset, or any machine whose bitstream was built here.
+        The machine that the chip must have. Default: any preset, or any machine whose bitstream was built on this
+        computer.
     memory : path
         File that maps the memory of a machine with AXI4, such as /dev/mem. The model is written through this file.
     record : path

@@ -44,7 +44,8 @@ if TYPE_CHECKING:  # these modules import the descriptions of the gateware, whic
 SHIPPED = ("demo", "demo-small")
 """The shipped checkpoints, the largest first. Commands without ``--model`` choose one of these checkpoints."""
 LARGE = "demo-large"
-"""A model that is shipped as an image, which has a seventh of the checkpoint's size. It is opened only by its name."""
+"""A model that is shipped as an image, because the image has a seventh of the checkpoint's size. The model is opened
+only by its name."""
 NUMERICS = ("float", "integer")
 Numerics = Literal["float", "integer"]
 
@@ -240,8 +241,8 @@ class Model:
 def load(name: str | os.PathLike[str]) -> Model:
     """Open a shipped model, a checkpoint folder in the published format, or an image file.
 
-    The shipped models are ``"demo"``, ``"demo-small"`` and ``"demo-large"``. Only headers and the config are read here.
-    Raises LuternError for a path that is no model, is damaged, or needs a feature that Lutern does not support.
+    The shipped models are ``"demo"``, ``"demo-small"`` and ``"demo-large"``. ``load`` reads only headers and the
+    config. Raises LuternError for a path that is no model, is damaged, or needs a feature that Lutern does not support.
     """
     name = os.fspath(name)
     return Model(name, open_image_file(name) if is_image(name) else open_checkpoint(name))

@@ -2,7 +2,7 @@
 
 The rate of a serial port is the given rate, or the first rate at which the chip answers:
 
-    1. rates of the bitstreams that were built here, newest first ──┐
+    1. rates of bitstreams built on this computer, newest first ────┐
     2. rates of the boards with their own machines ─────────────────┴─► INFO is sent at each rate, in three rounds
 
 At a wrong rate the chip receives damaged frames and drops them, so a wrong rate does no harm.
@@ -74,7 +74,8 @@ def open_port(
 
 
 def known_machines() -> list[HwConfig]:
-    """Return the machines that a chip may have: the presets, and the machines of bitstreams that were built here."""
+    """Return the machines that a chip may have: the presets, and the machines of bitstreams that were built on this
+    computer."""
     found = list(PRESETS.values())
     for path in newest("builds", f"*/{MANIFEST}"):
         try:
@@ -127,7 +128,8 @@ def known_rates() -> list[int]:
 
 
 def built_rates() -> list[int]:
-    """Return the rates of the bitstreams that were built here, the newest first. Damaged files are skipped."""
+    """Return the rates of the bitstreams that were built on this computer, the newest first. Damaged files are
+    skipped."""
     manifests = (kept_json(path) for path in newest("builds", f"*/{MANIFEST}"))
     rates = (manifest.get("baud") for manifest in manifests if isinstance(manifest, dict))
     return list(dict.fromkeys(rate for rate in rates if type(rate) is int and rate > 0))

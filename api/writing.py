@@ -1,7 +1,7 @@
 """Writes texts on any machine: several prompts in parallel, or the turns of a conversation.
 
-    prompts, Style ─► Texts ─► converse ─► (which, text) when no later token can change the text ─► Figures
-    turns, Style ───► Talk ──► Dialogue ─► text                                                   ─► Figures
+    prompts, Style ─► Texts ─► converse ─► (prompt, text) when no later token can change the text ─► Figures
+    turns, Style ───► Talk ──► Dialogue ─► text                                                    ─► Figures
 
 In a ``Talk``, the conversation's state stays on the machine. A machine is any object with the interface
 ``firmware.session.Machine``: the integer model, the simulated board, or a chip at a port.
@@ -32,13 +32,13 @@ TEMPERATURE = 0.8
 class StyleOptions(TypedDict, total=False):
     """The options of a text.
 
-    ``tokens``: the most tokens to write, 200 by default. ``temperature``: 0 chooses the likeliest token. ``top_k``,
-    ``top_p``, ``min_p``, ``repetition_penalty``: see ``firmware.host_sampling.Sampling``. With one of these four
-    options the host chooses, and the link transfers 4 V bytes for every token (V: size of the vocabulary). Options that
-    are not given come from the model's generation_config.json. If this file gives no temperature, it is 0.8.
-    ``seed``: seed of the choice; prompt i uses seed + i. ``stop``: texts at which to end; these texts are not written.
-    ``ignore_eos``: continue after the end-of-text token. ``begin``: feed the tokens that the tokenizer puts before a
-    text.
+    ``tokens``: the largest number of tokens to write, 200 by default. ``temperature``: 0 chooses the likeliest token.
+    ``top_k``, ``top_p``, ``min_p``, ``repetition_penalty``: see ``firmware.host_sampling.Sampling``. If one of these
+    four options is given, the host chooses the token, and the link transfers 4 V bytes for every token (V: size of the
+    vocabulary). Options that are not given come from the model's generation_config.json. If this file gives no
+    temperature, the temperature is 0.8. ``seed``: seed of the choice, where prompt i uses seed + i. ``stop``: texts
+    before which the written text ends. ``ignore_eos``: continue after the end-of-text token. ``begin``: feed the tokens
+    that the tokenizer puts before a text.
     """
 
     tokens: int
@@ -86,8 +86,8 @@ def choose_sampling(
 ) -> tuple[Sampling, list[str]]:
     """Return the sampling, and a text for each option that comes from generation_config.json.
 
-    The user's options have priority over generation_config.json. If neither gives a temperature, it is ``TEMPERATURE``.
-    Raises LuternError for a number that is out of range.
+    The user's options have priority over generation_config.json. If neither gives a temperature, the temperature is
+    ``TEMPERATURE``. Raises LuternError for a number that is out of range.
     """
     chosen = {name: value for name, value in asked.items() if value is not None}
     of_file = {name: value for name, value in conventions.sampling.items() if name not in chosen}
@@ -139,7 +139,8 @@ def style_of(
 
 
 def encode_prompts(tokenizer: Tokenizer, texts: Sequence[str], chat: bool, begin: bool) -> list[list[int]]:
-    """Return the token numbers of every prompt. With ``chat``, each prompt is a message in the tokenizer's template."""
+    """Return the token numbers of every prompt. If ``chat`` is set, each prompt is a message in the tokenizer's
+    template."""
     if not chat:
         return [tokenizer.encode_prompt(text, begin=begin) for text in texts]
     ids = [Chat(tokenizer).ask(text)[0] for text in texts]
@@ -168,8 +169,8 @@ class Texts:
         self._seconds = 0.0
 
     def pieces(self) -> Iterator[tuple[int, str]]:
-        """Yield (prompt, text) when no later token can change the text. The prompts come first, unless they are hidden.
-        A text may be empty."""
+        """Yield pairs of a prompt's number and new text that no later token can change. The texts of the prompts come
+        first, unless they are hidden. A text may be empty."""
         for which, text in enumerate(self.texts):
             yield which, text.take()
         begin = time.monotonic()
@@ -179,7 +180,7 @@ class Texts:
             yield piece.which, self.texts[piece.which].take()
 
     def rest(self) -> Iterator[tuple[int, str]]:
-        """Yield the end of every text that ``pieces`` did not yield, after the last token."""
+        """After the last token, yield the end of every text that ``pieces`` did not yield."""
         for which, text in enumerate(self.texts):
             yield which, text.finish()
 
@@ -271,7 +272,7 @@ class Talk:
 
 
 def kept(pieces: Iterator[Piece], runs: list[Run]) -> Iterator[Piece]:
-    """Yield the pieces. Append each run from which pieces come to ``runs`` once."""
+    """Yield the pieces. Append the run of each piece to ``runs``, but each run only once."""
     for piece in pieces:
         if not runs or runs[-1] is not piece.run:
             runs.append(piece.run)
@@ -286,7 +287,7 @@ def texts_of(
     chat: bool = False,
     **options: Unpack[StyleOptions],
 ) -> Texts:
-    """Return texts that continue prompts with ``Options``. Options and prompts are checked in this call."""
+    """Return texts that continue prompts by the rules in ``Options``. This call checks options and prompts."""
     style, _ = style_of(tokenizer, **options)
     if (session := session_of(machine)) is not None:
         style.sampling.check_kept(session.config.top_k)
@@ -304,7 +305,7 @@ def pieces_of(texts: Texts) -> Iterator[str]:
 
 
 def all_pieces(texts: Texts) -> Iterator[tuple[int, str]]:
-    """Yield (prompt, piece) of all texts. Empty pieces are left out."""
+    """Yield pairs of a prompt's number and a piece, for all texts. Empty pieces are left out."""
     for which, text in texts.pieces():
         if text:
             yield which, text

@@ -32,7 +32,7 @@ GOLDEN_TOKENS = 20
 def at_built_clock(row: Row, config: HwConfig, board: str) -> Row:
     """Return the row at the clock that the newest build of the machine reached, if the machine was built.
 
-    A machine with a DRAM keeps the target clock, because the clock of a DRAM does not scale with the machine's.
+    A machine with a DRAM keeps the target clock, because the DRAM's own clock does not change with the machine's clock.
     """
     built = built_clock(config, board) if config.memory not in ("sdram", "ddr3") else None
     return dataclasses.replace(row, clock_hz=built.hz, clock=f"routed, {built.board}") if built else row
@@ -54,13 +54,13 @@ KEYS = {
     "of bound": "share",
     "times": "times",
 }
-"""The key for programs of each heading in the table."""
+"""For each heading of the table, the key that programs read."""
 MORE_KEYS = ("lanes", "trits", "words", "deviation", "bound")
 """The columns that only programs read."""
 
 
 def columns(for_programs: bool) -> list[Column]:
-    """Return the columns of the table. Programs get ``MORE_KEYS`` in addition."""
+    """Return the columns of the table. A table for programs contains the columns ``MORE_KEYS`` in addition."""
     texts = ("what", "clock")
     found = [Column(KEYS[name], name, left=name in texts) for name in COLUMNS]
     found = [Column("preset", left=True), Column("model", left=True), *found]

@@ -109,7 +109,8 @@ FILE_COLUMNS = (Column("bitstream"), Column("folder"), Column("baud"))
 
 
 def telling(advance: Callable[[int, int, str], None], machine: HwConfig, board: Board) -> Progress:
-    """Return the progress of a build. Before the first step it prints a note if such a machine was never routed."""
+    """Return the progress of a build. Before the first step of the build, the function prints a note if the machine was
+    never routed on the board's FPGA."""
     said = was_routed(machine, board.fpga)
 
     def report(what: str, done: int, total: int) -> None:

@@ -21,7 +21,7 @@ KINDS = {
     "scapy": "settings of scapy, a package of the tests",
     "wasm": "tools, compiled for this computer",
 }
-"""The kind of each folder in the cache, and the content of these folders."""
+"""For each kind of folder in the cache, a description of the content."""
 COLUMNS = (
     Column("kind", left=True),
     Column("entries"),

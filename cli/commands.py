@@ -80,20 +80,20 @@ def lutern(
 
 
 INTERRUPTED = 130
-"""The status after Ctrl-C."""
+"""The exit status after Ctrl-C."""
 _UsageError: Any = typer.BadParameter.__base__
-"""The exceptions of the command line's parser."""
+"""The base class of the exceptions that the command line's parser raises."""
 
 
 def defaults(arguments: list[str]) -> dict[str, Any]:
-    """Return the defaults for the options of the command in ``arguments``. They come from the environment and the
-    configuration file."""
+    """Return the defaults for the options of the command in ``arguments``. These defaults come from the environment and
+    the configuration file."""
     name = next((word for word in arguments if not word.startswith("-")), None)
     return default_map(typer.main.get_command(app), name)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """End the process on a signal as on an error, so that ports are closed and temporary files are removed."""
+    """End the process after a signal as after an error, so that ports are closed and temporary files are removed."""
     sys.exit(128 + number)
 
 

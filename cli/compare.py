@@ -58,7 +58,8 @@ def compare(
 
 
 def _errors(printer: Printer, models: list[str], large: bool, bfloat16: bool) -> bool:
-    """Print the errors of each checkpoint, and return whether all checkpoints pass. With ``bfloat16``, return True."""
+    """Print the errors of each checkpoint, and return whether all checkpoints pass. If ``bfloat16`` is set, return
+    True."""
     opened = [(name, _checkpoint(name)) for name in models]  # a wrong name is refused before anything is computed
     shapes = {**measure.SHAPES, **(measure.LARGE if large else {})}
     reference = measure.reference()
@@ -116,8 +117,8 @@ def _embeddings(printer: Printer, models: list[str]) -> None:
 
 
 def _word_lengths(printer: Printer, models: list[str]) -> None:
-    """Print one row for each word and width: the error in steps of the int8 code, and the share of codes that
-    differ."""
+    """Print one row for each number that the gateware stores as a word, and for each width of this word: the error in
+    steps of the int8 code, and the share of codes that differ."""
     columns = (
         Column("word", left=True),
         Column("built"),

@@ -78,12 +78,13 @@ LANE_COLUMNS = (
     Column("tree_fmax_hz", "tree MHz", fixed(0, 1e6)),
     Column("seed"),
 )
-"""``for a second stream``: the LUT4 that a second stream adds to each lane. ``decoder``: the LUT4 of the decoder for
-each trit. No other column includes the decoder."""
+"""``for a second stream``: the LUT4 that a second stream adds to each lane. ``decoder``: the LUT4 per trit of the logic
+that unpacks trits. No other column includes these LUT4."""
 
 
 def lane_values(row: LaneRow) -> list[Any]:
-    """Return the row of a lane's cost: as a folded lane, and as a tree if the tree was measured."""
+    """Return the row of a lane's cost: the cost of a folded lane, and the cost of an adder tree if the tree was
+    measured."""
     folded, tree = row.folded, row.tree
     of_tree = (tree.lut4, tree.ff, tree.fmax_hz) if tree else (None, None, None)
     shape = "{} x {}".format(*SHAPES[folded.lanes])
@@ -163,7 +164,7 @@ def cost(
 
 
 def print_blocks(printer: Printer, names: list[str], config: HwConfig, routed: bool, seed: int) -> None:
-    """Print the cost of blocks. With ``routed``, also print their slowest paths."""
+    """Print the cost of blocks. If ``routed`` is set, also print the slowest path of each block."""
     placements: list[Placement] = []
 
     def measured(name: str) -> list[Any]:

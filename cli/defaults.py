@@ -6,8 +6,8 @@
     in file: board = "ulx3s-25f"                for all commands   ─┘
 
 The file is ~/.config/lutern/config.toml, or the file that LUTERN_CONFIG names. An option on the command line has
-priority over all four. A name in the file is refused if no command has an option of this name. An unknown variable of
-the environment is ignored.
+priority over all four kinds of defaults. A name in the file is refused if no command has an option of this name. An
+unknown variable of the environment is ignored.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ def _check(path: Path, config: dict[str, Any], root: Any) -> None:
 def _entries(
     table: dict[str, Any], group: Any, place: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], str, Any, set[str]]]:
-    """Yield the place, name and value of each entry of the file, and the names that are known at this place. A table
-    that belongs to a command yields its entries."""
+    """Yield the place, name and value of each entry of the file, and the names that are known at this place. If an
+    entry is the table of a command, yield the entries of this table."""
     known = set(_all_options(group))
     commands = getattr(group, "commands", {})
     for name, value in table.items():

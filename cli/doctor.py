@@ -1,7 +1,8 @@
 """`lutern doctor`: prints which tools are installed, what each tool is for, and how to install missing tools.
 
 The command runs even if nearly everything is missing, because it imports only the standard library and the two packages
-that draw the table. It reads the list of packages from the installed project's metadata, so there is no second list.
+that draw the table. The command reads the list of packages from the installed project's metadata, so there is no second
+list.
 """
 
 import os
@@ -38,7 +39,8 @@ PURPOSE_OF_EXTRA = {
     "fuzz": "tests/fuzz.py",
 }
 ROOM_BYTES = 200_000_000
-"""Bytes that the compiler needs for the largest simulated board, until all files except the library are deleted."""
+"""Bytes on the disk that the compiler needs for the largest simulated board, until all files except the library are
+deleted."""
 SECONDS = 60  # the longest time until a program prints its version, since the first call on a computer is slow
 
 

@@ -34,7 +34,7 @@ def draw_table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], total: 
     bodies = [max(_width(row[index]) for row in texts) for index in range(len(columns))]
     natural = [max(body, _width(column.title)) for body, column in zip(bodies, columns, strict=True)]
     width = plain_console().width
-    if sum(natural) + GAP * (len(columns) - 1) > width:  # headings take several lines first
+    if sum(natural) + GAP * (len(columns) - 1) > width:  # first, headings are divided into several lines
         words = (max(map(_width, column.title.split()), default=0) for column in columns)
         natural = [max(body, word) for body, word in zip(bodies, words, strict=True)]
     for number, (chosen, widths) in enumerate(blocks(columns, natural, width)):

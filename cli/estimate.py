@@ -126,8 +126,8 @@ def print_estimate(
 
 
 def resource_rows(found: Estimate, board: Board | None) -> list[list[Any]]:
-    """Return one row for each resource: the machine's need, the number on the board's chip, the machine's share of this
-    number, and the error of the estimate."""
+    """Return one row for each resource: the number that the machine needs, the number on the board's chip, the first
+    number divided by the second, and the error of the estimate."""
     presets, others = errors("preset"), errors("check")
     known = {"placed_luts": presets.placed_luts, "luts": others.luts, "ff": others.ff}
     rows: list[list[Any]] = []

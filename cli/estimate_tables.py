@@ -123,7 +123,8 @@ def _rate(rate: float) -> str:
 
 
 def _machine_text(found: on_boards.OnBoard) -> str:
-    """Return the machine of a row as the options of the command line, and the bytes and the bound of its memory."""
+    """Return the machine of a row as options of the command line, the clock of its memory, the bytes of the program in
+    this memory, and the rate relative to the most tokens/s that the memory allows."""
     changes = "".join(f" --set {change}" for change in found.changes)
     embedding = "" if found.embedding_bits == WIDE_BITS else f", --embedding-bits {found.embedding_bits}"
     streams = f", {found.config.streams} streams" if found.config.streams > 1 else ""

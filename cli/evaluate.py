@@ -26,7 +26,8 @@ STREAMS = 64
 STREAM_TOKENS = 256
 """By default, a stream has at least this many tokens, since each stream begins with an empty state."""
 FEW_CHARACTERS = 10_000
-"""Characters from which the figures count. With fewer, the figures of two similar texts differ by tenths of a bit."""
+"""The least number of characters for reliable figures. With fewer characters, the figures of two similar texts differ
+by tenths of a bit."""
 COLUMNS = (
     Column("numerics", left=True),
     Column("bits_per_character", show=fixed(5)),
@@ -81,7 +82,7 @@ def print_figures(printer: Printer, network: Model, ids: NDArray[np.int64], stre
     for name, make in makers.items():
         with progress_bar(name) as advance:
             results[name] = bits_per_character(make(), ids, streams, advance, network.tokenizer.ahead)
-        if not characters:  # each stream now has at least two tokens
+        if not characters:  # after an evaluation, each stream surely has two tokens
             characters, tokens = counted(network.tokenizer, ids, streams)
             printer.say(
                 f"{network.name}: {tokens:,} tokens, {characters:,} characters in {streams} stream{'s' * (streams > 1)}"

@@ -1,4 +1,5 @@
-"""`lutern explore`: searches machines for a model and a board, routes some machines of the front, and chooses one."""
+"""`lutern explore`: searches machines for a model and a board, routes some machines of the Pareto front, and chooses a
+machine."""
 
 from __future__ import annotations
 
@@ -93,7 +94,7 @@ def shape_of(text: str) -> ModelConfig:
 def target_of(
     board: str, limits: tuple[int | None, int | None, int | None], memories: list[str], clock: float | None, dram: str
 ) -> Target:
-    """Return the target: a board, all of it or within limits, or a device that is described by its limits."""
+    """Return the target: a board, whose resources the limits may reduce, or a device that the limits describe."""
     luts, block_rams, multipliers = limits
     clock_hz = round(clock * 1e6) if clock else 0
     if board:

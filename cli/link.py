@@ -15,7 +15,7 @@ from lutern.model_ref.input_files import open_plain
 app = typer.Typer(help="Sessions of the link, recorded with --record FILE.")
 
 LONGEST_LINE = 1 << 22
-"""The most characters of a line: enough for two windows of the longest frames."""
+"""The largest number of characters in a line of a recording, which is enough for two windows of the longest frames."""
 
 
 @app.callback()

@@ -116,7 +116,7 @@ def read_ids(path: Path, vocab_size: int) -> NDArray[np.int64]:
     """
     require_plain(path, "file of token numbers")
     try:
-        with warnings.catch_warnings(action="ignore"):  # files of old versions of NumPy are fine
+        with warnings.catch_warnings(action="ignore"):  # NumPy warns about files of its old versions
             ids = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise LuternError(f"there is no file {path}; {_MENDED}.") from None

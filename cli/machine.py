@@ -15,13 +15,13 @@ from lutern.hw.machines import Machine, choose_machine
 from lutern.hw.presets import PRESETS
 
 DEFAULT = "sim-64"
-"""The default machine of commands in which neither a board nor a model determines the machine. It is the smallest
-preset that holds demo and demo-small.
+"""The default machine of commands in which neither a board nor a model determines the machine. This machine is the
+smallest preset that holds demo and demo-small.
 """
 
 
 def preset_option(default: str, several: bool = False) -> Any:
-    """Return the option ``--preset``. ``default`` says in words which machine is used without the option."""
+    """Return the option ``--preset``. ``default`` describes the machine that is used if the option is not given."""
     again = ", can be repeated" if several else ""
     text = f"Machine{again}: {', '.join(PRESETS)}; default: {default}."
     return typer.Option("--preset", help=text, autocompletion=lambda: list(PRESETS))

@@ -25,7 +25,7 @@ def main() -> None:
         if heeded:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         status = run()
-    except KeyboardInterrupt:  # a second Ctrl-C, while files were removed after the first
+    except KeyboardInterrupt:  # a second Ctrl-C arrived while files were removed after the first Ctrl-C
         status = INTERRUPTED
     if heeded:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

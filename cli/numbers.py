@@ -53,7 +53,8 @@ def one_of(*names: str, help: str, choices: Sequence[int]) -> Any:
 
 
 def baud_option() -> Any:
-    """Return the option ``--baud``. Without the option, the chip is asked at several rates."""
+    """Return the option ``--baud``. If the option is not given, the host tries several baud rates until the chip
+    answers."""
     return whole(
         "--baud",
         least=BAUDS[0],

@@ -4,8 +4,8 @@
     reader of the pipe has ended (``| head``)   ─► ``OutputError`` ─► no message, status 141
     standard error cannot be written            ─► the text is lost
 
-If the output's encoding lacks a character of Lutern's own texts, ASCII replaces this character. If it lacks any other
-character, the text is refused. A path that is not UTF-8 is written with its bytes unchanged.
+If the output's encoding lacks a character of Lutern's own texts, ASCII replaces this character. If the encoding lacks
+any other character, the text is refused. A path that is not UTF-8 is written with its bytes unchanged.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class OutputError(LuternError):
 
 
 class Output(io.TextIOWrapper):
-    """Standard output. A write that fails raises ``OutputError``. Every later use raises it too, until ``give_up``."""
+    """Standard output. A write that fails raises ``OutputError``. After that, every use raises ``OutputError`` until
+    ``give_up`` is called."""
 
     refusal: OutputError | None = None
 

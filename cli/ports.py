@@ -45,7 +45,7 @@ def ports(
 
 
 def row_of(port: Any, ask: bool) -> list[Any]:
-    """Return the system's description of a port and, with ``ask``, the machine at the port."""
+    """Return the system's description of a port and, if ``ask`` is set, the machine at the port."""
     usb = f"{port.vid:04x}:{port.pid:04x}" if port.vid is not None else ""
     return [port.device, usb, port.description or "", machine_at(port.device) if ask else None]
 

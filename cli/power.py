@@ -2,7 +2,7 @@
 estimated and measured figures are never mixed.
 
 count       counts toggles of the gateware, and of ECP5's cells
-estimate    estimates joules, for a machine with memory on the chip from counted toggles, else without toggles
+estimate    estimates joules, from counted toggles if the memory is on the chip, else without toggles
 table       prints joules of the released models by kind of memory, and the joules that other projects report
 log         reads a meter into a file
 measure     computes joules per token from two files of ``log``

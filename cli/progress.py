@@ -26,7 +26,7 @@ TRANSFER_BAR_WIDTH = 20
 
 @contextmanager
 def progress_bar(what: str, hidden: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """Yield ``advance(done, total)``, which draws a bar on stderr. The bar is removed at the end. With ``hidden``,
+    """Yield ``advance(done, total)``, which draws a bar on stderr. The bar is removed at the end. If ``hidden`` is set,
     nothing is drawn."""
     with named_progress_bar(what, hidden) as advance:
         yield lambda done, total: advance(done, total, "")

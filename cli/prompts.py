@@ -14,13 +14,14 @@ from lutern.model_ref.text import decode_text, read_stream, read_text
 
 STANDARD_INPUT = "-"
 PATIENCE_SECONDS = 2.0
-"""Seconds without data from a pipe after which the command prints that it waits for a prompt on standard input."""
+"""After this number of seconds without data from a pipe, the command prints that it waits for a prompt on standard
+input."""
 
 
 def collect_prompts(prompt: str | None, prompts: list[str], files: list[Path], piped: bool) -> list[str]:
-    """Return every prompt in order. ``-`` is standard input. With ``piped``, standard input is also read if no prompt
-    is given and standard input is a pipe or a file. One newline at the end of a file or of standard input is not part
-    of the prompt.
+    """Return every prompt in order. ``-`` is standard input. If ``piped`` is set and no prompt is given, standard input
+    is also read, provided that it is a pipe or a file. One newline at the end of a file or of standard input is not
+    part of the prompt.
     """
     given = [*([] if prompt is None else [prompt]), *prompts, *map(str, files)]
     if given.count(STANDARD_INPUT) > 1:

@@ -11,7 +11,7 @@ RENAMED = {
     ("new", "--preset"): "--preset is a machine in every command; the shape is now --size",
     **{(name, "--output"): OUTPUT for name in ("verilog", "logits", "new", "convert", "power log", "power calibrate")},
 }
-"""The reason and the new name, by command and option."""
+"""For each command and option of an earlier version: the reason of the change if it needs one, and the new name."""
 
 
 def renamed(command: str, option: str) -> str | None:

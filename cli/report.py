@@ -38,7 +38,8 @@ LINES = [line for line in SHOWN if line[1] != "random"]
 
 
 def shown(drawings: list[Drawing], drawing: Drawing, caption: str, kind: str = "") -> str:
-    """Return a drawing for the page, and append it to ``drawings``, which can also be written as files."""
+    """Return a drawing for the page, and append the drawing to the list ``drawings``, which can also be written as
+    files."""
     drawings.append(drawing)
     return report.figure(drawing.svg(), caption, kind)
 
@@ -234,7 +235,7 @@ def write_report(
                 "machine."
             )
         network = open_model(of_line)
-        check_fit(network.config, config, network.embedding_bits)  # this fails before anything is measured
+        check_fit(network.config, config, network.embedding_bits)  # refuses a wrong model before any measurement
     first, of_first = lines[0]
     drawings: list[Drawing] = []
     sections = [

@@ -123,7 +123,7 @@ def selftest(
 
 
 def model_that_fits(config: HwConfig) -> tuple[str, IntegerWeights]:
-    """Return the largest shipped model that a machine holds. If there is none, return random weights of a small
+    """Return the largest shipped model that a machine holds. If no shipped model fits, return random weights of a small
     shape."""
     name = largest_shipped(config)
     if name is None:

@@ -5,8 +5,8 @@
     sentences are       wrapped                not wrapped                  not wrapped   not printed
 
 On a terminal no number is ever cut, and empty columns are not drawn. If a table is too wide, its headings take several
-lines. If that is not enough, its texts take several lines. At last, its columns are drawn in several blocks, and each
-block begins with the names of the rows.
+lines. If the table is still too wide, its texts take several lines. As the last means, the columns are drawn in several
+blocks, and each block begins with the names of the rows.
 
     with printing(form) as printer:
         printer.table("builds", (Column("board", left=True), Column("clock_hz", "MHz", megahertz)), rows)
@@ -62,7 +62,7 @@ class Printer:
         self._count = 0
 
     def table(self, name: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], total: bool = False) -> None:
-        """Print a table. ``name`` is the key of the table in JSON. With ``total`` a line is drawn above the last
+        """Print a table. ``name`` is the key of the table in JSON. If ``total`` is set, a line is drawn above the last
         row."""
         kept = [list(row) for row in rows]
         if self._drawn:
@@ -114,7 +114,8 @@ class Printer:
             self.say(f"warning: {text}")
 
     def close(self) -> None:
-        """With JSON, print all tables: one table is a list, several tables are an object with a list for each."""
+        """If the format is JSON, print all tables: one table as a list, several tables as an object with one list for
+        each table."""
         if self.form == "json":
             found = next(iter(self._data.values())) if len(self._data) == 1 else self._data
             print(json.dumps(found, indent=1))

@@ -24,7 +24,7 @@ from lutern.sim.lockstep import LockStep
 
 @dataclass(frozen=True)
 class Place:
-    """The model of a text, the machine that computes it, and how the machine is reached."""
+    """The model that writes a text, the machine that computes the text, and how the machine is reached."""
 
     model: Model
     machine: session.Machine
@@ -98,8 +98,8 @@ def show_summary(place: Place, figures: Figures) -> None:
 
 def summary(place: Place, figures: Figures) -> list[str]:
     """Return lines with the figures of a run: speed on this computer, cycles of a pass, lane use, and the tokens/s at
-    the preset's clock. If the link transfers the weights, the second line has the bytes and the most tokens/s of the
-    link.
+    the preset's clock. If the link transfers the weights, the second line contains the transferred bytes and the most
+    tokens/s that the link allows.
     """
     machine, model, opened = place.machine, place.model, session_of(place.machine)
     speed = f"{figures.tokens / figures.seconds:.1f} tokens/s"

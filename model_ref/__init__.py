@@ -1,1 +1,2 @@
-"""Computes the golden model in NumPy, with float and with integer numbers. It imports no other package of Lutern."""
+"""Computes the golden model in NumPy, with float and with integer numbers. This package imports no other package of
+Lutern."""

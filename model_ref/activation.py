@@ -38,8 +38,8 @@ SEGMENT_BASE, SEGMENT_SLOPE = _segments()
 def sigmoid(x: Int, frac_bits: Int | int) -> Int:
     """Return ``sigma(x)`` as integers with 17 fraction bits, at most 2^17 - 1. ``x`` has ``frac_bits`` fraction bits.
 
-    The magnitude of ``x`` gets 17 fraction bits by dropping bits (without rounding) or appending zeros. Then it is
-    clamped.
+    The magnitude of ``x`` is first converted to 17 fraction bits: low bits are dropped without rounding, or zeros are
+    appended. Then the magnitude is clamped.
     """
     x = np.asarray(x, dtype=np.int64)
     argument = np.minimum((np.abs(x) << ARGUMENT_FRAC_BITS) >> frac_bits, ARGUMENT_MAX)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 
 class TooMuch(Exception):
-    """The error that code has used more than its processor time."""
+    """The error that code has used more processor time than allowed."""
 
 
 def _address_bytes() -> int | None:

@@ -5,7 +5,8 @@
 
 n is the number of steps, B the number of streams and d the hidden size. Each layer of the float network runs over all
 tokens before the next layer runs. This is possible because a layer's state depends only on the same layer's past. So
-only the weights of one layer are in memory. The cost is one float step per token, and 4 n B d bytes.
+only the weights of one layer are in memory. The cost is one step of the float network per token, and 4 n B d bytes of
+memory for h.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ class _Seen:
 
 
 def text_tokens(ids: list[int], ahead: Sequence[int] = ()) -> Int:
-    """Return calibration tokens ``[n, B]`` from the tokens of a text. Its first 2,048 tokens are divided into up to 16
-    streams.
+    """Return calibration tokens ``[n, B]`` from the tokens of a text. The first 2,048 tokens of the text are divided
+    into up to 16 streams.
 
     Every stream begins with the tokens ``ahead``, as every text of the model does.
     """
@@ -74,10 +75,10 @@ def text_tokens(ids: list[int], ahead: Sequence[int] = ()) -> Int:
 def observe(checkpoint: Checkpoint, ids: Int | None = None) -> dict[str, Activation]:
     """Run the float network over tokens ``[n]`` or ``[n, B]`` (B streams). Default: random tokens of a fixed seed.
 
-    Returns the largest magnitude and the RMS of h (the embedding, and h after each mixer of each layer) and of the
-    pre-activations of i and gate. Keys are ``h`` and the names of the matrices: ``model.layers.0.attn.i_proj``,
-    ``model.layers.0.mlp.gate_proj`` ... Raises ``LuternError`` if there is no token, or if a token is outside the
-    vocabulary.
+    Returns the largest magnitude and the RMS of each of these values: h (the embedding, and h after each mixer of each
+    layer), and the pre-activations i and gate of each layer. Keys are ``h`` and the names of the matrices:
+    ``model.layers.0.attn.i_proj``, ``model.layers.0.mlp.gate_proj`` ... Raises ``LuternError`` if there is no token, or
+    if a token is outside the vocabulary.
     """
     config = checkpoint.config
     if ids is None:
@@ -86,7 +87,7 @@ def observe(checkpoint: Checkpoint, ids: Int | None = None) -> dict[str, Activat
     ids = ids[:, None] if ids.ndim == 1 else ids
     if ids.ndim != 2 or not ids.size or ids.min() < 0 or ids.max() >= config.vocab_size:
         raise LuternError(f"calibration needs at least one token number, and all must be below {config.vocab_size}.")
-    h = checkpoint.tensors["model.embeddings.weight"][ids]  # [T, B, d]
+    h = checkpoint.tensors["model.embeddings.weight"][ids]  # [n, B, d]
     found: dict[str, Activation] = {}
     d, m = config.hidden_size, config.intermediate_size
     residual = _Statistics()
@@ -98,7 +99,7 @@ def observe(checkpoint: Checkpoint, ids: Int | None = None) -> dict[str, Activat
         state = np.zeros(h.shape[1:], np.float32)
         for step in range(len(h)):
             after, state = layer_step(layer, h[step], state)
-            residual.add(h[step] + o.last)  # between the mixers
+            residual.add(h[step] + o.last)  # h between the mixers
             residual.add(after)
             h[step] = after
         found[f"model.layers.{index}.attn.i_proj"] = i.statistics.activation()

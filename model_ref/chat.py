@@ -45,7 +45,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 def render(tokenizer: Tokenizer, messages: list[Message], *, answer: bool = True) -> str:
-    """Return the text of a chat by the tokenizer's template. With ``answer``, the text ends where the model's next
+    """Return the text of a chat by the tokenizer's template. If ``answer`` is set, the text ends where the model's next
     answer begins.
 
     Raises ``LuternError`` if there is no template, or if the template fails, refuses the chat, or needs too much time
@@ -105,8 +105,8 @@ class Chat:
         render(self._tokenizer, [{"role": "user", "content": "?"}])
 
     def ask(self, question: str) -> tuple[list[int], bool]:
-        """Return the tokens of the next turn, and whether they continue from the model's state. If they do not, the
-        tokens of the whole chat are returned."""
+        """Return the tokens of the next turn, and whether these tokens continue from the model's state. If the state
+        cannot be continued, return the tokens of the whole chat."""
         self.messages.append({"role": "user", "content": question})
         text = render(self._tokenizer, self.messages)
         read = next((read for read in self._read if text.startswith(read) and len(text) > len(read)), "")

@@ -56,7 +56,7 @@ __all__ = [
 ]
 
 SYNTHETIC = "lutern_synthetic"
-"""The key in a file's metadata that marks random weights. Its value says how these weights were made."""
+"""The key in a file's metadata that marks random weights. The value of this key says how these weights were made."""
 MAY_BE_ZERO = ("model.lower_bounds",)
 _WRITABLE: dict[str, tuple[str, Any]] = {
     "float32": ("F32", np.float32),

@@ -47,8 +47,8 @@ _MOST_BYTES = 1 << 24
 _SECONDS = 120
 """The longest time of a compilation, in seconds."""
 THREADED_TRITS = 1 << 23
-"""A step with at least this many trits, over all streams, uses several cores. In a smaller step, waking the cores costs
-more time than they save."""
+"""A step with at least this many trits, over all streams, uses several cores. In a smaller step, waking the other cores
+costs more time than these cores save."""
 MOST_THREADS = 8
 """The largest number of cores that are used. More cores do not help, because reading the trits from memory limits the
 speed."""
@@ -114,9 +114,11 @@ class CompiledNetwork:
     def decode(
         self, h: Int, state: Int, traced: bool
     ) -> tuple[Int, tuple[Int, Int], dict[tuple[str, int], int], list[tuple[str, int, Int]]]:
-        """Decode one token of every stream. Return sums, scale, clipped values by tensor and layer, and trace calls.
+        """Decode one token of every stream. Return the sums, their scale, the number of clipped values by tensor and
+        layer, and the trace calls.
 
-        ``h [B, d]`` and ``state [L, B, d]`` are overwritten. Without ``traced``, the list of trace calls is empty.
+        ``h [B, d]`` and ``state [L, B, d]`` are overwritten (B: streams, L: layers, d: hidden size). If ``traced`` is
+        not set, the list of trace calls is empty.
         """
         config, streams = self._config, len(h)
         assert h.flags.c_contiguous and state.flags.c_contiguous and h.dtype == state.dtype == np.int64

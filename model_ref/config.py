@@ -1,8 +1,8 @@
 """Defines the shape of a MatMul-free language model (arXiv 2406.02528, section 3).
 
-``ModelConfig`` reads and writes the ``config.json`` of the published checkpoints (``model_type`` ``hgrn_bit``). It
-refuses every option that would change the network in a way that Lutern does not support, and every key that
-``config_keys.py`` does not contain. The error message names the option or the key.
+``ModelConfig`` reads and writes the ``config.json`` of the published checkpoints (``model_type`` ``hgrn_bit``).
+``ModelConfig`` refuses every option that would change the network in a way that Lutern does not support, and every key
+that ``config_keys.py`` does not contain. The error message names the option or the key.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class ModelConfig:
     def projections(self) -> dict[str, tuple[int, int]]:
         """The shape (rows, columns) of every ternary matrix, by its tensor name without ``.weight``.
 
-        ``firmware.schedule.operations`` has the order in which a token reads the matrices.
+        ``firmware.schedule.operations`` defines the order in which a token reads the matrices.
         """
         d, m = self.hidden_size, self.intermediate_size
         shapes: dict[str, tuple[int, int]] = {}

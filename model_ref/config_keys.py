@@ -122,8 +122,8 @@ def eps_of(values: Mapping[str, Any], default: float) -> float:
 
 
 def assumptions(values: Mapping[str, Any], intermediate_size: int, default_eps: float) -> tuple[str, ...]:
-    """Return sentences that say which values are missing in a config, what Lutern assumes for them, and which keys are
-    ignored."""
+    """Return sentences that say which values are missing in a config, what Lutern assumes for these values, and which
+    keys are ignored."""
     found = []
     if values.get("intermediate_size") is None:
         found.append(f"intermediate_size {intermediate_size}, by the published rule from hidden_size and hidden_ratio")

@@ -29,7 +29,8 @@ from lutern.model_ref.input_files import open_plain
 from lutern.model_ref.output_files import atomic_file
 
 MAX_HEADER_BYTES = 1 << 23
-"""The largest header. The header of a model with 256 layers has 0.7 MB, and the header of its image has 1.1 MB."""
+"""The largest number of bytes of a header. The header of a model with 256 layers has 0.7 MB, and the header of its
+image has 1.1 MB."""
 LENGTH_BYTES = 8
 METADATA = "__metadata__"
 TYPES: dict[str, Any] = {

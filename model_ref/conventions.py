@@ -1,4 +1,5 @@
-"""Reads the text conventions of a checkpoint: how a text begins and ends, how it is sampled, how a chat is written.
+"""Reads the text conventions of a checkpoint: how a text begins and ends, how tokens are sampled, how a chat is
+written.
 
     bos, eos             the first value in: generation_config.json, config.json, tokenizer_config.json,
                          special_tokens_map.json, published defaults
@@ -35,7 +36,7 @@ GENERATION_FILE, TOKENIZER_CONFIG_FILE, SPECIAL_FILE = (
 )
 TEMPLATE_FILE, TEMPLATE_JSON_FILE = "chat_template.jinja", "chat_template.json"
 MAX_JSON_BYTES = 1 << 20
-MAX_TOKENIZER_CONFIG_BYTES = 1 << 24  # it may list every added token
+MAX_TOKENIZER_CONFIG_BYTES = 1 << 24  # tokenizer_config.json may list every added token
 MAX_TEMPLATE_CHARACTERS = 1 << 18
 NAMES = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 PUBLISHED_BOS, PUBLISHED_EOS = 1, 2  # defaults of the published config class if config.json lacks these keys
@@ -43,7 +44,7 @@ BOS_NAMES = ("<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>")
 EOS_NAMES = ("</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>")
 LLAMA_CLASSES = ("Llama", "CodeLlama", "Gemma")  # tokenizer classes that write the post-processor themselves
 LARGEST = 1e9
-"""The largest number in generation_config.json."""
+"""The largest number that generation_config.json may contain."""
 
 _SAMPLING: dict[str, tuple[Callable[[float], bool], str]] = {
     "temperature": (lambda value: value >= 0, "a number from 0 to 1e9"),
@@ -196,8 +197,8 @@ def _default(
     names: tuple[str, ...],
     key: bool,
 ) -> list[int]:
-    """Return the number of a token whose number no file gives: the token that a file names, else the published default,
-    else a token with a well-known name."""
+    """Return the number of a token for which no file contains a number: the token that a file names, else the published
+    default, else a token with a well-known name."""
     number = library.token_to_id(named) if named else None
     if number is not None:
         return [number]
@@ -240,7 +241,8 @@ def _mark_special(library: tokenizers.Tokenizer, texts: list[str]) -> None:
 
 
 def _follow_prefix(library: tokenizers.Tokenizer, options: dict[str, Any], path: Path) -> None:
-    """Set add_prefix_space of a ByteLevel pre-tokenizer to the value of the key. Without the key, change nothing."""
+    """Set add_prefix_space of a ByteLevel pre-tokenizer to the value of the key. If the key is absent, change
+    nothing."""
     value, pre_tokenizer = options.get("add_prefix_space"), library.pre_tokenizer
     if value is not None and not isinstance(value, bool):
         raise LuternError(f"{path}: add_prefix_space is {quoted(value)}, but must be true or false; correct it.")
@@ -250,8 +252,8 @@ def _follow_prefix(library: tokenizers.Tokenizer, options: dict[str, Any], path:
 
 
 def _follow_options(library: tokenizers.Tokenizer, options: dict[str, Any], tokens: dict[str, str], path: Path) -> None:
-    """Set the post-processor as add_bos_token and add_eos_token require. Without these keys, change nothing, except for
-    tokenizers of ``LLAMA_CLASSES``."""
+    """Set the post-processor as add_bos_token and add_eos_token require. If these keys are absent, change nothing,
+    except for tokenizers of ``LLAMA_CLASSES``."""
     of_llama = str(options.get("tokenizer_class", "")).startswith(LLAMA_CLASSES)
     wanted = {}
     for key, name, default in (("add_bos_token", "bos_token", True), ("add_eos_token", "eos_token", False)):

@@ -12,7 +12,8 @@ NumPy uses vector instructions for these operations. For shifts by a different n
 
 Every function returns the same values as the function that its ``Reference`` names, and tests compare the two. Values
 that are computed once per vector, not once per element (scales, reciprocals), call the reference itself. No function
-changes its arguments.
+changes its arguments. In shapes, B is the number of streams, n the length of a vector, d the hidden size, and J the
+number of matrices that read a vector.
 """
 
 from __future__ import annotations
@@ -134,14 +135,15 @@ def leading(total: Int, exponent: Int) -> tuple[Int, Int]:
 
 @dataclass
 class Factors:
-    """The gains of one vector as float64: of the outer norm (None without an outer norm), and of each matrix."""
+    """The gains of one vector as float64: the gains of the outer norm (None if there is no outer norm), and the gains
+    of each matrix."""
 
     outer: Doubles | None
     inner: list[Doubles]
 
     @classmethod
     def of(cls, outer: Gains | None, inner: list[Gains]) -> Factors:
-        """Return the factors of a field of ``IntegerLayer`` whose name ends in ``_gains``."""
+        """Return the factors from the two parts of a field ``*_gains`` of ``IntegerLayer``."""
 
         def values(gains: Gains) -> Doubles:
             mantissa, exponent = gains.factors()
@@ -260,7 +262,7 @@ def gated_output(g: Doubles, state: Doubles, shift: Int, state_frac_bits: int) -
 
 
 def largest_shift(state: Doubles) -> Int:
-    """Return the right shift ``[B]`` of ``state [B, d]``. Reference: ``mlgru.state_shift``, which is called here for
-    only the largest magnitude.
+    """Return the right shift ``[B]`` of ``state [B, d]``. Reference: ``mlgru.state_shift``, which this function calls
+    for only the largest magnitude.
     """
     return state_shift(np.abs(state).max(axis=-1, keepdims=True).astype(np.int64))

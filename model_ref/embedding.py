@@ -38,7 +38,8 @@ SPARE_BITS = WIDE_BITS - NARROW_BITS
 
 @dataclass(frozen=True)
 class EmbeddingTable:
-    """The mantissas and exponents [V, d] of a table, its base, and the number of bits in which an element is stored."""
+    """The mantissas and exponents [V, d] of a table (V: vocabulary, d: hidden size), its base, and the number of bits
+    in which an element is stored."""
 
     mantissa: NDArray[Any]  # int16, so that a full-size table stays small
     exponent: NDArray[Any]  # int8
@@ -52,8 +53,8 @@ class EmbeddingTable:
 
     @classmethod
     def from_real(cls, table: NDArray[np.float32], top: int | None = None, bits: int = WIDE_BITS) -> EmbeddingTable:
-        """Return the nearest embedding table to a real table [V, d]. If ``table`` has only some rows of a larger table,
-        ``top`` must be the ``embedding_top`` of the larger table.
+        """Return the nearest embedding table to a real table [V, d]. If ``table`` contains only some rows of a larger
+        table, ``top`` must be the ``embedding_top`` of the larger table.
 
         A magnitude that would round to 2^top becomes the largest mantissa.
         """

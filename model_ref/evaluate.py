@@ -1,4 +1,4 @@
-"""Computes bits per token of a model on a text, equally for the float model, the integer model and the training report.
+"""Computes the bits per token of a float or integer model on a text. The training report uses the same method.
 
     bits = mean over counted tokens of  -log2 softmax(logits)[next token]
 
@@ -87,7 +87,8 @@ def counted(tokenizer: Tokenizer, ids: NDArray[np.int64], streams: int) -> tuple
 
 
 def _surprise(logits: NDArray[np.float64], wanted: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return -ln softmax(logits)[wanted] of each stream as [B], from logits [B, V] and wanted [B]."""
+    """Return -ln softmax(logits)[wanted] of each stream as [B], from logits [B, V] and wanted [B] (B: streams, V:
+    vocabulary)."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     partition = np.log(np.exp(shifted).sum(axis=-1))
     return np.asarray(partition - shifted[np.arange(len(wanted)), wanted])

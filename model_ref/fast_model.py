@@ -7,10 +7,10 @@
         all other operations ─► ``doubles.py``, integers in float64
 
 ``model.py`` is the version to read first. ``_decode`` below follows it line by line. ``model.py`` stores every trit as
-float32, 1.4 GB for a 370M model, but here a trit has two bits. The NumPy version converts one block after another to
-float32, and keeps only one block. The conversion takes most of the time, about 0.2 s per pass for 370M, and a pass
-serves all streams. Every partial sum is an integer below 127 * 8192 < 2^24, so float32 is exact for every order in
-which BLAS adds.
+float32, which takes 1.4 GB for a 370M model, but ``FastModel`` stores a trit in two bits. The NumPy version converts
+one block after another to float32, and keeps only one block. The conversion takes most of the time, about 0.2 s per
+pass for 370M, and a pass serves all streams. Every partial sum is an integer below 127 * 8192 < 2^24, so float32 is
+exact for every order in which BLAS adds.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ BLOCK_ELEMENTS elements.
 """
 UNTHREADED = 1 << 18
 """OpenBLAS uses one core for products with fewer multiplications than this. For blocks of this size, a second core
-would save no time. If other programs use the second core, waiting for it would make the product ten times slower.
+would save no time. If other programs use the second core, waiting for this core would make the product ten times
+slower.
 """
 SMALLEST_BLOCK = 16
 """The smallest number of rows in a block. With fewer rows, the calls would cost too much."""
@@ -147,7 +148,7 @@ def _project(
     layer: int,
     eps: tuple[Int, Int] | None = None,
 ) -> tuple[list[Doubles], list[tuple[Int, Int]]]:
-    """Return sums ``[B, rows]`` and scale ``[B]`` of every matrix that reads a vector."""
+    """Return sums ``[B, rows]`` and scale ``[B]`` of every matrix that reads a vector (B: streams)."""
     sums = []
     for codes, matrix in zip(doubles.quantise(vector), matrices, strict=True):
         emit("codes", layer, codes)
@@ -159,7 +160,8 @@ def _project(
 
 
 def block_sums(codes: Doubles | Int, trits: PackedTrits) -> NDArray[np.float32]:
-    """Return sums ``[B, rows]`` of codes ``[B, columns]``, computed for one block of rows after another."""
+    """Return sums ``[B, rows]`` of codes ``[B, columns]`` (B: streams), computed for one block of rows after
+    another."""
     rows, columns = trits.packed.shape[0], trits.packed.shape[1] * TRITS_PER_BYTE
     wide_codes = np.zeros((columns, len(codes)), np.float32)
     wide_codes[: trits.columns] = codes.T

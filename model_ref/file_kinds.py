@@ -4,7 +4,7 @@ first bytes ─┬─ "version https://git-lfs..." ─► error: a Git LFS point
              ├─ "GGUF"                       ─► error: a GGUF file, with its architecture and the type of most weights
              ├─ "PK", 0x80                   ─► error: a pickle, which can run code when it is read
              ├─ "<html", gzip, HDF5 ...      ─► error: the name of the format
-             └─ any other bytes              ─► no error; the reader of the wanted format checks the file
+             └─ any other bytes              ─► no error, since the reader of the wanted format checks the file
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ _STRING, _ARRAY = 8, 9
 
 
 def refuse_foreign(path: Path, wanted: str) -> None:
-    """Refuse a file whose format is known and is not ``wanted``. A file that cannot be read is not refused here,
-    because its reader reports the error.
+    """Refuse a file whose format is known and is not ``wanted``. This function does not refuse a file that cannot be
+    read, because the reader of the file reports the error.
     """
     try:
         with open_plain(path, wanted) as file:

@@ -2,11 +2,12 @@
 
 The integer network has two kinds of numbers.
 
-*Fixed point*: a signed integer with a binary point that its producer defines (``Q4.13``: 13 fraction bits).
+*Fixed point*: a signed integer with a binary point that its producer defines. ``s18`` is a signed integer of 18 bits,
+``Q4.13`` has 13 fraction bits, and ``u4.12`` is unsigned with 12 fraction bits.
 
 *Short float*: a sign, a 17-bit magnitude in ``[2^16, 2^17)`` and an exponent. value = ``sign * magnitude *
-2^exponent``. Zero has magnitude 0. They are used for values whose range is not known in advance: the input of a norm,
-gains, scales. Magnitude and sign fit an 18-bit multiplier operand. Magnitudes are compared as integers (exponent,
+2^exponent``. Zero has magnitude 0. Short floats are used for values whose range is not known in advance: the input of a
+norm, gains, scales. Magnitude and sign fit an 18-bit multiplier operand. Magnitudes are compared as integers (exponent,
 magnitude).
 
 Every function accepts and returns int64 NumPy arrays (or Python integers) of any shape, and works element by element.
@@ -30,8 +31,8 @@ Clipped: TypeAlias = Callable[[int], None]
 """A function that is called with the number of values that a saturation changed."""
 
 MANTISSA_BITS = 17
-"""Number of bits of the magnitude of a short float, and of every table value. With a sign, such a number fits an
-operand of MULT18X18D."""
+"""Number of bits of the magnitude of a short float, and of every table value. Together with a sign, such a number fits
+an operand of MULT18X18D."""
 MANTISSA_ONE = 1 << (MANTISSA_BITS - 1)
 MANTISSA_MAX = (1 << MANTISSA_BITS) - 1
 S18_MAX = (1 << 17) - 1
@@ -133,8 +134,8 @@ def reciprocal(m: Int) -> Int:
 
 
 def reciprocal_float(a: tuple[Int, Int]) -> tuple[Int, Int]:
-    """Return ``1 / a`` as a short float. Its mantissa ``2^33 / m`` is in (2^16, 2^17], where m is the mantissa of
-    ``a``."""
+    """Return ``1 / a`` as a short float. The mantissa of the result, ``2^33 / m``, is in (2^16, 2^17], where m is the
+    mantissa of ``a``."""
     return reciprocal(a[0]), -33 - np.asarray(a[1])
 
 

@@ -10,9 +10,9 @@
 
 In BL (BitLinear), T and s are the trits and the scale of the matrix, w the gains of its norm, and q the codes. L is the
 number of layers, d the hidden size, m the intermediate size and B the number of streams. A step decodes one token of
-every stream. The trits are computed once. Their products with int8 codes are computed in float32 and are exact, because
-a sum of m <= 65536 codes stays below 2^24. A step needs B * ``config.trits`` multiplications and additions, and about
-30 B L d elementwise operations.
+every stream. The trits are computed once. The products of trits and int8 codes are computed in float32 and are exact,
+because a sum of m <= 65536 codes stays below 2^24. A step needs B * ``config.trits`` multiplications and additions, and
+about 30 B L d elementwise operations.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from lutern.model_ref.ternarise import ternarise
 
 Floats: TypeAlias = NDArray[np.float32]
 
-SMALLEST_ABSMAX = np.float32(1e-5)  # from the published code: without it an all-zero vector would divide by zero
+SMALLEST_ABSMAX = np.float32(1e-5)  # from the published code, avoids a division by zero for an all-zero vector
 
 
 def rms(x: Floats, gain: Floats, eps: float = NORM_EPS) -> Floats:
@@ -89,7 +89,7 @@ class Layer:
     g_proj: Projection  # [d, d]
     g_norm: Floats  # [d]
     o_proj: Projection  # [d, d]
-    lower_bound: Floats  # [d], least value of the forget gate; 0 in the first layer
+    lower_bound: Floats  # [d], least value of the forget gate, which is 0 in the first layer
     mlp_norm: Floats  # [d]
     gate_proj: Projection  # [2m, d], gate rows then up rows
     down_proj: Projection  # [d, m]
@@ -134,8 +134,8 @@ def build_layer(checkpoint: Checkpoint, index: int) -> Layer:
 
 
 def layer_step(layer: Layer, h: Floats, state: Floats) -> tuple[Floats, Floats]:
-    """Compute one layer for one token of every stream. Return the new h and the new state, both ``[B, d]`` as ``h`` and
-    ``state``.
+    """Compute one layer for one token of every stream. Return the new h and the new state, both ``[B, d]`` like ``h``
+    and ``state``.
     """
     # Token mixer, the MLGRU (section 3.3.1).
     x = rms(h, layer.attn_norm, layer.eps)  # [B, d]

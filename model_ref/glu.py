@@ -3,8 +3,9 @@
     rows of gate:  gated = silu(gate)           s18, stored until the rows of up arrive
     rows of up:    v = gated * up               35 bits, the input of the norm of down_proj
 
-Each element needs two products in addition to the interpolation of the sigmoid. ``up`` are cut sums, which need no
-scaling because their scale cancels in the norm.
+In shapes, B is the number of streams and m the intermediate size. s18 is a signed integer of 18 bits. Each element
+needs two products in addition to the interpolation of the sigmoid. ``up`` are cut sums, which need no scaling because
+the scale of these sums cancels in the norm.
 
 Paper: section 3.3.2, equation (10).
 """
@@ -21,6 +22,6 @@ def gate(a: Int, frac_bits: int) -> Int:
 
 
 def mix(gated: Int, up: Int) -> Int:
-    """Return ``v [B, m]``, the product of the gate (s18) and the cut sums of up (s18). Its exponent is ``cut -
+    """Return ``v [B, m]``, the product of the gate (s18) and the cut sums of up (s18). The exponent of v is ``cut -
     frac_bits``."""
     return gated * up

@@ -2,7 +2,8 @@
 
 The scale of lm_head is positive and common to all rows, so argmax is computed from the raw sums. If several sums are
 equal, the lowest index is chosen. A logit is ``sum * mantissa * 2^exponent``. All logits of a token have the same scale
-(mantissa, exponent). ``model_ref.sampling`` chooses tokens at random.
+(mantissa, exponent). ``model_ref.sampling`` chooses tokens at random. In shapes, B is the number of streams and V the
+vocabulary.
 """
 
 from __future__ import annotations
@@ -25,5 +26,6 @@ def top_k(sums: Int, k: int) -> tuple[Int, Int]:
 
 
 def logits(sums: Int, scale: tuple[Int, Int]) -> np.ndarray:
-    """Return real logits float64 ``[B, V]``. They are exact, since a sum has 21 bits and a mantissa has 17 bits."""
+    """Return real logits float64 ``[B, V]``. These logits are exact, since a sum has 21 bits and a mantissa has 17
+    bits."""
     return np.ldexp((sums * scale[0][..., None]).astype(np.float64), scale[1][..., None].astype(np.int32))

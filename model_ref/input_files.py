@@ -29,8 +29,8 @@ _KINDS = (
 
 
 def require_plain(path: Path, wanted: str) -> None:
-    """Refuse a path that exists and is no plain file. A path that does not exist is not refused here, because its
-    reader reports it."""
+    """Refuse a path that exists and is no plain file. This function does not refuse a path that does not exist, because
+    the reader of the path reports this error."""
     try:
         mode = os.stat(path).st_mode
     except OSError:

@@ -4,10 +4,11 @@
     rows of i:  S = S + z * (silu(i) - S)            S: the state, one vector per layer, which stores the whole past
     rows of g:  v = g * S * sigma(S)                 v: the input of the norm of o_proj
 
-The order of the matrices is f, i, g, so that the new state and its largest magnitude are complete before g needs them.
-The code computes only z = 1 - forget gate, because a forget gate near 1 would lose bits that z keeps. Each element
-needs two products for f, two for i, two for g, and one for the sum of squares of g. In addition, each f, i and g needs
-the interpolation product of ``activation.py``.
+The order of the matrices is f, i, g, so that the new state and its largest magnitude are complete before the rows of g
+need the state. The code computes only z = 1 - forget gate, because a forget gate near 1 would lose bits that z keeps.
+Each element needs two products for f, two for i, two for g, and one for the sum of squares of g. In addition, each f, i
+and g needs the interpolation product of ``activation.py``. In shapes, B is the number of streams and d the hidden size.
+s18 and s32 are signed integers of 18 and 32 bits.
 
 Paper: section 3.3.1, with the released code's gate direction and lower bounds: f = LB + (1 - LB) sigma(f_proj).
 """
@@ -25,7 +26,7 @@ from lutern.model_ref.fixed import MANTISSA_BITS, S18_MAX, S32_MAX, Clipped, Int
 from lutern.model_ref.items import ITEM_EXPONENT_MAX, ITEM_MAGNITUDE_BITS, ITEM_MANTISSA_MAX, items, significant
 
 FORGET_FRAC_BITS = 13
-"""Fraction bits of f, which is Q4.13 in every model. f saturates at +-16 by design. There, sigma differs by 1e-7 from
+"""Fraction bits of f, which is Q4.13 in every model. f saturates at +-16 by design. At +-16, sigma differs by 1e-7 from
 its limit."""
 STATE_GUARD_BITS = 14
 """Number of additional fraction bits of S compared with silu(i), so that a step changes S even if z is 2^-14."""
@@ -36,7 +37,8 @@ BOUND_LOW_BITS = Z_BITS - ITEM_MAGNITUDE_BITS
 
 @dataclass(frozen=True)
 class Bounds:
-    """The values 1 - LB as items: value = (mantissa << 6) >> exponent, with 17 fraction bits. No 1 bit is shifted out.
+    """The values 1 - LB as items: value = (mantissa << 6) >> exponent, with 17 fraction bits. No bit that is 1 is
+    shifted out.
 
     A bound is a number of 17 bits with 11 significant bits, at most 2047 << 6. Mantissas are normalised (1024 to 2047),
     except the mantissas of the value 1 (512) and of 0.

@@ -1,8 +1,8 @@
 """Computes the integer network exactly as the gateware does, one token at a time, for a batch of streams.
 
 The code has the same order as ``float_model.py``. B is the number of streams, d the hidden size, m the intermediate
-size, L the number of layers and V the vocabulary. All arrays are int64, and every rounding is in ``fixed.py``. A
-``Trace`` receives the values that the gateware's debug tap shows.
+size, L the number of layers and V the vocabulary. All arrays are int64, and every rounding is in ``fixed.py``, which
+also explains formats such as s32. A ``Trace`` receives the values that the gateware's debug tap shows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from lutern.model_ref.quantise import IntegerLayer, IntegerWeights, Matrix
 from lutern.model_ref.ternary import cut_sums, scale_sums, ternary_sums
 
 Trace = Callable[[str, int, Int], None]
-"""A function that is called with (stage, layer, values [B, n]) in the order in which the gateware produces the values.
+"""A function that is called with (stage, layer, values [B, n]), for n values of each stream, in the order in which the
+gateware produces the values.
 
 ``h``: the embedding (layer -1), then h after o_proj and after down_proj. ``codes``: the codes of the matrices f, i, g,
 o, gate, down, and of lm_head (layer L). ``S``: the new state. ``sums``: the sums of lm_head.
@@ -56,7 +57,7 @@ words."""
 class IntegerModel:
     """The golden model. ``step`` has the interface that ``evaluate.bits_per_character`` needs.
 
-    ``saturations``: counts clipped values. Without it, clipped values are not counted, which saves time.
+    ``saturations``: counts clipped values. If it is not given, clipped values are not counted, which saves time.
     """
 
     def __init__(self, weights: IntegerWeights, saturations: Saturations | None = None) -> None:
@@ -97,7 +98,7 @@ class IntegerModel:
             g_sums, g_scale = project(layer.g_proj, x, 2, index, emit)
 
             f = scale_sums(f_sums, layer.f_proj.cut, f_scale, mlgru.FORGET_FRAC_BITS, S18_MAX)
-            z = mlgru.forget_gate(f, layer.one_minus_lower_bound)  # [B, d] 0.17
+            z = mlgru.forget_gate(f, layer.one_minus_lower_bound)  # [B, d], 17 fraction bits
             i = scale_sums(i_sums, layer.i_proj.cut, i_scale, layer.i_proj.frac_bits, S18_MAX, count("i", index))
             s = mlgru.update_state(state[index], z, i, layer.i_proj.frac_bits, count("S", index))  # [B, d] s32
             emit("S", index, s)

@@ -1,6 +1,6 @@
 """Computes RMSNorm and the int8 codes of a BitLinear, without a division per element.
 
-Only the scale of the sums depends on the root mean square, the codes do not::
+Only the scale of the sums depends on the root mean square, but the codes do not::
 
     x ─► X = short float(x) ─┬─► u_k = X * G_k ─► largest |u_k| ─► R = 127 / largest ─► codes_k = round(u_k * R)
                              └─► p = X * w1 ─► ss = sum p^2 ─► y = 1 / sqrt(ss + eps) ─► scale_k = largest_k * K_k * y
@@ -10,7 +10,7 @@ the norm inside its BitLinear, and ``K_k`` is a constant of matrix k. The matric
 ``w1``. With J matrices, each element needs 2 + J products while ``x`` is produced, and one product when its codes are
 computed. Each vector needs one reciprocal for each matrix, and one reciprocal square root. The statistics (``ss``,
 largest) do not depend on the order of elements, because squares are added as integers, and short floats are compared as
-integers.
+integers. In shapes, B is the number of streams and n the length of the vector.
 
 Paper: section 3.2 (BitLinear with fused RMSNorm). The eps of every norm is 1e-6, as in the released code.
 """
@@ -45,19 +45,20 @@ from lutern.model_ref.items import (
 )
 
 X_BITS = 35
-"""Number of signed bits of a norm's input: h has 32 bits, the products v of MLGRU and GLU have 35 bits."""
+"""Number of signed bits of a norm's input: h has 32 bits, and the products v of MLGRU and GLU have 35 bits."""
 GAIN_MANTISSA_BITS, GAIN_EXPONENT_BITS, GAIN_EXPONENT_MAX = ITEM_MANTISSA_BITS, ITEM_EXPONENT_BITS, ITEM_EXPONENT_MAX
 GAIN_LOW_BITS = MANTISSA_BITS - ITEM_MAGNITUDE_BITS
 """Number of zeros that are appended to an item's mantissa for the arithmetic."""
 KEY_EXPONENT_BIAS = 33
-"""The bias of exponents in keys. Exponents of u and p are in [-32, 17]. So with this bias, the pair (exponent,
-magnitude) is a 23-bit unsigned key."""
+"""The number that is added to the exponent in a *key*, which is the pair (exponent, magnitude) as one unsigned number.
+Exponents of u and p are in [-32, 17], so a key has 23 bits, and keys are compared in place of short floats."""
 CODE_MAX = 127
 
 
 @dataclass(frozen=True)
 class Gains:
-    """The gains of one vector: normalised mantissas ``[n]`` (s18), exponents ``[n]`` (0 to 15), one vector exponent.
+    """The gains of one vector: normalised mantissas ``[n]`` (18 signed bits), exponents ``[n]`` (0 to 15), one vector
+    exponent.
 
     real gain = mantissa * 2^-17 * 2^-exponent * 2^vector_exponent. A gain below 2^-15 times the largest gain is 0. A
     gain is stored as an item, so the low 6 bits of every mantissa are 0.
@@ -158,8 +159,8 @@ def largest_float(u: tuple[Int, Int]) -> tuple[Int, Int]:
 def gather(x: Int, outer: Gains | None, inner: list[Gains]) -> Vector:
     """Return the statistics of ``x [B, n]`` (35-bit integers), which the gateware computes while ``x`` is produced.
 
-    ``outer`` are the gains w1, or None without an outer norm, as for down_proj. ``inner`` has the gains G of each
-    matrix.
+    ``outer`` are the gains w1, or None if there is no outer norm, as for down_proj. ``inner`` contains the gains G of
+    each matrix.
     """
     short = to_float(x)
     p = multiply_float(short, outer.factors()) if outer else short

@@ -122,8 +122,8 @@ def unfinished_folder(place: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file that appears complete or not at all. It is written next to ``path`` and then renamed, so no reader
-    sees an incomplete file.
+    """Yield a file that appears complete or not at all. The file is written next to ``path`` and then renamed, so no
+    reader sees an incomplete file.
 
     Raises ``LuternError`` if the file cannot be written.
     """

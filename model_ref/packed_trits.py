@@ -3,7 +3,8 @@
     byte of columns 4j .. 4j+3      1 + trit in bits 0-1, 2-3, 4-5, 6-7
     row                             a multiple of 32 bytes, so that a vector instruction never reads beyond the row
 
-In an image, a byte contains five trits. Here a trit has two bits, so that shifts and masks are enough to unpack trits.
+In an image, a byte contains five trits. In this form a trit has two bits, so that shifts and masks are enough to unpack
+trits.
 """
 
 from __future__ import annotations

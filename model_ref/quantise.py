@@ -64,8 +64,8 @@ class Matrix:
     """One ternary matrix [rows, columns], and the constants of its norm and output.
 
     ``cut``: number of low bits of the sums that are rounded away. ``frac_bits``: fraction bits of the scaled output,
-    which is s18 for i, f and gate. o and down have the fraction bits of h. The sums of g, up and lm_head are used
-    without a scale. ``calibrated``: whether the output's word comes from calibration, not from a proof.
+    which has 18 signed bits for i, f and gate. o and down have the fraction bits of h. The sums of g, up and lm_head
+    are used without a scale. ``calibrated``: whether the output's word comes from calibration, not from a proof.
     """
 
     packed: PackedTrits
@@ -94,19 +94,19 @@ def cut_bits(trits: NDArray[np.int8]) -> int:
 
 @dataclass(frozen=True)
 class IntegerLayer:
-    """The weights of one layer. Each ``*_gains`` has the gains of the vector in its name: w1, then the G of each matrix
-    that reads the vector (``norm.py`` defines w1 and G)."""
+    """The weights of one layer. Each field ``*_gains`` contains the gains of the vector that its name begins with: w1,
+    then the G of each matrix that reads the vector (``norm.py`` defines w1 and G)."""
 
-    x_gains: tuple[Gains, list[Gains]]  # attn_norm; attn_norm times the inner norms of f, i, g
-    one_minus_lower_bound: Int  # [d], 0.17, values of ``mlgru.Bounds``
+    x_gains: tuple[Gains, list[Gains]]  # gains of attn_norm, then these gains times the gains of the norms in f, i, g
+    one_minus_lower_bound: Int  # [d], 17 fraction bits, values of ``mlgru.Bounds``
     f_proj: Matrix
     i_proj: Matrix
     g_proj: Matrix
-    v_gains: tuple[Gains, list[Gains]]  # g_norm; g_norm times the inner norm of o
+    v_gains: tuple[Gains, list[Gains]]  # gains of g_norm, then these gains times the gains of the norm in o
     o_proj: Matrix
-    y_gains: tuple[Gains, list[Gains]]  # mlp_norm; mlp_norm times the inner norm of gate
+    y_gains: tuple[Gains, list[Gains]]  # gains of mlp_norm, then these gains times the gains of the norm in gate
     gate_proj: Matrix  # rows 0 to m-1 are gate, rows m to 2m-1 are up
-    w_gains: tuple[None, list[Gains]]  # no outer norm; the inner norm of down
+    w_gains: tuple[None, list[Gains]]  # None (no outer norm), then the gains of the norm in down
     down_proj: Matrix
 
     @property
@@ -139,8 +139,8 @@ class IntegerWeights:
 
 
 def one_minus_lower_bounds(config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]]) -> Int:
-    """Return 1 - LB of every layer [L, d], rounded to values of ``mlgru.Bounds`` (LB: lower bound). If the model has no
-    lower bounds, return the largest value of the format."""
+    """Return 1 - LB of every layer [L, d], rounded to values of ``mlgru.Bounds`` (LB: lower bound, L: layers, d: hidden
+    size). If the model has no lower bounds, return the largest value of the format."""
     shape = (config.num_hidden_layers, config.hidden_size)
     bounds = np.zeros(shape)
     if config.use_lower_bound:
@@ -174,7 +174,8 @@ class Constants:
     gains: dict[str, Gains]
     calibrated: frozenset[str]  # names of matrices whose output's word comes from calibration, or "h"
     activations: dict[str, Activation] = field(default_factory=dict)
-    """The measured h and outputs of i_proj and gate_proj on the calibration tokens. Empty without a calibration."""
+    """The measured h and outputs of i_proj and gate_proj on the calibration tokens. Empty if there was no
+    calibration."""
 
 
 VectorNames = tuple[str | None, tuple[str, ...]]
@@ -259,8 +260,8 @@ def constants(
 def _frac_bits(
     checkpoint: Checkpoint, facts: Mapping[str, MatrixFacts], largest_embedding: float, calibration: Int | None
 ) -> tuple[dict[str, int], frozenset[str], dict[str, Activation]]:
-    """Return the fraction bits of h and of every matrix's scaled output, the names of the calibrated ones, and the
-    activations."""
+    """Return the fraction bits of h and of every matrix's scaled output, the names of the calibrated matrices (and "h"
+    if h is calibrated), and the activations."""
     config = checkpoint.config
     adders = [name for name in config.projections if name.endswith(("o_proj", "down_proj"))]
     activated = [name for name in config.projections if name.endswith(("i_proj", "gate_proj"))]
@@ -304,8 +305,8 @@ def _eps(
     frac_bits: Mapping[str, int],
     gains: Mapping[str, Gains],
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the constants e1 and e2 of a matrix. They are zero, except for o_proj and down_proj, whose inputs come
-    from unscaled sums of other matrices."""
+    """Return the constants e1 and e2 of a matrix. Both constants are zero, except for o_proj and down_proj, whose
+    inputs come from unscaled sums of other matrices."""
     block = name.rsplit(".", 1)[0]
     if name.endswith("o_proj"):
         e1 = config.hidden_size * config.rms_norm_eps * 4.0 ** -facts[f"{block}.g_proj"].cut  # the eps of g_norm

@@ -45,12 +45,14 @@ def pre_activation_frac_bits(bound: float) -> int:
 
 
 CALIBRATION_MARGIN = 16.0
-"""The factor on the largest value of the calibration tokens, which leaves four bits for the values of other texts."""
+"""The factor by which the largest value on the calibration tokens is multiplied. It leaves four bits for larger values
+in other texts."""
 LOOSE_FRAC_BITS = 8
 """The least number of fraction bits of i and gate. With fewer bits, the bound is too loose, because steps larger than
 2^-8 change the sigmoid visibly."""
 LOOSE_H_STEPS = 2.0**11
-"""The bound of h is too loose if the RMS of the embedding's median channel is less than this number of steps of h."""
+"""The bound of h is too loose if the median RMS of the embedding's channels is less than this number of steps (units of
+the lowest bit) of h."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ def residual_frac_bits(bound: float) -> int:
 
 
 def calibrated_frac_bits(bound: float, observed: float) -> tuple[int, bool]:
-    """Return the number of fraction bits of i or gate, and whether it is calibrated. It is calibrated only if the
-    proved bound is too loose."""
+    """Return the number of fraction bits of i or gate, and whether it is calibrated. The number is calibrated only if
+    the proved bound is too loose."""
     proved = pre_activation_frac_bits(bound)
     if proved >= LOOSE_FRAC_BITS:
         return proved, False

@@ -4,8 +4,8 @@
 
 The probability that token v is chosen is exactly ``softmax(score / temperature)[v]``. Scores are logits with
 ``SCORE_FRAC_BITS`` fraction bits, the temperature is u4.12 (4096 is 1.0), and noise has ``NOISE_FRAC_BITS`` fraction
-bits. If several sums are equal, the lowest index is chosen. At temperature 0 the argmax of the raw sums is chosen, and
-the generator does not advance.
+bits. If several sums are equal, the lowest index is chosen. At temperature 0, the token with the largest unscaled sum
+is chosen, and the generator does not advance.
 
 A variate is ``g(u) = -ln(-ln(1 - u))`` with a uniform u. Large values of g decide the choice, and result from small
 values of u. Therefore the table divides u into octaves, and each octave into 32 cells. A 32-bit word contains three
@@ -55,11 +55,12 @@ OCTAVE_BITS = WORD_BITS - CELL_BITS - DITHER_BITS
 OCTAVES = OCTAVE_BITS + 1
 """Number of octaves. The last octave contains all u below ``2^-OCTAVE_BITS``."""
 NOISE_BITS = 18
-"""Number of bits of a word of the table and of the noise, which are signed."""
+"""Number of bits, including the sign, of a word of the table and of a noise value."""
 SHIFTS = (13, -17, 5)
-"""The shifts of a draw. A positive number is a left shift, a negative number is a right shift."""
+"""The shifts of a draw. A positive number is a left shift, and a negative number is a right shift."""
 JUMP_LOG2 = 16
-"""Log2 of the number of draws between the bases of two tokens. This number is larger than the largest vocabulary."""
+"""Log2 of the number of draws between the bases of two tokens. The number of draws is larger than the largest
+vocabulary."""
 SEED_OF_ZERO = 0x9E3779B9
 """The seed that replaces 0, because only 0 follows the state 0."""
 
@@ -67,8 +68,8 @@ Words = NDArray[np.uint32]
 
 
 def scores(sums: Int, cut: int, scale: tuple[Int, Int]) -> Int:
-    """Return logits ``[B, V]`` as s32 with ``SCORE_FRAC_BITS`` fraction bits, from sums ``[B, V]`` and scale
-    ``[B]``."""
+    """Return logits ``[B, V]`` as signed 32-bit integers with ``SCORE_FRAC_BITS`` fraction bits, from sums ``[B, V]``
+    and scale ``[B]`` (B: streams, V: vocabulary)."""
     return scale_sums(sums, cut, scale, SCORE_FRAC_BITS, S32_MAX)
 
 

@@ -39,7 +39,7 @@ STATE_BITS = 42
 CHECK_BYTES = -(-STATE_BITS // 8)
 """Number of check bytes of a block."""
 TAPS = (6, 11, 29, 37)
-"""Exponents of the polynomial between 0 and 42. The polynomial divided by x + 1 is primitive."""
+"""The exponents between 0 and 42 of the polynomial's terms. The polynomial divided by x + 1 is primitive."""
 POLYNOMIAL = 1 | sum(1 << tap for tap in TAPS)
 """The polynomial without x^42."""
 LONGEST = 1 << 16
@@ -49,8 +49,8 @@ FOURS = 256
 BURST = 9
 """Among the columns of this many neighbouring bits, within one word or two words, no sum is zero."""
 WIDE = 512
-"""The largest number of bits with one signature. Wider words have several signatures, and wider beats are first made
-narrower (``sums_of``)."""
+"""The largest number of bits of a word that has one signature. Wider words have several signatures, and wider beats are
+first made narrower (``sums_of``)."""
 SLICE = 256
 """Number of bits in a slice of a word of more than WIDE bits."""
 GROUP, GROUP_SUMS = 32, 8
@@ -98,7 +98,7 @@ def columns(bits: int) -> tuple[int, ...]:
 
 @lru_cache
 def sum_columns(count: int) -> tuple[int, ...]:
-    """Return the column of each of ``count`` sums of a wide word. Each column has five bits of the state.
+    """Return the column of each of ``count`` sums of a wide word. Each column consists of five bits of the state.
 
     The seed is chosen so that no two bits of a pass have the same syndrome in the presets that have wide words.
     """
@@ -181,8 +181,8 @@ def _price(load: list[int], places: tuple[int, ...]) -> tuple[int, list[int]]:
     """Return how many LUT4 are added if each of these state bits gets one more input, and how many inputs these bits
     have now.
 
-    The last LUT4 of a bit also has the gate, the previous bit of the state and the tap as inputs. Every other LUT4 adds
-    three inputs.
+    The last LUT4 of a bit also has these inputs: a signal that marks a block's first word, the previous bit of the
+    state, and the highest bit of the state if the bit is in TAPS. Every other LUT4 adds three inputs.
     """
     free = [2 - (place in TAPS) for place in places]
     full = sum(load[place] >= room and (load[place] - room) % 3 == 0 for place, room in zip(places, free, strict=True))
@@ -217,8 +217,8 @@ def column_of(word: int, bits: int) -> int:
 
 
 def last_state(image: int, place: int, mark: int = BLOCK_MARK) -> int:
-    """Return the state after the last word of block ``place`` of an image. With ROW_MARK, return the state after the
-    last word of the row of token ``place``.
+    """Return the state after the last word of block ``place`` of an image. If ``mark`` is ROW_MARK, return the state
+    after the last word of the row of token ``place``.
 
     Places are counted modulo 2^PLACE_BITS, so blocks whose numbers differ by a multiple of 2^PLACE_BITS have the same
     last state.
@@ -227,8 +227,8 @@ def last_state(image: int, place: int, mark: int = BLOCK_MARK) -> int:
 
 
 def slices_of(bits: int) -> int:
-    """Return the number of signatures of a word of records or rows: one, or one for each slice of a word of more than
-    WIDE bits."""
+    """Return the number of signatures that check words of ``bits`` bits in records or rows: one, or one for each slice
+    if the words have more than WIDE bits."""
     return 1 if bits <= WIDE else bits // SLICE
 
 
@@ -245,7 +245,7 @@ class WordSignatures:
         self.word_bytes, self.check_words = word_bytes, self._signature.check_words
 
     def block_check(self, words: Words, image: int, place: int) -> Words:
-        """Return the check words [check_words, word_bytes] of block ``place`` of an image, which follow the words [n,
+        """Return the check words [check_words, word_bytes] of block ``place`` of an image, which follow n words [n,
         word_bytes]."""
         states = self._signature.fold(self._cut(words[None]), np.zeros(self._slices, np.uint64))
         check: Words = self._joined(self._signature.checks(states, self._wanted(image, [place], BLOCK_MARK)))[0]

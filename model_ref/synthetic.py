@@ -1,4 +1,4 @@
-"""Makes random checkpoints of any shape, for shapes without a trained model.
+"""Makes random checkpoints of any shape, for shapes of which no trained model exists.
 
 The elements of matrices are normally distributed with a deviation of 0.02 (the published initialisation). Gains are
 near 1, and lower bounds are normally distributed. So every stage receives ordinary values. The seed determines all

@@ -76,7 +76,7 @@ class Naming:
 
 
 def find_names(stored: Iterable[str], wanted: Iterable[str], layers: int, where: str) -> Naming:
-    """Match the stored names with the names of the model. An adapter is refused here with ``LuternError``, because it
+    """Match the stored names with the names of the model. Raises ``LuternError`` for an adapter, because an adapter
     renames the model's tensors.
 
     ``where`` is the name of the file or folder in error messages.

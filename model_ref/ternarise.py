@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lutern.model_ref.errors import LuternError
 
-SMALLEST_SCALE = 1e-5  # from the published code: without it an all-zero matrix would divide by zero
+SMALLEST_SCALE = 1e-5  # from the published code, avoids a division by zero for an all-zero matrix
 
 
 CHUNK = 1 << 16
@@ -61,7 +61,7 @@ def ternarise(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], float]:
     """Return trits (int8, -1, 0 or 1, with the shape of ``weight``) and their scale.
 
     Mean and quotient are float64, because a float32 mean depends on the order of additions. A trit whose quotient is
-    close to one half would depend on it, too. Raises ``LuternError`` for an empty matrix, NaN or infinity.
+    close to one half would depend on this order, too. Raises ``LuternError`` for an empty matrix, NaN or infinity.
     """
     if weight.size == 0:
         raise LuternError("a matrix without elements cannot be ternarised; give a weight with at least one element.")

@@ -16,7 +16,7 @@ SUM_BITS = 21
 
 
 def ternary_sums(codes: Int, trits_f32: np.ndarray) -> Int:
-    """Return ``codes [B, n]`` times ``trits [rows, n]`` as sums ``[B, rows]``.
+    """Return ``codes [B, n]`` times ``trits [rows, n]`` as sums ``[B, rows]`` (B: streams, n: columns).
 
     The product is computed in float32 and is exact, because every partial sum is an integer below 127 * 8192 < 2^24.
     """
@@ -42,8 +42,9 @@ def scale_sums(
 
 
 SHIFT_MIN, SHIFT_MAX = -15, 40
-"""The range of shifts. A product of a nonzero cut sum and a mantissa is in [2^16, 2^34). Shifted left by 15, it always
-saturates at 32 bits. Shifted right by 40, it is always zero. So larger shifts would give the same results."""
+"""The range of shifts. A product of a nonzero cut sum and a mantissa is in [2^16, 2^34). After a left shift by 15, such
+a product always saturates at 32 bits. After a right shift by 40, it is always zero. So larger shifts would give the
+same results."""
 
 
 def scale_shift(exponent: Int, cut: int, frac_bits: int) -> Int:

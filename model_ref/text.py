@@ -21,7 +21,7 @@ MAX_DICTIONARY_BYTES = 1 << 27
 """The most bytes of memory that unpacking may use. The largest preset of xz needs 65 MB."""
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # must be before UTF-16, because it begins with the mark of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"),  # tested before UTF-16, because this mark begins with the mark of UTF-16
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),

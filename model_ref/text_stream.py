@@ -87,7 +87,7 @@ class Writing:
         return self.ended_by is not None
 
     def take(self) -> str:
-        """Return the new text that can be printed since the last call."""
+        """Return the text that has become printable since the last call."""
         return self._print(len(self._text) - self._open())
 
     def finish(self) -> str:

@@ -26,7 +26,7 @@ TOKENIZER_FILE = "tokenizer.json"
 MAX_TOKENIZER_BYTES = 1 << 26  # the largest published tokenizers are some 20 MB
 EMPTY_PROMPT = "the prompt is empty; give at least one character."
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
-_CONTEXT = 16  # the largest number of characters before a character with which the normalizer may join it
+_CONTEXT = 16  # the largest number of preceding characters with which the normalizer may join a character
 
 
 class Tokenizer:
@@ -40,7 +40,7 @@ class Tokenizer:
     ) -> None:
         self.library = library
         self.conventions = Conventions() if conventions is None else conventions
-        # The file may contain padding and truncation from the training. For one text, both would change the tokens.
+        # The file may contain padding and truncation from the training, which would change the tokens of a single text.
         library.no_padding()
         library.no_truncation()
         if isinstance(library.model, models.BPE) and library.model.dropout is not None:
@@ -86,8 +86,8 @@ class Tokenizer:
     def encode(self, text: str, *, begin: bool = True) -> list[int]:
         """Return the same token numbers of ``text`` as the published code, including the tokens of the post-processor.
 
-        Without ``begin``, the tokens that the post-processor puts before the text are left out. Raises ``LuternError``
-        if the tokenizer lacks a character. The message gives the position of the first such character.
+        If ``begin`` is not set, the tokens that the post-processor puts before the text are left out. Raises
+        ``LuternError`` if the tokenizer lacks a character. The message gives the position of the first such character.
         """
         encoding = self._encode(text, True)
         ids = list(encoding.ids)
@@ -329,8 +329,8 @@ def character_tokenizer(characters: Sequence[str]) -> tokenizers.Tokenizer:
     """Return a tokenizer with one token per character, numbered in the given order. If there are no capitals among the
     characters, the tokenizer converts a text to lower case.
 
-    The tokenizer is a byte-pair model without merges, which splits a text into characters. It has no unknown token, and
-    leaves out characters outside the vocabulary. ``Tokenizer.encode`` finds such characters.
+    The tokenizer is a byte-pair model without merges, which splits a text into characters. This model has no unknown
+    token, and leaves out characters outside the vocabulary. ``Tokenizer.encode`` finds such characters.
     """
     vocabulary = {character: token for token, character in enumerate(characters)}
     library = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[]))

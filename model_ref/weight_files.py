@@ -1,6 +1,6 @@
 """Finds the files of a checkpoint folder that contain its weights.
 
-    model.safetensors exists                      ─► it is read, even if there is an index of shards
+    model.safetensors exists                      ─► model.safetensors is read, even if there is an index of shards
     else model.safetensors.index.json exists      ─► the index is read, which names the file (shard) of each tensor
     else                                          ─► the error message says what the folder contains
 
@@ -192,8 +192,8 @@ def weight_map(path: Path) -> dict[str, Any]:
 
 
 def _names_in(index: Path) -> set[Any]:
-    """Return the files that an index names. If the index cannot be read, return an empty set, because the index is not
-    needed here."""
+    """Return the files that an index names. If the index cannot be read, return an empty set, because the names are
+    needed only for a note."""
     try:
         return {place for place in weight_map(index).values() if isinstance(place, str)}
     except LuternError:

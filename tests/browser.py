@@ -99,7 +99,7 @@ class Browser:
 
 @contextlib.contextmanager
 def browser(program: str, folder: Path) -> Iterator[Browser]:
-    """Run a browser whose profile is in ``folder``. Its processes are killed at the end of the block."""
+    """Run a browser whose profile is in ``folder``. The browser's processes are killed at the end of the block."""
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
     command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]

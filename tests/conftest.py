@@ -14,13 +14,13 @@ import pytest
 from processes import kill_descendants
 
 LIMIT_S = 1200.0
-"""Seconds. Even on a busy computer no test takes longer unless it hangs."""
+"""Seconds after which a test is regarded as hanging. Other tests are faster, even on a busy computer."""
 SLOW_LIMIT_S = 4 * 3600.0
 GRACE_S = 30.0
 
 
 os.environ["LUTERN_QUICK_BUILD"] = "1"
-for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # of `make test`: a make that a test starts is not a part of it
+for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # `make test` sets these, but a make in a test is not part of it
     os.environ.pop(name, None)
 STDERR = pytest.StashKey[TextIO]()
 TESTS = Path(__file__).parent
@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _collects_all(config: pytest.Config) -> bool:
-    """Whether neither a path nor an expression chooses some tests."""
+    """Return whether neither a path nor an expression chooses some tests."""
     return config.args_source is not pytest.Config.ArgsSource.ARGS and not config.option.keyword
 
 
@@ -60,7 +60,8 @@ def _give_up(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Kill the child processes of a test that hangs, so that it fails. If it still hangs, this process ends."""
+    """Kill the child processes of a test that hangs, so that the test fails. If the test still hangs, this process
+    ends."""
     limit_s = SLOW_LIMIT_S if item.get_closest_marker("slow") else LIMIT_S
     timer = threading.Timer(limit_s, _give_up, [item])
     timer.daemon = True

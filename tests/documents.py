@@ -44,7 +44,7 @@ class Passage:
     line: int
     text: str
     is_message: bool = False
-    """Whether the text is a string of the code that a user may see, in place of a docstring or a comment."""
+    """Whether the text is a string of the code that a user may see, and not a docstring or a comment."""
 
     def place(self, offset: int = 0) -> str:
         """Return the file and line of a character of the text."""

@@ -6,8 +6,8 @@
                                             inputs reached a new edge
 
 The script needs the extra `fuzz`. libFuzzer prints a line NEW for each input that reaches a new edge, and stops at the
-first fault. It keeps the input of the fault in build/fuzz/. Copy this input into the folder of the target in
-tests/data/fuzz, where test_fuzz.py reads it. ``all`` leaves out targets whose row is in build/fuzz/done.json; remove
+first fault. libFuzzer keeps the input of the fault in build/fuzz/. Copy this input into the folder of the target in
+tests/data/fuzz, where test_fuzz.py reads it. ``all`` leaves out targets whose row is in build/fuzz/done.json. Remove
 this file to run all targets again.
 """
 
@@ -36,7 +36,7 @@ DONE = PLACE / "done.json"
 GUIDED = 0.4
 """The fraction of inputs that libFuzzer changes itself. The target's own mutation changes the other inputs."""
 QUIET = 100_000
-"""Number of inputs. A target is done if its last QUIET inputs reached no new edge."""
+"""A target is done if its last inputs, as many as this number, reached no new edge."""
 STATUS = re.compile(r"#(\d+)\s+(\w+)\s+cov: (\d+)")
 FAULT = re.compile(r"Test unit written to (\S+)")
 MOST_ROUNDS = 20
@@ -83,9 +83,10 @@ def fuzz(target: Target, options: argparse.Namespace) -> None:
 
 
 def read_lines(lines: Iterable[str], edges: int, before: int) -> tuple[int, int, int, str]:
-    """Return inputs, edges, the input of the last new edge, and the file of the fault, from libFuzzer's lines.
+    """Return four values from libFuzzer's lines: the number of inputs, the number of edges that they reached, the
+    number of the input that reached the last new edge, and the name of the file with the input that caused a fault.
 
-    ``before`` inputs reached ``edges`` in earlier rounds.
+    In earlier rounds, ``before`` inputs reached ``edges`` edges. An edge is a jump between two blocks of the program.
     """
     inputs, newest, fault = 0, 0, ""
     for line in lines:
@@ -99,7 +100,8 @@ def read_lines(lines: Iterable[str], edges: int, before: int) -> tuple[int, int,
 
 
 def run_target(name: str, options: argparse.Namespace) -> dict[str, object]:
-    """Run rounds until ``options.runs`` inputs were tried and the last ``QUIET`` inputs reached no new edge."""
+    """Run rounds until ``options.runs`` inputs were tried and the last ``QUIET`` inputs reached no new edge. Stop at a
+    fault."""
     inputs = edges = newest = 0
     fault, begin = "", time.monotonic()
     for number in range(MOST_ROUNDS):

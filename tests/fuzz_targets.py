@@ -3,8 +3,8 @@
     seeds ─► mutate: a value of the JSON, or bytes ─► read ─► LuternError, or nothing ─► fine
                                                          └─► anything else, or memory ─► a fault
 
-``fuzz.py`` runs them guided by coverage. ``test_fuzz.py`` runs a few seeded mutations, and the inputs in
-tests/data/fuzz that caused faults in the past.
+``fuzz.py`` runs the parsers with inputs that are guided by coverage. ``test_fuzz.py`` runs a few seeded mutations, and
+the inputs in tests/data/fuzz that caused faults in the past.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ from lutern.sim.verilate import _noted
 MODEL = ModelConfig(vocab_size=5, hidden_size=3, num_hidden_layers=1, intermediate_size=4)
 MORE_BYTES = 64 << 20
 JSON_FACTOR, TEXT_FACTOR = 20, 6
-"""Bytes of memory that a parser may use for each byte of a JSON file and of a text file. A single wide character makes
-every character of a text take four bytes."""
+"""Bytes of memory that a parser may use for each byte of a JSON file and of a text file. If a text contains a single
+wide character, every character of the text needs four bytes."""
 LONGEST_SENTENCE = 1000
 RESET_BYTES = 8 << 20
 """The peak of the process's memory is reset after it has grown by this number of bytes. A reset for every input would

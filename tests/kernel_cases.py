@@ -66,7 +66,7 @@ def _exact(value: Any) -> Any:
 
 
 def error(got: Tensor, exact: Tensor) -> float:
-    """Return the relative error by norms, or infinity if it is not a number."""
+    """Return the relative error by norms, or infinity if the error is not a number."""
     value = float((got.double() - exact.double()).norm() / exact.double().norm().clamp(min=1e-30))
     return value if value == value else float("inf")
 
@@ -128,9 +128,9 @@ def cases(device: str, shape: tuple[int, ...]) -> Iterator[tuple[str, list[tuple
 
 
 def dropout_errors(device: str) -> list[float]:
-    """Return errors of the kernels' dropout: the fraction of zeros minus the wanted fraction, the backward kernel
-    against the forward kernel, the kept values, and the fraction of elements that agree for two numbers of the dropout
-    minus its expected value."""
+    """Return four errors of the kernels' dropout: the fraction of zeros minus the wanted fraction, the relative error
+    of the backward kernel's result against the forward kernel's result, the largest error of a kept value, and the
+    fraction of elements that agree for two numbers of the dropout minus the expected fraction."""
     rows, d, share = 512, 384, 0.25
     ones, factor = torch.ones(rows, d, device=device), torch.ones(rows, device=device)
     one, seed = torch.ones((), device=device), torch.tensor([11], device=device)

@@ -1,7 +1,7 @@
 """Child processes of tests: Ctrl-C ends each child, each child is killed in the end, and so are its descendants.
 
-A shell that starts ``make test &`` without job control ignores SIGINT in it, ``nohup make test`` ignores SIGHUP, and
-every child would inherit this. Children are therefore started with the default actions. Each child leads its own
+A shell without job control starts ``make test &`` with SIGINT ignored, ``nohup make test`` ignores SIGHUP, and every
+child would inherit these settings. Therefore children are started with the default actions. Each child leads its own
 session, and the whole session is killed when the test is done with the child, or when the child takes too long.
 """
 
@@ -23,7 +23,7 @@ from typing import IO
 TIMEOUT_S = 600.0
 """A child is killed after this number of seconds. The longest child needs much less, even on a busy computer."""
 ROUTE_S = 3600.0
-"""The number of seconds after which a child is killed that places and routes."""
+"""A child that places and routes is killed after this number of seconds."""
 
 Finished = subprocess.CompletedProcess[str]
 

@@ -22,7 +22,7 @@ from lutern.api.serving.server import address_of, make_server
 from lutern.model_ref.synthetic import chain_checkpoint, random_checkpoint
 
 TIMEOUT_S = 120.0
-"""Seconds. No call takes so long, even on a busy computer."""
+"""The largest number of seconds for a call. No call takes so long, even on a busy computer."""
 
 TEMPLATE = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}assistant"
 

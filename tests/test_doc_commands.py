@@ -36,7 +36,7 @@ NAMES: dict[str, set[str]] = {
 }
 """The values that these options accept. A value in capitals is a placeholder."""
 SIZES = {"new": {*PUBLISHED}}
-"""The sizes of the released models. An earlier `lutern new --preset` accepted them."""
+"""The sizes of the released models. An earlier `lutern new --preset` accepted these sizes."""
 FOREIGN = {
     *("--placer", "--router", "--tmg-ripup", "--report", "--write"),  # nextpnr
     *("--nproc-per-node", "--no-python"),  # torchrun
@@ -53,7 +53,8 @@ def root() -> Any:
 
 
 def command_of(words: list[str]) -> tuple[Any, list[str]]:
-    """Return the command that the first words name, or None if they name none, and the words after its name."""
+    """Return the command that the first words name (None if these words name no command), and the words after this
+    name."""
     command = root()
     while words and (commands := getattr(command, "commands", None)):
         if words[0] not in commands:
@@ -88,7 +89,7 @@ def refused(line: str) -> str | None:
     parser = command.make_parser(type(command).context_class(command))
     try:
         values, rest, _ = parser.parse_args([word for word in words if word != "--help"])
-    except Exception as error:  # the parser's own, of a package that typer keeps to itself
+    except Exception as error:  # an error class of the parser, which typer does not export
         return str(getattr(error, "message", error))
     if rest:
         return f"{rest[0]} is too much"

@@ -65,14 +65,14 @@ FOREIGN = {
     *("peripheral_reset", "peripheral_aresetn", "proc_sys_reset"),  # Vivado
     *("uio_pdrv_genirq", "save_to_disk", "weight_quant", "memory_libmap"),  # Linux, datasets, the published code, yosys
     *("feather_serial", "n_extrst"),  # pins in the files of others
-    *("c_gate", "m_axi0_araddr", "tap_codes"),  # a formula; ports whose names are put together
+    *("c_gate", "m_axi0_araddr", "tap_codes"),  # a formula, and ports whose names the code puts together
 }
 """Names of other projects, and names that the code composes from parts."""
 FORMULA = re.compile(r"\w{1,2}_\w{1,2}")
 
 
 def is_there(name: str) -> bool:
-    """Whether a dotted name is a folder or a module, or a module followed by words that the file of the module
+    """Return whether a dotted name is a folder or a module, or a module followed by words that the file of the module
     contains."""
     parts = name.split(".")
     for count in range(len(parts), 0, -1):

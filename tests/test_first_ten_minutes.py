@@ -27,8 +27,8 @@ def shown(command: str) -> list[str]:
 
 @pytest.mark.parametrize("command", QUICK)
 def test_quick_commands(command: str) -> None:
-    """Spaces may differ, because the page is wider than a terminal. The page's table has rounded numbers. They are
-    compared with the exact numbers that the command prints into a pipe."""
+    """Spaces may differ, because the page is wider than a terminal. The page's table contains rounded numbers, which
+    are compared with the exact numbers that the command prints into a pipe."""
     done = lutern(*shlex.split(command)[1:])
     printed = " ".join((done.stdout + done.stderr).split())
     raw = {row[0]: row for row in (line.split("\t") for line in done.stdout.splitlines()) if len(row) > 1}

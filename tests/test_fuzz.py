@@ -36,7 +36,8 @@ def test_inputs_that_were_faults(path: Path) -> None:
 
 @pytest.mark.parametrize(("error", "seen"), [(KeyError("x"), KeyError), (LuternError("\x1b"), AssertionError)])
 def test_a_fault_is_seen(error: Exception, seen: type[Exception]) -> None:
-    """``check`` reports another exception than LuternError, and a sentence that contains a control character."""
+    """``check`` reports every exception except LuternError, and a LuternError whose sentence contains a control
+    character."""
 
     def read(data: bytes) -> object:
         raise error

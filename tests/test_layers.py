@@ -87,7 +87,7 @@ def is_inside(name: str, allowed: str) -> bool:
 
 
 def is_module(name: str) -> bool:
-    """Whether a dotted name is a file of Lutern, and neither a folder nor a name inside a file."""
+    """Return whether a dotted name is a file of Lutern, and neither a folder nor a name inside a file."""
     return (ROOT / Path(*name.split(".")[1:])).with_suffix(".py").is_file()
 
 

@@ -1,4 +1,5 @@
-"""Folder X/ is installed as the package lutern.X with all its files, editable and as a wheel, and nothing else is."""
+"""Folder X/ is installed as the package lutern.X with all its files, editable and as a wheel, and no other file is
+installed."""
 
 import re
 import shutil

@@ -39,8 +39,8 @@ class Watch(SimulatedBoard):
         return waiting
 
     def between(self, begin: int, end: int) -> list[WordCounts]:
-        """Return the counts of each memory between two cycles, each taken from the last stored counts before the
-        cycle."""
+        """Return the counts of each memory between two cycles. For each of the two cycles, the last counts that were
+        stored before this cycle are used."""
         first, last = (self._until(cycle) for cycle in (begin, end))
         return [after - before for before, after in zip(first, last, strict=True)]
 

@@ -18,12 +18,12 @@ __all__ = ["ProcessError", "TrainOptions", "benchmark", "speaks", "train", "want
 
 
 class ProcessError(LuternError):
-    """An error of one of several processes, which this process prints. All other errors are printed by the first
-    process."""
+    """An error that happened in one of several processes and that this process prints. The first process prints all
+    other errors."""
 
 
 def speaks(error: LuternError) -> bool:
-    """Return whether this process prints the error. torchrun gives each process its number."""
+    """Return whether this process prints the error. torchrun passes the number of each process in RANK."""
     return isinstance(error, ProcessError) or os.environ.get("RANK", "0") == "0"
 
 

@@ -10,7 +10,7 @@
     baseline   the published code from a folder, or fla-core's FusedBitLinear in the network's modules, under bfloat16
                autocast
 
-Times are medians of single steps, measured by the GPU's clock. The memory is the most that PyTorch allocated.
+Times are medians of single steps, measured by the GPU's clock. The memory is the largest amount that PyTorch allocated.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ CASES = {
     ("1.3B", 2): ("plain", "fused", "lean"),
     ("1.3B", 8): ("fused", "lean"),
 }
-"""The measurements for each shape and batch. Sequences have LENGTH tokens."""
+"""The implementations that are measured for each shape and batch. Sequences have LENGTH tokens."""
 LENGTH = 2048
 WARM_UP, TIMED = 3, 10
 FLA = "fla"
@@ -79,7 +79,7 @@ class Row:
 def benchmark(
     cases: Iterable[tuple[str, int]] = CASES, kinds: tuple[str, ...] = (), baseline: str = "", length: int = LENGTH
 ) -> Iterator[Row]:
-    """Yield each row of the table when it is measured. Raises ``LuternError`` without a GPU."""
+    """Yield each row of the table when it is measured. Raises ``LuternError`` if there is no GPU."""
     if not torch.cuda.is_available():
         raise LuternError(
             "the training benchmark needs a GPU, and PyTorch finds none; run it on a computer with a GPU."
@@ -126,7 +126,7 @@ def _measure(name: str, batch: int, what: str, baseline: str, length: int) -> Ro
 
 
 def make(config: ModelConfig, what: str, baseline: str = "") -> tuple[Loss, list[nn.Parameter]]:
-    """Return the loss function of inputs and targets [batch, length], and the parameters to train."""
+    """Return a function that computes the loss from inputs and targets [batch, length], and the parameters to train."""
     if what == "baseline" and baseline != FLA:
         return _published(config, Path(baseline))
     network = Network(config, fused=what in ("eager", "fused", "lean"), lean=what == "lean").train()
@@ -160,7 +160,7 @@ def _published(config: ModelConfig, folder: Path) -> tuple[Loss, list[nn.Paramet
     """Return the loss function and the parameters of the published model in a clone of its repository."""
     import triton.language as tl
 
-    if not hasattr(tl.math, "round"):  # newer versions of Triton have this function under another name
+    if not hasattr(tl.math, "round"):  # newer versions of Triton have this function in another module
         tl.math.round = importlib.import_module("triton.language.extra.cuda.libdevice").round
     sys.path.insert(0, str(folder))
     try:
@@ -184,8 +184,8 @@ def _published(config: ModelConfig, folder: Path) -> tuple[Loss, list[nn.Paramet
 
 
 def tables(baseline: str = "") -> Iterator[str]:
-    """Yield the lines of `lutern train --benchmark`: training and decoding on a GPU if there is one, decoding on the
-    CPU."""
+    """Yield the lines of `lutern train --benchmark`: the speed of training and of decoding on a GPU if there is one,
+    then the speed of decoding on the CPU."""
     on_gpu = torch.cuda.is_available()
     yield f"{torch.cuda.get_device_name() if on_gpu else 'no GPU'}, PyTorch {torch.__version__}"
     if on_gpu:

@@ -2,7 +2,7 @@
 
     1. round the weights W to the nearest bfloat16
     2. ternarise the rounded weights, and compare the trits with the trits of W
-    3. change each weight whose trit differs by one unit in the last place, and repeat from 2
+    3. if the trit of a weight differs, change the weight by one unit in the last place; repeat from 2
 
 A checkpoint stores latent weights, which are not yet ternary, in bfloat16. The threshold between trits is half the mean
 magnitude of a matrix. Many weights are close to this threshold, and plain rounding would move some of them across it.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lutern.model_ref.ternarise import ternarise
 
-ROUNDS = 16  # two or three are enough
+ROUNDS = 16  # the largest number of rounds, although two or three rounds are enough
 
 
 def rounded_with_trits_kept(weight: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,8 +3,8 @@
 For one seed, both networks use the same crops, initial weights and learning rates. Losses are averaged over WINDOW
 steps.
 
-spread      the largest difference between two seeds of the plain network
-difference  the largest difference between the fused and the plain network with the same seed
+spread      the largest difference between the losses of the plain network with two different seeds
+difference  the largest difference between the losses of the fused and the plain network with the same seed
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ BATCH, LENGTH, RATE, WARM_UP = 32, 512, 4e-3, 50
 
 
 def spread_of_curves(text: Path, steps: int = STEPS) -> Iterator[str]:
-    """Yield a line with some losses of each run, then the spread and the difference. The networks have d 256, 4 layers,
-    m 256 and character tokens."""
+    """Yield a line with some losses of each run, then the spread and the difference. The networks have hidden size 256,
+    4 layers, intermediate size 256 and one token per character."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_float32_matmul_precision("high")
     content = read_text(text)

@@ -1,6 +1,6 @@
 """Makes batches of crops from token numbers.
 
-    inputs: crops from random places of the training part, whose first tokens are replaced by ``ahead`` (<s>)
+    inputs: crops from random places of the training part. ``ahead`` (<s>) replaces the first tokens of each crop
     targets: the token that follows each token of a crop
 
 A batch depends only on the seed and the step's number. So a resumed run reads the same batches as an uninterrupted run.
@@ -104,7 +104,8 @@ class MappedCorpus:
     def crops(
         self, count: int, length: int, generator: np.random.Generator, part: slice = ALL
     ) -> tuple[Tensor, Tensor]:
-        """Return crops as ``Corpus.crops`` does. They are the same crops that ``DeviceCorpus`` takes from one row."""
+        """Return crops as ``Corpus.crops`` does. These crops equal the crops that ``DeviceCorpus`` takes from one
+        row."""
         _refuse_short(len(self.ids), length)
         generator.integers(0, 1, (count, 1))
         begins = generator.integers(0, len(self.ids) - length, (count, 1))[part, 0]
@@ -120,7 +121,8 @@ class MappedCorpus:
 def mixed(
     corpora: list[tuple[float, Corpus]], count: int, length: int, generator: np.random.Generator, part: slice = ALL
 ) -> tuple[Tensor, Tensor]:
-    """Return the crops of ``part`` of a batch. In the batch, each corpus has its share, rounded to whole crops."""
+    """Return the crops of ``part`` of a batch. ``corpora`` contains each corpus and its share of the batch. The shares
+    are rounded to whole crops."""
     counts = [round(share * count) for share, _ in corpora]
     counts[0] = count - sum(counts[1:])
     begin, parts = 0, []

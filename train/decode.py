@@ -2,9 +2,9 @@
 
     token ─► embedding ─► layers: codes ─► packed product ─► gates ─► ... ─► head ─► next token
 
-Both decoders keep all tensors on the device. On a GPU they run a token as one CUDA graph. The decoder with packed trits
-computes the same network as training (8-bit codes, exact sums). The decoder with float16 matrices uses no codes, so
-that PyTorch needs as few kernels as possible.
+Both decoders keep all tensors on the device. On a GPU both decoders compute a token in one CUDA graph. The decoder with
+packed trits computes the same network as training (8-bit codes, exact sums). The decoder with float16 matrices uses no
+codes, so that PyTorch needs as few kernels as possible.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def _products(words: Tensor, codes: Tensor, digits: int) -> Tensor:
 
 
 class Decoder(ABC):
-    """The common part of both decoders. ``step`` replaces ``token`` by the next token. ``states`` is the state of each
-    layer."""
+    """The common part of both decoders. ``step`` replaces ``token`` by the next token. ``states`` contains the state of
+    each layer."""
 
     def __init__(self, config: ModelConfig, embeddings: Tensor, bounds: Tensor) -> None:
         self.config, self.embeddings, self.bounds = config, embeddings, bounds

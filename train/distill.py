@@ -5,8 +5,8 @@
 
 A network soon overfits to a few megabytes of text. Teachers with much dropout overfit less, and the average of several
 teachers overfits even less. The text that teachers write never repeats. One temperature corrects the teachers'
-overconfidence. It is fitted to the end of the training text, which the teachers do not read. The cost is the training
-of the teachers, then one evaluation of each teacher on the given text and on the written text.
+overconfidence. This temperature is fitted to the end of the training text, because the teachers do not read this end.
+The cost is the training of the teachers, then one evaluation of each teacher on the given text and on the written text.
 
 For each token, the ``top`` largest probabilities are kept, and one token is drawn from all others. The weight of this
 token is the sum of all other probabilities. So the weights of a token sum to 1, and on average the gradient equals the
@@ -27,12 +27,12 @@ from lutern.train.fit import half_precision
 from lutern.train.network import Network
 from lutern.train.progress import Progress
 
-LABEL_ROWS = 256  # number of rows into which the text is divided; the rows are evaluated in parallel
+LABEL_ROWS = 256  # number of rows into which the text is divided, and which are evaluated in parallel
 LABEL_CHUNK = 512  # number of tokens of a row that a teacher reads in one call
 WRITE_STREAMS = 32_768  # number of texts that are written in parallel
 WRITE_TOKENS = 2048  # number of tokens of each text
 PROMPT_TOKENS = 64  # number of tokens from the given text that begin a written text
-PROMPT_CHUNK = 7  # number of prompt tokens of each text in one call; their activations must fit into memory
+PROMPT_CHUNK = 7  # number of prompt tokens of each text in one call, whose activations must fit into memory
 CALIBRATED_LOGITS = 1 << 26  # the largest number of logits in a chunk
 TEMPERATURES = [round(0.8 + 0.02 * i, 2) for i in range(61)]  # temperatures that are tried for the ensemble
 
@@ -75,8 +75,8 @@ def calibrated(teachers: list[Network], unread: Tensor) -> Ensemble:
 
 @torch.no_grad()
 def nats_of(ensemble: Ensemble, text: Tensor, temperatures: list[float]) -> Tensor:
-    """Return the nats per token of a text (tokens [n]), for each of the temperatures. They are multiplied by the
-    ensemble's own temperature.
+    """Return the nats per token of a text (tokens [n]), for each of ``temperatures``. Each of these temperatures is
+    multiplied by the ensemble's own temperature.
     """
     rows = max(1, len(text) // (4 * LABEL_CHUNK))
     table = text[: len(text) // rows * rows].view(rows, -1)
@@ -110,8 +110,8 @@ def kept(probabilities: Tensor, top: int, generator: torch.Generator) -> tuple[T
 def softened(
     probabilities: Tensor, truth: Tensor, label_weight: float, top: int, generator: torch.Generator
 ) -> SoftTargets:
-    """Return targets: the true next token [...] with ``label_weight``, and the kept probabilities with 1 -
-    ``label_weight``."""
+    """Return targets: the true next token [...] with the weight ``label_weight``, and the kept probabilities with the
+    weight 1 - ``label_weight``."""
     tokens, weights = kept(probabilities, top, generator)
     weights = torch.cat([(1 - label_weight) * weights, torch.full_like(weights[..., :1], label_weight)], -1)
     return SoftTargets.of(torch.cat([tokens, truth[..., None]], -1), weights, probabilities.shape[-1])
@@ -121,8 +121,8 @@ def softened(
 def labelled(
     ensemble: Ensemble, ids: Tensor, label_weight: float, top: int, seed: int, ahead: tuple[int, ...] = ()
 ) -> DeviceCorpus:
-    """Return the text (tokens [n]) with targets: the true next token with ``label_weight``, and the teachers'
-    probabilities with 1 - ``label_weight``."""
+    """Return the given text ``ids`` (tokens [n]) with targets: the true next token with the weight ``label_weight``,
+    and the teachers' probabilities with the weight 1 - ``label_weight``."""
     rows = min(LABEL_ROWS, max(1, len(ids) // (2 * LABEL_CHUNK)))
     length = len(ids) // rows
     table = ids[: rows * length].view(rows, length)

@@ -2,7 +2,7 @@
 
     torchrun ─► RANK, WORLD_SIZE ─► Group ─┬─ part: the crops of a batch that this process reads
                                            ├─ first: runs a function (on files) in the first process for all processes
-                                           └─ spread: DDP (the whole model in each process) or FSDP2 (a part of it)
+                                           └─ spread: DDP (the whole model in each process) or FSDP2 (parts)
 
 PyTorch does the communication. A batch is the same for any number of processes, because the processes divide its crops
 among themselves.
@@ -38,8 +38,8 @@ class SilentError(LuternError):
 
 @dataclass(frozen=True)
 class Group:
-    """This process, with the number ``rank`` among ``size`` processes. ``patient`` is the process group, with a long
-    timeout, that ``first`` uses. It is None for a single process."""
+    """This process, with the number ``rank`` among ``size`` processes. ``patient`` is the process group that ``first``
+    uses, with a long timeout. For a single process, ``patient`` is None."""
 
     device: torch.device
     rank: int = 0
@@ -150,7 +150,8 @@ def spread(objective: Objective, group: Group, options: TrainOptions, compiled: 
 
 
 def gradients_stay(module: nn.Module, stay: bool) -> Any:
-    """Return a context. With ``stay``, gradients in this context are added in each process, but not exchanged."""
+    """Return a context. If ``stay`` is set, each process adds its gradients in this context, but exchanges no
+    gradients."""
     sharded: Any = module
     if hasattr(sharded, "set_requires_gradient_sync"):
         sharded.set_requires_gradient_sync(not stay)

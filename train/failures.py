@@ -20,7 +20,8 @@ from lutern.train.options import TrainOptions
 from lutern.train.outputs import last_save
 
 TERMINATED = 143
-"""The exit status of a process that SIGTERM ended. If a process is lost, torchrun ends all others with SIGTERM."""
+"""The exit status of a process that SIGTERM ended. If a process is lost, torchrun ends all other processes with
+SIGTERM."""
 _NO_MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|cudaErrorMemoryAllocation", re.IGNORECASE
 )

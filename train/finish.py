@@ -1,6 +1,6 @@
 """Writes a trained network into a checkpoint folder, and reads a checkpoint's weights as the start of a training.
 
-network ─► fit a temperature ─► round to bfloat16, keep the trits ─► write all files ─► move them to OUT ─► measure
+network ─► fit a temperature ─► round to bfloat16, keep the trits ─► write all files ─► move the files to OUT ─► measure
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from lutern.train.prepare import VALIDATION_STREAMS, Data
 from lutern.train.progress import Progress
 
 MEASURED_PRODUCTS = 1 << 41
-"""The largest number of products for measuring a checkpoint on the CPU. So a large model is measured on less text."""
+"""A checkpoint is measured on the CPU with at most this number of products, so a large model is measured on less
+text."""
 
 
 def finish(network: Network, data: Data, unread: torch.Tensor, out: Path) -> dict[str, Any]:
@@ -89,7 +90,8 @@ def start_weights(folder: str | Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a checkpoint as the start of a training.
 
     If a matrix is already ternary, its magnitude is its scale, but in training the scale is the mean of all magnitudes.
-    Therefore such a matrix is divided by its share of nonzero weights. After that, its mean is the former magnitude.
+    Therefore such a matrix is divided by its share of nonzero weights. After that, the mean of its magnitudes equals
+    the scale.
     """
     found = {}
     checkpoint = load_checkpoint(folder)

@@ -2,7 +2,7 @@
 
     loss = cross-entropy of the next token (or of the teachers' probabilities for it), in nats
 
-    step ─► batch ─► crops of this process, in ``accumulate`` parts ─► gradients ─► their mean over parts and processes
+    step ─► batch ─► crops of this process, in ``accumulate`` parts ─► gradients ─► mean over parts and processes
 
 The random numbers of a step (for crops and dropout) depend only on the seed and the step's number, so a resumed run
 equals an uninterrupted run. Several processes together read the same batch as a single process. Without dropout, the
@@ -34,14 +34,14 @@ from lutern.train.progress import Progress
 from lutern.train.saves import restore, store
 
 Draw = Callable[[int, slice], tuple[Tensor, Tensor]]
-"""A function that is called with a step and a slice of crops in its batch. It returns inputs [B, n], and targets [B, n]
-or [B, n, K, 2], for B crops of n tokens and K targets for each token.
+"""A function that is called with a step and a slice of crops in its batch. The function returns inputs [B, n], and
+targets [B, n] or [B, n, K, 2], for B crops of n tokens and K targets for each token.
 """
 Record = list[dict[str, float]]
 VALIDATION_STREAMS = 64
 VALIDATION_LOGITS = 1 << 26  # the largest number of logits in a chunk
 LOOK_EVERY = 100
-"""The number of steps between two checks of all processes that the loss is a number."""
+"""After every such number of steps, all processes check that the loss is a number."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Schedule:
     halved: bool = False
 
     def rate(self, step: int) -> float:
-        """Return the learning rate of a step. It rises linearly to ``learning_rate``, then follows half a cosine to
-        zero. With ``halved``, it is divided by two in the second half of the steps."""
+        """Return the learning rate of a step. The rate rises linearly to ``learning_rate``, then follows half a cosine
+        to zero. If ``halved`` is set, the rate is divided by two in the second half of the steps."""
         factor = 0.5 if self.halved and 2 * step >= self.steps else 1.0
         if step < self.warmup_steps:
             return factor * self.learning_rate * (step + 1) / self.warmup_steps
@@ -198,7 +198,7 @@ class _Meter:
         self._peak = peak_flops(torch.cuda.get_device_name(group.device)) if group.device.type == "cuda" else None
 
     def show(self, course: _Course, end: bool) -> None:
-        """Print the line if it is due, or always with ``end``."""
+        """Print the line if it is due or if ``end`` is set."""
         if self._group.rank or not (end or self._progress.due):
             return
         now = time.monotonic()
@@ -217,7 +217,8 @@ class _Meter:
 
 
 def _memory_bytes(device: torch.device) -> int:
-    """Return the most memory, in bytes, that this process has used on the GPU or else on the computer."""
+    """Return the largest number of bytes of memory that this process has used at a time: on the GPU, or on the computer
+    if the device is no GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -239,8 +240,8 @@ def half_precision(network: Trainable) -> Iterator[None]:
 def validation_bits(objective: Objective, ids: Tensor, group: Group, ahead: tuple[int, ...] = ()) -> float:
     """Return bits per token by the method of model_ref/evaluate.py, but with all tokens of a chunk in one call.
 
-    Each process evaluates some of the streams. The result is used during training and in the training record.
-    model_ref/evaluate.py itself computes the figure of a finished checkpoint.
+    The tokens are divided into streams, and each process evaluates some of these streams. The result is used during
+    training and in the training record. model_ref/evaluate.py itself computes the figure of a finished checkpoint.
     """
     network = objective.network
     was_training = network.training

@@ -34,7 +34,7 @@ class GraphedStep:
         self._inputs.copy_(inputs)
         self._targets.copy_(targets)
         for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
-            parameter.grad = gradient  # the caller may have set it to None
+            parameter.grad = gradient  # the caller may have set the gradient to None
         self._graph.replay()
         return self._loss.clone()
 
@@ -61,7 +61,8 @@ class GraphedStep:
 
 
 def step_by(loss_of: Loss, parameters: list[nn.Parameter], graphed: bool) -> Loss:
-    """Return a function that sets every gradient and returns the loss. With ``graphed``, it runs as a graph."""
+    """Return a function that sets every gradient and returns the loss. If ``graphed`` is set, the function runs a
+    graph."""
     if graphed:
         return GraphedStep(loss_of, parameters)
 

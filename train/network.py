@@ -2,7 +2,7 @@
 
 The formulas are the same as in model_ref/float_model.py, but for whole sequences: B streams of T tokens, with hidden
 size d, vocabulary V and L layers. In backward, the rounding to codes and trits passes gradients unchanged (section
-3.1). With ``ternary=False`` the projections are plain float matrices, as in a teacher.
+3.1). If ``ternary`` is False, the projections are plain float matrices, as in a teacher.
 
 On a GPU with Triton, a ternary network runs layer by layer through ``kernels/``. The kernels compute the same network
 in less time and memory. In the kernels, sums of products and their gradients are bfloat16, and all other values are
@@ -63,8 +63,8 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 class BitLinear(nn.Module):
     """A ternary projection with its norm, from [..., columns] to [..., rows].
 
-    Codes and trits are multiplied first. They are small integers, which TF32 represents exactly. Then the sums are
-    scaled.
+    Codes and trits are multiplied first, because they are small integers, which TF32 represents exactly. Then the sums
+    are scaled.
     """
 
     def __init__(self, columns: int, rows: int, ternary: bool) -> None:
@@ -134,7 +134,7 @@ class Layer(nn.Module):
         self, h: Tensor, bound: Tensor, start: Tensor, dropout: float = 0.0, fused: bool = False, lean: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Return the next h and the last state, from h [B, T, d], bound [d] and start [B, d]. ``dropout`` applies to
-        the outputs of both mixers."""
+        the outputs of both mixers. ``fused`` and ``lean`` are as in ``Network``."""
         if fused:
             seed = torch.randint(1 << 30, (1,), device=h.device) if dropout else None
             return fused_layer(self, h, bound, start, LayerSettings(self.eps, NORM_EPS, dropout, seed, lean))
@@ -144,7 +144,8 @@ class Layer(nn.Module):
 
 
 class Body(nn.Module):
-    """All parts of the network except the head. This class gives the parameters the checkpoint's names."""
+    """All parts of the network except the head. This class exists so that the parameters have the checkpoint's
+    names."""
 
     def __init__(self, config: ModelConfig, ternary: bool) -> None:
         super().__init__()
@@ -163,8 +164,8 @@ class Network(nn.Module):
     ----------
     config: the shape.
     ternary: compute with codes and trits, as a checkpoint is used. Otherwise compute with plain floats, as a teacher.
-    dropout: share of elements that is zeroed in training, in the embedding, each mixer's output, and the last hidden
-        vector.
+    dropout: share of elements that training sets to zero, in the embedding, in each mixer's output, and in the last
+        hidden vector.
     fused: run through ``kernels/``. None means that a ternary network on a GPU with Triton uses the kernels.
     lean: if fused, keep less for backward, and compute one product of each layer again.
     """
@@ -210,8 +211,8 @@ class Network(nn.Module):
     def forward(self, ids: Tensor, state: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return logits [B, T, V] and the state after the last token, from ids [B, T] and state [L, B, d].
 
-        With ``targets`` (token numbers [B, T], or pairs of a token number and its weight [B, T, K, 2]), the first
-        result is the mean cross-entropy in nats, not the logits.
+        If ``targets`` are given (token numbers [B, T], or for each token K pairs of a token number and its weight [B,
+        T, K, 2]), the first result is the mean cross-entropy in nats, not the logits.
         """
         share = self.dropout if self.training else 0.0
         fused = self.is_fused()

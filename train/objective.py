@@ -19,7 +19,8 @@ class Objective(nn.Module):
         self.network = network
 
     def forward(self, inputs: Tensor, targets: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss and the last state, from inputs [B, T], targets [B, T] or [B, T, K, 2], and the state."""
+        """Return the loss and the last state, from inputs [B, T], targets [B, T] or [B, T, K, 2] (as in
+        ``Network.forward``), and the state."""
         loss, last = self.network(inputs, state, targets)
         return loss, last
 

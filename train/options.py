@@ -10,9 +10,11 @@ from lutern.model_ref.errors import LuternError, quoted
 SCHEDULES = ("cosine", "paper")
 PARALLEL = ("ddp", "fsdp")
 DEFAULTS = {"hidden_size": 256, "num_hidden_layers": 4, "intermediate_size": 256, "learning_rate": 8e-3}
-"""Defaults of fields that are None. The shape is used without ``start_from``, the rate with the schedule "cosine"."""
+"""Defaults of fields that are None. The default shape applies if ``start_from`` is not given, and the default rate
+applies if the schedule is "cosine"."""
 PAPER_RATES = ((341_049_344, 4e-3), (1_298_661_376, 2.5e-3), (2_619_473_920, 1.5e-3))
-"""The number of ternary weights of the published 370M, 1.3B and 2.7B, and the learning rate of their training."""
+"""For each of the published models 370M, 1.3B and 2.7B: its number of ternary weights, and the learning rate of its
+training."""
 
 
 @dataclass(frozen=True)
@@ -35,23 +37,25 @@ class TrainOptions:
     lean: on a GPU, keep less for the gradient, and compute one product of each layer again.
     parallel: "ddp" (each process has the whole model) or "fsdp" (each process has a part of the model).
     sequence_length: number of tokens in a crop. The state is zero at the beginning of a crop.
-    schedule: "cosine" falls to zero. "paper" is the same cosine with the published learning rates, divided by two in
-        the second half of the steps.
+    schedule: with "cosine", the learning rate follows half a cosine to zero. "paper" is the same cosine with the
+        published learning rates, which are divided by two in the second half of the steps.
     learning_rate: the highest learning rate of the schedule. None: the default of the schedule.
     warmup_steps: number of steps in which the learning rate rises from zero.
     weight_decay: the weight decay of AdamW, which applies only to matrices.
-    dropout: share of elements that is zeroed in training, in the embedding, the outputs of mixers and the last hidden
-        vector. It is not needed if teachers write enough text.
+    dropout: share of elements that training sets to zero, in the embedding, in the outputs of mixers and in the last
+        hidden vector. Dropout is not needed if teachers write enough text.
     gradient_clip: largest norm of the gradient.
     teachers: number of float networks that are trained first and distilled into the model. 0: train on the text alone.
     teacher_hidden_size, teacher_num_hidden_layers, teacher_intermediate_size, teacher_steps, teacher_batch,
-    teacher_learning_rate, teacher_weight_decay, teacher_dropout: as the fields without teacher_, for the teachers.
+    teacher_learning_rate, teacher_weight_decay, teacher_dropout: the same options as without teacher_, but for the
+        teachers.
     teacher_top: number of the teachers' largest probabilities that the model learns for each token. In addition, the
         model learns one token that is drawn from all other tokens and represents them.
     synthetic_tokens: number of tokens that the teachers write for the model. These tokens and the kept probabilities
         are stored in the device's memory, 76 bytes per token.
     synthetic_share: share of crops that are taken from the teachers' text.
-    label_weight: weight of the true next token on the given text. The teachers' probabilities have 1 - label_weight.
+    label_weight: weight of the true next token on the given text. The teachers' probabilities have the remaining weight
+        (1 - label_weight).
     seed: seed of all random numbers.
     device: "cpu", "cuda", or "auto", which means a GPU if there is one.
     compile: let torch.compile fuse the network. None: only on a GPU.

@@ -1,11 +1,12 @@
-"""Manages the output folder of a run: checks whether a run may begin there, finds its last save, removes old files.
+"""Manages the output folder of a run: checks whether the run may use the folder, finds the last save, removes old
+files.
 
     OUT/config.json, model.safetensors, tokenizer.json ...   a finished model, which only ``force`` replaces
     OUT/training/step-N/, OUT/teacher-I/step-N/              saves, which ``resume`` continues or ``force`` removes
     OUT/data/                                                the prepared data (prepare.py)
 
-The files of a model are first written into an unfinished folder. At the end they are moved to OUT, config.json last. So
-a folder that contains config.json is finished. This module does not need PyTorch.
+The files of a model are first written into an unfinished folder. At the end these files are moved to OUT, config.json
+last. So a folder that contains config.json is finished. This module does not need PyTorch.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from lutern.train.vocabulary import COMPANIONS
 
 TRAINING, TEACHER = "training", "teacher-{}"
 STATE_FILE = "state.json"
-"""The file of a save with its options, step and record. This file is written last."""
+"""The file of a save that contains the options, the step and the record. This file is written last."""
 REPORT_FILE = "training_report.json"
 MAX_STATE_BYTES = 1 << 26
 _STEP = re.compile(r"step-(\d{1,12})")
@@ -47,7 +48,7 @@ def last_save(folder: Path) -> Path | None:
 
 
 def claim(out: Path, options: TrainOptions) -> None:
-    """Make the output folder. With ``force``, remove the saves of an earlier run.
+    """Make the output folder. If ``force`` is set, remove the saves of an earlier run.
 
     Raises ``LuternError`` if the folder contains a model or a run that the options do not allow to replace.
     """

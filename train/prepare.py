@@ -42,7 +42,8 @@ DATA = "data"
 VALIDATION_TOKENS = 1 << 20
 """The largest number of tokens for validation. Further tokens are not read."""
 UNREAD_SHARE = 0.02
-"""The share of the training part at its end that is not used for crops. The temperatures are fitted to it."""
+"""The share of the training part that is not used for crops. This text is the end of the training part, and the
+temperatures are fitted to it."""
 VALIDATION_STREAMS = 64  # number of streams in model_ref/evaluate.py
 VOCABULARY_CHARACTERS = 200_000_000
 """Number of characters of a large data set in which pieces are searched."""
@@ -156,8 +157,8 @@ def _vocabulary(source: Source, options: TrainOptions) -> Vocabulary:
 
 
 def _of_checkpoint(folder: str, name: str | None) -> Vocabulary:
-    """Return the tokenizer of the file ``name``. Without ``name``, return the tokenizer of the checkpoint from which
-    training begins."""
+    """Return the tokenizer of the file ``name``. If ``name`` is empty, return the tokenizer of the checkpoint from
+    which training begins."""
     config = load_checkpoint(folder).config
     if name is not None and (name == "character" or pieces_of(name)):
         raise LuternError(
@@ -188,8 +189,8 @@ def _text(document: Document, name: str) -> str:
 
 
 def _training_texts(source: Source, options: TrainOptions, several: bool, name: str) -> Iterator[str]:
-    """Yield the texts in which pieces are searched: no text for validation, and only the beginning of a large data
-    set."""
+    """Yield the texts in which pieces are searched. Texts for validation are left out, and at most about
+    ``VOCABULARY_CHARACTERS`` characters are read."""
     room = VOCABULARY_CHARACTERS
     for document in _read(source, options):
         text = _text(document, name)

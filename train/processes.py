@@ -32,7 +32,8 @@ WARM_UP, REPEATS, STEPS = 4, 3, 5
 
 
 def measure(shape: str, crops: int, parallel: str, group: Group, length: int = LENGTH) -> Row:
-    """Return the row of all processes together: the milliseconds per step, and the memory of this process."""
+    """Return the row of the table: the milliseconds per step and the tokens/s of all processes together, and the memory
+    of this process."""
     config = SHAPES[shape]
     torch.manual_seed(1)
     step = _step_of(config, crops, parallel, group, length)

@@ -28,7 +28,7 @@ class Progress:
         return time.monotonic() >= self._next_s
 
     def show(self, step: int, text: str, end: bool = False) -> None:
-        """Show ``text`` for this step if a line is due, or always with ``end``."""
+        """Show ``text`` for this step if a line is due or if ``end`` is set."""
         if not (end or self.due):
             return
         self._next_s = time.monotonic() + self._every_s

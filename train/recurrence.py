@@ -17,8 +17,8 @@ from torch import Tensor
 
 
 def _scan(f: Tensor, x: Tensor, start: Tensor, reverse: bool) -> Tensor:
-    """Return S of the formula above. With ``reverse``, return G: scan from the last t to the first, and read f of the
-    next t."""
+    """Return S of the formula at the top of this file. If ``reverse`` is set, return G: scan from the last t to the
+    first, and read f of the next t."""
     if x.is_cuda:
         from lutern.train.recurrence_kernel import scan_on_gpu
 
@@ -46,7 +46,7 @@ def recurrence(f: Tensor, x: Tensor, start: Tensor) -> Tensor:
 
 @torch.library.custom_op("lutern::recurrence_gradient", mutates_args=())
 def recurrence_gradient(f: Tensor, gradient: Tensor) -> Tensor:
-    """Return G of the formula above, [B, T, d]."""
+    """Return G [B, T, d] of the formula at the top of this file."""
     return _scan(f.contiguous(), gradient.contiguous(), torch.zeros_like(f[:, 0]), reverse=True)
 
 

@@ -41,7 +41,7 @@ def _kernel(  # type: ignore[no-untyped-def]
             f_inside = inside
             f_at = (stream * length + t) * channels + channel
         at = (stream * length + t) * channels + channel
-        # After the end, f is 1 and x is 0, so that the last row contains the last state.
+        # After the end of the sequence, f is 1 and x is 0, so that the last row contains the last state.
         f = tl.load(f_ptr + f_at, mask=f_inside, other=1.0)
         x = tl.load(x_ptr + at, mask=inside, other=0.0)
         decay, states = tl.associative_scan((f, x), 0, _combine)
@@ -51,7 +51,8 @@ def _kernel(  # type: ignore[no-untyped-def]
 
 
 def scan_on_gpu(f: Tensor, x: Tensor, start: Tensor, reverse: bool) -> Tensor:
-    """Return states [B, T, d] of the recurrence, from contiguous float32: f and x [B, T, d], and start [B, d]."""
+    """Return states [B, T, d] of the recurrence, from contiguous float32: f and x [B, T, d], and start [B, d] (B:
+    streams, T: tokens, d: channels). ``reverse`` is as in recurrence.py."""
     streams, length, channels = x.shape
     out = torch.empty_like(x)
     grid = (streams, triton.cdiv(channels, BLOCK))

@@ -36,8 +36,9 @@ LEAST_SIZES = 3
 WIDTH_STEP = 32
 """Number of channels of a Transformer's head. Hidden sizes must be multiples of this number."""
 RATES = {"matmul-free": (8e-3, 600_000, 0.11), "transformer": (4e-3, 200_000, 0.25)}
-"""For each kind: a learning rate, the number of weights for which it is used, and the power of the number of weights by
-which the rate falls. For the MatMul-free network, this gives the rates of the demo and of the published 370M."""
+"""For each kind of network: a learning rate, a number of weights, and a power. A network with W weights is trained with
+the rate times (W / number of weights) ** -power. For the MatMul-free network, this formula yields the rates of the demo
+and of the published 370M."""
 PLAN_FILE, RUN_FILE, RECORD_FILE, LOG_FILE = "plan.json", "run.json", "record.json", "log.txt"
 MAX_BYTES = 1 << 24
 SAVES = 4
@@ -52,7 +53,7 @@ class Plan:
     Parameters
     ----------
     sizes: hidden size and number of layers of each network.
-    factors: factors of the learning rate of RATES. Every size is trained with every factor.
+    factors: factors by which the learning rate of RATES is multiplied. Every size is trained with every factor.
     steps, batch, sequence_length, warmup_steps, dropout, tokenizer, seed, device: as in TrainOptions, for all runs.
     validations: number of measurements of each run on the validation text.
     at_once: number of runs in parallel.
@@ -166,7 +167,7 @@ class Result:
 
 
 def refuse_other_plan(out: Path, plan: Plan) -> None:
-    """Refuse a folder with other files, or with runs that cannot be compared with the runs of ``plan``."""
+    """Refuse a folder that contains other files, or runs that cannot be compared with the runs of ``plan``."""
     if out.exists() and not out.is_dir():
         raise LuternError(f"{out} is a file, but --out must be a folder for the runs; give another name.")
     before = read_json(out / PLAN_FILE, MAX_BYTES)

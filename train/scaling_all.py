@@ -36,7 +36,7 @@ from lutern.train.scaling import (
 
 POLL_S = 0.3
 ENDING_S = 10.0
-"""Seconds after SIGTERM after which a run is killed."""
+"""Seconds after SIGTERM. A run that has not ended after this time is killed."""
 
 Advance = Callable[[int, int, str], None]
 """A function that is called with the number of steps done, the number of all steps, and a text on the finished runs."""

@@ -1,4 +1,5 @@
-"""Runs one run of a scaling law as a process: `python -m lutern.train.scaling_run OUT RUN DEVICE`. OUT has the plan.
+"""Runs one run of a scaling law as a process: `python -m lutern.train.scaling_run OUT RUN DEVICE`. OUT contains the
+plan.
 
 OUT/data ─► Network or Transformer ─► fit ─┬─► OUT/RUN/record.json after every validation
                                            └─► OUT/RUN/run.json at the end

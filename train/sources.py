@@ -41,8 +41,8 @@ ARROW_ROWS = 1024
 
 @dataclass(frozen=True)
 class Source:
-    """The files of a run's data, of one kind: "text", "rows" or "tokens". Without a validation part, ``validation`` is
-    empty."""
+    """The files of a run's data, of one kind: "text", "rows" or "tokens". If the data have no validation part,
+    ``validation`` is empty."""
 
     path: Path
     kind: str
@@ -56,7 +56,7 @@ class Source:
 
 
 def find_source(path: str | Path) -> Source:
-    """Find the files that ``path`` means. Raises ``LuternError`` if there are no data for training."""
+    """Find the files that ``path`` names. Raises ``LuternError`` if there are no data for training."""
     path = Path(path)
     if path.is_dir():
         return _find_in_folder(path)

@@ -9,8 +9,8 @@
     OUT/training/, teacher-*/, data/                                   files for resuming, which may be deleted later
 
 A network that was trained with dropout is overconfident without dropout, because the noise of dropout was part of every
-norm in training. Therefore the logits are divided by a temperature. It is fitted to the 2 % of the text that no network
-has read, and stored by dividing a gain of the head.
+norm in training. Therefore the logits are divided by a temperature. This temperature is fitted to the 2 % of the text
+that no network has read, and is stored by dividing a gain of the head.
 
 All processes of torchrun run this module. The first process prepares the data and writes the checkpoint.
 """
@@ -49,7 +49,7 @@ from lutern.train.saves import whole_network
 UNREAD_TOKENS = 1 << 18  # the largest number of tokens to which the temperatures are fitted
 DEVICE_TOKENS = 1 << 28  # a training part with more tokens is not copied to the device
 
-# Options that a resumed run may change. An option does not change the result, or it is included in the data's digest.
+# Options that a resumed run may change. Such an option does not change the result, or the data's digest includes it.
 _FREE_ON_RESUME = {
     *("device", "compile", "save_every", "validate_every", "resume", "force", "accumulate", "checkpoint_activations"),
     *("lean", "parallel", "tokenizer", "separator", "column", "start_from"),

@@ -36,8 +36,9 @@ def matrix(columns: int, rows: int, deviation: float = INITIAL_DEVIATION) -> nn.
 
 
 def turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Return x [..., T, HEAD] with rotary positions. The channels c and c + HEAD/2 are a point, which is turned by the
-    angle [T, HEAD/2] of its position."""
+    """Return x [..., T, HEAD] with rotary positions. The channels c and c + HEAD/2 are the coordinates of a point,
+    which is turned by an angle that depends on the position. ``cosines`` and ``sines`` [T, HEAD/2] belong to these
+    angles."""
     first, second = x.chunk(2, -1)
     return torch.cat([first * cosines - second * sines, second * cosines + first * sines], -1).type_as(x)
 
@@ -51,7 +52,8 @@ class Attention(nn.Module):
         self.o_proj = matrix(size, size, deviation)
 
     def forward(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-        """Return [B, T, d] from x [B, T, d] and angles [T, HEAD/2]."""
+        """Return [B, T, d] from x [B, T, d] and from the cosines and sines [T, HEAD/2] of the angles of all
+        positions."""
         q, k, v = self.qkv_proj(x).unflatten(-1, (3, -1, HEAD)).permute(2, 0, 3, 1, 4)  # each [B, heads, T, HEAD]
         mixed = F.scaled_dot_product_attention(turned(q, cosines, sines), turned(k, cosines, sines), v, is_causal=True)
         out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
@@ -77,7 +79,7 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        deviation = INITIAL_DEVIATION / math.sqrt(2 * config.num_hidden_layers)  # 2 L terms add up
+        deviation = INITIAL_DEVIATION / math.sqrt(2 * config.num_hidden_layers)  # 2 L terms are added to h
         self.attn_norm = Norm(config.hidden_size)
         self.attn = Attention(config.hidden_size, deviation)
         self.mlp_norm = Norm(config.hidden_size)
@@ -96,8 +98,8 @@ class Transformer(nn.Module):
     ----------
     config: the shape.
     window: number of tokens in a training crop, which is the largest number of tokens in one call.
-    dropout: share of elements that is zeroed in training, in the embedding, the output of each attention and SwiGLU,
-        and the last hidden vector.
+    dropout: share of elements that training sets to zero, in the embedding, in the output of each attention and SwiGLU,
+        and in the last hidden vector.
     ahead: tokens that replace the first tokens of every crop, and therefore of every window.
     """
 
@@ -133,9 +135,10 @@ class Transformer(nn.Module):
         return bool(self.lm_head.weight.is_cuda)
 
     def forward(self, ids: Tensor, state: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return logits [B, T, V] and the next state, from ids [B, T] that follow the ids of the state [B, P].
+        """Return logits [B, T, V] and the next state, from T ids per stream [B, T] that follow the P ids of the state
+        [B, P].
 
-        With ``targets``, which are token numbers [B, T], return the mean cross-entropy in nats and the next state.
+        If ``targets`` (token numbers [B, T]) are given, return the mean cross-entropy in nats and the next state.
         """
         share = self.dropout if self.training else 0.0
         read = torch.cat([state, ids], 1)

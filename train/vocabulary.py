@@ -44,7 +44,7 @@ from lutern.model_ref.tokenizer import (
 
 UNKNOWN, BEGIN, END = SPECIAL = ("<unk>", "<s>", "</s>")
 BYTES_FROM = 1024
-"""The least number of pieces with which 256 pieces are used for bytes."""
+"""A vocabulary with at least this number of pieces contains 256 pieces for the bytes."""
 BYTES = tuple(f"<0x{value:02X}>" for value in range(256))
 SPACE = "▁"
 WORDS = rf"{SPACE}?\p{{L}}+|\p{{N}}|{SPACE}?[^\s{SPACE}\p{{L}}\p{{N}}]+|{SPACE}|\s"

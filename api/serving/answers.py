@@ -126,7 +126,7 @@ class Answer(Response):
             if sending.done():
                 sending.result()
         except TimeoutError:
-            pass  # the client read nothing; the connection is closed when this function returns
+            pass  # the client read nothing, so the connection is closed when this function returns
         finally:
             sending.cancel()
             leaving.cancel()

@@ -58,7 +58,7 @@ class Ticket:
         self.is_open = True
 
     def push(self, piece: Piece) -> None:
-        """Publish the text that no later token can change after the tokens of a piece."""
+        """Add the tokens of a piece, and publish the new text that no later token can change."""
         writing, ended = self.writing, None
         text = writing.take()
         if not self.conversation.left:
@@ -156,8 +156,8 @@ class Engine:
         self._fail_all(stopping())
 
     def _take_news(self) -> bool:
-        """Wait until there is something to run. Add new texts, and remove cancelled texts. Return False if the thread
-        must end."""
+        """Wait until there are texts to run or to cancel, or the thread must end. Add new texts, and remove cancelled
+        texts. Return False if the thread must end."""
         with self._news:
             self._news.wait_for(lambda: self._stops or self._inbox or self._cancelled or len(self._batch))
             for ticket in self._inbox:

@@ -25,7 +25,8 @@ from lutern.model_ref.tokenizer import Tokenizer
 LARGEST_SEED = (1 << 32) - 1
 """The largest seed, since the generators on the chip have 32 bits."""
 MOST_STOPS, MOST_STOP_CHARACTERS = 16, 256
-"""Largest number and length of stop texts. After every token, the text is searched for each stop text."""
+"""The largest number of stop texts, and the largest number of characters of a stop text. After every token, the text is
+searched for each stop text."""
 DRAINED = 8
 """A body of up to ``DRAINED`` times the largest size is read to its end. In this way the client receives the error, not
 a broken connection."""
@@ -130,7 +131,8 @@ class TextRequest(BaseModel):
 
 
 class CompletionRequest(TextRequest):
-    """The body of POST /v1/completions. ``prompt``: a text or a list of token numbers, or a list of several."""
+    """The body of POST /v1/completions. ``prompt``: a text or a list of token numbers, or a list of several texts or of
+    several such lists."""
 
     prompt: str | list[str] | list[int] | list[list[int]]
 
@@ -161,7 +163,8 @@ Kind = TypeVar("Kind", bound=TextRequest)
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
-    """Return the body of a request. Raises ``ApiError`` for a body that is too large, too slow, or of another type."""
+    """Return the body of a request. Raises ``ApiError`` for a body that is too large, arrives too slowly, or has
+    another type."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise ApiError(415, "the body must be JSON; send it with Content-Type: application/json.")
     parts, size = [], 0

@@ -22,8 +22,8 @@ LEAVING_S = 5
 def bind(host: str, port: int, key: str = "", limits: Limits | None = None) -> socket.socket:
     """Return a listening socket.
 
-    Raises LuternError for an address that this computer does not have, and for a port that is in use or needs rights.
-    Without a key, it also raises LuternError for an address that other computers can reach.
+    Raises LuternError for an address that this computer does not have, and for a port that is in use or that this user
+    may not open. If ``key`` is empty, also raises LuternError for an address that other computers can reach.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -83,8 +83,8 @@ def make_server(app: FastAPI) -> uvicorn.Server:
 
 
 def _drop_those_that_do_not_read(listening: socket.socket, patience_s: float) -> None:
-    """Let the system close a connection whose client reads nothing for ``patience_s`` seconds. Otherwise its last bytes
-    would wait forever. Systems without this option keep such connections.
+    """Let the system close a connection whose client reads nothing for ``patience_s`` seconds. Otherwise the last bytes
+    for this client would wait forever. Systems that lack this option of a socket keep such connections.
     """
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     if option is not None:

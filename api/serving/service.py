@@ -120,7 +120,7 @@ class Service:
         if isinstance(wanted, ChatRequest):
             if not self.has_chat:
                 raise ApiError(400, f"{self.name} has no chat template; use /v1/completions.", "no_chat_template")
-            text = chat.render(self.tokenizer, wanted.chat())  # in the main thread, since its timer needs this thread
+            text = chat.render(self.tokenizer, wanted.chat())  # in the main thread, which the rendering's timer needs
             encoded = [await asyncio.to_thread(self.tokenizer.encode_body, text)]
         else:
             assert isinstance(wanted, CompletionRequest)

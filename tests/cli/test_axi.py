@@ -1,4 +1,5 @@
-"""Commands at a machine with AXI4. Its simulated board replaces /dev/uio0, and a file replaces /dev/mem."""
+"""Commands at a machine with AXI4. The simulated board of this machine replaces /dev/uio9, and a file replaces
+/dev/mem."""
 
 from __future__ import annotations
 
@@ -93,7 +94,8 @@ def command(*arguments: str | Path) -> Result:
 
 
 def test_text_by_the_front_and_the_back_door(machine: Registers, folder: Path, tmp_path: Path) -> None:
-    """The text is the integer model's, and both ways to load store the same words in the machine."""
+    """The text equals the integer model's text, and loading over the link stores the same words as loading through the
+    file of the memory."""
     weights = integer_weights(load_checkpoint(folder))
     tokens = [token for token, _ in generate(GoldenSession(weights), [1, 2], TOKENS, Sampling(0.9, seed=4))]
     expected = "ab" + "".join(LETTERS[token] for token in tokens) + "\n"

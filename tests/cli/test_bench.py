@@ -39,7 +39,7 @@ def no_build(tmp_path: Path) -> str:
 
 
 def test_formats(model: Path, no_build: str) -> None:
-    """Every format has the same figures, although each format is printed by its own run."""
+    """Every format contains the same figures, although a separate run of the command prints each format."""
     arguments = ("--preset", "tiny", "--model", str(model), "--prompts", "2", "--format")
     found = [run(*arguments, form, LUTERN_CACHE=no_build) for form in ("json", "csv", "md")]
     assert all(done.returncode == 0 for done in found), [done.stderr for done in found]

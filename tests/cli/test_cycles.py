@@ -72,15 +72,15 @@ def test_simulated(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_at_a_port(folder: Path) -> None:
-    """A chip at a serial line gives the same table. Its digest tells the command that it has counters."""
+    """A chip at a serial line gives the same table. The chip's digest tells the command that the chip has counters."""
     config = preset("tiny").with_(counters=True)
     with SimulatedBoard(SerialTop(config, LOWEST_DIVISOR)) as board, PtyBoard(board) as served:
         check(run("--model", folder / "model", "--on", served.port), config, 1)
 
 
 def test_session_refuses_counters() -> None:
-    """A session refuses to read counters before a run, of a machine without counters, and of a model with more layers
-    than the table has rows. It also refuses too many streams."""
+    """A session refuses to read counters if nothing has run, if the machine has no counters, or if the model has more
+    layers than the table of counters has rows. The session also refuses too many streams."""
     config = FOUR.with_(counters=True)
     program = lay_out(integer_weights(random_checkpoint(MODEL, SEED)), config)
     with SimulatedBoard(Top(config)) as board:

@@ -1,4 +1,5 @@
-"""`lutern doctor` lists what is installed and how to get the rest. Its exit code says whether `make demo` can run."""
+"""`lutern doctor` lists what is installed and how to install what is missing. The exit code says whether `make demo`
+can run."""
 
 import shutil
 from importlib import metadata
@@ -94,7 +95,8 @@ def test_build_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_home_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The tools' cache is then under LUTERN_CACHE. Without this variable, doctor reports the cache as missing."""
+    """If the home folder cannot be written, the tools' cache is under LUTERN_CACHE. If this variable is not set, doctor
+    reports the cache as missing."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)

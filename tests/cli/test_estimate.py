@@ -21,7 +21,7 @@ def run(*arguments: str) -> Finished:
 
 
 def memory_bytes(config: HwConfig) -> int:
-    """Return the bytes of the program of the released 370M."""
+    """Return the number of bytes of the program of the released 370M."""
     return program_sizes(PUBLISHED["370m"], config).words * config.word_bytes
 
 
@@ -73,8 +73,8 @@ def test_the_table() -> None:
 
 
 def test_machines_with_axi() -> None:
-    """The table has a row for each machine, model and number of streams. The rate at a third of the clock is a third of
-    the rate, and the output says how certain the rates are."""
+    """The table has a row for each machine, model and number of streams. The rate at 100 MHz is a third of the rate at
+    300 MHz, and the output says how certain the rates are."""
     done = run("--axi", "--format", "md")
     assert done.returncode == 0, done.stderr
     lines = markdown(done.stdout)
@@ -167,8 +167,8 @@ def test_bad_input(arguments: tuple[str, ...], sentence: str) -> None:
 
 
 def test_narrow_embeddings_of_a_size() -> None:
-    """370M does not fit into 128 MiB with 16 bits, and the message says that it fits with 12 bits. With 12 bits it
-    does."""
+    """370M does not fit into 128 MiB with 16 bits, and the message says that it fits with 12 bits. With 12 bits 370M
+    fits."""
     machine = ("--size", "370m", "--preset", "stream-x64", "--set", f"memory_words={1 << 24}")
     wide, narrow = run(*machine), run(*machine, "--embedding-bits", "12")
     over = memory_bytes(preset("stream-x64")) - (1 << 27)

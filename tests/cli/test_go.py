@@ -141,7 +141,8 @@ def test_place_of_a_bitstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The steps build, program, selftest and generate run in this order. They use the only USB port."""
+    """The steps build, program, selftest and generate run in this order. The steps selftest and generate use the only
+    USB port."""
     calls: list[tuple[Any, ...]] = []
     for name in ("build", "program", "selftest"):
         monkeypatch.setattr(go, name, lambda *words, name=name: calls.append((name, *words)))

@@ -39,7 +39,7 @@ def test_error_that_a_user_can_correct(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signal(number: signal.Signals, status: int, tmp_path: Path) -> None:
-    """The command cleans up and ends without output. Its exit status tells which signal it was."""
+    """The command cleans up and ends without output. The exit status shows which signal ended the command."""
     statement = f"""
     import os, time
     try:
@@ -85,7 +85,8 @@ def test_signal_while_a_command_is_imported(module: str, name: str, status: int,
 
 
 def test_ctrl_c_again_and_again(tmp_path: Path) -> None:
-    """More Ctrl-C arrive while the first one removes files, and while the process ends. The process still ends."""
+    """Further Ctrl-C arrive while the process removes files after the first Ctrl-C, and while the process ends. The
+    process still ends."""
     statement = """
     import atexit, os, signal, time
     def again() -> None:

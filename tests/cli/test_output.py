@@ -38,7 +38,7 @@ def test_any_text_is_printed_as_it_is(text: str) -> None:
 @settings(derandomize=True, deadline=None)
 @given(st.binary(max_size=12) | st.text(st.characters(codec="utf-8"), max_size=12).map(str.encode))
 def test_any_text_of_the_command_line(raw: bytes) -> None:
-    """UTF-8 is accepted. Otherwise the message names the first wrong byte."""
+    """A text in UTF-8 is accepted. For any other text, the message names the first wrong byte."""
     try:
         expected = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -53,7 +53,7 @@ def test_any_text_of_the_command_line(raw: bytes) -> None:
 @given(st.text(max_size=30))
 def test_any_sentence_is_safe_for_a_terminal(text: str) -> None:
     """Characters that control a terminal, or reverse the order of other characters, are printed as escapes. All other
-    characters stay."""
+    characters are printed unchanged."""
     shown = printable(text)
     assert all(character in "\n\t\xa0" or character.isprintable() for character in shown)
     assert printable("a\u202eb\x1b[2J\udc80é") == "a\\u202eb\\x1b[2J\udc80é"

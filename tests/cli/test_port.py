@@ -115,7 +115,7 @@ def assert_refused(done: Finished, sentence: str) -> None:
 
 
 def test_text_from_the_port(board: Board, folder: Path, expected: str) -> None:
-    """The digest identifies the machine. A second program finds the model loaded."""
+    """The chip's digest identifies the machine. A second run of the command finds the model already loaded."""
     with PtyBoard(board) as served:
         done = generate_on(served.port, folder)
         assert (done.returncode, done.stdout) == (0, expected), done.stderr
@@ -156,7 +156,8 @@ def test_text_over_a_bad_line(board: Board, folder: Path, expected: str) -> None
 
 
 def test_the_cable_is_pulled(board: Board, tmp_path: Path) -> None:
-    """The cable is unplugged in the middle of a load, because the memory does not contain this model yet."""
+    """The memory does not contain this model yet, so the command loads the model. The cable is unplugged in the middle
+    of this load."""
     folder = save_letters(tmp_path, seed=10)
     board.cut_after = 3000
     with PtyBoard(board) as served:
@@ -194,7 +195,8 @@ def test_selftest(board: Board) -> None:
 
 @pytest.mark.slow
 def test_weights_over_the_port(folder: Path, expected: str) -> None:
-    """A chip without weights receives them for every token, also over a bad line. The selftest skips its memory."""
+    """A chip without weights receives them for every token, also over a bad line. The selftest skips the test of the
+    memory."""
     with SimulatedBoard(SerialTop(WITHOUT_WEIGHTS, LOWEST_DIVISOR)) as chip:
         board = Board(chip)
         board.faulty = 40
@@ -221,7 +223,7 @@ def test_port_in_use_by_another_program(board: Board, folder: Path) -> None:
 
 
 def test_port_without_a_chip(folder: Path) -> None:
-    """No chip is at the other end of the port."""
+    """The command reports an error if no chip is at the other end of the port."""
     far, near = os.openpty()
     try:
         port = os.ttyname(near)
@@ -294,8 +296,8 @@ def test_another_version_ends_the_search_for_a_rate() -> None:
 
 
 def test_order_of_the_rates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The host first tries the rates of the bitstreams that were built here, beginning with the newest, and then the
-    rates of all boards."""
+    """The host first tries the rates of the bitstreams that were built on this computer, beginning with the newest, and
+    then the rates of all boards."""
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
     of_boards = known_rates()
     assert built_rates() == [] and of_boards[0] == 3_000_000
@@ -315,7 +317,7 @@ def test_order_of_the_rates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 def test_a_chip_that_is_no_preset(folder: Path) -> None:
-    """The chip's digest is that of a machine that this program does not know."""
+    """The chip reports the digest of a machine that this program does not know."""
     with SimulatedBoard(SerialLoopback(UNKNOWN, 25)) as chip, PtyBoard(chip) as served:
         done = generate_on(served.port, folder)
     assert_refused(
@@ -410,7 +412,7 @@ def test_the_board_command(folder: Path, expected: str) -> None:
 
 
 def test_the_board_command_in_the_background() -> None:
-    """A background job of a shell ignores Ctrl-C, so it serves until SIGTERM."""
+    """A background job of a shell ignores Ctrl-C, so the command serves until SIGTERM."""
     with started(BOARD_COMMAND, ignores_sigint=True) as served:
         assert served.stdout is not None
         port = served.stdout.readline().strip()

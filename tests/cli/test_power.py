@@ -78,7 +78,7 @@ def test_measured(tmp_path: Path) -> None:
     ],
 )
 def test_options_that_are_commands_now(arguments: tuple[str, ...], sentence: str) -> None:
-    """An option that a command has replaced is refused. The message tells the user what to type."""
+    """An option that a command has replaced is refused. The message names the command to type."""
     with pytest.raises(LuternError) as refused:
         run(*arguments)
     assert str(refused.value) == sentence
@@ -114,8 +114,8 @@ def test_calibration_of_another_part(tmp_path: Path) -> None:
 
 
 def test_370m_from_ddr3() -> None:
-    """The joules equal a computation by hand: 68.9 MB per token at 1.2e-10 to 5.9e-10 J per byte, clocks and block RAM,
-    and static power during a token."""
+    """The joules equal a computation by hand, which adds 68.9 MB per token at 1.2e-10 to 5.9e-10 J per byte, the energy
+    of clocks and block RAM, and the static power during a token."""
     text = run("estimate", "--size", "370m", "--preset", "ddr3-x16", "--format", "md")
     token_bytes = estimate(PUBLISHED["370m"], preset("ddr3-x16"), baud=1).bytes_read
     begin = rf"computed: 370M on ddr3-x16, 8\.40\d tokens/s, {token_bytes:,} bytes a token; nothing was counted"

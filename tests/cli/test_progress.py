@@ -105,19 +105,19 @@ def test_long_steps_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     found, wanted = "", "build, 1 of 3, place and route: 0 min\n"
     with progress.named_progress_bar("build") as advance:
         advance(1, 3, "place and route")
-        while wanted not in found:  # without the line, the time limit of the test ends this loop
+        while wanted not in found:  # if the line is missing, the time limit of the test ends this loop
             found += capsys.readouterr().err
     assert set(found.splitlines(keepends=True)) <= {wanted, "build: 0 min\n"}
 
 
 def test_a_long_load_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A first run compiles before it loads. The lines name the step that takes long."""
+    """A first run compiles before it loads. The printed lines name the step that takes the time."""
     drawn(monkeypatch, Clock(), terminal=False)
     monkeypatch.setattr(elapsed, "FIRST_LINE_SECONDS", 1e-3)
     found, compiling, sending = "", "Compiling tiny: 0 min\n", "sending the model, 3,000 of 9,000 bytes: 0 min\n"
     with progress.load_bar() as advance:
         with elapsed.elapsed("Compiling tiny"):
-            while compiling not in found:  # without the line, the time limit of the test ends this loop
+            while compiling not in found:  # if the line is missing, the time limit of the test ends this loop
                 found += capsys.readouterr().err
         assert set(found.splitlines(keepends=True)) == {compiling}
         advance(SENDING, 3_000, 9_000)

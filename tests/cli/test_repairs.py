@@ -78,7 +78,7 @@ def session(network: Model, board: SimulatedBoard) -> Damaged:
 
 
 def row_address(session: Session, token: int) -> int:
-    """Return the address of a token's last word in the embedding table."""
+    """Return the address of the last word of a token's row in the embedding table."""
     sizes = session.program.sizes
     return sizes.record_words + token * sizes.stride + sizes.row_words - 1
 

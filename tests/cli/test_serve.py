@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_server_answers_until_a_signal(folder: Path, number: signal.Signals, status: int) -> None:
-    """The signal ends the server while it sends a text. The server prints nothing more."""
+    """The signal ends the server while the server sends a text. The server prints nothing more."""
     command = [sys.executable, "-m", "lutern.cli.main", "serve", "--model", folder, "--on", "golden", "--port", "0"]
     with started([*command, "--most-tokens", "1000000", "--name", "abc"]) as child:
         assert child.stdout is not None

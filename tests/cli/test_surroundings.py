@@ -146,8 +146,8 @@ def test_reader_that_closes_the_pipe(tmp_path: Path, command: str, unbuffered: s
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_encoding_that_lacks_a_character(tmp_path: Path, encoding: str) -> None:
-    """If the encoding lacks a character of the prompt, the command is refused before any work. If it lacks a character
-    of the output, the text before the character is written."""
+    """If the encoding lacks a character of the prompt, the command is refused before any work. If the encoding lacks a
+    character of the output, the text before the character is written."""
     done = shell(f"{GENERATE} 'a \N{SNOWMAN}'", tmp_path, PYTHONIOENCODING=encoding)
     said = f"lutern: standard output is {encoding}, which has no character U+2603; set PYTHONIOENCODING=utf-8, or "
     assert (done.returncode, done.stdout) == (1, "") and done.stderr.startswith(said) and done.stderr.count("\n") == 1

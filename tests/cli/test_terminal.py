@@ -48,7 +48,7 @@ def check_screen(drawn: str, folder: Path | None = None) -> None:
 
 @pytest.mark.parametrize("command", TABLES, ids=" ".join)
 def test_tables(command: tuple[str, ...], tmp_path: Path) -> None:
-    """At a terminal each line fits and nothing is cut. A pipe receives no box characters, and json has the raw
+    """At a terminal each line fits and nothing is cut. A pipe receives no box characters, and JSON contains the raw
     numbers."""
     cache = {"LUTERN_CACHE": str(tmp_path / "cache")}
     code, drawn = on_terminal(*command, **cache)

@@ -59,8 +59,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: str) -> Path:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory, tokenizer: str) -> Path:
-    """Return the same checkpoint with only three byte tokens, so that its vocabulary fits the simulated machines. Its
-    image is beside it."""
+    """Return the same checkpoint with only three byte tokens, so that its vocabulary fits the simulated machines. The
+    image of this checkpoint is next to the folder."""
     values = json.loads(tokenizer)
     kept = [
         token for token in values["model"]["vocab"] if not token.startswith("<0x") or token[3:5] in ("C3", "A9", "0A")
@@ -114,8 +114,8 @@ def refused(*arguments: str, given: bytes | None = None) -> str:
 @pytest.mark.parametrize("model", ["folder", "image"])
 @pytest.mark.parametrize("prompt", ["once upon", "the", "", "the cat"])
 def test_the_known_text_is_written_and_ends(prompt: str, model: str, request: pytest.FixtureRequest) -> None:
-    """The output is the decoding of the whole sequence. It keeps spaces and the character of two bytes, and ends with
-    </s>."""
+    """The output is the decoding of the whole sequence. The output contains the spaces and the character of two bytes,
+    and ends with </s>."""
     path = request.getfixturevalue(model)
     start = WRITTEN.index(prompt)
     assert written(path, prompt, "-n", "20") == f"{WRITTEN[start:]}\n"
@@ -137,8 +137,7 @@ def test_every_byte_on_a_machine_that_the_host_feeds(folder: Path) -> None:
 
 @pytest.mark.parametrize("on", ["golden", pytest.param("sim", marks=pytest.mark.slow)])
 def test_several_prompts_at_once(small: Path, on: str) -> None:
-    """Each text ends independently. Six tokens of the first text end in the middle of a character, which is not
-    written."""
+    """Each text ends independently. With at most five tokens per text, only the first text loses its full stop."""
     prompts = ["--prompt", "once upon", "--prompt", "the", "--prompt", "", "--prompt", "cat"]
     machine = ("--on", "golden") if on == "golden" else ("--preset", "stream-x16")
     whole = written(small, *prompts, "-n", "20", on=machine)
@@ -155,7 +154,7 @@ def test_ignore_eos_continues_without_writing_special_tokens(folder: Path) -> No
 
 
 def test_no_bos(folder: Path) -> None:
-    """Without <s> only the prompt is fed, so an empty prompt is refused."""
+    """If <s> is left out, only the prompt is fed, so an empty prompt is refused."""
     with_it, without = (
         run("generate", "the", "--model", str(folder), "--on", "golden", "-n", "1", "-t", "0", *more).stderr
         for more in ((), ("--no-bos",))
@@ -219,7 +218,7 @@ def test_an_end_of_text_that_is_no_number(folder: Path, tmp_path: Path, value: s
     ],
 )
 def test_stop_texts(folder: Path, stop: str, text: str) -> None:
-    """A stop text may be spread over tokens. The prompt is not searched for it."""
+    """A stop text may be spread over tokens. The prompt is not searched for the stop text."""
     assert written(folder, "once upon", "-n", "20", "--stop", stop) == f"{text}\n"
     assert written(folder, "once upon", "-n", "20", "--stop", "nothing", "--stop", stop) == f"{text}\n"
     both = written(folder, "--prompt", "once upon", "--prompt", "once", "-n", "20", "--stop", stop)
@@ -329,7 +328,7 @@ def with_files(model: Path, place: Path, **files: object) -> Path:
 
 
 def test_sampling_of_generation_config(folder: Path, tmp_path: Path) -> None:
-    """The file gives the defaults, also in an image. Options of the user have priority."""
+    """generation_config.json defines the defaults, also for an image. Options of the user have priority."""
     values = {"do_sample": True, "temperature": 900.0, "top_p": 0.0001, "num_beams": 4}
     model = with_files(folder, tmp_path / "model", generation_config=values)
     assert run("convert", str(model), "-o", str(tmp_path / "image")).returncode == 0

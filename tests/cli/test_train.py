@@ -1,4 +1,4 @@
-"""`lutern train` passes its options to the trainer, and refuses wrong ones with one sentence."""
+"""`lutern train` passes its options to the trainer, and refuses wrong options with one sentence."""
 
 import sys
 from pathlib import Path

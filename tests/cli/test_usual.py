@@ -62,7 +62,7 @@ def test_the_list_of_commands() -> None:
 
 
 def test_a_package_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that imports a missing package is refused when it is used, but other commands work."""
+    """A command that imports a missing package reports an error when the command is used, but other commands work."""
     (tmp_path / "dreaming.py").write_text("import moonlight.shadows")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(ENTRIES, "dream", Entry("dreaming", "dream", "Dream."))
@@ -198,7 +198,7 @@ def test_the_cache(tmp_path: Path) -> None:
 
 
 def test_ports(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ports of the system are listed. A port at which no board answers has no machine."""
+    """The ports of the system are listed. A port at which no board answers is listed without a machine."""
     monkeypatch.setattr(ports.list_ports, "comports", lambda: [])
     assert "There is no serial port. Plug the board in. " in CliRunner().invoke(app, ["ports"]).output
     port = SimpleNamespace(device="/dev/none0", vid=0x0403, pid=0x6015, description="ULX3S")

@@ -59,7 +59,8 @@ def link(machine: Machine, **others: object) -> AxiLink:
 
 @pytest.mark.parametrize("answers", [1, 5])
 def test_bytes(answers: int) -> None:
-    """All bytes arrive, although the FIFOs cannot hold all bytes and answers arrive while the host still writes."""
+    """All bytes arrive, although the machine's FIFOs are too small for all bytes and answers arrive while the host
+    still writes."""
     machine = Machine(answers=answers)
     board = link(machine)
     sent = random.Random(1).randbytes(3 * FIFO_BYTES)

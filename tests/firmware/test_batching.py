@@ -1,5 +1,5 @@
-"""Conversations that start and end at any time: each has the text that it has alone, and none waits for the long prompt
-of another conversation."""
+"""Conversations that start and end at any time: each conversation writes the text that it writes alone, and no
+conversation waits for the long prompt of another."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def alone(single: GoldenSession, one: tuple[list[int], int, Sampling]) -> list[i
 def test_no_conversation_changes_the_text_of_another(
     weights: IntegerWeights, single: GoldenSession, streams: int, seed: int
 ) -> None:
-    """Each conversation has the text that it has alone. Prompts, lengths, samplings and times are random, and some
-    conversations are dropped before their end."""
+    """Each conversation writes the text that it writes alone. Prompts, lengths, samplings and times are random, and
+    some conversations are dropped before their end."""
     draw = random.Random(seed)
     wanted = [
         (
@@ -75,7 +75,7 @@ def test_no_conversation_changes_the_text_of_another(
     ]
     machine = Watched(weights, streams)
     batch, written, dropped = Batch(machine), defaultdict[int, list[int]](list), set[int]()
-    coming = [Conversation(0, *one) for one in wanted]  # number 0: the seed is that of the sampling, without an offset
+    coming = [Conversation(0, *one) for one in wanted]  # which is 0, so the seed is sampling.seed
     for which, one in enumerate(coming):
         one.which = which
     there: list[Conversation] = []
@@ -100,7 +100,8 @@ def test_no_conversation_changes_the_text_of_another(
 
 
 def test_a_long_prompt_does_not_delay_others(weights: IntegerWeights) -> None:
-    """Blocks of the long prompt and tokens of the other conversation take turns."""
+    """A run of a block of the long prompt and a run of the other conversation's next token take turns. The run of the
+    last block of a prompt chooses the first token after the prompt."""
     machine = Watched(weights, 2)
     batch = Batch(machine)
     batch.add(Conversation(0, [1], 30, Sampling()))
@@ -130,8 +131,8 @@ def test_a_token_that_ends_a_conversation_frees_its_slot(weights: IntegerWeights
 
 
 def test_all_conversations_are_dropped(weights: IntegerWeights, single: GoldenSession) -> None:
-    """Conversations are dropped during a prompt, during a text, and while they wait. Their slots are free
-    afterwards."""
+    """Conversations are dropped during a prompt, during a text, and while they wait. After that, the slots of these
+    conversations are free."""
     batch = Batch(GoldenSession(weights, 2, 2))
     for which, length in enumerate((1, 9, 2)):
         batch.add(Conversation(which, [5] * length, 9, Sampling()))

@@ -1,4 +1,4 @@
-"""Conversations: which conversation runs when, and no conversation changes the text of another one."""
+"""Conversations: which conversation runs when, and no conversation changes the text of another conversation."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ PROMPTS = [[3], [1, 2, 3, 4, 5, 6, 7, 8, 9], [7, 7, 7], [5, 6, 7, 8], [1, 2], [9
 
 
 class Fake:
-    """A machine whose next token is a hash of all tokens of a slot so far and of the generator's state. It stores its
-    runs, and asserts that each run is one that a machine can do."""
+    """A machine whose next token is a hash of all tokens of a slot so far and of the generator's state. ``Fake`` stores
+    the runs, and asserts that a machine can do each run."""
 
     def __init__(self, streams: int, slots: int) -> None:
         self.streams, self.slots = streams, slots
@@ -114,7 +114,8 @@ def test_a_burst_keeps_to_the_limit_of_a_run() -> None:
 
 @pytest.mark.parametrize("length", [1, 3, 4, 5, 8, 9])
 def test_prefill_in_blocks(length: int) -> None:
-    """A prompt is fed in blocks of four. The first token is fresh, and only the choice of the last stream is used."""
+    """A prompt is fed in blocks of four. Only the feed of the first token starts with state zero (``fresh``), and only
+    the choice of the last stream is used."""
     machine = Fake(streams=4, slots=3)
     prompt = list(range(10, 10 + length))
     run = prefill(machine, prompt, slot=2, seed=5)
@@ -147,7 +148,8 @@ def test_no_prompts_or_no_tokens_need_no_run() -> None:
 @pytest.mark.parametrize("burst", [1, 3, 100])
 @pytest.mark.parametrize("streams", [1, 2, 4])
 def test_a_text_ends_with_the_token_that_finishes_it(streams: int, burst: int) -> None:
-    """A text may also end in the middle of a burst. The other texts continue unchanged, and the slot is used again."""
+    """A text may also end in the middle of a burst. The other texts continue unchanged, and the slot of the ended text
+    is used again."""
     whole = texts(converse(Fake(streams, streams), PROMPTS, 40, Sampling(0.8), burst=burst))
     ends = {token for text in whole for token in text[3:5]}
     heard: list[list[int]] = [[] for _ in PROMPTS]
@@ -172,8 +174,8 @@ SEVERAL = [[3, 1, 4], [1, 5], [9, 2, 6, 5, 3]]
 @pytest.mark.parametrize("streams", [1, 4])
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(0.8, top_k=4, seed=3)], ids=["greedy", "on the host"])
 def test_turns_are_one_conversation(weights: IntegerWeights, sampling: Sampling, streams: int) -> None:
-    """Several turns give the same text as feeding all tokens again, but each token is fed only once. After a restart
-    the first turn gives its text again."""
+    """Several turns give the same text as feeding all tokens again, but each token is fed only once. After a restart,
+    the first turn writes the same text again."""
     machine = GoldenSession(weights, streams, 1)
     dialogue, fed = Dialogue(machine, sampling), list[int]()
     first: list[int] = []
@@ -294,7 +296,7 @@ def test_a_slot_is_used_again_from_zero(weights: IntegerWeights) -> None:
 
 
 def test_greedy_is_the_largest_logit_of_the_first_sampled_step(weights: IntegerWeights) -> None:
-    """Sampling on the chip uses the same logits. At a very low temperature it chooses the most likely token."""
+    """Sampling on the chip uses the same logits. At a very low temperature, the chip chooses the most likely token."""
     greedy, cold = GoldenSession(weights), GoldenSession(weights)
     wanted = [token for token, _ in generate(greedy, PROMPTS[0], 12, Sampling(0.0))]
     real = greedy.logits().real()

@@ -1,4 +1,4 @@
-"""A conversion one tensor at a time writes the same bytes as a conversion in memory; the tables of `inspect` are
+"""A conversion one tensor at a time writes the same bytes as a conversion in memory, and the tables of `inspect` are
 right."""
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def test_both_ways_give_the_same_bytes(tmp_path: Path, config: ModelConfig, bits
 
 def test_a_table_that_12_bits_do_not_hold_is_refused(tmp_path: Path) -> None:
     """One channel is 2^19 times as large as the other channels, and the first norm scales it back. Items of 16 bits can
-    store the other channels, items of 12 bits cannot."""
+    store the other channels, but items of 12 bits cannot."""
     tensors = dict(random_checkpoint(CONFIG, SEED).tensors)
     embeddings, gains = (tensors[name].copy() for name in (EMBEDDINGS, FIRST_NORM))
     embeddings[:, 3], gains[3] = 2.0**19, 2.0**-19
@@ -104,8 +104,8 @@ def test_calibrated_words_are_marked(tmp_path: Path) -> None:
 
 
 def test_calibration_text_is_kept_if_no_word_needs_it(tmp_path: Path) -> None:
-    """Given tokens are used even if no word needs them. Without tokens, an image whose words are all proved stores no
-    activations."""
+    """Given tokens are used even if no word needs them. If no tokens are given, an image whose words are all proved
+    stores no activations."""
     write_random_checkpoint(tmp_path / "model", CONFIG, SEED, "test")
     checkpoint = load_checkpoint(tmp_path / "model")
     assert convert(tmp_path / "proved", checkpoint, b"{}", "x").activations == {}
@@ -190,7 +190,8 @@ def test_contents(tmp_path: Path) -> None:
 
 
 def test_full_size_images_are_small() -> None:
-    """The whole image is 5.5 times smaller than the weights in bfloat16, and its ternary part is 10 times smaller."""
+    """The checkpoint in bfloat16 is at least 5.5 times as large as the image, and its ternary matrices are 10 times as
+    large as their trits in the image."""
     config = PUBLISHED["370m"]
     whole, ternary = image_bytes(config)
     room_for_header_and_tokenizer = 900_000

@@ -54,7 +54,7 @@ def read_checkpoint(folder: Path) -> None:
 
 
 def outcome(read: Callable[[Path], object], path: Path) -> str | None:
-    """Return the sentence with which a file is refused, or None if it is accepted. Any other exception fails the
+    """Return the sentence with which a file is refused, or None if the file is accepted. Any other exception fails the
     test."""
     try:
         read(path)
@@ -247,7 +247,7 @@ def test_numbers_of_tokens() -> None:
 
 
 def sparse(path: Path, start: bytes, size: int) -> None:
-    """Write a file of ``size`` bytes that is empty on the disk after its ``start``."""
+    """Write a file of ``size`` bytes, of which only the bytes ``start`` occupy space on the disk."""
     path.write_bytes(start)
     os.truncate(path, size)
 

@@ -228,7 +228,7 @@ def set_tokenizer(text: bytes) -> Change:
     ],
 )
 def test_hostile_files_are_refused(path: Path, tmp_path: Path, change: Change, text: str) -> None:
-    """Files are refused although their digests are correct. An attacker can compute correct digests."""
+    """Files are refused although their digests are correct, because an attacker can compute correct digests."""
     (tmp_path / "hostile").write_bytes(rewritten(path, change))
     with pytest.raises(LuternError, match=text):
         read_image(tmp_path / "hostile")

@@ -1,4 +1,5 @@
-"""Read leveling against answers in the protocol's own records. tests/sim/test_ddr3_pins.py runs it on gateware."""
+"""Read leveling, with answers in the layouts of the protocol. tests/sim/test_ddr3_pins.py runs read leveling on
+gateware."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ def window(slip: int, delays: Iterable[int]) -> frozenset[Setting]:
 
 
 class Part:
-    """A chip that reads byte n correctly with the settings ``right[n]`` and sees its strobe with the settings
-    ``bursts[n]``.
+    """A chip that reads byte n correctly with the settings ``right[n]`` and detects the strobe of this byte with the
+    settings ``bursts[n]``.
 
     ``resends``: numbers of the commands whose first answer is lost. ``long_fails``: bit mask of the bytes that are
     wrong in a march of more than 64 words."""
@@ -102,8 +103,8 @@ def test_each_byte_gets_the_middle_of_its_window() -> None:
     ],
 )
 def test_choice(passed: frozenset[Setting], chosen: Setting) -> None:
-    """The choice is the lower middle of the longest run of delays over all slips, with the slip that has most of these
-    delays."""
+    """The chosen delay is the lower middle of the longest run of delays that pass with any slip. Of the slips that pass
+    with this delay, the slip that passes with the most delays is chosen."""
     assert choose(passed) == chosen
 
 

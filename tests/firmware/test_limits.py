@@ -1,4 +1,5 @@
-"""The limits of a machine that a model exceeds: all of them are reported, in order, with the numbers of the program."""
+"""The limits of a machine that a model exceeds: all these limits are reported, in order, with the numbers of the
+program."""
 
 from __future__ import annotations
 
@@ -75,11 +76,11 @@ def test_a_limit_that_is_just_met_is_not_exceeded() -> None:
 @pytest.mark.parametrize("size", PUBLISHED)
 @pytest.mark.parametrize("name", PRESETS)
 def test_memory_is_the_reason_on_every_machine_that_has_one(name: str, size: str) -> None:
-    """Another limit comes first only if the host sends the weights, or if the memory can store them."""
+    """Another limit comes first only if the host sends the weights, or if the memory can store the weights."""
     hw_config, found = PRESETS[name], lacks(PUBLISHED[size], PRESETS[name])
     if hw_config.memory == "host":
         assert not any("memory" in lack.what for lack in found)
-    elif (name, size) == ("ddr3-x16", "1.3b"):  # the memory of 512 MiB is enough, but max_width is that of 370M
+    elif (name, size) == ("ddr3-x16", "1.3b"):  # the memory of 512 MiB is enough, but max_width is only enough for 370M
         assert [lack.what for lack in found] == ["intermediate size", "state (layers x hidden size)"]
     elif found:
         where = "block RAM for trits and embeddings" if hw_config.source == "resident" else "memory"

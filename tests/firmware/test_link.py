@@ -144,7 +144,7 @@ def test_frames_of_a_clean_line_stay_long() -> None:
 def test_frame_length_and_tries_follow_the_error_rate() -> None:
     """Higher error rates give shorter frames and more frames that must be lost before the host gives up. Frames are
     lost at random with the probability that follows from the error rate, and ``LineQuality`` estimates the rate from
-    them."""
+    the lost frames."""
     lengths, patience = [], []
     for rate in (1e-5, 3e-4, 1e-3, 3e-3, 1e-2):
         quality, draw = LineQuality(), np.random.default_rng(1)
@@ -238,7 +238,7 @@ def test_the_board_falls_silent() -> None:
 
 
 def test_answers_that_are_all_damaged() -> None:
-    """The host tries more often than at a silent line. Then the error message says how many bytes came."""
+    """The host sends the frame more often than on a silent line. Then the error message says how many bytes came."""
 
     class Hoarse(ModelChip):
         is_hoarse, asked = False, 0
@@ -263,7 +263,7 @@ def test_answers_that_are_all_damaged() -> None:
 
 
 def test_a_run_that_does_not_end() -> None:
-    """INFO is answered while the RUN does not end, so the error message says that the machine stopped."""
+    """The chip answers INFO while the RUN does not end, so the error message says that the machine stopped."""
     chip = ModelChip(CONFIG)
     client = Client(chip)
     client.transact(Opcode.SETUP, SET_UP)
@@ -278,8 +278,8 @@ def test_a_run_that_does_not_end() -> None:
 
 
 def test_a_run_on_a_board_that_falls_silent() -> None:
-    """The host sends a RUN again every second while the run may still compute, and then as often as any other
-    command."""
+    """The host sends a RUN again every second while the run may still compute. After that, the host sends the RUN as
+    many times as any other command."""
     chip = Picky(lambda number, opcode: number > 2)
     client = Client(chip)
     client.transact(Opcode.SETUP, SET_UP)
@@ -327,7 +327,7 @@ def test_error_of_the_watchdog() -> None:
 )
 def test_the_host_is_killed_at_every_frame(size: int, cut_bytes: int) -> None:
     """The host is killed after every frame, also in the middle of a frame. A new host sends the words that are missing,
-    and sends at most one span again. This also holds for small images."""
+    and sends at most one span again. The same is true for small images."""
     words = random_words(size // 4, size)
     line = FaultyLine(ModelChip(CONFIG), 0, 0)
     load_sections(Client(line), [(9, words)])

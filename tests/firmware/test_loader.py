@@ -44,7 +44,7 @@ class Cut(LinkError):
 class MemoryBoard:
     """A board that has only a memory. It answers INFO, WRITE and CHECKSUM as hw/link does.
 
-    ``written``, ``summed``, ``poked``: numbers of bytes.
+    ``written``, ``summed``, ``poked``: numbers of bytes that WRITE stored, CHECKSUM read, and the back door stored.
     ``cut_after``: the number of written bytes after which the line fails.
     ``fault``: a function that changes words when they are written.
     """
@@ -219,7 +219,8 @@ def test_a_memory_that_does_not_keep_a_word() -> None:
 
 
 def test_the_back_door() -> None:
-    """Only words that differ are copied through the back door. The chip sums only the beginning and the end."""
+    """Through the back door, the host copies only parts of COPIED_BYTES that contain a wrong word. The chip sums only
+    the beginning and the end of the words."""
     board, words = MemoryBoard(), image()
     told: list[tuple[str, int, int]] = []
 
@@ -235,7 +236,7 @@ def test_the_back_door() -> None:
     assert board.poked == 0
     words[1] ^= 1
     by_back_door()
-    assert board.poked == words.size  # all words, because they are less than COPIED_BYTES
+    assert board.poked == words.size  # all words, because they have fewer bytes than COPIED_BYTES
 
 
 class OtherMemory(MemoryBoard):

@@ -1,5 +1,5 @@
-"""The search for a phase of the memory's clock and the messages of a march, against answers in the protocol's own
-records. tests/sim/test_sdram_board.py runs both on gateware."""
+"""The search for a phase of the memory's clock and the messages of a march, with answers in the layouts of the
+protocol. tests/sim/test_sdram_board.py runs both on gateware."""
 
 from __future__ import annotations
 

@@ -76,7 +76,8 @@ def operations(program: Program) -> list[Any]:
 
 
 def halves(weights: IntegerWeights) -> list[np.ndarray]:
-    """Return the trits of every operation in order. gate_proj has two operations."""
+    """Return the trits of every operation in order. gate_proj has two operations, one for the rows of gate and one for
+    the rows of up."""
     found = []
     for layer in weights.layers:
         found += [matrix.trits for matrix in (layer.f_proj, layer.i_proj, layer.g_proj, layer.o_proj)]
@@ -85,7 +86,8 @@ def halves(weights: IntegerWeights) -> list[np.ndarray]:
 
 
 def gains_of(weights: IntegerWeights) -> list[np.ndarray]:
-    """Return the items [elements, T] of every vector and bound in the order in which they are used."""
+    """Return the items [elements, K] of every vector and bound in the order in which they are used. A vector has K
+    gains for each element, and a bound has one item (K = 1)."""
 
     def tuples(vector: tuple[Gains | None, list[Gains]]) -> np.ndarray:
         return np.stack([gains.items for gains in (*([vector[0]] if vector[0] else []), *vector[1])], axis=1)
@@ -219,7 +221,7 @@ def test_gains_precede_their_rows_and_fit_the_fifo(weights: IntegerWeights) -> N
     config = STREAM.with_(gain_fifo_words=40)
     plain = [record for record in records(lay_out(weights, config)) if record[0] is not RecordKind.CHECK]
     found = plain[LOOKAHEAD + 1 :]
-    chunks = [len(words) for kind, words in found if kind is RecordKind.GAINS][1:]  # without those of the embedding
+    chunks = [len(words) for kind, words in found if kind is RecordKind.GAINS][1:]  # without the gains of the embedding
     assert max(chunks) <= config.gain_fifo_words // 2 and len(chunks) > 30
     for (kind, _), (after, _) in itertools.pairwise(found[1:]):
         assert kind is not RecordKind.GAINS or after in (RecordKind.TRITS, RecordKind.SHORT_TRITS)
@@ -236,8 +238,8 @@ def test_streams_are_limited_by_their_states() -> None:
 
 
 def test_states_in_memory_follow_the_table(weights: IntegerWeights) -> None:
-    """The states have two layers of 32 elements of 32 bits, which are 64 words of 16 bits for each layer. They begin at
-    the first word after the program."""
+    """The states have two layers of 32 elements of 32 bits, which are 64 words of 16 bits for each layer. The states
+    begin at the first word after the program."""
     machine = STREAM.with_(state="memory", max_state=1)
     program = lay_out(weights, machine)
     wanted = {"state_base": len(program.words), "state_words": 64, "layers": 2}
@@ -330,8 +332,8 @@ def test_what_does_not_fit_is_refused(
 
 
 def test_a_program_of_more_words_than_24_bits_name() -> None:
-    """The released 370M in words of 64 bits and the 2.7B in words of 128 bits fit exactly. A memory with one word less
-    is too small."""
+    """The released 370M in words of 64 bits and the 2.7B in words of 128 bits fit exactly. A memory that has one word
+    fewer is too small."""
     wide = preset("stream-x32").with_(name="wide", columns=16, max_width=8192, max_vocab=32_000)
     for shape, changes in (
         ((1024, 24, 2816), {"word_bytes": 8, "max_state": 24_576}),

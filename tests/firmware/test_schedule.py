@@ -85,7 +85,8 @@ def test_the_records_of_an_operation_hold_all_its_rows() -> None:
 
 
 def test_the_operations_of_a_layer() -> None:
-    """The inputs and results of each operation are those of the network's equations, which this test lists by hand."""
+    """The inputs and results of each operation equal the inputs and results in the network's equations, which this test
+    lists by hand."""
     model = ModelConfig(vocab_size=37, hidden_size=32, num_hidden_layers=2, intermediate_size=48)
     config = HwConfig("by-hand", rows=5, columns=4, results_per_cycle=1, codes_per_cycle=4, max_state=64)
     found = [
@@ -111,7 +112,7 @@ def test_the_operations_of_a_layer() -> None:
         ("o_proj", Op.RESIDUAL, 32, 32, 7, 2, 2, 0, 0, Eps.O_PROJ),
         ("gate_proj", Op.GATE, 48, 32, 10, 3, 0, 0, 0, Eps.NONE),
         ("up_proj", Op.UP, 48, 32, 10, 3, 1, 0, 0, Eps.NONE),
-        ("down_proj", Op.RESIDUAL, 32, 48, 7, 2, 2, 0, 0, Eps.DOWN_PROJ),  # its result is the vector of lm_head
+        ("down_proj", Op.RESIDUAL, 32, 48, 7, 2, 2, 0, 0, Eps.DOWN_PROJ),  # the result is the vector that lm_head reads
     ]
     layer = operations(model, config)[1:8]
     flags = {flag: [op.name.removesuffix("_proj") for op in layer if getattr(op, flag)] for flag in FLAGS}

@@ -20,7 +20,7 @@ PARTS = preset("tiny").with_(name="parts", columns=16, word_bytes=8, memory_word
 
 
 class StuckBits(Client):
-    """A link to a memory with one faulty word, whose ``bits`` always stay 0."""
+    """A link to a memory with one faulty word, in which the bits ``bits`` always stay 0."""
 
     def __init__(self, board: SimulatedBoard, address: int, bits: int, word_bytes: int) -> None:
         super().__init__(board)

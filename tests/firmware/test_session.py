@@ -23,7 +23,8 @@ Fed = tuple[int, int, int, int]
 
 
 class Chip:
-    """A client of a chip, whose tokens of step k begin at 10 k. Each error code in ``refusals`` ends one RUN."""
+    """A client of a chip that chooses the token 10 k + s in step k for stream s. Each error code in ``refusals`` ends
+    one RUN."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -102,11 +103,11 @@ def test_every_slot_has_a_state_of_its_own(chip: Chip) -> None:
     ],
 )
 def test_a_run_that_was_ended_is_repeated(code: ErrorCode, kind: Damage, sentence: str, chip: Chip) -> None:
-    """The session loads again, sends SETUP, and feeds the earlier tokens of the conversations, in each pass as many as
-    there are streams. Then it repeats the run."""
+    """The session loads again, sends SETUP, and feeds the earlier tokens of the conversations, with as many tokens in
+    each pass as there are streams. Then it repeats the run."""
     session = opened(chip)
-    session.run([Feed(1, 0, fresh=True), Feed(2, 1, fresh=True)], 3)  # slot 0: 1, 0, 10; slot 1: 2, 1, 11
-    session.run([Feed(5, 1)], 2)  # slot 1: 5, 0
+    session.run([Feed(1, 0, fresh=True), Feed(2, 1, fresh=True)], 3)  # tokens of slot 0: 1, 0, 10; of slot 1: 2, 1, 11
+    session.run([Feed(5, 1)], 2)  # tokens of slot 1: 5, 0
     session.run([Feed(7, 2, fresh=True)], 1)
     chip.log.clear()
     chip.refusals, chip.damage["kind"] = [code], kind

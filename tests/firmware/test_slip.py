@@ -124,8 +124,8 @@ def test_every_flip_of_one_or_two_bits_of_a_short_frame(name: str) -> None:
 
 
 def syndromes_of_bits() -> np.ndarray:
-    """Return how a flip of [byte, bit] of the longest frame changes the CRC. A shorter frame has the last of these
-    rows."""
+    """Return how a flip of [byte, bit] of the longest frame changes the CRC. For a shorter frame, the last of these
+    rows apply."""
     size = FRAME_BYTES - CRC_BYTES
     found = np.zeros((FRAME_BYTES, 8), np.uint32)
     empty = crc32c(bytes(size))
@@ -155,8 +155,8 @@ def test_two_flips_on_the_line_of_the_longest_frame_are_found() -> None:
     the frame.
 
     Two flips that keep all escapes change one or two such patterns or bits, and no two of these have the same syndrome.
-    Flips that make or break an END or an ESC change the frame's length. They are missed by chance, once in 2^32 times;
-    the tests of short frames and the samples cover them.
+    Flips that make or break an END or an ESC change the frame's length. Such flips are missed by chance, once in 2^32
+    times. The tests of short frames and the samples cover these flips.
     """
     bits = syndromes_of_bits()
     turned = [bit for bit in range(8) if (DELIMITERS[0] ^ DELIMITERS[1]) >> bit & 1]
@@ -209,7 +209,7 @@ def fuzz_frames(seed: int) -> int:
 
 
 def is_part(some: list[Frame], among: list[Frame]) -> bool:
-    """Whether ``among`` contains the frames of ``some`` in this order."""
+    """Return whether ``among`` contains the frames of ``some`` in this order."""
     rest = iter(among)
     return all(frame in rest for frame in some)
 
