@@ -143,7 +143,7 @@ def _swish_codes(  # type: ignore[no-untyped-def]
         square += z * z
         z *= tl.load(gain + column, mask=column < m, other=0.0)
         largest = tl.maximum(largest, tl.abs(z))
-        y += (z,)
+        y += (z,)  # type: ignore[assignment]
     root = tl.rsqrt(tl.sum(square) / m + eps)
     factor = 127.0 / tl.maximum(tl.max(largest) * root, TINY)
     for piece in tl.static_range(PIECES):
@@ -177,8 +177,8 @@ def _swish_codes_backward(  # type: ignore[no-untyped-def]
     sum_gain = ()
     for piece in tl.static_range(PIECES):
         column = piece * BLOCK + tl.arange(0, BLOCK)
-        gains += (tl.load(gain + column, mask=column < m, other=0.0),)
-        sum_gain += (tl.zeros((BLOCK,), tl.float32),)
+        gains += (tl.load(gain + column, mask=column < m, other=0.0),)  # type: ignore[assignment]
+        sum_gain += (tl.zeros((BLOCK,), tl.float32),)  # type: ignore[assignment]
     for row in tl.range(program, rows, tl.num_programs(0), num_stages=STAGES):
         n = tl.cast(row, tl.int64)
         p_factor = tl.load(p_factors + n)
@@ -196,9 +196,9 @@ def _swish_codes_backward(  # type: ignore[no-untyped-def]
             z = gate * tl.sigmoid(gate) * up
             square += z * z
             along += dy * gains[piece] * z
-            gates += (gate,)
-            ups += (up,)
-            dys += (dy,)
+            gates += (gate,)  # type: ignore[assignment]
+            ups += (up,)  # type: ignore[assignment]
+            dys += (dy,)  # type: ignore[assignment]
         square, along = tl.reduce((square, along), 0, two_sums)
         root = tl.rsqrt(square / m + eps)
         to_y = weight_scale * factor * root
@@ -210,7 +210,7 @@ def _swish_codes_backward(  # type: ignore[no-untyped-def]
             up = ups[piece]
             z = swish * up
             put_codes(codes + n * m + column, z * gains[piece] * (root * factor), column < m)
-            totals += (sum_gain[piece] + dys[piece] * z * to_y,)
+            totals += (sum_gain[piece] + dys[piece] * z * to_y,)  # type: ignore[assignment]
             dz = dys[piece] * gains[piece] * by_t - z * by_z
             at = dp + n * 2 * m + column
             tl.store(at, (dz * up * slope).to(dp.dtype.element_ty), mask=column < m)

@@ -90,7 +90,7 @@ def _norm_codes(  # type: ignore[no-untyped-def]
     outer_gain = tl.load(outer + column, mask=inside, other=0.0)
     gain = ()
     for j in tl.static_range(J):
-        gain += (tl.load(gains + j * d + column, mask=inside, other=0.0),)
+        gain += (tl.load(gains + j * d + column, mask=inside, other=0.0),)  # type: ignore[assignment]
     for row in tl.range(tl.program_id(0), rows, tl.num_programs(0), num_stages=STAGES):
         n = tl.cast(row, tl.int64)
         x = tl.load(h + n * d + column, mask=inside, other=0.0)
