@@ -131,7 +131,7 @@ def _memory_lack(what: str, field: str, needed: int, held: int, narrow: int, hw_
 def excess(needed: int, held: int) -> str:
     """Return by how much a memory is too small, in a few words."""
     if needed > MORE_TO_SAY * held:
-        return f"{needed / held:,.{0 if needed >= 10 * held else 1}f} times as much"
+        return f"{needed / held:,.{0 if needed >= 10 * held else 1}f} times as much is needed"
     over = needed - held
     size = next(f"{over / unit:.3g} {name}" for unit, name in ((1e6, "MB"), (1e3, "KB"), (1, "bytes")) if over >= unit)
     share = 100 * over / held

@@ -31,8 +31,8 @@ BAUD = 3_000_000
 WRITE_TIMEOUT_S = 20.0
 """Seconds after which a port that accepts no bytes is treated as broken."""
 CYCLES_PER_SECOND = 2_000_000
-"""Number of cycles of a simulated board that count as one second of a time limit. A small design simulates about as
-many cycles in a second.
+"""Number of cycles of a simulated board that count as one second of a time limit. A computer simulates about this
+number of cycles of a small design in one second.
 """
 SIMULATED, IDLE = 0x4C54, 0x4C49
 """Rows of the window of a simulated board's port: "LT" while the board simulates, else "LI"."""
@@ -87,7 +87,7 @@ class SerialPort:
         """Return at most `limit` bytes as soon as at least one has arrived, or no bytes after `timeout_s`."""
         try:
             return self._read_simulated(limit, timeout_s) if self.is_simulated else self._read(limit, timeout_s)
-        except (OSError, TypeError):  # pyserial raises a TypeError if a port vanishes between two lines of pyserial
+        except (OSError, TypeError):  # pyserial raises a TypeError if the port vanishes while it is read
             raise self._gone() from None
 
     def _read(self, limit: int, timeout_s: float) -> bytes:

@@ -25,8 +25,8 @@ from lutern.hw.layouts import CODE_BITS, ENGINE_OP, codes_payload, quantised_pay
 from lutern.hw.pipeline import CreditFifo, Stages, new_memory, read_register
 
 LUT_RAM_WORDS = 32
-"""A part memory of up to this many words is built of LUTs. A block RAM of 36 bits would save at most 108 of these
-LUTs."""
+"""A part memory of up to this many words is built of LUTs. A block RAM, which is 36 bits wide, would
+replace at most 108 of these LUTs."""
 
 
 class CodeMemory(wiring.Component):
@@ -62,9 +62,9 @@ class CodeMemory(wiring.Component):
     Latency
     -------
     ``latency`` by ``is_in_luts``: 1 for True, 3 for False. ``latency`` counts the cycles from the write of the last
-    stream's C codes to ``o``. If the part memories are built of LUTs, and the vector ends before the last part memory
-    of a beat, this takes 2 cycles. An operation follows the previous operation without an idle cycle if the codes of
-    the operation are written. A bank may be claimed ``bank_latency`` = 2 cycles after its last read.
+    stream's C codes to ``o``. If the part memories are built of LUTs, and the vector's last codes do not fill the last
+    part memory of their beat, this takes 2 cycles. An operation follows the previous operation without an idle cycle
+    if the codes of the operation are written. A bank may be claimed ``bank_latency`` = 2 cycles after its last read.
 
     Reference
     ---------

@@ -126,7 +126,9 @@ def check_chip(hw_config: HwConfig, board: Board) -> None:
     found = chip_lacks(hw_config, board)
     if found:
         others = [name for name in board.presets if not chip_lacks(board.config(name), board)]
-        raise LuternError(f"{reasons(found)}; build one of {', '.join(others)}, or for a board with a larger chip.")
+        raise LuternError(
+            f"{reasons(found)}; build one of {', '.join(others)}, or build for a board with a larger chip."
+        )
 
 
 def check_model(

@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
 # A component is made only to ask for its ports.
-"""The cost of a lane on ECP5, from routed designs: folded (`hw/lane.py`), or as products followed by an adder tree.
+"""The cost of a lane on ECP5, from routed designs, for two kinds of lanes: folded lanes, which add in the LUT4 that
+form the product (`hw/lane.py`), and products followed by an adder tree.
 
     LUT4 per lane = (TRELLIS_COMB of the routed unit in a wrapper - the wrapper's XORs - the unit's decoder) / lanes
 
@@ -8,7 +9,8 @@ The figure includes the accumulators, the drain and the control of the unit. The
 kinds of lanes and for any number of streams, and is counted separately. The decoder's cost is the difference from a
 unit that uses the bits of a beat as trits.
 
-All shapes have up to 32 columns, because accumulator and drain cost 43 LUT4 per row, whatever the length of the row.
+Accumulator and drain cost 43 LUT4 per row of any length, so a lane of a longer row costs less. All shapes have at most
+32 columns, so that their figures can be compared.
 """
 
 from __future__ import annotations
@@ -100,7 +102,7 @@ class LaneRow:
 
 
 def measure_row(lanes: int, seed: int = 1) -> LaneRow:
-    """Measure all columns for one number of lanes."""
+    """Measure one row of the table."""
     return LaneRow(
         measure_lanes(lanes, "ecp5", seed=seed),
         measure_lanes(lanes, "generic", seed=seed) if lanes <= TREE_LANES else None,

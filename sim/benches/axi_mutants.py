@@ -28,7 +28,7 @@ class Mutant:
     is_proved: bool = True
 
     def block(self) -> type[AxiSource]:
-        """Return the wrong version, with the present constants of hw/memory/axi.py."""
+        """Return the wrong version. It uses the constants of hw/memory/axi.py that a test may have changed."""
         text = Path(axi.__file__).read_text()
         if text.count(self.old) != 1:
             raise AssertionError(f"found {text.count(self.old)} times in hw/memory/axi.py, not once: {self.old}")

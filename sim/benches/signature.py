@@ -25,8 +25,8 @@ def last_state_of(words: list[int], bits: int) -> int:
 
 
 def blocks(draw: random.Random, bits: int) -> Blocks:
-    """Return test blocks: each bit of a word alone in blocks of one or two words, each wrong bit of the state, and
-    random blocks."""
+    """Return test blocks. Each bit is 1 alone in a block of one word, and every fifth bit also in a block of two words.
+    In further blocks, each bit of the last state is wrong once. The last blocks are random, right and wrong."""
     found: Blocks = [([1 << bit], 0) for bit in range(bits)]
     found += [([1 << bit, 0], 0) for bit in range(0, bits, 5)]
     found += [([draw.getrandbits(bits) for _ in range(draw.randint(1, 4))], 1 << bit) for bit in range(STATE_BITS)]
@@ -43,7 +43,7 @@ async def blocks_are_judged(dut: Any) -> None:
     other cycles."""
     parameters, seed = bench_parameters(), bench_seed()
     draw, bits, pause = random.Random(seed), parameters["bits"], pauses(parameters["pause"], seed)
-    wanted: dict[int, int] = {}  # the wanted state to be driven, for each cycle
+    wanted: dict[int, int] = {}  # the values of the input ``wanted``, by the cycle in which they are driven
     expected: dict[int, int] = {}
     names: dict[int, str] = {}
     judged = 0

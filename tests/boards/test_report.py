@@ -70,7 +70,8 @@ def test_clocks_and_use() -> None:
 
 
 def test_path_in_our_lines() -> None:
-    """The path is that of the worst clock. A signal inside a library has the source line that made its module."""
+    """The report has the path of the worst clock. If a signal is declared in a library, its source is the line that
+    creates the module of the signal."""
     path = parse_route(json.dumps(REPORT), 1, CLOCKS, PART, source_lines(RTLIL)).path
     found = [(step.kind, step.source) for step in path]
     assert found == [("clk-to-q", "hw/link/slip.py:49"), ("routing", "hw/link/slip.py:44")]

@@ -83,7 +83,7 @@ def test_a_build_that_cannot_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         done = run("build", "--board", "ulx3s-25f", *words)
         assert isinstance(done.exception, LuternError)
         assert " block RAMs, the LFE5U-25F of ulx3s-25f has 56" in str(done.exception)
-        assert "; build one of resident-25f, sdram-x16, host, or for a board with" in str(done.exception)
+        assert "; build one of resident-25f, sdram-x16, host, or build for a board with" in str(done.exception)
     assert not list(tmp_path.iterdir())
 
 

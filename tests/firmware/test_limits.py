@@ -151,8 +151,8 @@ def test_impossible_layouts_are_reported() -> None:
         (101, 100, "1 bytes (1.00 %) too many"),
         (150, 100, "50 bytes (50 %) too many"),
         (3_000_000, 2_000_000, "1 MB (50 %) too many"),
-        (201, 100, "2.0 times as much"),
-        (123_400, 100, "1,234 times as much"),
+        (201, 100, "2.0 times as much is needed"),
+        (123_400, 100, "1,234 times as much is needed"),
     ],
 )
 def test_excess(needed: int, held: int, said: str) -> None:

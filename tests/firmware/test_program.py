@@ -289,7 +289,8 @@ LARGER = "choose a preset that holds it, such as tiny, or a smaller model."
         (
             STREAM,
             {"memory_words": 2000},
-            f"the model needs 8,646 bytes of memory, small has 4,000 (memory_words): 2.2 times as much; {LARGER}",
+            "the model needs 8,646 bytes of memory, small has 4,000 (memory_words): 2.2 times as much is needed; "
+            f"{LARGER}",
         ),
         (
             NINE,

@@ -71,7 +71,7 @@ def test_the_sentence_of_released_models(size: str) -> None:
     text = sentence(model, BOARDS["ulx3s-85f"])
     lack = (
         f"the model needs {needed:,} bytes of memory, sdram-x16 has 33,554,432 (memory_words): "
-        f"{needed / 33_554_432:,.{0 if size == '2.7b' or size == '1.3b' else 1}f} times as much"
+        f"{needed / 33_554_432:,.{0 if size == '2.7b' or size == '1.3b' else 1}f} times as much is needed"
     )
     would = "" if size == "370m" else f"; {would_hold(model)}"
     assert text.endswith(f"; ulx3s-85f does not hold it in sdram-x16: {lack}{would}.")
