@@ -20,7 +20,8 @@ from lutern.hw.config import HwConfig
 LARGE_LANES = 512
 """Least number of lanes of a large machine."""
 PRESSURE = 1.1
-"""The target clocks of nextpnr are faster by this factor, so that nextpnr does not stop before there is a margin."""
+"""nextpnr gets target clocks that are this factor above the machine's clocks. Otherwise it could stop without a
+margin."""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@
                    └─► Wrapper ─► RTLIL ─► yosys ─► top.json ─► nextpnr-ecp5 ─► report.json ─► Placement
 
 Blocks are measured as a board uses them: without debug taps, with lanes of CCU2C, and with netlists by
-`boards/synthesis.py`. A block alone keeps logic that the whole design may share or remove, so the rows do not add up to
-`top` exactly.
+`boards/synthesis.py`. A block alone keeps logic that the whole design may share or remove, so the costs of the blocks
+do not add up to the cost of `top` exactly.
 
 Results are kept under LUTERN_CACHE by the digest of their inputs. A measurement takes 1 to 60 seconds of yosys, and
 minutes of nextpnr for the large blocks. The first run of either tool takes another minute to compile WebAssembly.
@@ -57,7 +57,8 @@ BAUD = 3_000_000
 
 
 def _state_in_memory(config: HwConfig) -> HwConfig:
-    """Return the machine with its state in the memory of words, or a similar machine if the state cannot be there."""
+    """Return the machine with its state in the memory of words. If this is impossible, return a similar streamed
+    machine."""
     if config.source == "resident" or config.memory == "host":
         config = config.with_(source="streamed", memory="block", rows=20 * config.results_per_cycle, word_bytes=4)
     return config.with_(state="memory")
@@ -112,7 +113,8 @@ BLOCKS: dict[str, Callable[[HwConfig], wiring.Component]] = {
 }
 """Every block that has a row, in the order of the table. mlgru and glu share `activation`. `counters`, `state_dma` and
 `axi_...` exist only in some machines. `chip` is `top` with a serial line; it has three pins and is placed without a
-wrapper. `axi_top` is `top` in a system with a processor: its buses end at the registers of a `Wrapper`."""
+wrapper. `axi_top` is `top` for a system with a processor. The buses of `axi_top` end at the registers of a
+`Wrapper`."""
 
 DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
 TARGET_HZ = 150_000_000

@@ -86,7 +86,8 @@ def change_value(value: Any, generator: random.Random) -> Any:
 
 
 def change_json(data: bytes, generator: random.Random) -> bytes:
-    """Change values of the JSON. If the bytes are no JSON, and in a fifth of all calls, change the bytes."""
+    """Change values of the JSON. In a fifth of all calls, and always if the bytes are no JSON, change the bytes
+    instead."""
     try:
         value = json.loads(data) if generator.random() < 0.8 else None
         for _ in range(generator.choice((1, 1, 1, 2, 4))):

@@ -48,12 +48,12 @@ class BurstReader(wiring.Component):
     i : stream of ``words_layout``, input
         Requests. A request is accepted only after the last job of the previous request is accepted.
     room : 1 bit, input
-        There is room for a whole burst. This value may be late, so it may not take the last job into account yet.
+        There is room for a whole burst. This value may be late, and then does not include the last job yet.
     o : stream of ``shape.job``, output
         The jobs.
     ahead : ``address_bits``, output
-        An address in the page after the page of the next job. After the last page of the request, ``ahead`` is in the
-        first page of the memory, because the record stream begins again there.
+        An address in the page after the page of the next job. While the next job is in the last page of the request,
+        ``ahead`` is in the first page of the memory, because the record stream begins again there.
 
     Numerics
     --------

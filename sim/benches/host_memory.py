@@ -76,8 +76,8 @@ class Bench:
         )
 
     async def settled(self) -> dict[str, int]:
-        """Return the last WANT after all words have been handled. The last frame must contain dropped words, so the
-        chip answers it with a WANT."""
+        """Return the last WANT after all words have been handled. The last frame must contain words that the chip
+        drops. The chip answers this frame with a WANT."""
         await self.words.drained()
         await ClockCycles(self.dut.clk, 60)
         sequence, want = self.wants[-1]

@@ -156,8 +156,8 @@ def test_a_key(model: lutern.Model) -> None:
 
 
 def test_a_machine_that_fails(model: lutern.Model) -> None:
-    """A request without any answer so far receives an HTTP status. A streamed answer that has begun receives an event.
-    Later requests are answered."""
+    """If the answer is not streamed, the client receives the error as an HTTP status. A streamed answer that has begun
+    receives an event. Later requests are answered."""
     service = Service(model)
     machine = service.engine._batch._machine
     run = machine.run

@@ -89,7 +89,7 @@ def run_tokens(client: Client, chip: ModelChip, draw: random.Random, seed: int) 
 
 
 def check_sentence(sentence: str, line: FaultyLine, seed: int) -> None:
-    """Check that the message is one sentence with the numbers of the line, and that the line was too bad to
+    """Check that the message is one sentence with the frames and seconds of the link, and that the link was too bad to
     continue."""
     assert line.is_dead or line.rate > 2e-3, f"seed {seed}: gave up at {line.rate:.1e} faults per byte: {sentence}"
     assert sentence.endswith(".") and "\n" not in sentence and "cable" not in sentence, f"seed {seed}: {sentence}"

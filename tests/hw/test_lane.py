@@ -1,4 +1,4 @@
-"""The cells of lanes and adders equal the generic description, for every input and for any first carry."""
+"""Lanes and adders of ECP5 cells equal the generic description, for every input and any undriven first carry."""
 
 from __future__ import annotations
 

@@ -57,8 +57,8 @@ def machine(demo: tuple[Model, IntegerWeights]) -> Iterator[LockStep]:
 
 
 def test_the_chip_reads_what_the_back_door_wrote(machine: LockStep) -> None:
-    """The chip's checksums of all words are right, including shorter parts of beats. So the host sends no word
-    again."""
+    """The chip's checksums are right for all words, also for the last part of a beat, which is shorter. So the host
+    sends no word again."""
     board = machine.board
     before = board.cycles
     load_sections(machine.session.client, machine.session.program.sections)
