@@ -40,10 +40,10 @@ def markdown(text: str) -> list[list[str]]:
 def test_a_board() -> None:
     done = run("--board", "ulx3s-85f")
     assert done.returncode == 0, done.stderr
-    found = estimate(open_model("demo").config, BOARDS["ulx3s-85f"].config("resident-85f"), baud=1)
-    assert f"demo on resident-85f: {found.cycles:,} cycles a pass, {found.bytes_read:,} bytes" in done.stdout
+    found = estimate(open_model("demo").config, BOARDS["ulx3s-85f"].config(), baud=1)
+    assert f"demo on resident-1024: {found.cycles:,} cycles a pass, {found.bytes_read:,} bytes" in done.stdout
     rows = {line.split("\t")[0]: line.split("\t")[1:] for line in done.stdout.splitlines()[2:8]}
-    assert rows["block RAM"] == ["206", "208", str(206 / 208), "0"] and rows["multipliers"][0] == "44"
+    assert rows["block RAM"] == ["207", "208", str(207 / 208), "0"] and rows["multipliers"][0] == "70"
     assert int(rows["LUT, placed"][0]) > int(rows["LUT, synthesised"][0])
 
 
