@@ -94,7 +94,7 @@ def test_barrier() -> None:
     codes = CodeMemory.latency_of(config)
     least, most = (sum(others) + block + norm + codes for block in (min(blocks), max(blocks)))
     terms = [*map(str, others), f"{{{', '.join(map(str, blocks))}}}", str(norm), str(codes)]
-    assert f"{' + '.join(terms)} = {least} to {most} cycles" in PAGE
+    assert f"{' + '.join(terms)} = {least} to {most} cycles" in " ".join(PAGE.split())
 
 
 def stated() -> Iterator[tuple[str, str, int]]:
