@@ -59,8 +59,8 @@ def test_every_limit_is_named_in_order() -> None:
         check_fit(MODEL, tight)
     assert str(caught.value) == (
         f"the model needs {8 * words:,} bytes of memory, small has 128 (memory_words): {words / 16:,.0f} times as "
-        "much; other limits are also exceeded: hidden size 64 (at most 63), intermediate size 96 (at most 63), "
-        "state (layers x hidden size) 192 (at most 191), vocabulary 40 (at most 39); choose a preset that "
+        "much is needed; other limits are also exceeded: hidden size 64 (at most 63), intermediate size 96 (at most "
+        "63), state (layers x hidden size) 192 (at most 191), vocabulary 40 (at most 39); choose a preset that "
         "holds it, such as sim-64, or a smaller model."
     )
 
