@@ -59,8 +59,8 @@ NOISE_BITS = 18
 SHIFTS = (13, -17, 5)
 """The shifts of a draw. A positive number is a left shift, and a negative number is a right shift."""
 JUMP_LOG2 = 16
-"""Log2 of the number of draws between the bases of two tokens. The number of draws is larger than the largest
-vocabulary."""
+"""Log2 of the number of draws between the bases of two tokens. A token has a draw for each entry of the vocabulary, and
+token numbers of a machine have 16 bits, so no two tokens share a draw."""
 SEED_OF_ZERO = 0x9E3779B9
 """The seed that replaces 0, because only 0 follows the state 0."""
 
