@@ -35,7 +35,6 @@ NAMES: dict[str, set[str]] = {
     "--set": {field.name for kind in (HwConfig, TrainOptions) for field in dataclasses.fields(kind)},
 }
 """The values that these options accept. A value in capitals is a placeholder."""
-SIZES = {"new": {*PUBLISHED}}
 """The sizes of the released models. An earlier `lutern new --preset` accepted these sizes."""
 FOREIGN = {
     *("--placer", "--router", "--tmg-ripup", "--report", "--write"),  # nextpnr
@@ -96,14 +95,14 @@ def refused(line: str) -> str | None:
     for option in command.params:
         given = values.get(option.name)
         for value in given if isinstance(given, list) else [given]:
-            if reason := wrong_value(command.name, option.opts[0], value):
+            if reason := wrong_value(option.opts[0], value):
                 return reason
     return None
 
 
-def wrong_value(command: str, option: str, value: Any) -> str | None:
+def wrong_value(option: str, value: Any) -> str | None:
     """Return why ``NAMES`` does not allow a value, or None if the value is allowed."""
-    allowed = SIZES.get(command, NAMES["--preset"]) if option == "--preset" else NAMES.get(option)
+    allowed = NAMES.get(option)
     if allowed is None or not isinstance(value, str) or value.isupper() or value in ("X", "..."):
         return None
     wrong = [name for name in value.split("|") if name.partition("=")[0] not in allowed]

@@ -17,7 +17,8 @@ BLOCK = 32  # number of channels of a program, so that a row is one memory trans
 
 
 @triton.jit
-def _combine(f1, x1, f2, x2):  # type: ignore[no-untyped-def]
+def combine(f1, x1, f2, x2):  # type: ignore[no-untyped-def]
+    """Combine two steps S <- f S + x into one."""
     return f1 * f2, f2 * x1 + x2
 
 
@@ -44,7 +45,7 @@ def _kernel(  # type: ignore[no-untyped-def]
         # After the end of the sequence, f is 1 and x is 0, so that the last row contains the last state.
         f = tl.load(f_ptr + f_at, mask=f_inside, other=1.0)
         x = tl.load(x_ptr + at, mask=inside, other=0.0)
-        decay, states = tl.associative_scan((f, x), 0, _combine)
+        decay, states = tl.associative_scan((f, x), 0, combine)
         states = decay * carried + states
         tl.store(out_ptr + at, states, mask=inside)
         carried = tl.sum(tl.where(row == CHUNK - 1, states, 0.0), axis=0, keep_dims=True)

@@ -243,7 +243,7 @@ def gated_codes_backward(
     scale: Tensor,
     dcodes: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Compute ``plain.gated_codes_backward``, over ``dcodes`` and the sums of g."""
+    """Compute ``plain.gated_codes_backward``, and write the results over ``dcodes`` and over the sums of g."""
     rows, d = states.shape
     programs, settings = loop_of(rows, block_of(d))
     dstates, parts = torch.empty_like(states), states.new_empty(programs, 2 * d)
@@ -264,7 +264,7 @@ def swish_codes(p: Product, gain: Tensor, eps: float, dtype: torch.dtype) -> tup
 def swish_codes_backward(
     p: Product, gain: Tensor, eps: float, factor: Tensor, scale: Tensor, dcodes: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute ``plain.swish_codes_backward``, over ``dcodes`` and the sums of p."""
+    """Compute ``plain.swish_codes_backward``, and write the results over ``dcodes`` and over the sums of p."""
     rows, m = len(p[0]), len(gain)
     programs, settings = loop_of(rows, pieces_of(m))
     parts = gain.new_empty(programs, m)

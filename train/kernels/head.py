@@ -3,7 +3,8 @@
     h ─► norm, codes ─► for each chunk: logits = codes @ trits^T ─► losses and their gradient ─► dcodes, dW += ...
 
 The gradient is computed in forward, where the chunk's logits exist; backward multiplies it by the gradient of the loss.
-Cost: the three products; memory: one chunk's logits, codes or dcodes (2 d bytes a token) and dW.
+The cost is three products. The memory holds the logits of one chunk, dW, and 2 d bytes for each token: first its codes,
+then their gradient.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 from lutern.train.kernels.layer import forms, narrow
 
 CHUNK_LOGITS = 3 << 24
-"""192 MiB of float32: enough rows for full tiles of every product, and little compared with the rest."""
+"""Number of logits of a chunk, 192 MiB of float32. The rows of a chunk then fill the tiles of every product."""
 
 
 def head_loss(h: Tensor, norm: Tensor, eps: float, head: Any, bit_eps: float, targets: Tensor) -> Tensor:
@@ -49,8 +50,8 @@ class _HeadLoss(torch.autograd.Function):
             del sums
             if learns:
                 dweight = k.weight_gradient(d, codes[part], wide, dweight)
-                torch.mm(d, trits, out=codes[part])  # from here on, the gradient of the codes
-            del d  # before the next chunk
+                torch.mm(d, trits, out=codes[part])  # replaces the codes by their gradient
+            del d  # frees the memory for the next chunk
         ctx.eps, ctx.bit_eps = eps, bit_eps
         ctx.save_for_backward(h, norm, gain, scales, factor, codes, dweight)
         return losses.mean()

@@ -88,7 +88,7 @@ class _Layer(torch.autograd.Function):
         weights, gains, (attn_norm, g_norm, mlp_norm) = list(parameters[:6]), parameters[6:12], parameters[12:]
         h = h.view(-1, shape[-1])
         scales = k.scales_of(weights)
-        # int8 kernels copy tiles whose rows begin at multiples of 16 bytes
+        # The int8 kernel copies tiles, whose rows must begin at multiples of 16 bytes.
         whole = k is not plain and h.shape[1] >= k.INT8_FROM and all(weight.shape[1] % 16 == 0 for weight in weights)
         code_type = torch.int8 if whole else thin
         trits, packed = k.ternarise(weights, scales, code_type)
@@ -129,7 +129,7 @@ class _Layer(torch.autograd.Function):
         mixed = ((o_sums, o_factor, scales[3]), settings.drop(0))
         overwritten = [ifg, o_sums] if p_sums is None else [ifg, o_sums, p_sums]
 
-        # backward of the GLU
+        # The GLU.
         if p_sums is None:
             kind = ctx.code_type
             codes, _ = k.norm_codes(h, mlp_norm, settings.eps, gains[4][None], settings.bit_eps, kind, mixed)
@@ -157,7 +157,7 @@ class _Layer(torch.autograd.Function):
         )
         dgate = k.weight_gradient(dp, codes[0], wide)
         if k is not plain:
-            dp.untyped_storage().resize_(0)  # autograd keeps the tensor to the end of this function
+            dp.untyped_storage().resize_(0)  # autograd keeps the tensor until this function ends
         del dp, p_sums, codes, dcodes
 
         # The MLGRU.
@@ -184,7 +184,7 @@ class _Layer(torch.autograd.Function):
             dmiddle,
         )
         difg_weights = k.weight_gradient(difg, codes, wide)
-        increment_version(overwritten)  # so that PyTorch refuses a second backward, which would be wrong
+        increment_version(overwritten)  # PyTorch then refuses a second backward, whose result would be wrong
         dweights = (*difg_weights.unbind(0), do, dgate, ddown)
         dgains_all = (*dgains.unbind(0), do_gain, dgate_gain[0], ddown_gain)
         return (dh.view(shape), dbound, None, None, *dweights, *dgains_all, dattn_norm, dg_norm, dmlp_norm)

@@ -1,7 +1,7 @@
 """Computes the cross-entropy of one chunk of logits in a Triton kernel. A program reads one row twice.
 
 Formulas and names: ``plain.py``. The second reading finds the row in the cache. The gradient, in half as many bytes, is
-written over the part of the row that was read.
+written over the part of the row that was read before.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def _cross_entropy(  # type: ignore[no-untyped-def]
         inside = begin + token < vocab
         x = tl.load(sums + n * vocab + begin + token, mask=inside, other=-float("inf")) * times
         share = tl.exp(x - top) / total - tl.where(begin + token == target, 1.0, 0.0)
-        tl.debug_barrier()  # all threads have read this block, whose bytes the next line may write over
+        tl.debug_barrier()  # the next line may overwrite this block, so all threads must have read it
         tl.store(d + n * stride + begin + token, (share * (weight / factor)).to(d.dtype.element_ty), mask=inside)
 
 
 def cross_entropy(
     sums: Tensor, factor: Tensor, scale: Tensor, targets: Tensor, weight: float, narrow: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Compute ``plain.cross_entropy``, over the sums."""
+    """Compute ``plain.cross_entropy``, and write the gradient over the sums."""
     rows, vocab = sums.shape
     losses, d = torch.empty_like(factor), sums.view(narrow)[:, :vocab]
     block, stride = min(4096, triton.next_power_of_2(vocab)), d.stride(0)

@@ -1,7 +1,7 @@
 """Multiplies codes and trits on tensor cores, with bfloat16 by PyTorch or with int8 by Triton.
 
-Every partial sum is an integer below 127 * 8192 < 2^24, which float32 holds as exactly as int32. Rows of int8 codes and
-trits have a multiple of 16 columns, which the hardware that copies tiles asks for.
+Every partial sum is an integer below 127 * 8192 < 2^24, so float32 represents it exactly. Rows of int8 codes and trits
+must have a multiple of 16 columns, because the hardware copies tiles whose rows begin at multiples of 16 bytes.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def _int8_product(  # type: ignore[no-untyped-def]
     GROUP: tl.constexpr,
 ):
     tiles_m, tiles_n = tl.cdiv(rows, M), tl.cdiv(width, N)
-    # A program takes many tiles, and loads the next one while it multiplies. Tiles run in groups of GROUP row tiles, so
-    # that neighbours share their operands in the L2 cache.
+    # A program computes many tiles, and loads the next tile while it multiplies. Tiles are computed in groups of GROUP
+    # rows of tiles, because neighbouring tiles then find their operands in the L2 cache.
     for tile in tl.range(tl.program_id(0), batches * tiles_m * tiles_n, tl.num_programs(0), flatten=True):
         batch, at = tile // (tiles_m * tiles_n), tile % (tiles_m * tiles_n)
         first = at // (GROUP * tiles_n) * GROUP
@@ -43,8 +43,8 @@ def _int8_product(  # type: ignore[no-untyped-def]
         n = at % (GROUP * tiles_n) // tall * N
         sums = tl.zeros((M, N), tl.int32)
         for k in range(0, columns, K):
-            # The descriptors read zeros behind the last column. Behind the last row of a batch there may be rows of the
-            # next one; their sums are not stored.
+            # The descriptors read zeros after the last column. After the last row of a batch they may read rows of the
+            # next batch, whose sums are not stored.
             left = codes.load([batch * rows + m, k])
             right = trits.load([batch * width + n, k])
             sums = tl.dot(left, right.T, sums, out_dtype=tl.int32)
@@ -70,7 +70,7 @@ def product(codes: Tensor, trits: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def weight_gradient(d: Tensor, codes: Tensor, dtype: torch.dtype, onto: Tensor | None = None) -> Tensor:
-    """See ``plain.weight_gradient``."""
+    """Compute ``plain.weight_gradient`` on a GPU."""
     if onto is None or not d.is_cuda:
         dweight = _wide(d.transpose(-1, -2), codes, dtype)
         return dweight if onto is None else onto.add_(dweight)

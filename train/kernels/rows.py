@@ -1,4 +1,4 @@
-"""Norms, codes and residual sums as Triton kernels; a program takes one row, or every n-th row.
+"""Computes norms, codes and residual sums in Triton kernels. A program computes one row, or every n-th row.
 
 ``plain.py`` has the formulas and explains the names. A row stays in registers between its loads and its stores, so each
 kernel reads or writes every tensor once. Each program has its own sums over rows (gradients of gains), which
@@ -17,14 +17,14 @@ from torch import Tensor
 from lutern.train.kernels.plain import SMALLEST_ABSMAX, Added, Dropout
 
 NARROW, WIDE = 16, 32  # elements of a row that a thread holds; measured on an H200
-PROGRAMS = 132  # one for each multiprocessor of an H200; more would only make more partial sums
+PROGRAMS = 132  # number of multiprocessors of an H200; more programs would only compute more partial sums
 TINY = tl.constexpr(SMALLEST_ABSMAX)
 
 
 @triton.jit
 def code_of(x, WHOLE: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Round to a code; to an integer if ``WHOLE``, which costs one slow instruction less on the way to int8. The
-    largest magnitude of a row is 127, so nothing needs to be clamped."""
+    """Round to a code. If ``WHOLE``, the result is an integer, which saves a slow instruction before int8. The largest
+    magnitude of a row is 127, so nothing needs to be clamped."""
     if WHOLE:
         code = (x + tl.where(x < 0, -0.5, 0.5)).to(tl.int32)
     else:
@@ -170,7 +170,7 @@ def _norm_codes_backward(  # type: ignore[no-untyped-def]
         unit = x * root_outer
         du = root * t - u * (root * along)
         sum_outer += du * unit
-        # The inner norm leaves almost nothing along the outer one's direction: mean(du * outer * unit), by algebra.
+        # mean(du * outer * unit) follows by algebra, and is small: the inner norm removes most of this direction.
         dx = root_outer * (du * outer_gain) - unit * (root_outer * along * (1.0 - square * root * root))
         if DH:
             dx += later
@@ -248,14 +248,14 @@ def block_of(width: int, copies: int = 1) -> dict[str, int]:
 
 
 def loop_of(rows: int, settings: dict[str, int], warps: int = 8) -> tuple[int, dict[str, int]]:
-    """Return the number of programs that walk over rows, and their settings: ``warps`` for each multiprocessor, and a
-    row is loaded while the one before it is computed."""
+    """Return the number of programs that each compute many rows, and their settings. A multiprocessor has ``warps``
+    warps. A row is loaded while the previous row is computed."""
     return min(rows, PROGRAMS * max(1, warps // settings["num_warps"])), {**settings, "STAGES": 3}
 
 
 def pieces_of(width: int) -> dict[str, int]:
-    """Return the settings of a program that holds a wide row as PIECES of BLOCK columns: a power of two that is as
-    wide as the row would be mostly empty."""
+    """Return the settings of a program that stores a wide row as PIECES blocks of BLOCK columns. One block would have a
+    power of two of columns, and many of them would be empty."""
     block = max(32, triton.next_power_of_2(width) // 4)
     return {"BLOCK": block, "PIECES": triton.cdiv(width, block), "num_warps": max(1, min(8, block // 256))}
 
@@ -269,8 +269,8 @@ def column_sums(parts: Tensor) -> Tensor:
 
 
 def _of(added: Added | None, h: Tensor) -> tuple[tuple[Any, ...], float]:
-    """Return a kernel's arguments for ``added``, and the share of its dropout; without it ``h`` stands in for
-    tensors."""
+    """Return a kernel's arguments for ``added``, and the share of its dropout. If ``added`` is None, ``h`` takes the
+    place of all tensors."""
     if added is None:
         return (h, h, h, h, 0), 0.0
     product, (seed, use, share) = added
@@ -286,7 +286,7 @@ def norm_codes(
     dtype: torch.dtype,
     added: Added | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """See ``plain.norm_codes``."""
+    """Compute ``plain.norm_codes`` on a GPU."""
     (rows, d), j, (more, share) = h.shape, len(gains), _of(added, h)
     codes = torch.empty(j, rows, d, dtype=dtype, device=h.device)
     factors = torch.empty(j, rows, device=h.device)
@@ -308,7 +308,7 @@ def norm_codes_backward(
     dh: Tensor | None,
     added: Added | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-    """Compute ``plain.norm_codes_backward``, over ``dcodes`` and the sums of ``added``."""
+    """Compute ``plain.norm_codes_backward``, and write the results over ``dcodes`` and over the sums of ``added``."""
     (rows, d), j, (more, share) = h.shape, len(gains), _of(added, h)
     jp = triton.next_power_of_2(j)
     programs, settings = loop_of(rows, block_of(d, jp))
@@ -321,7 +321,7 @@ def norm_codes_backward(
 
 
 def add_products(h: Tensor, *added: Added) -> Tensor:
-    """See ``plain.add_products``."""
+    """Compute ``plain.add_products`` on a GPU."""
     (rows, d), out = h.shape, torch.empty_like(h)
     two = len(added) == 2
     first, share0 = _of(added[0], h)

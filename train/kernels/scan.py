@@ -3,13 +3,14 @@
 ``plain.py`` has the formulas and explains the names. The sequence is divided into segments of tokens. A program scans
 one segment of a stream, for some channels:
 
-    pass 1: walk each segment from state zero ─► its decay and its last state
-    carry:  combine the segments before ─► the state that each segment starts from
-    pass 2: walk each segment again from that state, and write
+    pass 1: scan each segment from state zero ─► its decay and its last state
+    carry:  combine all previous segments ─► the state at the start of each segment
+    pass 2: scan each segment again from this state, and write the states
 
-so that a few streams fill a GPU too. Backward does the same from the last time to the first. Gates are computed where
-they are used, from the sums of i and f; a thread loads several time steps at once. Cost: i and f are read twice (8
-bytes), the state is written (4 bytes); to compute the states again, pass 2 is enough.
+Segments run in parallel, so a few streams fill a GPU too. Backward scans in the same way from the last token to the
+first. Gates are computed where they are used, from the sums of i and f. A thread loads several tokens at a time. For
+each token and channel, i and f are read twice (8 bytes) and the state is written (4 bytes). Pass 2 alone computes the
+states again.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from lutern.train.kernels.plain import Product
 from lutern.train.kernels.rows import column_sums
+from lutern.train.recurrence_kernel import combine
 
 SEGMENT = 32  # steps of a segment, a multiple of 4
 TILE = {"BLOCK": 256, "num_warps": 2}  # channels of a program, four for each thread
@@ -34,7 +36,8 @@ def _value(sums, factors, scale, n, channel, channels, exists):  # type: ignore[
 
 @triton.jit
 def _sigmoids(f, candidate):  # type: ignore[no-untyped-def]
-    """Return sigmoid(f), 1 - sigmoid(f) and sigmoid(candidate), with one division; e^-40 counts as nothing."""
+    """Return sigmoid(f), 1 - sigmoid(f) and sigmoid(candidate), with one division. Arguments below -40 are taken as
+    -40."""
     below = tl.exp(-tl.maximum(f, -40.0))
     other = tl.exp(-tl.maximum(candidate, -40.0)) + 1.0
     share = 1.0 / ((1.0 + below) * other)
@@ -43,15 +46,10 @@ def _sigmoids(f, candidate):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _after_both(decay0, end0, decay1, end1):  # type: ignore[no-untyped-def]
-    return decay0 * decay1, decay1 * end0 + end1
-
-
-@triton.jit
 def _carry(  # type: ignore[no-untyped-def]
     decays, ends, start, carried, channels, segments, ZERO: tl.constexpr, SEGMENTS: tl.constexpr, BLOCK: tl.constexpr
 ):
-    """Write the state that each segment starts from."""
+    """Write the state at the start of each segment."""
     stream = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[None, :]
     segment = tl.arange(0, SEGMENTS)[:, None]
@@ -65,7 +63,7 @@ def _carry(  # type: ignore[no-untyped-def]
         exists = inside & (begin + segment < segments - 1)
         decay = tl.load(decays + at, mask=exists, other=1.0)
         end = tl.load(ends + at, mask=exists, other=0.0)
-        decay, end = tl.associative_scan((decay, end), 0, _after_both)
+        decay, end = tl.associative_scan((decay, end), 0, combine)
         after = decay * state + end
         tl.store(carried + at + channels, after, mask=exists)
         state = tl.sum(tl.where(segment == SEGMENTS - 1, after, 0.0), axis=0, keep_dims=True)
@@ -280,7 +278,7 @@ def _backward(  # type: ignore[no-untyped-def]
 def gated_scan(
     i: Product, f: Product, bound: Tensor, start: Tensor, carried: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """See ``plain.gated_scan``; ``carried`` has the state before each segment."""
+    """Compute ``plain.gated_scan`` on a GPU. ``carried`` is the state at the start of each segment."""
     streams, d = start.shape
     length = len(i[0]) // streams
     segments = triton.cdiv(length, SEGMENT)
@@ -299,7 +297,7 @@ def gated_scan(
 def gated_scan_backward(
     i: Product, f: Product, bound: Tensor, start: Tensor, states: Tensor, dstates: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute ``plain.gated_scan_backward``, over the sums of i and f."""
+    """Compute ``plain.gated_scan_backward``, and write the results over the sums of i and f."""
     streams, length, d = states.shape
     segments = triton.cdiv(length, SEGMENT)
     pair, carried = start.new_empty(2, streams, segments, d), start.new_empty(streams, segments, d)

@@ -22,8 +22,8 @@ def _ternarise(weight, scale, trits, packed, elements, BLOCK: tl.constexpr):  # 
     digit = tl.arange(0, 4)[None, :]
     at = byte[:, None] * 4 + digit
     latent = tl.load(weight + at, mask=at < elements, other=0.0)
-    # Half to even, as torch.round does: 0.5 becomes 0; the only other half, 1.5, is clamped to 1. No division: the
-    # float above scale / 2 has a quotient that rounds to more than 0.5.
+    # torch.round rounds halves to even: 0.5 becomes 0, and the only other half, 1.5, is clamped to 1. No division is
+    # needed, because the quotient of the next float above scale / 2 is rounded to more than 0.5.
     half = 0.5 * tl.load(scale)
     trit = tl.where(latent > half, 1, 0) - tl.where(latent < -half, 1, 0)
     tl.store(trits + at, trit.to(trits.dtype.element_ty), mask=at < elements)
