@@ -211,9 +211,10 @@ def test_mutation_without_reset_after_a_row_is_found(source: str, monkeypatch: p
 
 
 @pytest.mark.slow
-def test_exchanged_users_of_the_sigmoid_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Decoder._share_sigmoid
-    wrong = staticmethod(lambda m, values, of_mlgru, of_glu, user: right(m, values, of_glu, of_mlgru, user))
-    monkeypatch.setattr(Decoder, "_share_sigmoid", wrong)
+def test_exchanged_users_of_shared_blocks_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = decoder._share
+    monkeypatch.setattr(
+        decoder, "_share", lambda m, is_glu, of_mlgru, of_glu, user: right(m, is_glu, of_glu, of_mlgru, user)
+    )
     with pytest.raises(AssertionError, match="seed"):
         run(preset("tiny"))
