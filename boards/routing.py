@@ -1,8 +1,9 @@
 """Describes how nextpnr places and routes each machine, as data.
 
 With the static placer, large machines have a sixth less wire than with the default placer, and nextpnr's router2 can
-finish. The block RAMs of their trits are placed beforehand (``block_rams.py``), and registers at the outputs of block
-RAMs are moved into the block RAMs (``output_registers.py``). Smaller machines reach higher clocks with nextpnr's
+finish. The block RAMs of their trits are placed beforehand (``block_rams.py``), or all block RAMs and multipliers as in
+an earlier route (``placement.py``). Registers at the outputs of block RAMs are moved into the block RAMs
+(``output_registers.py``). Smaller machines reach higher clocks with nextpnr's
 defaults. docs/decisions/001-narrow-ways.md has the figures.
 """
 
@@ -15,6 +16,7 @@ from typing import Any
 from lutern.boards.block_rams import LAYOUT, place_block_rams
 from lutern.boards.board import Fpga
 from lutern.boards.output_registers import fold_output_registers
+from lutern.boards.placement import Placement, place
 from lutern.hw.config import HwConfig
 
 LARGE_LANES = 512
@@ -57,13 +59,16 @@ class Routing:
 
     @property
     def changes_netlist(self) -> bool:
-        """Whether ``prepare`` does anything."""
+        """Whether ``prepare`` does anything without a placement."""
         return self.prepared or bool(self.settings)
 
-    def prepare(self, design: dict[str, Any], fpga: Fpga) -> None:
-        """Change a netlist (yosys' JSON) as these settings say."""
+    def prepare(self, design: dict[str, Any], fpga: Fpga, placement: Placement | None) -> None:
+        """Change a netlist (yosys' JSON) as these settings say, and place block RAMs and multipliers."""
         if self.prepared:
             fold_output_registers(design)
+        if placement:
+            place(design, placement)
+        elif self.prepared:
             place_block_rams(design, fpga)
         design["modules"]["top"].setdefault("settings", {}).update(self.settings)
 

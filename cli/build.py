@@ -15,6 +15,7 @@ from lutern.api.chips import build as build_bitstream
 from lutern.boards.board import Board
 from lutern.boards.build import FLOORPLAN, MANIFEST, REPORT, Build
 from lutern.boards.catalog import find_board
+from lutern.boards.placement import PLACEMENT
 from lutern.boards.report import Clock, Route, signal_of
 from lutern.boards.routing import was_routed
 from lutern.cli.cluster import SchedulerOption
@@ -57,6 +58,12 @@ def build(
         float | None,
         real("--memory-frequency", least=1, most=1000, help="Clock of DDR3's controller in MHz, half the chip's."),
     ] = None,
+    placement: Annotated[
+        Path | None,
+        typer.Option(
+            help="placement.json of an earlier build, whose places of block RAMs and multipliers are used again."
+        ),
+    ] = None,
     scheduler: SchedulerOption = "",
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help=f"Bitstream to write; default: {FOLDER}/BOARD-MACHINE.bit.")
@@ -81,6 +88,7 @@ def build(
             counters=counters,
             clock_hz=clock_hz,
             memory_clock_hz=memory_clock_hz,
+            placement=placement or "",
             progress=telling(advance, machine, board),
             scheduler=scheduler,
         )
@@ -165,7 +173,7 @@ def print_build(printer: Printer, built: Build, place: Path | None = None) -> No
     printer.say(f"built in {sum(built.seconds.values()) / 60:.1f} minutes ({times})")
     where = place or built.bitstream
     printer.facts("files", FILE_COLUMNS, (str(where), str(built.folder), built.baud))
-    printer.say(f"{where}\nkept in {built.folder}: {REPORT}, {MANIFEST}, {FLOORPLAN}")
+    printer.say(f"{where}\nkept in {built.folder}: {REPORT}, {MANIFEST}, {FLOORPLAN}, {PLACEMENT}")
 
 
 def print_clocks(printer: Printer, built: Build) -> None:

@@ -38,7 +38,17 @@ BOARD = BOARDS["ulx3s-25f"]
 ECHO = Path(__file__).with_name("echo.py")
 ROWS = (("ulx3s-85f", "resident-85f"), ("ulx3s-85f", "sdram-x16"), ("ulx3s-25f", "sdram-x16"))
 """The boards and machines of docs/measuring.md, "Bitstreams", that the slow test builds."""
-FILES = {"top.bit", "top.config", "nextpnr.json", "report.json", "manifest.json", "floorplan.svg", "build.log", SEAL}
+FILES = {
+    "top.bit",
+    "top.config",
+    "nextpnr.json",
+    "report.json",
+    "manifest.json",
+    "floorplan.svg",
+    "placement.json",
+    "build.log",
+    SEAL,
+}
 
 
 def started_build(cache: Path, *arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:

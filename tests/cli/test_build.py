@@ -49,6 +49,10 @@ def run(*arguments: str) -> Finished:
             ("--board", "ulx3s-25f", "--preset", "tiny", "--memory-frequency", "75"),
             "a memory clock of 75 MHz is given, but preset tiny has no DDR3; leave --memory-frequency out.",
         ),
+        (
+            ("--board", "ulx3s-25f", "--preset", "tiny", "--placement", "none.json"),
+            "none.json cannot be read (No such file or directory); give a placement.json from the folder of a build.",
+        ),
         (("--board", "ulx3s-25f", "--preset", "tiny", "--frequency", "500"), "PLL: no dividers make 500 MHz from "),
         (
             ("--board", "icesugar-pro", "--preset", "tiny", "--frequency", "6"),
