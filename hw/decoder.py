@@ -381,6 +381,11 @@ class Decoder(wiring.Component):
             words += (self.i_state.valid & self.i_state.ready) + (asks.valid & asks.ready & asks.payload.write)
         else:
             m.d.comb += mlgru.bases.eq(sequencer.bases)
+        if self.config.source == "streamed":
+            # A register ends the path of the words' ready, so words are counted one cycle late, as beats are.
+            counted = Signal.like(sequencer.word, name="counted")
+            m.d.sync += counted.eq(words)
+            words = counted
         m.d.comb += [
             mlgru.fresh.eq(sequencer.fresh),
             mlgru.chained.eq(sequencer.chained),
