@@ -90,7 +90,7 @@ def read_placement(path: Path, fpga: Fpga) -> Placement:
         placement = Placement(found["fpga"], {str(name): str(site) for name, site in found["sites"].items()})
     except OSError as error:
         raise LuternError(f"{path} cannot be read ({error.strerror}); {wanted}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise LuternError(f"{path} is no placement; {wanted}") from None
     if placement.fpga != fpga.name:
         raise LuternError(f"{path} is a placement for an {placement.fpga}; give one for an {fpga.name}, or give none.")

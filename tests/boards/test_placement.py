@@ -59,6 +59,7 @@ def test_cells_with_one_short_name_are_left_to_nextpnr() -> None:
     [
         ("", "is no placement; give a placement.json from the folder of a build."),
         ("[]", "is no placement; give a placement.json from the folder of a build."),
+        ("[" * 100_000, "is no placement; give a placement.json from the folder of a build."),
         (
             '{"fpga": "LFE5U-85F", "sites": ["X6"]}',
             "is no placement; give a placement.json from the folder of a build.",
