@@ -101,7 +101,7 @@ def test_rows_of_one_line_are_one(capsys: pytest.CaptureFixture[str]) -> None:
         "| clock | MHz | target | margin | seed 4 |\n| sync | 80.00 | 75.00 | +6.7% | 80.00 |\n\n"
         "| slowest path of sync | signal | ns |\n| hw/a.py:1 | a.x | 1.50 |\n| hw/b.py:9 | b.y | 0.25 |\n\n"
         "built in 2.0 minutes (synthesis 30 s, seed 4 90 s)\n"
-        "/builds/x/top.bit\nkept in /builds/x: report.json, manifest.json, floorplan.svg\n"
+        "/builds/x/top.bit\nkept in /builds/x: report.json, manifest.json, floorplan.svg, placement.json\n"
     )
     with printing("json") as printer:
         print_build(printer, built)
