@@ -4,8 +4,8 @@
                           │
                           ├─► netlist-<digest>   yosys
                           ├─► route-<digest>     nextpnr, once per seed
-                          └─► <board>-<preset>-<digest>   best seed: top.bit, report.json, manifest.json, floorplan.svg,
-                                              placement.json
+                          └─► <board>-<preset>-<digest>   best seed: top.bit, report.json, manifest.json,
+                                                             floorplan.svg, placement.json
 
 The result of every step is kept under a digest of the inputs of the step (`cache.py`). A build that was interrupted
 continues after the last finished step, and a build with more seeds runs only the new seeds. A digest leaves out source

@@ -2,10 +2,11 @@
 
     nextpnr's placement ─► block RAMs and multipliers: {name: site} ─► placement.json ─► attribute BEL of each cell
 
-nextpnr's static placer first places all cells as if they could overlap, then moves the block RAMs and multipliers to
-free sites of their columns. With 1,024 lanes, this second step adds 30,000 to 90,000 units of wire, and a small change
-of the netlist or another seed changes all places. A placement removes the second step, and keeps what was good in an
-earlier route. All other cells, which are more than 100,000 LUTs and flip-flops, are still placed by nextpnr.
+nextpnr's static placer first places all cells as if they could overlap, and then moves the block RAMs and multipliers
+to free sites of their columns. With 1,024 lanes, these moves add 76,000 to 94,000 units of wire. Another seed or a
+small change of the netlist gives other sites. With a placement there are no such moves, and the sites are those of an
+earlier route. nextpnr still places all other cells (docs/decisions/001-narrow-ways.md has figures). The placement costs
+nothing on the chip.
 
 Each route writes its placement next to the bitstream (``PLACEMENT``), and ``lutern build --placement`` uses it for
 another build.

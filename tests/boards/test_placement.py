@@ -29,11 +29,6 @@ def netlist(*names: str, bel: str = "") -> dict:
     return {"modules": {"top": {"cells": cells}}}
 
 
-def written(path: Path, sites: dict[str, str], fpga: str = PART.name) -> Path:
-    path.write_text(Placement(fpga, sites).text)
-    return path
-
-
 def test_a_placement_survives_another_synthesis(tmp_path: Path) -> None:
     """The number of the flip-flop in a multiplier's name does not matter. LUTs are not in the placement."""
     before = netlist(RAM, f"{PRODUCT}_TRELLIS_FF_Q_7_DI_MULT18X18D_P34")
