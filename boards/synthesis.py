@@ -21,7 +21,7 @@ from pathlib import Path
 
 from lutern.boards.cache import LOG, wasm_environment
 from lutern.boards.parallel import Tools
-from lutern.boards.tool_state import state_of, stuck_on
+from lutern.boards.tool_state import passes_of, state_of, stuck_on
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.extras import install_command
 
@@ -100,21 +100,25 @@ def run_tool(
     function: str = "",
     tools: Tools | None = None,
     report: Report | None = None,
+    passes: int = 0,
 ) -> None:
     """Run a WebAssembly tool in `work`. The tool accesses this folder by relative names, and no other temporary folder.
 
     ``function`` names a function of the package, by default the function in ``PACKAGES``. ``tools`` can stop the tool.
-    ``report`` is called every second with the tool's present step.
+    ``report`` is called every second with the tool's present step. ``passes`` limits the passes of nextpnr's router2; 0
+    means no limit.
 
     Raises
     ------
     LuternError
-        The tool failed, or nextpnr's placer runs without end.
+        The tool failed, nextpnr's placer runs without end, or its router needs more passes.
     """
 
     def watch() -> None:
         if cells := stuck_on(work / LOG):
             raise LuternError(f"nextpnr cannot place the {cells}; try another seed, such as with --seeds 3.")
+        if passes and passes_of(work / LOG) > passes:
+            raise LuternError(f"nextpnr's router has not ended after {passes} passes.")
         if report is not None:
             report(state_of(work / LOG))
 

@@ -21,6 +21,7 @@ iterations.
 _OVERLAP = re.compile(r"^Info: overlap: .*\bRAM=([\d.]+)%, MUL=([\d.]+)%", re.MULTILINE)
 _LONGEST = 48
 _YOSYS = re.compile(r"^(\d+(?:\.\d+)*\.) Executing (.+?)\.?( \(.*)?$")
+_PASS = re.compile(r"^Info: +iter=(\d+) wires=", re.MULTILINE)
 _NEXTPNR = re.compile(r"^Info: +(.+)$")
 
 
@@ -49,6 +50,12 @@ def stuck_on(log: Path) -> str:
     return ""
 
 
+def passes_of(log: Path) -> int:
+    """Return the number of passes of nextpnr's router2 so far."""
+    found = _PASS.findall(_tail(log, _TAIL_BYTES))
+    return int(found[-1]) if found else 0
+
+
 def _tail(path: Path, byte_count: int) -> str:
     """Return the end of a file as text; empty if it cannot be read."""
     try:
@@ -59,4 +66,4 @@ def _tail(path: Path, byte_count: int) -> str:
         return ""
 
 
-__all__ = ["STUCK_ITERATIONS", "state_of", "stuck_on"]
+__all__ = ["STUCK_ITERATIONS", "passes_of", "state_of", "stuck_on"]

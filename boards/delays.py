@@ -1,0 +1,152 @@
+"""Computes how slow every connection of a routed chip is, from the delays that nextpnr writes as SDF.
+
+    clock ──clk-to-q──► output ──connection──► input ──through──► output ──connection──► input, setup
+                        └───────────── arrival ────────────┘└───────────── rest ──────────────────┘
+
+The delay of the slowest path through a connection is the arrival at the connection's input pin plus the rest after this
+pin. Paths begin and end at the same clock; nextpnr does not limit other paths either. All delays are the largest of the
+three in the SDF file, in ns.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+Pin = tuple[str, str]
+"""A pin: the cell and the port."""
+
+_VALUE = r"\([^:()]*:[^:()]*:(-?[\d.]+)\)"
+_CONNECTION = re.compile(rf"\(INTERCONNECT (\S+) (\S+) {_VALUE}")
+_THROUGH = re.compile(rf"\(IOPATH (?:\(\w+ (\S+)\)|(\S+)) (\S+) {_VALUE}")
+_SETUP = re.compile(rf"\(SETUPHOLD \(\w+ (\S+)\) \(\w+ (\S+)\) {_VALUE}")
+_CLOCKS = re.compile(r"CLK\w?|WCK")
+"""The clock ports of all cells of ECP5."""
+
+
+@dataclass
+class Delays:
+    """The delays of a routed chip.
+
+    connections
+        For each input pin, the output pin that drives it, and the delay of the connection.
+    through
+        For each output pin, the input ports of its cell with the delay from there.
+    started
+        For each output pin of a clocked cell, the clock port and the delay after the clock's edge.
+    ended
+        For each input pin of a clocked cell, the clock port and the setup time.
+    """
+
+    connections: dict[Pin, tuple[Pin, float]] = field(default_factory=dict)
+    through: dict[Pin, list[tuple[str, float]]] = field(default_factory=lambda: defaultdict(list))
+    started: dict[Pin, tuple[str, float]] = field(default_factory=dict)
+    ended: dict[Pin, tuple[str, float]] = field(default_factory=dict)
+
+    def order(self) -> tuple[Pin, ...]:
+        """Return all output pins, such that each pin follows the pins on which it depends."""
+        before = {
+            pin: [
+                self.connections[pin[0], port][0]
+                for port, _ in self.through.get(pin, ())
+                if (pin[0], port) in self.connections
+            ]
+            for pin in {driver for driver, _ in self.connections.values()}
+        }
+        return tuple(TopologicalSorter(before).static_order())
+
+    def timing(self, clock_nets: Mapping[Pin, int], clock_net: int) -> Timing:
+        """Return the arrivals and rests of all paths from cells of the clock ``clock_net`` to cells of this clock.
+
+        ``clock_nets`` has the net at each clock pin. A pin without such a path has minus infinity.
+        """
+        own = {pin: delay for pin, (port, delay) in self.started.items() if clock_nets.get((pin[0], port)) == clock_net}
+        setup = {pin: time for pin, (port, time) in self.ended.items() if clock_nets.get((pin[0], port)) == clock_net}
+        order = self.order()
+        arrivals: dict[Pin, float] = {}
+        for pin in order:
+            arrivals[pin] = own.get(pin, -math.inf)
+            for port, delay in self.through.get(pin, ()):
+                if (pin[0], port) in self.connections:
+                    driver, wire = self.connections[pin[0], port]
+                    arrivals[pin] = max(arrivals[pin], arrivals[driver] + wire + delay)
+        sinks = self.sinks()
+        rests: dict[Pin, float] = defaultdict(lambda: -math.inf, setup)
+        for pin in reversed(order):  # all that follows an output pin is complete when this pin is reached
+            rest = max((rests[sink] + self.connections[sink][1] for sink in sinks[pin]), default=-math.inf)
+            for port, delay in self.through.get(pin, ()):
+                rests[pin[0], port] = max(rests[pin[0], port], delay + rest)
+        return Timing(arrivals, rests)
+
+    def sinks(self) -> dict[Pin, list[Pin]]:
+        """Return the input pins that each output pin drives."""
+        found: dict[Pin, list[Pin]] = defaultdict(list)
+        for sink, (driver, _) in self.connections.items():
+            found[driver].append(sink)
+        return found
+
+    def paths(self, timing: Timing) -> dict[Pin, float]:
+        """Return the delay in ns of the slowest path through each connection, by the connection's input pin. A
+        connection without a path is left out."""
+        found = {
+            sink: timing.arrivals[driver] + wire + timing.rests[sink]
+            for sink, (driver, wire) in self.connections.items()
+        }
+        return {sink: delay for sink, delay in found.items() if delay > -math.inf}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The slowest paths of a clock.
+
+    arrivals
+        For each output pin, the time in ns from the clock's edge until the pin changes.
+    rests
+        For each input pin, the time in ns from there to the end of the path.
+    """
+
+    arrivals: dict[Pin, float]
+    rests: dict[Pin, float]
+
+
+def read_delays(path: Path) -> Delays:
+    """Read the SDF file that nextpnr wrote with ``--sdf``."""
+    delays = Delays()
+    cell = ""
+    with open(path, encoding="utf-8") as lines:
+        for line in map(str.strip, lines):
+            if line.startswith("(INSTANCE "):
+                cell = _plain(line[len("(INSTANCE ") : -1])
+            elif found := _CONNECTION.match(line):
+                delays.connections[_pin(found[2])] = (_pin(found[1]), _ns(found[3]))
+            elif found := _THROUGH.match(line):
+                start = found[1] or found[2]
+                if _CLOCKS.fullmatch(start):
+                    delays.started[cell, found[3]] = (start, _ns(found[4]))
+                else:
+                    delays.through[cell, found[3]].append((start, _ns(found[4])))
+            elif found := _SETUP.match(line):
+                delays.ended[cell, found[1]] = (found[2], _ns(found[3]))
+    return delays
+
+
+def _ns(picoseconds: str) -> float:
+    return float(picoseconds) / 1000
+
+
+def _plain(name: str) -> str:
+    """Return a name without the escapes of SDF."""
+    return re.sub(r"\\(.)", r"\1", name)
+
+
+def _pin(name: str) -> Pin:
+    cell, _, port = _plain(name).rpartition("/")
+    return cell, port
+
+
+__all__ = ["Delays", "Pin", "Timing", "read_delays"]

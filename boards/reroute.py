@@ -1,0 +1,213 @@
+"""Routes the slowest connections of a routed chip again, and leaves all others where they are.
+
+nextpnr's router2 ends with a legal route, in which some connections make long detours around nets that were routed
+later. nextpnr can read its own routed design. The routing of the detours on the slowest paths is removed from this
+design, and router2 routes them again, with the most critical first. It moves other nets only where they are in the way.
+
+nextpnr forgets two things in the file:
+
+- *The order of LUT inputs.* The router may connect a net to any input of a LUT4. nextpnr permits this for each slice
+  when it places a cell, and does not know it of a cell that is already placed. ``fix_inputs`` therefore changes the
+  netlist, so that each net leads to the input to which it was routed. The bitstream does not change.
+- *Inputs without a net.* Only a port that the file connects to an unknown value becomes a port of the cell, and the
+  inputs of block RAMs and multipliers without a net must be made 0.
+
+docs/decisions/018-detours.md has the figures.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lutern.boards.delays import Delays, Pin
+from lutern.boards.moves import Distances, Mover
+
+USED_WEIGHT = 100
+"""Weight of wires that other nets use, in the first pass. nextpnr begins with 0.5, for a chip without any route, and
+the weight grows in each pass. With this, the opened connections pushed hundreds of nets away, which pushed others."""
+_INPUTS = "ABCD"
+_PERMUTED = re.compile(r"(X\d+/Y\d+)/0_0_([ABCD])(\d)->0_0_([ABCD])\3_SLICE")
+_SLICE = re.compile(r"X(\d+)/Y(\d+)/SLICE([ABCD])\.(?:K|FF)(\d)")
+_FROM = re.compile(r"X(\d+)/Y(\d+)/(-?\d+)_(-?\d+)_(\w+)->")
+_WITH_PORTS = {"DP16KD": "J{}_EBR", "TRELLIS_RAMW": "{}_SLICE"}
+Tree = dict[str, tuple[str, str]]
+"""The route of a net: for each wire, the switch that drives it (empty for the first wire), and how firmly it is
+bound."""
+
+
+def fix_inputs(design: dict[str, Any]) -> None:
+    """Change a routed design (nextpnr's JSON) such that nextpnr can read it, and has the same bitstream again."""
+    top = design["modules"]["top"]
+    cells = {_input_site(cell): cell for cell in top["cells"].values() if cell["type"] == "TRELLIS_COMB"}
+    routed: dict[str, dict[str, str]] = defaultdict(dict)
+    for net in top["netnames"].values():
+        tree: Tree = {}
+        for wire, (switch, bound) in _tree(net).items():
+            if found := _PERMUTED.fullmatch(switch):
+                tile, start, number, end = found.groups()
+                routed[f"{tile}/{number}"][end] = start
+                switch = f"{tile}/0_0_{start}{number}->0_0_{start}{number}_SLICE"
+                wire = f"{tile}/{start}{number}_SLICE"
+            tree[wire] = switch, bound
+        _set_tree(net, tree)
+    for site, inputs in routed.items():
+        if any(start != end for end, start in inputs.items()):
+            _permute(cells[site], inputs)
+    for cell in top["cells"].values():
+        for port, bits in cell["connections"].items():
+            if not bits and cell["port_directions"][port] == "input":
+                cell["connections"][port] = ["x"]
+    top["settings"]["arch.disable_router_lutperm"] = "1 "
+    top["settings"]["router2/initCurrCongWeight"] = f"{USED_WEIGHT}.0"
+
+
+def _input_site(cell: dict[str, Any]) -> str:
+    """Return the tile and the number of a LUT4."""
+    x, y, number = _lut_number(cell)
+    return f"X{x}/Y{y}/{number}"
+
+
+def _lut_number(cell: dict[str, Any]) -> tuple[str, str, int]:
+    x, y, letter, half = _SLICE.fullmatch(cell["attributes"]["NEXTPNR_BEL"]).groups()  # type: ignore[union-attr]
+    return x, y, 2 * _INPUTS.index(letter) + int(half)
+
+
+def _permute(cell: dict[str, Any], routed: dict[str, str]) -> None:
+    """Move the nets of a LUT4 to the inputs to which they are routed, and permute its table accordingly.
+
+    ``routed`` has the input of the route for each input of the netlist that has a route. The others keep their place if
+    they can, and otherwise take a free place of their pair, because a carry cell's pairs A, B and C, D differ.
+    """
+    connections, table = cell["connections"], int(cell["parameters"]["INITVAL"], 2)
+    moved = dict(routed)
+    free = [place for place in _INPUTS if place not in routed.values()]
+    without = [place for place in _INPUTS if place not in routed]
+    for place in sorted(without, key=lambda place: place not in free):
+        pair = [other for other in free if _INPUTS.index(other) // 2 == _INPUTS.index(place) // 2]
+        moved[place] = place if place in free else (pair or free)[0]
+        free.remove(moved[place])
+    permuted = 0
+    for index in range(16):
+        old = sum(1 << _INPUTS.index(end) for end, start in moved.items() if index >> _INPUTS.index(start) & 1)
+        permuted |= (table >> old & 1) << index
+    cell["parameters"]["INITVAL"] = f"{permuted:016b}"
+    bits = {start: connections[end] for end, start in moved.items() if connections[end] not in ([], ["x"])}
+    connections.update({place: bits.get(place, []) for place in _INPUTS})
+
+
+def _tree(net: dict[str, Any]) -> Tree:
+    fields = net["attributes"].get("ROUTING", "").strip().split(";")
+    return {fields[at]: (fields[at + 1], fields[at + 2]) for at in range(0, len(fields) - 2, 3)}
+
+
+def _set_tree(net: dict[str, Any], tree: Tree) -> None:
+    net["attributes"].pop("ROUTING", None)
+    if tree:
+        net["attributes"]["ROUTING"] = ";".join(f"{wire};{switch};{bound}" for wire, (switch, bound) in tree.items())
+
+
+def open_slowest(design: dict[str, Any], delays: Delays, periods: Mapping[str, float]) -> tuple[int, int]:
+    """Move LUTs of slow paths, and remove the routes of their nets and of all detours on slow paths.
+
+    ``periods`` has the time in ns above which a path is slow, by the name of its clock's net. The result is the number
+    of LUTs that moved, and the number of connections that have no route now.
+    """
+    top = design["modules"]["top"]
+    nets = clock_nets(design)
+    names = {name.removeprefix("$glbnet$"): net["bits"] for name, net in top["netnames"].items()}
+    distances = Distances(design, delays)
+    sinks: dict[Pin, None] = {}
+    moved: dict[str, str] = {}
+    for name, period in periods.items():
+        if len(names.get(name, ())) == 1:
+            timing = delays.timing(nets, names[name][0])
+            slow = [sink for sink, delay in delays.paths(timing).items() if delay > period]
+            moved |= Mover(design, delays, timing).improve(slow)
+            sinks.update(dict.fromkeys(detours(delays, distances, slow)))
+    around = [sink for sink, (driver, _) in delays.connections.items() if {sink[0], driver[0]} & moved.keys()]
+    removed = remove_routes(design, delays, [*sinks, *around])
+    for cell, place in moved.items():
+        _set_tree(_net_of(top, cell, "F"), {})
+        top["cells"][cell]["attributes"]["NEXTPNR_BEL"] = place
+    return len(moved), removed
+
+
+def _net_of(top: dict[str, Any], cell: str, port: str) -> dict[str, Any]:
+    bits = top["cells"][cell]["connections"][port]
+    return next(net for net in top["netnames"].values() if net["bits"] == bits and _tree(net))
+
+
+def clock_nets(design: dict[str, Any]) -> dict[Pin, int]:
+    """Return the net at each clock pin of a design."""
+    return {
+        (name, port): bits[0]
+        for name, cell in design["modules"]["top"]["cells"].items()
+        for port, bits in cell["connections"].items()
+        if bits and bits != ["x"] and ("CLK" in port or port == "WCK")
+    }
+
+
+def detours(delays: Delays, distances: Distances, slow: Iterable[Pin]) -> list[Pin]:
+    """Return those of the connections ``slow`` that take longer than is typical for their distance, by their input
+    pin."""
+    found = []
+    for sink in slow:
+        driver, delay = delays.connections[sink]
+        if delay > distances.typical(distances.tiles[driver[0]], distances.tiles[sink[0]]):
+            found.append(sink)
+    return found
+
+
+def remove_routes(design: dict[str, Any], delays: Delays, sinks: list[Pin]) -> int:
+    """Remove the parts of routes that lead only to ``sinks``, and return how many connections have no route now.
+
+    A connection whose wire is not known by name keeps its route.
+    """
+    top = design["modules"]["top"]
+    nets = {net["bits"][0]: net for net in top["netnames"].values() if _tree(net)}
+    by_driver: dict[Pin, list[Pin]] = defaultdict(list)
+    for sink in sinks:
+        by_driver[delays.connections[sink][0]].append(sink)
+    removed = 0
+    for (cell, port), ends in by_driver.items():
+        net = nets.get(top["cells"][cell]["connections"][port][0])
+        if net is None:
+            continue
+        tree = _tree(net)
+        before = len(tree)
+        uses: dict[str, int] = defaultdict(int)
+        for switch, _ in tree.values():
+            if switch:
+                uses[_start(switch)] += 1
+        for end in ends:
+            wire = _end_wire(top["cells"][end[0]], end[1])
+            while wire in tree and not uses[wire] and tree[wire][0]:
+                wire = _start(tree.pop(wire)[0])
+                uses[wire] -= 1
+        if len(tree) < before:
+            removed += len(ends)
+            _set_tree(net, tree)
+    return removed
+
+
+def _start(switch: str) -> str:
+    """Return the wire at which a switch begins."""
+    x, y, right, down, name = _FROM.match(switch).groups()  # type: ignore[union-attr]
+    return f"X{int(x) + int(right)}/Y{int(y) + int(down)}/{name}"
+
+
+def _end_wire(cell: dict[str, Any], port: str) -> str:
+    """Return the wire of an input pin; empty if it is not known."""
+    tile = "/".join(cell["attributes"]["NEXTPNR_BEL"].split("/")[:2])
+    if cell["type"] in _WITH_PORTS:
+        return f"{tile}/{_WITH_PORTS[cell['type']].format(port)}"
+    if cell["type"] not in ("TRELLIS_COMB", "TRELLIS_FF"):
+        return ""
+    number = _lut_number(cell)[2]
+    return f"{tile}/{port}{number // 2 if port in ('CE', 'LSR', 'WRE') else number}_SLICE"
+
+
+__all__ = ["clock_nets", "detours", "fix_inputs", "open_slowest", "remove_routes"]

@@ -1,0 +1,103 @@
+"""LUTs of slow paths move to free places that are nearer to their neighbours, and all other cells stay."""
+
+from __future__ import annotations
+
+import pytest
+
+from lutern.boards.delays import Delays
+from lutern.boards.moves import GAIN_NS, MOST_SINKS, Distances, Mover, free_places, is_plain
+
+CLOCK = 2
+
+
+def cell(kind: str, place: str, **connections: int) -> dict:
+    """Return a cell as nextpnr writes it."""
+    return {
+        "type": f"TRELLIS_{kind}",
+        "parameters": {},
+        "attributes": {"NEXTPNR_BEL": place},
+        "connections": {port: [net] for port, net in connections.items()},
+    }
+
+
+def design(ends: int = 1) -> tuple[dict, Delays]:
+    """Return a path between two registers in row 5, with a LUT in row 45. Each tile of a connection takes 0.1 ns.
+
+    Beside the registers are plain LUTs that make their tiles known, a carry chain, and a register that waits for the
+    LUT beside it.
+    """
+    cells = {
+        "start": cell("FF", "X4/Y5/SLICEA.FF0", CLK=CLOCK, M=9, Q=10),
+        "lut": cell("COMB", "X6/Y45/SLICEA.K0", A=10, F=11),
+        "end": cell("FF", "X8/Y5/SLICEA.FF0", CLK=CLOCK, M=11, Q=12),
+        **{f"end {index}": cell("FF", f"X8/Y5/SLICEB.FF{index}", CLK=CLOCK, M=11) for index in range(ends - 1)},
+        "full": cell("COMB", "X6/Y5/SLICEA.K0", A=12, F=13),
+        "carry": cell("COMB", "X6/Y5/SLICEB.K0", A=12, FCO=14),
+        "waiting": cell("FF", "X6/Y5/SLICEC.FF0", CLK=CLOCK, DI=13),
+    }
+    delays = Delays()
+    delays.started["start", "Q"] = ("CLK", 0.5)
+    delays.connections["lut", "A"] = (("start", "Q"), 4.2)
+    delays.through["lut", "F"].append(("A", 0.2))
+    for name in ("end", *(f"end {index}" for index in range(ends - 1))):
+        delays.connections[name, "M"] = (("lut", "F"), 4.2)
+        delays.ended[name, "M"] = ("CLK", 0.0)
+    for length in range(1, 60):  # connections of other nets, from which the typical delays come
+        cells[f"from {length}"] = cell("FF", "X1/Y1/SLICEA.FF0", Q=100 + length)
+        cells[f"to {length}"] = cell("FF", f"X1/Y{1 + length}/SLICEA.FF0", M=100 + length)
+        delays.connections[f"to {length}", "M"] = ((f"from {length}", "Q"), 0.1 * length)
+    return {"modules": {"top": {"cells": cells}}}, delays
+
+
+def improved(chip: dict, delays: Delays) -> dict[str, str]:
+    nets = {(name, "CLK"): CLOCK for name in chip["modules"]["top"]["cells"]}
+    return Mover(chip, delays, delays.timing(nets, CLOCK)).improve([("lut", "A"), ("end", "M")])
+
+
+def test_a_lut_moves_to_its_neighbours() -> None:
+    """The LUT moves between its registers, beside the full place, and neither into the slice of the carry chain nor
+    beside the register that waits for its own LUT."""
+    chip, delays = design()
+    assert improved(chip, delays) == {"lut": "X6/Y5/SLICEA.K1"}
+    assert free_places(chip["modules"]["top"]["cells"])[6, 5] == [
+        "X6/Y5/SLICEA.K1",
+        "X6/Y5/SLICEC.K1",
+        "X6/Y5/SLICED.K0",
+        "X6/Y5/SLICED.K1",
+    ]
+
+
+def test_a_lut_without_a_gain_stays() -> None:
+    chip, delays = design()
+    for sink in (("lut", "A"), ("end", "M")):
+        delays.connections[sink] = (delays.connections[sink][0], 0.2 + GAIN_NS / 2)
+    assert improved(chip, delays) == {}
+
+
+@pytest.mark.parametrize("change", ["sinks", "carry", "joined", "multiplexer"])
+def test_luts_that_stay(change: str) -> None:
+    """A LUT stays if it has many sinks, if it is part of a carry chain or a multiplexer, or if it is joined with a
+    flip-flop."""
+    chip, delays = design(MOST_SINKS + 1 if change == "sinks" else 1)
+    lut = chip["modules"]["top"]["cells"]["lut"]
+    if change == "carry":
+        lut["parameters"]["MODE"] = "CCU2"
+    if change == "joined":
+        delays.connections["end", "DI"] = delays.connections.pop(("end", "M"))
+        delays.ended["end", "DI"] = ("CLK", 0.0)
+        nets = {(name, "CLK"): CLOCK for name in chip["modules"]["top"]["cells"]}
+        assert Mover(chip, delays, delays.timing(nets, CLOCK)).improve([("lut", "A"), ("end", "DI")]) == {}
+        return
+    if change == "multiplexer":
+        lut["connections"]["FXA"] = [13]
+    assert is_plain(lut) == (change == "sinks")
+    assert improved(chip, delays) == {}
+
+
+def test_typical_delays() -> None:
+    """The typical delay is the median of the distance, or of the next distance that occurs."""
+    chip, delays = design()
+    distances = Distances(chip, delays)
+    assert distances.typical((0, 0), (3, 4)) == pytest.approx(0.7)
+    assert distances.typical((0, 0), (0, 0)) == pytest.approx(0.1)
+    assert distances.typical((0, 0), (60, 60)) == float("inf")

