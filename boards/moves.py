@@ -106,26 +106,26 @@ def _has_net(cell: Mapping[str, Any], port: str) -> bool:
 class Mover:
     """Looks for better places of the LUTs on slow paths.
 
-    design
-        A routed design (nextpnr's JSON). It is not changed.
-    timing
-        The slowest paths of one clock, with the delays ``delays``.
+    design, delays
+        A routed design (nextpnr's JSON) with its delays. Neither is changed.
     """
 
-    def __init__(self, design: Mapping[str, Any], delays: Delays, timing: Timing) -> None:
+    def __init__(self, design: Mapping[str, Any], delays: Delays) -> None:
         self._cells = design["modules"]["top"]["cells"]
         self._delays, self._sinks = delays, delays.sinks()
         self._distances = Distances(design, delays)
         self._free = free_places(self._cells)
         self._wires = {sink: wire for sink, (_, wire) in delays.connections.items()}
-        self._arrivals, self._rests = dict(timing.arrivals), dict(timing.rests)
+        self._arrivals: dict[Pin, float] = {}
+        self._rests: dict[Pin, float] = {}
         self._inputs: dict[str, list[Pin]] = defaultdict(list)
         for sink in delays.connections:
             self._inputs[sink[0]].append(sink)
         self.moved: dict[str, str] = {}
 
-    def improve(self, slow: Iterable[Pin]) -> dict[str, str]:
-        """Move LUTs at the connections ``slow``, and return the new place of each LUT that moves."""
+    def improve(self, timing: Timing, slow: Iterable[Pin]) -> None:
+        """Move LUTs at the connections ``slow`` of a clock. ``moved`` has the new place of each LUT that moves."""
+        self._arrivals, self._rests = dict(timing.arrivals), timing.rests.copy()
         on_path = {pin[0] for sink in slow for pin in (sink, self._delays.connections[sink][0])}
         order = [pin for pin in self._delays.order() if pin[0] in on_path]
         for _ in range(PASSES):
@@ -138,7 +138,6 @@ class Mover:
                 self._refresh_rests(pin)
             if self.moved == before:
                 break
-        return self.moved
 
     def _can_move(self, pin: Pin) -> bool:
         sinks = self._sinks[pin]

@@ -1,8 +1,9 @@
 """Routes the slowest connections of a routed chip again, and leaves all others where they are.
 
 nextpnr's router2 ends with a legal route, in which some connections make long detours around nets that were routed
-later. nextpnr can read its own routed design. The routing of the detours on the slowest paths is removed from this
-design, and router2 routes them again, with the most critical first. It moves other nets only where they are in the way.
+later. nextpnr can read its own routed design. In this design, LUTs of the slowest paths are moved (``moves.py``), and
+the routes of their nets and of all detours on the slowest paths are removed. router2 routes them again, the most
+critical first, and moves other nets only where they are in the way.
 
 nextpnr forgets three things in the file:
 
@@ -29,8 +30,8 @@ from lutern.boards.delays import Delays, Pin
 from lutern.boards.moves import Distances, Mover
 
 USED_WEIGHT = 100
-"""Weight of wires that other nets use, in the first pass. nextpnr begins with 0.5, for a chip without any route, and
-the weight grows in each pass. With this, the opened connections pushed hundreds of nets away, which pushed others."""
+"""Weight of wires that other nets use, in the first pass. nextpnr begins with 0.5, and the weight grows by 2 in each
+pass. If it begins with 0.5 in a routed chip, the opened connections push hundreds of nets away, which push others."""
 _INPUTS = "ABCD"
 _PERMUTED = re.compile(r"(X\d+/Y\d+)/0_0_([ABCD])(\d)->0_0_([ABCD])\3_SLICE")
 _SLICE = re.compile(r"X(\d+)/Y(\d+)/SLICE([ABCD])\.(?:K|FF)(\d)")
@@ -156,14 +157,15 @@ def open_slowest(design: dict[str, Any], delays: Delays, periods: Mapping[str, f
     nets = clock_nets(design)
     names = {name.removeprefix("$glbnet$"): net["bits"] for name, net in top["netnames"].items()}
     distances = Distances(design, delays)
+    mover = Mover(design, delays)
     sinks: dict[Pin, None] = {}
-    moved: dict[str, str] = {}
     for name, period in periods.items():
         if len(names.get(name, ())) == 1:
             timing = delays.timing(nets, names[name][0])
             slow = [sink for sink, delay in delays.paths(timing).items() if delay > period]
-            moved |= Mover(design, delays, timing).improve(slow)
             sinks.update(dict.fromkeys(detours(delays, distances, slow)))
+            mover.improve(timing, slow)
+    moved = mover.moved
     around = [sink for sink, (driver, _) in delays.connections.items() if {sink[0], driver[0]} & moved.keys()]
     removed = remove_routes(design, delays, [*sinks, *around])
     for cell, place in moved.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lutern.boards.delays import Delays
+from lutern.boards.delays import Delays, Pin
 from lutern.boards.moves import GAIN_NS, MOST_SINKS, Distances, Mover, free_places, is_plain
 
 CLOCK = 2
@@ -49,9 +49,15 @@ def design(ends: int = 1) -> tuple[dict, Delays]:
     return {"modules": {"top": {"cells": cells}}}, delays
 
 
+def moved_by(chip: dict, delays: Delays, nets: dict[Pin, int], slow: list[Pin]) -> dict[str, str]:
+    mover = Mover(chip, delays)
+    mover.improve(delays.timing(nets, CLOCK), slow)
+    return mover.moved
+
+
 def improved(chip: dict, delays: Delays) -> dict[str, str]:
     nets = {(name, "CLK"): CLOCK for name in chip["modules"]["top"]["cells"]}
-    return Mover(chip, delays, delays.timing(nets, CLOCK)).improve([("lut", "A"), ("end", "M")])
+    return moved_by(chip, delays, nets, [("lut", "A"), ("end", "M")])
 
 
 def test_a_lut_moves_to_its_neighbours() -> None:
@@ -86,7 +92,7 @@ def test_luts_that_stay(change: str) -> None:
         delays.connections["end", "DI"] = delays.connections.pop(("end", "M"))
         delays.ended["end", "DI"] = ("CLK", 0.0)
         nets = {(name, "CLK"): CLOCK for name in chip["modules"]["top"]["cells"]}
-        assert Mover(chip, delays, delays.timing(nets, CLOCK)).improve([("lut", "A"), ("end", "DI")]) == {}
+        assert moved_by(chip, delays, nets, [("lut", "A"), ("end", "DI")]) == {}
         return
     if change == "multiplexer":
         lut["connections"]["FXA"] = [13]
