@@ -79,7 +79,7 @@ class Routing:
 
 SMALL = Routing()
 LARGE = Routing("static", "router2", prepared=True)
-ROUTINGS = {"resident-1024": Routing("static", "router2", prepared=True, pressure=1.32, rounds=6)}
+ROUTINGS = {"resident-1024": Routing("static", "router2", prepared=True, pressure=1.32, rounds=2)}
 """Settings of the presets that use neither SMALL nor LARGE."""
 
 
