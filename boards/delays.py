@@ -115,7 +115,7 @@ class Timing:
 
 
 def read_delays(path: Path) -> Delays:
-    """Read the SDF file that nextpnr wrote with ``--sdf``."""
+    """Read an SDF file that nextpnr wrote."""
     delays = Delays()
     cell = ""
     with open(path, encoding="utf-8") as lines:
