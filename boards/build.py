@@ -132,9 +132,9 @@ class Plan:
             self.constraints,
             json.dumps(self.clocks),
             str(self.routing.pressure),
-            *((self.routing.digest_text,) if not self.routing.is_plain else ()),
+            *((self.routing.digest_text,) if self.routing.changes_netlist else ()),
             *((self.placement.text,) if self.placement else ()),
-            *((str((FASTER, PASSES)),) if self.routing.rounds else ()),
+            *((str((self.routing.rounds, FASTER, PASSES)),) if self.routing.rounds else ()),
             *self.route_arguments(seed),
             self.versions[_NEXTPNR],
         )
@@ -347,7 +347,7 @@ def _kept(kind: str, key: str, wanted: tuple[str, ...], run: Callable[[Path], No
 
 
 def _route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report | None, tools: Tools, work: Path) -> None:
-    if plan.placement or not plan.routing.is_plain:
+    if plan.routing.changes_netlist or plan.placement:
         design = json.loads((netlist / NETLIST).read_text())
         plan.routing.prepare(design, plan.board.fpga, plan.placement)
         (work / NETLIST).write_text(json.dumps(design))
@@ -379,6 +379,8 @@ def _route_again(
     def margin(folder: Path) -> float:
         return parse_route((folder / _ROUTED).read_text(), seed, clocks, plan.board.fpga).margin
 
+    if report is not None:
+        report("looking for the slowest connections")
     before = margin(work)
     design = json.loads((work / _PLACED).read_text())
     faster = (1 + before) * step

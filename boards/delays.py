@@ -15,6 +15,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -25,8 +26,8 @@ _VALUE = r"\([^:()]*:[^:()]*:(-?[\d.]+)\)"
 _CONNECTION = re.compile(rf"\(INTERCONNECT (\S+) (\S+) {_VALUE}")
 _THROUGH = re.compile(rf"\(IOPATH (?:\(\w+ (\S+)\)|(\S+)) (\S+) {_VALUE}")
 _SETUP = re.compile(rf"\(SETUPHOLD \(\w+ (\S+)\) \(\w+ (\S+)\) {_VALUE}")
-_CLOCKS = re.compile(r"CLK\w?|WCK")
-"""The clock ports of all cells of ECP5."""
+CLOCK_PORT = re.compile(r"CLK\w?|WCK")
+"""The clock ports of the cells that have paths."""
 
 
 @dataclass
@@ -48,8 +49,9 @@ class Delays:
     started: dict[Pin, tuple[str, float]] = field(default_factory=dict)
     ended: dict[Pin, tuple[str, float]] = field(default_factory=dict)
 
+    @cached_property
     def order(self) -> tuple[Pin, ...]:
-        """Return all output pins, such that each pin follows the pins on which it depends."""
+        """All output pins, such that each pin follows the pins on which it depends."""
         before = {
             pin: [
                 self.connections[pin[0], port][0]
@@ -67,9 +69,8 @@ class Delays:
         """
         own = {pin: delay for pin, (port, delay) in self.started.items() if clock_nets.get((pin[0], port)) == clock_net}
         setup = {pin: time for pin, (port, time) in self.ended.items() if clock_nets.get((pin[0], port)) == clock_net}
-        order = self.order()
         arrivals: dict[Pin, float] = {}
-        for pin in order:
+        for pin in self.order:
             arrivals[pin] = own.get(pin, -math.inf)
             for port, delay in self.through.get(pin, ()):
                 if (pin[0], port) in self.connections:
@@ -77,7 +78,7 @@ class Delays:
                     arrivals[pin] = max(arrivals[pin], arrivals[driver] + wire + delay)
         sinks = self.sinks()
         rests: dict[Pin, float] = defaultdict(lambda: -math.inf, setup)
-        for pin in reversed(order):  # all that follows an output pin is complete when this pin is reached
+        for pin in reversed(self.order):  # all that follows an output pin is complete when this pin is reached
             rest = max((rests[sink] + self.connections[sink][1] for sink in sinks[pin]), default=-math.inf)
             for port, delay in self.through.get(pin, ()):
                 rests[pin[0], port] = max(rests[pin[0], port], delay + rest)
@@ -126,7 +127,7 @@ def read_delays(path: Path) -> Delays:
                 delays.connections[_pin(found[2])] = (_pin(found[1]), _ns(found[3]))
             elif found := _THROUGH.match(line):
                 start = found[1] or found[2]
-                if _CLOCKS.fullmatch(start):
+                if CLOCK_PORT.fullmatch(start):
                     delays.started[cell, found[3]] = (start, _ns(found[4]))
                 else:
                     delays.through[cell, found[3]].append((start, _ns(found[4])))
@@ -149,4 +150,4 @@ def _pin(name: str) -> Pin:
     return cell, port
 
 
-__all__ = ["Delays", "Pin", "Timing", "read_delays"]
+__all__ = ["CLOCK_PORT", "Delays", "Pin", "Timing", "read_delays"]

@@ -63,21 +63,19 @@ class Distances:
 
 def free_places(cells: Mapping[str, Any]) -> dict[Tile, list[str]]:
     """Return the places of LUTs to which a LUT can move, by tile. Only tiles that have a plain LUT count."""
-    used: dict[str, str] = {}
-    closed, tiles = set(), set()
+    used, closed, tiles = set(), set(), set()
     for cell in cells.values():
         if not (found := _PLACE.fullmatch(cell["attributes"].get("NEXTPNR_BEL", ""))):
             continue
         x, y, letter, kind, half = found.groups()
         slice_name = f"X{x}/Y{y}/SLICE{letter}"
+        if kind == "K" or _has_net(cell, "DI"):
+            used.add(f"{slice_name}.K{half}")
         if kind == "K":
-            used[f"{slice_name}.K{half}"] = slice_name
             if is_plain(cell):
                 tiles.add((int(x), int(y)))
             else:
                 closed.add(slice_name)
-        elif _has_net(cell, "DI"):
-            used[f"{slice_name}.K{half}"] = slice_name
     return {
         (x, y): [
             place
@@ -108,12 +106,14 @@ class Mover:
 
     design, delays
         A routed design (nextpnr's JSON) with its delays. Neither is changed.
+    distances
+        The tiles of the cells, which follow the LUTs that move.
     """
 
-    def __init__(self, design: Mapping[str, Any], delays: Delays) -> None:
+    def __init__(self, design: Mapping[str, Any], delays: Delays, distances: Distances) -> None:
         self._cells = design["modules"]["top"]["cells"]
         self._delays, self._sinks = delays, delays.sinks()
-        self._distances = Distances(design, delays)
+        self._distances = distances
         self._free = free_places(self._cells)
         self._wires = {sink: wire for sink, (_, wire) in delays.connections.items()}
         self._arrivals: dict[Pin, float] = {}
@@ -127,7 +127,7 @@ class Mover:
         """Move LUTs at the connections ``slow`` of a clock. ``moved`` has the new place of each LUT that moves."""
         self._arrivals, self._rests = dict(timing.arrivals), timing.rests.copy()
         on_path = {pin[0] for sink in slow for pin in (sink, self._delays.connections[sink][0])}
-        order = [pin for pin in self._delays.order() if pin[0] in on_path]
+        order = [pin for pin in self._delays.order if pin[0] in on_path]
         for _ in range(PASSES):
             before = dict(self.moved)
             for pin in order:
@@ -200,7 +200,7 @@ class Mover:
                 for start, through in self._delays.through.get((pin[0], out), ())
                 if start == port
             ]
-            self._rests[pin[0], port] = max(rest + delay, *others, -math.inf)
+            self._rests[pin[0], port] = max([rest + delay, *others])
 
     def _rests_after(self, pin: Pin) -> float:
         return max((self._rests[sink] + self._wires[sink] for sink in self._sinks.get(pin, ())), default=-math.inf)

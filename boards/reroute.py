@@ -26,8 +26,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lutern.boards.delays import Delays, Pin
+from lutern.boards.delays import CLOCK_PORT, Delays, Pin
 from lutern.boards.moves import Distances, Mover
+from lutern.model_ref.errors import LuternError
 
 USED_WEIGHT = 100
 """Weight of wires that other nets use, in the first pass. nextpnr begins with 0.5, and the weight grows by 2 in each
@@ -75,7 +76,7 @@ def _input_site(cell: dict[str, Any]) -> str:
 
 
 def _lut_number(cell: dict[str, Any]) -> tuple[str, str, int]:
-    x, y, letter, half = _SLICE.fullmatch(cell["attributes"]["NEXTPNR_BEL"]).groups()  # type: ignore[union-attr]
+    x, y, letter, half = _parts(_SLICE, cell["attributes"]["NEXTPNR_BEL"])
     return x, y, 2 * _INPUTS.index(letter) + int(half)
 
 
@@ -125,7 +126,7 @@ def correct_carries(design: dict[str, Any], delays: Delays) -> None:
 def correct_report(report: dict[str, Any], design: dict[str, Any], delays: Delays) -> None:
     """Take the second carry delays from the clocks and the critical paths in nextpnr's report of a design that it has
     read."""
-    nets = clock_nets(design)
+    nets = nets_of_clocks(design)
     names = design["modules"]["top"]["netnames"]
 
     def slowest() -> dict[str, float]:
@@ -154,10 +155,10 @@ def open_slowest(design: dict[str, Any], delays: Delays, periods: Mapping[str, f
     """
     correct_carries(design, delays)
     top = design["modules"]["top"]
-    nets = clock_nets(design)
+    nets = nets_of_clocks(design)
     names = {name.removeprefix("$glbnet$"): net["bits"] for name, net in top["netnames"].items()}
     distances = Distances(design, delays)
-    mover = Mover(design, delays)
+    mover = Mover(design, delays, distances)
     sinks: dict[Pin, None] = {}
     for name, period in periods.items():
         if len(names.get(name, ())) == 1:
@@ -179,13 +180,13 @@ def _net_of(top: dict[str, Any], cell: str, port: str) -> dict[str, Any]:
     return next(net for net in top["netnames"].values() if net["bits"] == bits and _tree(net))
 
 
-def clock_nets(design: dict[str, Any]) -> dict[Pin, int]:
+def nets_of_clocks(design: dict[str, Any]) -> dict[Pin, int]:
     """Return the net at each clock pin of a design."""
     return {
         (name, port): bits[0]
         for name, cell in design["modules"]["top"]["cells"].items()
         for port, bits in cell["connections"].items()
-        if bits and bits != ["x"] and ("CLK" in port or port == "WCK")
+        if bits and bits != ["x"] and CLOCK_PORT.fullmatch(port)
     }
 
 
@@ -234,8 +235,14 @@ def remove_routes(design: dict[str, Any], delays: Delays, sinks: list[Pin]) -> i
 
 def _start(switch: str) -> str:
     """Return the wire at which a switch begins."""
-    x, y, right, down, name = _FROM.match(switch).groups()  # type: ignore[union-attr]
+    x, y, right, down, name = _parts(_FROM, switch)
     return f"X{int(x) + int(right)}/Y{int(y) + int(down)}/{name}"
+
+
+def _parts(pattern: re.Pattern[str], name: str) -> tuple[str, ...]:
+    if found := pattern.match(name):
+        return found.groups()
+    raise LuternError(f"nextpnr wrote {name}, which is no place and no switch that is known.")
 
 
 def _end_wire(cell: dict[str, Any], port: str) -> str:
@@ -249,4 +256,12 @@ def _end_wire(cell: dict[str, Any], port: str) -> str:
     return f"{tile}/{port}{number // 2 if port in ('CE', 'LSR', 'WRE') else number}_SLICE"
 
 
-__all__ = ["clock_nets", "correct_carries", "correct_report", "detours", "fix_inputs", "open_slowest", "remove_routes"]
+__all__ = [
+    "correct_carries",
+    "correct_report",
+    "detours",
+    "fix_inputs",
+    "nets_of_clocks",
+    "open_slowest",
+    "remove_routes",
+]

@@ -3,9 +3,9 @@
 With the static placer, large machines have a sixth less wire than with the default placer, and nextpnr's router2 can
 finish. The block RAMs of their trits are placed beforehand (``block_rams.py``), or all block RAMs and multipliers as in
 an earlier route (``placement.py``). Registers at the outputs of block RAMs are moved into the block RAMs
-(``output_registers.py``). Smaller machines reach higher clocks with nextpnr's
-defaults. docs/decisions/001-narrow-ways.md has the figures. After that, the slowest connections are routed again
-(``reroute.py``).
+(``output_registers.py``). Smaller machines reach higher clocks with nextpnr's defaults. The slowest connections of a
+routed machine can be routed again (``reroute.py``). docs/decisions/001-narrow-ways.md and 018-detours.md have the
+figures.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class Routing:
         return json.dumps([asdict(self), LAYOUT if self.prepared else 0])
 
     @property
-    def is_plain(self) -> bool:
-        """Whether nextpnr routes the netlist of the synthesis, and that once."""
-        return not (self.prepared or self.settings or self.rounds)
+    def changes_netlist(self) -> bool:
+        """Whether ``prepare`` does anything without a placement."""
+        return self.prepared or bool(self.settings)
 
     def prepare(self, design: dict[str, Any], fpga: Fpga, placement: Placement | None) -> None:
         """Change a netlist (yosys' JSON) as these settings say, and place block RAMs and multipliers."""

@@ -50,7 +50,7 @@ def design(ends: int = 1) -> tuple[dict, Delays]:
 
 
 def moved_by(chip: dict, delays: Delays, nets: dict[Pin, int], slow: list[Pin]) -> dict[str, str]:
-    mover = Mover(chip, delays)
+    mover = Mover(chip, delays, Distances(chip, delays))
     mover.improve(delays.timing(nets, CLOCK), slow)
     return mover.moved
 

@@ -220,4 +220,4 @@ def clock_of(plan: builder.Plan, netlist: Path, placed: dict) -> tuple[dict, int
     """Return the nets at the clock pins of a design, and the net of the machine's clock."""
     names = builder._clocks_by_net(plan, netlist)
     nets = placed["modules"]["top"]["netnames"]
-    return reroute.clock_nets(placed), next(nets[name]["bits"][0] for name in names if name in nets)
+    return reroute.nets_of_clocks(placed), next(nets[name]["bits"][0] for name in names if name in nets)
