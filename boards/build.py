@@ -37,6 +37,7 @@ from lutern.boards.placement import PLACEMENT, Placement, placement_of
 from lutern.boards.pll import OUTPUTS
 from lutern.boards.report import Clock, Route, parse_route, source_lines
 from lutern.boards.routing import Routing, routing_for
+from lutern.boards.rtlil import brief_and_ordered, without_zero_memories
 from lutern.boards.system import System
 from lutern.hw.config import HwConfig
 from lutern.model_ref.errors import LuternError
@@ -149,12 +150,13 @@ def make_plan(board: Board, config: HwConfig, placement: Placement | None = None
     """Elaborate the chip of ``board`` with the machine ``config`` (see ``Board.config``), and return the plan."""
     versions = {package: synthesis.require_package(package) for package in PACKAGES}
     platform, system = board.platform(), System(board, config)
-    plan = platform.build(system, name="top", do_build=False)
+    with brief_and_ordered():
+        plan = platform.build(system, name="top", do_build=False)
     texts = {name: text if isinstance(text, str) else text.decode() for name, text in plan.files.items()}
     return Plan(
         board,
         config,
-        synthesis.without_zero_memories(_relative_sources(texts["top.il"])),
+        without_zero_memories(_relative_sources(texts["top.il"])),
         texts["top.lpf"],
         system.clocks,
         system.domains,

