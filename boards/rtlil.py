@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -30,7 +31,8 @@ def brief_and_ordered() -> Iterator[None]:
     """Change how Amaranth converts to RTLIL while a block runs.
 
     Initial values that are all 0 become empty, and ``without_zero_memories`` must remove them from the text. The clocks
-    that a component does not define become ports in the order of their names, `sync` first.
+    that a component does not define become ports in the order of their names, `sync` first. Python's garbage collector
+    pauses.
     """
     emit_memory = rtlil.ModuleEmitter.emit_memory
     create_missing_domains = Fragment._create_missing_domains
@@ -46,10 +48,24 @@ def brief_and_ordered() -> Iterator[None]:
         return sorted(domains, key=lambda domain: (domain.name != "sync", domain.name))
 
     with (
+        _without_collections(),
         mock.patch.object(rtlil.ModuleEmitter, "emit_memory", emit_briefly),
         mock.patch.object(Fragment, "_create_missing_domains", create_in_order),
     ):
         yield
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Pause Python's garbage collector, which takes a quarter of a conversion: a netlist is made of tuples, which it
+    visits again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def without_zero_memories(rtlil_text: str) -> str:

@@ -1,5 +1,6 @@
 """Amaranth's RTLIL without the zeros of memories, and with its clocks in one order."""
 
+import gc
 import re
 
 from amaranth.back import rtlil
@@ -52,3 +53,18 @@ def test_order_of_clocks() -> None:
         text = rtlil.convert(Memories())
     found = re.findall(r"^  wire width 1 input \d+ +\\(\w*clk)$", text, re.MULTILINE)
     assert found == ["clk", *(f"{name}_clk" for name in sorted(DOMAINS) if name != "sync")]
+
+
+def test_the_collector_pauses() -> None:
+    """The garbage collector runs again after the block, but not if it was off before."""
+    assert gc.isenabled()
+    with brief_and_ordered():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with brief_and_ordered():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
