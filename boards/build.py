@@ -387,8 +387,8 @@ def _route_again(
     design = json.loads((work / _PLACED).read_text())
     faster = (1 + before) * step
     periods = {net: 1e9 / (clock.target_hz * faster) for net, clock in clocks.items()}
-    moved, removed = reroute.open_slowest(design, read_delays(work / _DELAYS), periods)
-    if not moved and not removed:
+    opened = reroute.open_slowest(design, read_delays(work / _DELAYS), periods)
+    if not opened.removed:
         return False
     reroute.fix_inputs(design)
     again = work / "again"
@@ -401,12 +401,9 @@ def _route_again(
         synthesis.run_tool(_NEXTPNR, arguments, again, tools=tools, report=report, passes=PASSES)
         _correct_report(again)
         better = margin(again) > before
-        note = (
-            f"{moved} LUTs moved, {removed} connections routed again: "
-            f"margin {before:+.1%} before, {margin(again):+.1%} now"
-        )
+        note = f"{opened}: margin {before:+.1%} before, {margin(again):+.1%} now"
     except LuternError as error:
-        better, note = False, f"{removed} connections could not be routed again: {error}"
+        better, note = False, f"{opened.removed} connections could not be routed again: {error}"
     with open(work / cache.LOG, "a") as log:
         log.write(f"{(again / cache.LOG).read_text()}\n{note}\n")
     if better:

@@ -62,6 +62,15 @@ class Delays:
         }
         return tuple(TopologicalSorter(before).static_order())
 
+    @cached_property
+    def after(self) -> dict[Pin, list[tuple[str, float]]]:
+        """For each input pin, the output ports of its cell with the delay to there."""
+        found: dict[Pin, list[tuple[str, float]]] = defaultdict(list)
+        for (cell, output), inputs in self.through.items():
+            for port, delay in inputs:
+                found[cell, port].append((output, delay))
+        return found
+
     def timing(self, clock_nets: Mapping[Pin, int], clock_net: int) -> Timing:
         """Return the arrivals and rests of all paths from cells of the clock ``clock_net`` to cells of this clock.
 

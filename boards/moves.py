@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -23,7 +23,7 @@ GAIN_NS = 0.1
 """A LUT moves if its slowest path becomes faster by more than this, as estimated."""
 PASSES = 3
 """How often all LUTs of slow paths are looked at."""
-_BESIDE = {"DI", "F1", "FXA", "FXB", "FCI"}
+BESIDE = {"DI", "F1", "FXA", "FXB", "FCI"}
 """Ports that only a cell in the same slice can drive, or a neighbour at a fixed place."""
 Tile = tuple[int, int]
 _PLACE = re.compile(r"X(\d+)/Y(\d+)/SLICE([ABCD])\.(K|FF)(\d)")
@@ -97,6 +97,11 @@ def is_plain(cell: Mapping[str, Any]) -> bool:
     )
 
 
+def can_move(sinks: Sequence[Pin]) -> bool:
+    """Return whether a plain LUT with these sinks can move."""
+    return 0 < len(sinks) <= MOST_SINKS and not any(port in BESIDE for _, port in sinks)
+
+
 def _has_net(cell: Mapping[str, Any], port: str) -> bool:
     return cell["connections"].get(port, []) not in ([], ["x"])
 
@@ -108,13 +113,19 @@ class Mover:
         A routed design (nextpnr's JSON) with its delays. Neither is changed.
     distances
         The tiles of the cells, which follow the LUTs that move.
+    without_place
+        LUTs that ``delays`` has and the design does not have yet.
     """
 
-    def __init__(self, design: Mapping[str, Any], delays: Delays, distances: Distances) -> None:
-        self._cells = design["modules"]["top"]["cells"]
+    def __init__(
+        self, design: Mapping[str, Any], delays: Delays, distances: Distances, without_place: Iterable[str] = ()
+    ) -> None:
+        cells = design["modules"]["top"]["cells"]
+        self._places = {name: cell["attributes"]["NEXTPNR_BEL"] for name, cell in cells.items() if is_plain(cell)}
+        self._places |= dict.fromkeys(without_place, "")
         self._delays, self._sinks = delays, delays.sinks()
         self._distances = distances
-        self._free = free_places(self._cells)
+        self._free = free_places(cells)
         self._wires = {sink: wire for sink, (_, wire) in delays.connections.items()}
         self._arrivals: dict[Pin, float] = {}
         self._rests: dict[Pin, float] = {}
@@ -140,13 +151,7 @@ class Mover:
                 break
 
     def _can_move(self, pin: Pin) -> bool:
-        sinks = self._sinks[pin]
-        return (
-            pin[1] == "F"
-            and is_plain(self._cells[pin[0]])
-            and 0 < len(sinks) <= MOST_SINKS
-            and not any(port in _BESIDE for _, port in sinks)
-        )
+        return pin[1] == "F" and pin[0] in self._places and can_move(self._sinks[pin])
 
     def _move(self, pin: Pin) -> None:
         """Move a LUT to the free place with the fastest slowest path, if this is a gain."""
@@ -171,9 +176,9 @@ class Mover:
         best = min(tiles_near, key=lambda tile: (slowest(tile), tile), default=None)
         if best in (None, tiles[name]) or not slowest(best) < now - GAIN_NS:
             return
-        old = self.moved.get(name, self._cells[name]["attributes"]["NEXTPNR_BEL"])
-        self._free.setdefault(tiles[name], []).append(old)
-        self.moved[name] = self._free[best].pop(0)
+        if old := self._places[name]:
+            self._free.setdefault(tiles[name], []).append(old)
+        self._places[name] = self.moved[name] = self._free[best].pop(0)
         tiles[name] = best
         for sink, (start, _) in zip(self._inputs[name], starts, strict=True):
             self._wires[sink] = self._distances.typical(start, best)
@@ -191,19 +196,13 @@ class Mover:
             self._arrivals[pin] = max(found)
 
     def _refresh_rests(self, pin: Pin) -> None:
-        rest = max((self._rests[sink] + self._wires[sink] for sink in self._sinks[pin]), default=-math.inf)
-        for port, delay in self._delays.through.get(pin, ()):
-            others = [
-                self._rests_after((pin[0], out)) + through
-                for out in ("F", "OFX", "FCO")
-                if out != pin[1]
-                for start, through in self._delays.through.get((pin[0], out), ())
-                if start == port
-            ]
-            self._rests[pin[0], port] = max([rest + delay, *others])
+        for port, _ in self._delays.through.get(pin, ()):
+            self._rests[pin[0], port] = max(
+                self._rest_of((pin[0], output)) + delay for output, delay in self._delays.after[pin[0], port]
+            )
 
-    def _rests_after(self, pin: Pin) -> float:
+    def _rest_of(self, pin: Pin) -> float:
         return max((self._rests[sink] + self._wires[sink] for sink in self._sinks.get(pin, ())), default=-math.inf)
 
 
-__all__ = ["GAIN_NS", "MOST_SINKS", "Distances", "Mover", "free_places", "is_plain"]
+__all__ = ["BESIDE", "GAIN_NS", "MOST_SINKS", "Distances", "Mover", "can_move", "free_places", "is_plain"]

@@ -1,9 +1,9 @@
 """Routes the slowest connections of a routed chip again, and leaves all others where they are.
 
 nextpnr's router2 ends with a legal route, in which some connections make long detours around nets that were routed
-later. nextpnr can read its own routed design. In this design, LUTs of the slowest paths are moved (``moves.py``), and
-the routes of their nets and of all detours on the slowest paths are removed. router2 routes them again, the most
-critical first, and moves other nets only where they are in the way.
+later. nextpnr can read its own routed design. In this design, LUTs of the slowest paths are moved (``moves.py``) or
+replicated (``replicas.py``), and the routes of their nets and of all detours on the slowest paths are removed. router2
+routes them again, the most critical first, and moves other nets only where they are in the way.
 
 nextpnr forgets three things in the file:
 
@@ -24,10 +24,12 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from lutern.boards.delays import CLOCK_PORT, Delays, Pin
 from lutern.boards.moves import Distances, Mover
+from lutern.boards.replicas import replicas_for, with_replicas
 from lutern.model_ref.errors import LuternError
 
 USED_WEIGHT = 100
@@ -147,32 +149,65 @@ def correct_report(report: dict[str, Any], design: dict[str, Any], delays: Delay
                 hop["delay"] = 0.0
 
 
-def open_slowest(design: dict[str, Any], delays: Delays, periods: Mapping[str, float]) -> tuple[int, int]:
-    """Move LUTs of slow paths, and remove the routes of their nets and of all detours on slow paths.
+@dataclass(frozen=True)
+class Opened:
+    """What ``open_slowest`` changed: LUTs that have moved, LUTs that have a replica now, and connections without a
+    route."""
 
-    ``periods`` has the time in ns above which a path is slow, by the name of its clock's net. The result is the number
-    of LUTs that moved, and the number of connections that have no route now.
+    moved: int
+    replicated: int
+    removed: int
+
+    def __str__(self) -> str:
+        return f"{self.moved} LUTs moved, {self.replicated} replicated, {self.removed} connections routed again"
+
+
+def open_slowest(design: dict[str, Any], delays: Delays, periods: Mapping[str, float]) -> Opened:
+    """Move or replicate LUTs of slow paths, and remove the routes of their nets and of all detours on slow paths.
+
+    ``periods`` has the time in ns above which a path is slow, by the name of its clock's net.
     """
     correct_carries(design, delays)
     top = design["modules"]["top"]
-    nets = nets_of_clocks(design)
-    names = {name.removeprefix("$glbnet$"): net["bits"] for name, net in top["netnames"].items()}
+    slow = _slow_connections(design, delays, periods)
+    every = list(dict.fromkeys(sink for sinks in slow.values() for sink in sinks))
     distances = Distances(design, delays)
-    mover = Mover(design, delays, distances)
-    sinks: dict[Pin, None] = {}
-    for name, period in periods.items():
-        if len(names.get(name, ())) == 1:
-            timing = delays.timing(nets, names[name][0])
-            slow = [sink for sink, delay in delays.paths(timing).items() if delay > period]
-            sinks.update(dict.fromkeys(detours(delays, distances, slow)))
-            mover.improve(timing, slow)
-    moved = mover.moved
-    around = [sink for sink, (driver, _) in delays.connections.items() if {sink[0], driver[0]} & moved.keys()]
-    removed = remove_routes(design, delays, [*sinks, *around])
+    opened = detours(delays, distances, every)
+
+    replicas = {replica.name: replica for replica in replicas_for(design, delays, every)}
+    distances.tiles.update((name, distances.tiles[replica.original]) for name, replica in replicas.items())
+    replicated = with_replicas(delays, replicas.values())
+    mover = Mover(design, replicated, distances, replicas)
+    nets = nets_of_clocks(design)
+    for net, sinks in slow.items():
+        inputs = [sink for sink in replicated.connections if sink[0] in replicas]
+        mover.improve(replicated.timing(nets, net), [*sinks, *inputs])
+
+    made = [replicas[name] for name in mover.moved if name in replicas]
+    moved = {name: place for name, place in mover.moved.items() if name not in replicas}
+    opened += [sink for sink, (driver, _) in delays.connections.items() if {sink[0], driver[0]} & moved.keys()]
+    opened += [sink for replica in made for sink in replica.sinks]
+    removed = remove_routes(design, delays, list(dict.fromkeys(opened)))
     for cell, place in moved.items():
         _set_tree(_net_of(top, cell, "F"), {})
         top["cells"][cell]["attributes"]["NEXTPNR_BEL"] = place
-    return len(moved), removed
+    for replica in made:
+        replica.make(design, mover.moved[replica.name])
+        removed += sum(sink[0] == replica.name for sink in replicated.connections)
+    return Opened(len(moved), len(made), removed)
+
+
+def _slow_connections(design: dict[str, Any], delays: Delays, periods: Mapping[str, float]) -> dict[int, list[Pin]]:
+    """Return the connections of slow paths by the net of their clock."""
+    nets = nets_of_clocks(design)
+    names = {name.removeprefix("$glbnet$"): net["bits"] for name, net in design["modules"]["top"]["netnames"].items()}
+    return {
+        names[name][0]: [
+            sink for sink, delay in delays.paths(delays.timing(nets, names[name][0])).items() if delay > period
+        ]
+        for name, period in periods.items()
+        if len(names.get(name, ())) == 1
+    }
 
 
 def _net_of(top: dict[str, Any], cell: str, port: str) -> dict[str, Any]:
@@ -257,6 +292,7 @@ def _end_wire(cell: dict[str, Any], port: str) -> str:
 
 
 __all__ = [
+    "Opened",
     "correct_carries",
     "correct_report",
     "detours",

@@ -154,7 +154,7 @@ def test_routes_again(routed: tuple[builder.Plan, Path, Path], tmp_path: Path, m
     plan, netlist, work = routed
     text = (work / "placed.json").read_text()
 
-    def again(name: str, period: float) -> tuple[dict, Path, tuple[int, int]]:
+    def again(name: str, period: float) -> tuple[dict, Path, reroute.Opened]:
         folder = tmp_path / name
         folder.mkdir()
         shutil.copy(work / "top.lpf", folder)
@@ -172,10 +172,14 @@ def test_routes_again(routed: tuple[builder.Plan, Path, Path], tmp_path: Path, m
     assert max(paths.values()) == pytest.approx(slowest, abs=2e-3)
 
     _, folder, opened = again("same", slowest + 0.01)
-    assert opened == (0, 0) and settings(folder) == settings(work)
-    placed, folder, (moved, removed) = again("other", slowest / 2)
-    assert moved > 0 and removed > 10
-    check_places(json.loads(text)["modules"]["top"]["cells"], placed["modules"]["top"]["cells"], moved)
+    assert opened == reroute.Opened(0, 0, 0) and settings(folder) == settings(work)
+    _, folder, opened = again("other", slowest / 2)
+    assert opened.moved > 0 and opened.replicated > 0 and opened.removed > 10
+    designs = [
+        json.loads(place.read_text())["modules"]["top"] for place in (work / "placed.json", folder / "placed.json")
+    ]
+    check_places(designs[0]["cells"], designs[1]["cells"], opened)
+    check_functions(*designs)
     assert re.search(r"iter=1 .*archfail", (folder / LOG).read_text())
     arcs = [{line for line in settings(place) if line.startswith("arc:")} for place in (work, folder)]
     assert len(arcs[0] & arcs[1]) > 0.5 * len(arcs[0])
@@ -186,7 +190,7 @@ def test_routes_again(routed: tuple[builder.Plan, Path, Path], tmp_path: Path, m
     slow = fmax()
     faster = builder._route_again(plan, netlist, 1, 1.5, None, Tools(), work)
     assert fmax() > slow if faster else fmax() == slow
-    note = r"\d+ LUTs moved, (\d+) connections routed again: margin \+[\d.]+% before, \+[\d.]+% now"
+    note = r"\d+ LUTs moved, \d+ replicated, (\d+) connections routed again: margin \+[\d.]+% before, \+[\d.]+% now"
     found = re.findall(note, (work / LOG).read_text())
     assert len(found) == 1 and int(found[0]) > 10 and not (work / "again").exists()
 
@@ -197,23 +201,57 @@ def test_routes_again(routed: tuple[builder.Plan, Path, Path], tmp_path: Path, m
     assert "could not be routed again: nextpnr's router has not ended after" in (work / LOG).read_text()
 
 
-def check_places(before: dict, after: dict, moved: int) -> None:
-    """Check that each place has one cell, and that only plain LUTs moved.
+def check_places(before: dict, after: dict, opened: reroute.Opened) -> None:
+    """Check that each place has one cell, and that only plain LUTs moved or are new.
 
     None is in a slice with another kind of cell, or beside a flip-flop that takes the output of another LUT.
     """
     places = {name: cell["attributes"]["NEXTPNR_BEL"] for name, cell in after.items()}
     assert len(set(places.values())) == len(places)
-    changed = {name for name, place in places.items() if before[name]["attributes"]["NEXTPNR_BEL"] != place}
-    assert len(changed) == moved
+    new = places.keys() - before.keys()
+    changed = {name for name in before if before[name]["attributes"]["NEXTPNR_BEL"] != places[name]}
+    assert (len(changed), len(new)) == (opened.moved, opened.replicated)
     at = {place: name for name, place in places.items()}
-    for name in changed:
-        assert is_plain(before[name])
+    for name in changed | new:
+        assert is_plain(after[name])
         here, _, number = places[name].rpartition(".K")
         beside = at.get(f"{here}.K{1 - int(number)}")
         assert beside is None or is_plain(after[beside])
         register = at.get(f"{here}.FF{number}")
         assert register is None or after[register]["connections"].get("DI", ["x"]) in ([], ["x"])
+
+
+def check_functions(before: dict, after: dict) -> None:
+    """Check that each cell has the same nets as before, and computes the same. The net of a replica counts as the net
+    of the LUT that it replicates."""
+    whose: list[dict[int, str]] = []  # the names of the nets by number: the output pins that drive them
+    for top in (before, after):
+        whose.append(
+            {
+                bits[0]: f"{re.sub(r'[$]replica[0-9]+$', '', name)}/{port}"
+                for name, cell in top["cells"].items()
+                for port, bits in cell["connections"].items()
+                if cell["port_directions"][port] == "output" and bits not in ([], ["x"])
+            }
+        )
+    for name, cell in after["cells"].items():
+        original = before["cells"][re.sub(r"[$]replica[0-9]+$", "", name)]
+        assert connected(cell, whose[1]) == connected(original, whose[0]), name
+
+
+def connected(cell: dict, names: dict[int, str]) -> tuple:
+    """Return what a cell computes, with the names of its nets, in the same form for all orders of a LUT4's inputs."""
+    nets = {port: names[bits[0]] for port, bits in cell["connections"].items() if bits and bits[0] in names}
+    if cell["type"] != "TRELLIS_COMB":
+        return nets, cell["parameters"]
+    inputs = sorted({net for port, net in nets.items() if port in "ABCD"})
+    table = []
+    for levels in itertools.product((0, 1), repeat=len(inputs)):
+        level = dict(zip(inputs, levels, strict=True))
+        index = sum(level.get(nets.get(place, ""), 1) << bit for bit, place in enumerate("ABCD"))
+        table.append(int(cell["parameters"]["INITVAL"], 2) >> index & 1)
+    others = {port: net for port, net in nets.items() if port not in "ABCD"}
+    return inputs, table, others, {key: text for key, text in cell["parameters"].items() if key != "INITVAL"}
 
 
 def clock_of(plan: builder.Plan, netlist: Path, placed: dict) -> tuple[dict, int]:
