@@ -35,6 +35,9 @@ from lutern.model_ref.errors import LuternError
 USED_WEIGHT = 100
 """Weight of wires that other nets use, in the first pass. nextpnr begins with 0.5, and the weight grows by 2 in each
 pass. If it begins with 0.5 in a routed chip, the opened connections push hundreds of nets away, which push others."""
+HISTORY_WEIGHT = 30
+"""Weight by which a wire becomes dearer with each pass in which several nets use it; nextpnr has 1. Beside
+``USED_WEIGHT``, 1 is too little: the same few nets push each other from wire to wire, and do not leave the region."""
 _INPUTS = "ABCD"
 _PERMUTED = re.compile(r"(X\d+/Y\d+)/0_0_([ABCD])(\d)->0_0_([ABCD])\3_SLICE")
 _SLICE = re.compile(r"X(\d+)/Y(\d+)/SLICE([ABCD])\.(?:K|FF)(\d)")
@@ -69,6 +72,7 @@ def fix_inputs(design: dict[str, Any]) -> None:
                 cell["connections"][port] = ["x"]
     top["settings"]["arch.disable_router_lutperm"] = "1 "
     top["settings"]["router2/initCurrCongWeight"] = f"{USED_WEIGHT}.0"
+    top["settings"]["router2/histCongWeight"] = f"{HISTORY_WEIGHT}.0"
 
 
 def _input_site(cell: dict[str, Any]) -> str:
