@@ -63,8 +63,11 @@ def output_file(path: Path) -> Path:
 
 
 def _lock(path: str | Path) -> int | None:
-    """Lock a file or folder, and return the descriptor of the lock. Return None if another process has the lock, or if
-    the file system has no locks."""
+    """Lock a file or folder, and return the descriptor of the lock. Return None if the path is gone, or if the file
+    system has no locks.
+
+    Raises ``BlockingIOError`` if another process has the lock.
+    """
     try:
         number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -73,6 +76,9 @@ def _lock(path: str | Path) -> int | None:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(number), os.lstat(path)):  # otherwise the file was removed before it was locked
             return number
+    except BlockingIOError:
+        os.close(number)
+        raise
     except OSError:
         pass
     os.close(number)
@@ -85,7 +91,9 @@ def clear_unfinished(folder: Path) -> None:
         for entry in entries:
             if not entry.name.startswith(UNFINISHED):
                 continue
-            number = _lock(entry.path)
+            number = None
+            with suppress(BlockingIOError):
+                number = _lock(entry.path)
             if number is None:
                 continue
             if entry.is_dir(follow_symlinks=False):
@@ -97,13 +105,17 @@ def clear_unfinished(folder: Path) -> None:
 
 
 def _begin(place: Path) -> tuple[Path, int | None]:
-    """Return a new unfinished folder and its lock. If another process removes the folder before it is locked, make
-    another folder."""
+    """Return a new unfinished folder and its lock.
+
+    If another process has locked or removed the new folder, because it takes it for one of an ended process, make
+    another folder.
+    """
     while True:
         work = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=place))
-        number = _lock(work)
-        if number is not None or work.exists():
-            return work, number
+        with suppress(BlockingIOError):
+            number = _lock(work)
+            if number is not None or work.exists():
+                return work, number
 
 
 @contextmanager

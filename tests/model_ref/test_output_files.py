@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -150,3 +153,20 @@ def test_a_new_folder_that_another_process_removes(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(os, "mkdir", mkdir)
     with unfinished_folder(tmp_path) as work:
         assert len(made) == 2 and str(work) == made[1]
+
+
+def test_a_new_folder_that_another_process_locks_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new folder that another process is about to remove is not used, although it still exists."""
+    make, made, locks = tempfile.mkdtemp, [], []
+
+    def mkdtemp(**options: Any) -> str:
+        made.append(make(**options))
+        if len(made) == 1:
+            locks.append(os.open(made[0], os.O_RDONLY))
+            fcntl.flock(locks[0], fcntl.LOCK_EX)
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
+    with unfinished_folder(tmp_path) as work:
+        assert len(made) == 2 and str(work) == made[1]
+    os.close(locks[0])
