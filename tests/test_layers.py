@@ -101,21 +101,7 @@ def violations(source: str, package: str) -> list[str]:
     of_others = set(sys.stdlib_module_names) | import_names(None)
     of_others = of_others.union(*(import_names(extra) for extra in EXTRAS.get(folder, ())))
     if folder == "tests":
-        of_others |= {
-            "documents",
-            "browser",
-            "fuzz_answers",
-            "fuzz_mutations",
-            "fuzz_targets",
-            "hw_components",
-            "kernel_cases",
-            "letters",
-            "command_tree",
-            "processes",
-            "proofs",
-            "served",
-            "watched",
-        }  # files in tests/ itself
+        of_others |= {path.stem for path in (ROOT / "tests").glob("*.py") if not path.name.startswith("test_")}
     found = []
     for line, name in imports_of(source, package):
         if name.split(".")[0] == "lutern":
