@@ -36,8 +36,9 @@ USED_WEIGHT = 100
 """Weight of wires that other nets use, in the first pass. nextpnr begins with 0.5, and the weight grows by 2 in each
 pass. If it begins with 0.5 in a routed chip, the opened connections push hundreds of nets away, which push others."""
 HISTORY_WEIGHT = 30
-"""Weight by which a wire becomes dearer with each pass in which several nets use it; nextpnr has 1. Beside
-``USED_WEIGHT``, 1 is too little: the same few nets push each other from wire to wire, and do not leave the region."""
+"""Weight by which a wire becomes dearer with each pass in which several nets use it, in a round with replicas; nextpnr
+has 1. Beside ``USED_WEIGHT``, 1 is too little for the long connections of replicas: the same few nets push each other
+from wire to wire. The few connections of moved LUTs need it not, and become slower with it."""
 _INPUTS = "ABCD"
 _PERMUTED = re.compile(r"(X\d+/Y\d+)/0_0_([ABCD])(\d)->0_0_([ABCD])\3_SLICE")
 _SLICE = re.compile(r"X(\d+)/Y(\d+)/SLICE([ABCD])\.(?:K|FF)(\d)")
@@ -48,7 +49,7 @@ Tree = dict[str, tuple[str, str]]
 bound."""
 
 
-def fix_inputs(design: dict[str, Any]) -> None:
+def fix_inputs(design: dict[str, Any], *, history_weight: float = 1) -> None:
     """Change a routed design (nextpnr's JSON) such that nextpnr can read it, and has the same bitstream again."""
     top = design["modules"]["top"]
     cells = {_input_site(cell): cell for cell in top["cells"].values() if cell["type"] == "TRELLIS_COMB"}
@@ -72,7 +73,7 @@ def fix_inputs(design: dict[str, Any]) -> None:
                 cell["connections"][port] = ["x"]
     top["settings"]["arch.disable_router_lutperm"] = "1 "
     top["settings"]["router2/initCurrCongWeight"] = f"{USED_WEIGHT}.0"
-    top["settings"]["router2/histCongWeight"] = f"{HISTORY_WEIGHT}.0"
+    top["settings"]["router2/histCongWeight"] = f"{history_weight:.1f}"
 
 
 def _input_site(cell: dict[str, Any]) -> str:
@@ -300,6 +301,7 @@ def _end_wire(cell: dict[str, Any], port: str) -> str:
 
 
 __all__ = [
+    "HISTORY_WEIGHT",
     "Opened",
     "correct_carries",
     "correct_report",

@@ -75,7 +75,7 @@ class Rounds:
         faster = (1 + self.margin(self.work)) * step
         slow = {net: period / faster for net, period in self.periods.items()}
         opened = reroute.open_slowest(design, read_delays(self.work / DELAYS), slow, replicates=replicates)
-        reroute.fix_inputs(design)
+        reroute.fix_inputs(design, history_weight=reroute.HISTORY_WEIGHT if replicates else 1)
         return design, opened
 
     def route(self, design: dict[str, Any], opened: reroute.Opened) -> bool:
