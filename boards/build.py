@@ -35,19 +35,7 @@ from lutern.boards.parallel import Tools, run_together
 from lutern.boards.placement import PLACEMENT, Placement, placement_of
 from lutern.boards.pll import OUTPUTS
 from lutern.boards.report import Clock, Route, parse_route, source_lines
-from lutern.boards.rounds import (
-    CONFIG,
-    DELAYS,
-    LPF,
-    MOST_OPENED,
-    NETLIST,
-    NEXTPNR,
-    PASSES,
-    PLACED,
-    ROUTED,
-    STEPS,
-    Rounds,
-)
+from lutern.boards.rounds import CONFIG, DELAYS, LPF, NETLIST, NEXTPNR, PLACED, ROUTED, SETTINGS, Rounds
 from lutern.boards.routing import Routing, routing_for
 from lutern.boards.rtlil import brief_and_ordered, without_zero_memories
 from lutern.boards.system import System
@@ -139,7 +127,7 @@ class Plan:
             str(self.routing.pressure),
             *((self.routing.digest_text,) if self.routing.changes_netlist else ()),
             *((self.placement.text,) if self.placement else ()),
-            *((str((self.routing.rounds, STEPS, MOST_OPENED, PASSES)),) if self.routing.rounds else ()),
+            *((f"{self.routing.rounds} {SETTINGS}",) if self.routing.rounds else ()),
             *self.route_arguments(seed),
             self.versions[NEXTPNR],
         )

@@ -32,6 +32,8 @@ MOST_OPENED = 150
 """Largest number of connections that a round opens."""
 PASSES = 150
 """Number of passes after which a round of the router is given up."""
+SETTINGS = str((STEPS, MOST_OPENED, PASSES, reroute.USED_WEIGHT, reroute.HISTORY_WEIGHT))
+"""All of the above as text, for the digest of a route."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +119,9 @@ __all__ = [
     "MOST_OPENED",
     "NETLIST",
     "NEXTPNR",
-    "PASSES",
     "PLACED",
     "ROUTED",
+    "SETTINGS",
     "STEPS",
     "Rounds",
 ]

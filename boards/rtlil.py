@@ -1,6 +1,6 @@
 """Lets Amaranth write the RTLIL of a machine in less time, and always in the same order.
 
-Amaranth writes the initial value of every memory bit by bit, which takes more than half of the time of a conversion,
+Amaranth writes the initial value of every memory bit by bit, which takes up to half of the time of a conversion,
 and 7 MB of zeros for a large memory. These zeros are not needed, because configuration clears memories, as Verilator's
 --x-initial 0 does. Amaranth also lists the clocks of a component in the order of a set, which differs from process to
 process, so the digest of equal gateware would differ, too.
@@ -12,6 +12,7 @@ import contextlib
 import copy
 import gc
 import re
+import threading
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -19,6 +20,8 @@ from unittest import mock
 from amaranth.back import rtlil
 from amaranth.hdl import ClockDomain, Fragment
 
+_ONE_AT_A_TIME = threading.RLock()
+"""Amaranth belongs to all threads, so a thread that ends must not undo what another one has changed."""
 _ZERO_MEMORY = re.compile(
     r"^  cell \$meminit_v2 [^\n]*\n(?:    parameter [^\n]*\n|    connect \\(?:ADDR|EN) [^\n]*\n)*"
     r"    connect \\DATA (?:\d+'0+|\{ +\})\n(?:    connect [^\n]*\n)*  end\n",
@@ -32,8 +35,14 @@ def brief_and_ordered() -> Iterator[None]:
 
     Initial values that are all 0 become empty, and ``without_zero_memories`` must remove them from the text. The clocks
     that a component does not define become ports in the order of their names, `sync` first. Python's garbage collector
-    pauses.
+    pauses. Other threads wait before such a block.
     """
+    with _ONE_AT_A_TIME, _without_collections(), _changed_amaranth():
+        yield
+
+
+@contextlib.contextmanager
+def _changed_amaranth() -> Iterator[None]:
     emit_memory = rtlil.ModuleEmitter.emit_memory
     create_missing_domains = Fragment._create_missing_domains
 
@@ -48,7 +57,6 @@ def brief_and_ordered() -> Iterator[None]:
         return sorted(domains, key=lambda domain: (domain.name != "sync", domain.name))
 
     with (
-        _without_collections(),
         mock.patch.object(rtlil.ModuleEmitter, "emit_memory", emit_briefly),
         mock.patch.object(Fragment, "_create_missing_domains", create_in_order),
     ):

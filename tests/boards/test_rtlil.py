@@ -2,6 +2,7 @@
 
 import gc
 import re
+from threading import Event, Thread
 
 from amaranth.back import rtlil
 from amaranth.hdl import Module, Signal
@@ -68,3 +69,20 @@ def test_the_collector_pauses() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_threads_take_turns() -> None:
+    """A second thread waits for the first, and at the end Amaranth is as it was."""
+    before = rtlil.ModuleEmitter.emit_memory
+    begun = Event()
+
+    def convert() -> None:
+        with brief_and_ordered():
+            begun.set()
+
+    thread = Thread(target=convert)
+    with brief_and_ordered():
+        thread.start()
+        assert not begun.wait(0.2)
+    thread.join()
+    assert begun.is_set() and rtlil.ModuleEmitter.emit_memory is before
