@@ -1,6 +1,6 @@
-"""Placements of block RAMs and multipliers: kept from a route, and given to the next one.
+"""Placements of block RAMs, multipliers and some flip-flops: kept from a route, and given to the next one.
 
-    nextpnr's placement ─► block RAMs and multipliers: {name: site} ─► placement.json ─► attribute BEL of each cell
+    nextpnr's placement ─► {name: site} ─► placement.json ─► attribute BEL of each cell
 
 nextpnr's static placer first places all cells as if they could overlap, and then moves the block RAMs and multipliers
 to free sites of their columns. With 1,024 lanes, these moves add 76,000 to 94,000 units of wire. Another seed or a
@@ -8,12 +8,20 @@ small change of the netlist gives other sites. With a placement there are no suc
 earlier route. nextpnr still places all other cells (docs/decisions/001-narrow-ways.md has figures). The placement costs
 nothing on the chip.
 
+The block RAMs alone do not decide where the placer puts a block of the machine: with the same sites, it may put the
+norm at the other end of the chip. So a placement also has up to ``FLIP_FLOPS`` flip-flops, spread over all blocks. Only
+flip-flops that take their input from another flip-flop are chosen, because nextpnr joins others with a LUT and places
+both together. They have no enable and no reset, because a tile has few of these nets, and another netlist may have
+others. A flip-flop that the next netlist does not have, or that has another input there, is left to nextpnr.
+
 Each route writes its placement next to the bitstream (``PLACEMENT``), and ``lutern build --placement`` uses it for
 another build.
 
 A multiplier that was synthesised from an expression is named after one of the flip-flops behind it, such as
 ``top.decoder.scale.product_TRELLIS_FF_Q_7_DI_MULT18X18D_P34``, and the number of this flip-flop depends on details of
-the synthesis. Only the part before ``_TRELLIS_FF`` names such a cell in a placement.
+the synthesis. Only the part before ``_TRELLIS_FF`` names such a cell in a placement. If a module has the name of a
+signal, such as ``scale``, Amaranth adds a number that depends on the rest of the gateware (``scale$314``). A placement
+leaves this number out, too.
 """
 
 from __future__ import annotations
@@ -21,8 +29,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,38 +42,66 @@ PLACEMENT = "placement.json"
 """Name of the file in the folder of a build."""
 KINDS = {"DP16KD": r"EBR\d", "MULT18X18D": r"MULT18_\d"}
 """Types of the cells in a placement, and the end of their sites' names."""
+FLIP_FLOPS = 1500
+"""Largest number of flip-flops in a placement."""
 _LARGEST = 1 << 20  # bytes of a file
+_COUNTED = re.compile(r"(\.[a-z]\w*)\$\d+(?=\.)")
+"""A module whose name is also the name of another part of the gateware."""
 _SITE = re.compile(rf"X(\d+)/Y(\d+)/({'|'.join(KINDS.values())})")
+_OF_FLIP_FLOP = re.compile(r"X(\d+)/Y(\d+)/SLICE[A-D]\.FF[01]")
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Sites of block RAMs and multipliers.
+    """Sites of block RAMs, multipliers and flip-flops.
 
     fpga
         Name of the FPGA.
     sites
-        Name of the site of each cell, by the name of the cell as `short_name` returns it.
+        Name of the site of each block RAM and multiplier, by the name of the cell as `short_name` returns it.
+    flip_flops
+        Name of the site of each flip-flop, by the name of the cell without numbers of modules.
     """
 
     fpga: str
     sites: Mapping[str, str]
+    flip_flops: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
         """The text of the file."""
-        return json.dumps({"fpga": self.fpga, "sites": dict(sorted(self.sites.items()))}, indent=0)
+        parts = {"sites": self.sites, "flip_flops": self.flip_flops}
+        return json.dumps(
+            {"fpga": self.fpga, **{name: dict(sorted(part.items())) for name, part in parts.items()}}, indent=0
+        )
 
 
 def short_name(name: str) -> str:
     """Return the part of a cell's name that does not depend on details of the synthesis."""
-    return name.partition("_TRELLIS_FF_Q")[0]
+    return _uncounted(name.partition("_TRELLIS_FF_Q")[0])
+
+
+def _uncounted(name: str) -> str:
+    return _COUNTED.sub(r"\1", name)
 
 
 def placement_of(design: dict[str, Any], fpga: Fpga) -> Placement:
     """Return the placement in nextpnr's ``--write``."""
     sites = {name: cell["attributes"]["NEXTPNR_BEL"] for name, cell in _named(design).items()}
-    return Placement(fpga.name, sites)
+    cells = design["modules"]["top"]["cells"]
+    alone = sorted(name for name, cell in cells.items() if cell["type"] == "TRELLIS_FF" and _is_alone(cell))
+    chosen = alone[:: -(-len(alone) // FLIP_FLOPS) or 1]
+    return Placement(fpga.name, sites, {_uncounted(name): cells[name]["attributes"]["NEXTPNR_BEL"] for name in chosen})
+
+
+def _is_alone(flip_flop: dict[str, Any]) -> bool:
+    """Return whether nextpnr did not join a flip-flop with a LUT, and the flip-flop has neither enable nor reset."""
+    pins = flip_flop["connections"]
+    return bool(pins.get("M")) and not pins.get("DI") and not _has_controls(flip_flop)
+
+
+def _has_controls(flip_flop: dict[str, Any]) -> bool:
+    return any(isinstance(net, int) for pin in ("CE", "LSR") for net in flip_flop["connections"].get(pin, ()))
 
 
 def _named(design: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -88,17 +124,21 @@ def read_placement(path: Path, fpga: Fpga) -> Placement:
     wanted = f"give a {PLACEMENT} from the folder of a build."
     try:
         found = json.loads(read_plain(path, _LARGEST, "placement"))
-        placement = Placement(found["fpga"], {str(name): str(site) for name, site in found["sites"].items()})
+        sites, flip_flops = (
+            {str(name): str(site) for name, site in part.items()}
+            for part in (found["sites"], found.get("flip_flops", {}))
+        )
+        placement = Placement(found["fpga"], sites, flip_flops)
     except OSError as error:
         raise LuternError(f"{path} cannot be read ({error.strerror}); {wanted}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise LuternError(f"{path} is no placement; {wanted}") from None
     if placement.fpga != fpga.name:
         raise LuternError(f"{path} is a placement for an {placement.fpga}; give one for an {fpga.name}, or give none.")
-    for name, site in placement.sites.items():
-        if not _exists(site, fpga):
+    for name, site in (*sites.items(), *flip_flops.items()):
+        if not (_exists(site, fpga) if name in sites else _OF_FLIP_FLOP.fullmatch(site)):
             raise LuternError(f"{path} places {name} at {site}, but an {fpga.name} has no such site; correct it.")
-    site, count = Counter(placement.sites.values()).most_common(1)[0] if placement.sites else ("", 0)
+    site, count = Counter([*sites.values(), *flip_flops.values(), ""]).most_common(1)[0]
     if count > 1:
         raise LuternError(f"{path} places {count} cells at {site}, which holds one; correct it.")
     return placement
@@ -128,6 +168,19 @@ def place(design: dict[str, Any], placement: Placement) -> None:
         )
     for name, site in placement.sites.items():
         named[name]["attributes"]["BEL"] = site
+    for cell, site in _flip_flops(design, placement):
+        cell["attributes"]["BEL"] = site
+
+
+def _flip_flops(design: dict[str, Any], placement: Placement) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield the flip-flops of a netlist that the placement has and that follow a flip-flop, with their sites."""
+    cells = design["modules"]["top"]["cells"]
+    registers = {name: cell for name, cell in cells.items() if cell["type"] == "TRELLIS_FF"}
+    outputs = {cell["connections"]["Q"][0] for cell in registers.values()}
+    for name, cell in registers.items():
+        site = placement.flip_flops.get(_uncounted(name))
+        if site and cell["connections"].get("DI", [None])[0] in outputs and not _has_controls(cell):
+            yield cell, site
 
 
 __all__ = ["KINDS", "PLACEMENT", "Placement", "place", "placement_of", "read_placement", "short_name"]

@@ -11,8 +11,9 @@ pytest.importorskip("amaranth_boards", reason='needs the extra "build"')
 
 from lutern.boards import routing
 from lutern.boards.board import FPGAS
-from lutern.boards.placement import Placement, place, placement_of, read_placement, short_name
+from lutern.boards.placement import FLIP_FLOPS, Placement, place, placement_of, read_placement, short_name
 from lutern.boards.routing import LARGE
+from lutern.hw.presets import preset
 from lutern.model_ref.errors import LuternError
 
 PART = FPGAS["LFE5U-85F"]
@@ -46,7 +47,59 @@ def test_a_placement_survives_another_synthesis(tmp_path: Path) -> None:
 def test_cells_with_one_short_name_are_left_to_nextpnr() -> None:
     names = [f"{PRODUCT}_TRELLIS_FF_Q_{number}_DI_MULT18X18D_P34" for number in range(2)]
     assert {short_name(name) for name in names} == {PRODUCT}
+    assert (
+        short_name("top.decoder.scale$314.product$54_TRELLIS_FF_Q_DI_MULT18X18D_P0") == "top.decoder.scale.product$54"
+    )
+    assert short_name("top.decoder.head.U$2.0.0") == "top.decoder.head.U$2.0.0"
     assert placement_of(netlist(RAM, *names, bel=SITES[RAM]), PART).sites == {RAM: SITES[RAM]}
+
+
+def flip_flops(**inputs: str) -> dict:
+    """Return a netlist with flip-flops that take their inputs from the nets that are named."""
+    nets: dict[str, int] = {}
+    cells = {}
+    for name, net in inputs.items():
+        pins = {"DI": [nets.setdefault(net, len(nets) + 2)], "Q": [nets.setdefault(name, len(nets) + 2)]}
+        cells[f"top.scale$7.{name}"] = {"type": "TRELLIS_FF", "attributes": {}, "connections": pins}
+    return {"modules": {"top": {"cells": cells}}}
+
+
+def test_flip_flops_keep_their_places(tmp_path: Path) -> None:
+    """Of a routed design, flip-flops without a LUT are kept. In a netlist, a flip-flop that follows another one gets
+    its place again, but one that follows a LUT does not."""
+    routed = flip_flops(first="lut", second="first", third="second")
+    for index, cell in enumerate(routed["modules"]["top"]["cells"].values()):
+        pins = cell["connections"]
+        cell["attributes"]["NEXTPNR_BEL"] = f"X5/Y{index}/SLICEA.FF1"
+        pins["DI" if index == 0 else "M"], pins["M" if index == 0 else "DI"] = pins["DI"], []
+    found = placement_of(routed, PART)
+    assert found.flip_flops == {"top.scale.second": "X5/Y1/SLICEA.FF1", "top.scale.third": "X5/Y2/SLICEA.FF1"}
+    (tmp_path / "placement.json").write_text(found.text)
+    netlist = flip_flops(first="lut", second="first", third="lut", fourth="second")
+    place(netlist, read_placement(tmp_path / "placement.json", PART))
+    sites = {
+        name: cell["attributes"] for name, cell in netlist["modules"]["top"]["cells"].items() if cell["attributes"]
+    }
+    assert sites == {"top.scale$7.second": {"BEL": "X5/Y1/SLICEA.FF1"}}
+
+
+def test_flip_flops_are_spread_over_the_machine() -> None:
+    routed = flip_flops(**{f"bit_{index}": "other" for index in range(2 * FLIP_FLOPS + 1)})
+    for index, cell in enumerate(routed["modules"]["top"]["cells"].values()):
+        cell["attributes"]["NEXTPNR_BEL"] = f"X5/Y{index}/SLICEA.FF1"
+        cell["connections"]["M"] = cell["connections"].pop("DI")
+    assert FLIP_FLOPS / 2 < len(placement_of(routed, PART).flip_flops) <= FLIP_FLOPS
+
+
+def test_the_placements_of_machines() -> None:
+    """Each file in boards/sites can be read, and belongs to a machine that was routed."""
+    named = {settings.sites: name for name, settings in routing.ROUTINGS.items() if settings.sites}
+    assert {path.name for path in routing.SITES.iterdir()} == set(named)
+    for name in named.values():
+        found = routing.placement_for(preset(name), PART)
+        assert found and found.sites and len(found.flip_flops) <= FLIP_FLOPS
+        assert routing.placement_for(preset(name).with_(name="other"), PART) is None
+        assert routing.placement_for(preset(name), FPGAS["LFE5U-45F"]) is None
 
 
 @pytest.mark.parametrize(
@@ -78,6 +131,10 @@ def test_cells_with_one_short_name_are_left_to_nextpnr() -> None:
         (
             Placement(PART.name, {RAM: "X6/Y46/EBR1", "b": "X6/Y46/EBR1"}).text,
             "places 2 cells at X6/Y46/EBR1, which holds one; correct it.",
+        ),
+        (
+            Placement(PART.name, {}, {"a": "X6/Y46/EBR1"}).text,
+            "places a at X6/Y46/EBR1, but an LFE5U-85F has no such site; correct it.",
         ),
     ],
 )
