@@ -370,11 +370,13 @@ class Decoder(wiring.Component):
     def _connect_status(self, m: Module) -> None:
         """Connect parameters, logits and the status of a step."""
         sequencer, results, scale, mlgru, residual, head = _find(m, "sequencer results scale mlgru residual head")
-        saturations = Signal(16)
+        # A register ends the path of the elements' sums, so saturations are counted one cycle late, as beats are.
+        saturations, saturated = Signal(16), Signal(range(3))
+        m.d.sync += saturated.eq(scale.saturated + residual.saturated)
         with m.If(self.i_run.valid & self.i_run.ready):
             m.d.sync += saturations.eq(0)
         with m.Elif(~saturations[1:].all()):
-            m.d.sync += saturations.eq(saturations + scale.saturated + residual.saturated)
+            m.d.sync += saturations.eq(saturations + saturated)
         words = (self.i_words.valid & self.i_words.ready) + (self.i_row.valid & self.i_row.ready)
         if self.config.state == "memory":
             asks = self.o_state
