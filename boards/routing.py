@@ -1,10 +1,10 @@
 """Describes how nextpnr places and routes each machine, as data.
 
 With the static placer, large machines have a sixth less wire than with the default placer, and nextpnr's router2 can
-finish. The block RAMs of their trits are placed beforehand (``block_rams.py``), or all block RAMs and multipliers as in
-an earlier route (``placement.py``). Registers at the outputs of block RAMs are moved into the block RAMs
-(``output_registers.py``). Smaller machines reach higher clocks with nextpnr's defaults. The slowest connections of a
-routed machine can be routed again (``reroute.py``). docs/decisions/001-narrow-ways.md and 018-detours.md have the
+finish. The block RAMs of their trits are placed beforehand (``block_rams.py``), or all block RAMs, multipliers and some
+flip-flops as in an earlier route (``placement.py``). Registers at the outputs of block RAMs are moved into the block
+RAMs (``output_registers.py``). Smaller machines reach higher clocks with nextpnr's defaults. The slowest connections of
+a routed machine can be routed again (``reroute.py``). docs/decisions/001-narrow-ways.md and 018-detours.md have the
 figures.
 """
 
@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from lutern.boards.block_rams import LAYOUT, place_block_rams
 from lutern.boards.board import Fpga
 from lutern.boards.output_registers import fold_output_registers
-from lutern.boards.placement import Placement, place
+from lutern.boards.placement import Placement, place, read_placement
 from lutern.hw.config import HwConfig
 
 LARGE_LANES = 512
@@ -39,8 +40,14 @@ class Routing:
         Whether block RAMs are placed, and registers are moved into them.
     pressure
         Factor by which the target clocks of nextpnr are faster.
+    target_hz
+        Target of nextpnr for a machine of one clock, in place of ``pressure``. The route of a machine for any clock
+        then does not depend on the clock.
     rounds
         How often the slowest connections are routed again at most.
+    sites
+        Name of a file in ``boards/sites`` with the placement of an earlier route on the same FPGA. A placement that the
+        user gives replaces it.
     """
 
     placer: str = ""
@@ -48,13 +55,19 @@ class Routing:
     settings: tuple[tuple[str, str], ...] = ()
     prepared: bool = False
     pressure: float = PRESSURE
+    target_hz: int = 0
     rounds: int = 0
+    sites: str = ""
 
     @property
     def arguments(self) -> tuple[str, ...]:
         """Arguments of nextpnr."""
         named = (("--placer", self.placer), ("--router", self.router))
         return tuple(text for option, value in named if value for text in (option, value))
+
+    def target(self, clock_hz: float) -> float:
+        """Return the target of nextpnr for a clock, in Hz."""
+        return self.target_hz or self.pressure * clock_hz
 
     @property
     def digest_text(self) -> str:
@@ -67,7 +80,7 @@ class Routing:
         return self.prepared or bool(self.settings)
 
     def prepare(self, design: dict[str, Any], fpga: Fpga, placement: Placement | None) -> None:
-        """Change a netlist (yosys' JSON) as these settings say, and place block RAMs and multipliers."""
+        """Change a netlist (yosys' JSON) as these settings say, and place some of its cells."""
         if self.prepared:
             fold_output_registers(design)
         if placement:
@@ -77,9 +90,15 @@ class Routing:
         design["modules"]["top"].setdefault("settings", {}).update(self.settings)
 
 
+SITES = Path(__file__).with_name("sites")
+"""Folder with the files that ``Routing.sites`` names."""
 SMALL = Routing()
 LARGE = Routing("static", "router2", prepared=True)
-ROUTINGS = {"resident-1024": Routing("static", "router2", prepared=True, pressure=1.32, rounds=2)}
+ROUTINGS = {
+    "resident-1024": Routing(
+        "static", "router2", prepared=True, target_hz=66_000_000, rounds=3, sites="resident-1024.json"
+    )
+}
 """Settings of the presets that use neither SMALL nor LARGE."""
 
 
@@ -100,6 +119,12 @@ ROUTED = frozenset(
 docs/measuring.md, and tiny, which tests/boards/test_build.py routes."""
 
 
+def placement_for(config: HwConfig, fpga: Fpga) -> Placement | None:
+    """Return the placement that is used for a machine if the user gives none, or None."""
+    name = routing_for(config).sites
+    return read_placement(SITES / name, fpga) if name and was_routed(config, fpga) else None
+
+
 def was_routed(config: HwConfig, fpga: Fpga) -> bool:
     """Return whether a machine is one of ``ROUTED``. A changed machine is none of them, because its name is
     different."""
@@ -111,4 +136,15 @@ def routing_for(config: HwConfig) -> Routing:
     return ROUTINGS.get(config.name) or (LARGE if config.lanes >= LARGE_LANES else SMALL)
 
 
-__all__ = ["LARGE", "LARGE_LANES", "ROUTED", "ROUTINGS", "SMALL", "Routing", "routing_for", "was_routed"]
+__all__ = [
+    "LARGE",
+    "LARGE_LANES",
+    "ROUTED",
+    "ROUTINGS",
+    "SITES",
+    "SMALL",
+    "Routing",
+    "placement_for",
+    "routing_for",
+    "was_routed",
+]

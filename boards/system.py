@@ -33,6 +33,7 @@ from lutern.boards.ddr3_pads import add_ddr3_clocks, add_ddr3_pads
 from lutern.boards.ddr3_parts import ddr3_part
 from lutern.boards.ddr3_wiring import check_memory_clock
 from lutern.boards.pll import Pll, PllPlan, plan_pll
+from lutern.boards.retune import Tuning
 from lutern.hw.config import HwConfig
 from lutern.hw.link import Uart
 from lutern.hw.memory import Ddr3Phy, Ddr3Timings, SdramTimings, any_part, timings_for
@@ -43,6 +44,10 @@ SDRAM_DEGREES = 180.0
 """Initial delay of the SDRAM's clock."""
 
 
+BLINK_BITS = 26
+"""Bits of the counter of the blinking LED of a machine for any clock: 1 s at 67 MHz."""
+STRETCH_CYCLES = 1 << 22
+"""Cycles of a flash of an LED of a machine for any clock: 63 ms at 67 MHz."""
 INIT_HZ = 25_000_000
 """Approximate frequency of the clock init, which the start of DDR3 uses."""
 
@@ -95,6 +100,8 @@ class System(Elaboratable):
         Clock domains of the PLL's outputs.
     clocks
         Frequency of each clock, in Hz.
+    tuning
+        What depends on the clock in a machine for any clock, otherwise None.
     """
 
     def __init__(self, board: Board, config: HwConfig) -> None:
@@ -109,6 +116,10 @@ class System(Elaboratable):
             name: made[name] for name in ("sync", "memory", "edge", "init") if name in made
         }
         self.clock_hz = self.clocks["sync"]
+        self.tuning: Tuning | None = None
+        if config.has_clock_tables:
+            cycles = {"bit": self.divisor - 1, "half_bit": self.divisor // 2 - 1}
+            self.tuning = Tuning(self.plan, {"clock_hz": config.clock_hz, **cycles})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -120,7 +131,7 @@ class System(Elaboratable):
             m.d.comb += [pll.phase_step.eq(top.phase_step), pll.phase_dir.eq(top.phase_dir)]
         if self.config.memory == "ddr3":
             self._add_ddr3(m, ports, top, pll)
-        m.submodules.uart = uart = Uart(self.divisor)
+        m.submodules.uart = uart = Uart(self.divisor, self.config.has_clock_tables)
         join_streams(m, uart.o, top.rx)
         join_streams(m, top.tx, uart.i)
         m.submodules.rx = rx = io.Buffer(io.Direction.Input, ports.find(*self.board.link.resource, "rx"))
@@ -173,13 +184,14 @@ class System(Elaboratable):
         )
 
     def _blink(self, m: Module) -> Value:
-        ticks = Signal(round(self.clock_hz).bit_length())
+        ticks = Signal(BLINK_BITS if self.config.has_clock_tables else round(self.clock_hz).bit_length())
         m.d.sync += ticks.eq(ticks + 1)
         return ticks[-1]
 
     def _stretch(self, m: Module, moment: Value) -> Value:
-        """Return a signal that is high for a twentieth of a second after ``moment``."""
-        cycles = round(self.clock_hz / 20)
+        """Return a signal that is high for a twentieth of a second after ``moment``. A machine for any clock counts
+        the same cycles at every clock."""
+        cycles = STRETCH_CYCLES if self.config.has_clock_tables else round(self.clock_hz / 20)
         left = Signal(range(cycles))
         with m.If(moment):
             m.d.sync += left.eq(cycles - 1)

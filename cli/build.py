@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from collections.abc import Callable
@@ -29,6 +30,8 @@ from lutern.measure.fits import check_chip
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.output_files import output_file, refused_output
 
+MARGIN = 0.05
+"""Share by which a route should be faster than the clock of its machine."""
 FOLDER = "build"
 """The folder for bitstreams, below the current folder."""
 
@@ -60,9 +63,7 @@ def build(
     ] = None,
     placement: Annotated[
         Path | None,
-        typer.Option(
-            help="placement.json of an earlier build, whose places of block RAMs and multipliers are used again."
-        ),
+        typer.Option(help="placement.json of an earlier build; the cells that are listed in it keep their places."),
     ] = None,
     scheduler: SchedulerOption = "",
     out: Annotated[
@@ -96,6 +97,8 @@ def build(
     with printing(form) as printer:
         print_build(printer, built, place)
         printer.say(f"link: {built.baud:,} baud")
+        if machine.has_clock_tables:
+            printer.say(other_clock(built.best.worst))
     for seed, why in built.failed.items():
         print(f"seed {seed} was left out. {why}", file=sys.stderr)
     if not built.best.met:
@@ -196,6 +199,12 @@ def print_clocks(printer: Printer, built: Build) -> None:
         for clock in built.best.clocks
     ]
     printer.table("clocks", columns, rows)
+
+
+def other_clock(clock: Clock) -> str:
+    """Return which clocks of a machine for any clock have a margin."""
+    mhz = math.floor(clock.achieved_hz / (1 + MARGIN) / 1e5) / 10
+    return f"this route serves every clock: up to --frequency {mhz:g} the margin is {MARGIN:.0%} or more"
 
 
 def reached(clock: Clock) -> Cell:

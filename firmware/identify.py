@@ -33,7 +33,7 @@ def identify(info: dict[str, Any], among: Iterable[HwConfig] = PRESETS.values())
                 )
             except LuternError:
                 continue  # the limits belong to another machine
-            if bytes.fromhex(built.digest)[:DIGEST_BYTES] == info["hw_digest"]:
+            if bytes.fromhex(built.chip_digest)[:DIGEST_BYTES] == info["hw_digest"]:
                 return built
     names = ", ".join(config.name for config in known)
     raise LuternError(

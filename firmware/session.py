@@ -180,7 +180,7 @@ class Session:
         self.streams = config.streams
         self.slots = state_slots(program.model_config, config, program.embedding_bits)
         self.info = INFO.unpack(client.transact(Opcode.INFO))
-        wanted = bytes.fromhex(config.digest)[:DIGEST_BYTES]
+        wanted = bytes.fromhex(config.chip_digest)[:DIGEST_BYTES]
         if self.info["hw_digest"] != wanted:
             raise LuternError(
                 f"the chip was built for machine {self.info['hw_digest'].hex()}, but preset {config.name} is "

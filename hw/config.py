@@ -53,6 +53,10 @@ def renamed_or_known(name: str, known: Sequence[str]) -> str:
     return f"it is called {RENAMED[name]} now" if name in RENAMED else f"choose one of {', '.join(known)}"
 
 
+def _digest_of(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class HwConfig:
     """Describes the shape of a machine.
@@ -131,6 +135,10 @@ class HwConfig:
     clock_hz : int
         Clock in Hz from which tokens per second are computed. The report of a build states the clock that the bitstream
         reaches.
+    any_clock : bool
+        Constants that depend on ``clock_hz`` are LUT4s without inputs. The netlists of two clocks then differ only in
+        the tables of these LUT4s and in the dividers of the PLL, so the same route serves both clocks. Only machines
+        with cells "ecp5" have such LUT4s.
     cells : str
         "ecp5" builds lanes of CCU2C cells. "generic" lets the synthesis choose the cells. Simulations use "generic".
     debug_tap : bool
@@ -164,6 +172,7 @@ class HwConfig:
     lut_ram_depth: int = 64
     top_k: int = 0
     clock_hz: int = 75_000_000
+    any_clock: bool = False
     cells: str = "generic"
     debug_tap: bool = True
     counters: bool = False
@@ -188,6 +197,11 @@ class HwConfig:
                     f"HwConfig {self.name}: {large} is {getattr(self, large)}, which is not a multiple of "
                     f"{small} {getattr(self, small)}; give a multiple."
                 )
+        if self.any_clock and self.memory in ("sdram", "ddr3"):
+            raise LuternError(
+                f"HwConfig {self.name}: any_clock is true, but the timings of memory {self.memory!r} depend on its "
+                "clock; choose any_clock false."
+            )
         if self.source == "resident" and self.memory != "block":
             raise LuternError(
                 f"HwConfig {self.name}: source resident keeps its weights in block RAM, but memory is {self.memory!r}; "
@@ -343,11 +357,27 @@ class HwConfig:
         return 128 if self.source == "resident" else 512
 
     @property
+    def has_clock_tables(self) -> bool:
+        """Whether constants that depend on the clock are tables of LUT4s."""
+        return self.any_clock and self.cells == "ecp5"
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the fields as canonical JSON, in hexadecimal. A field that was added later is included only if the
         machine uses the field."""
+        return _digest_of(self._used_fields)
+
+    @property
+    def chip_digest(self) -> str:
+        """The digest that the chip reports. If constants that depend on the clock are tables, this digest is the same
+        for all clocks."""
+        used = self._used_fields
+        return _digest_of({name: used[name] for name in used if name != "clock_hz" or not self.has_clock_tables})
+
+    @property
+    def _used_fields(self) -> dict[str, Any]:
         values = asdict(self)
-        for name, unused in (("counters", False), ("state", "block")):
+        for name, unused in (("counters", False), ("state", "block"), ("any_clock", False)):
             if values[name] == unused:
                 del values[name]
         for name, memories in (
@@ -357,7 +387,7 @@ class HwConfig:
         ):
             if self.memory not in memories:
                 del values[name]
-        return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> HwConfig:

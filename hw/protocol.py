@@ -415,11 +415,11 @@ def capability(config: Any, dropped_frames: int = 0) -> bytes:
     Parameters
     ----------
     config
-        Any object with the attributes of the record. Its ``digest`` must be a hexadecimal text.
+        Any object with the attributes of the record, and with ``chip_digest``, a hexadecimal text.
     dropped_frames : int
         Number of frames that were dropped so far.
     """
-    digest = bytes.fromhex(config.digest)[:DIGEST_BYTES]
+    digest = bytes.fromhex(config.chip_digest)[:DIGEST_BYTES]
     names = (
         "word_bytes",
         "rows",

@@ -21,7 +21,7 @@ block RAM of 1,024 bytes, one block RAM of 128 tokens, and one word of registers
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Elaboratable, Module, Signal, signed
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -36,7 +36,7 @@ from lutern.hw.link.receiver import CommandReceiver
 from lutern.hw.link.reply import FIXED_BYTES, LOGIT_BITS
 from lutern.hw.link.response import Answer, ResponseMux
 from lutern.hw.link.run import Run
-from lutern.hw.pipeline import exceeds
+from lutern.hw.pipeline import constant, exceeds
 from lutern.hw.protocol import HEADER_BYTES, RUN_TOKENS, ErrorCode, Opcode, fault_bits
 
 HOST_OFFSET_BITS = 32
@@ -52,8 +52,8 @@ class HostPort(wiring.Component):
     ----------
     config
         Any object with the attributes that ``protocol.capability`` reads, and with ``source``, ``memory``,
-        ``part_bits``, ``address_bits``, ``base_bits``, ``state``, ``top_k``, ``counters``. If ``counters`` is true, it
-        must also have ``counted_phases``.
+        ``part_bits``, ``address_bits``, ``base_bits``, ``state``, ``top_k``, ``counters``, ``has_clock_tables``. If
+        ``counters`` is true, it must also have ``counted_phases``.
 
     Members
     -------
@@ -178,7 +178,7 @@ class HostPort(wiring.Component):
         words = MemoryCommands(m, self, executor)
 
         handlers = executor.handlers
-        handlers[Opcode.INFO] = self._info_handler(receiver)
+        handlers[Opcode.INFO] = self._info_handler(m, receiver)
         handlers[Opcode.DAMAGE] = self._damage_handler(receiver)
         handlers[Opcode.WRITE] = words.write_handler()
         if self.has_host:
@@ -211,12 +211,14 @@ class HostPort(wiring.Component):
             ),
         )
 
-    def _info_handler(self, receiver: CommandReceiver) -> Handler:
-        known = self.info[:-DROPPED_BYTES]
+    def _info_handler(self, m: Module, receiver: CommandReceiver) -> Handler:
+        known: Value = Const(int.from_bytes(self.info[:-DROPPED_BYTES], "little"), 8 * (len(self.info) - DROPPED_BYTES))
+        if self.config.has_clock_tables:
+            field = protocol.INFO.layout["clock_hz"]
+            clock = constant(m, "clock_hz", self.config.clock_hz, field.width)
+            known = Cat(known[: field.offset], clock, known[field.offset + field.width :])
         dropped = receiver.dropped_frames
-        info = Cat(
-            Const(int.from_bytes(known, "little"), 8 * len(known)), dropped, Const(0, 8 * DROPPED_BYTES - len(dropped))
-        )
+        info = Cat(known, dropped, Const(0, 8 * DROPPED_BYTES - len(dropped)))
         return Handler(Check(receiver.command.byte_count != HEADER_BYTES), answer=Answer(info, FIXED_BYTES))
 
     def _setup_handler(self, m: Module, executor: Executor) -> Handler:

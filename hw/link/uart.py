@@ -14,16 +14,18 @@ frame again.
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Elaboratable, Module, Signal
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from lutern.hw.pipeline import Skid, join_streams
+from lutern.hw.pipeline import Skid, constant, join_streams
 from lutern.model_ref.errors import LuternError
 
 FIFO_BYTES = 16
+DIVISOR_BITS = 8
+"""Width of the counters of a machine for any clock."""
 LOWEST_DIVISOR = 8
 
 
@@ -34,6 +36,8 @@ class Uart(wiring.Component):
     ----------
     divisor : int
         Cycles for each bit, at least ``LOWEST_DIVISOR``.
+    any_clock : bool
+        The cycles are tables of LUT4s, so the netlist does not depend on ``divisor``, which is at most 255.
 
     Members
     -------
@@ -62,13 +66,18 @@ class Uart(wiring.Component):
     None.
     """
 
-    def __init__(self, divisor: int) -> None:
+    def __init__(self, divisor: int, any_clock: bool = False) -> None:
         if divisor < LOWEST_DIVISOR:
             raise LuternError(
                 f"a bit of the serial line takes {divisor} cycles; choose a baud rate at which it takes "
                 f"{LOWEST_DIVISOR} or more."
             )
-        self.divisor = divisor
+        if any_clock and divisor >> DIVISOR_BITS:
+            raise LuternError(
+                f"a bit of the serial line takes {divisor} cycles, but the counters of this machine reach "
+                f"{(1 << DIVISOR_BITS) - 1}; choose a lower clock."
+            )
+        self.divisor, self.any_clock = divisor, any_clock
         super().__init__(
             {
                 "rx": In(1, init=1),  # type: ignore[call-arg]
@@ -95,11 +104,18 @@ class Uart(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        self._receive(m)
-        self._send(m)
+        whole, half = self._last_cycle(m, "bit", self.divisor), self._last_cycle(m, "half_bit", self.divisor // 2)
+        self._receive(m, whole, half)
+        self._send(m, whole)
         return m
 
-    def _receive(self, m: Module) -> None:
+    def _last_cycle(self, m: Module, name: str, cycles: int) -> Value:
+        """Return the number of the last of several cycles, counted from 0."""
+        if self.any_clock:
+            return constant(m, name, cycles - 1, DIVISOR_BITS)
+        return Const(cycles - 1, range(self.divisor))
+
+    def _receive(self, m: Module, whole: Value, half: Value) -> None:
         line = Signal(init=1)
         m.submodules.synchroniser = FFSynchronizer(self.rx, line, init=1)
         m.submodules.fifo = fifo = SyncFIFOBuffered(width=8, depth=FIFO_BYTES - 1)
@@ -109,19 +125,19 @@ class Uart(wiring.Component):
         m.d.comb += [self.o.valid.eq(received.o.valid), self.o.payload.eq(received.o.payload)]
         m.d.comb += received.o.ready.eq(self.o.ready)
 
-        wait = Signal(range(self.divisor))
+        wait = Signal.like(whole)
         sample = Signal()
         bits, count = Signal(8), Signal(range(8))
         m.d.comb += [sample.eq(wait == 0), fifo.w_data.eq(bits)]
         m.d.sync += wait.eq(wait - 1)
         with m.If(sample):
-            m.d.sync += wait.eq(self.divisor - 1)
+            m.d.sync += wait.eq(whole)
         with m.FSM(init="HIGH"):
             with m.State("HIGH"):  # after a reset or a byte without stop bit
                 with m.If(line):
                     m.next = "IDLE"
             with m.State("IDLE"):
-                m.d.sync += wait.eq(self.divisor // 2 - 1)
+                m.d.sync += wait.eq(half)
                 with m.If(~line):
                     m.next = "START"
             with m.State("START"):
@@ -144,20 +160,15 @@ class Uart(wiring.Component):
         with m.If(fifo.w_en & ~fifo.w_rdy):
             m.d.sync += self.overrun.eq(1)
 
-    def _send(self, m: Module) -> None:
-        wait, left = Signal(range(self.divisor)), Signal(range(11))
+    def _send(self, m: Module, whole: Value) -> None:
+        wait, left = Signal.like(whole), Signal(range(11))
         bits = Signal(9, init=-1)  # the next bit to be sent is the lowest bit; bits of value 1 enter at the top
         m.d.comb += self.i.ready.eq((left == 0) | ((left == 1) & (wait == 0)))
         with m.If(self.i.ready):
             m.d.sync += left.eq(0)
             with m.If(self.i.valid):
-                m.d.sync += [
-                    self.tx.eq(0),
-                    bits.eq(Cat(self.i.payload, Const(1, 1))),
-                    left.eq(10),
-                    wait.eq(self.divisor - 1),
-                ]
+                m.d.sync += [self.tx.eq(0), bits.eq(Cat(self.i.payload, Const(1, 1))), left.eq(10), wait.eq(whole)]
         with m.Elif(wait == 0):
-            m.d.sync += [Cat(self.tx, bits).eq(Cat(bits, Const(1, 1))), left.eq(left - 1), wait.eq(self.divisor - 1)]
+            m.d.sync += [Cat(self.tx, bits).eq(Cat(bits, Const(1, 1))), left.eq(left - 1), wait.eq(whole)]
         with m.Else():
             m.d.sync += wait.eq(wait - 1)

@@ -1,7 +1,7 @@
 """This package contains what every block uses: registers, memories of vectors, and FIFOs for back-pressure."""
 
 from lutern.hw.pipeline.credits import CREDITS, FIFO_BITS, ROOM, CreditFifo
-from lutern.hw.pipeline.luts import fewer, lut4, parity
+from lutern.hw.pipeline.luts import constant, fewer, lut4, parity
 from lutern.hw.pipeline.shifts import shift_right, spread
 from lutern.hw.pipeline.skid import Skid
 from lutern.hw.pipeline.stages import (
@@ -42,6 +42,7 @@ __all__ = [
     "beats_memory",
     "beyond",
     "clamp",
+    "constant",
     "exceeds",
     "fewer",
     "in_luts",

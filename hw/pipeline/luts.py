@@ -26,6 +26,29 @@ def lut4(m: Module, inputs: Sequence[Value], function: Callable[[list[int]], boo
     return found
 
 
+def constant(m: Module, name: str, value: int, bits: int) -> Value:
+    """Return a constant, each bit of which is a LUT4 without inputs, called NAME_BIT. The synthesis does not look into
+    these LUT4s, so the rest of the netlist does not depend on the value.
+
+    Parameters
+    ----------
+    m : Module
+        The module that receives the LUT4s.
+    name : str
+        Name of the constant.
+    value : int
+        The constant.
+    bits : int
+        Width of the constant.
+    """
+    found = Signal(bits, name=name)
+    unused = {f"i_{port}": Const(0) for port in "ABCD"}
+    for bit in range(bits):
+        table = Const(0xFFFF * (value >> bit & 1), 16)
+        m.submodules[f"{name}_{bit}"] = Instance("LUT4", p_INIT=table, **unused, o_Z=found[bit])
+    return found
+
+
 def fewer(m: Module, values: Sequence[Value], count: int, function: Callable[[list[int]], bool | int]) -> list[Value]:
     """Combine values with LUT4s until at most ``count`` values are left, and return these values.
 
@@ -52,4 +75,4 @@ def parity(values: list[int]) -> int:
     return sum(values) % 2
 
 
-__all__ = ["fewer", "lut4", "parity"]
+__all__ = ["constant", "fewer", "lut4", "parity"]

