@@ -104,7 +104,7 @@ def print_estimate(
     )
     cycles = f"{found.cycles:,} cycles a pass, " if found.cycles is not None else ""
     printer.say(
-        f"{name} on {config.name}: {cycles}{found.bytes_read:,} bytes; {rate} at {config.clock_hz / 1e6:.0f} MHz, "
+        f"{name} on {config.name}: {cycles}{found.bytes_read:,} bytes; {rate} at {config.clock_hz / 1e6:.4g} MHz, "
         f"{found.share:.1%} of the bound of {what}, {_number(found.bound)}"
     )
     printer.say(limit_sentence(model_config, config, found))

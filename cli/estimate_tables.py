@@ -46,7 +46,7 @@ def _own_rows(size: str, model_config: ModelConfig) -> list[tuple[Any, ...]]:
             what = f"{one.preset} at {clock / 1e6:.0f} MHz, {streams}, a word in every cycle"
             found.append(_row(size, one.rate(clock), "estimated, at most", "", "AXI4 ports", what))
     for device in DEVICES:
-        what = f"{device.lanes:,} lanes at {device.clock_hz / 1e6:.0f} MHz, {device.bandwidth / 1e9:.0f} GB/s"
+        what = f"{device.lanes:,} lanes at {device.clock_hz / 1e6:.4g} MHz, {device.bandwidth / 1e9:.0f} GB/s"
         rate = device_tokens_per_second(model_config, device)
         found.append(_row(size, rate, "estimated, not built", "", device.name, what))
     return found

@@ -115,7 +115,7 @@ def show_computed(
             f"{interval(memory.standby_watts(config), 1, 'W')}: {interval(token.standby, 1e-3, 'mJ')} a token\n"
             f"{memory.title}: {memory.source}\n"
             f"The joules of the chip are not estimated: the coefficients are for an ECP5, which does not reach "
-            f"{config.clock_hz / 1e6:.0f} MHz. lutern power table has the watts of idle boards."
+            f"{config.clock_hz / 1e6:.4g} MHz. lutern power table has the watts of idle boards."
         )
         return
     found = energy.without_nets(part, known, config, computed, dram)
@@ -129,7 +129,7 @@ def show_computed(
 def show_terms(printer: Printer, found: energy.Estimate, config: HwConfig, known: calibration.Calibration) -> None:
     """Print the number of events of each kind, and their joules."""
     printer.say(
-        f"\nestimated for {found.part} at {config.clock_hz / 1e6:.0f} MHz; coefficients: {found.source} ({known.date})"
+        f"\nestimated for {found.part} at {config.clock_hz / 1e6:.4g} MHz; coefficients: {found.source} ({known.date})"
     )
     unit, text = _unit(found)
     rows = [[term.name, round(term.events), *_both(term.low, term.high, unit)] for term in found.terms]

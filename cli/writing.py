@@ -119,7 +119,7 @@ def summary(place: Place, figures: Figures) -> list[str]:
         lines.append(
             f"{figures.cycles:,.0f} cycles/{per} (cycle model {model_cycles:,}; "
             f"trits / lanes {model.config.trits / config.lanes:,.0f}: lane use {figures.lane_use:.1%}); "
-            f"{figures.tokens_per_second:,.0f} tokens/s at {config.clock_hz / 1e6:.0f} MHz"
+            f"{figures.tokens_per_second:,.0f} tokens/s at {config.clock_hz / 1e6:.4g} MHz"
         )
     if figures.saturations:
         lines.append(

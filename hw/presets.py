@@ -68,7 +68,8 @@ PRESETS = {
             max_vocab=64,
             gain_fifo_words=16,
             gain_fifo_groups=48,
-            clock_hz=50_000_000,
+            clock_hz=64_285_714,
+            any_clock=True,
         ),
         HwConfig(
             "stream-x16",

@@ -188,7 +188,7 @@ def test_presets_are_those_of_the_page() -> None:
     said = {row[0]: row[1:] for row in rows if row[0] in PRESETS and len(row) == 12}
     for name, config in PRESETS.items():
         sizes = (config.lanes, config.results_per_cycle, config.codes_per_cycle, config.streams)
-        limits = (f"{config.max_width:,}", f"{config.max_vocab:,}", f"{config.clock_hz / 1e6:g}")
+        limits = (f"{config.max_width:,}", f"{config.max_vocab:,}", f"{config.clock_hz / 1e6:.4g}")
         wanted = [config.source, config.memory, str(8 * config.word_bytes), *map(str, sizes), config.state, *limits]
         assert said.get(name) == wanted, f"docs/engine.md: the row of {name} must be {wanted}"
 

@@ -44,10 +44,12 @@ def test_boards(input_hz: int, wanted: tuple[float, ...]) -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_exact(preset: str) -> None:
-    """On every board the PLL can generate exactly the clock for which the preset's tokens/s are computed."""
+    """On every board the PLL can generate the clock for which the preset's tokens/s are computed, to the hertz. The
+    clock of a machine for any clock is for the boards whose default this machine is."""
     for board in BOARDS.values():
         clock_hz = PRESETS[preset].clock_hz
-        assert plan_pll(board.clock_hz, clock_hz).output_hz(0) == clock_hz, board.name
+        if not PRESETS[preset].any_clock or board.preset == preset:
+            assert round(plan_pll(board.clock_hz, clock_hz).output_hz(0)) == clock_hz, board.name
 
 
 @pytest.mark.parametrize(

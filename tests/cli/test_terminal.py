@@ -17,7 +17,7 @@ STYLES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 BOXES = re.compile("[\u2500-\u257f]")
 TABLES = (
     ("estimate", "--preset", "sim-64"),
-    ("estimate", "--size", "370m", "--preset", "ddr3-x16"),
+    ("estimate", "--size", "370m", "--preset", "hbm-x4096"),
     ("estimate", "--memories"),
     ("estimate", "--axi"),
     ("inspect", "demo-small"),
