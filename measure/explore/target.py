@@ -26,10 +26,12 @@ from lutern.model_ref.errors import LuternError
 
 MEMORIES = ("block", "sdram", "ddr3", "host", "port")
 """Kinds of memory for the words. With "block", trits and words are in block RAM."""
-CLOCKS = tuple(
-    (preset(name).lanes, preset(name).clock_hz) for name in ("resident-25f", "resident-85f", "resident-1024")
+CLOCKS = (
+    *((preset(name).lanes, preset(name).clock_hz) for name in ("resident-25f", "resident-85f")),
+    (1024, 50_000_000),
 )
-"""Lanes and clocks of machines that were routed; clocks between them are interpolated over the logarithm of lanes."""
+"""Lanes and clocks of machines that were routed; clocks between them are interpolated over the logarithm of lanes. With
+1,024 lanes, only a machine that keeps the floor plan of a routed machine is faster."""
 CLOCK_STEP_HZ = 5_000_000
 WORDS = {"block": (2, 4, 8, 9, 16, 18), "sdram": (2, 4), "ddr3": (16,), "host": (2,), "port": (2, 4, 8, 16, 32, 64)}
 """Bytes of a word that each kind of memory may have."""

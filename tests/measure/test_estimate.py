@@ -10,6 +10,7 @@ import pytest
 
 from lutern.boards.catalog import BOARDS
 from lutern.firmware.program import lay_out
+from lutern.hw.config import HwConfig
 from lutern.hw.presets import PRESETS, preset
 from lutern.measure import samples
 from lutern.measure.estimate import DEVICES, device_tokens_per_second, estimate, limit_sentence
@@ -49,8 +50,15 @@ def test_resources_of_machines_that_were_not_fitted_to() -> None:
 
 
 def test_rows_belong_to_existing_machines() -> None:
+    """The clock of a machine changes its size by some 50 LUT at most, and may be another one than in its row."""
+
+    def without_clock(machines: list[tuple[str, HwConfig]]) -> list[tuple[str, HwConfig]]:
+        return sorted(
+            ((use, one.with_(clock_hz=1, any_clock=False)) for use, one in machines), key=lambda row: row[1].name
+        )
+
     rows = [(row.use, row.config) for row in samples.read()]
-    assert sorted(rows, key=lambda row: row[1].name) == sorted(samples.machines(), key=lambda row: row[1].name)
+    assert without_clock(rows) == without_clock(samples.machines())
 
 
 @pytest.mark.parametrize("name", sorted({name for board in BOARDS.values() for name in board.presets}))
