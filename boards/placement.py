@@ -88,10 +88,10 @@ def _uncounted(name: str) -> str:
 def placement_of(design: dict[str, Any], fpga: Fpga) -> Placement:
     """Return the placement in nextpnr's ``--write``."""
     sites = {name: cell["attributes"]["NEXTPNR_BEL"] for name, cell in _named(design).items()}
-    cells = design["modules"]["top"]["cells"]
-    alone = sorted(name for name, cell in cells.items() if cell["type"] == "TRELLIS_FF" and _is_alone(cell))
+    registers = _registers(design)
+    alone = sorted(name for name, cell in registers.items() if _is_alone(cell))
     chosen = alone[:: -(-len(alone) // FLIP_FLOPS) or 1]
-    return Placement(fpga.name, sites, {_uncounted(name): cells[name]["attributes"]["NEXTPNR_BEL"] for name in chosen})
+    return Placement(fpga.name, sites, {name: registers[name]["attributes"]["NEXTPNR_BEL"] for name in chosen})
 
 
 def _is_alone(flip_flop: dict[str, Any]) -> bool:
@@ -108,8 +108,18 @@ def _named(design: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the block RAMs and multipliers of a netlist whose short names are unique, by these names."""
     cells = [(short_name(name), cell) for name, cell in design["modules"]["top"]["cells"].items()]
     cells = [(name, cell) for name, cell in cells if cell["type"] in KINDS]
+    return _unique(cells)
+
+
+def _unique(cells: list[tuple[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     counts = Counter(name for name, _ in cells)
     return {name: cell for name, cell in cells if counts[name] == 1}
+
+
+def _registers(design: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the flip-flops whose names without numbers of modules are unique, by these names."""
+    cells = design["modules"]["top"]["cells"].items()
+    return _unique([(_uncounted(name), cell) for name, cell in cells if cell["type"] == "TRELLIS_FF"])
 
 
 def read_placement(path: Path, fpga: Fpga) -> Placement:
@@ -175,10 +185,9 @@ def place(design: dict[str, Any], placement: Placement) -> None:
 def _flip_flops(design: dict[str, Any], placement: Placement) -> Iterator[tuple[dict[str, Any], str]]:
     """Yield the flip-flops of a netlist that the placement has and that follow a flip-flop, with their sites."""
     cells = design["modules"]["top"]["cells"]
-    registers = {name: cell for name, cell in cells.items() if cell["type"] == "TRELLIS_FF"}
-    outputs = {cell["connections"]["Q"][0] for cell in registers.values()}
-    for name, cell in registers.items():
-        site = placement.flip_flops.get(_uncounted(name))
+    outputs = {cell["connections"]["Q"][0] for cell in cells.values() if cell["type"] == "TRELLIS_FF"}
+    for name, cell in _registers(design).items():
+        site = placement.flip_flops.get(name)
         if site and cell["connections"].get("DI", [None])[0] in outputs and not _has_controls(cell):
             yield cell, site
 
