@@ -145,9 +145,10 @@ def read_placement(path: Path, fpga: Fpga) -> Placement:
         raise LuternError(f"{path} is no placement; {wanted}") from None
     if placement.fpga != fpga.name:
         raise LuternError(f"{path} is a placement for an {placement.fpga}; give one for an {fpga.name}, or give none.")
-    for name, site in (*sites.items(), *flip_flops.items()):
-        if not (_exists(site, fpga) if name in sites else _OF_FLIP_FLOP.fullmatch(site)):
-            raise LuternError(f"{path} places {name} at {site}, but an {fpga.name} has no such site; correct it.")
+    wrong = [(name, site) for name, site in sites.items() if not _exists(site, fpga)]
+    wrong += [(name, site) for name, site in flip_flops.items() if not _OF_FLIP_FLOP.fullmatch(site)]
+    for name, site in wrong:
+        raise LuternError(f"{path} places {name} at {site}, but an {fpga.name} has no such site; correct it.")
     site, count = Counter([*sites.values(), *flip_flops.values(), ""]).most_common(1)[0]
     if count > 1:
         raise LuternError(f"{path} places {count} cells at {site}, which holds one; correct it.")

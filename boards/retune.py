@@ -39,7 +39,7 @@ class Tuning:
     pll: PllPlan
     constants: Mapping[str, int]
 
-    def is_bit(self, name: str) -> bool:
+    def _is_bit(self, name: str) -> bool:
         """Return whether ``name`` is CONSTANT_BIT."""
         constant, _, bit = name.rpartition("_")
         return constant in self.constants and bit.isdecimal()
@@ -55,7 +55,7 @@ class Tuning:
         found = {}
         for name, cell in placed["modules"]["top"]["cells"].items():
             bit = _BIT.fullmatch(name)
-            if cell["type"] == "TRELLIS_COMB" and bit and self.is_bit(bit[1]):
+            if cell["type"] == "TRELLIS_COMB" and bit and self._is_bit(bit[1]):
                 place = _PLACE.fullmatch(cell["attributes"]["NEXTPNR_BEL"])
                 assert place and bit[1] not in found
                 found[bit[1]] = (f"R{place[2]}C{place[1]}:PLC2", f"{place[3]}.K{place[4]}.INIT")
@@ -63,7 +63,7 @@ class Tuning:
 
     def apply(self, configuration: str, sites: Sites) -> str:
         """Return nextpnr's configuration with these constants and dividers."""
-        chip = Configuration(configuration)
+        chip = _Configuration(configuration)
         for name, value in self.constants.items():
             width = sum(bit.rpartition("_")[0] == name for bit in sites)  # 0 if nothing on the chip reads it
             assert not width or value >> width == 0, f"{name} is {value}, but the route has {width} bits of it"
@@ -75,7 +75,7 @@ class Tuning:
         return chip.text
 
 
-class Configuration:
+class _Configuration:
     """The text from which ecppack makes a bitstream: blocks of words, each of which begins with a dot."""
 
     def __init__(self, text: str) -> None:
@@ -93,4 +93,4 @@ class Configuration:
         self.text = f"{self.text[:begin]}{value:0{end - begin}b}{self.text[end:]}"
 
 
-__all__ = ["Configuration", "Sites", "Tuning"]
+__all__ = ["Sites", "Tuning"]

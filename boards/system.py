@@ -118,8 +118,8 @@ class System(Elaboratable):
         self.clock_hz = self.clocks["sync"]
         self.tuning: Tuning | None = None
         if config.has_clock_tables:
-            cycles = {"bit": self.divisor - 1, "half_bit": self.divisor // 2 - 1}
-            self.tuning = Tuning(self.plan, {"clock_hz": config.clock_hz, **cycles})
+            constants = {"clock_hz": config.clock_hz, **Uart.constants_of(self.divisor)}
+            self.tuning = Tuning(self.plan, constants)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

@@ -102,18 +102,30 @@ class Uart(wiring.Component):
         """
         return 2 + divisor // 2 + 9 * divisor + 2
 
+    @staticmethod
+    def constants_of(divisor: int) -> dict[str, int]:
+        """Return the constants that depend on the clock: the numbers of the last cycle of a bit and of half a bit,
+        counted from 0.
+
+        Parameters
+        ----------
+        divisor : int
+            Cycles for each bit.
+        """
+        return {"bit": divisor - 1, "half_bit": divisor // 2 - 1}
+
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        whole, half = self._last_cycle(m, "bit", self.divisor), self._last_cycle(m, "half_bit", self.divisor // 2)
+        whole, half = (self._constant(m, name, value) for name, value in self.constants_of(self.divisor).items())
         self._receive(m, whole, half)
         self._send(m, whole)
         return m
 
-    def _last_cycle(self, m: Module, name: str, cycles: int) -> Value:
-        """Return the number of the last of several cycles, counted from 0."""
+    def _constant(self, m: Module, name: str, value: int) -> Value:
+        """Return a constant that depends on the clock."""
         if self.any_clock:
-            return constant(m, name, cycles - 1, DIVISOR_BITS)
-        return Const(cycles - 1, range(self.divisor))
+            return constant(m, name, value, DIVISOR_BITS)
+        return Const(value, range(self.divisor))
 
     def _receive(self, m: Module, whole: Value, half: Value) -> None:
         line = Signal(init=1)

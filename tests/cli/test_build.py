@@ -14,7 +14,7 @@ pytest.importorskip("amaranth_boards", reason='needs the extra "build"')
 from lutern.boards.build import Build
 from lutern.boards.catalog import BOARDS
 from lutern.boards.report import Clock, Hop, Route
-from lutern.cli.build import print_build, slowest_path
+from lutern.cli.build import MARGIN, other_clock, print_build, slowest_path
 from lutern.cli.table import printing
 from lutern.measure.fits import check_model
 from lutern.model_ref.config import ModelConfig
@@ -108,6 +108,14 @@ def test_rows_of_one_line_are_one(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(capsys.readouterr().out)
     assert set(found) == {"resources", "clocks", "path", "files"} and found["clocks"][0]["achieved_hz"] == 80e6
     assert found["files"] == [{"bitstream": "/builds/x/top.bit", "folder": "/builds/x", "baud": 3_000_000}]
+
+
+@pytest.mark.parametrize(("reached_hz", "most"), [(64.83e6, "61.7"), (63e6, "60"), (62.99e6, "59.9")])
+def test_the_largest_clock_with_a_margin(reached_hz: float, most: str) -> None:
+    """The clock is rounded down, so a build with it has the margin."""
+    said = other_clock(Clock("sync", 50e6, reached_hz))
+    assert said == f"this route serves every clock: up to --frequency {most} the margin is 5% or more"
+    assert Clock("sync", float(most) * 1e6, reached_hz).margin >= MARGIN
 
 
 def test_a_clock_that_nothing_limits(capsys: pytest.CaptureFixture[str]) -> None:

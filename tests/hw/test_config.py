@@ -87,6 +87,10 @@ STREAMED = {"source": "streamed", "rows": 80, "columns": 8}
             {"rows": 5, "results_per_cycle": 2},
             r"rows is 5, which is not a multiple of results_per_cycle 2; give a multiple\.$",
         ),
+        (
+            STREAMED | {"memory": "sdram", "any_clock": True},
+            r"any_clock is true, but the timings of memory 'sdram' depend on its clock; choose any_clock false\.$",
+        ),
     ],
 )
 def test_invalid_machines(changes: dict[str, Any], sentence: str) -> None:

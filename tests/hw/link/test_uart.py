@@ -67,6 +67,15 @@ def test_a_rate_too_high_is_refused() -> None:
         Uart(4)
 
 
+def test_a_rate_too_low_for_any_clock_is_refused() -> None:
+    """A bit of 255 cycles, the longest for any clock, gives tables that hold its constants."""
+    longest = (1 << uart.DIVISOR_BITS) - 1
+    assert max(Uart(longest, any_clock=True).constants_of(longest).values()) < 1 << uart.DIVISOR_BITS
+    with pytest.raises(LuternError, match="takes 256 cycles, but the counters of this machine reach 255; choose a low"):
+        Uart(longest + 1, any_clock=True)
+    Uart(longest + 1)
+
+
 @pytest.mark.slow
 def test_the_chip_behind_a_line() -> None:
     config = preset("tiny").with_(debug_tap=False)
