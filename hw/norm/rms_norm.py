@@ -171,13 +171,13 @@ class RmsNorm(wiring.Component):
     def first_interval(self) -> int:
         """Smallest number of cycles from the first codes of a vector's first operation (without eps) to the first codes
         of its second operation."""
-        return cycles_of("IDLE", "VECTOR", "RECIPROCAL", "FACTOR", "SUM", "ROOT", "SCALE", "PUSH")
+        return cycles_of("IDLE", "VECTOR", "TABLE", "RECIPROCAL", "LARGEST K", "SUM", "ROOT", "SCALE", "PUSH")
 
     @property
     def next_interval(self) -> int:
         """Smallest number of cycles from the first codes of a later operation to the first codes of the next operation
         on the same vector."""
-        return cycles_of("IDLE", "VECTOR", "RECIPROCAL", "FACTOR", "SCALE", "PUSH")
+        return cycles_of("IDLE", "VECTOR", "TABLE", "RECIPROCAL", "LARGEST K", "SCALE", "PUSH")
 
     @staticmethod
     def schedule(
@@ -204,14 +204,16 @@ class RmsNorm(wiring.Component):
         last_read : int
             The cycle of the last read of the previous code pass.
         """
-        # Numbers of cycles. ahead: from the start to RECIPROCAL, which offers the code pass. after: from RECIPROCAL to
-        # PUSH. between: from PUSH to the start of the next stream.
-        ahead, after = cycles_of("IDLE", "VECTOR"), cycles_of("RECIPROCAL", "FACTOR", "SCALE")
-        between = PATH["PUSH"]
+        # Numbers of cycles. ahead: from the start to TABLE, which offers the code pass. after: from TABLE to PUSH.
+        # between: from PUSH to the start of the next stream.
+        after, between = cycles_of("TABLE", "RECIPROCAL", "SCALE"), PATH["PUSH"]
         if new_vector:
-            ahead -= PATH["IDLE"]
+            ahead = PATH["VECTOR"]
             after += NormScalar.adding[eps] + PATH["ROOT"]
             between += PATH["NEXT STREAM"] + NormScalar.preparation[eps]
+        else:
+            ahead = cycles_of("IDLE", "VECTOR")
+            after += PATH["LARGEST K"]
         passes = []
         for _ in range(streams):
             gives = max(begins + ahead, last_read)
@@ -244,7 +246,6 @@ class RmsNorm(wiring.Component):
             statistics.stream.eq(scalar.stream),
             self.eps_stream.eq(scalar.stream),
             scalar.largest.eq(statistics.largest),
-            scalar.early.eq(statistics.early),
             scalar.largest_valid.eq(statistics.largest_valid),
             statistics.largest_take.eq(scalar.largest_take),
             scalar.squares.eq(statistics.squares),

@@ -3,8 +3,8 @@
 The scalars are R = 127 / largest, y = 1 / sqrt(ss + eps), and the scale of the codes. Here largest is the largest |u|
 of a vector, and ss is the sum of squares of this vector.
 
-    i_op ─► 1 / producer_scale^2 * e1 [* e2] ─► largest ─► RECIPROCAL ─► R ─► factor       critical: 7 cycles
-       each stream in turn                          │  │      └─► largest * K
+    i_op ─► 1 / producer_scale^2 * e1 [* e2] ─► largest ─► TABLE, RECIPROCAL ─► R ─► factor   critical: 7 cycles
+       each stream in turn                          │  │           └─► largest * K
                                                     │  └─► o_pass, 5 cycles before R
                      squares of g ─► LeadingBits ─► + ..  * e2 ─┐
                                ss ─► LeadingBits ───────────────┴─► + ─► ROOT ─► y * (largest * K) ─► o_scale
@@ -14,6 +14,9 @@ stream's previous operation. Only operations with an eps term use the upper row 
 squares of g, then multiplies by e2. DOWN_PROJ multiplies by e2 directly. Only an operation with a new vector uses ss
 and ROOT. `LeadingBits` and `FloatAdder` run in every cycle. The sum of the eps term and the squares of g is ready
 together with R, and ss is ready three cycles later.
+
+R is 127 * inverse, and the multiplier gives inverse as guess + step. So 127 * guess is computed while the step is
+computed, and R is ready in the same cycle as inverse.
 
 The tables of the Newton iterations for reciprocal and root share a block RAM with an output register. The operands and
 the product of the multiplier are registered, so a product takes three states. The first product of a reciprocal takes
@@ -27,7 +30,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
@@ -37,13 +40,11 @@ from lutern.hw.config import HwConfig
 from lutern.hw.layouts import KEY_BITS, QUANTISE_OP, pass_payload
 from lutern.hw.norm.scalar_path import ScalarPath
 from lutern.hw.norm.short_float import FloatAdder
-from lutern.hw.norm.statistics import ADDRESS_BITS, SQUARES_BITS, U_COUNT, pick
+from lutern.hw.norm.statistics import SQUARES_BITS, U_COUNT, pick
 from lutern.model_ref.fixed import MANTISSA_BITS, MANTISSA_ONE
 from lutern.model_ref.norm import KEY_EXPONENT_BIAS
 
 G_SQUARES_BITS = 48
-ROUND_FACTOR = 1 << 6
-"""Half of the last place of R, in the units of 127 * ``inverse``. This product has 7 more bits than R."""
 RECIPROCAL_EXPONENT = -33
 ROOT_EXPONENT = -25
 
@@ -54,11 +55,11 @@ PATH = {
     "EPS E1": 3,
     "EPS E2": 3,
     "VECTOR": 1,
+    "TABLE": 1,
     "RECIPROCAL": 5,
-    "FACTOR": 1,
-    "SUM": 3,
+    "LARGEST K": 1,
+    "SUM": 2,
     "EXTRA": 3,
-    "SQUARES": 1,
     "ADD": FloatAdder.latency,
     "ROOT": 11,
     "SCALE": 3,
@@ -96,8 +97,6 @@ class NormScalar(wiring.Component):
         The right shift of the state of ``stream``, sampled in the cycle in which an O_PROJ operation takes its vector.
     largest : 3 keys, input
         The largest key of each u of ``stream``, from `NormStatistics`. The keys are read again for every operation.
-    early : 3 x 8 bits, input
-        The ``leading_bits`` of these keys.
     largest_valid : 1 bit, input
         The statistics of the next vectors are complete.
     largest_take : 1 bit, output
@@ -126,8 +125,8 @@ class NormScalar(wiring.Component):
     ``model_ref.norm``; ``model_ref.model.o_eps``; ``model_ref.fixed.reciprocal`` and ``rsqrt_float``.
     """
 
-    pass_latency = cycles_of("VECTOR") + 1
-    factor_latency = cycles_of("VECTOR", "RECIPROCAL", "FACTOR")
+    pass_latency = cycles_of("VECTOR", "TABLE")
+    factor_latency = cycles_of("VECTOR", "TABLE", "RECIPROCAL")
     preparation = {
         layouts.Eps.NONE: 0,
         layouts.Eps.O_PROJ: cycles_of("RECIPROCAL", "EPS SQUARE", "EPS E1"),
@@ -136,9 +135,9 @@ class NormScalar(wiring.Component):
     """Number of cycles from the acceptance of an operation until the part of its eps term that depends on the previous
     scale is ready."""
     adding = {
-        layouts.Eps.NONE: cycles_of("SUM"),
-        layouts.Eps.O_PROJ: cycles_of("EXTRA", "SQUARES", "ADD"),
-        layouts.Eps.DOWN_PROJ: cycles_of("SUM", "ADD"),
+        layouts.Eps.NONE: cycles_of("LARGEST K", "SUM"),
+        layouts.Eps.O_PROJ: cycles_of("LARGEST K", "EXTRA", "ADD"),
+        layouts.Eps.DOWN_PROJ: cycles_of("LARGEST K", "SUM", "ADD"),
     }
     """Number of cycles between the factor and the root. In these cycles ss becomes ready, and the eps term is added to
     ss."""
@@ -153,7 +152,6 @@ class NormScalar(wiring.Component):
                 "g_squares": In(G_SQUARES_BITS),
                 "state_shift": In(signed(7)),
                 "largest": In(U_COUNT * KEY_BITS),
-                "early": In(U_COUNT * ADDRESS_BITS),
                 "largest_valid": In(1),
                 "largest_take": Out(1),
                 "squares": In(SQUARES_BITS),
@@ -190,8 +188,9 @@ class NormScalar(wiring.Component):
                     self._begin(m, path, path.op)
             self._eps_states(m, path)
             self._vector_state(m, path)
-            self._reciprocal_states(m, path, giving)
-            self._factor_state(m, path)
+            self._table_state(m, path, giving)
+            self._reciprocal_states(m, path)
+            self._largest_k_state(m, path)
             self._sum_states(m, path)
             self._root_states(m, path)
             # y * (largest * K)
@@ -267,27 +266,23 @@ class NormScalar(wiring.Component):
         """Wait for the largest |u| of a new vector."""
         op = path.op
         with m.State("VECTOR"):
-            m.d.comb += [path.for_largest.eq(1), self.largest_take.eq(self.largest_valid & op.new_vector & path.ending)]
+            m.d.comb += self.largest_take.eq(self.largest_valid & op.new_vector & path.ending)
             m.d.sync += [path.preparing.eq(0), path.state_shift.eq(self.state_shift)]
             if self.config.streams > 1:
                 m.d.sync += path.roots.eq(path.kept_roots.value)
             with m.If(self.largest_valid | ~op.new_vector):
-                m.next = "RECIPROCAL"
+                m.next = "TABLE"
 
-    def _reciprocal_states(self, m: Module, path: ScalarPath, giving: Signal) -> None:
-        """Compute ``fixed.reciprocal``, and the product of largest and K after it.
+    def _table_state(self, m: Module, path: ScalarPath, giving: Signal) -> None:
+        """Read the table at the largest |u|, and offer the code pass to the quantiser.
 
-        The code pass is offered to the quantiser after the previous code pass has left. Until the previous code pass
-        has left, the table is read in every cycle. R follows after the code pass.
+        The code pass is offered after the previous code pass has left. R follows after the code pass.
         """
-        op, largest, a, b, guess, payload = path.op, path.largest, path.a, path.b, path.guess, self.o_pass.payload
-        with m.State("RECIPROCAL"):
-            may_give = ~self.o_pass.valid | self.o_pass.ready
+        op, payload = path.op, self.o_pass.payload
+        with m.State("TABLE"):
             chosen = pick(self.largest, op.u_index)
-            m.d.comb += [path.for_largest.eq(~path.preparing), giving.eq(~path.preparing & may_give)]
-            m.d.sync += [guess.eq(path.read.data), path.of_guess.eq(1)]
-            with m.If(~path.preparing):
-                m.d.sync += [largest.eq(chosen), b.eq(chosen[:MANTISSA_BITS] | MANTISSA_ONE)]
+            m.d.comb += [path.for_largest.eq(1), giving.eq(~self.o_pass.valid | self.o_pass.ready)]
+            m.d.sync += [path.largest.eq(chosen), path.b.eq(chosen[:MANTISSA_BITS] | MANTISSA_ONE)]
             with m.If(giving):
                 m.d.sync += [
                     payload.exponent.eq(chosen[MANTISSA_BITS:]),
@@ -295,8 +290,18 @@ class NormScalar(wiring.Component):
                     payload.stream.eq(self.stream),
                     payload.beats.eq(op.beats),
                 ]
-            with m.If(giving | path.preparing):
-                m.next = "RECIPROCAL PRODUCT"
+                m.next = "RECIPROCAL"
+
+    def _reciprocal_states(self, m: Module, path: ScalarPath) -> None:
+        """Compute ``fixed.reciprocal`` and R, and begin the product of largest and K after it.
+
+        The previous code pass does not need its R any more, because the last element of this code pass was read at
+        least 6 cycles ago.
+        """
+        op, largest, a, b, guess = path.op, path.largest, path.a, path.b, path.guess
+        with m.State("RECIPROCAL"):
+            m.d.sync += [guess.eq(path.read.data), path.of_guess.eq(1)]
+            m.next = "RECIPROCAL PRODUCT"
         with m.State("RECIPROCAL PRODUCT"):
             with m.If(path.preparing):
                 m.d.sync += path.counting_g.eq(op.eps == layouts.Eps.O_PROJ)
@@ -311,23 +316,16 @@ class NormScalar(wiring.Component):
             m.next = "RECIPROCAL RESULT"
         with m.State("RECIPROCAL RESULT"):
             m.d.sync += path.inverse.eq(path.newton)
-            m.next = "FACTOR"
-            with m.If(path.preparing):
-                m.next = "EPS SQUARE"
+            m.next = "EPS SQUARE"
+            with m.If(~path.preparing):
+                m.d.sync += [path.counting_g.eq(0), self.factor.eq(path.factor)]
+                m.next = "LARGEST K"
 
-    def _factor_state(self, m: Module, path: ScalarPath) -> None:
-        """Compute R.
-
-        The previous code pass does not need its R any more, because the last element of this code pass was read at
-        least 6 cycles ago.
-        """
-        op, inverse = path.op, path.inverse
-        with m.State("FACTOR"):
+    def _largest_k_state(self, m: Module, path: ScalarPath) -> None:
+        """Store the product of largest and K."""
+        op = path.op
+        with m.State("LARGEST K"):
             m.d.sync += [path.largest_k.mantissa.eq(path.rounded), path.largest_k.exponent.eq(path.rounded_exponent)]
-            # 127 * inverse is computed as 128 * inverse - inverse, without a multiplier. R is at most 127/128 of 2^17,
-            # so nothing saturates.
-            factor = Cat(Const(0, 7), inverse) - inverse + ROUND_FACTOR
-            m.d.sync += [path.counting_g.eq(0), self.factor.eq(factor[7:])]
             m.next = "SCALE"
             with m.If(op.new_vector):
                 m.next = "SUM"
@@ -338,15 +336,13 @@ class NormScalar(wiring.Component):
         """Wait for ss. For O_PROJ, add the squares of g to the eps term and multiply the sum by e2. With an eps term,
         add the term and ss."""
         op, total = path.op, path.adder.total
-        self._wait(m, "SUM", "SUM WAIT")
-        self._wait(m, "SUM WAIT", "SUM READY")
+        self._wait(m, "SUM", "SUM READY")
         with m.State("SUM READY"):
             m.next = "ROOT"
             with m.If(op.eps.any()):
                 m.next = "ADD"
         exponent = total.exponent + op.e2.exponent - (path.state_shift << 1)
-        self._multiply(m, path, "EXTRA", total.mantissa, op.e2.mantissa, exponent, "SQUARES")
-        self._wait(m, "SQUARES", "ADD")
+        self._multiply(m, path, "EXTRA", total.mantissa, op.e2.mantissa, exponent, "ADD")
         adding = ["ADD", *(f"ADD {place}" for place in range(1, PATH["ADD"]))]
         for state, then in zip(adding, [*adding[1:], "ROOT"], strict=True):
             self._wait(m, state, then)

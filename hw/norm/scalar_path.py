@@ -2,7 +2,8 @@
 
     operand, previous scale, largest ─► address ─► table ─► guess
     a or guess, b ─► product ─┬─► rounded               a short float
-                              └─► newton                a step of an iteration on the guess
+                              ├─► newton                a step of an iteration on the guess
+                              └─► factor                127 * newton, for a reciprocal
     ss or squares of g ─► LeadingBits ─► FloatAdder ◄─ t
 
 There is one multiplier, one table and one adder.
@@ -26,6 +27,8 @@ from lutern.model_ref.fixed import MANTISSA_BITS, MANTISSA_MAX, RECIPROCAL_TABLE
 TABLE_WORDS = [0] * 128 + [int(y) for y in RSQRT_TABLE] + [int(y) for y in RECIPROCAL_TABLE]
 """The guess for the root of a number m is at ``m >> 9`` (128 to 511). The guess for the reciprocal of m is at
 ``512 + m[15:8]``."""
+ROUND_FACTOR = 1 << 6
+"""Half of the last place of R, in the units of 127 * inverse. This product has 7 more bits than R."""
 
 
 class ScalarPath:
@@ -90,11 +93,10 @@ class ScalarPath:
         self.preparing = Signal()
         self.counting_g = Signal()
         self.operand = Signal(18, reset_less=True)
-        self.early = pick(scalar.early, self.op.u_index)
         self.ending = scalar.stream == scalar.final_stream if config.streams > 1 else Const(1, 1)
         self._keep_scales(m, config, scalar)
         self._multiply(m)
-        self._look_up(m)
+        self._look_up(m, scalar)
         self._add(m, scalar)
 
     def _keep_scales(self, m: Module, config: HwConfig, scalar: Any) -> None:
@@ -124,15 +126,25 @@ class ScalarPath:
         self.inverse = Signal(MANTISSA_BITS, reset_less=True)
         self.largest_k = scalar_signal("largest_k")
         self.newton = Signal(MANTISSA_BITS)
-        stepped = self.guess + product[25:].as_signed() + product[24]
+        step, half = product[25:].as_signed(), product[24]
+        stepped = self.guess + step + half
         m.d.comb += self.newton.eq(Mux(stepped > MANTISSA_MAX, MANTISSA_MAX, stepped))
 
-    def _look_up(self, m: Module) -> None:
-        """Add the table's address. The state RECIPROCAL and the state before RECIPROCAL use the address for a
+        # R = 127 * (guess + step + half), rounded, without a multiplier: 127 * y is 128 * y - y. R is at most 127/128
+        # of 2^17. The register is ready together with the product, because the guess is older.
+        of_guess = Signal(MANTISSA_BITS + 7, name="factor_of_guess", reset_less=True)
+        m.d.sync += of_guess.eq((self.guess << 7) - self.guess + ROUND_FACTOR)
+        of_step = Cat(half.replicate(7), step).as_signed() - step
+        factor = Mux(stepped > MANTISSA_MAX, 127 * MANTISSA_MAX + ROUND_FACTOR, of_guess + of_step)
+        self.factor = factor[7 : 7 + MANTISSA_BITS]
+
+    def _look_up(self, m: Module, scalar: Any) -> None:
+        """Add the table's address. The state TABLE and the state before a RECIPROCAL of a scale use the address for a
         reciprocal."""
         for_root, for_largest = Signal(), Signal()
         self.for_root, self.for_largest = for_root, for_largest
-        reciprocal_of = Mux(for_largest, self.early, leading_bits(self.previous.mantissa))
+        largest = pick(scalar.largest, self.op.u_index)
+        reciprocal_of = Mux(for_largest, leading_bits(largest), leading_bits(self.previous.mantissa))
         address = Mux(for_root, self.operand[9:18], Cat(reciprocal_of, Const(2, 2)))
         m.d.comb += self.read.addr.eq(address)
 

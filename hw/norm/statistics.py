@@ -76,8 +76,6 @@ class NormStatistics(wiring.Component):
     largest : 3 keys, output
         The largest key of each u. The keys of all streams of a set are valid from the cycle after ``largest_valid``
         until 5 cycles after the first beat of the next set is accepted.
-    early : 3 x 8 bits, output
-        The ``leading_bits`` of each key, valid with ``largest_valid``.
     largest_valid : 1 bit, output
         The statistics of a set are complete, except ``squares``.
     largest_take : 1 bit, input
@@ -112,7 +110,6 @@ class NormStatistics(wiring.Component):
                 "u_index": Out(config.index_bits),
                 "stream": In(config.stream_bits),
                 "largest": Out(U_COUNT * KEY_BITS),
-                "early": Out(U_COUNT * ADDRESS_BITS),
                 "largest_valid": Out(1),
                 "largest_take": In(1),
                 "squares": Out(SQUARES_BITS),
@@ -164,15 +161,12 @@ class NormStatistics(wiring.Component):
         keys.replace(go, Cat(*largest))
         m.d.comb += self.largest.eq(keys.value)
         waits = Signal()
-        if streams == 1:  # uses keys of the present beat, so the table is read while keys are compared
-            now = [leading_bits(Mux(go, new, old)) for new, old in zip(largest, olds, strict=True)]
+        if streams == 1:  # the keys are read in the next cycle
             m.d.comb += self.largest_valid.eq((go & stop) | waits)
             m.d.sync += waits.eq(self.largest_valid & ~self.largest_take)
         else:
-            now = [leading_bits(old) for old in olds]
             m.d.comb += self.largest_valid.eq(waits)
             m.d.sync += waits.eq((go & stop) | (waits & ~self.largest_take))
-        m.d.comb += self.early.eq(Cat(*now))
 
         # Squares: each half has a separate adder tree. The carry between the halves is added one cycle later.
         halves = [(square[:LOW_BITS], square[LOW_BITS:]) for square in (self._square(s, p) for _, p in elements)]

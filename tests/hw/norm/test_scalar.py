@@ -37,5 +37,5 @@ def test_figures() -> None:
     assert norm.latency == largest + NormScalar.factor_latency + Quantiser.latency - Quantiser.factor_stage
     assert NormScalar.factor_latency == 7
     assert {eps: norm.scale_latency(eps) - largest for eps in Eps} == {Eps.NONE: 25, Eps.O_PROJ: 30, Eps.DOWN_PROJ: 29}
-    assert (norm.first_interval, norm.next_interval) == (26, 12)
+    assert (norm.first_interval, norm.next_interval) == (26, 13)
     assert NormScalar.preparation == {Eps.NONE: 0, Eps.O_PROJ: 11, Eps.DOWN_PROJ: 14}
