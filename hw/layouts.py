@@ -7,6 +7,7 @@ data.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib.data import StructLayout
@@ -350,12 +351,39 @@ def row_fifo_words(config: HwConfig) -> int:
     return -(-beats // groups) * words + 8
 
 
+SUM_CLASSES = {"embeds": 1, "to_h": 1, "to_up": 1}
+"""Fields of an operation that say where its sums come from and where its values go. `sum_classes` computes them."""
+
+
+def sum_classes(op: Any) -> dict[str, Any]:
+    """Return the fields ``SUM_CLASSES`` of an operation.
+
+    The sequencer computes them ahead, because the path from the operation to the ready of the sums is long.
+
+    Parameters
+    ----------
+    op : Value or Op
+        The operation.
+
+    Returns
+    -------
+    dict of str to Value or bool
+        ``embeds`` is 1 for EMBED, ``to_h`` is 1 for EMBED and RESIDUAL, and ``to_up`` is 1 for UP.
+    """
+    return {"embeds": op == Op.EMBED, "to_h": (op == Op.EMBED) | (op == Op.RESIDUAL), "to_up": op == Op.UP}
+
+
 def results_op(config: HwConfig) -> StructLayout:
-    """Return the fields of an operation for the results stage. ``scaled`` is 1 if the operation has a scale."""
+    """Return the fields of an operation for the results stage. ``scaled`` is 1 if the operation has a scale.
+
+    ``bounded`` is 1 for F, whose beats have bounds. `sum_classes` describes the other fields that follow from ``op``.
+    """
     return StructLayout(
         {
             "op": 4,
             "scaled": 1,
+            "bounded": 1,
+            **SUM_CLASSES,
             "cut": 3,
             "frac": signed(7),
             "base": signed(7),
@@ -469,13 +497,14 @@ def seed_payload(config: HwConfig) -> StructLayout:
 
 
 def scale_payload(config: HwConfig) -> StructLayout:
-    """Return the payload of P sums with the constants of their operation. ``shift`` is the right shift of the
-    product."""
+    """Return the payload of P sums with the constants of their operation. ``shift`` is the right shift of the product,
+    and `sum_classes` describes the fields that follow from ``op``."""
     return StructLayout(
         {
             "sums": config.results_per_cycle * SUM_BITS,
             "bounds": config.results_per_cycle * BOUND_BITS,
             "op": 4,
+            **SUM_CLASSES,
             "cut": 3,
             "mantissa": MANTISSA_BITS,
             "shift": signed(SCALE_SHIFT_BITS),

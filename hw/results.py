@@ -25,7 +25,7 @@ from lutern.hw.layouts import (
     ITEM_BITS,
     SCALAR,
     SCALE_SHIFT_BITS,
-    Op,
+    SUM_CLASSES,
     results_op,
     scale_payload,
     sums_payload,
@@ -108,7 +108,7 @@ class ResultsControl(wiring.Component):
         op, o, sums = self.i_op.payload, self.o.payload, self.i_sums.payload
         beat = Signal(self.config.index_bits)
         row_stream = Signal(self.config.stream_bits)
-        embed, bounded = op.op == Op.EMBED, op.op == Op.F
+        embed, bounded = op.embeds, op.bounded
 
         taken = Signal(range(self.config.streams + 1))  # scales of this operation that have arrived
         load = self.i_scale.valid & self.i_scale.ready
@@ -140,6 +140,7 @@ class ResultsControl(wiring.Component):
             o.sums.eq(Mux(embed, Cat(*rows), sums.sums)),
             o.bounds.eq(Mux(bounded, self.i_bounds.payload.group, 0)),  # 0 keeps o stable while i_bounds changes
             o.op.eq(op.op),
+            *(o[name].eq(op[name]) for name in SUM_CLASSES),
             o.cut.eq(op.cut),
             o.mantissa.eq(Mux(embed, MANTISSA_ONE, here.scale.mantissa)),
             o.shift.eq(Mux(embed, MANTISSA_BITS - 1 - op.base - op.frac, here.shift)),

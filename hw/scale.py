@@ -158,14 +158,13 @@ class SumScale(wiring.Component):
         stages = Stages(m)
         i = self.i.payload
         m.submodules.scaled = scaled = CreditFifo(values_payload(self.config), PART_BITS)
-        is_up, is_h = i.op == Op.UP, (i.op == Op.RESIDUAL) | (i.op == Op.EMBED)
         behind = self.latency - scaled.latency
         m.d.comb += [
-            self.i.ready.eq(Mux(is_up, self.o_up.ready, Mux(is_h, self.o_h.ready, scaled.room))),
-            scaled.enters.eq(self.i.valid & scaled.room & ~is_up & ~is_h),
+            self.i.ready.eq(Mux(i.to_up, self.o_up.ready, Mux(i.to_h, self.o_h.ready, scaled.room))),
+            scaled.enters.eq(self.i.valid & scaled.room & ~i.to_up & ~i.to_h),
             scaled.i.valid.eq(stages.valid(scaled.enters, behind)),
-            self.o_up.valid.eq(self.i.valid & is_up),
-            self.o_h.valid.eq(self.i.valid & is_h),
+            self.o_up.valid.eq(self.i.valid & i.to_up),
+            self.o_h.valid.eq(self.i.valid & i.to_h),
         ]
         for place in (self.o_up.payload, self.o_h.payload):
             m.d.comb += [place.adds.eq(i.op == Op.RESIDUAL), place.index.eq(i.index), place.last.eq(i.last)]
@@ -211,7 +210,7 @@ class SumScale(wiring.Component):
         half = Signal(CUT_MAX)
         m.d.comb += half.eq((1 << i.cut) >> 1)
         added = Signal(signed(SUM_BITS + 1))
-        embed = i.op == Op.EMBED
+        embed = i.embeds
         m.d.comb += added.eq(Mux(embed, sums[:EMBED_MANTISSA_BITS].as_signed(), sums + half))
         rounded = stages.register(added, "added") >> stages.register(Mux(embed, 0, i.cut), "cut_bits")
         cut = stages.register(saturate(rounded, CUT_VALUE_BITS), "cut")

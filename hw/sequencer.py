@@ -40,6 +40,7 @@ from lutern.hw.layouts import (
     results_op,
     seed_payload,
     shape_bits,
+    sum_classes,
     token_payload,
 )
 from lutern.hw.protocol import RUN_LAYOUT, TOKEN_LAYOUT, feed_layout
@@ -174,10 +175,11 @@ class Sequencer(wiring.Component):
         embed = op.op == Op.EMBED
         bounds = op.op == Op.F
         own_codes = ~embed & ~op.reuse
+        of_results = {"scaled": own_codes, "bounded": bounds, **sum_classes(op.op)}
         queues: tuple[tuple[Any, StructLayout, Any, dict[str, Any]], ...] = (
             (self.o_quantise, QUANTISE_OP, own_codes, {}),
             (self.o_engine, ENGINE_OP, ~embed, {}),
-            (self.o_results, results_op(self.config), 1, {"scaled": own_codes}),
+            (self.o_results, results_op(self.config), 1, of_results),
             (self.o_supply, SUPPLY_OP, bounds | op.makes_vector, {"items": Mux(bounds, 1, op.outer + op.matrices)}),
             (self.o_gains, GAINS_OP, bounds | op.makes_vector, {"bounds": bounds}),
         )

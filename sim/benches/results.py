@@ -8,7 +8,7 @@ import cocotb
 from cocotb.triggers import ClockCycles, FallingEdge, ReadOnly, RisingEdge
 
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import BOUND_BITS, ITEM_BITS, SCALAR, Op, results_op, scale_payload, sums_payload
+from lutern.hw.layouts import BOUND_BITS, ITEM_BITS, SCALAR, Op, results_op, scale_payload, sum_classes, sums_payload
 from lutern.model_ref.fixed import MANTISSA_ONE
 from lutern.model_ref.ternary import SUM_BITS
 from lutern.sim.benches.vectors import blocks, flat
@@ -72,6 +72,8 @@ class Bench:
                     {
                         "op": int(op),
                         "scaled": scaled,
+                        "bounded": op == Op.F,
+                        **sum_classes(op),
                         "cut": cut,
                         "frac": frac,
                         "base": base,
@@ -110,6 +112,7 @@ class Bench:
                             "sums": sums,
                             "bounds": bounds,
                             "op": int(op),
+                            **sum_classes(op),
                             "cut": cut,
                             "mantissa": mantissa,
                             "shift": shift,

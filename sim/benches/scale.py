@@ -9,7 +9,7 @@ import numpy as np
 from cocotb.triggers import ClockCycles, FallingEdge
 
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, place_payload, scale_payload, values_payload
+from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, place_payload, scale_payload, sum_classes, values_payload
 from lutern.hw.scale import CUT_VALUE_BITS, SumScale
 from lutern.model_ref.ternary import SHIFT_MAX, SHIFT_MIN, SUM_BITS
 from lutern.sim.benches.vectors import flat, split
@@ -72,6 +72,7 @@ class Bench:
                 "sums": flat(sums, SUM_BITS),
                 "bounds": flat(bounds, BOUND_BITS),
                 "op": int(op),
+                **sum_classes(op),
                 "cut": cut,
                 "mantissa": mantissa,
                 "shift": shift,

@@ -18,6 +18,7 @@ from lutern.hw.layouts import (
     Op,
     results_op,
     seed_payload,
+    sum_classes,
     token_payload,
 )
 from lutern.hw.protocol import RUN_LAYOUT, TOKEN_LAYOUT, feed_layout
@@ -41,7 +42,9 @@ WITHIN = [op for op in Op if op not in (Op.EMBED, Op.HEAD)]
 def wanted(op: dict[str, int]) -> dict[str, dict[str, int]]:
     """Return the outputs that an operation goes to, with the fields that the sequencer computes for each output."""
     embed, own_codes = op["op"] == Op.EMBED, int(op["op"] != Op.EMBED and not op["reuse"])
-    outputs: dict[str, dict[str, int]] = {"results": {"scaled": own_codes}}
+    results = {"scaled": own_codes, "bounded": int(op["op"] == Op.F)}
+    results |= {name: int(value) for name, value in sum_classes(op["op"]).items()}
+    outputs: dict[str, dict[str, int]] = {"results": results}
     if own_codes:
         outputs["quantise"] = {}
     if not embed:
