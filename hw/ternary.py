@@ -291,8 +291,10 @@ class TernaryUnit(wiring.Component):
             with m.If(ends):
                 m.d.sync += hold.eq(total)
             above = row + self.config.results_per_cycle
+            # outside of the If, because it would gate the inputs of the lanes' spare halves with "moves"
+            next_drain = self._choose(m, row, load, hold, drain[above]) if above < len(sums) else hold
             with m.If(moves):
-                m.d.sync += drain[row].eq(self._choose(m, row, load, hold, drain[above]) if above < len(sums) else hold)
+                m.d.sync += drain[row].eq(next_drain)
 
     def _drain(
         self,
