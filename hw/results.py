@@ -122,9 +122,11 @@ class ResultsControl(wiring.Component):
         ]
 
         have_scale = taken > sums.stream if several else taken
+        # The lanes wait for the ready of the sums, so its path has nothing of the row.
         run = self.i_op.valid & (have_scale | ~op.scaled)
-        source = Mux(embed, self.i_row.valid, self.i_sums.valid & (self.i_bounds.valid | ~bounded))
-        moved = run & source & self.o.ready
+        has_row = self.i_row.valid & embed
+        has_sums = self.i_sums.valid & (self.i_bounds.valid | ~bounded) & ~embed
+        row_moves, sums_move = (run & there & self.o.ready for there in (has_row, has_sums))
         last = Mux(embed, beat == op.beats - 1, sums.last)
         ends = last & (o.stream == self.final_stream) if several else last
         rows = [
@@ -132,11 +134,11 @@ class ResultsControl(wiring.Component):
             for lane in range(lanes)
         ]
         m.d.comb += [
-            self.o.valid.eq(run & source),
-            self.i_sums.ready.eq(moved & ~embed),
-            self.i_row.ready.eq(moved & embed),
-            self.i_bounds.ready.eq(moved & bounded),
-            self.i_op.ready.eq(moved & ends),
+            self.o.valid.eq(run & (has_row | has_sums)),
+            self.i_sums.ready.eq(sums_move),
+            self.i_row.ready.eq(row_moves),
+            self.i_bounds.ready.eq(sums_move & bounded),
+            self.i_op.ready.eq((row_moves | sums_move) & ends),
             o.sums.eq(Mux(embed, Cat(*rows), sums.sums)),
             o.bounds.eq(Mux(bounded, self.i_bounds.payload.group, 0)),  # 0 keeps o stable while i_bounds changes
             o.op.eq(op.op),
@@ -156,7 +158,7 @@ class ResultsControl(wiring.Component):
             if several:
                 with m.If(last):
                     m.d.sync += row_stream.eq(Mux(ends, 0, row_stream + 1))
-        with m.If(moved & ends):
+        with m.If(self.i_op.ready):
             m.d.sync += taken.eq(0)
         with m.Elif(load):
             m.d.sync += taken.eq(taken + 1)
