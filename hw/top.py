@@ -158,7 +158,7 @@ class Top(wiring.Component):
             join_streams(m, memory.o_want, host.i_want)
         m.submodules.memory = memory
         decoder = Decoder(self.config)
-        m.submodules.decoder = ResetInserter(~host.running)(decoder)
+        m.submodules.decoder = ResetInserter(host.stopped)(decoder)
         join_streams(m, self.rx, host.i_rx)
         join_streams(m, host.o_tx, self.tx)
         join_streams(m, host.o_write, memory.i_write)

@@ -112,7 +112,7 @@ class Executor:
                 for opcode, handler in self.handlers.items():
                     with m.Case(opcode):
                         if handler.stops_machine:
-                            m.d.sync += self.port.running.eq(0)
+                            m.d.sync += self.port.stopped.eq(1)
                         if handler.first_state is not None:
                             m.next = handler.first_state
                         if handler.begin is not None:

@@ -72,6 +72,9 @@ class HostPort(wiring.Component):
     running : 1 bit, output
         ``setup`` is valid. ``running`` falls with a WRITE, CHECKSUM, MEMORY_TEST, LEVEL or SETUP that is not refused,
         and with a RUN that fails. It rises one cycle after ``setup`` has changed.
+    stopped : 1 bit, output
+        ``running`` is 0. This is the register, because it resets the decoder, and an inverter before so many resets is
+        slow.
     o_feed : stream of ``protocol.feed_layout``, output
         First token and state of each stream. All feeds come before ``o_run``.
     o_run : stream of ``protocol.RUN_LAYOUT``, output
@@ -155,6 +158,7 @@ class HostPort(wiring.Component):
                 "i_read": In(stream.Signature(8 * config.word_bytes)),
                 "setup": Out(protocol.SETUP_LAYOUT),
                 "running": Out(1),
+                "stopped": Out(1, init=1),  # type: ignore[call-arg]
                 "o_feed": Out(stream.Signature(protocol.feed_layout(config))),
                 "o_run": Out(stream.Signature(protocol.RUN_LAYOUT)),
                 "i_token": In(stream.Signature(protocol.TOKEN_LAYOUT)),
@@ -168,6 +172,7 @@ class HostPort(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
+        m.d.comb += self.running.eq(~self.stopped)
         receiver = CommandReceiver(m, self.i_rx, self.config.word_bytes)
         response = ResponseMux(m, self.o_tx, has_counters=self.has_counters, has_host=self.has_host)
         range_bits = self.config.address_bits + 1
@@ -246,7 +251,7 @@ class HostPort(wiring.Component):
 
         def add_setup_state() -> None:
             with m.State("SETUP"):
-                m.d.sync += self.running.eq(1)
+                m.d.sync += self.stopped.eq(0)
                 m.next = "REPLY"
 
         return Handler(

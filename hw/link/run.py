@@ -268,7 +268,7 @@ class Run:
         for index, (reason, code) in enumerate(reasons):
             with (m.If if index == 0 else m.Elif)(failing & reason):
                 m.d.sync += [self.failure.eq(code), self.is_failed.eq(1)]
-                m.d.sync += [self.is_busy.eq(0), self.is_finished.eq(1), port.running.eq(0)]
+                m.d.sync += [self.is_busy.eq(0), self.is_finished.eq(1), port.stopped.eq(1)]
         with m.If(~port.running & self.is_busy):  # another command has stopped the machine
             m.d.sync += [self.failure.eq(ErrorCode.NOT_SET_UP), self.is_failed.eq(1)]
             m.d.sync += [self.is_busy.eq(0), self.is_finished.eq(1)]
