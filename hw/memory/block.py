@@ -29,7 +29,7 @@ from lutern.hw.layouts import full_parts
 from lutern.hw.memory.ports import memory_members
 from lutern.hw.memory.readers import FETCHED, TRIT_MEMORY_BIT, Fetcher, ReaderAhead, Repeater
 from lutern.hw.memory.trit_parts import TritParts, beat_stages, registers, side_steps
-from lutern.hw.pipeline import join_streams, new_memory, read_register
+from lutern.hw.pipeline import FIFO_BITS, join_streams, new_memory, read_register
 
 
 def _add_fetcher(m: Module, memory: Any, stages: int, steps: int = 1) -> tuple[Fetcher, Value]:
@@ -61,6 +61,14 @@ def _add_fetcher(m: Module, memory: Any, stages: int, steps: int = 1) -> tuple[F
         fetched.r_en.eq(Mux(serving, memory.o_row.ready, memory.o_read.ready)),
     ]
     return fetcher, fetched.w_data
+
+
+def _fifo_bits(config: HwConfig) -> int:
+    """Return the number of bits of a beat that share one FIFO. If there are several FIFOs, each holds whole parts,
+    because neighbouring parts may be at two ends of the chip."""
+    if config.beat_bits <= FIFO_BITS:
+        return FIFO_BITS
+    return FIFO_BITS // config.word_bits * config.word_bits or FIFO_BITS
 
 
 def _add_reader(m: Module, name: str, reader: Any, running: Signal, count: Value, o: Any) -> Any:
@@ -169,7 +177,7 @@ class ResidentMemory(wiring.Component):
         trits = _add_reader(
             m,
             "trits",
-            ReaderAhead(config.beat_bits, ceil_log2(config.trit_beats), stages=beat_stages(config)),
+            ReaderAhead(config.beat_bits, ceil_log2(config.trit_beats), beat_stages(config), _fifo_bits(config)),
             running,
             self.setup.trit_beats,
             self.o_trits,

@@ -18,7 +18,7 @@ from amaranth.utils import bits_for
 
 from lutern.hw.config import TRIT_MEMORY, HwConfig
 from lutern.hw.layouts import full_parts, token_payload
-from lutern.hw.pipeline import CreditFifo
+from lutern.hw.pipeline import FIFO_BITS, CreditFifo
 from lutern.hw.protocol import SETUP_LAYOUT, read_layout
 
 TRIT_MEMORY_BIT = TRIT_MEMORY.bit_length() - 1
@@ -119,6 +119,8 @@ class ReaderAhead(wiring.Component):
         Width of an address.
     stages : int
         Registers between the port and ``data``.
+    part_bits : int
+        Number of bits of an item that share one FIFO.
 
     Members
     -------
@@ -147,8 +149,8 @@ class ReaderAhead(wiring.Component):
     None.
     """
 
-    def __init__(self, bits: int, address_bits: int, stages: int) -> None:
-        self.address_bits, self.stages = address_bits, stages
+    def __init__(self, bits: int, address_bits: int, stages: int, part_bits: int = FIFO_BITS) -> None:
+        self.address_bits, self.stages, self.part_bits = address_bits, stages, part_bits
         super().__init__(
             {
                 "count": In(address_bits),
@@ -163,7 +165,7 @@ class ReaderAhead(wiring.Component):
         m = Module()
         last = Signal(self.address_bits, reset_less=True)
         valid = Signal(1 + self.stages)  # valid bits of the port's output and of each register after it
-        m.submodules.ahead = ahead = CreditFifo(len(self.data))
+        m.submodules.ahead = ahead = CreditFifo(len(self.data), self.part_bits)
         issue = self.granted & ahead.room
         m.d.comb += [ahead.enters.eq(issue), ahead.i.valid.eq(valid[-1]), ahead.i.payload.eq(self.data)]
         m.d.sync += [last.eq(self.count - 1), valid.eq(Cat(issue, valid))]
