@@ -14,7 +14,7 @@ adds 32 LUT4, 6 CCU2C and 13 flip-flops.
 
 from __future__ import annotations
 
-from amaranth.hdl import Elaboratable, Module, ShapeLike, Signal, Value
+from amaranth.hdl import Elaboratable, Module, Mux, ShapeLike, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
@@ -93,7 +93,9 @@ class CreditFifo(wiring.Component):
                 fifo.r_en.eq(self.o.ready),
                 shown[part].eq(fifo.r_data),
             ]
-        m.d.comb += self.o.valid.eq(fifo.r_rdy)
+        # equal to fifo.r_rdy, but a register, because long paths begin here
+        left_over = Mux(self.o.ready, fifo.r_level > 1, fifo.r_level != 0)
+        m.d.sync += self.o.valid.eq(self.i.valid | left_over)
         return m
 
 
