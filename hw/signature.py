@@ -1,6 +1,7 @@
 """The check of a signature reads words in order, and reports whether the last state is the wanted state.
 
-    word ─► (sums) ─► register ─► state times x, plus columns ─► state ─► as wanted after the last word? ─► done, bad
+    word ─► (sums ─► register ─► columns ─►) register ─► state times x, plus columns ─► state ─► as wanted after the
+                                                                                          last word? ─► done, bad
 
 ``model_ref.signature`` defines the signature. Each bit of a word is an input of the exclusive ors for three bits of the
 state. The column of the bit names these three bits. If ``cells`` is true, the LUT4s are instantiated, because the
@@ -13,6 +14,7 @@ and n / 4 + 50 flip-flops.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Signal, Value
@@ -50,7 +52,7 @@ class SignatureCheck(wiring.Component):
     last : 1 bit, input
         ``word`` ends a block. The next word begins the next block.
     wanted : 42 bits, input
-        The wanted last state, 2 cycles after the last word.
+        The wanted last state, ``latency`` - 1 cycles after the last word.
     done : 1 bit, output
         A block has ended.
     bad : 1 bit, output
@@ -62,55 +64,45 @@ class SignatureCheck(wiring.Component):
 
     Latency
     -------
-    ``latency`` = 3 cycles from the last word to ``done``. A word enters in every cycle.
+    ``latency`` cycles from the last word to ``done``: 3, or 4 for a wide word. A word enters in every cycle.
 
     Reference
     ---------
     ``model_ref.signature``.
     """
 
-    latency = 3
-
     def __init__(self, bits: int, *, cells: bool = False) -> None:
         self.bits, self.cells = bits, cells
+        self.latency = 4 if sums_of(bits) else 3
         super().__init__(_members(bits))
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        narrow = self._summed(m)
-        word, state = Signal(len(narrow), reset_less=True), Signal(STATE_BITS, reset_less=True)
-        valid, last, ended = Signal(), Signal(reset_less=True), Signal()
-        first = Signal(init=1)
-        m.d.sync += [
-            valid.eq(self.valid),
-            word.eq(narrow),
-            last.eq(self.last),
-            ended.eq(valid & last),
-            self.done.eq(ended),
-            self.bad.eq(ended & self._differs(m, state)),
-        ]
-        of_word = sum_columns(len(word)) if sums_of(self.bits) else columns(self.bits)
+        sums = sums_of(self.bits)
+        word, valid, last = self.word, self.valid, self.last
+        columns_of: Sequence[int] = columns(self.bits)
+        if sums:  # the sums are near their bits, which come from all over the chip, so two registers follow
+            word = self._parities(m, word, _places(sums, max(sums).bit_length()))
+            word, valid, last = _registers(m, word, valid, last)
+            word = self._parities(m, word, _places(sum_columns(len(word)), STATE_BITS))
+            columns_of = [1 << place for place in range(STATE_BITS)]
+        word, valid, last = _registers(m, word, valid, last)
+        state, ended, first = Signal(STATE_BITS, reset_less=True), Signal(), Signal(init=1)
+        m.d.sync += [ended.eq(valid & last), self.done.eq(ended), self.bad.eq(ended & self._differs(m, state))]
         following = []
-        for place in range(STATE_BITS):
+        for place, bits in enumerate(_places(columns_of, STATE_BITS)):
             before = [state[place - 1]] if place else []
             before += [state[-1]] if place == 0 or place in TAPS else []
-            bits = [bit for bit, column in enumerate(of_word) if column >> place & 1]
             following.append(self._next(m, first, before, word, bits))
         with m.If(valid):
             m.d.sync += [first.eq(last), state.eq(Cat(following))]
         return m
 
-    def _summed(self, m: Module) -> Value:
-        """Return the word, or the sums of its bits if the word is wide."""
-        sums = sums_of(self.bits)
-        if not sums:
-            return self.word
-        places = [
-            [bit for bit, of_sums in enumerate(sums) if of_sums >> place & 1] for place in range(max(sums).bit_length())
-        ]
+    def _parities(self, m: Module, word: Value, places: list[list[int]]) -> Value:
+        """Return the exclusive or of the bits of a word at each of some lists of places."""
         if not self.cells:
-            return Cat(_parity_of(self.word, bits) for bits in places)
-        inputs = [[self.word[bit] for bit in bits] for bits in places]
+            return Cat(_parity_of(word, bits) for bits in places)
+        inputs = [[word[bit] for bit in bits] for bits in places]
         return Cat(fewer(m, values, 1, parity)[0] for values in inputs)
 
     def _differs(self, m: Module, state: Value) -> Value:
@@ -128,6 +120,18 @@ class SignatureCheck(wiring.Component):
             return _parity_of(word, bits) ^ (Cat(before).xor() & ~first)
         inputs = [first, *before, *fewer(m, [word[bit] for bit in bits], 3 - len(before), parity)]
         return lut4(m, inputs, lambda values: parity(values[1 + values[0] * len(before) :]))
+
+
+def _places(columns_of: Sequence[int], count: int) -> list[list[int]]:
+    """Return for each of ``count`` bits of the columns the numbers of the columns that have this bit."""
+    return [[number for number, column in enumerate(columns_of) if column >> place & 1] for place in range(count)]
+
+
+def _registers(m: Module, word: Value, valid: Value, last: Value) -> tuple[Signal, Signal, Signal]:
+    """Return a word with its flags, one cycle later."""
+    held = Signal(len(word), name="word", reset_less=True), Signal(name="valid"), Signal(name="last", reset_less=True)
+    m.d.sync += [register.eq(value) for register, value in zip(held, (word, valid, last), strict=True)]
+    return held
 
 
 def _parity_of(word: Value, bits: list[int]) -> Value:
@@ -179,7 +183,7 @@ class WordCheck(wiring.Component):
     ``model_ref.signature.WordSignatures``.
     """
 
-    latency = SignatureCheck.latency
+    latency = 3
 
     def __init__(self, bits: int, *, cells: bool = False) -> None:
         self.bits = bits

@@ -65,7 +65,7 @@ async def blocks_are_judged(dut: Any) -> None:
         dut.valid.value, dut.word.value, dut.last.value = int(comes), word, int(last)
         dut.wanted.value = wanted.pop(now, draw.getrandbits(STATE_BITS))
         if comes and last:
-            wanted[now + 2] = last_state_of(some, bits) ^ wrong
+            wanted[now + parameters["latency"] - 1] = last_state_of(some, bits) ^ wrong
             expected[now + parameters["latency"]] = int(wrong != 0)
             names[now + parameters["latency"]] = f"block {number} of {len(some)} words, {wrong:#x} wrong, seed {seed}"
         at += comes
@@ -80,7 +80,7 @@ async def blocks_are_judged(dut: Any) -> None:
 @cocotb.test()
 async def reset_begins_a_block(dut: Any) -> None:
     """A reset in a block drops the words of this block, so the signature of the next block is right."""
-    bits, seed = bench_parameters()["bits"], bench_seed()
+    bits, latency, seed = bench_parameters()["bits"], bench_parameters()["latency"], bench_seed()
     draw = random.Random(seed)
     dut.valid.value, dut.last.value = 0, 0
     await start(dut)
@@ -92,12 +92,12 @@ async def reset_begins_a_block(dut: Any) -> None:
                 dut.rst.value = int(place == length)
                 last = place == length + 2 or (ended and place == length - 1)
                 dut.valid.value, dut.word.value, dut.last.value = int(place != length), word, int(last)
-            for cycles in range(1, 4):
+            for cycles in range(1, latency + 1):
                 await RisingEdge(dut.clk)
                 dut.valid.value = 0
                 dut.wanted.value = last_state_of(words[length + 1 :], bits)
                 await FallingEdge(dut.clk)
                 found = (to_int(dut.done), to_int(dut.bad))
-                assert found == (int(cycles == 3), 0), (
+                assert found == (int(cycles == latency), 0), (
                     f"signature after a reset: (done, bad) {found}, {length} words before the reset, seed {seed}"
                 )

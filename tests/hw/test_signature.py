@@ -19,10 +19,9 @@ LUT4 = "module LUT4(input A, B, C, D, output Z); parameter [15:0] INIT = 0; assi
 
 def run(bits: int, pause: str = "none", block: type[SignatureCheck] = SignatureCheck, *, cells: bool = False) -> None:
     component = block(bits, cells=cells)
-    runner.run_bench(
-        component, "lutern.sim.benches.signature", seed=SEED, parameters={"bits": bits, "pause": pause, "latency": 3}
-    )
-    assert component.latency == 3
+    parameters = {"bits": bits, "pause": pause, "latency": component.latency}
+    runner.run_bench(component, "lutern.sim.benches.signature", seed=SEED, parameters=parameters)
+    assert component.latency == (4 if bits > 512 else 3)
 
 
 @pytest.fixture(autouse=True)
