@@ -88,7 +88,7 @@ class SumScale(wiring.Component):
     Latency
     -------
     ``latency`` = 5 cycles to ``o`` and ``h_values``, ``cut_latency`` = 2 cycles to ``cuts``. A beat enters in every
-    cycle. With P = 1 the block takes 614 LUT4, 145 CCU2C, 794 flip-flops, 30 distributed RAMs and one 18 x 18 product.
+    cycle. With P = 1 the block takes 650 LUT4, 54 CCU2C, 542 flip-flops, 29 distributed RAMs and one 18 x 18 product.
 
     Reference
     ---------

@@ -8,8 +8,8 @@ state. The column of the bit names these three bits. If ``cells`` is true, the L
 synthesis would use a fifth more LUT4s. A wide word of records has one signature for each of its slices. A wide beat of
 trits is first reduced to sums, with 8 sums for 32 bits.
 
-Cost of words of n bits up to 512: n + 50 LUT4 with ``cells``, and n + 48 flip-flops. Cost of wider beats: 1.3 n LUT4
-and n / 4 + 50 flip-flops.
+Cost of words of n bits up to 512: n + 50 LUT4 with ``cells``, and n + 48 flip-flops. Cost of wider beats: 1.4 n LUT4
+and n / 4 + 95 flip-flops.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class SignatureCheck(wiring.Component):
 
     Latency
     -------
-    ``latency`` cycles from the last word to ``done``: 3, or 4 for a wide word. A word enters in every cycle.
+    ``latency`` by ``bits``: 3 for 32, 4 for 824. ``latency`` counts the cycles from the last word to ``done``, and a
+    word that is reduced to sums takes one cycle more. A word enters in every cycle.
 
     Reference
     ---------

@@ -104,7 +104,7 @@ FACTORIES: dict[type[wiring.Component], Callable[[], list[Any]]] = {
     RowWidener: lambda: [RowWidener(STREAMED)],
     SumScale: lambda: [SumScale(TINY)],
     Sequencer: lambda: [Sequencer(config) for config in (TINY, STATE)],
-    SignatureCheck: lambda: [SignatureCheck(32)],
+    SignatureCheck: lambda: [SignatureCheck(32), SignatureCheck(824)],
     WordCheck: lambda: [WordCheck(1024)],
     StateDma: lambda: [StateDma(STATE)],
     TernaryUnit: lambda: [TernaryUnit(config) for config in COLUMNS],

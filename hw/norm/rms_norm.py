@@ -20,8 +20,8 @@ with the eps term of DOWN_PROJ.
 
 Cost on ECP5 (``lutern cost norm``), with P = 1 and Q = 4:
 
-    sim-64       512 elements                2,880 LUT4, 459 CCU2C, 2,369 FF, 10 multipliers, 9 block RAMs
-    stream-x16   1,024 elements, 8 streams   2,917 LUT4, 472 CCU2C, 2,462 FF, 10 multipliers, 33 block RAMs
+    sim-64       512 elements                2,754 LUT4, 471 CCU2C, 2,393 FF, 10 multipliers, 9 block RAMs
+    stream-x16   1,024 elements, 8 streams   2,979 LUT4, 484 CCU2C, 2,486 FF, 10 multipliers, 33 block RAMs
 
 The norm of stream-x16 also has 71 distributed RAMs.
 """

@@ -8,7 +8,7 @@ The registers of the pipeline therefore need no enable. In a wide pipeline an en
 all over the chip. ``o.ready`` drives only the pointers and a counter.
 
 Cost: the FIFO is distributed RAM of 1.5 LUT4 per bit and replaces the pipeline's last register. The control of the FIFO
-takes 40 LUT4, 9 CCU2C and 19 flip-flops. A wide item uses several FIFOs. Each further FIFO has separate pointers and
+takes 42 LUT4, 9 CCU2C and 20 flip-flops. A wide item uses several FIFOs. Each further FIFO has separate pointers and
 adds 32 LUT4, 6 CCU2C and 13 flip-flops.
 """
 

@@ -113,8 +113,9 @@ def entries(text: str) -> dict[str, int]:
 
 
 def key_of(instance: Any, key: str) -> str:
-    """Return a field of the instance's config, or the result of a function of its class for that config."""
-    config = instance.config
+    """Return a field of the instance's config, or the result of a function of its class for that config. The fields of
+    an instance without config are its own."""
+    config = getattr(instance, "config", instance)
     return str(getattr(config, key) if hasattr(config, key) else getattr(instance, key)(config))
 
 
