@@ -189,11 +189,12 @@ def test_promises_to_a_slave(ports: int, tmp_path: Path) -> None:
     assert proved, log[-3000:]
 
 
-QUICK, OF_TWO_PORTS = "any number of writes", ("one port's answers", "no credit")
+OF_TWO_PORTS = ("one port's answers", "no credit")
 PROVED = [name for name, mutant in MUTANTS.items() if mutant.is_proved]
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != QUICK)) for name in PROVED])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROVED)
 def test_mutant_is_not_proved(name: str, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(axi, "QUIET_CYCLES", 2)
