@@ -22,9 +22,9 @@ the chains.
 The decoder splits a beat into planes. Plane k holds bit k of all bytes, and the bit of byte b is at position 8 b. On an
 FPGA the decoder takes 23 LUT4 per byte. In simulation one 64-bit operation decodes eight bytes.
 
-Cost on ECP5, routed (`lutern cost lanes`), without the decoder, which takes 3.9 LUT4 per trit: 8 x 32 lanes take 15.1
-LUT4 and 12.2 flip-flops per lane and reach 172 MHz. 16 x 32 lanes take 14.7 LUT4 and 11.2 flip-flops per lane and reach
-148 MHz. The form with products and a tree takes 26.0 LUT4 and 9.6 flip-flops per lane and reaches 135 MHz. Each further
+Cost on ECP5, routed (`lutern cost lanes`), without the decoder, which takes 3.9 LUT4 per trit: 8 x 32 lanes take 14.5
+LUT4 and 10.4 flip-flops per lane and reach 146 MHz. 16 x 32 lanes take 14.2 LUT4 and 10.3 flip-flops per lane and reach
+139 MHz. The form with products and a tree takes 24.9 LUT4 and 8.8 flip-flops per lane and reaches 139 MHz. Each further
 stream costs as much as the first stream without the decoder.
 
 The pipeline never stalls. Its registers, which are spread over the chip, therefore need no clock enable. Back-pressure
