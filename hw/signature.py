@@ -164,8 +164,8 @@ class WordCheck(wiring.Component):
     last : 1 bit, input
         ``word`` ends a block. The next word begins the next block.
     wanted : 42 bits, input
-        The wanted last state of slice 0, 2 cycles after the last word. The wanted last state of slice k is ``wanted``
-        xor k.
+        The wanted last state of slice 0, ``latency`` - 1 cycles after the last word. The wanted last state of slice k
+        is ``wanted`` xor k.
     done : 1 bit, output
         A block has ended.
     bad : 1 bit, output
@@ -184,11 +184,10 @@ class WordCheck(wiring.Component):
     ``model_ref.signature.WordSignatures``.
     """
 
-    latency = 3
-
     def __init__(self, bits: int, *, cells: bool = False) -> None:
         self.bits = bits
         self.parts = [SignatureCheck(bits // slices_of(bits), cells=cells) for _ in range(slices_of(bits))]
+        self.latency = self.parts[0].latency
         super().__init__(_members(bits))
 
     def elaborate(self, platform: object) -> Elaboratable:

@@ -62,6 +62,8 @@ class ScalarPath:
         1 / sqrt(ss + eps).
     inverse : mantissa
         The result of a reciprocal.
+    factor : mantissa
+        127 * (the result of a reciprocal), rounded, in the cycle before ``inverse`` has this result.
     largest_k : SCALAR
         largest * K.
     a, b : 18 bits signed
@@ -132,10 +134,10 @@ class ScalarPath:
 
         # R = 127 * (guess + step + half), rounded, without a multiplier: 127 * y is 128 * y - y. R is at most 127/128
         # of 2^17. The register is ready together with the product, because the guess is older.
-        of_guess = Signal(MANTISSA_BITS + 7, name="factor_of_guess", reset_less=True)
-        m.d.sync += of_guess.eq((self.guess << 7) - self.guess + ROUND_FACTOR)
-        of_step = Cat(half.replicate(7), step).as_signed() - step
-        factor = Mux(stepped > MANTISSA_MAX, 127 * MANTISSA_MAX + ROUND_FACTOR, of_guess + of_step)
+        guess_part = Signal(MANTISSA_BITS + 7, name="factor_of_guess", reset_less=True)
+        m.d.sync += guess_part.eq((self.guess << 7) - self.guess + ROUND_FACTOR)
+        step_part = Cat(half.replicate(7), step).as_signed() - step
+        factor = Mux(stepped > MANTISSA_MAX, 127 * MANTISSA_MAX + ROUND_FACTOR, guess_part + step_part)
         self.factor = factor[7 : 7 + MANTISSA_BITS]
 
     def _look_up(self, m: Module, scalar: Any) -> None:
