@@ -13,15 +13,13 @@ background, and its response is sent between two received bytes (NOTIFY). hw/mem
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Const, Module, Mux, Signal, Value
 
 from lutern.hw.link.checks import CommandChecks, Handler
 from lutern.hw.link.receiver import WORDS_AT, CommandReceiver
 from lutern.hw.link.response import ResponseMux
 from lutern.hw.link.run import Run
 from lutern.hw.protocol import Opcode
-
-CHECK_STATES = ("DECODE", "ADD", "CHECK", "BEGIN")
 
 
 class Executor:
@@ -72,12 +70,14 @@ class Executor:
         self.want_valid: Value = Const(0)
         self.want_sequence: Value | None = None
         self.want_taken = Signal(name="want_taken")
+        # The states DECODE to BEGIN: a received RUN is compared with the RUN in progress, which must not change.
+        self._is_checking = Signal(name="is_checking")
         self.brings_host_words: Value = Const(0)
 
     def add_fsm(self) -> None:
         """Add the FSM, and the logic that depends on its states."""
         m, run = self.m, self.run
-        with m.FSM() as machine:
+        with m.FSM():
             self._add_receive()
             self.checks.add_states(self.handlers, lambda: run.compare(self.brings_host_words))
             self._add_begin()
@@ -85,9 +85,7 @@ class Executor:
                 if handler.add_states is not None:
                     handler.add_states()
             self._add_reply()
-        # A received RUN is compared with the RUN in progress. The result must not change during the check.
-        is_checking = Cat(machine.ongoing(state) for state in CHECK_STATES).any()
-        run.add_background(is_checking)
+        run.add_background(self._is_checking)
         self._add_response()
 
     def _add_receive(self) -> None:
@@ -97,6 +95,7 @@ class Executor:
             m.d.sync += [receiver.pointer.eq(WORDS_AT), self.checks.error.eq(0), self.notifies_run.eq(run.is_finished)]
             with m.If(receiver.has_item):
                 with m.If(receiver.frame_arrived):
+                    m.d.sync += self._is_checking.eq(1)
                     m.next = "DECODE"
             with m.Elif(run.is_finished | self.want_valid):
                 m.next = "NOTIFY"
@@ -106,7 +105,7 @@ class Executor:
     def _add_begin(self) -> None:
         m = self.m
         with m.State("BEGIN"):
-            m.d.sync += [register.eq(0) for register in self.begin_resets]
+            m.d.sync += [register.eq(0) for register in (self._is_checking, *self.begin_resets)]
             m.next = "REPLY"
             with m.If(self.checks.error == 0), m.Switch(self.command.opcode):
                 for opcode, handler in self.handlers.items():

@@ -214,15 +214,15 @@ class Run:
             payload.seed.eq(feed.seed),
         ]
 
-    def _is_too_long(self, takes_token: Value) -> Value:
+    def _is_too_long(self) -> Value:
         """Return whether a step takes longer than its limit.
 
-        The decoder counts the cycles from the start of the step.
+        The decoder counts the cycles from the start of the step, and a token that arrives ends the step.
         """
         m, limit, cycles = self._m, self._port.setup.step_limit, self._port.status.cycles
         late = Signal(name="step_is_late")
         units = cycles[exact_log2(protocol.STEP_LIMIT_CYCLES) :][: len(limit)]
-        m.d.sync += late.eq((units == limit) & limit.any() & self.is_busy & ~takes_token)
+        m.d.sync += late.eq((units == limit) & limit.any() & self.is_busy & ~self._port.i_token.valid)
         return late
 
     def add_background(self, is_checking: Value) -> None:
@@ -232,7 +232,8 @@ class Run:
         Parameters
         ----------
         is_checking : Value
-            A command is being checked. The background logic waits during the check.
+            A command is being checked, and the background logic waits. This must be a register, because the path of a
+            token through the decoder begins here.
         """
         m, port, done = self._m, self._port, self._done
         m.submodules.tokens = tokens = new_memory(16, self._token_limit)
@@ -261,10 +262,10 @@ class Run:
         reasons = [
             *self._checks.fault_refusals(),
             (port.damage.kind != protocol.Damage.NONE, ErrorCode.WEIGHTS_DAMAGED),
-            (self._is_too_long(takes_token), ErrorCode.RUN_TOO_LONG),
+            (self._is_too_long(), ErrorCode.RUN_TOO_LONG),
         ]
         failing = Signal(name="failing")
-        m.d.comb += failing.eq(self.is_busy & ~is_checking & ~takes_token)
+        m.d.comb += failing.eq(self.is_busy & ~is_checking & ~port.i_token.valid)
         for index, (reason, code) in enumerate(reasons):
             with (m.If if index == 0 else m.Elif)(failing & reason):
                 m.d.sync += [self.failure.eq(code), self.is_failed.eq(1)]

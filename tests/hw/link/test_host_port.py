@@ -94,28 +94,26 @@ def test_a_step_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     run("one", "none", "a_step_that_takes_too_long", step_limit_cycles=64)
 
 
-def never(run: Run, takes_token: Value) -> Value:
+def never(run: Run) -> Value:
     return Const(0)
 
 
-def too_early(run: Run, takes_token: Value) -> Value:
+def too_early(run: Run) -> Value:
     """Return a signal that ends a step one unit of 64 cycles before its limit."""
     port, late = run._port, Signal(name="early")
     run._m.d.sync += late.eq(run.is_busy & (port.status.cycles[6:] + 1 == port.setup.step_limit))
     return late
 
 
-def always_limited(run: Run, takes_token: Value) -> Value:
+def always_limited(run: Run) -> Value:
     """Return a signal that treats the limit 0, which means no limit, as 65,536 units."""
     port, late = run._port, Signal(name="wrapped")
-    run._m.d.sync += late.eq(run.is_busy & (port.status.cycles[6:22] == port.setup.step_limit) & ~takes_token)
+    run._m.d.sync += late.eq(run.is_busy & (port.status.cycles[6:22] == port.setup.step_limit) & ~port.i_token.valid)
     return late
 
 
 @pytest.mark.parametrize("wrong", [never, too_early, always_limited])
-def test_mutation_of_the_watchdog_is_found(
-    wrong: Callable[[Run, Value], Value], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mutation_of_the_watchdog_is_found(wrong: Callable[[Run], Value], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "STEP_LIMIT_CYCLES", 64)
     monkeypatch.setattr(Run, "_is_too_long", wrong)
     with pytest.raises(AssertionError, match=r"cycles, limit \d|limit \d, \d tokens|host_port.o_tx: .* seed 15"):
@@ -134,7 +132,7 @@ class Hasty(HostPort):
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)
         with m.If(self.setup.vocab != 0):
-            m.d.sync += self.running.eq(1)
+            m.d.sync += self.stopped.eq(0)
         return m
 
 
@@ -153,7 +151,7 @@ class Undaunted(HostPort):
     def elaborate(self, platform: object) -> Elaboratable:
         m: Any = super().elaborate(platform)
         with m.If(self.damage.kind != protocol.Damage.NONE):
-            m.d.sync += self.running.eq(1)
+            m.d.sync += self.stopped.eq(0)
         return m
 
 
