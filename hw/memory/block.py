@@ -71,9 +71,9 @@ def _fifo_bits(config: HwConfig) -> int:
     return FIFO_BITS // config.word_bits * config.word_bits or FIFO_BITS
 
 
-def _add_reader(m: Module, name: str, reader: Any, running: Signal, count: Value, o: Any) -> Any:
-    """Add a reader that drives the stream ``o``. The reader is in reset while ``running`` is 0."""
-    m.submodules[name] = ResetInserter(~running)(reader)
+def _add_reader(m: Module, name: str, reader: Any, stopped: Value, count: Value, o: Any) -> Any:
+    """Add a reader that drives the stream ``o``. The reader is in reset while ``stopped`` is 1."""
+    m.submodules[name] = ResetInserter(stopped)(reader)
     m.d.comb += reader.count.eq(count)  # a count of 2^n reads as 0 if addresses have n bits
     join_streams(m, reader.o, o)
     return reader
@@ -130,7 +130,7 @@ class ResidentMemory(wiring.Component):
 
     Latency
     -------
-    ``latency`` = 4 cycles from ``running`` to the first word, and ``trit_latency`` to the first beat. Then a word and a
+    ``latency`` = 5 cycles from ``running`` to the first word, and ``trit_latency`` to the first beat. Then a word and a
     beat come in every cycle. A row takes ``row_latency`` cycles from the token to its first word, and a request of the
     host takes ``read_latency``. Then a word follows every ``side_steps`` cycles.
 
@@ -139,7 +139,7 @@ class ResidentMemory(wiring.Component):
     None.
     """
 
-    latency = 4
+    latency = 5
 
     def __init__(self, config: HwConfig) -> None:
         full_parts(config)
@@ -163,14 +163,15 @@ class ResidentMemory(wiring.Component):
         m = Module()
         config = self.config
         steps = side_steps(config)
-        running = Signal()  # a separate register, because it resets the readers
-        m.d.sync += running.eq(self.running)
+        # A separate register, because it resets the readers. An inverter before so many resets would be slow.
+        stopped = Signal(init=1)
+        m.d.sync += stopped.eq(~self.running)
         fetcher, fetched = _add_fetcher(m, self, stages=TritParts.side_stages, steps=steps)
         words = _add_reader(
             m,
             "words",
-            ReaderAhead(config.word_bits, ceil_log2(config.memory_words), stages=1),
-            running,
+            ReaderAhead(config.word_bits, ceil_log2(config.memory_words), stages=2),
+            stopped,
             self.setup.record_words,
             self.o_words,
         )
@@ -178,12 +179,12 @@ class ResidentMemory(wiring.Component):
             m,
             "trits",
             ReaderAhead(config.beat_bits, ceil_log2(config.trit_beats), beat_stages(config), _fifo_bits(config)),
-            running,
+            stopped,
             self.setup.trit_beats,
             self.o_trits,
         )
         # The machine may restart one cycle before the readers, and in this cycle it must not receive old words.
-        m.d.comb += [self.o_words.valid.eq(words.o.valid & running), self.o_trits.valid.eq(trits.o.valid & running)]
+        m.d.comb += [self.o_words.valid.eq(words.o.valid & ~stopped), self.o_trits.valid.eq(trits.o.valid & ~stopped)]
         m.d.comb += [trits.granted.eq(1), words.granted.eq(1)]
 
         m.submodules.parts = parts = TritParts(config)
@@ -199,11 +200,13 @@ class ResidentMemory(wiring.Component):
 
         # The port of the words serves the host while the machine does not run. Reading a word takes as many cycles as
         # reading a word of the trits.
-        asked = registers(m, Mux(running, words.address, registers(m, asked, 2)), 1)
+        asked = registers(m, Mux(stopped, registers(m, asked, 2), words.address), 1)
         found = _memory(
             m, "memory", config.word_bits, config.memory_words, write=(address, word, writes & ~of_trits), address=asked
         )
-        m.d.comb += words.data.eq(found)
+        record_word = Signal.like(found, name="record_word", reset_less=True)  # block RAMs and their choice are slow
+        m.d.sync += record_word.eq(found)
+        m.d.comb += words.data.eq(record_word)
         of_trits, step = registers(m, fetcher.address[TRIT_MEMORY_BIT], 4), registers(m, fetcher.step, 4)
         shown = registers(m, Mux(of_trits, 0, found.word_select(step, len(parts.word))), 1)
         kept = Signal(config.word_bits - len(parts.word), reset_less=True)  # the bits of all steps except the last step
@@ -278,7 +281,7 @@ class StreamedMemory(wiring.Component):
         address, word, writes = _written(m, self.i_write)
         fetcher, fetched = _add_fetcher(m, self, stages=0)
         repeater = Repeater(config.word_bits, config.address_bits)
-        words = _add_reader(m, "words", repeater, self.running, self.setup.record_words, self.o_words)
+        words = _add_reader(m, "words", repeater, ~self.running, self.setup.record_words, self.o_words)
         found = _memory(
             m,
             "memory",

@@ -19,7 +19,7 @@ from lutern.sim.convert import convert_verilog
 from lutern.sim.runner import run_bench
 
 LATENCIES: dict[type[Any], dict[str, int]] = {
-    ResidentMemory: {"latency": 4, "trit_latency": 6, "row_latency": 8, "read_latency": 7},
+    ResidentMemory: {"latency": 5, "trit_latency": 6, "row_latency": 8, "read_latency": 7},
     StreamedMemory: {"latency": 2, "row_latency": 4, "read_latency": 3},
 }
 BANKS = {"trit_latency": 7}
