@@ -140,7 +140,8 @@ class CodeMemory(wiring.Component):
         bank_r = Signal()
         m.submodules.ahead = ahead = CreditFifo(codes_payload(config))
         in_luts = self.is_in_luts(config)
-        there = Array(full)[bank_r] | (Array(written)[bank_r] > beat)
+        # While a bank is not full, its written beats are never fewer than its read beats, so no carry chain is needed.
+        there = Array(full)[bank_r] | (Array(written)[bank_r] != beat)
         comes = store & ends_beat & of_final & (bank_r == bank_w) & (beat == column) if in_luts else Const(0, 1)
         may_issue = (there | comes) & ahead.room
         issue = self.i_op.valid & may_issue
