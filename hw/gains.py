@@ -80,28 +80,32 @@ class GainSupply(wiring.Component):
         m.submodules.unpacker = unpacker = GroupUnpacker(config, GAIN_TUPLES)
         join_streams(m, self.i, words.w_stream)
         join_streams(m, words.r_stream, unpacker.i)
+        room = Signal(init=1)  # the FIFOs of groups have room: a register, because the path to the words is long
+        held = Signal(range(config.gain_fifo_groups + 1))  # groups in each FIFO
         number, last = Signal(16, init=1), Signal()  # number: the group that is taken next, from 1 on
+        taken = unpacker.o.valid & room
+        next_held = (held + taken - (self.o.valid & self.o.ready))[: len(held)]
         for first in range(0, self.group.size, PART_BITS):  # all FIFOs hold the same number of groups
             part = slice(first, min(first + PART_BITS, self.group.size))
             groups = SyncFIFOBuffered(width=part.stop - first, depth=config.gain_fifo_groups)
             m.submodules[f"groups_{first}"] = groups
             m.d.comb += [
-                groups.w_en.eq(unpacker.o.valid),
+                groups.w_en.eq(taken),
                 groups.w_data.eq(unpacker.o.payload.group[part]),
                 self.o.payload.group[part].eq(groups.r_data),
                 groups.r_en.eq(self.o.ready),
             ]
-        taken = unpacker.o.valid & groups.w_rdy
         m.d.comb += [
             unpacker.items.eq(Mux(self.i_op.valid, op.items, 0)),
             unpacker.flush.eq(last),
-            unpacker.o.ready.eq(groups.w_rdy),
+            unpacker.o.ready.eq(room),
             self.i_op.ready.eq(taken & last),
             self.o.valid.eq(groups.r_rdy),
         ]
         # ``last`` is computed one cycle early, except in the cycle after an operation's last group. No group is taken
         # in this cycle.
         m.d.sync += last.eq(Mux(taken, number + 1 == op.groups, number == op.groups))
+        m.d.sync += [held.eq(next_held), room.eq(next_held != config.gain_fifo_groups)]
         with m.If(taken):
             m.d.sync += number.eq(Mux(last, 1, number + 1))
         return m
