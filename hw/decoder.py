@@ -483,10 +483,12 @@ class Decoder(wiring.Component):
         """Connect values to the block of their operation."""
         for block in blocks.values():
             m.d.comb += block.i.payload.eq(values.payload)
+        # GLU is always ready, and MLGRU only stalls values of I and G.
+        m.d.comb += values.ready.eq(Mux(values.payload.of_head, blocks["head"].i.ready, blocks["mlgru"].i.ready))
         with m.Switch(values.payload.op):
             for name, ops in ROUTES:
                 with m.Case(*ops):
-                    m.d.comb += [blocks[name].i.valid.eq(values.valid), values.ready.eq(blocks[name].i.ready)]
+                    m.d.comb += blocks[name].i.valid.eq(values.valid)
 
     @staticmethod
     def _is_glu(m: Module, values: Any) -> Signal:

@@ -373,6 +373,28 @@ def sum_classes(op: Any) -> dict[str, Any]:
     return {"embeds": op == Op.EMBED, "to_h": (op == Op.EMBED) | (op == Op.RESIDUAL), "to_up": op == Op.UP}
 
 
+VALUE_CLASSES = {"of_i": 1, "of_g": 1, "of_head": 1}
+"""Fields of a value that say which block may stall it. `value_classes` computes them."""
+
+
+def value_classes(op: Any) -> dict[str, Any]:
+    """Return the fields ``VALUE_CLASSES`` of an operation.
+
+    The scale computes them ahead, because the path from the operation to the ready of the values is long.
+
+    Parameters
+    ----------
+    op : Value or Op
+        The operation.
+
+    Returns
+    -------
+    dict of str to Value or bool
+        ``of_i`` is 1 for I, ``of_g`` is 1 for G, and ``of_head`` is 1 for HEAD. Values of other operations never stall.
+    """
+    return {"of_i": op == Op.I, "of_g": op == Op.G, "of_head": op == Op.HEAD}
+
+
 def results_op(config: HwConfig) -> StructLayout:
     """Return the fields of an operation for the results stage. ``scaled`` is 1 if the operation has a scale.
 
@@ -435,7 +457,7 @@ def values_payload(config: HwConfig) -> StructLayout:
     """Return the payload of P values, with the fields of their operation for the elementwise blocks.
 
     Values are scaled, cut or raw. Only HEAD uses ``scores``, which are the scaled logits, signed, with ``frac``
-    fraction bits.
+    fraction bits. `value_classes` describes the fields that follow from ``op``.
     """
     return StructLayout(
         {
@@ -448,6 +470,7 @@ def values_payload(config: HwConfig) -> StructLayout:
             "stream": config.stream_bits,
             "index": config.index_bits,
             "last": 1,
+            **VALUE_CLASSES,
         }
     )
 

@@ -285,8 +285,8 @@ class Mlgru(wiring.Component):
 
         # The operation, place and last bit of each stage
         f = chain(stages, accepted & (p.op == int(Op.F)), SIGMA + 2, "f", reset_less=False)
-        i = chain(stages, accepted & (p.op == int(Op.I)), WRITTEN, "i", reset_less=False)
-        g = chain(stages, accepted & (p.op == int(Op.G)), V_STAGE, "g", reset_less=False)
+        i = chain(stages, accepted & p.of_i, WRITTEN, "i", reset_less=False)
+        g = chain(stages, accepted & p.of_g, V_STAGE, "g", reset_less=False)
         last = chain(stages, p.last, WRITTEN, "last")
         place = chain(stages, place_of(config, p), WRITTEN, "place")
         begins = chain(stages, index_of(config, place[0]) == 0, WRITTEN, "begins")
@@ -298,10 +298,7 @@ class Mlgru(wiring.Component):
         far = (few | (i[0] & (index_of(config, place[0]) < FEW_BEATS))) & Cat(i[G_AFTER_I - 1 : -1]).any()
         m.d.sync += [f_near.eq(f[0] | f[1]), i_inside.eq(Cat(i[: G_AFTER_I - 1]).any() | far)]
         m.d.comb += [
-            hold.eq(
-                ((p.op == int(Op.I)) & (f_near | self._s_missing(i, place)))
-                | ((p.op == int(Op.G)) & (i_inside | ~sent.room))
-            ),
+            hold.eq((p.of_i & (f_near | self._s_missing(i, place))) | (p.of_g & (i_inside | ~sent.room))),
             accepted.eq(self.i.valid & ~hold),
             self.i.ready.eq(~hold),
             sent.enters.eq(g[0]),
@@ -457,7 +454,7 @@ class Mlgru(wiring.Component):
         if config.streams > 1:
             source = (source - (self.chained & source.any()))[: config.stream_bits]
         where = stages.register(place_at(config, index_of(config, early), source), "s_read")
-        granted = ~(self.i.valid & (p.op == int(Op.G)))
+        granted = ~(self.i.valid & p.of_g)
         read = read_register(m, memory, Mux(i[S_READ], where, Mux(granted, window.place, place[0])))
         m.d.comb += [
             window.granted.eq(granted),
@@ -484,7 +481,7 @@ class Mlgru(wiring.Component):
         write = memory.write_port()
         m.d.comb += [write.data.eq(new_s), write.en.eq(i[WRITTEN])]
         base = Signal(config.state_bits)  # the base of the layer whose I is at the input or in flight
-        waiting = self.i.valid & (p.op == int(Op.I))
+        waiting = self.i.valid & p.of_i
 
         def parts(value: Any) -> list[Value]:
             return [value.word_select(lane, STATE_BITS).as_signed() for lane in lanes]

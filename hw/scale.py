@@ -25,7 +25,16 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import ITEM_BITS, VALUE_BITS, Op, place_payload, scale_payload, values_payload
+from lutern.hw.layouts import (
+    ITEM_BITS,
+    VALUE_BITS,
+    VALUE_CLASSES,
+    Op,
+    place_payload,
+    scale_payload,
+    value_classes,
+    values_payload,
+)
 from lutern.hw.pipeline import CreditFifo, Stages, clamp, saturate, shift_right, spread
 from lutern.model_ref import model as network
 from lutern.model_ref.fixed import MANTISSA_BITS, S18_MAX, S32_MAX, Int
@@ -189,6 +198,8 @@ class SumScale(wiring.Component):
             self.cuts.eq(Cat(*[cut for _, _, cut, _ in lanes])),
             self.h_values.eq(stages.register(given.scores, "h_values")),
         ]
+        classes = stages.delay(Cat(*value_classes(i.op).values()), behind, "classes")
+        m.d.comb += Cat(*[given[name] for name in VALUE_CLASSES]).eq(classes)
         m.d.sync += self.saturated.eq(entered & Cat(*[outside for _, _, _, outside in lanes]).any())
         wiring.connect(m, scaled.o, wiring.flipped(self.o))
         return m

@@ -12,7 +12,7 @@ from cocotb.triggers import ClockCycles
 
 from lutern.hw.config import HwConfig
 from lutern.hw.glu import Glu
-from lutern.hw.layouts import VALUE_BITS, Op, values_payload, x_payload
+from lutern.hw.layouts import VALUE_BITS, Op, value_classes, values_payload, x_payload
 from lutern.model_ref.activation import SIGMOID_FRAC_BITS, sigmoid
 from lutern.model_ref.norm import X_BITS
 from lutern.sim.benches.resets import reset_after
@@ -97,6 +97,7 @@ class Bench:
                             "scores": int(self.generator.integers(0, 1 << 31)),
                             "bounds": int(self.generator.integers(0, 1 << 17)),
                             "op": int(op),
+                            **value_classes(op),
                             "frac": frac_bits,
                             "state_base": int(self.generator.integers(0, 1 << self.config.state_bits)),
                             "stream": stream,

@@ -9,7 +9,7 @@ from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
 
 from lutern.hw.config import HwConfig
 from lutern.hw.head import Head
-from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, seed_payload, token_payload, values_payload
+from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, seed_payload, token_payload, value_classes, values_payload
 from lutern.hw.top_k import TopK
 from lutern.model_ref import sampling
 from lutern.model_ref.fixed import S32_MAX, Int
@@ -109,6 +109,7 @@ class Bench:
                     "scores": flat(padded[stream][1][index * self.lanes :][: self.lanes], VALUE_BITS),
                     "bounds": flat(draw.integers(0, 1 << BOUND_BITS, self.lanes), BOUND_BITS),
                     "op": int(Op.HEAD),
+                    **value_classes(Op.HEAD),
                     "frac": int(draw.integers(-64, 64)),
                     "state_base": int(draw.integers(0, 1 << self.config.state_bits)),
                     "stream": stream,

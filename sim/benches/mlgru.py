@@ -14,7 +14,7 @@ import numpy as np
 from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
 
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, values_payload, x_payload
+from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, value_classes, values_payload, x_payload
 from lutern.model_ref import mlgru
 from lutern.model_ref.activation import sigmoid, silu
 from lutern.model_ref.norm import X_BITS
@@ -155,6 +155,7 @@ class Bench:
                                 "scores": int(draw.integers(0, 1 << 31)),
                                 "bounds": flat(data[stream]["bound"][part] if op == Op.F else junk, BOUND_BITS),
                                 "op": int(op),
+                                **value_classes(op),
                                 "frac": frac_bits,
                                 "stream": stream,
                                 "index": beat,

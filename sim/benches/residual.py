@@ -11,7 +11,7 @@ import numpy as np
 from cocotb.triggers import ClockCycles, FallingEdge
 
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, values_payload, x_payload
+from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, value_classes, values_payload, x_payload
 from lutern.hw.residual import Residual
 from lutern.model_ref.fixed import S32_MAX
 from lutern.model_ref.norm import X_BITS
@@ -79,6 +79,7 @@ class Bench:
                         {
                             "values": flat(values[stream, beat], VALUE_BITS),
                             "op": int(op),
+                            **value_classes(op),
                             "stream": stream,
                             "index": beat,
                             "frac": int(draw.integers(-64, 64)),

@@ -9,7 +9,16 @@ import numpy as np
 from cocotb.triggers import ClockCycles, FallingEdge
 
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, place_payload, scale_payload, sum_classes, values_payload
+from lutern.hw.layouts import (
+    BOUND_BITS,
+    VALUE_BITS,
+    Op,
+    place_payload,
+    scale_payload,
+    sum_classes,
+    value_classes,
+    values_payload,
+)
 from lutern.hw.scale import CUT_VALUE_BITS, SumScale
 from lutern.model_ref.ternary import SHIFT_MAX, SHIFT_MIN, SUM_BITS
 from lutern.sim.benches.vectors import flat, split
@@ -122,6 +131,7 @@ class Bench:
             self.on_direct(cycle, op, fields, values)
             return
         kept = {name: fields[name] for name in ("bounds", "op", "frac", "state_base", "stream", "index", "last")}
+        kept |= {name: int(value) for name, value in value_classes(op).items()}
         expected = pack(self.out, {"values": flat(values, VALUE_BITS), "scores": flat(scores, VALUE_BITS), **kept})
         self.board.expect(expected, index=len(self.entered.items) - 1)
 

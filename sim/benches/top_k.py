@@ -7,7 +7,7 @@ import numpy as np
 from cocotb.triggers import ClockCycles, FallingEdge
 
 from lutern.hw.config import HwConfig
-from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, values_payload
+from lutern.hw.layouts import BOUND_BITS, VALUE_BITS, Op, value_classes, values_payload
 from lutern.hw.top_k import TopK
 from lutern.model_ref.fixed import Int
 from lutern.model_ref.ternary import SUM_BITS
@@ -68,6 +68,7 @@ class Bench:
                     "scores": flat(draw.integers(0, 1 << 31, self.lanes), VALUE_BITS),
                     "bounds": flat(draw.integers(0, 1 << BOUND_BITS, self.lanes), BOUND_BITS),
                     "op": int(Op.HEAD),
+                    **value_classes(Op.HEAD),
                     "frac": int(draw.integers(-64, 64)),
                     "state_base": int(draw.integers(0, 1 << self.config.state_bits)),
                     "stream": stream,
