@@ -29,6 +29,54 @@ LUT_RAM_WORDS = 32
 replace at most 108 of these LUTs."""
 
 
+class _Writes:
+    """Adds the write side to a module. The next codes go to part memory ``part`` of beat ``column`` of bank ``bank``.
+
+    ``written`` is the number of beats of each bank whose codes of all streams are written, and ``full`` is 1 if this is
+    the whole vector. ``stored`` is 1 in the cycle in which the last codes of a beat are written, and ``ends_beat`` if
+    these codes go to the last part memory.
+    """
+
+    def __init__(self, m: Module, memory: CodeMemory, beats: int) -> None:
+        config, i = memory.config, memory.i_codes.payload
+        parts = config.columns // config.codes_per_cycle
+        self.part = Signal(range(parts)) if parts > 1 else Signal(1)
+        self.column = Signal(range(beats + 1))
+        self.bank = Signal(name="bank_w")
+        self.full = [Signal(name=f"full_{bank}") for bank in range(2)]
+        self.written = [Signal(range(beats + 1), name=f"written_{bank}") for bank in range(2)]
+        self.ends_beat = self.part == parts - 1
+        ends_part = self.ends_beat | i.last
+        of_final = i.stream == memory.final_stream if config.streams > 1 else Const(1, 1)
+        self.stored = memory.i_codes.valid & ends_part & of_final
+        with m.If(memory.i_codes.valid):
+            m.d.sync += self.part.eq(self.part + 1)
+            with m.If(ends_part):
+                m.d.sync += [self.part.eq(0), self.column.eq(self.column + 1)]
+            with m.If(i.last):
+                m.d.sync += self.column.eq(0)
+        with m.If(self.stored):
+            for bank in range(2):
+                with m.If(self.bank == bank):
+                    m.d.sync += [self.written[bank].eq(self.column + 1), self.full[bank].eq(i.last)]
+            with m.If(i.last):
+                m.d.sync += self.bank.eq(~self.bank)
+
+    def release(self, m: Module, released: Signal) -> None:
+        """Empty the banks of ``released``."""
+        for bank in range(2):
+            with m.If(released[bank]):
+                m.d.sync += [self.full[bank].eq(0), self.written[bank].eq(0)]
+
+    def ends_with(self, bank: Value, beats: Value) -> Value:
+        """Return whether ``beats`` beats of a bank are written, and the vector has more."""
+        return ~Array(self.full)[bank] & (Array(self.written)[bank] == beats)
+
+    def is_empty(self, bank: Value, released: Signal) -> Value:
+        """Return whether no beat of a bank is written, or the bank is being released."""
+        return Array(released[at] | (self.written[at] == 0) for at in range(2))[bank]
+
+
 class CodeMemory(wiring.Component):
     """Feeds the ternary unit with codes, row group after row group.
 
@@ -117,44 +165,29 @@ class CodeMemory(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        config = self.config
-        parts = config.columns // config.codes_per_cycle
+        config, op = self.config, self.i_op.payload
         beats = -(-config.max_width // config.columns)
-
-        # write side: the next codes go to part memory `part` of beat `column` of the bank that is being filled
-        part = Signal(range(parts)) if parts > 1 else Signal(1)
-        column = Signal(range(beats + 1))
-        bank_w = Signal()
-        full = [Signal(name=f"full_{bank}") for bank in range(2)]
-        written = [Signal(range(beats + 1), name=f"written_{bank}") for bank in range(2)]
-        store, i = self.i_codes.valid, self.i_codes.payload
-        ends_beat = part == parts - 1
-        last_part = ends_beat | i.last
-        of_final = i.stream == self.final_stream if config.streams > 1 else Const(1, 1)
-        claimed = Signal(range(3))
-        m.d.comb += [self.i_codes.ready.eq(1), self.may_begin.eq(~claimed[1])]
-
-        # read side
-        op = self.i_op.payload
+        writes = _Writes(m, self, beats)
         row_group, beat = Signal(16), Signal(range(beats + 1))
         bank_r = Signal()
+        waits = Signal(init=1)  # the next beat is not written yet
+        released = Signal(2)  # banks whose last beat has been read (they are free one cycle later)
         m.submodules.ahead = ahead = CreditFifo(codes_payload(config))
-        in_luts = self.is_in_luts(config)
-        # While a bank is not full, its written beats are never fewer than its read beats, so no carry chain is needed.
-        there = Array(full)[bank_r] | (Array(written)[bank_r] != beat)
-        comes = store & ends_beat & of_final & (bank_r == bank_w) & (beat == column) if in_luts else Const(0, 1)
-        may_issue = (there | comes) & ahead.room
+        stored_here = writes.stored & (writes.bank == bank_r)
+        comes = waits & stored_here & writes.ends_beat if self.is_in_luts(config) else Const(0, 1)
+        may_issue = (~waits | comes) & ahead.room
         issue = self.i_op.valid & may_issue
-        last_column = beat == op.column_beats - 1
-        last_row_group = row_group == op.row_groups - 1
+        next_beat, next_row_group = beat + 1, row_group + 1
+        last_column, last_row_group = next_beat == op.column_beats, next_row_group == op.row_groups
+        leaves = last_row_group & ~op.keep  # with the last column: the next beat comes from the other bank
         m.d.comb += self.i_op.ready.eq(may_issue & last_column & last_row_group)
 
         write_address, read_address = Signal(range(2 * beats)), Signal(range(2 * beats))
         m.d.comb += [
-            write_address.eq(Mux(bank_w, column + beats, column)),
+            write_address.eq(Mux(writes.bank, writes.column + beats, writes.column)),
             read_address.eq(Mux(bank_r, beat + beats, beat)),
         ]
-        reads = self._add_parts(m, 2 * beats, part, write_address, read_address, comes)
+        reads = self._add_parts(m, 2 * beats, writes.part, write_address, read_address, comes)
         results = Mux(last_row_group, op.last_results, config.rows // config.results_per_cycle)
         stages = Stages(m)
         delay = self.read_latency_of(config) - 1
@@ -169,34 +202,25 @@ class CodeMemory(wiring.Component):
         ]
         wiring.connect(m, ahead.o, wiring.flipped(self.o))
 
-        with m.If(store):
-            m.d.sync += part.eq(part + 1)
-            with m.If(last_part):
-                m.d.sync += [part.eq(0), column.eq(column + 1)]
-                for bank in range(2):
-                    with m.If((bank_w == bank) & of_final):
-                        m.d.sync += written[bank].eq(column + 1)
-            with m.If(i.last):
-                m.d.sync += column.eq(0)
-                with m.If(of_final):
-                    m.d.sync += bank_w.eq(~bank_w)
-                for bank in range(2):
-                    with m.If((bank_w == bank) & of_final):
-                        m.d.sync += full[bank].eq(1)
-
-        released = Signal(2)  # banks whose last beat has been read (they are free one cycle later)
+        claimed = Signal(range(3))
+        m.d.comb += [self.i_codes.ready.eq(1), self.may_begin.eq(~claimed[1])]
         m.d.sync += [released.eq(0), claimed.eq(claimed + self.begins - released.any())]
-        for bank in range(2):
-            with m.If(released[bank]):
-                m.d.sync += [full[bank].eq(0), written[bank].eq(0)]
+        writes.release(m, released)
         with m.If(issue):
-            m.d.sync += beat.eq(beat + 1)
+            m.d.sync += beat.eq(next_beat)
             with m.If(last_column):
-                m.d.sync += [beat.eq(0), row_group.eq(row_group + 1)]
+                m.d.sync += [beat.eq(0), row_group.eq(next_row_group)]
                 with m.If(last_row_group):
                     m.d.sync += row_group.eq(0)
-                    with m.If(~op.keep):
-                        m.d.sync += [bank_r.eq(~bank_r), released.eq(Mux(bank_r, 0b10, 0b01))]
+                with m.If(leaves):
+                    m.d.sync += [bank_r.eq(~bank_r), released.eq(Mux(bank_r, 0b10, 0b01))]
+        # ``waits`` is computed one cycle early, because the path through the comparisons to the operations is long
+        with m.If(issue):
+            waits_here = waits | (writes.ends_with(bank_r, next_beat) & ~stored_here)
+            waits_there = writes.is_empty(~bank_r, released) & ~(writes.stored & (writes.bank != bank_r))
+            m.d.sync += waits.eq(Mux(last_column, leaves & waits_there, waits_here))
+        with m.Elif(stored_here):
+            m.d.sync += waits.eq(0)
         return m
 
     def _add_parts(
