@@ -51,7 +51,6 @@ BOUNDED_MIN = -(1 << EXPONENT_BITS)
 """A smaller shift of an operation acts like this shift, because the sum of this shift and the exponent of any element
 is below 0, and a sum below 0 acts as 0."""
 CUT_MAX = 7
-PRODUCT_BITS = 18 + MANTISSA_BITS
 PART_BITS = 64
 """Number of bits of a value that share one FIFO. op, stream and index are in a separate FIFO."""
 CUT_VALUE_BITS = 18

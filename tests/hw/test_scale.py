@@ -48,7 +48,7 @@ SLOW = pytest.mark.slow
         ("CUT_MAX", 1),
         ("HALF", 1),
         ("EMBED_MANTISSA_BITS", 1),
-        pytest.param("PRODUCT_BITS", 1, marks=SLOW),
+        pytest.param("CUT_VALUE_BITS", 1, marks=SLOW),
         pytest.param("SHIFT_MIN", 2, marks=SLOW),
     ],
 )
