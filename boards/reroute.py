@@ -1,9 +1,14 @@
 """Routes the slowest connections of a routed chip again, and leaves all others where they are.
 
 nextpnr's router2 ends with a legal route, in which some connections make long detours around nets that were routed
-later. nextpnr can read its own routed design. In this design, LUTs of the slowest paths are moved (``moves.py``) or
-replicated (``replicas.py``), and the routes of their nets and of all detours on the slowest paths are removed. router2
-routes them again, the most critical first, and moves other nets only where they are in the way.
+later. nextpnr can read its own routed design. In this design, some routes are removed, in one of two ways:
+
+- *Room for detours.* The routes of long detours on the slowest paths are removed, and room is made for them: the routes
+  of connections that have time and end beside them are removed, too.
+- *Moved LUTs.* LUTs of the slowest paths are moved (``moves.py``) or replicated (``replicas.py``), and the routes of
+  their nets and of all detours on the slowest paths are removed.
+
+router2 routes them again, the most critical first, and moves other nets only where they are in the way.
 
 nextpnr forgets three things in the file:
 
@@ -39,6 +44,10 @@ HISTORY_WEIGHT = 30
 """Weight by which a wire becomes dearer with each pass in which several nets use it, in a round with replicas; nextpnr
 has 1. Beside ``USED_WEIGHT``, 1 is too little for the long connections of replicas: the same few nets push each other
 from wire to wire. The few connections of moved LUTs need it not, and become slower with it."""
+EXCESS_NS = 0.5
+"""A detour is long if it takes this much more than is typical for its distance."""
+SPARE_NS = 1.5
+"""A connection has time if its slowest path is faster than a slow path by this much."""
 _INPUTS = "ABCD"
 _PERMUTED = re.compile(r"(X\d+/Y\d+)/0_0_([ABCD])(\d)->0_0_([ABCD])\3_SLICE")
 _SLICE = re.compile(r"X(\d+)/Y(\d+)/SLICE([ABCD])\.(?:K|FF)(\d)")
@@ -156,15 +165,46 @@ def correct_report(report: dict[str, Any], design: dict[str, Any], delays: Delay
 
 @dataclass(frozen=True)
 class Opened:
-    """What ``open_slowest`` changed: LUTs that have moved, LUTs that have a replica now, and connections without a
-    route."""
+    """What was changed in a design: LUTs that have moved, LUTs that have a replica now, and connections without a
+    route, with those that only made room."""
 
     moved: int
     replicated: int
     removed: int
+    neighbours: int = 0
 
     def __str__(self) -> str:
-        return f"{self.moved} LUTs moved, {self.replicated} replicated, {self.removed} connections routed again"
+        again = f"{self.removed} connections routed again"
+        if self.neighbours:
+            return f"{again}, {self.neighbours} of them to make room"
+        return f"{self.moved} LUTs moved, {self.replicated} replicated, {again}"
+
+
+def open_detours(design: dict[str, Any], delays: Delays, periods: Mapping[str, float]) -> Opened:
+    """Remove the routes of long detours on slow paths, and of all connections that have time and end in the tiles in
+    which these detours begin and end.
+
+    A detour of many ns between neighbouring tiles shows that no wire is free there. nextpnr's router2 then finds no
+    better route, because all other nets stay where they are.
+
+    ``periods`` has the time in ns above which a path is slow, by the name of its clock's net.
+    """
+    correct_carries(design, delays)
+    paths = _paths(design, delays, periods)
+    slack = {sink: period - delay for period, found in paths.values() for sink, delay in found.items()}
+    distances = Distances(design, delays)
+    opened = detours(delays, distances, (sink for sink, time in slack.items() if time < 0), EXCESS_NS)
+    ends = {cell for sink in opened for cell in (sink[0], delays.connections[sink][0][0])}
+    tiles = {distances.tiles[cell] for cell in ends}
+    near = {cell for cell, tile in distances.tiles.items() if tile in tiles}
+    neighbours = [
+        sink
+        for sink, (_, wire) in delays.connections.items()
+        if wire > 0 and sink[0] in near and slack.get(sink, 0) > SPARE_NS and not CLOCK_PORT.fullmatch(sink[1])
+    ]
+    wanted = remove_routes(design, delays, opened)
+    made = remove_routes(design, delays, neighbours)
+    return Opened(0, 0, wanted + made, made)
 
 
 def open_slowest(
@@ -177,7 +217,10 @@ def open_slowest(
     """
     correct_carries(design, delays)
     top = design["modules"]["top"]
-    slow = _slow_connections(design, delays, periods)
+    slow = {
+        net: [sink for sink, delay in found.items() if delay > period]
+        for net, (period, found) in _paths(design, delays, periods).items()
+    }
     every = list(dict.fromkeys(sink for sinks in slow.values() for sink in sinks))
     distances = Distances(design, delays)
     opened = detours(delays, distances, every)
@@ -206,14 +249,15 @@ def open_slowest(
     return Opened(len(moved), len(made), removed)
 
 
-def _slow_connections(design: dict[str, Any], delays: Delays, periods: Mapping[str, float]) -> dict[int, list[Pin]]:
-    """Return the connections of slow paths by the net of their clock."""
+def _paths(
+    design: dict[str, Any], delays: Delays, periods: Mapping[str, float]
+) -> dict[int, tuple[float, dict[Pin, float]]]:
+    """Return the period of each clock and the delay of the slowest path through each connection, by the clock's
+    net."""
     nets = nets_of_clocks(design)
     names = {name.removeprefix("$glbnet$"): net["bits"] for name, net in design["modules"]["top"]["netnames"].items()}
     return {
-        names[name][0]: [
-            sink for sink, delay in delays.paths(delays.timing(nets, names[name][0])).items() if delay > period
-        ]
+        names[name][0]: (period, delays.paths(delays.timing(nets, names[name][0])))
         for name, period in periods.items()
         if len(names.get(name, ())) == 1
     }
@@ -234,13 +278,13 @@ def nets_of_clocks(design: dict[str, Any]) -> dict[Pin, int]:
     }
 
 
-def detours(delays: Delays, distances: Distances, slow: Iterable[Pin]) -> list[Pin]:
-    """Return those of the connections ``slow`` that take longer than is typical for their distance, by their input
-    pin."""
+def detours(delays: Delays, distances: Distances, slow: Iterable[Pin], excess: float = 0.0) -> list[Pin]:
+    """Return those of the connections ``slow`` that take longer than is typical for their distance, by more than
+    ``excess`` ns. A connection is named by its input pin."""
     found = []
     for sink in slow:
         driver, delay = delays.connections[sink]
-        if delay > distances.typical(distances.tiles[driver[0]], distances.tiles[sink[0]]):
+        if delay > distances.typical(distances.tiles[driver[0]], distances.tiles[sink[0]]) + excess:
             found.append(sink)
     return found
 

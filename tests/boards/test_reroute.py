@@ -9,6 +9,7 @@ import random
 import re
 import runpy
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from lutern.boards.catalog import BOARDS
 from lutern.boards.delays import Delays, read_delays
 from lutern.boards.moves import is_plain
 from lutern.boards.parallel import Tools
-from lutern.boards.rounds import Rounds
+from lutern.boards.rounds import Rounds, Way
 from lutern.boards.routing import Routing
 from lutern.boards.tool_state import passes_of
 
@@ -156,12 +157,12 @@ def test_routes_again(routed: tuple[builder.Plan, Path, Path], tmp_path: Path, m
     plan, netlist, work = routed
     text = (work / "placed.json").read_text()
 
-    def again(name: str, period: float) -> tuple[dict, Path, reroute.Opened]:
+    def again(name: str, period: float, opens: Callable[..., reroute.Opened]) -> tuple[dict, Path, reroute.Opened]:
         folder = tmp_path / name
         folder.mkdir()
         shutil.copy(work / "top.lpf", folder)
         placed = json.loads(text)
-        opened = reroute.open_slowest(placed, delays, {"clk": period}, replicates=True)
+        opened = opens(placed, delays, {"clk": period})
         reroute.fix_inputs(placed)
         (folder / builder.NETLIST).write_text(json.dumps(placed))
         arguments = (*plan.route_arguments(1), "--no-pack", "--no-place")
@@ -173,18 +174,23 @@ def test_routes_again(routed: tuple[builder.Plan, Path, Path], tmp_path: Path, m
     slowest = 1e3 / json.loads((work / "nextpnr.json").read_text())["fmax"]["clk"]["achieved"]
     assert max(paths.values()) == pytest.approx(slowest, abs=2e-3)
 
-    _, folder, opened = again("same", slowest + 0.01)
-    assert opened == reroute.Opened(0, 0, 0) and settings(folder) == settings(work)
-    _, folder, opened = again("other", slowest / 2)
-    assert opened.moved > 0 and opened.replicated > 0 and opened.removed > 10
-    designs = [
-        json.loads(place.read_text())["modules"]["top"] for place in (work / "placed.json", folder / "placed.json")
-    ]
-    check_places(designs[0]["cells"], designs[1]["cells"], opened)
-    check_functions(*designs)
-    assert re.search(r"iter=1 .*archfail", (folder / LOG).read_text())
-    arcs = [{line for line in settings(place) if line.startswith("arc:")} for place in (work, folder)]
-    assert len(arcs[0] & arcs[1]) > 0.5 * len(arcs[0])
+    replicates = partial(reroute.open_slowest, replicates=True)
+    for name, opens in (("same", replicates), ("same room", reroute.open_detours)):
+        _, folder, opened = again(name, slowest + 0.01, opens)
+        assert opened == reroute.Opened(0, 0, 0) and settings(folder) == settings(work)
+    for name, opens in (("other", replicates), ("other room", reroute.open_detours)):
+        _, folder, opened = again(name, slowest / 2, opens)
+        assert opened.removed > 10
+        kinds = opened.moved > 0, opened.replicated > 0, opened.neighbours > 0
+        assert kinds == ((False, False, True) if opens is reroute.open_detours else (True, True, False))
+        designs = [
+            json.loads(place.read_text())["modules"]["top"] for place in (work / "placed.json", folder / "placed.json")
+        ]
+        check_places(designs[0]["cells"], designs[1]["cells"], opened)
+        check_functions(*designs)
+        assert re.search(r"iter=1 .*archfail", (folder / LOG).read_text())
+        arcs = [{line for line in settings(place) if line.startswith("arc:")} for place in (work, folder)]
+        assert len(arcs[0] & arcs[1]) > 0.5 * len(arcs[0])
 
     def fmax() -> float:
         return json.loads((work / "nextpnr.json").read_text())["fmax"]["clk"]["achieved"]
@@ -193,7 +199,7 @@ def test_routes_again(routed: tuple[builder.Plan, Path, Path], tmp_path: Path, m
     periods = {name: 1e9 / clock.target_hz for name, clock in builder._clocks_by_net(plan, netlist).items()}
     margin = partial(builder._margin, plan, netlist, 1)
     later = Rounds(work, plan.route_arguments(1), periods, margin, Tools())
-    faster = later.route(*later.open(1.5, False))
+    faster = later.route(*later.open(1.5, Way.MOVES))
     assert fmax() > slow if faster else fmax() == slow
     note = r"\d+ LUTs moved, \d+ replicated, (\d+) connections routed again: margin \+[\d.]+% before, \+[\d.]+% now"
     found = re.findall(note, (work / LOG).read_text())
@@ -201,7 +207,7 @@ def test_routes_again(routed: tuple[builder.Plan, Path, Path], tmp_path: Path, m
 
     before = {path.name: path.read_bytes() for path in work.iterdir() if path.name != LOG}
     monkeypatch.setattr(rounds, "PASSES", -1)
-    assert not later.route(*later.open(1.5, False))
+    assert not later.route(*later.open(1.5, Way.MOVES))
     assert {path.name: path.read_bytes() for path in work.iterdir() if path.name != LOG} == before
     assert "could not be routed again: nextpnr's router has not ended after" in (work / LOG).read_text()
 

@@ -9,9 +9,10 @@ import pytest
 
 from lutern.boards.parallel import Tools
 from lutern.boards.reroute import Opened
-from lutern.boards.rounds import MOST_OPENED, STEPS, Rounds
+from lutern.boards.rounds import MOST_OPENED, STEPS, Rounds, Way
 
-MANY = MOST_OPENED + 1
+MANY = max(MOST_OPENED.values()) + 1
+ALL = list(range(len(STEPS)))
 
 
 @pytest.mark.parametrize(
@@ -20,9 +21,11 @@ MANY = MOST_OPENED + 1
         (2, [33, 40], [True, True], [0, 0], 2),
         (2, [33, 40], [False, True], [0, 1], 2),
         (2, [MANY, 40, MANY, 9], [True, False], [0, 1, 1, 2], 2),
-        (3, [MANY, MANY, MANY, MANY], [], [0, 1, 2, 3], 0),
-        (9, [0, 0, 0, 0], [], [0, 1, 2, 3], 0),
-        (9, [5] * 5, [True, False, False, False, False], [0, 0, 1, 2, 3], 5),
+        (3, [MANY for _ in ALL], [], ALL, 0),
+        (9, [0 for _ in ALL], [], ALL, 0),
+        (9, [5, *(5 for _ in ALL)], [True, *(False for _ in ALL)], [0, *ALL], 1 + len(ALL)),
+        (9, [MOST_OPENED[way] + 1 for _, way in STEPS], [], ALL, 0),
+        (9, [MOST_OPENED[way] for _, way in STEPS], [False for _ in ALL], ALL, len(ALL)),
     ],
 )
 def test_steps(
@@ -32,10 +35,10 @@ def test_steps(
     again."""
     counts: Iterator[int] = iter(opened)
     outcomes = iter(faster)
-    taken: list[tuple[float, bool]] = []
+    taken: list[tuple[float, Way]] = []
 
-    def open_slowest(rounds: Rounds, step: float, replicates: bool) -> tuple[dict, Opened]:
-        taken.append((step, replicates))
+    def open_slowest(rounds: Rounds, step: float, way: Way) -> tuple[dict, Opened]:
+        taken.append((step, way))
         return {}, Opened(0, 0, next(counts))
 
     monkeypatch.setattr(Rounds, "open", open_slowest)
