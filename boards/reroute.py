@@ -26,6 +26,7 @@ docs/decisions/018-detours.md has the figures.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -48,6 +49,9 @@ EXCESS_NS = 0.5
 """A detour is long if it takes this much more than is typical for its distance."""
 SPARE_NS = 1.5
 """A connection has time if its slowest path is faster than a slow path by this much."""
+FEW_SINKS = 16
+"""A net with at most this many sinks is routed again as a whole, because its sinks share the wire that makes the
+detour."""
 _INPUTS = "ABCD"
 _PERMUTED = re.compile(r"(X\d+/Y\d+)/0_0_([ABCD])(\d)->0_0_([ABCD])\3_SLICE")
 _SLICE = re.compile(r"X(\d+)/Y(\d+)/SLICE([ABCD])\.(?:K|FF)(\d)")
@@ -181,8 +185,8 @@ class Opened:
 
 
 def open_detours(design: dict[str, Any], delays: Delays, periods: Mapping[str, float]) -> Opened:
-    """Remove the routes of long detours on slow paths, and of all connections that have time and end in the tiles in
-    which these detours begin and end.
+    """Remove the routes of long detours on slow paths, of all connections of their nets with few sinks, and of all
+    connections that have time and end in the tiles in which these detours begin and end.
 
     A detour of many ns between neighbouring tiles shows that no wire is free there. nextpnr's router2 then finds no
     better route, because all other nets stay where they are.
@@ -191,9 +195,15 @@ def open_detours(design: dict[str, Any], delays: Delays, periods: Mapping[str, f
     """
     correct_carries(design, delays)
     paths = _paths(design, delays, periods)
-    slack = {sink: period - delay for period, found in paths.values() for sink, delay in found.items()}
+    slack: dict[Pin, float] = {}
+    for period, found in paths.values():
+        for sink, delay in found.items():
+            slack[sink] = min(period - delay, slack.get(sink, math.inf))
     distances = Distances(design, delays)
     opened = detours(delays, distances, (sink for sink, time in slack.items() if time < 0), EXCESS_NS)
+    all_sinks = delays.sinks()
+    drivers = dict.fromkeys(delays.connections[sink][0] for sink in opened)
+    siblings = [sink for driver in drivers if len(all_sinks[driver]) <= FEW_SINKS for sink in all_sinks[driver]]
     ends = {cell for sink in opened for cell in (sink[0], delays.connections[sink][0][0])}
     tiles = {distances.tiles[cell] for cell in ends}
     near = {cell for cell, tile in distances.tiles.items() if tile in tiles}
@@ -202,7 +212,7 @@ def open_detours(design: dict[str, Any], delays: Delays, periods: Mapping[str, f
         for sink, (_, wire) in delays.connections.items()
         if wire > 0 and sink[0] in near and slack.get(sink, 0) > SPARE_NS and not CLOCK_PORT.fullmatch(sink[1])
     ]
-    wanted = remove_routes(design, delays, opened)
+    wanted = remove_routes(design, delays, list(dict.fromkeys([*opened, *siblings])))
     made = remove_routes(design, delays, neighbours)
     return Opened(0, 0, wanted + made, made)
 

@@ -35,11 +35,7 @@ class Way(Enum):
     REPLICAS = "replicas"
 
 
-STEPS = (
-    *((step, Way.ROOM) for step in (1.08, 1.05, 1.03, 1.015)),
-    *((step, Way.MOVES) for step in (1.08, 1.05, 1.03)),
-    (1.03, Way.REPLICAS),
-)
+STEPS = ((1.05, Way.ROOM), (1.02, Way.ROOM), (1.05, Way.MOVES), (1.02, Way.MOVES), (1.03, Way.REPLICAS))
 """How much faster the slowest clock should be after a round, and what the round does. The next step is taken if a round
 did not make it faster, or if it would open more than ``MOST_OPENED`` connections, because with fewer connections
 router2 disturbs fewer other nets. A replica needs more wire than a LUT that moves."""
@@ -48,7 +44,16 @@ MOST_OPENED = {Way.ROOM: 600, Way.MOVES: 150, Way.REPLICAS: 150}
 PASSES = 150
 """Number of passes after which a round of the router is given up."""
 SETTINGS = str(
-    (STEPS, MOST_OPENED, PASSES, reroute.USED_WEIGHT, reroute.HISTORY_WEIGHT, reroute.EXCESS_NS, reroute.SPARE_NS)
+    (
+        STEPS,
+        MOST_OPENED,
+        PASSES,
+        reroute.USED_WEIGHT,
+        reroute.HISTORY_WEIGHT,
+        reroute.EXCESS_NS,
+        reroute.SPARE_NS,
+        reroute.FEW_SINKS,
+    )
 )
 """All of the above as text, for the digest of a route."""
 

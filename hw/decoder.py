@@ -383,9 +383,11 @@ class Decoder(wiring.Component):
             words += (self.i_state.valid & self.i_state.ready) + (asks.valid & asks.ready & asks.payload.write)
         else:
             m.d.comb += mlgru.bases.eq(sequencer.bases)
-        # A register ends the path of the words' ready, so words are counted one cycle late, as beats are.
-        counted = Signal.like(sequencer.word, name="counted")
-        m.d.sync += counted.eq(words)
+        if self.config.source == "streamed":
+            # A register ends the path of the words' ready, so words are counted one cycle late, as beats are.
+            counted = Signal.like(sequencer.word, name="counted")
+            m.d.sync += counted.eq(words)
+            words = counted
         m.d.comb += [
             mlgru.fresh.eq(sequencer.fresh),
             mlgru.chained.eq(sequencer.chained),
@@ -396,7 +398,7 @@ class Decoder(wiring.Component):
             self.logits_data.eq(head.data),
             results.scale_stream.eq(self.logits_stream),
             self.scale.eq(results.scale),
-            sequencer.word.eq(counted),
+            sequencer.word.eq(words),
             self.status.cycles.eq(sequencer.cycles),
             self.status.beats.eq(sequencer.beats),
             self.status.words.eq(sequencer.words),
