@@ -209,11 +209,11 @@ def test_boards_are_on_their_page() -> None:
         ("``model_ref.norm.quantise``, `lutern.hw.norm`, ``hw.norm.RmsNorm``", []),
         ("``model_ref.norm.quantize``, `lutern.hw.norms`", ["model_ref.norm.quantize", "hw.norms"]),
         ("`lutern.load(name)`, `lutern.lode`", ["lutern.lode"]),
-        ("`RmsNorm`, `RmsNorms(x)`, `record_words`, `record_word`", ["RmsNorms", "record_word"]),
+        ("`RmsNorm`, `RmsNorms(x)`, `record_words`, `record_wards`", ["RmsNorms", "record_wards"]),
         ("`HwConfig.lanes`, `HwConfig.lane_colours`, `HwConfig.paint`", ["HwConfig.lane_colours", "HwConfig.paint"]),
         ("resident-85f on an `ulx3s-85f`; `resident-86f`, ulx3s-86f", ["resident-86f", "ulx3s-86f"]),
         ('docs/engine.md, "Cycles"; docs/engine.md, "Bicycles"', ['docs/engine.md, "Bicycles"']),
-        ("```\nrecord_word\n```", []),
+        ("```\nrecord_wards\n```", []),
     ],
 )
 def test_names_can_be_missed(text: str, names: list[str]) -> None:
