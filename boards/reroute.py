@@ -6,7 +6,7 @@ later. nextpnr can read its own routed design. In this design, some routes are r
 - *Room for detours.* The routes of long detours on the slowest paths are removed, and room is made for them: the routes
   of connections that have time and end beside them are removed, too.
 - *Moved LUTs.* LUTs of the slowest paths are moved (``moves.py``) or replicated (``replicas.py``), and the routes of
-  their nets and of all detours on the slowest paths are removed.
+  their nets and of all detours on the slowest paths are removed. Room is made for the nets of moved LUTs, too.
 
 router2 routes them again, the most critical first, and moves other nets only where they are in the way.
 
@@ -29,7 +29,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -178,9 +178,7 @@ class Opened:
     neighbours: int = 0
 
     def __str__(self) -> str:
-        again = f"{self.removed} connections routed again"
-        if self.neighbours:
-            return f"{again}, {self.neighbours} of them to make room"
+        again = f"{self.removed} connections routed again, {self.neighbours} of them to make room"
         return f"{self.moved} LUTs moved, {self.replicated} replicated, {again}"
 
 
@@ -194,43 +192,63 @@ def open_detours(design: dict[str, Any], delays: Delays, periods: Mapping[str, f
     ``periods`` has the time in ns above which a path is slow, by the name of its clock's net.
     """
     correct_carries(design, delays)
-    paths = _paths(design, delays, periods)
-    slack: dict[Pin, float] = {}
-    for period, found in paths.values():
-        for sink, delay in found.items():
-            slack[sink] = min(period - delay, slack.get(sink, math.inf))
+    slack = _slack(_paths(design, delays, periods))
     distances = Distances(design, delays)
     opened = detours(delays, distances, (sink for sink, time in slack.items() if time < 0), EXCESS_NS)
     all_sinks = delays.sinks()
     drivers = dict.fromkeys(delays.connections[sink][0] for sink in opened)
     siblings = [sink for driver in drivers if len(all_sinks[driver]) <= FEW_SINKS for sink in all_sinks[driver]]
-    ends = {cell for sink in opened for cell in (sink[0], delays.connections[sink][0][0])}
-    tiles = {distances.tiles[cell] for cell in ends}
-    near = {cell for cell, tile in distances.tiles.items() if tile in tiles}
-    neighbours = [
-        sink
-        for sink, (_, wire) in delays.connections.items()
-        if wire > 0 and sink[0] in near and slack.get(sink, 0) > SPARE_NS and not CLOCK_PORT.fullmatch(sink[1])
-    ]
+    neighbours = _neighbours(delays, distances, slack, opened)
     wanted = remove_routes(design, delays, list(dict.fromkeys([*opened, *siblings])))
     made = remove_routes(design, delays, neighbours)
     return Opened(0, 0, wanted + made, made)
 
 
+def _slack(paths: Mapping[int, tuple[float, Mapping[Pin, float]]]) -> dict[Pin, float]:
+    """Return by how much the slowest path through each connection is faster than a slow path, in ns."""
+    slack: dict[Pin, float] = {}
+    for period, found in paths.values():
+        for sink, delay in found.items():
+            slack[sink] = min(period - delay, slack.get(sink, math.inf))
+    return slack
+
+
+def _neighbours(
+    delays: Delays,
+    distances: Distances,
+    slack: Mapping[Pin, float],
+    opened: Iterable[Pin],
+    without: Container[str] = (),
+) -> list[Pin]:
+    """Return the connections that have time and end in the tiles in which the connections ``opened`` begin and end.
+    Connections of the cells ``without`` are left out."""
+    ends = {cell for sink in opened for cell in (sink[0], delays.connections[sink][0][0])}
+    tiles = {distances.tiles[cell] for cell in ends}
+    near = {cell for cell, tile in distances.tiles.items() if tile in tiles and cell not in without}
+    return [
+        sink
+        for sink, (driver, wire) in delays.connections.items()
+        if wire > 0
+        and sink[0] in near
+        and driver[0] not in without
+        and slack.get(sink, 0) > SPARE_NS
+        and not CLOCK_PORT.fullmatch(sink[1])
+    ]
+
+
 def open_slowest(
     design: dict[str, Any], delays: Delays, periods: Mapping[str, float], *, replicates: bool = False
 ) -> Opened:
-    """Move LUTs of slow paths, and remove the routes of their nets and of all detours on slow paths.
+    """Move LUTs of slow paths, and remove the routes of their nets and of all detours on slow paths. The routes of
+    connections that have time and end beside a moved LUT, or where its nets begin and end, are removed, too.
 
     ``periods`` has the time in ns above which a path is slow, by the name of its clock's net. If ``replicates`` is
     true, LUTs that cannot move are replicated.
     """
     correct_carries(design, delays)
     top = design["modules"]["top"]
-    slow = {
-        net: [sink for sink, delay in found.items() if delay > period]
-        for net, (period, found) in _paths(design, delays, periods).items()
-    }
+    paths = _paths(design, delays, periods)
+    slow = {net: [sink for sink, delay in found.items() if delay > period] for net, (period, found) in paths.items()}
     every = list(dict.fromkeys(sink for sinks in slow.values() for sink in sinks))
     distances = Distances(design, delays)
     opened = detours(delays, distances, every)
@@ -247,16 +265,18 @@ def open_slowest(
 
     made = [replicas[name] for name in mover.moved if name in replicas]
     moved = {name: place for name, place in mover.moved.items() if name not in replicas}
-    opened += [sink for sink, (driver, _) in delays.connections.items() if {sink[0], driver[0]} & moved.keys()]
-    opened += [sink for replica in made for sink in replica.sinks]
+    of_moved = [sink for sink, (driver, _) in delays.connections.items() if {sink[0], driver[0]} & moved.keys()]
+    neighbours = _neighbours(delays, distances, _slack(paths), of_moved, moved)
+    opened += [*of_moved, *(sink for replica in made for sink in replica.sinks)]
     removed = remove_routes(design, delays, list(dict.fromkeys(opened)))
+    room = remove_routes(design, delays, neighbours)
     for cell, place in moved.items():
         _set_tree(_net_of(top, cell, "F"), {})
         top["cells"][cell]["attributes"]["NEXTPNR_BEL"] = place
     for replica in made:
         replica.make(design, mover.moved[replica.name])
         removed += sum(sink[0] == replica.name for sink in replicated.connections)
-    return Opened(len(moved), len(made), removed)
+    return Opened(len(moved), len(made), removed + room, room)
 
 
 def _paths(

@@ -35,11 +35,11 @@ class Way(Enum):
     REPLICAS = "replicas"
 
 
-STEPS = ((1.05, Way.ROOM), (1.02, Way.ROOM), (1.05, Way.MOVES), (1.02, Way.MOVES), (1.03, Way.REPLICAS))
+STEPS = ((1.05, Way.ROOM), (1.02, Way.MOVES), (1.02, Way.ROOM), (1.05, Way.MOVES), (1.03, Way.REPLICAS))
 """How much faster the slowest clock should be after a round, and what the round does. The next step is taken if a round
 did not make it faster, or if it would open more than ``MOST_OPENED`` connections, because with fewer connections
 router2 disturbs fewer other nets. A replica needs more wire than a LUT that moves."""
-MOST_OPENED = {Way.ROOM: 600, Way.MOVES: 150, Way.REPLICAS: 150}
+MOST_OPENED = {Way.ROOM: 600, Way.MOVES: 600, Way.REPLICAS: 150}
 """Largest number of connections that a round opens. The neighbours of detours have time for other routes."""
 PASSES = 150
 """Number of passes after which a round of the router is given up."""

@@ -96,7 +96,7 @@ SMALL = Routing()
 LARGE = Routing("static", "router2", prepared=True)
 ROUTINGS = {
     "resident-1024": Routing(
-        "static", "router2", prepared=True, target_hz=72_000_000, rounds=8, sites="resident-1024.json"
+        "static", "router2", prepared=True, target_hz=72_000_000, rounds=4, sites="resident-1024.json"
     )
 }
 """Settings of the presets that use neither SMALL nor LARGE."""
