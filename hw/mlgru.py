@@ -173,7 +173,8 @@ class Mlgru(wiring.Component):
         For every layer the beats of F, then the beats of I, then the beats of G. All values have 18 bits signed. In F,
         ``values`` are in Q4.13, ``frac`` is 13 and ``bounds`` are 1 - LB. In I, ``values`` have ``frac`` fraction bits.
         In G, ``values`` are cut sums, and ``frac`` is the number of fraction bits of S. ``state_base`` is the first
-        beat of the layer's S. I uses ``state_base``. On a machine of one stream G uses ``state_base``, too.
+        beat of the layer's S. I uses ``state_base``. On a machine of one stream G uses ``state_base``, too. Only beats
+        of I and G stall, so the block is ready for the values of other blocks.
     fresh : T bits, input
         If bit t is 1 while a beat of I of stream t enters, the beat uses 0 in place of S.
     bases : T values of ``state_bits``, input, state "block"
