@@ -68,7 +68,7 @@ PRESETS = {
             max_vocab=64,
             gain_fifo_words=16,
             gain_fifo_groups=48,
-            clock_hz=64_062_500,
+            clock_hz=68_181_818,
             any_clock=True,
         ),
         HwConfig(
