@@ -21,7 +21,7 @@ nextpnr forgets three things in the file:
   that it has read, it counts this delay at both halves, so all carry chains seem slower. ``correct_carries`` takes the
   second delay back, and ``correct_report`` does so in nextpnr's report.
 
-docs/decisions/018-detours.md has the figures.
+docs/decisions/018-detours.md and 022-room-for-detours.md have the figures.
 """
 
 from __future__ import annotations

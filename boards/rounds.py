@@ -40,7 +40,7 @@ STEPS = ((1.05, Way.ROOM), (1.02, Way.MOVES), (1.02, Way.ROOM), (1.05, Way.MOVES
 did not make it faster, or if it would open more than ``MOST_OPENED`` connections, because with fewer connections
 router2 disturbs fewer other nets. A replica needs more wire than a LUT that moves."""
 MOST_OPENED = {Way.ROOM: 600, Way.MOVES: 600, Way.REPLICAS: 150}
-"""Largest number of connections that a round opens. The neighbours of detours have time for other routes."""
+"""Largest number of connections that a round opens, with those that only make room and have time."""
 PASSES = 150
 """Number of passes after which a round of the router is given up."""
 SETTINGS = str(

@@ -70,7 +70,7 @@ class Executor:
         self.want_valid: Value = Const(0)
         self.want_sequence: Value | None = None
         self.want_taken = Signal(name="want_taken")
-        # The states DECODE to BEGIN: a received RUN is compared with the RUN in progress, which must not change.
+        # 1 in the states DECODE to BEGIN. In them a RUN is compared with the RUN in progress, which must not change.
         self._is_checking = Signal(name="is_checking")
         self.brings_host_words: Value = Const(0)
 
