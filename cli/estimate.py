@@ -78,9 +78,8 @@ RESOURCE_COLUMNS = (
     Column("share", "%", percent(0)),
     Column("largest_error", "largest error"),
 )
-ESTIMATE_COLUMNS = tuple(
-    map(Column, ("model", "machine", "streams", "cycles", "bytes", "tokens_per_second", "clock_hz", "bound", "share"))
-)
+_ESTIMATE_NAMES = "model machine streams cycles bytes tokens_per_second clock_hz bound share trit_share"
+ESTIMATE_COLUMNS = tuple(map(Column, _ESTIMATE_NAMES.split()))
 """The columns that programs get in place of the sentences."""
 
 
@@ -104,12 +103,12 @@ def print_estimate(
     )
     cycles = f"{found.cycles:,} cycles a pass, " if found.cycles is not None else ""
     printer.say(
-        f"{name} on {config.name}: {cycles}{found.bytes_read:,} bytes; {rate} at {config.clock_hz / 1e6:.4g} MHz, "
-        f"{found.share:.1%} of the bound of {what}, {_number(found.bound)}"
+        f"{name} on {config.name}: {cycles}{found.bytes_read:,} bytes ({found.trit_share:.1%} trits); "
+        f"{rate} at {config.clock_hz / 1e6:.4g} MHz, {found.share:.1%} of the bound of {what}, {_number(found.bound)}"
     )
     printer.say(limit_sentence(model_config, config, found))
     numbers = (found.streams, found.cycles, found.bytes_read, found.tokens_per_second, config.clock_hz, found.bound)
-    printer.facts("estimate", ESTIMATE_COLUMNS, (name, config.name, *numbers, found.share))
+    printer.facts("estimate", ESTIMATE_COLUMNS, (name, config.name, *numbers, found.share, found.trit_share))
     printer.table("resources", RESOURCE_COLUMNS, resource_rows(found, board))
     for lack in chip_lacks(config, board) if board else ():
         printer.say(f"{lack.text}: it does not fit.")

@@ -64,6 +64,11 @@ class Estimate:
         """``tokens_per_second`` divided by the bound."""
         return self.tokens_per_second / self.bound
 
+    @property
+    def trit_share(self) -> float:
+        """Fraction of the read bytes that contain trits of the model."""
+        return self.trits / (TRITS_PER_BYTE * self.bytes_read)
+
 
 def estimate(
     model_config: ModelConfig,

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from lutern.boards.catalog import BOARDS
 from lutern.cli.models import open_model
-from lutern.firmware.schedule import program_sizes
-from lutern.hw.config import HwConfig
+from lutern.firmware.schedule import program_sizes, records
+from lutern.hw.config import TRITS_PER_BYTE, HwConfig
+from lutern.hw.layouts import RecordKind, header_words
 from lutern.hw.presets import preset
 from lutern.measure.estimate import estimate
 from lutern.model_ref.synthetic import PUBLISHED
 from processes import Finished, lutern
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def run(*arguments: str) -> Finished:
@@ -25,9 +29,14 @@ def memory_bytes(config: HwConfig) -> int:
     return program_sizes(PUBLISHED["370m"], config).words * config.word_bytes
 
 
+def decision(name: str) -> list[list[str]]:
+    """Return the cells of each table row in a page of docs/decisions. Any other line is returned as one cell."""
+    return markdown((DOCS / "decisions" / f"{name}.md").read_text())
+
+
 def documented() -> list[tuple[str, ...]]:
     """Return the rows of all tables in docs/measuring.md."""
-    document = (Path(__file__).parents[2] / "docs" / "measuring.md").read_text()
+    document = (DOCS / "measuring.md").read_text()
     return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in document.splitlines()]
 
 
@@ -41,7 +50,7 @@ def test_a_board() -> None:
     done = run("--board", "ulx3s-85f")
     assert done.returncode == 0, done.stderr
     found = estimate(open_model("demo").config, BOARDS["ulx3s-85f"].config(), baud=1)
-    assert f"demo on resident-1024: {found.cycles:,} cycles a pass, {found.bytes_read:,} bytes" in done.stdout
+    assert f"demo on resident-1024: {found.cycles:,} cycles a pass, {found.bytes_read:,} bytes (" in done.stdout
     rows = {line.split("\t")[0]: line.split("\t")[1:] for line in done.stdout.splitlines()[2:8]}
     assert rows["block RAM"] == ["207", "208", str(207 / 208), "0"] and rows["multipliers"][0] == "70"
     assert int(rows["LUT, placed"][0]) > int(rows["LUT, synthesised"][0])
@@ -179,3 +188,33 @@ def test_narrow_embeddings_of_a_size() -> None:
     assert refused.stderr == (
         "lutern: --embedding-bits is only for --size, since demo defines its own; leave out --embedding-bits.\n"
     )
+
+
+def test_words_by_kind_equal_the_document() -> None:
+    config, model = preset("stream-x16"), open_model("demo").config
+    sizes, found = program_sizes(model, config), records(model, config)
+    words = {kind: sum(one.words for one in found if one.kind is kind) for kind in RecordKind}
+    trits = round(model.trits / TRITS_PER_BYTE / config.word_bytes)
+    counted = {
+        "trits": trits,
+        "padding": words[RecordKind.TRITS] + words[RecordKind.SHORT_TRITS] - trits,
+        "gains": words[RecordKind.GAINS],
+        "operations": words[RecordKind.OP],
+        "headers": len(found) * header_words(config),
+        "row": sizes.row_words,
+        "checks": words[RecordKind.CHECK],
+    }
+    total = sizes.pass_words()
+    assert sum(counted.values()) == total
+    rows = {cells[0].split()[0]: cells[1:] for cells in decision("007-one-record-stream") if len(cells) == 3}
+    for kind, number in counted.items():
+        assert rows[kind] == [f"{number:,}", f"{number / total:.2%}".replace("%", " %")], kind
+
+
+def test_the_trit_share_equals_the_document() -> None:
+    machines = {(): "stream-x16", ("--size", "370m"): "stream-x64"}
+    machines |= {("--size", size): "stream-x512" for size in ("1.3b", "2.7b")}
+    printed = [run("--preset", name, *size).stdout for size, name in machines.items()]
+    shares = [text.split("% trits)")[0].rsplit("(", 1)[1] + " %" for text in printed]
+    (said,) = (cells[1] for cells in decision("007-one-record-stream") if cells[0].startswith("share of trits"))
+    assert re.findall(r"\d+\.\d %", said) == shares
