@@ -50,6 +50,8 @@ BITSTREAM = "top.bit"
 REPORT, MANIFEST, FLOORPLAN, CONSTANTS = "report.json", "manifest.json", "floorplan.svg", "constants.json"
 _NETS, _SECONDS = "nets.json", "seconds"
 _KEPT = {"netlist": 16, "route": 24}  # number of folders kept; for an 85F a netlist has some 100 MB, a route 20 MB
+MOST_PASSES = 250
+"""Number of passes after which the router of a seed is given up. All routes that ended had at most 150 passes."""
 NETLIST_FILES = (NETLIST, _NETS, _SECONDS, cache.LOG)
 _OF_ROUTE = (CONFIG, ROUTED, FLOORPLAN, PLACEMENT, CONSTANTS)
 ROUTE_FILES = (*_OF_ROUTE, _SECONDS, cache.LOG)
@@ -163,7 +165,7 @@ def make_plan(board: Board, config: HwConfig, placement: Placement | None = None
         system.domains,
         versions,
         system.baud,
-        placement or placement_for(config, board.fpga),
+        placement or placement_for(config, board),
         system.tuning,
     )
 
@@ -262,6 +264,8 @@ def build(
     steps = len(seeds) + 2
     progress(0, steps, "synthesis")
     netlist = synthesise(plan, lambda state: progress(0, steps, f"synthesis: {state}"))
+    clocks, netlist_log = _clocks_by_net(plan, netlist), (netlist / cache.LOG).read_text()
+    seconds = {"synthesis": _seconds(netlist)}
     routing = _Routing(len(seeds), lambda done, text: progress(1 + done, steps, text))
     if spread is None:
         jobs = [partial(kept_route, plan, netlist, seed, partial(routing.report, seed)) for seed in seeds]
@@ -274,13 +278,11 @@ def build(
     folders = [outcome for outcome in outcomes if isinstance(outcome, Path)]
     seeds = [seed for seed in seeds if seed not in failed]
     sources = source_lines(plan.rtlil_text)
-    clocks = _clocks_by_net(plan, netlist)
     routes = tuple(
         parse_route((folder / ROUTED).read_text(), seed, clocks, plan.board.fpga, sources)
         for folder, seed in zip(folders, seeds, strict=True)
     )
     best = max(routes, key=lambda route: route.margin)
-    seconds = {"synthesis": _seconds(netlist)}
     seconds |= {f"seed {seed}": _seconds(folder) for folder, seed in zip(folders, seeds, strict=True)}
 
     progress(steps - 1, steps, "bitstream")
@@ -296,7 +298,7 @@ def build(
         if plan.tuning:
             sites = json.loads((work / CONSTANTS).read_text())
             (work / CONFIG).write_text(plan.tuning.apply((chosen / CONFIG).read_text(), sites))
-        (work / cache.LOG).write_text((netlist / cache.LOG).read_text() + (chosen / cache.LOG).read_text())
+        (work / cache.LOG).write_text(netlist_log + (chosen / cache.LOG).read_text())
         synthesis.run_tool(NEXTPNR, plan.pack_arguments, work, "run_ecppack")
         report = {"best": best.as_json(), "routes": [route.as_json() for route in routes], "seconds": seconds}
         (work / REPORT).write_text(json.dumps(report, indent=1))
@@ -304,6 +306,7 @@ def build(
 
     wanted = (BITSTREAM, REPORT, MANIFEST, *_OF_ROUTE)
     cache.kept_result(target, wanted, finish, "There is no bitstream", "failed-bitstream.log")
+    prune(len(seeds))
     progress(steps, steps, "")
     return Build(target, best, routes, seconds, plan.baud, {seed: str(error) for seed, error in failed.items()})
 
@@ -340,6 +343,13 @@ def folder_of(kind: str, key: str) -> Path:
     return cache.cache_folder("builds") / f"{kind}-{key}"
 
 
+def prune(routes: int = 0) -> None:
+    """Remove all but the newest netlists and routes. At least ``routes`` routes stay."""
+    builds = cache.cache_folder("builds")
+    cache.prune(builds, _KEPT["netlist"], "netlist-*")
+    cache.prune(builds, max(_KEPT["route"], routes), "route-*")
+
+
 def _kept(kind: str, key: str, wanted: tuple[str, ...], run: Callable[[Path], None], suffix: str = "") -> Path:
     def timed(work: Path) -> None:
         start = time.monotonic()
@@ -349,26 +359,21 @@ def _kept(kind: str, key: str, wanted: tuple[str, ...], run: Callable[[Path], No
     what = {"netlist": "The synthesis failed", "route": "Place and route failed"}[kind]
     folder = folder_of(kind, key)
     cache.kept_result(folder, (*wanted, _SECONDS), timed, what, f"failed-{kind}{suffix}.log")
-    cache.prune(folder.parent, _KEPT[kind], f"{kind}-*")
     return folder
 
 
 def _route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report | None, tools: Tools, work: Path) -> None:
-    if plan.routing.changes_netlist or plan.placement:
-        design = json.loads((netlist / NETLIST).read_text())
-        plan.routing.prepare(design, plan.board.fpga, plan.placement)
-        (work / NETLIST).write_text(json.dumps(design))
-    else:
-        shutil.copy(netlist / NETLIST, work)
+    clocks = _clocks_by_net(plan, netlist)
+    _prepare(plan, netlist, work)
     targets = "".join(
         f'\nFREQUENCY NET "{net}" {plan.routing.target(clock.target_hz) / 1e6:.3f} MHZ;'
-        for net, clock in _clocks_by_net(plan, netlist).items()
+        for net, clock in clocks.items()
     )
     (work / LPF).write_text(plan.constraints + targets, encoding="utf-8")
-    synthesis.run_tool(NEXTPNR, plan.route_arguments(seed), work, tools=tools, report=report)
+    synthesis.run_tool(NEXTPNR, plan.route_arguments(seed), work, tools=tools, report=report, passes=MOST_PASSES)
     if plan.routing.rounds:
-        margin = partial(_margin, plan, netlist, seed)
-        periods = {net: 1e9 / clock.target_hz for net, clock in _clocks_by_net(plan, netlist).items()}
+        margin = partial(_margin, plan, clocks, seed)
+        periods = {net: 1e9 / clock.target_hz for net, clock in clocks.items()}
         again = Rounds(work, plan.route_arguments(seed), periods, margin, tools, report)
         again.run(plan.routing.rounds)
     title = f"{plan.board.title}, {plan.config.name}, seed {seed}"
@@ -378,8 +383,18 @@ def _route(plan: Plan, netlist: Path, seed: int, report: synthesis.Report | None
     (work / CONSTANTS).write_text(json.dumps(plan.tuning.sites(placed) if plan.tuning else {}))
 
 
-def _margin(plan: Plan, netlist: Path, seed: int, folder: Path) -> float:
-    return parse_route((folder / ROUTED).read_text(), seed, _clocks_by_net(plan, netlist), plan.board.fpga).margin
+def _prepare(plan: Plan, netlist: Path, work: Path) -> None:
+    """Write the netlist that nextpnr gets. The design is not kept in memory, because nextpnr needs this memory."""
+    if plan.routing.changes_netlist or plan.placement:
+        design = json.loads((netlist / NETLIST).read_text())
+        plan.routing.prepare(design, plan.board.fpga, plan.placement)
+        (work / NETLIST).write_text(json.dumps(design))
+    else:
+        shutil.copy(netlist / NETLIST, work)
+
+
+def _margin(plan: Plan, clocks: dict[str, Clock], seed: int, folder: Path) -> float:
+    return parse_route((folder / ROUTED).read_text(), seed, clocks, plan.board.fpga).margin
 
 
 def _clocks_by_net(plan: Plan, netlist: Path) -> dict[str, Clock]:

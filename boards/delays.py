@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import NamedTuple
 
 Pin = tuple[str, str]
 """A pin: the cell and the port."""
@@ -28,6 +29,15 @@ _THROUGH = re.compile(rf"\(IOPATH (?:\(\w+ (\S+)\)|(\S+)) (\S+) {_VALUE}")
 _SETUP = re.compile(rf"\(SETUPHOLD \(\w+ (\S+)\) \(\w+ (\S+)\) {_VALUE}")
 CLOCK_PORT = re.compile(r"CLK\w?|WCK")
 """The clock ports of the cells that have paths."""
+
+
+class Step(NamedTuple):
+    """A part of a path. ``kind`` is nextpnr's name: clk-to-q, routing, logic or setup. ``delay`` is in ns."""
+
+    kind: str
+    start: Pin
+    end: Pin
+    delay: float
 
 
 @dataclass
@@ -109,6 +119,31 @@ class Delays:
         }
         return {sink: delay for sink, delay in found.items() if delay > -math.inf}
 
+    def slowest_path(self, timing: Timing) -> list[Step]:
+        """Return the steps of the slowest path, from its beginning; none if the clock has no path."""
+        ends = [sink for sink in self.ended if sink in self.connections]
+        sink = max(ends, key=lambda sink: self._reached(timing, sink) + timing.rests[sink], default=None)
+        if sink is None or self._reached(timing, sink) + timing.rests[sink] == -math.inf:
+            return []
+        clock, setup = self.ended[sink]
+        steps = [Step("setup", sink, (sink[0], clock), setup)]
+        while True:
+            driver, wire = self.connections[sink]
+            steps.append(Step("routing", driver, sink, wire))
+            inputs = [((driver[0], port), delay) for port, delay in self.through.get(driver, ())]
+            inputs = [one for one in inputs if one[0] in self.connections]
+            last = max(inputs, key=lambda one: self._reached(timing, one[0]) + one[1], default=None)
+            if last is None or self._reached(timing, last[0]) + last[1] < timing.arrivals[driver]:
+                clock, delay = self.started[driver]
+                return [Step("clk-to-q", (driver[0], clock), driver, delay), *reversed(steps)]
+            steps.append(Step("logic", last[0], driver, last[1]))
+            sink = last[0]
+
+    def _reached(self, timing: Timing, sink: Pin) -> float:
+        """Return the time in ns from the clock's edge until an input pin changes."""
+        driver, wire = self.connections[sink]
+        return timing.arrivals[driver] + wire
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -159,4 +194,4 @@ def _pin(name: str) -> Pin:
     return cell, port
 
 
-__all__ = ["CLOCK_PORT", "Delays", "Pin", "Timing", "read_delays"]
+__all__ = ["CLOCK_PORT", "Delays", "Pin", "Step", "Timing", "read_delays"]

@@ -23,6 +23,7 @@ GAIN_NS = 0.1
 """A LUT moves if its slowest path becomes faster by more than this, as estimated."""
 PASSES = 3
 """How often all LUTs of slow paths are looked at."""
+SETTINGS = MOST_SINKS, GAIN_NS, PASSES
 BESIDE = {"DI", "F1", "FXA", "FXB", "FCI"}
 """Ports that only a cell in the same slice can drive, or a neighbour at a fixed place."""
 Tile = tuple[int, int]
@@ -129,9 +130,9 @@ class Mover:
         self._wires = {sink: wire for sink, (_, wire) in delays.connections.items()}
         self._arrivals: dict[Pin, float] = {}
         self._rests: dict[Pin, float] = {}
-        self._inputs: dict[str, list[Pin]] = defaultdict(list)
+        self._inputs: dict[str, list[Pin]] = {}  # a LUT of a constant has none
         for sink in delays.connections:
-            self._inputs[sink[0]].append(sink)
+            self._inputs.setdefault(sink[0], []).append(sink)
         self.moved: dict[str, str] = {}
 
     def improve(self, timing: Timing, slow: Iterable[Pin]) -> None:
@@ -151,7 +152,8 @@ class Mover:
                 break
 
     def _can_move(self, pin: Pin) -> bool:
-        return pin[1] == "F" and pin[0] in self._places and can_move(self._sinks[pin])
+        name = pin[0]
+        return pin[1] == "F" and name in self._places and name in self._inputs and can_move(self._sinks[pin])
 
     def _move(self, pin: Pin) -> None:
         """Move a LUT to the free place with the fastest slowest path, if this is a gain."""
@@ -205,4 +207,4 @@ class Mover:
         return max((self._rests[sink] + self._wires[sink] for sink in self._sinks.get(pin, ())), default=-math.inf)
 
 
-__all__ = ["BESIDE", "GAIN_NS", "MOST_SINKS", "Distances", "Mover", "can_move", "free_places", "is_plain"]
+__all__ = ["BESIDE", "MOST_SINKS", "SETTINGS", "Distances", "Mover", "can_move", "free_places", "is_plain"]

@@ -33,7 +33,8 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lutern.boards.delays import CLOCK_PORT, Delays, Pin
+from lutern.boards import moves
+from lutern.boards.delays import CLOCK_PORT, Delays, Pin, Step
 from lutern.boards.moves import Distances, Mover
 from lutern.boards.replicas import replicas_for, with_replicas
 from lutern.model_ref.errors import LuternError
@@ -52,11 +53,15 @@ SPARE_NS = 1.5
 FEW_SINKS = 16
 """A net with at most this many sinks is routed again as a whole, because its sinks share the wire that makes the
 detour."""
+SETTINGS = USED_WEIGHT, HISTORY_WEIGHT, EXCESS_NS, SPARE_NS, FEW_SINKS, *moves.SETTINGS
+VERSION = 2
+"""Of this module, ``moves.py`` and ``replicas.py``; to be increased when they give another route."""
 _INPUTS = "ABCD"
 _PERMUTED = re.compile(r"(X\d+/Y\d+)/0_0_([ABCD])(\d)->0_0_([ABCD])\3_SLICE")
 _SLICE = re.compile(r"X(\d+)/Y(\d+)/SLICE([ABCD])\.(?:K|FF)(\d)")
 _FROM = re.compile(r"X(\d+)/Y(\d+)/(-?\d+)_(-?\d+)_(\w+)->")
-_WITH_PORTS = {"DP16KD": "J{}_EBR", "TRELLIS_RAMW": "{}_SLICE"}
+_BLOCK_WIRES = {"DP16KD": "J{}_EBR", "MULT18X18D": "J{}_MULT18"}
+"""Names of the wires at the inputs of larger blocks. {} is the name of the port."""
 Tree = dict[str, tuple[str, str]]
 """The route of a net: for each wire, the switch that drives it (empty for the first wire), and how firmly it is
 bound."""
@@ -144,27 +149,37 @@ def correct_carries(design: dict[str, Any], delays: Delays) -> None:
 
 
 def correct_report(report: dict[str, Any], design: dict[str, Any], delays: Delays) -> None:
-    """Take the second carry delays from the clocks and the critical paths in nextpnr's report of a design that it has
-    read."""
+    """Take the second carry delays from the clocks in nextpnr's report of a design that it has read. The critical path
+    of each clock is then the slowest path without these delays."""
     nets = nets_of_clocks(design)
     names = design["modules"]["top"]["netnames"]
+    clocks = {name: names[name]["bits"][0] for name in report["fmax"] if name in names}
 
-    def slowest() -> dict[str, float]:
-        paths = {
-            name: delays.paths(delays.timing(nets, names[name]["bits"][0])) for name in report["fmax"] if name in names
-        }
-        return {name: max(found.values(), default=0.0) for name, found in paths.items()}
+    def slowest() -> dict[str, list[Step]]:
+        return {name: delays.slowest_path(delays.timing(nets, net)) for name, net in clocks.items()}
 
     before = slowest()
     correct_carries(design, delays)
-    for name, after in slowest().items():
+    after = slowest()
+    for name, steps in after.items():
         clock = report["fmax"][name]
-        clock["achieved"] = 1e3 / (1e3 / clock["achieved"] - before[name] + after)
+        gain = sum(step.delay for step in before[name]) - sum(step.delay for step in steps)
+        clock["achieved"] = 1e3 / (1e3 / clock["achieved"] - gain)
     for path in report["critical_paths"]:
-        for hop in path["path"]:
-            ends = hop["from"], hop["to"]
-            if [end["port"] for end in ends] == ["FCI", "FCO"] and ends[0]["cell"].endswith("$CCU2_COMB1"):
-                hop["delay"] = 0.0
+        ends = {path[end].split(" ")[-1] for end in ("from", "to")}
+        if len(ends) == 1 and (name := ends.pop()) in after:
+            path["path"] = [_hop(step, design) for step in after[name]]
+
+
+def _hop(step: Step, design: dict[str, Any]) -> dict[str, Any]:
+    """Return a part of a path as nextpnr reports it."""
+    top = design["modules"]["top"]
+    ends = {name: {"cell": cell, "port": port} for name, (cell, port) in (("from", step.start), ("to", step.end))}
+    hop = {"type": step.kind, "delay": step.delay, **ends}
+    if step.kind == "routing":
+        bits = top["cells"][step.start[0]]["connections"][step.start[1]]
+        hop["net"] = next(name for name, net in top["netnames"].items() if net["bits"] == bits)
+    return hop
 
 
 @dataclass(frozen=True)
@@ -247,13 +262,18 @@ def open_slowest(
     """
     correct_carries(design, delays)
     top = design["modules"]["top"]
+    cells = top["cells"]
     paths = _paths(design, delays, periods)
     slow = {net: [sink for sink, delay in found.items() if delay > period] for net, (period, found) in paths.items()}
     every = list(dict.fromkeys(sink for sinks in slow.values() for sink in sinks))
     distances = Distances(design, delays)
     opened = detours(delays, distances, every)
 
-    found = replicas_for(design, delays, every) if replicates else []
+    found = (
+        replicas_for(design, delays, [sink for sink in every if _end_wire(cells[sink[0]], sink[1])])
+        if replicates
+        else []
+    )
     replicas = {replica.name: replica for replica in found}
     distances.tiles.update((name, distances.tiles[replica.original]) for name, replica in replicas.items())
     replicated = with_replicas(delays, replicas.values())
@@ -272,7 +292,7 @@ def open_slowest(
     room = remove_routes(design, delays, neighbours)
     for cell, place in moved.items():
         _set_tree(_net_of(top, cell, "F"), {})
-        top["cells"][cell]["attributes"]["NEXTPNR_BEL"] = place
+        cells[cell]["attributes"]["NEXTPNR_BEL"] = place
     for replica in made:
         replica.make(design, mover.moved[replica.name])
         removed += sum(sink[0] == replica.name for sink in replicated.connections)
@@ -366,8 +386,10 @@ def _parts(pattern: re.Pattern[str], name: str) -> tuple[str, ...]:
 def _end_wire(cell: dict[str, Any], port: str) -> str:
     """Return the wire of an input pin; empty if it is not known."""
     tile = "/".join(cell["attributes"]["NEXTPNR_BEL"].split("/")[:2])
-    if cell["type"] in _WITH_PORTS:
-        return f"{tile}/{_WITH_PORTS[cell['type']].format(port)}"
+    if cell["type"] in _BLOCK_WIRES:
+        return f"{tile}/{_BLOCK_WIRES[cell['type']].format(port)}"
+    if cell["type"] == "TRELLIS_RAMW":  # it takes the inputs of both LUT4s of the third slice, numbers 4 and 5
+        return f"{tile}/{port[0]}{4 + int(port[1:])}_SLICE"
     if cell["type"] not in ("TRELLIS_COMB", "TRELLIS_FF"):
         return ""
     number = _lut_number(cell)[2]
@@ -376,6 +398,8 @@ def _end_wire(cell: dict[str, Any], port: str) -> str:
 
 __all__ = [
     "HISTORY_WEIGHT",
+    "SETTINGS",
+    "VERSION",
     "Opened",
     "correct_carries",
     "correct_report",

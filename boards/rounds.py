@@ -43,19 +43,8 @@ MOST_OPENED = {Way.ROOM: 600, Way.MOVES: 600, Way.REPLICAS: 150}
 """Largest number of connections that a round opens, with those that only make room and have time."""
 PASSES = 150
 """Number of passes after which a round of the router is given up."""
-SETTINGS = str(
-    (
-        STEPS,
-        MOST_OPENED,
-        PASSES,
-        reroute.USED_WEIGHT,
-        reroute.HISTORY_WEIGHT,
-        reroute.EXCESS_NS,
-        reroute.SPARE_NS,
-        reroute.FEW_SINKS,
-    )
-)
-"""All of the above as text, for the digest of a route."""
+SETTINGS = str((STEPS, MOST_OPENED, PASSES, reroute.SETTINGS, reroute.VERSION))
+"""All that decides what a round does, as text, for the digest of a route."""
 
 
 @dataclass(frozen=True)
@@ -80,17 +69,24 @@ class Rounds:
     report: synthesis.Report | None = None
 
     def run(self, most: int) -> None:
-        """Run at most ``most`` rounds, and leave the fastest route in ``work``."""
-        steps = list(STEPS)
-        while steps and most:
-            if self.report is not None:
-                self.report("looking for the slowest connections")
-            design, opened = self.open(*steps[0])
-            if 0 < opened.removed <= MOST_OPENED[steps[0][1]]:
+        """Run at most ``most`` rounds, and leave the fastest route in ``work``. A round that fails changes nothing."""
+        for step, way in STEPS:
+            while most and (faster := self.round(step, way)) is not None:
                 most -= 1
-                if self.route(design, opened):
-                    continue
-            del steps[0]
+                if not faster:
+                    break
+
+    def round(self, step: float, way: Way) -> bool | None:
+        """Run a round. Return whether the slowest clock became faster, or None if nothing was routed, because the round
+        would open no connection or too many."""
+        if self.report is not None:
+            self.report("looking for the slowest connections")
+        try:
+            design, opened = self.open(step, way)
+        except LuternError as error:
+            self._log(f"The slowest connections could not be opened: {error}")
+            return None
+        return self.route(design, opened) if 0 < opened.removed <= MOST_OPENED[way] else None
 
     def open(self, step: float, way: Way) -> tuple[dict[str, Any], reroute.Opened]:
         """Return the design without the routes that keep the slowest clock from being faster by the factor ``step``,
@@ -123,13 +119,16 @@ class Rounds:
             better, note = after > before, f"{opened}: margin {before:+.1%} before, {after:+.1%} now"
         except LuternError as error:
             better, note = False, f"{opened.removed} connections could not be routed again: {error}"
-        with open(self.work / LOG, "a") as log:
-            log.write(f"{(again / LOG).read_text()}\n{note}\n")
+        self._log(f"{(again / LOG).read_text()}\n{note}")
         if better:
             for name in (CONFIG, ROUTED, PLACED, DELAYS):
                 (again / name).replace(self.work / name)
         shutil.rmtree(again)
         return better
+
+    def _log(self, text: str) -> None:
+        with open(self.work / LOG, "a") as log:
+            log.write(f"{text}\n")
 
 
 def _correct_report(folder: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lutern.boards.block_rams import LAYOUT, place_block_rams
-from lutern.boards.board import Fpga
+from lutern.boards.board import Board, Fpga
 from lutern.boards.output_registers import fold_output_registers
 from lutern.boards.placement import Placement, place, read_placement
 from lutern.hw.config import HwConfig
@@ -104,31 +104,33 @@ ROUTINGS = {
 
 ROUTED = frozenset(
     {
-        ("tiny", "LFE5U-25F"),
-        ("resident-85f", "LFE5U-85F"),
-        ("resident-1024", "LFE5U-85F"),
-        ("resident-25f", "LFE5U-25F"),
-        ("sdram-x16", "LFE5U-85F"),
-        ("sdram-x16", "LFE5U-25F"),
-        ("ddr3-x16", "LFE5U-85F"),
-        ("ddr3-x16", "LFE5UM5G-85F"),
-        ("ddr3-x16-25f", "LFE5U-25F"),
+        ("tiny", "LFE5U-25F", "CABGA381"),
+        ("resident-85f", "LFE5U-85F", "CABGA381"),
+        ("resident-1024", "LFE5U-85F", "CABGA381"),
+        ("resident-25f", "LFE5U-25F", "CABGA381"),
+        ("sdram-x16", "LFE5U-85F", "CABGA381"),
+        ("sdram-x16", "LFE5U-25F", "CABGA381"),
+        ("ddr3-x16", "LFE5U-85F", "CSFBGA285"),
+        ("ddr3-x16", "LFE5UM5G-85F", "CABGA554"),
+        ("ddr3-x16-25f", "LFE5U-25F", "CSFBGA285"),
     }
 )
-"""Presets and FPGAs for which place and route reached every clock. They are the bitstreams in the table of
+"""Presets, FPGAs and packages for which place and route reached every clock. They are the bitstreams in the table of
 docs/measuring.md, and tiny, which tests/boards/test_build.py routes."""
 
 
-def placement_for(config: HwConfig, fpga: Fpga) -> Placement | None:
+def placement_for(config: HwConfig, board: Board) -> Placement | None:
     """Return the placement that is used for a machine if the user gives none, or None."""
     name = routing_for(config).sites
-    return read_placement(SITES / name, fpga) if name and was_routed(config, fpga) else None
+    return read_placement(SITES / name, board.fpga) if name and was_routed(config, board) else None
 
 
-def was_routed(config: HwConfig, fpga: Fpga) -> bool:
-    """Return whether a machine is one of ``ROUTED``. A changed machine is none of them, because its name is
-    different."""
-    return (config.name, fpga.name) in ROUTED
+def was_routed(config: HwConfig, board: Board) -> bool:
+    """Return whether a machine is one of ``ROUTED``, for a board with the same FPGA and package.
+
+    A changed machine is none of them, because its name is different, or because it has counters.
+    """
+    return (config.name, board.fpga.name, board.package) in ROUTED and not config.counters
 
 
 def routing_for(config: HwConfig) -> Routing:

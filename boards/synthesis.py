@@ -104,7 +104,9 @@ def run_tool(
         if cells := stuck_on(work / LOG):
             raise LuternError(f"nextpnr cannot place the {cells}; try another seed, such as with --seeds 3.")
         if passes and passes_of(work / LOG) > passes:
-            raise LuternError(f"nextpnr's router has not ended after {passes} passes.")
+            raise LuternError(
+                f"nextpnr's router has not ended after {passes} passes; try another seed, such as with --seeds 3."
+            )
         if report is not None:
             report(state_of(work / LOG))
 

@@ -75,7 +75,8 @@ def build(
     board = find_board(board_name)  # a wrong name is refused before the model is opened
     chosen = given_machine(preset_name, settings, machine_file, board.preset)
     machine = board.config(chosen.config if chosen else "", **(chosen.clocks if chosen else {}))
-    check_chip(machine.with_(counters=counters), board)
+    machine = machine.with_(counters=counters)
+    check_chip(machine, board)
     place = place_of(out, board.name, machine.name)
     clocks = chosen.clocks if chosen else {}
     clock_hz = round(frequency_mhz * 1e6) if frequency_mhz else clocks.get("clock_hz", 0)
@@ -122,15 +123,16 @@ FILE_COLUMNS = (Column("bitstream"), Column("folder"), Column("baud"))
 def telling(advance: Callable[[int, int, str], None], machine: HwConfig, board: Board) -> Progress:
     """Return the progress of a build. Before the first step of the build, the function prints a note if the machine was
     never routed on the board's FPGA."""
-    said = was_routed(machine, board.fpga)
+    said = was_routed(machine, board)
 
     def report(what: str, done: int, total: int) -> None:
         nonlocal said
         if what != "plan" and not said:
             said = True
             print(
-                f"note: {machine.name} was never placed and routed on an {board.fpga.name}, so it is not known whether "
-                "it can be routed and reaches its clock.",
+                f"note: {machine.name}{' with counters' if machine.counters else ''} was never placed and routed on an "
+                f"{board.fpga.name} in a {board.package}, so it is not known whether it can be routed and reaches its "
+                "clock.",
                 file=sys.stderr,
             )
         advance(done, total, what)

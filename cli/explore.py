@@ -216,7 +216,7 @@ def explore(
         if board_name:
             printer.say(f"next: lutern build --board {board_name} --machine {folder / MACHINE}")
             known = {one.digest for one in found.routed if not one.failed}
-            if best.digest not in known and not was_routed(machine.config, find_board(board_name).fpga):
+            if best.digest not in known and not was_routed(machine.config, find_board(board_name)):
                 printer.say("The chosen machine was not placed and routed, so its clock is not known; give --route K.")
 
 

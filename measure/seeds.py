@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lutern.boards import cache
-from lutern.boards.build import NETLIST_FILES, ROUTE_FILES, Plan, Spread, folder_of, kept_route
+from lutern.boards.build import NETLIST_FILES, ROUTE_FILES, Plan, Spread, folder_of, kept_route, prune
 from lutern.boards.parallel import Tools
 from lutern.boards.synthesis import require_package
 from lutern.measure.cluster import Job, Workers
@@ -55,7 +55,9 @@ def route_seed(plan: Plan, files: Files, seed: int) -> Files:
     netlist = folder_of("netlist", plan.netlist_digest)
     if not cache.is_whole(netlist, NETLIST_FILES):
         keep_files(netlist, files)
-    return read_files(kept_route(plan, netlist, seed, None, Tools()), ROUTE_FILES)
+    found = read_files(kept_route(plan, netlist, seed, None, Tools()), ROUTE_FILES)
+    prune()
+    return found
 
 
 def read_files(folder: Path, names: Sequence[str]) -> Files:

@@ -295,6 +295,28 @@ def test_tool_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.usefixtures("echo")
+def test_a_router_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "MOST_PASSES", -1)
+    with pytest.raises(LuternError, match=r"router has not ended after -1 passes; try another seed, such as with"):
+        small_build(monkeypatch, tmp_path)
+
+
+def test_routes_of_many_seeds_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUTERN_CACHE", str(tmp_path))
+    for kind in ("netlist", "route"):
+        for number in range(30):
+            (tmp_path / "builds" / f"{kind}-{number}").mkdir(parents=True)
+
+    def kept(kind: str) -> int:
+        return len(list((tmp_path / "builds").glob(f"{kind}-*")))
+
+    builder.prune(28)
+    assert (kept("netlist"), kept("route")) == (16, 28)
+    builder.prune()
+    assert (kept("netlist"), kept("route")) == (16, 24)
+
+
+@pytest.mark.usefixtures("echo")
 def test_a_seed_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The build continues with the other seed. The result says which seed failed, and why."""
     arguments = Plan.route_arguments

@@ -11,6 +11,7 @@ pytest.importorskip("amaranth_boards", reason='needs the extra "build"')
 
 from lutern.boards import routing
 from lutern.boards.board import FPGAS
+from lutern.boards.catalog import BOARDS
 from lutern.boards.placement import FLIP_FLOPS, Placement, place, placement_of, read_placement, short_name
 from lutern.boards.routing import LARGE
 from lutern.hw.presets import preset
@@ -95,11 +96,14 @@ def test_the_placements_of_machines() -> None:
     """Each file in boards/sites can be read, and belongs to a machine that was routed."""
     named = {settings.sites: name for name, settings in routing.ROUTINGS.items() if settings.sites}
     assert {path.name for path in routing.SITES.iterdir()} == set(named)
+    board = BOARDS["ulx3s-85f"]
     for name in named.values():
-        found = routing.placement_for(preset(name), PART)
+        found = routing.placement_for(preset(name), board)
         assert found and found.sites and len(found.flip_flops) <= FLIP_FLOPS
-        assert routing.placement_for(preset(name).with_(name="other"), PART) is None
-        assert routing.placement_for(preset(name), FPGAS["LFE5U-45F"]) is None
+        assert routing.placement_for(preset(name).with_(name="other"), board) is None
+        assert routing.placement_for(preset(name).with_(counters=True), board) is None
+        for other in ("ulx3s-45f", "orangecrab-85f"):
+            assert routing.placement_for(preset(name), BOARDS[other]) is None
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,15 @@ from __future__ import annotations
 import pytest
 from small_chip import CLOCK, cell, design
 
+from lutern.boards import reroute
 from lutern.boards.delays import Delays, Pin
 from lutern.boards.moves import MOST_SINKS, Distances, Mover
 from lutern.boards.replicas import Replica, replicas_for, with_replicas
 
 SLOW = [("lut", "A"), ("end", "M")]
+SINKS = {"FF": "M", "RAMW": "B1", "IO": "I"}
+WIRES = {"FF": "M0_SLICE", "RAMW": "B5_SLICE", "IO": "PADDOA_PIO"}
+"""An input port of each kind of cell, and its wire."""
 
 
 def joined() -> tuple[dict, Delays]:
@@ -70,6 +74,36 @@ def test_luts_without_a_replica(change: str, slow: list[Pin]) -> None:
     if change == "carry":
         chip["modules"]["top"]["cells"]["lut"]["parameters"]["MODE"] = "CCU2"
     assert replicas_for(chip, delays, slow) == []
+
+
+@pytest.mark.parametrize("kind", ["FF", "RAMW", "IO"])
+def test_sinks_of_a_replica_have_a_known_wire(kind: str) -> None:
+    """A pin whose wire is not known keeps its route, so it must keep its net, too."""
+    chip, delays = joined()
+    top = chip["modules"]["top"]
+    end = cell(kind, "X8/Y5/RAMW" if kind == "RAMW" else "X8/Y5/SLICEA.FF0", CLK=CLOCK, **{SINKS[kind]: 11})
+    top["cells"]["end"] = end
+    pin = "end", SINKS[kind]
+    delays.connections[pin] = delays.connections.pop(("end", "M"))
+    delays.ended[pin] = ("CLK", delays.ended.pop(("end", "M"))[1])
+    route = f"X6/Y45/F0;;1;X8/Y5/{WIRES[kind]};X6/Y45/2_-40_F0->{WIRES[kind]};1"
+    top["netnames"] = {
+        "clk": {"bits": [CLOCK], "attributes": {}},
+        "net": {"bits": [11], "attributes": {"ROUTING": route}},
+    }
+    opened = reroute.open_slowest(chip, delays, {"clk": 1.0}, replicates=True)
+    made = int(kind != "IO")
+    assert opened.replicated == made and end["connections"][SINKS[kind]] == [12 if made else 11]
+    assert (WIRES[kind] in top["netnames"]["net"]["attributes"]["ROUTING"]) != bool(made)
+
+
+def test_a_constant_that_a_replica_reads_stays() -> None:
+    """A LUT without inputs has nothing that it could move to."""
+    chip, delays = joined()
+    chip["modules"]["top"]["cells"]["constant"] = cell("COMB", "X60/Y45/SLICEA.K0", F=15)
+    delays.connections["lut", "B"] = (("constant", "F"), 1.0)
+    delays.through["lut", "F"].append(("B", 0.2))
+    assert moved(chip, delays, replicas_for(chip, delays, SLOW)) == {"lut$replica1": "X6/Y5/SLICEA.K1"}
 
 
 def test_a_replica_without_a_gain_is_not_made() -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from lutern.boards.cache import LOG
 from lutern.boards.parallel import Tools
 from lutern.boards.reroute import Opened
 from lutern.boards.rounds import MOST_OPENED, STEPS, Rounds, Way
+from lutern.model_ref.errors import LuternError
 
 MANY = max(MOST_OPENED.values()) + 1
 ALL = list(range(len(STEPS)))
@@ -46,3 +48,20 @@ def test_steps(
     Rounds(Path(), (), {}, lambda folder: 0.0, Tools()).run(most)
     assert taken == [STEPS[step] for step in steps]
     assert len(faster) == routed and next(outcomes, None) is None
+
+
+def test_a_round_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The route is kept, the log says why, and the next steps are tried."""
+    taken: list[tuple[float, Way]] = []
+
+    def open_slowest(rounds: Rounds, step: float, way: Way) -> tuple[dict, Opened]:
+        taken.append((step, way))
+        raise LuternError("nextpnr wrote X, which is no place.")
+
+    monkeypatch.setattr(Rounds, "open", open_slowest)
+    Rounds(tmp_path, (), {}, lambda folder: 0.0, Tools()).run(9)
+    assert taken == list(STEPS)
+    assert (tmp_path / LOG).read_text().count("could not be opened: nextpnr wrote X, which is no place.\n") == len(
+        STEPS
+    )
+    assert [path.name for path in tmp_path.iterdir()] == [LOG]
