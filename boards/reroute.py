@@ -52,9 +52,9 @@ SPARE_NS = 1.5
 """A connection has time if its slowest path is faster than a slow path by this much."""
 FEW_SINKS = 16
 """A net with at most this many sinks is routed again as a whole, because its sinks share the wire that makes the
-detour."""
+detour. As long as a single sink keeps this wire, router2 leads the others over it again."""
 SETTINGS = USED_WEIGHT, HISTORY_WEIGHT, EXCESS_NS, SPARE_NS, FEW_SINKS, *moves.SETTINGS
-VERSION = 2
+VERSION = 3
 """Of this module, ``moves.py`` and ``replicas.py``; to be increased when they give another route."""
 _INPUTS = "ABCD"
 _PERMUTED = re.compile(r"(X\d+/Y\d+)/0_0_([ABCD])(\d)->0_0_([ABCD])\3_SLICE")
@@ -198,7 +198,7 @@ class Opened:
 
 
 def open_detours(design: dict[str, Any], delays: Delays, periods: Mapping[str, float]) -> Opened:
-    """Remove the routes of long detours on slow paths, of all connections of their nets with few sinks, and of all
+    """Remove the routes of long detours on slow paths, of the connections that share these detours, and of all
     connections that have time and end in the tiles in which these detours begin and end.
 
     A detour of many ns between neighbouring tiles shows that no wire is free there. nextpnr's router2 then finds no
@@ -210,11 +210,8 @@ def open_detours(design: dict[str, Any], delays: Delays, periods: Mapping[str, f
     slack = _slack(_paths(design, delays, periods))
     distances = Distances(design, delays)
     opened = detours(delays, distances, (sink for sink, time in slack.items() if time < 0), EXCESS_NS)
-    all_sinks = delays.sinks()
-    drivers = dict.fromkeys(delays.connections[sink][0] for sink in opened)
-    siblings = [sink for driver in drivers if len(all_sinks[driver]) <= FEW_SINKS for sink in all_sinks[driver]]
     neighbours = _neighbours(delays, distances, slack, opened)
-    wanted = remove_routes(design, delays, list(dict.fromkeys([*opened, *siblings])))
+    wanted = remove_routes(design, delays, list(dict.fromkeys([*opened, *_siblings(delays, distances, opened)])))
     made = remove_routes(design, delays, neighbours)
     return Opened(0, 0, wanted + made, made)
 
@@ -226,6 +223,22 @@ def _slack(paths: Mapping[int, tuple[float, Mapping[Pin, float]]]) -> dict[Pin, 
         for sink, delay in found.items():
             slack[sink] = min(period - delay, slack.get(sink, math.inf))
     return slack
+
+
+def _siblings(delays: Delays, distances: Distances, opened: Iterable[Pin]) -> list[Pin]:
+    """Return the connections that share a detour with the connections ``opened``: all of a net with few sinks, and
+    those of a larger net whose detour is more than half as long as the longest one."""
+    longest: dict[Pin, float] = {}
+    for sink in opened:
+        driver = delays.connections[sink][0]
+        longest[driver] = max(_excess(delays, distances, sink), longest.get(driver, 0))
+    all_sinks = delays.sinks()
+    return [
+        sink
+        for driver, excess in longest.items()
+        for sink in all_sinks[driver]
+        if len(all_sinks[driver]) <= FEW_SINKS or _excess(delays, distances, sink) > excess / 2
+    ]
 
 
 def _neighbours(
@@ -331,12 +344,13 @@ def nets_of_clocks(design: dict[str, Any]) -> dict[Pin, int]:
 def detours(delays: Delays, distances: Distances, slow: Iterable[Pin], excess: float = 0.0) -> list[Pin]:
     """Return those of the connections ``slow`` that take longer than is typical for their distance, by more than
     ``excess`` ns. A connection is named by its input pin."""
-    found = []
-    for sink in slow:
-        driver, delay = delays.connections[sink]
-        if delay > distances.typical(distances.tiles[driver[0]], distances.tiles[sink[0]]) + excess:
-            found.append(sink)
-    return found
+    return [sink for sink in slow if _excess(delays, distances, sink) > excess]
+
+
+def _excess(delays: Delays, distances: Distances, sink: Pin) -> float:
+    """Return by how many ns a connection takes longer than is typical for its distance."""
+    driver, delay = delays.connections[sink]
+    return delay - distances.typical(distances.tiles[driver[0]], distances.tiles[sink[0]])
 
 
 def remove_routes(design: dict[str, Any], delays: Delays, sinks: list[Pin]) -> int:

@@ -344,3 +344,52 @@ def clock_of(plan: builder.Plan, netlist: Path, placed: dict) -> tuple[dict, int
     names = builder._clocks_by_net(plan, netlist)
     nets = placed["modules"]["top"]["netnames"]
     return reroute.nets_of_clocks(placed), next(nets[name]["bits"][0] for name in names if name in nets)
+
+
+def wide_chip(monkeypatch: pytest.MonkeyPatch, delays_of_net: dict[str, float]) -> tuple[dict, Delays, list[list]]:
+    """Return a chip with one net from X1/Y1 to flip-flops in X1/Y11, with these delays, and the lists of connections
+    that are opened. The typical delay of this distance is 1 ns."""
+    chip, delays = {"modules": {"top": {"cells": {}, "netnames": {"clk": {"bits": [5]}}}}}, Delays()
+    cells = chip["modules"]["top"]["cells"]
+
+    def add(driver: str, sink: str, delay: float, row: int = 11) -> None:
+        for name, place in ((driver, "X1/Y1/SLICEA.FF0"), (sink, f"X1/Y{row}/SLICEA.FF0")):
+            cells[name] = {"type": "TRELLIS_FF", "parameters": {}, "attributes": {"NEXTPNR_BEL": place}}
+            cells[name]["connections"] = {"CLK": [5]}
+        delays.started[driver, "Q"], delays.ended[sink, "M"] = ("CLK", 0.5), ("CLK", 0.0)
+        delays.connections[sink, "M"] = ((driver, "Q"), delay)
+
+    for index in range(99):
+        add(f"other {index}", f"other end {index}", 1.0, row=11 if index < 90 else 12)
+    for sink, delay in delays_of_net.items():
+        add("start", sink, delay)
+    opened: list[list] = []
+    monkeypatch.setattr(
+        reroute, "remove_routes", lambda design, delays, sinks: opened.append([sink for sink, _ in sinks]) or len(sinks)
+    )
+    return chip, delays, opened
+
+
+@pytest.mark.parametrize("others", [reroute.FEW_SINKS - 3, reroute.FEW_SINKS - 2])
+def test_connections_that_share_a_detour(others: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A net with few sinks is opened as a whole. Of a larger net, all connections are opened whose detour is more than
+    half as long as that of the slow connection."""
+    net = {"slow": 9.0, "shares": 5.1, "short detour": 4.9, **{f"straight {index}": 1.0 for index in range(others)}}
+    chip, delays, opened = wide_chip(monkeypatch, net)
+    reroute.open_detours(chip, delays, {"clk": 8.0})
+    assert set(opened[0]) == (set(net) if len(net) <= reroute.FEW_SINKS else {"slow", "shares"})
+
+
+@pytest.mark.parametrize("spare", [-0.01, 0.01])
+def test_room_is_made_by_connections_with_time(spare: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that end in the tile of a detour are opened if their slowest path has ``SPARE_NS``."""
+    chip, delays, opened = wide_chip(monkeypatch, {"slow": 9.0})
+    period = 1.5 + reroute.SPARE_NS + spare  # of a path of 0.5 + 1.0 ns
+    reroute.open_detours(chip, delays, {"clk": period})
+    assert opened[0] == ["slow"]
+    assert opened[1] == ([f"other end {index}" for index in range(90)] if spare > 0 else [])
+
+
+def test_a_short_detour_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    chip, delays, opened = wide_chip(monkeypatch, {"slow": 1.0 + reroute.EXCESS_NS - 0.01})
+    assert reroute.open_detours(chip, delays, {"clk": 1.0}).removed == 0 and opened == [[], []]
