@@ -99,7 +99,8 @@ class Executor:
                     m.next = "DECODE"
             with m.Elif(run.is_finished | self.want_valid):
                 m.next = "NOTIFY"
-                with m.If(run.is_failed):
+                # A WANT has no error, even if the last run has one. Without WANT, only a run that ends is notified.
+                with m.If(run.is_failed if self.want_sequence is None else run.is_failed & run.is_finished):
                     m.d.sync += self.checks.error.eq(run.failure)
 
     def _add_begin(self) -> None:

@@ -76,7 +76,8 @@ class HostMemory(wiring.Component):
     i_host : stream of ``protocol.host_word_layout``, input
         Words of RECORDS and ROW frames. The stream stalls only while the decoder is not ready for a word of a row.
     o_want : stream of ``protocol.WANT_LAYOUT``, output
-        {sequence, want}: a WANT frame.
+        {sequence, want}: a WANT frame. ``sequence`` is 0 before the first frame after a SETUP. If ``running`` falls,
+        ``valid`` falls, too, but the payload stays.
 
     Numerics
     --------
@@ -136,8 +137,9 @@ class HostMemory(wiring.Component):
         since = Signal(range(chunk_words))  # words taken since the last WANT that was due for taken words
         takes = self.o_words.valid & self.o_words.ready
         with m.If(~self.o_want.valid | self.o_want.ready):
-            m.d.sync += [self.o_want.valid.eq(due), self.o_want.p.sequence.eq(sequence), self.o_want.p.want.eq(want)]
-            m.d.sync += due.eq(0)
+            m.d.sync += [self.o_want.valid.eq(due), due.eq(0)]
+            with m.If(due):  # otherwise the payload is stable, because the link may still send it after a stop
+                m.d.sync += [self.o_want.p.sequence.eq(sequence), self.o_want.p.want.eq(want)]
         with m.If(accepted & item.row):
             m.d.sync += want.place.eq(want.place + 1)
             with m.If(want.place + 1 == self.setup.embedding_row_words):
@@ -165,6 +167,7 @@ class HostMemory(wiring.Component):
             ]
         with m.If(~self.running):
             m.d.sync += [want.eq(0), wanting.eq(0), since.eq(0), due.eq(0), has_dropped.eq(0), self.o_want.valid.eq(0)]
+            m.d.sync += sequence.eq(0)
         return m
 
 

@@ -39,7 +39,7 @@ class Bench:
         seen = _Running(dut)
         self.stream = StreamSink(seen, "o_words", pause=pause, seed=self.seed + 2)
         self.rows = StreamSink(seen, "o_row", pause=pause, seed=self.seed + 3)
-        StreamSink(seen, "o_want", pause=pause, seed=self.seed + 4)
+        self.want = StreamSink(seen, "o_want", pause=pause, seed=self.seed + 4)
         self.wants: list[tuple[int, dict[str, int]]] = []
         StreamMonitor(seen, "o_want", on_item=self._take_want)
         self.taken = 0
@@ -178,9 +178,32 @@ async def a_new_setup_begins_anew(dut: Any) -> None:
         bench.wants.clear()
     bench.taken = 0
     dut.running.value = 1
+    await bench.starts.send(6)
+    await ClockCycles(dut.clk, 60)
+    first = {"offset": 0, "taken": 0, "row": 1, "place": 0, "token": 6}
+    assert bench.wants == [(0, first)], f"the first WANT has a sequence of the time before, seed {bench.seed}"
     bench.frame(0, 10)
     await bench.words.drained()
     await ClockCycles(dut.clk, 60)
     bench.frame(0, 1)
     want = await bench.settled()
-    assert want == {"offset": 10, "taken": 10, "row": 0, "place": 0, "token": 0}
+    assert want == first | {"offset": 10, "taken": 10}
+
+
+@cocotb.test()
+async def a_stop_does_not_change_a_want_that_is_sent(dut: Any) -> None:
+    """The link reads the payload until its last byte, while the machine is stopped and begins anew."""
+    bench = Bench(dut)
+    bench.want.pause = iter(lambda: True, None)
+    await start(dut)
+    dut.running.value = 1
+    await bench.starts.send(0x5566)
+    await ClockCycles(dut.clk, 20)
+    assert to_int(dut.o_want__valid)
+    sent = to_int(dut.o_want__payload)
+    assert unpack(WANT_LAYOUT, sent)["want"]
+    for running in (0, 1):
+        dut.running.value = running
+        for _ in range(10):
+            await ClockCycles(dut.clk, 1)
+            assert to_int(dut.o_want__payload) == sent
