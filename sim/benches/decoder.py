@@ -4,12 +4,14 @@
     beats, again and again ─► i_trits      │ └────► taps h, S, codes
     row of the token ───────► i_row ◄── o_start
 
-The golden model runs with the same feeds. A pattern determines when the streams pause, and a reset may come in the
-middle of a token.
+The golden model runs with the same feeds. It also counts the values that do not fit, and ``status.saturations`` must
+show the same count. A pattern determines when the streams pause, and a reset may come in the middle of a token.
 """
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from typing import Any
 
 import cocotb
@@ -22,10 +24,11 @@ from lutern.firmware.session import Feed, GoldenSession
 from lutern.hw.config import HwConfig
 from lutern.hw.decoder import TAP_VALUE_BITS
 from lutern.hw.layouts import ITEM_BITS, takes_narrow_rows
-from lutern.hw.protocol import DAMAGE_LAYOUT, RUN_LAYOUT, SETUP_LAYOUT, feed_layout
+from lutern.hw.protocol import DAMAGE_LAYOUT, RUN_LAYOUT, SETUP_LAYOUT, STATUS, feed_layout
 from lutern.model_ref.config import ModelConfig
-from lutern.model_ref.model import IntegerModel
-from lutern.model_ref.quantise import IntegerWeights, integer_weights
+from lutern.model_ref.fixed import Clipped
+from lutern.model_ref.model import IntegerModel, Saturations
+from lutern.model_ref.quantise import IntegerWeights, Matrix, integer_weights
 from lutern.model_ref.synthetic import random_checkpoint
 from lutern.sim.runner import bench_parameters, bench_seed
 from lutern.sim.streams import (
@@ -43,6 +46,30 @@ from lutern.sim.streams import (
 from lutern.sim.taps import Expected
 
 TIMEOUT_CYCLES = 100_000
+COUNTED_STEPS = ("i 0", "gate 0", "h 0", "h 1")
+"""The steps (see ``Clips``) that ``status.saturations`` counts. The scale counts ``i 0``, ``gate 0`` and ``h 0``. The
+residual counts ``h 1``. Nothing counts S and the embedding."""
+
+
+def enlarged(weights: IntegerWeights, log2: int) -> IntegerWeights:
+    """Return weights whose i, gate and summands of h are ``2^log2`` times larger, but have the words of before. So some
+    values do not fit. The embedding stays as it is and fits."""
+
+    def larger(matrix: Matrix) -> Matrix:
+        mantissa, exponent = matrix.scale.k
+        return replace(matrix, scale=replace(matrix.scale, k=(mantissa, exponent + log2)))
+
+    layers = [
+        replace(
+            layer,
+            i_proj=larger(layer.i_proj),
+            o_proj=larger(layer.o_proj),
+            gate_proj=larger(layer.gate_proj),
+            down_proj=larger(layer.down_proj),
+        )
+        for layer in weights.layers
+    ]
+    return replace(weights, layers=layers)
 
 
 def numbers(words: NDArray[np.uint8]) -> list[int]:
@@ -126,6 +153,16 @@ class TapRecorder:
                     self.values[name].append((cycle_now(), to_int(payload)))
 
 
+class Clips(Saturations):
+    """Counts clipped values by step, not by tensor. The model clips h of a layer twice, so its steps are ``h 0``, the
+    scaled sum, and ``h 1``, h after the addition. The step of the embedding is ``embed 0``."""
+
+    def at(self, tensor: str, layer: int) -> Clipped:
+        """Return a function that adds to the count of the next step of the tensor in each call."""
+        name, at, steps = "embed" if layer < 0 else tensor, super().at, itertools.count()
+        return lambda count: at(f"{name} {next(steps)}", layer)(count)
+
+
 class Golden:
     """Compares the outputs of a run with the outputs of the integer model, in order."""
 
@@ -133,9 +170,10 @@ class Golden:
         self.config = config
         self.expected = Expected(config.streams)
         self.session = GoldenSession(weights, config.streams, config.streams, IntegerModel, self.expected.trace)
+        self.session.saturations = self.session.model.saturations = self.clips = Clips()
 
     def run(self, feeds: list[Feed], count: int, temperature: int, chained: bool) -> list[list[int]]:
-        """Return the tokens of a run, and store the values that the taps must show."""
+        """Return the tokens of a run, store the values that the taps must show, and count the clipped values."""
         self.expected.begin(0)
         return self.session.run(feeds, count, temperature=temperature / 4096, chained=chained).tokens
 
@@ -179,6 +217,7 @@ class Bench:
         self.model = ModelConfig(**parameters["model"])
         bits = parameters.get("embedding_bits", ITEM_BITS)
         weights = integer_weights(random_checkpoint(self.model, bench_seed()), embedding_bits=bits)
+        weights = enlarged(weights, parameters.get("enlarged_log2", 0))
         program = lay_out(weights, self.config)
         self.state_stride = program.state_stride
         self.golden = Golden(weights, self.config)
@@ -235,6 +274,7 @@ class Bench:
         assert unpack(DAMAGE_LAYOUT, to_int(self.dut.damage)) == {"count": 0, "kind": 0, "place": 0}, (
             f"the decoder reports damage, {where}"
         )
+        self.check_saturations(where)
         if not self.config.top_k:
             for stream in range(len(feeds)):
                 logits = await read_logits(self.dut, stream, self.model.vocab_size)
@@ -242,6 +282,16 @@ class Bench:
                     f"the logits of stream {stream} are wrong, {where}"
                 )
         return expected
+
+    def check_saturations(self, where: str) -> None:
+        """Check the count of saturations of the last run. The decoder counts beats and the model counts values, so the
+        counts are equal if a beat has one value. If a beat has P values, it counts once for 1 to P clipped values."""
+        got, of_step = unpack(STATUS, to_int(self.dut.status))["saturations"], self.golden.clips.of
+        values = sum(map(of_step, COUNTED_STEPS))
+        least = -(-values // self.config.results_per_cycle)
+        assert least <= got <= values, f"{got} saturations were counted, {least} to {values} were expected, {where}"
+        if bench_parameters().get("enlarged_log2"):
+            assert all(map(of_step, COUNTED_STEPS)), f"values must be clipped in each of {COUNTED_STEPS}, {where}"
 
 
 @cocotb.test()

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import asdict
 from typing import Any
 
 import pytest
+from amaranth.hdl import Elaboratable, Module
+from amaranth.lib import wiring
+from amaranth.sim import Simulator
 
 from lutern.hw import decoder
 from lutern.hw.config import HwConfig
 from lutern.hw.decoder import Decoder
+from lutern.hw.head import Head
+from lutern.hw.mlgru import Mlgru
 from lutern.hw.presets import preset
+from lutern.hw.residual import Residual
+from lutern.hw.results import ResultsControl
+from lutern.hw.scale import SumScale
+from lutern.hw.sequencer import Sequencer
 from lutern.model_ref.config import ModelConfig
 from lutern.sim.runner import run_bench
 
@@ -33,6 +43,86 @@ def test_equal_to_the_model(pause: str) -> None:
 
 def test_reset_in_mid_token() -> None:
     run(preset("tiny"), resets=4)
+
+
+CLIPPED = ModelConfig(vocab_size=11, hidden_size=16, num_hidden_layers=2, intermediate_size=20)
+
+
+def test_saturations_equal_the_clipped_values_of_the_model() -> None:
+    """i, gate and the values that are added to h are larger than their words allow. So values of each of them are
+    clipped in every run, and the bench compares the count of every run with that of the integer model."""
+    run(preset("tiny"), model=CLIPPED, enlarged_log2=7)
+
+
+class Ports(Elaboratable):
+    """Has the ports of a component, but no contents, so that a test can drive the component's outputs."""
+
+    def __init__(self, component: wiring.Component) -> None:
+        self._component = component
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._component, name)
+
+    def elaborate(self, platform: object) -> Module:
+        return Module()
+
+
+COUNT_MAX = (1 << 16) - 1
+"""The largest value of ``status.saturations``, which has 16 bits."""
+
+
+def test_saturations_stop_at_the_largest_value() -> None:
+    """Only the wiring of the status is simulated, and random pulses take the place of the scale and the residual. Two
+    pulses in a cycle count 2, so the count stops at its largest value or 1 below. A run begins at 0 again."""
+    drawn = random.Random(SEED)
+    dut, m = Decoder(preset("tiny")), Module()
+    names = {
+        "sequencer": Sequencer,
+        "results": ResultsControl,
+        "scale": SumScale,
+        "mlgru": Mlgru,
+        "residual": Residual,
+        "head": Head,
+    }
+    for name, block in names.items():
+        m.submodules[name] = Ports(block(dut.config))
+    dut._connect_status(m)
+    pulses = (m.submodules.scale.saturated, m.submodules.residual.saturated)
+
+    async def bench(ctx: Any) -> None:
+        counted = late = 0
+
+        async def cycles(*given: int, begins: int = 0, repeat: int = 1) -> None:
+            """Give pulses for some cycles, and compare the count with the sum of the pulses of the earlier cycles."""
+            nonlocal counted, late
+            for port, value in zip((*pulses, dut.i_run.valid), (*given, begins), strict=True):
+                ctx.set(port, value)
+            await ctx.tick().repeat(repeat)
+            for _ in range(repeat):
+                counted = 0 if begins else counted + late if counted < COUNT_MAX - 1 else counted
+                late = sum(given)
+            got = ctx.get(dut.status.saturations)
+            assert got == counted, f"the count is {got}, expected {counted}, seed {SEED}"
+
+        ctx.set(dut.i_run.ready, 1)
+        for largest in (COUNT_MAX - 1, COUNT_MAX):
+            for _ in range(200):
+                await cycles(drawn.randrange(2), drawn.randrange(2))
+            await cycles(0, 0)
+            await cycles((counted + largest) % 2, 0)
+            await cycles(1, 1, repeat=(largest - counted) // 2 - 5)
+            for _ in range(10):
+                await cycles(1, 1)
+            assert counted == largest, f"the count stops at {counted} and not at {largest}, seed {SEED}"
+            for _ in range(200):
+                await cycles(drawn.randrange(2), drawn.randrange(2))
+            await cycles(0, 0)
+            await cycles(0, 0, begins=1)
+
+    simulator = Simulator(m)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
 
 
 SMALL = preset("tiny")

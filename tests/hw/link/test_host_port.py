@@ -32,7 +32,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def run(
-    name: str, pause: str, testcase: str | None = None, block: type[HostPort] = HostPort, step_limit_cycles: int = 0
+    name: str,
+    pause: str,
+    testcase: str | None = None,
+    block: type[HostPort] = HostPort,
+    step_limit_cycles: int = 0,
+    bench: str = "host_port",
 ) -> None:
     config = {
         "rows": 4,
@@ -64,7 +69,7 @@ def run(
     info = capability(component.config).hex()
     run_bench(
         component,
-        "lutern.sim.benches.host_port",
+        f"lutern.sim.benches.{bench}",
         seed=11 + config["word_bytes"],
         testcase=testcase,
         parameters={
@@ -92,6 +97,12 @@ def test_a_faulty_memory() -> None:
 def test_a_step_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "STEP_LIMIT_CYCLES", 64)
     run("one", "none", "a_step_that_takes_too_long", step_limit_cycles=64)
+
+
+@pytest.mark.parametrize("testcase", ["a_last_token_while_a_repeated_run_is_decoded", "a_token_at_the_limit"])
+def test_the_cycle_of_a_last_token(testcase: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "STEP_LIMIT_CYCLES", 64)  # one build for both cases
+    run("one", "none", testcase, step_limit_cycles=64, bench="host_port_last_token")
 
 
 def never(run: Run) -> Value:
