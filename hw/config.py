@@ -125,8 +125,8 @@ class HwConfig:
     gain_fifo_words : int
         Depth of the FIFO of gains after the router, in words.
     gain_fifo_groups : int
-        Depth of the FIFO of unpacked gains, in groups of P elements. Results arrive at one beat per cycle. If a group
-        has several words, many groups must therefore be in the FIFO before the results arrive.
+        Depth of the FIFO of unpacked gains, in groups of P elements, at least 3. Results arrive at one beat per cycle.
+        If a group has several words, many groups must therefore be in the FIFO before the results arrive.
     lut_ram_depth : int
         Source "resident": a memory of a vector or a table is built of LUTs if its depth is at most this number, because
         the trits fill the block RAMs.
@@ -238,7 +238,7 @@ class HwConfig:
             ("max_state / results_per_cycle", self.state_beats, 1, 1 << STATE_BASE_BITS),
             ("trit_fifo_words", self.trit_fifo_words, 4, 1 << 16),
             ("gain_fifo_words", self.gain_fifo_words, 4, 1 << 16),
-            ("gain_fifo_groups", self.gain_fifo_groups, 2, 1 << 12),
+            ("gain_fifo_groups", self.gain_fifo_groups, 3, 1 << 12),
             ("lut_ram_depth", self.lut_ram_depth, 1, 1 << 12),
             ("top_k", self.top_k, 0, 128),
         ):

@@ -80,7 +80,9 @@ class GainSupply(wiring.Component):
         m.submodules.unpacker = unpacker = GroupUnpacker(config, GAIN_TUPLES)
         join_streams(m, self.i, words.w_stream)
         join_streams(m, words.r_stream, unpacker.i)
-        room = Signal(init=1)  # as ``w_rdy`` of the FIFOs, but a register, because the path to the words is long
+        # As ``w_rdy`` of the FIFOs, but a register, because the path to the words is long. A FIFO of two groups has no
+        # room while its first group moves to its output, so ``HwConfig`` asks for three.
+        room = Signal(init=1)
         held = Signal(range(config.gain_fifo_groups + 1))  # groups in each FIFO
         number, last = Signal(16, init=1), Signal()  # number: the group that is taken next, from 1 on
         taken = unpacker.o.valid & room

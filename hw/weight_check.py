@@ -86,7 +86,7 @@ class WeightCheck(wiring.Component):
     Latency
     -------
     0 cycles for rows and tokens. The tokens of a step leave at the earliest 4 cycles after the last word of their pass
-    is taken, or 5 cycles after the last beat of trits.
+    is taken, or after the last beat of trits; 5 cycles after a beat that is reduced to sums first.
 
     Reference
     ---------

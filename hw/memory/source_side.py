@@ -130,7 +130,7 @@ class SourceSide(wiring.Component):
 
     Latency
     -------
-    3 cycles from a request at ``i`` to its job.
+    2 cycles from a request at ``i`` to its job.
 
     Reference
     ---------

@@ -57,7 +57,7 @@ SLOW = (
     preset("tiny").with_(name="wide-four", rows=16, columns=16, results_per_cycle=4, codes_per_cycle=16, **FOUR),
     preset("tiny").with_(name="one-result-a-row", rows=1, columns=8, streams=2, word_bytes=2, trit_beats=1 << 13),
     STREAMED.with_(name="five-rows-four", rows=5, **FOUR),
-    STREAMED.with_(name="short-fifos", rows=5, trit_fifo_words=8, gain_fifo_words=40, gain_fifo_groups=2, **FOUR),
+    STREAMED.with_(name="short-fifos", rows=5, trit_fifo_words=8, gain_fifo_words=40, gain_fifo_groups=3, **FOUR),
     STREAMED.with_(name="64-bits-one", rows=5, columns=8, codes_per_cycle=4, word_bytes=8),
     STREAMED.with_(name="64-bits-two", rows=5, columns=16, codes_per_cycle=4, word_bytes=8),
     STREAMED.with_(name="128-bits-one", rows=5, columns=16, codes_per_cycle=8, word_bytes=16),
@@ -75,7 +75,9 @@ def measured(config: HwConfig) -> None:
     """Run several models on one board. Compare cycles and beats of later passes on the chip with the cycle model, and
     the tokens with the integer model."""
     cases = [(model, 16) for model in MODELS]
-    cases += [(DEEP, 16)] if config.source == "streamed" else []
+    # While short FIFOs are full, the cycle model cannot compute matrices of a few words, as those of DEEP.
+    has_short_fifos = config.trit_fifo_words < 64 and config.streams > 1
+    cases += [(DEEP, 16)] if config.source == "streamed" and not has_short_fifos else []
     if takes_narrow_rows(config):
         cases += [(model, 12) for model in NARROW_MODELS if model.hidden_size % config.results_per_cycle == 0]
     with SimulatedBoard(Top(config)) as board:

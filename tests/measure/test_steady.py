@@ -32,7 +32,7 @@ MACHINES = (
     (preset("resident-85f"), WIDE, 1),
     (STREAMED, WIDE, 1),
     (STREAMED, NARROW, 3),
-    (STREAMED.with_(name="short", trit_fifo_words=16, gain_fifo_words=64, gain_fifo_groups=2), NARROW, 1),
+    (STREAMED.with_(name="short", trit_fifo_words=16, gain_fifo_words=64, gain_fifo_groups=3), NARROW, 1),
     (STREAMED.with_(name="slow lanes", columns=2, codes_per_cycle=2, word_bytes=2), WIDE, 1),
     (preset("stream-x16"), DEMO, 8),  # rows are fetched long before the model has computed the reader of records so far
     (HwConfig("four results", rows=8, columns=8, streams=2, results_per_cycle=4, max_vocab=400), NARROW, 2),
