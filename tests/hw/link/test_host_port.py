@@ -20,6 +20,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "stream": {"word_bytes": 2, "streams": 16, "source": "streamed", "top_k": 20},
     "widest": {"word_bytes": 64, "streams": 8},
     "axi": {"word_bytes": 8, "source": "streamed", "memory": "axi"},
+    "host": {"word_bytes": 2, "source": "streamed", "memory": "host", "memory_words": 4096},
     "vast": {
         "word_bytes": 8,
         "streams": 2,
@@ -103,6 +104,19 @@ def test_a_step_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_cycle_of_a_last_token(testcase: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "STEP_LIMIT_CYCLES", 64)  # one build for both cases
     run("one", "none", testcase, step_limit_cycles=64, bench="host_port_last_token")
+
+
+@pytest.mark.parametrize(
+    ("testcase", "pause"),
+    [
+        ("a_want_after_a_failed_run", "none"),
+        ("a_want_after_a_failed_run", "random"),
+        ("a_want_while_a_run_fails", "none"),
+    ],
+)
+def test_a_want_and_a_failed_run(testcase: str, pause: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "STEP_LIMIT_CYCLES", 64)  # one build for all cases
+    run("host", pause, testcase, step_limit_cycles=64, bench="host_port_want")
 
 
 def never(run: Run) -> Value:
