@@ -52,6 +52,7 @@ STREAMED = {"source": "streamed", "rows": 80, "columns": 8}
     [
         ({"columns": 18, "codes_per_cycle": 2}, r"columns is 18; give a power of two\.$"),
         ({"streams": 3}, r"streams is 3; give a power of two\.$"),
+        ({"gain_fifo_groups": 2}, r"gain_fifo_groups is 2; fields of the gateware hold 3 to 4096\.$"),
         ({"memory_words": 1 << 24}, r"memory_words is 16777216; fields of the gateware hold 1 to 8388608\.$"),
         (STREAMED | {"memory_words": 1 << 32}, r"memory_words is 4294967296; .* hold 1 to 4294967295\.$"),
         ({"max_state": (1 << 20) + 1}, r"max_state / results_per_cycle is 1048577; .* hold 1 to 1048576\.$"),
