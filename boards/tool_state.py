@@ -1,7 +1,8 @@
 """Finds the present step of a long tool at the end of its log, while the tool runs.
 
-yosys     "3.12. Executing OPT pass."                  ─► "3.12. OPT pass"
-nextpnr   "Info:  at iteration #20, ... wirelen = 93"  ─► "at iteration #20, ... wirelen = 93"
+yosys     "3.12. Executing OPT pass."                    ─► "3.12. OPT pass"
+nextpnr   "Info:  at iteration #20, type X: ..."         ─► "placing, step 20"
+          "Info:  iter=12 wires=9340 overused=28 ..."    ─► "routing, pass 12: 28 nodes overused"
 
 With some seeds, the static placer of nextpnr runs without end, because it leaves block RAMs where other block RAMs are
 fixed. ``stuck_on`` detects this in the log.
@@ -22,7 +23,16 @@ _OVERLAP = re.compile(r"^Info: overlap: .*\bRAM=([\d.]+)%, MUL=([\d.]+)%", re.MU
 _LONGEST = 48
 _YOSYS = re.compile(r"^(\d+(?:\.\d+)*\.) Executing (.+?)\.?( \(.*)?$")
 _PASS = re.compile(r"^Info: +iter=(\d+) wires=", re.MULTILINE)
-_NEXTPNR = re.compile(r"^Info: +(.+)$")
+_NEXTPNR = (
+    (re.compile(r"^Info: +iter=(\d+) wires=\d+ overused=(\d+)"), "routing, pass {}: {:,} nodes overused"),
+    (re.compile(r"^Info: +\d+ \|[^|]*\|[^|]*\| *(\d+)\|"), "routing: {:,} connections left"),
+    (re.compile(r"^Info: .*[Rr]out(?:ing|er)"), "routing"),
+    (re.compile(r"^Info: +at iteration #(\d+): temp"), "refining the placement, step {}"),
+    (re.compile(r"^Info: +(?:at iteration #|iter=)(\d+)\b"), "placing, step {}"),
+    (re.compile(r"^Info: .*[Pp]lac(?:er|ing|ement)"), "placing"),
+    (re.compile(r"^Info: Packing"), "packing"),
+)
+"""Lines of nextpnr's log that begin a step, and the text with their numbers. All other lines are skipped."""
 
 
 def state_of(log: Path) -> str:
@@ -30,8 +40,9 @@ def state_of(log: Path) -> str:
     for line in reversed(_tail(log, _TAIL_BYTES).splitlines()):
         if found := _YOSYS.match(line):
             return f"{found[1]} {found[2]}"[:_LONGEST]
-        if found := _NEXTPNR.match(line):
-            return " ".join(found[1].split())[:_LONGEST]
+        for pattern, text in _NEXTPNR:
+            if found := pattern.match(line):
+                return text.format(*map(int, found.groups()))
     return ""
 
 

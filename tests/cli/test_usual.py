@@ -214,11 +214,23 @@ def test_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("", ""),
         ("3.12. Executing OPT pass (performing simple optimizations).\nfoo\n", "3.12. OPT pass"),
+        ("Info: Packing IOs..\nInfo:   at iteration #20, type X:  wirelen = 93\n", "placing, step 20"),
+        ("Info: Running Static placer.\nInfo: overlap: COMB=9.1%, FF=8.2%\n", "placing"),
         (
-            "Info: Packing IOs..\nInfo:   at iteration #20, type X:  wirelen = 93\n",
-            "at iteration #20, type X: wirelen = 93",
+            "Info: iter=31 steplen=9.9 a=1.2 penalty=[0.1, 0.2]\nInfo:    update_chains distance 787.56\n",
+            "placing, step 31",
         ),
-        ("Info: " + "x" * 9000 + "\nInfo: y\n", "y"),
+        (
+            "Info:   at iteration #5: temp = 0.00, timing cost = 1354, wirelen = 99782\n",
+            "refining the placement, step 5",
+        ),
+        ("Info: Routing globals...\nInfo: [  -918,   -1) |+\n", "routing"),
+        (
+            "Info:   145000 | 34161   110067 |  314   649 |     41799|       0.85      17.62|\n",
+            "routing: 41,799 connections left",
+        ),
+        ("Info:     iter=12 wires=1193553 overused=2849 overuse=2859\n", "routing, pass 12: 2,849 nodes overused"),
+        ("Info: Routing.." + "x" * 9000 + "\nInfo: Packing LUTs..\n", "packing"),
     ],
 )
 def test_the_state_of_a_tool(tmp_path: Path, log: str, state: str) -> None:
