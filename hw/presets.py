@@ -165,8 +165,8 @@ PRESETS = {
             top_k=64,
         ),
         # The user connects a memory, most likely a DRAM, to a port of the chip. A word is one beat. Twice as many lanes
-        # would save 0.04 % of the cycles of a token of 370M (words of 64 bits: 8,606,610 instead of 8,609,634) and no
-        # cycle of 1.3B (words of 512 bits: 4,081,838 instead of 4,081,718), because the lanes catch up during words
+        # would save 0.04 % of the cycles of a token of 370M (words of 64 bits: 8,607,409 instead of 8,610,433) and of
+        # 1.3B (words of 512 bits: 4,081,227 instead of 4,082,716), because the lanes catch up during words
         # that are not trits. Q is large enough to hide the code passes. With words of 256 bits or more a FIFO has 512
         # words, which is the depth of a block RAM at its largest width.
         HwConfig(

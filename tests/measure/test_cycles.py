@@ -75,9 +75,8 @@ def measured(config: HwConfig) -> None:
     """Run several models on one board. Compare cycles and beats of later passes on the chip with the cycle model, and
     the tokens with the integer model."""
     cases = [(model, 16) for model in MODELS]
-    # While short FIFOs are full, the cycle model cannot compute matrices of a few words, as those of DEEP.
-    has_short_fifos = config.trit_fifo_words < 64 and config.streams > 1
-    cases += [(DEEP, 16)] if config.source == "streamed" and not has_short_fifos else []
+    # The matrices of DEEP have a few words. While FIFOs of some machines are full, the cycle model cannot compute them.
+    cases += [(DEEP, 16)] if config.source == "streamed" and config in QUICK else []
     if takes_narrow_rows(config):
         cases += [(model, 12) for model in NARROW_MODELS if model.hidden_size % config.results_per_cycle == 0]
     with SimulatedBoard(Top(config)) as board:
@@ -165,4 +164,4 @@ def test_370m_on_64_bits_with_lanes_that_one_word_fills() -> None:
     """The figures equal those in the comment of the preset."""
     config = preset("stream-x64")
     once, twice = (token_cycles(PUBLISHED["370m"], config.with_(columns=columns)) for columns in (8, 16))
-    assert (once.cycles, once.words, twice.cycles) == (8_609_634, 8_609_634, 8_606_610)
+    assert (once.cycles, once.words, twice.cycles) == (8_610_433, 8_610_433, 8_607_409)
