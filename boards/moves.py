@@ -24,6 +24,7 @@ GAIN_NS = 0.1
 PASSES = 3
 """How often all LUTs of slow paths are looked at."""
 SETTINGS = MOST_SINKS, GAIN_NS, PASSES
+"""All that decides which LUT moves, for the digest of a route."""
 BESIDE = {"DI", "F1", "FXA", "FXB", "FCI"}
 """Ports that only a cell in the same slice can drive, or a neighbour at a fixed place."""
 Tile = tuple[int, int]
@@ -207,4 +208,4 @@ class Mover:
         return max((self._rests[sink] + self._wires[sink] for sink in self._sinks.get(pin, ())), default=-math.inf)
 
 
-__all__ = ["BESIDE", "MOST_SINKS", "SETTINGS", "Distances", "Mover", "can_move", "free_places", "is_plain"]
+__all__ = ["BESIDE", "GAIN_NS", "MOST_SINKS", "SETTINGS", "Distances", "Mover", "can_move", "free_places", "is_plain"]

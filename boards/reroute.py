@@ -282,11 +282,8 @@ def open_slowest(
     distances = Distances(design, delays)
     opened = detours(delays, distances, every)
 
-    found = (
-        replicas_for(design, delays, [sink for sink in every if _end_wire(cells[sink[0]], sink[1])])
-        if replicates
-        else []
-    )
+    with_wire = [sink for sink in every if _end_wire(cells[sink[0]], sink[1])]
+    found = replicas_for(design, delays, with_wire) if replicates else []
     replicas = {replica.name: replica for replica in found}
     distances.tiles.update((name, distances.tiles[replica.original]) for name, replica in replicas.items())
     replicated = with_replicas(delays, replicas.values())
